@@ -1,0 +1,174 @@
+"""params.yaml, read into frozen and validated values.
+
+An error names the key, what it may be and what was found, so that it can be mended without reading this file.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML, YAMLError
+
+from stages.records import StudyError
+
+PARAMS = Path("params.yaml")
+
+DatasetName = Literal["mnist", "fashion_mnist", "digits"]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+# The upper bound is NumPy's and scikit-learn's for `random_state`.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+VariantName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Data(_Strict):
+    name: DatasetName
+
+
+class Split(_Strict):
+    dev_fraction: Fraction
+
+
+class Decay(_Strict):
+    """Learning rate times exp(rate * (start - epoch)) from epoch `start` on; epochs count from 0."""
+
+    start: Annotated[int, Field(ge=0)]
+    rate: Positive
+
+
+class Linear(_Strict):
+    """Ridge regression of one-hot targets on the pixels."""
+
+    family: Literal["linear"]
+    grid_powers: Annotated[list[int], Field(min_length=2, max_length=2)]
+    tolerance: Positive
+
+    @model_validator(mode="after")
+    def _grid_has_an_inside(self) -> Self:
+        lowest, highest = self.grid_powers
+        if highest - lowest < 2:
+            raise ValueError(f"grid_powers must span at least three points [low, high], received {self.grid_powers}")
+        return self
+
+
+class Elm(Linear):
+    """Extreme learning machine: the same regression on a fixed random ReLU layer."""
+
+    family: Literal["elm"]  # type: ignore[assignment]  # the tag that tells the families apart
+    hidden_units: Count
+    weight_sd: Positive
+
+
+class Network(_Strict):
+    """Convolutions, then dense layers, then a softmax; trained with Adam on cross-entropy."""
+
+    family: Literal["network"]
+    filters: list[Count]
+    pool: list[bool]
+    conv_dropout: list[Rate]
+    units: list[Count]
+    dropout: Rate
+    initializer: Literal["glorot_uniform", "glorot_normal", "normal"]
+    precision: Literal["float32", "mixed_bfloat16"]
+    learning_rate: Positive
+    decay: Decay | None
+    batch_size: Count
+    epochs: Count
+    dev_split: bool
+    patience: Count | None
+    restore_best: bool
+
+    @model_validator(mode="after")
+    def _fields_fit_together(self) -> Self:
+        if not len(self.filters) == len(self.pool) == len(self.conv_dropout):
+            raise ValueError(
+                "filters, pool and conv_dropout need one entry for each convolution, received "
+                f"{len(self.filters)}, {len(self.pool)} and {len(self.conv_dropout)}"
+            )
+        if not self.dev_split and (self.patience is not None or self.restore_best):
+            raise ValueError("patience and restore_best watch the dev loss: they need dev_split: true")
+        return self
+
+
+Recipe = Annotated[Linear | Elm | Network, Field(discriminator="family")]
+
+
+class Comparison(_Strict):
+    a: VariantName
+    b: VariantName
+
+
+class Params(_Strict):
+    """The whole study."""
+
+    data: Data
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    split: Split
+    variants: Annotated[dict[VariantName, Recipe], Field(min_length=1)]
+    approaches: dict[str, VariantName]
+    comparisons: list[Comparison]
+
+    @model_validator(mode="after")
+    def _names_are_known_and_unique(self) -> Self:
+        repeated = sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1})
+        if repeated:
+            raise ValueError(f"seeds must differ from one another, received {repeated} more than once")
+        named = [("approaches", name) for name in self.approaches.values()]
+        named += [("comparisons", name) for pair in self.comparisons for name in (pair.a, pair.b)]
+        for key, name in named:
+            if name not in self.variants:
+                raise ValueError(f"{key} names the variant {name!r}, but variants has only {', '.join(self.variants)}")
+        return self
+
+    def recipe(self, variant: str) -> Linear | Elm | Network:
+        """The recipe of `variant`; StudyError if params.yaml has no such variant."""
+        if variant not in self.variants:
+            known = ", ".join(self.variants)
+            raise StudyError(f"unknown variant {variant!r}: {PARAMS} has {known}")
+        return self.variants[variant]
+
+
+def load(path: Path = PARAMS) -> Params:
+    """Read and validate params.yaml.
+
+    Raises:
+        StudyError: the file is missing, is not YAML, or a value is not what its key may be.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise StudyError(f"{path} not found: run the stages from the top folder of the study") from None
+    return parse(text, str(path))
+
+
+def parse(text: str, source: str) -> Params:
+    """Validate the text of a params.yaml; `source` says in errors where it came from."""
+    try:
+        # DVC reads the file with the same parser, so both see the same values.
+        values = YAML(typ="safe").load(text)
+    except YAMLError as error:
+        raise StudyError(f"{source} is not valid YAML: {error}") from error
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise StudyError(f"{source} is not valid:\n" + "\n".join(map(_explain, error.errors()))) from error
+
+
+def _explain(error: Any) -> str:
+    tags = {"linear", "elm", "network"}
+    parts = [str(part) for i, part in enumerate(error["loc"]) if not (i == 2 and part in tags)]
+    key = ".".join(parts) or "(whole file)"
+    if error["type"] == "extra_forbidden":
+        return f"  {key}: unknown key; remove it or mend its spelling"
+    if error["type"] == "missing":
+        return f"  {key}: is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return f"  {key}: {message}"
+    return f"  {key}: {message}; received {error['input']!r}"

@@ -1,0 +1,328 @@
+"""The study's runs as MLflow shows them; the only module that imports mlflow.
+
+MLflow is a view: everything here is read from the files of the study, and can be published again at any time.
+`python -m stages.tracking` publishes whatever the workspace holds and MLflow lacks.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stages import params, records
+from stages.params import Network, Params
+
+DATABASE = Path("mlflow.db")
+ARTIFACTS = Path("mlartifacts")
+KEY = "study.key"
+METRIC_LIMIT = 1000  # of one `log_batch`
+PARTS = ("training", "scores", "files")
+SCORES = [
+    "test_accuracy",
+    "test_loss",
+    "dev_accuracy",
+    "dev_loss",
+    "epochs",
+    "best_epoch",
+    "alpha_mse",
+    "alpha_accuracy",
+]
+
+
+class Publisher:
+    """Publishes runs of one study, and gives up with a warning, never an error, when MLflow can't be written."""
+
+    def __init__(self, study: Params) -> None:
+        self._study = study
+        self._mlflow: _Mlflow | None = None
+        self._down = False
+
+    def publish(self, variant: str, seed: int) -> int:
+        """Publish one run as far as its files are there; the number of runs that changed."""
+        return self._try([(variant, seed)])
+
+    def publish_variants(self, variants: Sequence[str]) -> int:
+        """Publish all runs of `variants` and the parent run of each; the number of runs that changed."""
+        return self._try([(variant, seed) for variant in variants for seed in self._study.seeds], parents=variants)
+
+    def _try(self, runs: Sequence[tuple[str, int]], parents: Sequence[str] = ()) -> int:
+        if self._down:
+            return 0
+        # Whatever a tracking server or its client library raises, the study's own results must not suffer from it.
+        try:
+            if self._mlflow is None:
+                self._mlflow = _Mlflow(self._study)
+            return self._mlflow.publish(runs, parents)
+        except Exception as error:  # noqa: BLE001
+            self._down = True
+            first_line = str(error).strip().split("\n")[0]
+            print(
+                f"warning: MLflow at {tracking_uri()} can't be written ({type(error).__name__}: {first_line}). "
+                "The study goes on; `make ui` publishes what is missing.",
+                file=sys.stderr,
+                flush=True,
+            )
+            return 0
+
+
+def tracking_uri() -> str:
+    """MLFLOW_TRACKING_URI, or the SQLite database in the checkout."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE.resolve()}"
+
+
+class _Mlflow:
+    def __init__(self, study: Params) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        # A server that is down should cost seconds, not the minutes of MLflow's own patience.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        import logging
+
+        import mlflow  # here: it takes seconds, and a stage that has nothing to publish need not wait
+
+        for name in ("alembic", "mlflow.store.db.utils"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        self._entities = mlflow.entities
+        self._study = study
+        with _lock():  # two processes that create the database at once collide
+            self._client = mlflow.MlflowClient(tracking_uri=tracking_uri())
+            self._experiment = self._experiment_id(study.data.name)
+        self._commit = _git_commit()
+        self._now = int(time.time() * 1000)
+
+    def _experiment_id(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is not None:
+            return found.experiment_id
+        local = tracking_uri().startswith("sqlite:")
+        note = "Every run of the study on this data set: a parent run for each variant, a child run for each seed."
+        return self._client.create_experiment(
+            name,
+            artifact_location=ARTIFACTS.resolve().as_uri() if local else None,
+            tags={"mlflow.note.content": note},
+        )
+
+    def publish(self, runs: Sequence[tuple[str, int]], parents: Sequence[str]) -> int:
+        with _lock():
+            wanted = [record for variant, seed in runs if (record := _Record.read(self._study, variant, seed))]
+            keys = {record.key for record in wanted} | {self._parent_key(variant) for variant, _ in runs}
+            known = self._find(keys)
+            changed = 0
+            for record in wanted:
+                parent = self._parent(record.variant, known)
+                changed += self._publish_run(record, parent, known)
+            for variant in parents:
+                changed += self._publish_means(variant, self._parent(variant, known))
+            return changed
+
+    def _find(self, keys: set[str]) -> dict[str, Any]:
+        """The published runs by their key; of two with one key, left by publishers on two machines, the first stays."""
+        few = len(keys) <= 2
+        found: dict[str, Any] = {}
+        for text in [f"tags.`{KEY}` = '{key}'" for key in sorted(keys)] if few else [""]:
+            token = None
+            while True:
+                page = self._client.search_runs(
+                    [self._experiment], text, order_by=["attributes.start_time ASC"], max_results=1000, page_token=token
+                )
+                for run in page:
+                    key = run.data.tags.get(KEY)
+                    if key in found:
+                        self._client.delete_run(run.info.run_id)
+                    elif key in keys:
+                        found[key] = run
+                token = page.token
+                if not token:
+                    break
+        return found
+
+    def _parent_key(self, variant: str) -> str:
+        recipe = self._study.recipe(variant).model_dump()
+        return records.digest("parent", records.json_bytes([self._study.data.name, variant, recipe]))
+
+    def _parent(self, variant: str, known: dict[str, Any]) -> Any:
+        key = self._parent_key(variant)
+        if key not in known:
+            recipe = self._study.recipe(variant)
+            run = self._client.create_run(
+                self._experiment,
+                run_name=variant,
+                tags={KEY: key, "variant": variant, "family": recipe.family, "role": "variant"},
+            )
+            self._client.log_batch(run.info.run_id, params=self._parameters(recipe.model_dump()))
+            self._client.set_terminated(run.info.run_id)
+            known[key] = self._client.get_run(run.info.run_id)
+        return known[key]
+
+    def _publish_run(self, record: "_Record", parent: Any, known: dict[str, Any]) -> int:
+        run = known.get(record.key)
+        done = dict(run.data.tags) if run else {}
+        parts = {part: value for part in PARTS if (value := record.digest(part))}
+        missing = [part for part, value in parts.items() if done.get(f"study.{part}") != value]
+        if not missing:
+            return 0
+        if run and any(f"study.{part}" in done for part in missing):
+            # Half of it was written, or it says something else by now: MLflow can't overwrite, so it is written anew.
+            self._client.delete_run(run.info.run_id)
+            run, missing = None, list(parts)
+        if run is None:
+            started = int(record.facts["started"] * 1000) if record.facts else self._now
+            run = self._client.create_run(
+                self._experiment,
+                start_time=started,
+                run_name=f"{record.variant} seed {record.seed}",
+                tags={
+                    KEY: record.key,
+                    "mlflow.parentRunId": parent.info.run_id,
+                    "variant": record.variant,
+                    "family": record.recipe["family"],
+                    "seed": str(record.seed),
+                    "role": "seed",
+                    "data": record.data,
+                    **({"mlflow.source.git.commit": self._commit, "git_commit": self._commit} if self._commit else {}),
+                },
+            )
+        for part in missing:
+            # The tag of a part is written before and after: a part that was cut off half way is told by its mark.
+            self._client.set_tag(run.info.run_id, f"study.{part}", "unfinished")
+            getattr(self, f"_log_{part}")(run.info.run_id, record)
+            self._client.set_tag(run.info.run_id, f"study.{part}", parts[part])
+        ended = started + int(record.facts["seconds"] * 1000) if record.facts and "training" in missing else None
+        self._client.set_terminated(run.info.run_id, end_time=ended)
+        return 1
+
+    def _log_training(self, run_id: str, record: "_Record") -> None:
+        metrics = []
+        for step, row in enumerate(record.curves.to_dict("records")):
+            for name, value in row.items():
+                if name not in ("seed", "epoch", "search") and pd.notna(value):
+                    metrics.append(self._metric(str(name), float(value), int(row.get("epoch", step))))
+        parameters = self._parameters({**record.recipe, "seed": record.seed})
+        self._client.log_batch(run_id, params=parameters)
+        for start in range(0, len(metrics), METRIC_LIMIT):
+            self._client.log_batch(run_id, metrics=metrics[start : start + METRIC_LIMIT])
+        dataset = self._entities.Dataset(
+            name=self._study.data.name, digest=record.data[:36], source_type="local", source=str(records.TRAIN)
+        )
+        tags = [self._entities.InputTag("mlflow.data.context", "training")]
+        self._client.log_inputs(run_id, [self._entities.DatasetInput(dataset, tags)])
+
+    def _log_scores(self, run_id: str, record: "_Record") -> None:
+        assert record.scores is not None
+        metrics = [
+            self._metric(name, float(record.scores[name]), 0) for name in SCORES if pd.notna(record.scores[name])
+        ]
+        self._client.log_batch(run_id, metrics=metrics)
+
+    def _log_files(self, run_id: str, record: "_Record") -> None:
+        folder = records.run_path(record.variant, record.seed)
+        for name in ("run.json", "model.keras"):
+            self._client.log_artifact(run_id, str(folder / name))
+
+    def _publish_means(self, variant: str, parent: Any) -> int:
+        path = records.scores_path(variant)
+        if not path.exists():
+            return 0
+        scores = records.read_table(path, records.TEST_COLUMNS)
+        values = {"seeds": float(len(scores))}
+        for name in SCORES[:4]:
+            if scores[name].notna().all():
+                values[f"{name}_mean"] = float(scores[name].mean())
+                if len(scores) > 1:
+                    values[f"{name}_sd"] = float(scores[name].std())
+        # The UI's columns have one name for parents and children: the parent shows the mean.
+        values |= {name: values[f"{name}_mean"] for name in SCORES[:4] if f"{name}_mean" in values}
+        fresh = {name: value for name, value in values.items() if parent.data.metrics.get(name) != value}
+        if fresh:
+            metrics = [self._metric(name, value, 0) for name, value in fresh.items()]
+            self._client.log_batch(parent.info.run_id, metrics=metrics)
+        return bool(fresh)
+
+    def _metric(self, name: str, value: float, step: int) -> Any:
+        return self._entities.Metric(name, value, int(time.time() * 1000), step)
+
+    def _parameters(self, values: dict[str, Any]) -> list[Any]:
+        return [self._entities.Param(name, str(value)) for name, value in values.items()]
+
+
+class _Record:
+    """What the workspace holds of one run; `facts` and the files only where its models are."""
+
+    def __init__(
+        self,
+        variant: str,
+        seed: int,
+        recipe: dict[str, Any],
+        facts: dict[str, Any] | None,
+        curves: pd.DataFrame,
+        scores: dict[str, Any] | None,
+    ) -> None:
+        self.variant, self.seed, self.recipe = variant, seed, recipe
+        self.facts, self.curves, self.scores = facts, curves, scores
+        source = facts or scores
+        assert source is not None
+        self.key: str = source["key"]
+        self.data: str = facts["digests"]["data"] if facts else source["data"]
+
+    @staticmethod
+    def read(study: Params, variant: str, seed: int) -> "_Record | None":
+        """The run's record, or None where the workspace has nothing of it."""
+        recipe = study.recipe(variant)
+        columns = records.CURVE_COLUMNS if isinstance(recipe, Network) else records.SEARCH_COLUMNS
+        folder = records.run_path(variant, seed)
+        facts = records.read_json(folder / "run.json") if (folder / "run.json").exists() else None
+        scores = None
+        if records.scores_path(variant).exists():
+            table = records.read_table(records.scores_path(variant), records.TEST_COLUMNS)
+            rows = table[table["seed"] == seed].to_dict("records")
+            scores = {str(name): value for name, value in rows[0].items()} if rows else None
+        if facts and scores and facts["key"] != scores["key"]:
+            scores = None  # of the model that this one has replaced
+        if facts is None and scores is None:
+            return None
+        own = folder / "curves.csv"
+        table = records.read_table(own if own.exists() else records.curves_path(variant), columns)
+        return _Record(variant, seed, recipe.model_dump(), facts, table[table["seed"] == seed], scores)
+
+    def digest(self, part: str) -> str | None:
+        """What tells whether a part has been published as it is; None where there is nothing of it to publish."""
+        if part == "training":
+            return records.digest(records.csv_bytes(self.curves))
+        if part == "scores":
+            return records.digest(repr([self.scores[name] for name in SCORES])) if self.scores else None
+        return self.facts["digests"]["model"] if self.facts else None
+
+
+@contextlib.contextmanager
+def _lock() -> Iterator[None]:
+    """One publisher at a time on this machine and tracking URI: MLflow itself can't make a run's key unique."""
+    name = hashlib.sha256(tracking_uri().encode()).hexdigest()[:16]
+    with (Path(tempfile.gettempdir()) / f"study-mlflow-{os.getuid()}-{name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _git_commit() -> str | None:
+    answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return answer.stdout.strip() if answer.returncode == 0 else None
+
+
+@records.command
+def main() -> None:
+    study = params.load()
+    publisher = Publisher(study)
+    changed = publisher.publish_variants(list(study.variants))
+    print(f"{changed} runs published or brought up to date; {tracking_uri()}")
+
+
+if __name__ == "__main__":
+    main()

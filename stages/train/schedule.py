@@ -1,0 +1,213 @@
+"""Many runs: which are still to be trained, on what machine, and how far they are."""
+
+import contextlib
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+from tqdm import tqdm
+
+from stages import records
+from stages.params import Network, Params
+from stages.train.run import Failed, Run, Trained, code_digest, installed_versions, train_run
+
+LOG_SECONDS = 60  # between two lines about the runs under way, where there is no terminal
+
+
+def plan(study: Params, variants: Sequence[str], images: np.ndarray, labels: np.ndarray) -> list[Run]:
+    """Every run of `variants`, variant by variant in the order of the seeds."""
+    code, data, versions = code_digest(), records.digest(images, labels), installed_versions()
+    dev = {seed: np.load(records.dev_path(seed), allow_pickle=False) for seed in study.seeds}
+    runs = []
+    for variant in variants:
+        recipe = study.recipe(variant)
+        uses_dev = not isinstance(recipe, Network) or recipe.dev_split
+        for seed in study.seeds:
+            digests = {"data": data, "code": code}
+            if uses_dev:
+                digests["dev"] = records.digest(dev[seed])
+            runs.append(Run(variant, recipe.model_dump(), seed, dev[seed] if uses_dev else None, digests, versions))
+    return runs
+
+
+def finished(run: Run) -> dict[str, Any] | None:
+    """What run.json says, if the run's folder holds just this run, whole; otherwise None."""
+    folder = records.run_path(run.variant, run.seed)
+    try:
+        facts = records.read_json(folder / "run.json")
+        sound = facts["key"] == run.key and facts["digests"]["model"] == records.digest(
+            (folder / "model.keras").read_bytes()
+        )
+    except (FileNotFoundError, NotADirectoryError, KeyError, TypeError, records.StudyError):
+        return None
+    return facts if sound and (folder / "curves.csv").is_file() else None
+
+
+def train_all(
+    runs: Sequence[Run],
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    on_finish: Callable[[Run], None],
+) -> None:
+    """Train runs side by side and write each as it ends, so that a kill loses only those under way.
+
+    Args:
+        runs: the runs, in the order in which to start them.
+        images: uint8 [n, 28, 28].
+        labels: uint8 [n].
+        on_finish: is called with every run that has been written.
+
+    Raises:
+        StudyError: some run failed, or a worker died; the finished ones are on disk.
+    """
+    failures = []
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        executor(len(runs), images, labels),
+        _Progress(runs, Path(scratch)) as progress,
+    ):
+        tasks = (joblib.delayed(train_run)(run, images, labels, progress.path(run)) for run in runs)
+        try:
+            results = joblib.Parallel(return_as="generator_unordered", batch_size=1)(tasks)
+            for result in results:
+                if isinstance(result, Failed):
+                    failures.append(f"{result.run.name}: {result.reason}")
+                    progress.say(f"{result.run.name}: failed: {result.reason}")
+                    continue
+                records.write_folder(records.run_path(result.run.variant, result.run.seed), result.files)
+                progress.finish(result)
+                on_finish(result.run)
+        except joblib.externals.loky.process_executor.TerminatedWorkerError as error:
+            raise records.StudyError(
+                "a worker process died: it was killed, or the machine ran out of memory. The runs that had finished "
+                "are kept; run the same command again, with STUDY_WORKERS=1 if memory is short."
+            ) from error
+    if failures:
+        raise records.StudyError(
+            f"{len(failures)} of {len(runs)} runs failed; the others are kept:\n  " + "\n  ".join(failures)
+        )
+
+
+@contextlib.contextmanager
+def executor(tasks: int, images: np.ndarray, labels: np.ndarray) -> Iterator[None]:
+    """Choose where runs are computed: this machine's cores, or the Dask cluster in DASK_SCHEDULER_ADDRESS.
+
+    A cluster's worker gets the data once; on this machine workers map the same memory.
+
+    Raises:
+        StudyError: STUDY_WORKERS is not a positive whole number, or the cluster does not answer.
+    """
+    address = os.environ.get("DASK_SCHEDULER_ADDRESS")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # workers inherit it
+    if not address:
+        with joblib.parallel_config("loky", n_jobs=min(workers(), tasks), inner_max_num_threads=1):
+            yield
+        return
+    try:
+        from dask.distributed import Client
+    except ImportError as error:
+        raise records.StudyError(
+            "DASK_SCHEDULER_ADDRESS is set, but Dask is missing: pip install -e '.[cluster]'"
+        ) from error
+    try:
+        client = Client(address, timeout=10, set_as_default=False)
+    except (OSError, TimeoutError) as error:
+        raise records.StudyError(f"no Dask scheduler answers at {address} (DASK_SCHEDULER_ADDRESS): {error}") from error
+    with client, joblib.parallel_config("dask", client=client, scatter=[images, labels]):
+        yield
+
+
+def workers() -> int:
+    """Worker processes on this machine: STUDY_WORKERS, or one for each core that this process may use."""
+    text = os.environ.get("STUDY_WORKERS", "")
+    if not text:
+        return joblib.cpu_count()
+    if not text.isdecimal() or int(text) < 1:
+        raise records.StudyError(f"STUDY_WORKERS should be a whole number from 1, received {text!r}")
+    return int(text)
+
+
+def cost(run: Run, images: int) -> float:
+    """A guess at the multiplications that a run takes, to start the longest first."""
+    recipe = run.recipe
+    if recipe["family"] != "network":
+        return images * 784.0**2
+    side, channels, products = 28, 1, 0
+    for filters, pool in zip(recipe["filters"], recipe["pool"], strict=True):
+        side -= 2
+        products += side**2 * 9 * channels * filters
+        side, channels = (side // 2 if pool else side), filters
+    width = side**2 * channels
+    for units in recipe["units"]:
+        products += width * units
+        width = units
+    return 3.0 * products * images * recipe["epochs"] * (0.35 if recipe["patience"] else 1)
+
+
+class _Progress:
+    """Bars on a terminal; elsewhere a line for every finished run and one a minute for those under way."""
+
+    def __init__(self, runs: Sequence[Run], folder: Path) -> None:
+        self._total, self._done, self._folder = len(runs), 0, folder
+        self._terminal = sys.stderr.isatty()
+        self._bar = tqdm(total=len(runs), unit="run", disable=not self._terminal, file=sys.stderr)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "_Progress":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._bar.close()
+
+    def path(self, run: Run) -> Path | None:
+        """Where a worker on this machine keeps its epoch; a cluster's workers have no folder in common with us."""
+        return None if os.environ.get("DASK_SCHEDULER_ADDRESS") else self._folder / run.name
+
+    def say(self, line: str) -> None:
+        tqdm.write(line, file=sys.stderr)
+
+    def finish(self, trained: Trained) -> None:
+        self._done += 1
+        self._bar.update()
+        facts = trained.facts
+        parts = [f"[{self._done}/{self._total}] {trained.run.name}: {facts['seconds']:.0f} s"]
+        if facts["epochs"] is not None:
+            parts.append(f"{facts['epochs']} epochs")
+        if facts["dev_accuracy"] is not None:
+            parts.append(f"dev accuracy {facts['dev_accuracy']:.4f}")
+        self.say(", ".join(parts))
+
+    def _watch(self) -> None:
+        said = time.monotonic()
+        while not self._stop.wait(0.5):
+            if not self._terminal and time.monotonic() - said < LOG_SECONDS:
+                continue
+            said = time.monotonic()
+            under_way = "; ".join(f"{file.name} {_text(file)}" for file in sorted(self._folder.iterdir()))
+            if self._terminal:
+                self._bar.set_postfix_str(under_way)
+            elif under_way:
+                self.say(f"under way: {under_way}")
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except FileNotFoundError:  # the run has just ended
+        return ""
+
+
+def longest_first(runs: Sequence[Run], images: int) -> list[Run]:
+    return sorted(runs, key=lambda run: -cost(run, images))
