@@ -104,6 +104,16 @@ class Comparison(_Strict):
     b: VariantName
 
 
+class Statistics(_Strict):
+    """Margins are in percentage points of test accuracy."""
+
+    confidence: Fraction
+    equivalence_margin: Positive
+    reproduction_margin: Positive
+    resamples: Annotated[int, Field(ge=100)]
+    seed: Seed
+
+
 class Params(_Strict):
     """The whole study."""
 
@@ -113,6 +123,8 @@ class Params(_Strict):
     variants: Annotated[dict[VariantName, Recipe], Field(min_length=1)]
     approaches: dict[str, VariantName]
     comparisons: list[Comparison]
+    chains: dict[str, Annotated[list[VariantName], Field(min_length=2)]]
+    statistics: Statistics
 
     @model_validator(mode="after")
     def _names_are_known_and_unique(self) -> Self:
@@ -121,6 +133,7 @@ class Params(_Strict):
             raise ValueError(f"seeds must differ from one another, received {repeated} more than once")
         named = [("approaches", name) for name in self.approaches.values()]
         named += [("comparisons", name) for pair in self.comparisons for name in (pair.a, pair.b)]
+        named += [(f"chains.{chain}", name) for chain, steps in self.chains.items() for name in steps]
         for key, name in named:
             if name not in self.variants:
                 raise ValueError(f"{key} names the variant {name!r}, but variants has only {', '.join(self.variants)}")

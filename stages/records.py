@@ -29,6 +29,8 @@ RUNS = Path("metrics/runs")
 SUMMARY = Path("metrics/summary.json")
 TABLES = Path("metrics/tables")
 PLOTS = Path("metrics/plots")
+REPORT = Path("metrics/report.html")
+CHAMPION = Path("metrics/champion.json")
 
 RAW_FILES = {
     "train_images": "train-images-idx3-ubyte.gz",

@@ -1,0 +1,71 @@
+"""The report: one page that stands by itself."""
+
+import subprocess
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+from stages.aggregate.present import Shown
+from stages.params import Params
+
+# What decides the scores; the commit that last touched one of them is the commit of the results.
+CODE = ["params.yaml", "stages/fetch", "stages/split", "stages/train", "stages/evaluate"]
+PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the report: an <svg> element, and the sentence under it."""
+
+    name: str
+    svg: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Section:
+    id: str
+    title: str
+    intro: str
+    parts: Sequence[Shown | Picture]
+
+
+def render(
+    title: str, sentence: str, first: Sequence[Shown | Picture], sections: Sequence[Section], study: Params
+) -> str:
+    """The page as HTML: no file, font or script from elsewhere."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.tests["picture"] = lambda part: isinstance(part, Picture)
+    return environment.get_template("report.html.j2").render(
+        title=title,
+        sentence=sentence,
+        first=first,
+        sections=sections,
+        data=study.data.name,
+        seeds=study.seeds,
+        variants=list(study.variants),
+        dev_percent=f"{100 * study.split.dev_fraction:g}",
+        versions=pinned_versions(),
+        commit=code_commit(),
+    )
+
+
+def pinned_versions(pyproject: Path = Path("pyproject.toml")) -> list[str]:
+    """The pins, such as "keras 3.15.1", of the packages that results depend on."""
+    project = tomllib.loads(pyproject.read_text())["project"]
+    pins = [*project["optional-dependencies"]["cpu"], *project["dependencies"]]
+    named = [pin.split(";")[0].strip().split("==") for pin in pins]
+    return [f"{name} {version}" for name, version in named if name in PACKAGES]
+
+
+def code_commit() -> str | None:
+    """The commit that last changed what decides the scores, or None outside a git checkout."""
+    answer = subprocess.run(
+        ["git", "log", "-1", "--format=%H", "--", *CODE], capture_output=True, text=True, check=False
+    )
+    return answer.stdout.strip() or None
