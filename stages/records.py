@@ -178,7 +178,7 @@ def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Write arrays to a compressed .npz file whose bytes depend on the arrays alone."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
     write_bytes(path, buffer.getvalue())
 
 

@@ -103,11 +103,12 @@ class _Mlflow:
         found = self._client.get_experiment_by_name(name)
         if found is not None:
             return found.experiment_id
-        local = tracking_uri().startswith("sqlite:")
+        local = tracking_uri().removeprefix("sqlite:///")
         note = "Every run of the study on this data set: a parent run for each variant, a child run for each seed."
         return self._client.create_experiment(
             name,
-            artifact_location=ARTIFACTS.resolve().as_uri() if local else None,
+            # Beside the database; a server knows its own place.
+            artifact_location=(Path(local).parent / ARTIFACTS).as_uri() if local != tracking_uri() else None,
             tags={"mlflow.note.content": note},
         )
 

@@ -1,5 +1,6 @@
 """Aggregate stage: the scores of all runs into statistics, tables, figures and the report."""
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from stages import params, records, tracking
@@ -16,7 +17,7 @@ HARDEST = 24
 class Output:
     """Writes every table and figure as it is made, and gives back what the report shows of it."""
 
-    def table(self, table: tables.pd.DataFrame, shown: Shown) -> Shown:
+    def table(self, table: pd.DataFrame, shown: Shown) -> Shown:
         records.write_table(records.TABLES / f"{shown.name}.csv", table)
         records.write_bytes(records.TABLES / f"{shown.name}.md", shown.markdown().encode())
         return shown
@@ -44,7 +45,7 @@ def aggregate(study: Params) -> None:
         output.figure("approaches", figures.approaches(approaches), "Test error of each approach."),
     ]
     if not ranking.empty:
-        sections[0].parts.append(output.table(ranking, present.ranking(ranking, study)))
+        first.append(output.table(ranking, present.ranking(ranking, study)))
     title, sentence = present.headline(approaches, ranking)
     page = report.render(title, sentence, first, [section for section in sections if section.parts], study)
     records.write_bytes(records.REPORT, page.encode())

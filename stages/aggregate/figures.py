@@ -1,8 +1,10 @@
-"""The figures of the study: data in, matplotlib figures out. Saving them is `saved`'s, so that bytes repeat."""
+"""The figures of the study: data in, matplotlib figures out. Saving them apart."""
 
+import functools
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
@@ -13,11 +15,13 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from stages.aggregate.runs import VariantRuns
 
+Arguments = ParamSpec("Arguments")
+
 INK, FAINT = "#22272e", "#c3c9d0"
 # Okabe and Ito's colours, which people with colour blindness tell apart.
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "text.color": INK,
@@ -69,20 +73,20 @@ def svg(figure: Figure, title: str, name: str) -> str:
     return f'<svg viewBox="{box[1]}" style="max-width: {width:.0f}px" role="img" aria-label="{title}">{body}'
 
 
-def styled(draw):  # type: ignore[no-untyped-def]  # keeps the signature of what it wraps
+def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
     """Draw in the study's style, whatever the caller's settings."""
 
-    def drawn(*args, **kwargs):  # type: ignore[no-untyped-def]
+    @functools.wraps(draw)
+    def drawn(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
         with mpl.rc_context(STYLE):
             return draw(*args, **kwargs)
 
-    drawn.__doc__ = draw.__doc__
     return drawn
 
 
-def _figure(width: float, height: float, columns: int = 1, rows: int = 1, **grid: object) -> tuple[Figure, np.ndarray]:
+def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, np.ndarray]:
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, **grid)  # type: ignore[arg-type]
+    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 @styled
@@ -97,7 +101,8 @@ def approaches(table: pd.DataFrame) -> Figure:
         ax.hlines(y, np.maximum(low, 1e-3), high, color=BLUE, linewidth=2.5)
     ax.plot(error, y, "o", color=BLUE, markersize=7, label="this study, mean and 95 % interval")
     then = table["accuracy_2020"].astype(float)
-    ax.plot(100 * (1 - then), y, "|", color=ORANGE, markersize=16, markeredgewidth=2, label="2020")
+    if then.notna().any():
+        ax.plot(100 * (1 - then), y, "|", color=ORANGE, markersize=16, markeredgewidth=2, label="2020")
     for value, height in zip(error, y, strict=True):
         ax.annotate(f"{value:.2f} %", (value, height), (0, 7), textcoords="offset points", ha="center", fontsize=8.5)
     ax.set_yticks(y, table["approach"])

@@ -1,7 +1,7 @@
 """From scores to verdicts: pure functions over arrays.
 
-Scores are fractions; differences, margins and standard deviations are in percentage points. A run is one variant trained
-with one seed; `right` says which test digits a run got right.
+Scores are fractions; differences, margins and standard deviations are in percentage points. A run is one variant
+trained with one seed; `right` says which test digits a run got right.
 """
 
 from bisect import bisect_left
@@ -81,6 +81,8 @@ def mean_interval(values: np.ndarray, confidence: float = 0.95) -> Interval | No
     values = _finite(values)
     if len(values) < 2:
         return None
+    if np.ptp(values) == 0:
+        return Interval(float(values[0]), float(values[0]))
     return _student(values.mean(), values.std(ddof=1) / np.sqrt(len(values)), len(values) - 1, confidence)
 
 
@@ -94,14 +96,13 @@ def crossed_interval(
     """Interval for accuracy of B minus accuracy of A, in points, over new seeds and new digits.
 
     Seeds and digits are both resampled: the pigeonhole bootstrap of Owen 2007, "The pigeonhole bootstrap", Annals of
-    Applied Statistics 1(2), section 3. Its variance has three parts, of which the reweighted seeds, the reweighted digits
-    and their product are one each. Two things are wrong with their sum in a small study: each part is too small by
-    (n - 1) / n for its n, which for 10 seeds is a tenth; and all three hold the rest that is neither of the seed nor of
-    the digit, so that it counts three times (Owen's theorem 4). So each part is measured over the resamples by itself
-    and scaled, and the product is subtracted instead of added, which leaves the unbiased estimate of the two-way random
-    model (Searle, Casella and McCulloch 1992, "Variance components", chapter 4). The quantile is Student's, with the
-    degrees of freedom of Satterthwaite 1946, "An approximate distribution of estimates of variance components",
-    Biometrics Bulletin 2(6).
+    Applied Statistics 1(2), section 3. Its variance is the sum of three parts: one of the reweighted seeds, one of the
+    reweighted digits and one of both weights together. For few seeds it is wrong twice. A part is too small by
+    (n - 1) / n for its n, which for 10 seeds is a tenth; and what is neither of the seed nor of the digit is in all
+    three, so that it counts three times. So each part is measured over the resamples by itself and scaled, and the
+    third is subtracted instead of added: that leaves the unbiased estimate of the two-way random model (Searle, Casella
+    and McCulloch 1992, "Variance components", chapter 4). The quantile is Student's, with the degrees of freedom of
+    Satterthwaite 1946, "An approximate distribution of estimates of variance components", Biometrics Bulletin 2(6).
 
     Args:
         right_a: bool [seeds, digits], the runs of A.
@@ -152,9 +153,8 @@ def sign_flip_p(
 
     Fisher 1935, "The design of experiments", section 21: the share of all 2^n choices of signs whose sum is as far from
     zero as the one seen. Exact for n <= 40: every sum is one of a choice for the first half of the seeds plus one of a
-    choice for the second, and those that reach far enough are counted in the sorted halves (Pagano and Tritchler 1983,
-    "On obtaining permutation distributions in polynomial time", JASA 78, count them too, by other means). Beyond that,
-    random signs, with the sum seen among them (Phipson and Smyth 2010, "Permutation p-values should never be zero",
+    choice for the second, and those that reach far enough are counted in the sorted halves. Beyond that, random signs,
+    with the choice seen among them (Phipson and Smyth 2010, "Permutation p-values should never be zero",
     Statistical Applications in Genetics and Molecular Biology 9(1)).
 
     Args:
@@ -271,9 +271,9 @@ def seeds_needed(
     """Number of seeds that would settle a comparison, if mean and spread of the differences seen are the truth.
 
     The smaller of what a two-sided paired t test needs to find the difference (Cohen 1988, "Statistical power analysis
-    for the behavioral sciences", chapter 2) and what two one-sided tests need to find equivalence (Phillips 1990, "Power
-    of the two one-sided tests procedure in bioequivalence", Journal of Pharmacokinetics and Biopharmaceutics 18(2)), and
-    never fewer than let a sign-flip test reach alpha.
+    for the behavioral sciences", chapter 2) and what two one-sided tests need to find equivalence (Phillips 1990,
+    "Power of the two one-sided tests procedure in bioequivalence", Journal of Pharmacokinetics and Biopharmaceutics
+    18(2)), and never fewer than let a sign-flip test reach alpha.
 
     Args:
         differences: float [n], in points.
@@ -349,9 +349,14 @@ def variance_split(right: np.ndarray) -> VarianceSplit | None:
 
 
 def calibration_error(images: np.ndarray, confidence: np.ndarray, accuracy: np.ndarray) -> float:
-    """Expected calibration error, as a fraction, from bins: number of images, mean confidence and accuracy, each [bins].
+    """Expected calibration error, as a fraction.
 
     Guo et al. 2017, "On calibration of modern neural networks", ICML, section 2, equation 3.
+
+    Args:
+        images: number of images in each bin, [bins].
+        confidence: their mean probability, [bins].
+        accuracy: the share of them that is right, [bins].
 
     Raises:
         ValueError: the arrays are not of one length, or there are no images.
@@ -463,13 +468,11 @@ def _mean_squares(right: np.ndarray) -> _Parts:
     seeds, digits = right.shape
     mean = right.mean()
     of_seed, of_digit = right.mean(axis=1) - mean, right.mean(axis=0) - mean
-    seed_squares, digit_squares = digits * (of_seed**2).sum(), seeds * (of_digit**2).sum()
-    # For zeros and ones all squares add up to n p (1 - p).
-    rest_squares = max(0.0, right.size * mean * (1 - mean) - seed_squares - digit_squares)
+    rest = right - mean - of_seed[:, None] - of_digit
     return _Parts(
-        float(seed_squares / (seeds - 1)),
-        float(digit_squares / (digits - 1)),
-        float(rest_squares / ((seeds - 1) * (digits - 1))),
+        float(digits * (of_seed**2).sum() / (seeds - 1)),
+        float(seeds * (of_digit**2).sum() / (digits - 1)),
+        float((rest**2).sum() / ((seeds - 1) * (digits - 1))),
     )
 
 

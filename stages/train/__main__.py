@@ -17,7 +17,7 @@ def train(study: params.Params, variants: list[str]) -> None:
     if stale:
         publisher = tracking.Publisher(study)
         order = schedule.longest_first(stale, len(images))
-        schedule.train_all(order, images, labels, on_finish=lambda run: publisher.publish(run.variant, run.seed))
+        schedule.train_all(order, images, labels, on_finish=publisher.publish)
     for variant in variants:
         gather(variant, study)
 

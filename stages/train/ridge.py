@@ -37,7 +37,8 @@ def reduce(features: np.ndarray, labels: np.ndarray) -> Reduced:
     mean = both.mean(axis=0)
     both -= mean
     folded = np.linalg.qr(both, mode="r")
-    return Reduced(folded[:, :width], folded[:, width:], mean[:width], mean[width:])
+    # NumPy's types take `qr` for one that returns Q too.
+    return Reduced(folded[:, :width], folded[:, width:], mean[:width], mean[width:])  # type: ignore[call-overload]
 
 
 def solve(problem: Reduced, alpha: float) -> tuple[np.ndarray, np.ndarray]:

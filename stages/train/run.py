@@ -229,7 +229,7 @@ def _fit_network(
         patience=recipe["patience"],
         restore_best=recipe["restore_best"],
         seed=run.seed,
-        report=report,
+        report=report,  # type: ignore[arg-type]  # called by position
     )
     finished = build_network(**shape, seed=run.seed)  # not compiled: the optimizer's state would triple the file
     finished.set_weights(model.get_weights())

@@ -55,7 +55,7 @@ def train_all(
     images: np.ndarray,
     labels: np.ndarray,
     *,
-    on_finish: Callable[[Run], None],
+    on_finish: Callable[[str, int], object],
 ) -> None:
     """Train runs side by side and write each as it ends, so that a kill loses only those under way.
 
@@ -63,7 +63,7 @@ def train_all(
         runs: the runs, in the order in which to start them.
         images: uint8 [n, 28, 28].
         labels: uint8 [n].
-        on_finish: is called with every run that has been written.
+        on_finish: is called with the variant and the seed of every run that has been written.
 
     Raises:
         StudyError: some run failed, or a worker died; the finished ones are on disk.
@@ -84,7 +84,7 @@ def train_all(
                     continue
                 records.write_folder(records.run_path(result.run.variant, result.run.seed), result.files)
                 progress.finish(result)
-                on_finish(result.run)
+                on_finish(result.run.variant, result.run.seed)
         except joblib.externals.loky.process_executor.TerminatedWorkerError as error:
             raise records.StudyError(
                 "a worker process died: it was killed, or the machine ran out of memory. The runs that had finished "

@@ -1,0 +1,46 @@
+# Everything runs in .venv, made from pyproject.toml with the versions of requirements.lock.
+
+PYTHON ?= python3
+DEVICE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+PORT ?= 5000
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
+export MLFLOW_DISABLE_TELEMETRY ?= true
+export DO_NOT_TRACK ?= true
+export DVC_NO_ANALYTICS ?= true
+
+.PHONY: help setup demo study ui test check lock
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/ready ## make .venv; TensorFlow's GPU build where there is an NVIDIA GPU (or DEVICE=gpu)
+
+.venv/ready: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("error: Python 3.11, 3.12 or 3.13 is needed, %s is %d.%d; name another with make PYTHON=..." % (sys.executable, *v))'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[$(DEVICE),cluster,dev]'
+	@touch $@
+
+demo: setup ## the whole pipeline on small real digits, in build/demo: no download, a few minutes
+	python -m stages.demo
+
+study: setup ## rebuild the study on MNIST: dvc repro
+	dvc repro
+
+ui: setup ## publish what MLflow lacks and open its UI on 127.0.0.1 (PORT=5000)
+	python -m stages.tracking
+	mlflow ui --backend-store-uri "$$MLFLOW_TRACKING_URI" --host 127.0.0.1 --port $(PORT)
+
+test: setup ## run the tests
+	python -m pytest
+
+check: setup ## lint and type-check
+	ruff format --check .
+	ruff check .
+	mypy
+
+lock: ## resolve requirements.lock anew from pyproject.toml (needs uv)
+	uv pip compile --universal --all-extras --python-version 3.11 --no-header --no-annotate --no-emit-index-url --output-file requirements.lock pyproject.toml
