@@ -250,7 +250,7 @@ def misclassified(variant: VariantRuns, most: int = 24) -> Figure:
     shown = [i for i in range(min(most, len(variant.hardest))) if wrong[variant.hardest[i]] > 0]
     columns = 8
     rows = max(1, -(-len(shown) // columns))
-    figure, axes = _figure(6.4, 1.05 * rows + 0.15, columns=columns, rows=rows)
+    figure, axes = _figure(6.4, 1.2 * rows + 0.1, columns=columns, rows=rows)
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, i in zip(axes.flat, shown, strict=False):
@@ -258,13 +258,13 @@ def misclassified(variant: VariantRuns, most: int = 24) -> Figure:
         truth = variant.truth[image]
         seen = variant.predicted[:, image]
         mistaken = np.bincount(seen[seen != truth]).argmax()
-        _digit(ax, variant.hardest_images[i], f"{truth} → {mistaken}  ({wrong[image]}/{len(seen)})")
+        _digit(ax, variant.hardest_images[i], f"{truth} → {mistaken}\n{wrong[image]} of {len(seen)}")
     return figure
 
 
 def _digit(ax: Axes, image: np.ndarray, title: str) -> None:
     ax.imshow(image, cmap="gray_r")
-    ax.set_title(title, loc="center", fontsize=8)
+    ax.set_title(title, loc="center", fontsize=7.5)
 
 
 @styled
@@ -272,11 +272,11 @@ def hardest(table: pd.DataFrame, images: Sequence[np.ndarray]) -> Figure:
     """The test digits that most runs of the whole study get wrong."""
     columns = 8
     rows = max(1, -(-len(table) // columns))
-    figure, axes = _figure(6.4, 1.05 * rows + 0.15, columns=columns, rows=rows)
+    figure, axes = _figure(6.4, 1.2 * rows + 0.1, columns=columns, rows=rows)
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, row, image in zip(axes.flat, table.itertuples(), images, strict=False):
-        _digit(ax, image, f"{row.truth} → {row.seen}  ({100 * row.wrong / row.runs:.0f} %)")
+        _digit(ax, image, f"{row.truth} → {row.seen}\n{100 * row.wrong / row.runs:.0f} % wrong")
     return figure
 
 
@@ -289,11 +289,12 @@ def forest(table: pd.DataFrame, margin: float) -> Figure:
     ax.axvspan(-margin, margin, color=GREEN, alpha=0.15, linewidth=0, label=f"equivalent (±{margin:g} points)")
     ax.axvline(0, color=FAINT, linewidth=1)
     if table["seeds_low"].notna().all():
-        ax.hlines(y, table["digits_low"].astype(float), table["digits_high"].astype(float), color=BLUE, linewidth=1.2,
-                  label="95 %: new digits too")  # fmt: skip
-        ax.hlines(y, table["seeds_low"].astype(float), table["seeds_high"].astype(float), color=BLUE, linewidth=4,
-                  label="95 %: these digits")  # fmt: skip
-    ax.plot(table["difference"], y, "o", color=BLUE, markersize=7, markeredgecolor="white")
+        # One above the other, since either may be the wider.
+        lines = (("seeds", 0.08, 4.0, "95 %: these digits"), ("digits", -0.1, 1.5, "95 %: new digits too"))
+        for name, shift, width, label in lines:
+            low, high = (table[f"{name}_{end}"].astype(float) for end in ("low", "high"))
+            ax.hlines(y + shift, low, high, color=BLUE, linewidth=width, label=label)
+    ax.plot(table["difference"], y + 0.08, "o", color=BLUE, markersize=7, markeredgecolor="white")
     if "difference_2020" in table and table["difference_2020"].notna().any():
         ax.plot(table["difference_2020"].astype(float), y, "D", color=ORANGE, markersize=6, label="2020, one seed")
     ax.set_yticks(y, table["b"])

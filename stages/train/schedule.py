@@ -6,6 +6,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,8 @@ def train_all(
         executor(len(runs), images, labels),
         _Progress(runs, Path(scratch)) as progress,
     ):
+        # A worker that has grown is replaced between two runs, which is as it should be and loses nothing.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
         tasks = (joblib.delayed(train_run)(run, images, labels, progress.path(run)) for run in runs)
         try:
             results = joblib.Parallel(return_as="generator_unordered", batch_size=1)(tasks)

@@ -1,0 +1,146 @@
+"""A tiny study on the digits of scikit-learn, taken as far as a test needs it: fetched and split, trained, evaluated.
+
+Each state is made once a session; a test gets a copy of its own, as the current folder.
+"""
+
+import os
+
+# Before NumPy is imported. Threads that wait for one another cost more than they bring on problems of this size.
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "TF_CPP_MIN_LOG_LEVEL": "2"}
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages import params, records
+from stages.params import Params
+
+ROOT = Path(__file__).parent.parent
+
+STUDY = """\
+data: {name: digits}
+seeds: [0, 1]
+split: {dev_fraction: 0.2}
+variants:
+  ridge: {family: linear, grid_powers: [-4, 12], tolerance: 8.0}
+  random_features: {family: elm, grid_powers: [-14, 12], tolerance: 8.0, hidden_units: 40, weight_sd: 0.2}
+  plain: &plain
+    family: network
+    filters: []
+    pool: []
+    conv_dropout: []
+    units: [8]
+    dropout: 0.25
+    initializer: glorot_uniform
+    precision: float32
+    learning_rate: 0.002
+    decay: null
+    batch_size: 64
+    epochs: 2
+    dev_split: false
+    patience: null
+    restore_best: false
+  watched:
+    <<: *plain
+    epochs: 3
+    decay: {start: 1, rate: 0.5}
+    dev_split: true
+    patience: 2
+    restore_best: true
+approaches: {linear: ridge, MLP: watched}
+comparisons:
+  - {a: plain, b: watched}
+chains:
+  MLP: [plain, watched]
+statistics: {confidence: 0.95, equivalence_margin: 0.05, reproduction_margin: 0.1, resamples: 100, seed: 0}
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_environment() -> Iterator[None]:
+    """No setting of the person who runs the tests reaches them."""
+    with pytest.MonkeyPatch.context() as patch:
+        names = ("MLFLOW_TRACKING_URI", "DATA_MIRROR", "DASK_SCHEDULER_ADDRESS", "STUDY_WORKERS", "KERAS_BACKEND")
+        for name in names:
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def tensorflow_ready() -> None:
+    """TensorFlow set up as a worker sets it up, before any test's first operation."""
+    from stages.train.run import _prepare_device
+
+    _prepare_device()
+
+
+@pytest.fixture(scope="session")
+def study() -> Params:
+    return params.parse(STUDY, "the tests' study")
+
+
+@pytest.fixture(scope="session")
+def split_study(tmp_path_factory: pytest.TempPathFactory, study: Params) -> Path:
+    """A study folder after fetch and split; not to be written to."""
+    from stages.fetch.__main__ import fetch
+    from stages.split.__main__ import split
+
+    folder = tmp_path_factory.mktemp("split")
+    (folder / "params.yaml").write_text(STUDY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        fetch(study.data.name)
+        split(study.split.dev_fraction, study.seeds)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def evaluated_study(
+    tmp_path_factory: pytest.TempPathFactory, split_study: Path, study: Params, tensorflow_ready: None
+) -> Path:
+    """The same after train and evaluate; not to be written to."""
+    from stages.evaluate.__main__ import evaluate
+    from stages.train import schedule
+    from stages.train.__main__ import gather
+
+    folder = tmp_path_factory.mktemp("evaluated") / "study"
+    shutil.copytree(split_study, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("STUDY_WORKERS", "1")  # in this process, where TensorFlow is imported already
+        images, labels = records.read_images(records.TRAIN)
+        runs = schedule.plan(study, list(study.variants), images, labels)
+        schedule.train_all(runs, images, labels, on_finish=lambda variant, seed: None)
+        for variant, recipe in study.variants.items():
+            gather(variant, study)
+            evaluate(variant, study.seeds, recipe.family == "network")
+    return folder
+
+
+@pytest.fixture
+def workspace(split_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the test's own with fetched and split digits, which is the current folder."""
+    return _copied(split_study, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def evaluated(evaluated_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the test's own with every run trained and evaluated, which is the current folder."""
+    return _copied(evaluated_study, tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def digits(split_study: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The training images uint8 [1437, 28, 28] and labels uint8 [1437]."""
+    return records.read_images(split_study / records.TRAIN)
+
+
+def _copied(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    own = tmp_path / "study"
+    shutil.copytree(folder, own)
+    monkeypatch.chdir(own)
+    return own

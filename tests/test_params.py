@@ -1,0 +1,111 @@
+from pathlib import Path
+
+import pytest
+
+from stages import params
+from stages.params import Network, Params
+from stages.records import StudyError
+from tests.conftest import ROOT, STUDY
+
+
+def test_the_study_of_this_repository_is_valid() -> None:
+    study = params.load(ROOT / "params.yaml")
+    assert {"linear", "elm", "mlp_reference", "mlp_tuned", "cnn_reference", "cnn_tuned"} <= study.variants.keys()
+
+
+def test_a_recipe_that_starts_from_another_has_its_values_and_its_own(study: Params) -> None:
+    watched, plain = study.recipe("watched"), study.recipe("plain")
+    assert isinstance(watched, Network)
+    assert isinstance(plain, Network)
+    assert (watched.units, watched.batch_size) == (plain.units, plain.batch_size)
+    assert (watched.epochs, plain.epochs) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("units: [8]", "unit: [8]", ["variants.plain.unit: unknown key", "variants.plain.units: is missing"]),
+        ("seeds: [0, 1]", "seeds: [0, 1]\nsteps: 3", ["steps: unknown key"]),
+        ("data: {name: digits}", "data: {name: imagenet}", ["data.name", "'mnist', 'fashion_mnist' or 'digits'"]),
+        ("family: linear", "family: linaer", ["variants.ridge", "'linear', 'elm', 'network'", "linaer"]),
+        ("batch_size: 64", "batch_size: '64'", ["variants.plain.batch_size", "integer", "received '64'"]),
+        ("batch_size: 64", "batch_size: 64.5", ["variants.plain.batch_size", "integer", "received 64.5"]),
+        ("dev_split: false", "dev_split: 0", ["variants.plain.dev_split", "boolean", "received 0"]),
+        ("epochs: 2", "epochs: true", ["variants.plain.epochs", "integer", "received True"]),
+        ("dropout: 0.25", "dropout: 1.0", ["variants.plain.dropout", "less than 1", "received 1.0"]),
+        ("learning_rate: 0.002", "learning_rate: -1", ["variants.plain.learning_rate", "greater than 0", "-1"]),
+        ("learning_rate: 0.002", "learning_rate: .inf", ["variants.plain.learning_rate", "finite", "inf"]),
+        ("{start: 1, rate: 0.5}", "{start: -1, rate: 0.5}", ["variants.watched.decay.start", "received -1"]),
+        ("patience: 2", "patience: 0", ["variants.watched.patience", "received 0"]),
+        ("dev_fraction: 0.2", "dev_fraction: 1", ["split.dev_fraction", "less than 1", "received 1"]),
+        ("seeds: [0, 1]", "seeds: [0, -1]", ["seeds.1", "greater than or equal to 0", "received -1"]),
+        ("seeds: [0, 1]", "seeds: [0, 4294967296]", ["seeds.1", "less than 4294967296"]),
+        ("seeds: [0, 1]", "seeds: [3, 1, 3]", ["seeds must differ", "[3] more than once"]),
+        ("seeds: [0, 1]", "seeds: []", ["seeds", "at least 1"]),
+        ("grid_powers: [-4, 12]", "grid_powers: [4, 5]", ["variants.ridge: grid_powers", "[4, 5]"]),
+        ("grid_powers: [-4, 12]", "grid_powers: [-4]", ["variants.ridge.grid_powers", "at least 2 items"]),
+        ("grid_powers: [-4, 12]", "grid_powers: [-4, 2000]", ["variants.ridge.grid_powers", "2000"]),
+        (
+            "linear, grid_powers: [-4, 12], tolerance: 8.0",
+            "linear, grid_powers: [-4, 12], tolerance: 1.0e-300",
+            ["variants.ridge.tolerance", "1e-300"],
+        ),
+        (
+            "filters: []\n    pool: []\n    conv_dropout: []",
+            "filters: [2, 2, 2, 2]\n    pool: [true, true, true, true]\n    conv_dropout: [0.0, 0.0, 0.0, 0.0]",
+            ["variants.plain"],
+        ),
+        ("filters: []", "filters: [4]", ["variants.plain: filters, pool and conv_dropout", "1, 0 and 0"]),
+        ("dev_split: true", "dev_split: false", ["variants.watched: patience and restore_best", "dev_split: true"]),
+        ("ridge: {", "Ridge-2: {", ["variants.Ridge-2", "pattern"]),
+        ("linear: ridge", "linear: rigde", ["approaches names the variant 'rigde'", "ridge, random_features"]),
+        ("MLP: [plain, watched]", "MLP: [plain, wached]", ["chains.MLP names the variant 'wached'", "plain, watched"]),
+        ("confidence: 0.95", "confidence: 95", ["statistics.confidence", "less than 1", "received 95"]),
+        ("{a: plain", "{a: plian", ["comparisons names the variant 'plian'", "plain, watched"]),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_key_what_it_may_be_and_what_was_found(
+    old: str, new: str, said: list[str]
+) -> None:
+    assert old in STUDY
+    with pytest.raises(StudyError) as error:
+        params.parse(STUDY.replace(old, new), "params.yaml")
+    assert str(error.value).startswith("params.yaml is not valid")
+    for part in said:
+        assert part in str(error.value)
+
+
+def test_every_wrong_value_is_named_at_once() -> None:
+    wrong = STUDY.replace("epochs: 2", "epochs: 0").replace("dev_fraction: 0.2", "dev_fraction: 2")
+    with pytest.raises(StudyError, match=r"(?s)split\.dev_fraction.*variants\.plain\.epochs"):
+        params.parse(wrong, "params.yaml")
+
+
+@pytest.mark.parametrize("text", ["seeds: [0, 1", "seeds: [0]\nseeds: [1]\n", ""])
+def test_a_file_that_is_no_study_is_refused_by_its_name(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(StudyError, match=r"params\.yaml is not valid"):
+        params.load(path)
+
+
+def test_a_file_that_is_not_text_is_refused_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(b"seeds: [0] # \xe9\n")
+    with pytest.raises(StudyError, match=r"params\.yaml"):
+        params.load(path)
+
+
+def test_a_missing_file_says_where_to_run_the_stages(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="run the stages from the top folder"):
+        params.load(tmp_path / "params.yaml")
+
+
+def test_an_unknown_variant_is_refused_with_those_there_are(study: Params) -> None:
+    with pytest.raises(StudyError, match=r"unknown variant 'mlp_tunde'.* ridge, random_features, plain, watched"):
+        study.recipe("mlp_tunde")
+
+
+def test_a_study_that_was_read_cannot_be_changed(study: Params) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        study.recipe("plain").family = "linear"

@@ -1,0 +1,245 @@
+"""The pipeline end to end: a real `dvc repro` of a small study on the digits, in a clone of this checkout."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from stages import records
+
+REPOSITORY = Path(__file__).parents[1]
+SEEDS = [5, 0]
+NETWORK = {
+    **{"family": "network", "filters": [], "pool": [], "conv_dropout": [], "units": [16], "dropout": 0.5},
+    **{"initializer": "glorot_uniform", "precision": "float32", "learning_rate": 0.001, "decay": None},
+    **{"batch_size": 32, "epochs": 2, "dev_split": False, "patience": None, "restore_best": False},
+}
+STUDY: dict[str, Any] = {
+    "data": {"name": "digits"},
+    "seeds": SEEDS,
+    "split": {"dev_fraction": 0.2},
+    "variants": {
+        "linear": {"family": "linear", "grid_powers": [-10, 13], "tolerance": 0.1},
+        "mlp": NETWORK,
+        "cnn": {
+            **NETWORK,
+            **{"filters": [4], "pool": [True], "conv_dropout": [0.25], "dev_split": True, "epochs": 3},
+            **{"patience": 2, "restore_best": True, "decay": {"start": 1, "rate": 0.1}},
+        },
+    },
+    "approaches": {"linear": "linear", "MLP": "mlp", "CNN": "cnn"},
+    "comparisons": [{"a": "mlp", "b": "cnn"}],
+    "chains": {"layers": ["mlp", "cnn"]},
+    "statistics": {
+        **{"confidence": 0.95, "equivalence_margin": 0.05, "reproduction_margin": 0.1},
+        **{"resamples": 200, "seed": 0},
+    },
+}
+
+
+class Clone:
+    """A copy of the working tree as its users have it: a git checkout with DVC, and a study of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=REPOSITORY, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        for name in filter(None, listed.stdout.split("\0")):
+            # The results of the study itself stay behind, and so do the locks of stages that made them.
+            if (REPOSITORY / name).is_file() and not name.startswith("metrics/") and name != "dvc.lock":
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(REPOSITORY / name, folder / name)
+        self.run("git", "init", "--quiet")
+        self.write(STUDY)
+
+    def write(self, study: dict[str, Any]) -> None:
+        with (self.folder / "params.yaml").open("w") as file:
+            YAML().dump(study, file)
+
+    def environment(self) -> dict[str, str]:
+        own = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "true"}
+        return {**os.environ, **own, "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db"}
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment(), capture_output=True, text=True, check=False
+        )
+
+    def repro(self, *arguments: str) -> str:
+        answer = self.run("dvc", "repro", *arguments)
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        return answer.stdout + answer.stderr
+
+    def model_digests(self) -> dict[str, str]:
+        paths = sorted(self.folder.glob("models/*/*/model.keras"))
+        return {str(path.relative_to(self.folder)): records.digest(path.read_bytes()) for path in paths}
+
+
+def stages_run(output: str) -> list[str]:
+    """The stages that a `dvc repro` ran, or with --dry would run."""
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    clone = Clone(tmp_path_factory.mktemp("clone"))
+    clone.repro()
+    return clone
+
+
+@pytest.fixture
+def edited(clone: Clone) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Write another params.yaml for one test."""
+    yield clone.write
+    clone.write(STUDY)
+
+
+def variants_with(name: str, **changes: Any) -> dict[str, Any]:
+    return {**STUDY["variants"], name: {**STUDY["variants"][name], **changes}}
+
+
+def test_every_variant_and_seed_is_in_the_summary_and_in_the_scores(clone: Clone) -> None:
+    summary = json.loads((clone.folder / records.SUMMARY).read_text())
+    assert list(summary) == list(STUDY["variants"])
+    for variant, values in summary.items():
+        scores = pd.read_csv(clone.folder / records.scores_path(variant))
+        assert scores["seed"].tolist() == SEEDS
+        assert values["seeds"] == len(SEEDS)
+        assert values["test_accuracy"]["mean"] == pytest.approx(scores["test_accuracy"].mean())
+        assert values["test_accuracy"]["mean"] > 0.15  # guessing gets a tenth right
+
+
+def test_tables_figures_and_report_are_there_and_hold_no_nan(clone: Clone) -> None:
+    for name in ("approaches", "comparisons", "variants", "ablations_layers", "pair_mlp_cnn", "hardest", "selection"):
+        assert (clone.folder / records.TABLES / f"{name}.csv").exists()
+        assert "nan" not in (clone.folder / records.TABLES / f"{name}.md").read_text().lower()
+    for name in ("approaches", "pair_mlp_cnn", "curves_cnn", "confusion_linear", "alpha_linear", "weights_linear"):
+        assert (clone.folder / records.PLOTS / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    report = (clone.folder / records.REPORT).read_text()
+    assert "<h1>" in report
+    assert not re.search(r'(>|data-value=")\s*nan\s*[<"]', report, re.IGNORECASE)
+
+
+def test_a_second_repro_runs_nothing(clone: Clone) -> None:
+    assert stages_run(clone.repro()) == []
+
+
+def test_another_dropout_retrains_its_variant_alone(clone: Clone, edited: Callable[[dict[str, Any]], None]) -> None:
+    edited({**STUDY, "variants": variants_with("cnn", dropout=0.4)})
+    assert stages_run(clone.repro("--dry")) == ["train@cnn", "evaluate@cnn", "aggregate"]
+
+
+def test_another_confidence_level_retrains_nothing(clone: Clone, edited: Callable[[dict[str, Any]], None]) -> None:
+    edited({**STUDY, "statistics": {**STUDY["statistics"], "confidence": 0.9}})
+    assert stages_run(clone.repro("--dry")) == ["aggregate"]
+
+
+def test_mlflow_holds_a_parent_for_each_variant_and_a_child_for_each_seed_with_curves_and_scores(clone: Clone) -> None:
+    client = mlflow.MlflowClient(f"sqlite:///{clone.folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("digits")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    parents = [run for run in runs if run.data.tags["role"] == "variant"]
+    children = [run for run in runs if run.data.tags["role"] == "seed"]
+    assert sorted(run.data.tags["variant"] for run in parents) == sorted(STUDY["variants"])
+    assert len(children) == len(SEEDS) * len(STUDY["variants"])
+    cnn = next(run for run in children if run.data.tags["variant"] == "cnn" and run.data.tags["seed"] == "5")
+    scores = pd.read_csv(clone.folder / records.scores_path("cnn")).set_index("seed")
+    assert cnn.data.metrics["test_accuracy"] == pytest.approx(scores.loc[5, "test_accuracy"])
+    curve = client.get_metric_history(cnn.info.run_id, "val_loss")
+    assert [point.step for point in curve] == list(range(int(scores.loc[5, "epochs"])))
+    assert {file.path for file in client.list_artifacts(cnn.info.run_id)} == {"run.json", "model.keras"}
+
+
+def test_a_seed_more_trains_one_run_and_leaves_the_others_to_the_bit(
+    clone: Clone, edited: Callable[[dict[str, Any]], None]
+) -> None:
+    before = clone.model_digests()
+    edited({**STUDY, "seeds": [*SEEDS, 9]})
+    output = clone.repro("train@mlp")
+    assert "3 runs, 2 of them finished before" in output
+    after = clone.model_digests()
+    assert after.pop("models/mlp/9/model.keras")
+    assert after == before
+
+
+def test_training_killed_at_any_moment_is_finished_by_the_next_repro_with_the_same_bits(clone: Clone) -> None:
+    whole = {name: digest for name, digest in clone.model_digests().items() if name.startswith("models/cnn")}
+    shutil.rmtree(clone.folder / "models/cnn")
+    process = subprocess.Popen(
+        ["dvc", "repro", "--single-item", "train@cnn"],
+        cwd=clone.folder,
+        env={**clone.environment(), "STUDY_WORKERS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    # One run of two is written; the other is under way.
+    assert any("[1/2]" in line for line in process.stdout)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.stdout.close()
+    process.wait()
+    output = clone.repro("--single-item", "train@cnn")
+    assert "2 runs, 1 of them finished before" in output
+    assert {name: digest for name, digest in clone.model_digests().items() if name.startswith("models/cnn")} == whole
+
+
+def test_a_damaged_model_file_is_trained_again_with_the_same_bits(clone: Clone) -> None:
+    path = clone.folder / records.run_path("mlp", SEEDS[0]) / "model.keras"
+    sound = path.read_bytes()
+    path.unlink()  # DVC's cache may share the file's bytes
+    path.write_bytes(sound[:-100])
+    refused = clone.run(sys.executable, "-m", "stages.evaluate", "mlp")
+    assert refused.returncode == 1
+    assert f"{records.run_path('mlp', SEEDS[0])}/model.keras is damaged" in refused.stderr
+    clone.repro("--single-item", "train@mlp")
+    assert path.read_bytes() == sound
+
+
+def test_a_variant_without_one_of_its_seeds_is_an_error_that_names_it(clone: Clone) -> None:
+    path = clone.folder / records.scores_path("mlp")
+    whole = path.read_bytes()
+    path.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+    try:
+        refused = clone.run(sys.executable, "-m", "stages.aggregate")
+    finally:
+        path.write_bytes(whole)
+    assert refused.returncode == 1
+    assert f"lacks the seeds [{SEEDS[-1]}]" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seeds": [1, 1]}, "seeds must differ"),
+        ({"seeds": [-1]}, "seeds.0"),
+        ({"seed": 1}, "seed: unknown key"),
+        ({"split": {"dev_fraction": 1.5}}, "split.dev_fraction"),
+        ({"variants": variants_with("mlp", epochs="many")}, "variants.mlp.epochs"),
+    ],
+)
+def test_bad_parameters_are_refused_by_name_and_cost_nothing(
+    clone: Clone, edited: Callable[[dict[str, Any]], None], change: dict[str, Any], named: str
+) -> None:
+    before = clone.model_digests()
+    edited({**STUDY, **change})
+    refused = clone.run(sys.executable, "-m", "stages.train", "mlp")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: ")
+    assert named in refused.stderr
+    assert clone.model_digests() == before
