@@ -1,0 +1,52 @@
+"""The committed results belong to the committed code, and the README tells them as they are."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages import params, records
+
+REPOSITORY = Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_shows_the_table_of_the_approaches() -> None:
+    table = (REPOSITORY / records.TABLES / "approaches.md").read_text().split("\n\n")[-1].strip()
+    shown = re.search(r"<!-- approaches -->\n(.*?)<!-- /approaches -->", README, re.DOTALL)
+    assert shown is not None
+    assert shown[1].strip() == table
+
+
+def test_the_readme_maps_every_module() -> None:
+    for path in sorted((REPOSITORY / "stages").rglob("*.py")):
+        if not path.name.startswith("__"):
+            assert f"`{path.relative_to(REPOSITORY)}`" in README
+
+
+def test_every_make_target_that_the_readme_names_exists() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text()
+    targets = re.findall(r"^(?:\| )?`?make ([a-z]+)`?", README, re.MULTILINE)
+    assert {"demo", "test", "study", "ui"} <= set(targets)
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_no_committed_result_is_stale() -> None:
+    if subprocess.run(["git", "rev-parse"], cwd=REPOSITORY, capture_output=True, check=False).returncode != 0:
+        pytest.skip("not a git checkout")
+    answer = subprocess.run(
+        [Path(sys.executable).with_name("dvc"), "repro", "--dry", "--allow-missing"],
+        cwd=REPOSITORY, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    assert [line for line in answer.stdout.splitlines() if line.startswith("Running stage")] == []
+
+
+def test_the_summary_has_every_variant_and_all_seeds() -> None:
+    study = params.load(REPOSITORY / params.PARAMS)
+    summary = records.read_json(REPOSITORY / records.SUMMARY)
+    assert list(summary) == list(study.variants)
+    assert {values["seeds"] for values in summary.values()} == {len(study.seeds)}
