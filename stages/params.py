@@ -46,8 +46,8 @@ class Linear(_Strict):
     """Ridge regression of one-hot targets on the pixels."""
 
     family: Literal["linear"]
-    grid_powers: Annotated[list[int], Field(min_length=2, max_length=2)]
-    tolerance: Positive
+    grid_powers: Annotated[list[Annotated[int, Field(ge=-60, le=60)]], Field(min_length=2, max_length=2)]
+    tolerance: Annotated[float, Field(ge=1e-6, allow_inf_nan=False)]
 
     @model_validator(mode="after")
     def _grid_has_an_inside(self) -> Self:
@@ -91,6 +91,13 @@ class Network(_Strict):
                 "filters, pool and conv_dropout need one entry for each convolution, received "
                 f"{len(self.filters)}, {len(self.pool)} and {len(self.conv_dropout)}"
             )
+        side = 28
+        for pooled in self.pool:
+            side = (side - 2) // 2 if pooled else side - 2
+            if side < 1:
+                raise ValueError(
+                    f"{len(self.filters)} convolutions with pool {self.pool} leave nothing of 28x28 pixels"
+                )
         if not self.dev_split and (self.patience is not None or self.restore_best):
             raise ValueError("patience and restore_best watch the dev loss: they need dev_split: true")
         return self
@@ -157,6 +164,8 @@ def load(path: Path = PARAMS) -> Params:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise StudyError(f"{path} not found: run the stages from the top folder of the study") from None
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{path} should be UTF-8 text: {error}") from error
     return parse(text, str(path))
 
 

@@ -12,7 +12,6 @@ import os
 import shutil
 import sys
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -108,6 +107,9 @@ def predictions_path(variant: str) -> Path:
     return RUNS / variant / "predictions.npz"
 
 
+RUN_FILES = {path("").name for path in (curves_path, scores_path, calibration_path, predictions_path)}
+
+
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A scratch path beside `path` that takes its place when the block ends well, and is gone when it does not."""
@@ -189,11 +191,12 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         StudyError: the file is missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise StudyError(f"{path} is missing: run `dvc repro`") from None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    # NumPy, zip and zlib each have errors of their own for a damaged file.
+    except Exception as error:
         raise StudyError(f"{path} is damaged ({error}): delete it and run `dvc repro`") from error
 
 

@@ -24,6 +24,7 @@ from stages.params import Network, Params
 DATABASE = Path("mlflow.db")
 ARTIFACTS = Path("mlartifacts")
 KEY = "study.key"
+FINISHED = "FINISHED"
 METRIC_LIMIT = 1000  # of one `log_batch`
 PARTS = ("training", "scores", "files")
 SCORES = [
@@ -114,7 +115,7 @@ class _Mlflow:
 
     def publish(self, runs: Sequence[tuple[str, int]], parents: Sequence[str]) -> int:
         with _lock():
-            wanted = [record for variant, seed in runs if (record := _Record.read(self._study, variant, seed))]
+            wanted = [record for variant, seed in runs if (record := self._read(variant, seed))]
             keys = {record.key for record in wanted} | {self._parent_key(variant) for variant, _ in runs}
             known = self._find(keys)
             changed = 0
@@ -124,6 +125,13 @@ class _Mlflow:
             for variant in parents:
                 changed += self._publish_means(variant, self._parent(variant, known))
             return changed
+
+    def _read(self, variant: str, seed: int) -> "_Record | None":
+        try:
+            return _Record.read(self._study, variant, seed)
+        except records.StudyError as error:
+            print(f"warning: {variant} seed {seed} is not published: {error}", file=sys.stderr, flush=True)
+            return None
 
     def _find(self, keys: set[str]) -> dict[str, Any]:
         """The published runs by their key; of two with one key, left by publishers on two machines, the first stays."""
@@ -152,9 +160,10 @@ class _Mlflow:
 
     def _parent(self, variant: str, known: dict[str, Any]) -> Any:
         key = self._parent_key(variant)
-        if key not in known:
+        run = known.get(key)
+        if run is None or run.info.status != FINISHED:  # new, or broken off before it was whole
             recipe = self._study.recipe(variant)
-            run = self._client.create_run(
+            run = run or self._client.create_run(
                 self._experiment,
                 run_name=variant,
                 tags={KEY: key, "variant": variant, "family": recipe.family, "role": "variant"},
@@ -169,7 +178,7 @@ class _Mlflow:
         done = dict(run.data.tags) if run else {}
         parts = {part: value for part in PARTS if (value := record.digest(part))}
         missing = [part for part, value in parts.items() if done.get(f"study.{part}") != value]
-        if not missing:
+        if not missing and run and run.info.status == FINISHED:
             return 0
         if run and any(f"study.{part}" in done for part in missing):
             # Half of it was written, or it says something else by now: MLflow can't overwrite, so it is written anew.
@@ -197,8 +206,9 @@ class _Mlflow:
             self._client.set_tag(run.info.run_id, f"study.{part}", "unfinished")
             getattr(self, f"_log_{part}")(run.info.run_id, record)
             self._client.set_tag(run.info.run_id, f"study.{part}", parts[part])
-        ended = started + int(record.facts["seconds"] * 1000) if record.facts and "training" in missing else None
-        self._client.set_terminated(run.info.run_id, end_time=ended)
+        # The time that training took, also where its scores come later.
+        length = int(record.facts["seconds"] * 1000) if record.facts else 0
+        self._client.set_terminated(run.info.run_id, FINISHED, end_time=run.info.start_time + length)
         return 1
 
     def _log_training(self, run_id: str, record: "_Record") -> None:

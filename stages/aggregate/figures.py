@@ -104,14 +104,14 @@ def approaches(table: pd.DataFrame) -> Figure:
     if then.notna().any():
         ax.plot(100 * (1 - then), y, "|", color=ORANGE, markersize=16, markeredgewidth=2, label="2020")
     for value, height in zip(error, y, strict=True):
-        ax.annotate(f"{value:.2f} %", (value, height), (0, 7), textcoords="offset points", ha="center", fontsize=8.5)
+        ax.annotate(f"{value:.2f} %", (value, height), (0, 11), textcoords="offset points", ha="center", fontsize=8.5)
     ax.set_yticks(y, table["approach"])
     ax.set_xscale("log")
     ticks = [tick for tick in (0.2, 0.5, 1, 2, 5, 10, 20, 50) if error.min() * 0.6 < tick < error.max() * 1.7]
     ax.set_xticks(ticks, [f"{tick:g} %" for tick in ticks])
     ax.xaxis.minorticks_off()
     ax.set_xlim(error.min() * 0.7, error.max() * 1.4)
-    ax.set_ylim(-0.6, len(table) - 0.3)
+    ax.set_ylim(-0.6, len(table) - 0.2)
     ax.set_xlabel("test error (logarithmic)")
     ax.grid(axis="x")
     figure.legend(loc="outside upper left", ncols=2)

@@ -90,7 +90,7 @@ COMPARED: list[Column] = [
     ("95 %: these digits", _range("{:+.3f}", 1, "seeds")),
     ("95 %: new digits too", _range("{:+.3f}", 1, "digits")),
     ("p, Holm", _probability("p_holm")),
-    ("a run of b beats one of a", _number("{:.0f} %", 100, "superiority")),
+    ("P(b > a)", _number("{:.0f} %", 100, "superiority")),
     ("verdict", _text("verdict")),
     ("seeds to settle it", _count("seeds_needed")),
 ]
@@ -217,7 +217,8 @@ def _how_compared(study: Params) -> str:
     return (
         "Difference of mean test accuracy, b − a, paired by seed. Equivalent: within "
         f"±{margin:g} points by two one-sided t-tests; otherwise better or worse where the exact sign-flip test, "
-        "corrected after Holm over this table, has p < 0.05; otherwise undecided."
+        "corrected after Holm over this table, has p < 0.05; otherwise undecided. P(b > a): how often a run of b beats "
+        "one of a."
     )
 
 

@@ -199,7 +199,11 @@ def reproduction(runs: Runs, study: Params) -> pd.DataFrame:
                     "accuracy_2020": float(theirs.mean()),
                     "difference": float(POINTS * (ours.mean() - theirs.mean())),
                     "p": p,
-                    "reproduced": "not tested" if p is None else "yes" if p < 1 - study.statistics.confidence else "no",
+                    "reproduced": "not tested"
+                    if p is None
+                    else "yes"
+                    if p < 1 - study.statistics.confidence
+                    else "not shown",
                 }
             )
     return pd.DataFrame(rows)

@@ -7,6 +7,8 @@ from stages.fetch.download import check, fetch_file, mirrors_of
 
 
 def fetch(name: str) -> None:
+    # Half a file, where the last fetch was killed.
+    records.remove_unknown(records.RAW, set(records.RAW_FILES.values()))
     if name == "digits":
         for part, content in digits_files().items():
             records.write_bytes(records.RAW / records.RAW_FILES[part], content)

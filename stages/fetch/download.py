@@ -9,6 +9,7 @@ from pathlib import Path
 
 import requests
 from tqdm import tqdm
+from urllib3.exceptions import HTTPError, ReadTimeoutError  # of the body, which requests hands through raw
 
 from stages.fetch.datasets import SIZES
 from stages.records import RAW_FILES, StudyError
@@ -34,7 +35,7 @@ def fetch_file(part: str, mirrors: Sequence[str], sha256: str) -> bytes:
             content = _read(mirror, name, limit=SIZES[part] + (1 << 20))
             check(content, size=SIZES[part], sha256=sha256)
             return content
-        except (OSError, StudyError) as error:
+        except (OSError, StudyError, HTTPError) as error:
             tried.append(f"  {mirror}: {_reason(error)}")
             if isinstance(error, StudyError):  # a damaged copy is worth a word even when the next mirror is sound
                 tqdm.write(f"warning: {name} from {mirror} is not used: {error}")
@@ -65,6 +66,8 @@ def check(content: bytes, *, size: int, sha256: str) -> None:
         raise StudyError(f"should hold {size:,} bytes, but inflates to more")
     if not inflate.eof:
         raise StudyError(f"is cut short: holds {len(plain):,} of {size:,} bytes")
+    if inflate.unused_data:
+        raise StudyError(f"goes on for {len(inflate.unused_data):,} bytes behind the end of the gzip file")
     found = hashlib.sha256(plain).hexdigest()
     if found != sha256:
         raise StudyError(f"has been changed: its SHA-256 should be {sha256}, found {found}")
@@ -99,8 +102,10 @@ def _download(url: str, limit: int) -> bytes:
 def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
-    if isinstance(error, requests.Timeout):
+    if isinstance(error, requests.Timeout | ReadTimeoutError):
         return "no answer in time"
+    if isinstance(error, HTTPError):
+        return "the connection broke off"
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"the server answered {error.response.status_code}"
     if isinstance(error, requests.RequestException):

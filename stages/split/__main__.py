@@ -10,8 +10,17 @@ from stages.split.idx import read_idx
 
 
 def dev_indices(images: int, dev_fraction: float, seed: int) -> np.ndarray:
-    """The sorted indices, int64 [dev images], of the training images that `seed` sets aside."""
-    _, dev = train_test_split(np.arange(images), test_size=dev_fraction, random_state=seed)
+    """The sorted indices, int64 [dev images], of the training images that `seed` sets aside.
+
+    Raises:
+        StudyError: `dev_fraction` of so few images leaves nothing on one side.
+    """
+    try:
+        _, dev = train_test_split(np.arange(images), test_size=dev_fraction, random_state=seed)
+    except ValueError as error:
+        raise records.StudyError(
+            f"split.dev_fraction {dev_fraction:g} does not suit {images:,} images: {error}"
+        ) from error
     return np.sort(dev)
 
 

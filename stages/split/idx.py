@@ -24,7 +24,7 @@ def read_idx(path: Path, axes: int) -> np.ndarray:
     except (OSError, EOFError, zlib.error) as error:
         raise StudyError(f"{path} can't be read ({error}): delete it and run `dvc repro`") from error
     start = 4 + 4 * axes
-    if content[:4] != bytes([0, 0, 8, axes]):
+    if content[:4] != bytes([0, 0, 8, axes]) or len(content) < start:
         raise StudyError(f"{path} should begin as an IDX file of {axes} axes of bytes, found {content[:4].hex(' ')}")
     shape = np.frombuffer(content[4:start], ">u4")
     values = np.frombuffer(content, np.uint8, offset=start)

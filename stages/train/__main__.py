@@ -25,6 +25,7 @@ def train(study: params.Params, variants: list[str]) -> None:
 def gather(variant: str, study: params.Params) -> None:
     """One curves.csv from those of the seeds, and no folder of a seed that the study does not name."""
     records.remove_unknown(records.MODELS / variant, {str(seed) for seed in study.seeds})
+    records.remove_unknown(records.RUNS / variant, records.RUN_FILES)
     network = isinstance(study.recipe(variant), Network)
     columns = records.CURVE_COLUMNS if network else records.SEARCH_COLUMNS
     curves = [records.read_table(records.run_path(variant, seed) / "curves.csv", columns) for seed in study.seeds]

@@ -1,6 +1,7 @@
 """Many runs: which are still to be trained, on what machine, and how far they are."""
 
 import contextlib
+import io
 import os
 import sys
 import tempfile
@@ -13,19 +14,22 @@ from typing import Any
 
 import joblib
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from stages import records
 from stages.params import Network, Params
-from stages.train.run import Failed, Run, Trained, code_digest, installed_versions, train_run
+from stages.train.run import RESULT_PACKAGES, Failed, Run, Trained, backend, code_digest, installed_versions, train_run
 
 LOG_SECONDS = 60  # between two lines about the runs under way, where there is no terminal
 
 
 def plan(study: Params, variants: Sequence[str], images: np.ndarray, labels: np.ndarray) -> list[Run]:
     """Every run of `variants`, variant by variant in the order of the seeds."""
+    if backend() not in RESULT_PACKAGES:
+        raise records.StudyError(f"KERAS_BACKEND should be one of {', '.join(RESULT_PACKAGES)}, received {backend()!r}")
     code, data, versions = code_digest(), records.digest(images, labels), installed_versions()
-    dev = {seed: np.load(records.dev_path(seed), allow_pickle=False) for seed in study.seeds}
+    dev = {seed: _dev_indices(seed) for seed in study.seeds}
     runs = []
     for variant in variants:
         recipe = study.recipe(variant)
@@ -38,6 +42,14 @@ def plan(study: Params, variants: Sequence[str], images: np.ndarray, labels: np.
     return runs
 
 
+def _dev_indices(seed: int) -> np.ndarray:
+    path = records.dev_path(seed)
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        raise records.StudyError(f"{path} is missing or damaged ({error}): run `dvc repro`") from error
+
+
 def finished(run: Run) -> dict[str, Any] | None:
     """What run.json says, if the run's folder holds just this run, whole; otherwise None."""
     folder = records.run_path(run.variant, run.seed)
@@ -46,9 +58,12 @@ def finished(run: Run) -> dict[str, Any] | None:
         sound = facts["key"] == run.key and facts["digests"]["model"] == records.digest(
             (folder / "model.keras").read_bytes()
         )
-    except (FileNotFoundError, NotADirectoryError, KeyError, TypeError, records.StudyError):
+        curve = (folder / "curves.csv").read_bytes()
+        # A curve that was cut does not read back as it was written.
+        sound = sound and records.csv_bytes(pd.read_csv(io.BytesIO(curve))) == curve
+    except (FileNotFoundError, NotADirectoryError, KeyError, TypeError, ValueError, records.StudyError):
         return None
-    return facts if sound and (folder / "curves.csv").is_file() else None
+    return facts if sound else None
 
 
 def train_all(
