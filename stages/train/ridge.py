@@ -1,6 +1,6 @@
 """The two closed-form classifiers: ridge regression on one-hot targets, from pixels or from random features."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import keras
@@ -10,6 +10,7 @@ from sklearn.linear_model import Ridge
 from stages.records import CLASSES, StudyError
 
 INVERSE_GOLDEN_RATIO = (5**0.5 - 1) / 2
+BLOCK = 4096  # rows at a time: all at once, the copies would take more memory than a network
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,19 @@ class Reduced:
 
 
 def reduce(features: np.ndarray, labels: np.ndarray) -> Reduced:
-    """Fold features [n, d] and labels [n] into a `Reduced` problem."""
+    """Fold features [n, d] and labels [n] into a `Reduced` problem, a block of rows at a time.
+
+    The R of each block is stacked on the next one's rows (Demmel et al. 2012, "Communication-optimal parallel and
+    sequential QR and LU factorizations", section 2). A first column of ones takes the means out of all the others.
+    """
+    folded = np.empty((0, 1 + features.shape[1] + CLASSES))
+    for rows in _blocks(len(features)):
+        one_hot = np.eye(CLASSES)[labels[rows]]
+        block = np.hstack([np.ones((len(one_hot), 1)), features[rows], one_hot])
+        folded = np.asarray(np.linalg.qr(np.vstack([folded, block]), mode="r"))
+    mean, centred = folded[0, 1:] / folded[0, 0], folded[1:, 1:]
     width = features.shape[1]
-    both = np.empty((len(features), width + CLASSES))
-    both[:, :width] = features
-    both[:, width:] = np.eye(CLASSES)[labels]
-    mean = both.mean(axis=0)
-    both -= mean
-    folded = np.linalg.qr(both, mode="r")
-    # NumPy's types take `qr` for one that returns Q too.
-    return Reduced(folded[:, :width], folded[:, width:], mean[:width], mean[width:])  # type: ignore[call-overload]
+    return Reduced(centred[:, :width], centred[:, width:], mean[:width], mean[width:])
 
 
 def solve(problem: Reduced, alpha: float) -> tuple[np.ndarray, np.ndarray]:
@@ -159,11 +163,10 @@ def fit_ridge(
     Returns:
         The model; the rows of the search; the best α of each target; the dev scores at the α chosen.
     """
-    features = _features(images, hidden)
     kept = np.ones(len(images), bool)
     kept[dev] = False
-    problem = reduce(features[kept], labels[kept])
-    dev_features, dev_labels = features[dev], labels[dev]
+    problem = reduce(_features(images[kept], hidden), labels[kept])
+    dev_features, dev_labels = _features(images[dev], hidden), labels[dev]
     dev_targets = np.eye(CLASSES)[dev_labels]
 
     def score(alpha: float) -> dict[str, float]:
@@ -175,10 +178,18 @@ def fit_ridge(
         }
 
     rows, best = search_alpha(score, grid_powers, tolerance)
-    model = as_keras(*solve(reduce(features, labels), best["accuracy"]), hidden)
+    model = as_keras(*solve(reduce(_features(images, hidden), labels), best["accuracy"]), hidden)
     return model, rows, best, score(best["accuracy"])
 
 
 def _features(images: np.ndarray, hidden: np.ndarray | None) -> np.ndarray:
-    pixels = images.reshape(len(images), -1) / 255
-    return pixels if hidden is None else np.maximum(pixels @ hidden, 0)
+    """Pixels in [0, 1], or the ReLU of their random combinations, float64 [n, d]."""
+    features = np.empty((len(images), 784 if hidden is None else hidden.shape[1]))
+    for rows in _blocks(len(images)):
+        pixels = images[rows].reshape(-1, 784) / 255
+        features[rows] = pixels if hidden is None else np.maximum(pixels @ hidden, 0)
+    return features
+
+
+def _blocks(rows: int) -> Iterator[slice]:
+    return (slice(start, start + BLOCK) for start in range(0, rows, BLOCK))

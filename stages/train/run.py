@@ -18,8 +18,12 @@ import pandas as pd
 
 from stages import records
 
-# The modules of this folder that decide a result; the others decide where and when it is computed.
-RESULT_MODULES = ["fit", "network", "ridge", "run", "tensorflow_passes"]
+# The modules of this folder that decide a family's results; the others decide where and when they are computed.
+RESULT_MODULES = {
+    "network": ["fit", "network", "run", "tensorflow_passes"],
+    "linear": ["ridge", "run"],
+    "elm": ["ridge", "run"],
+}
 RESULT_PACKAGES = {"tensorflow": ["tensorflow", "tensorflow-cpu"], "jax": ["jax"], "torch": ["torch"]}
 
 
@@ -84,10 +88,10 @@ def installed_versions() -> dict[str, str]:
     return versions
 
 
-def code_digest() -> str:
-    """A digest of the code that decides results; comments, docstrings and layout do not count."""
+def code_digest(family: str) -> str:
+    """A digest of the code that decides a family's results; comments, docstrings and layout do not count."""
     folder = Path(__file__).parent
-    return records.digest(*(_meaning((folder / f"{name}.py").read_text()) for name in RESULT_MODULES))
+    return records.digest(*(_meaning((folder / f"{name}.py").read_text()) for name in RESULT_MODULES[family]))
 
 
 def _meaning(source: str) -> str:
@@ -95,7 +99,15 @@ def _meaning(source: str) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+    return repr(_shape(tree))
+
+
+def _shape(node: Any) -> Any:
+    """A syntax tree as nested tuples, the same in every Python: their own printers differ from version to version."""
+    if isinstance(node, ast.AST):
+        fields = [(name, _shape(value)) for name, value in ast.iter_fields(node)]
+        return type(node).__name__, [(name, value) for name, value in fields if value not in (None, [])]
+    return [_shape(part) for part in node] if isinstance(node, list) else node
 
 
 def train_run(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:

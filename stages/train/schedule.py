@@ -28,14 +28,14 @@ def plan(study: Params, variants: Sequence[str], images: np.ndarray, labels: np.
     """Every run of `variants`, variant by variant in the order of the seeds."""
     if backend() not in RESULT_PACKAGES:
         raise records.StudyError(f"KERAS_BACKEND should be one of {', '.join(RESULT_PACKAGES)}, received {backend()!r}")
-    code, data, versions = code_digest(), records.digest(images, labels), installed_versions()
+    data, versions = records.digest(images, labels), installed_versions()
     dev = {seed: _dev_indices(seed) for seed in study.seeds}
     runs = []
     for variant in variants:
         recipe = study.recipe(variant)
         uses_dev = not isinstance(recipe, Network) or recipe.dev_split
         for seed in study.seeds:
-            digests = {"data": data, "code": code}
+            digests = {"data": data, "code": code_digest(recipe.family)}
             if uses_dev:
                 digests["dev"] = records.digest(dev[seed])
             runs.append(Run(variant, recipe.model_dump(), seed, dev[seed] if uses_dev else None, digests, versions))

@@ -1,0 +1,430 @@
+"""What changed between two commits, with error bars: `dvc metrics diff` for scores over many seeds.
+
+`python -m stages.compare REV` compares the working tree with REV, `python -m stages.compare OLD NEW` two revisions.
+Everything is read from git or from the files of the working tree: no models, no data set, no DVC.
+"""
+
+import argparse
+import io
+import json
+import subprocess
+import textwrap
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages import params, records
+from stages.aggregate import present, tables
+from stages.params import Params
+from stages.records import StudyError
+
+COLUMNS = ["seed", "key", "data", "test_accuracy"]
+WORKING_TREE = "the working tree"
+HEADER_WIDTH = 14
+LINE_WIDTH = 110
+
+Reader = Callable[[Path], bytes | None]
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs of one variant on one side, one row a seed.
+
+    keys: what decides each run's result, as a digest.
+    data: the digest of the training data of each run.
+    predicted: uint8 [seeds, images].
+    truth: uint8 [images].
+    """
+
+    name: str
+    seeds: list[int]
+    keys: list[str]
+    data: list[str]
+    predicted: np.ndarray
+    truth: np.ndarray
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether each seed's model is right about each test image, bool [seeds, images]."""
+        return self.predicted == self.truth
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """Test accuracy of each seed, float64 [seeds]."""
+        return self.right.mean(axis=1)
+
+    def of_seeds(self, seeds: Sequence[int]) -> "Runs":
+        """The runs of `seeds`, in that order."""
+        rows = [self.seeds.index(seed) for seed in seeds]
+        keys, data = [self.keys[row] for row in rows], [self.data[row] for row in rows]
+        return Runs(self.name, list(seeds), keys, data, self.predicted[rows], self.truth)
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one revision, or the working tree, says of the study: its parameters and the runs that it holds."""
+
+    label: str
+    commit: str | None
+    study: Params
+    runs: dict[str, Runs]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One variant on both sides, cut to the seeds that both have.
+
+    parameters: what params.yaml says differently, by name: the value on the old side and the one on the new side.
+    only_old, only_new: the seeds that the other side lacks.
+    """
+
+    old: Runs
+    new: Runs
+    parameters: dict[str, tuple[Any, Any]]
+    only_old: list[int]
+    only_new: list[int]
+
+    @property
+    def same_keys(self) -> bool:
+        return self.old.keys == self.new.keys
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether every model predicts the same; what made it may differ all the same."""
+        return np.array_equal(self.old.predicted, self.new.predicted)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """All that is to be said about two sides.
+
+    table: what tables.compare finds, a row for each variant that changed.
+    changed, unchanged, unpaired: the variants of both sides; those that are unpaired have no seed in common.
+    """
+
+    old: Side
+    new: Side
+    table: pd.DataFrame
+    changed: dict[str, Pair]
+    unchanged: dict[str, Pair]
+    unpaired: dict[str, Pair]
+
+    @property
+    def only_old(self) -> list[str]:
+        return [name for name in self.old.runs if name not in self.new.runs]
+
+    @property
+    def only_new(self) -> list[str]:
+        return [name for name in self.new.runs if name not in self.old.runs]
+
+    @property
+    def without_runs(self) -> list[str]:
+        """Variants that a params.yaml names and neither side has trained."""
+        named = {**self.new.study.variants, **self.old.study.variants}
+        return [name for name in named if name not in self.old.runs and name not in self.new.runs]
+
+
+def read_side(revision: str | None) -> Side:
+    """What git holds at `revision`, or the working tree for None.
+
+    Raises:
+        StudyError: the revision is unknown, or holds no study with results that this code can read.
+    """
+    if revision is None:
+        return _side(WORKING_TREE, None, _working_tree)
+    commit = _commit(revision)
+    label = revision if commit.startswith(revision) else f"{revision} ({commit[:7]})"
+    return _side(label, commit, _reader(commit))
+
+
+def compare(old: Side, new: Side) -> Difference:
+    """Every variant that both sides have, tested where it changed, with the settings of the new side.
+
+    Raises:
+        StudyError: the sides were evaluated on different test sets.
+    """
+    pairs = {name: _pair(name, old, new) for name in new.runs if name in old.runs}
+    paired = {name: pair for name, pair in pairs.items() if pair.new.seeds}
+    changed = {name: pair for name, pair in paired.items() if not pair.unchanged}
+    return Difference(
+        old=old,
+        new=new,
+        table=tables.compare(
+            [(pair.old, pair.new) for pair in changed.values()],  # type: ignore[misc]  # needs name, accuracy, right
+            new.study.statistics,
+        ),
+        changed=changed,
+        unchanged={name: pair for name, pair in paired.items() if pair.unchanged},
+        unpaired={name: pair for name, pair in pairs.items() if not pair.new.seeds},
+    )
+
+
+def as_text(difference: Difference) -> str:
+    """An aligned table, how to read it, and what else is to be said."""
+    table = _shown(difference)
+    parts = [table.title]
+    if table.rows:
+        cells = [[text for text, _ in row] for row in table.rows]
+        parts += ["\n".join(_aligned(table.header, cells)), textwrap.fill(table.caption, LINE_WIDTH)]
+    parts.append("\n".join(textwrap.fill(line, LINE_WIDTH, subsequent_indent="  ") for line in _remarks(difference)))
+    return "\n\n".join(parts) + "\n"
+
+
+def as_markdown(difference: Difference) -> str:
+    table = _shown(difference)
+    start = table.markdown() if table.rows else f"## {table.title}\n"
+    return start + "\n" + "\n".join(f"- {remark}" for remark in _remarks(difference)) + "\n"
+
+
+def as_json(difference: Difference) -> dict[str, Any]:
+    """The same for programs, as values that JSON knows; a value that does not exist is None."""
+    old, new = difference.old, difference.new
+    seeds = {**difference.changed, **difference.unchanged, **difference.unpaired}
+    return {
+        "old": {"name": old.label, "commit": old.commit},
+        "new": {"name": new.label, "commit": new.commit},
+        "settings": new.study.statistics.model_dump(),
+        "changed": [
+            {
+                "variant": row["b"],
+                **{name: None if pd.isna(value) else value for name, value in row.items() if name not in ("a", "b")},
+                **_facts(difference.changed[row["b"]]),
+            }
+            for row in difference.table.to_dict("records")
+        ],
+        "unchanged": [{"variant": name, **_facts(pair)} for name, pair in difference.unchanged.items()],
+        "not_compared": [{"variant": name, **_facts(pair)} for name, pair in difference.unpaired.items()],
+        "missing": {
+            "variants": {
+                "old": difference.only_new,
+                "new": difference.only_old,
+                "both": difference.without_runs,
+            },
+            "seeds": {
+                name: {"old": pair.only_new, "new": pair.only_old}
+                for name, pair in seeds.items()
+                if pair.only_new or pair.only_old
+            },
+        },
+    }
+
+
+def _working_tree(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["git", *arguments], capture_output=True, check=False)
+
+
+def _output(*arguments: str) -> bytes:
+    answer = _git(*arguments)
+    if answer.returncode != 0:
+        raise StudyError(f"`git {' '.join(arguments)}` failed: {answer.stderr.decode().strip()}")
+    return answer.stdout
+
+
+def _commit(revision: str) -> str:
+    inside = _git("rev-parse", "--git-dir")
+    if inside.returncode != 0:
+        raise StudyError(f"this folder is no git checkout: {inside.stderr.decode().strip()}")
+    answer = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    if answer.returncode != 0:
+        raise StudyError(
+            f"unknown revision {revision!r}: expected one commit, branch or tag that this checkout holds "
+            "(`git fetch` brings new ones, `git fetch --unshallow` the old ones that a shallow clone lacks)"
+        )
+    return answer.stdout.decode().strip()
+
+
+def _reader(commit: str) -> Reader:
+    """Reads files of a commit; paths are relative to the current folder, as in the working tree."""
+    listed = _output("ls-tree", "-r", "-z", "--name-only", commit, "--", str(params.PARAMS), records.RUNS.as_posix())
+    known = set(listed.decode().split("\0"))
+
+    def read(path: Path) -> bytes | None:
+        name = path.as_posix()
+        return _output("cat-file", "blob", f"{commit}:./{name}") if name in known else None
+
+    return read
+
+
+def _side(label: str, commit: str | None, read: Reader) -> Side:
+    text = read(params.PARAMS)
+    if text is None:
+        raise StudyError(f"{label} has no {params.PARAMS} here: run this from the top folder of the study")
+    study = params.parse(text.decode(errors="replace"), f"{params.PARAMS} in {label}")
+    found = {name: _runs(name, label, read) for name in study.variants}
+    runs = {name: variant for name, variant in found.items() if variant is not None}
+    if not runs:
+        raise StudyError(
+            f"{label} has no results: expected {records.scores_path('<variant>')} for the variants of its "
+            f"{params.PARAMS}, found none"
+        )
+    return Side(label, commit, study, runs)
+
+
+def _runs(variant: str, label: str, read: Reader) -> Runs | None:
+    """The runs of a variant on one side; None where it has none."""
+    scores, predictions = (read(path(variant)) for path in (records.scores_path, records.predictions_path))
+    if scores is None and predictions is None:
+        return None
+    if scores is None or predictions is None:
+        there, lacking = records.scores_path(variant), records.predictions_path(variant)
+        if scores is None:
+            there, lacking = lacking, there
+        raise StudyError(f"{label} has {there} but not {lacking}, which belongs to it")
+    try:
+        table = pd.read_csv(io.BytesIO(scores), dtype={"key": str, "data": str})[COLUMNS]
+        with np.load(io.BytesIO(predictions), allow_pickle=False) as arrays:
+            predicted, truth = arrays["labels"], arrays["truth"]
+        seeds = [int(seed) for seed in table["seed"]]
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise StudyError(
+            f"{records.scores_path(variant).parent} in {label} is damaged or in the format of another version of this "
+            f"study: expected the columns {', '.join(COLUMNS)} in test.csv and the arrays labels and truth in "
+            f"predictions.npz, received: {error}"
+        ) from error
+    runs = Runs(variant, seeds, table["key"].tolist(), table["data"].tolist(), predicted, truth)
+    whole = predicted.shape == (len(set(seeds)), *truth.shape) and len(table) == len(predicted)
+    if not whole or not np.allclose(runs.accuracy, table["test_accuracy"], atol=1e-6):
+        raise StudyError(
+            f"{records.predictions_path(variant)} and {records.scores_path(variant)} in {label} tell of different runs"
+        )
+    return runs
+
+
+def _pair(variant: str, old: Side, new: Side) -> Pair:
+    a, b = old.runs[variant], new.runs[variant]
+    if not np.array_equal(a.truth, b.truth):
+        raise StudyError(
+            f"{variant} was evaluated on different test sets: on {len(a.truth):,} images of {old.study.data.name} in "
+            f"{old.label}, on {len(b.truth):,} of {new.study.data.name} in {new.label}. Their scores can't be compared"
+        )
+    common = [seed for seed in b.seeds if seed in a.seeds]
+    return Pair(
+        old=a.of_seeds(common),
+        new=b.of_seeds(common),
+        parameters=_parameters(variant, old.study, new.study),
+        only_old=[seed for seed in a.seeds if seed not in common],
+        only_new=[seed for seed in b.seeds if seed not in common],
+    )
+
+
+def _parameters(variant: str, old: Params, new: Params) -> dict[str, tuple[Any, Any]]:
+    """The parameters of a variant's runs that differ, with both values."""
+    a, b = old.recipe(variant).model_dump(), new.recipe(variant).model_dump()
+    if a["family"] != b["family"]:
+        # The fields of two families have nothing to do with one another.
+        a, b = {"family": a["family"]}, {"family": b["family"]}
+    # A network without dev split trains on everything; the closed-form families always need one.
+    elif b.get("dev_split", True):
+        a["split.dev_fraction"], b["split.dev_fraction"] = old.split.dev_fraction, new.split.dev_fraction
+    return {name: (a[name], b[name]) for name in b if a[name] != b[name]}
+
+
+def _facts(pair: Pair) -> dict[str, Any]:
+    return {
+        "seeds": pair.new.seeds,
+        "parameters": {name: {"old": a, "new": b} for name, (a, b) in pair.parameters.items()},
+        "same_data": pair.old.data == pair.new.data,
+        "same_keys": pair.same_keys,
+    }
+
+
+def _shown(difference: Difference) -> present.Shown:
+    table, study = difference.table, difference.new.study
+    columns: list[present.Column] = [("variant", lambda row: (row["b"], row["b"])), *present.COMPARED]
+    # How a verdict is reached is said in the words of the report.
+    how = present.comparisons(table, study).caption
+    caption = f"a: {difference.old.label}; b: {difference.new.label}. {how}"
+    title = f"Test accuracy: {difference.old.label} → {difference.new.label}"
+    return present.shown("compare", title, caption, table, columns)
+
+
+def _aligned(header: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a table with long headers broken; the first column to the left, numbers and words to the right."""
+    broken = [textwrap.wrap(text, HEADER_WIDTH) for text in header]
+    height = max(map(len, broken))
+    heads = [[""] * (height - len(lines)) + lines for lines in broken]
+    lines = [*map(list, zip(*heads, strict=True)), *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(height, ["-" * width for width in widths])
+    return ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
+
+
+def _remarks(difference: Difference) -> list[str]:
+    """A line for each thing that the table doesn't say."""
+    old, new = difference.old.label, difference.new.label
+    remarks = [f"{name}: {'; '.join(_why(pair))}" for name, pair in difference.changed.items()]
+    for name, pair in difference.unchanged.items():
+        if not pair.same_keys:
+            remarks.append(f"{name}: {'; '.join(_why(pair))}; but the predictions are the same")
+        elif pair.parameters:
+            remarks.append(
+                f"{name}: {_said(pair)} in {params.PARAMS}, but the runs are the same: not trained with it, see "
+                "`dvc status`"
+            )
+    for name, pair in {**difference.changed, **difference.unchanged, **difference.unpaired}.items():
+        remarks += [f"{name}: {_seeds(pair.only_old)} only in {old}"] if pair.only_old else []
+        remarks += [f"{name}: {_seeds(pair.only_new)} only in {new}"] if pair.only_new else []
+    lists = [
+        ("Unchanged, with the same predictions, so not tested", difference.unchanged),
+        ("Not compared, without a seed that both sides have", difference.unpaired),
+        (f"Only in {old}", difference.only_old),
+        (f"Only in {new}", difference.only_new),
+        ("Without runs on either side", difference.without_runs),
+    ]
+    return remarks + [f"{what}: {', '.join(names)}" for what, names in lists if names]
+
+
+def _why(pair: Pair) -> list[str]:
+    """Why the runs of a variant differ, as far as git knows."""
+    reasons = [_said(pair)] if pair.parameters else []
+    if pair.old.data != pair.new.data:
+        reasons.append("other training data")
+    if pair.same_keys:
+        reasons.append("the same keys but other predictions, so made on another machine, or edited")
+    elif not reasons:
+        reasons.append("the same parameters and data, so other code or library versions")
+    return reasons
+
+
+def _said(pair: Pair) -> str:
+    return ", ".join(f"{name}: {_value(a)} → {_value(b)}" for name, (a, b) in pair.parameters.items())
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _seeds(seeds: list[int]) -> str:
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
+
+
+@records.command
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("old", metavar="REV", help="the older side: a commit, branch or tag")
+    parser.add_argument("new", metavar="REV", nargs="?", help="the newer side; without it the working tree")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="for programs")
+    form.add_argument("--markdown", action="store_true", help="for pull requests")
+    arguments = parser.parse_args()
+    difference = compare(read_side(arguments.old), read_side(arguments.new))
+    if arguments.json:
+        print(records.json_bytes(as_json(difference)).decode(), end="")
+    else:
+        print(as_markdown(difference) if arguments.markdown else as_text(difference), end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""Two commits of a small made-up study in a real git repository, compared."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from stages import compare, records
+
+DIGITS = 200
+SEEDS = [0, 1, 2]
+NETWORK = {
+    **{"family": "network", "filters": [], "pool": [], "conv_dropout": [], "units": [16], "dropout": 0.5},
+    **{"initializer": "glorot_uniform", "precision": "float32", "learning_rate": 0.001, "decay": None},
+    **{"batch_size": 32, "epochs": 2, "dev_split": False, "patience": None, "restore_best": False},
+}
+LINEAR = {"family": "linear", "grid_powers": [-10, 13], "tolerance": 0.1}
+
+
+def write_study(seeds: Sequence[int] = SEEDS, **variants: dict[str, Any]) -> None:
+    study = {
+        **{"data": {"name": "digits"}, "seeds": list(seeds), "split": {"dev_fraction": 0.2}, "variants": variants},
+        **{"approaches": {}, "comparisons": [], "chains": {}},
+        "statistics": {
+            **{"confidence": 0.95, "equivalence_margin": 0.05, "reproduction_margin": 0.1},
+            **{"resamples": 200, "seed": 0},
+        },
+    }
+    with Path("params.yaml").open("w") as file:
+        YAML().dump(study, file)
+
+
+def write_runs(
+    variant: str,
+    wrong: Sequence[int],
+    key: str = "first",
+    seeds: Sequence[int] = SEEDS,
+    data: str = "d",
+    truth: np.ndarray | None = None,
+) -> None:
+    """Runs of a variant, of which each gets as many of the 200 digits wrong as `wrong` says."""
+    truth = np.arange(DIGITS, dtype=np.uint8) % 10 if truth is None else truth
+    labels = np.tile(truth, (len(seeds), 1))
+    for row, mistakes in enumerate(wrong):
+        labels[row, :mistakes] = (labels[row, :mistakes] + 1) % 10
+    scores = pd.DataFrame({"seed": seeds}).reindex(columns=records.TEST_COLUMNS)
+    scores = scores.assign(key=[f"{key}{seed}" for seed in seeds], data=data, test_loss=0.5)
+    scores["test_accuracy"] = (labels == truth).mean(axis=1)
+    records.write_table(records.scores_path(variant), scores)
+    records.write_arrays(records.predictions_path(variant), labels=labels, truth=truth)
+
+
+def git(*arguments: str) -> None:
+    identity = ["-c", "user.name=Tester", "-c", "user.email=tester@example.org", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
+
+
+def commit(tag: str) -> None:
+    git("add", "--all")
+    git("commit", "--quiet", "--message", tag)
+    git("tag", tag)
+
+
+@pytest.fixture
+def first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current folder is a repository whose tag `first` holds the runs of a network and of a linear model."""
+    monkeypatch.chdir(tmp_path)
+    git("init", "--quiet")
+    write_study(mlp=NETWORK, linear=LINEAR)
+    write_runs("mlp", [10, 12, 14])
+    write_runs("linear", [30, 30, 30])
+    commit("first")
+
+
+def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    monkeypatch.setattr(sys, "argv", ["compare", *arguments])
+    compare.main()
+    return capsys.readouterr().out
+
+
+def error(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    monkeypatch.setattr(sys, "argv", ["compare", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        compare.main()
+    return str(ended.value.code)  # text: Python prints it and exits with 1
+
+
+def found(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(said(monkeypatch, capsys, "--json", *arguments), parse_constant=refuse)
+
+
+@pytest.mark.usefixtures("first")
+class TestCompare:
+    def test_a_changed_variant_shows_its_difference_and_an_unchanged_one_is_not_tested(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_study(mlp={**NETWORK, "dropout": 0.4}, linear=LINEAR)
+        write_runs("mlp", [8, 9, 10], key="second")
+        text = said(monkeypatch, capsys, "first")
+        # 2, 3 and 4 fewer of 200 digits wrong: 1, 1.5 and 2 points; t(2) = 4.303, sd 0.5: 1.5 ± 1.242.
+        row = next(line for line in text.splitlines() if line.startswith("mlp "))
+        assert "+1.500" in row
+        assert "+0.258 … +2.742" in row
+        assert "0.250" in row  # 2 of the 8 choices of signs reach as far; one test, so Holm leaves it
+        assert "undecided" in row
+        assert "mlp: dropout: 0.5 → 0.4\n" in text
+        assert "Unchanged, with the same predictions, so not tested: linear" in text
+        assert not any(line.startswith("linear ") for line in text.splitlines())
+
+    def test_two_revisions_are_compared_in_the_order_given(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_runs("mlp", [8, 9, 10], key="second")
+        commit("second")
+        write_runs("mlp", [0, 0, 0], key="third")  # the working tree has no part in it
+        assert found(monkeypatch, capsys, "first", "second")["changed"][0]["difference"] == pytest.approx(1.5)
+        assert found(monkeypatch, capsys, "second", "first")["changed"][0]["difference"] == pytest.approx(-1.5)
+
+    def test_seeds_are_paired_by_their_number_and_not_by_their_row(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_runs("mlp", [13, 11, 9], key="second", seeds=[2, 1, 0])
+        (row,) = found(monkeypatch, capsys, "first")["changed"]
+        assert row["difference"] == pytest.approx(0.5)
+        # Every seed gained one digit, so that there is no spread between the seeds.
+        assert (row["seeds_low"], row["seeds_high"]) == pytest.approx((0.5, 0.5))
+
+    def test_holm_corrects_over_the_variants_that_changed(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_runs("mlp", [8, 9, 10], key="second")
+        write_runs("linear", [20, 21, 22], key="second")
+        rows = found(monkeypatch, capsys, "first")["changed"]
+        assert [(row["variant"], row["p"], row["p_holm"]) for row in rows] == [
+            ("mlp", 0.25, 0.5),
+            ("linear", 0.25, 0.5),
+        ]
+
+    def test_missing_variants_and_seeds_are_named(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_study(mlp=NETWORK, wide=NETWORK, planned=NETWORK)
+        write_runs("mlp", [8, 9, 10], key="second", seeds=[0, 1, 7])
+        write_runs("wide", [1, 2, 3])
+        text = said(monkeypatch, capsys, "first")
+        assert "mlp: seed 2 only in first" in text
+        assert "mlp: seed 7 only in the working tree" in text
+        assert "Only in the working tree: wide" in text
+        assert re.search(r"^Only in first \(.{7}\): linear$", text, re.MULTILINE)
+        assert "Without runs on either side: planned" in text
+        missing = found(monkeypatch, capsys, "first")["missing"]
+        assert missing["variants"] == {"old": ["wide"], "new": ["linear"], "both": ["planned"]}
+        assert missing["seeds"] == {"mlp": {"old": [7], "new": [2]}}
+
+    def test_one_seed_in_common_shows_a_difference_without_intervals(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_runs("mlp", [8, 9], key="second", seeds=[0, 7])
+        (row,) = found(monkeypatch, capsys, "first")["changed"]
+        assert (row["n"], row["difference"]) == (1, pytest.approx(1.0))
+        assert [row[f"{name}_{end}"] for name in ("seeds", "digits") for end in ("low", "high")] == [None] * 4
+        assert "+1.000" in said(monkeypatch, capsys, "first")
+
+    def test_no_seed_in_common_is_said_and_not_compared(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_runs("mlp", [8, 9], key="second", seeds=[7, 8])
+        assert "Not compared, without a seed that both sides have: mlp" in said(monkeypatch, capsys, "first")
+
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            ({"key": "second"}, "the same parameters and data, so other code or library versions"),
+            ({"key": "second", "data": "e"}, "other training data"),
+            ({}, "the same keys but other predictions"),
+        ],
+    )
+    def test_a_change_without_a_changed_parameter_is_explained(
+        self,
+        change: dict[str, str],
+        reason: str,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        write_runs("mlp", [8, 9, 10], **change)  # type: ignore[arg-type]  # key and data alone
+        assert f"mlp: {reason}" in said(monkeypatch, capsys, "first")
+
+    def test_the_same_predictions_with_another_key_are_unchanged_and_the_key_is_explained(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_runs("mlp", [10, 12, 14], key="second")
+        text = said(monkeypatch, capsys, "first")
+        assert "so not tested: mlp, linear" in text
+        assert "mlp: the same parameters and data, so other code or library versions; but the predictions" in text
+
+    def test_parameters_that_nothing_was_trained_with_are_pointed_out(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_study(mlp={**NETWORK, "dropout": 0.4}, linear=LINEAR)
+        assert "mlp: dropout: 0.5 → 0.4 in params.yaml, but the runs are the same" in said(monkeypatch, capsys, "first")
+
+    def test_markdown_has_a_table_and_a_list(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_runs("mlp", [8, 9, 10], key="second")
+        text = said(monkeypatch, capsys, "first", "--markdown")
+        assert "| mlp | 3 | +1.500 |" in text
+        assert "- Unchanged, with the same predictions, so not tested: linear" in text
+
+
+@pytest.mark.usefixtures("first")
+class TestErrors:
+    def test_an_unknown_revision_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert error(monkeypatch, "nowhere").startswith("error: unknown revision 'nowhere'")
+
+    def test_a_revision_without_results_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        git("rm", "-r", "--quiet", "--cached", "metrics")
+        git("commit", "--quiet", "--message", "without")
+        assert "has no results" in error(monkeypatch, "HEAD")
+
+    def test_an_unreadable_params_yaml_is_refused_with_its_revision(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Path("params.yaml").write_text("data: [")
+        commit("broken")
+        assert "params.yaml in broken" in error(monkeypatch, "broken", "first")
+
+    def test_different_test_sets_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        write_runs("mlp", [8, 9, 10], truth=np.zeros(DIGITS, np.uint8))
+        assert "mlp was evaluated on different test sets" in error(monkeypatch, "first")
+
+    def test_damaged_predictions_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        records.predictions_path("mlp").write_bytes(b"PK")
+        assert "metrics/runs/mlp in the working tree is damaged" in error(monkeypatch, "first")
+
+
+def test_a_folder_outside_git_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert error(monkeypatch, "HEAD").startswith("error: this folder is no git checkout")
