@@ -112,15 +112,25 @@ RUN_FILES = {path("").name for path in (curves_path, scores_path, calibration_pa
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A scratch path beside `path` that takes its place when the block ends well, and is gone when it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
-        unfinished = Path(scratch) / path.name
-        yield unfinished
-        if unfinished.is_dir() and path.is_dir():
-            # A folder can't be renamed over one that is not empty. A kill between the two steps loses this one.
-            path.rename(Path(scratch) / "replaced")
-        unfinished.replace(path)
+    """A scratch path beside `path` that takes its place when the block ends well, and is gone when it does not.
+
+    Raises:
+        StudyError: it can't be written: the disk is full, say, or the folder read-only.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
+            unfinished = Path(scratch) / path.name
+            yield unfinished
+            if unfinished.is_dir() and path.is_dir():
+                # A folder can't be renamed over one that is not empty. A kill between the two steps loses this one.
+                path.rename(Path(scratch) / "replaced")
+            unfinished.replace(path)
+    except OSError as error:
+        raise StudyError(
+            f"{path} can't be written: {error.strerror or error}. What was there before is kept; mend that and run the "
+            "same command again."
+        ) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -19,7 +19,7 @@ def test_a_file_whose_writing_fails_leaves_the_old_one_and_no_litter(tmp_path: P
             unfinished.write_text("ne")
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StudyError, match=r"table\.csv can't be written: No space left"):
         write_half()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
@@ -43,7 +43,7 @@ def test_a_folder_replaces_the_old_one_with_all_its_files(tmp_path: Path) -> Non
 def test_a_folder_whose_writing_fails_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "0"
     records.write_folder(path, {"run.json": b"old"})
-    with pytest.raises(OSError, match="no/such"):
+    with pytest.raises(StudyError, match="0 can't be written"):
         records.write_folder(path, {"run.json": b"new", "no/such/folder": b""})
     assert [(file.name, file.read_bytes()) for file in path.iterdir()] == [("run.json", b"old")]
     assert list(tmp_path.iterdir()) == [path]

@@ -92,6 +92,8 @@ def train_all(
     ):
         # A worker that has grown is replaced between two runs, which is as it should be and loses nothing.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+        # Where this process stops for an error of its own, which says all that there is to say.
+        warnings.filterwarnings("ignore", ".* tasks which were still being processed", UserWarning)
         tasks = (joblib.delayed(train_run)(run, images, labels, progress.path(run)) for run in runs)
         try:
             results = joblib.Parallel(return_as="generator_unordered", batch_size=1)(tasks)
