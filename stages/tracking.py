@@ -45,7 +45,7 @@ class Publisher:
     def __init__(self, study: Params) -> None:
         self._study = study
         self._mlflow: _Mlflow | None = None
-        self._down = False
+        self.failed = False
 
     def publish(self, variant: str, seed: int) -> int:
         """Publish one run as far as its files are there; the number of runs that changed."""
@@ -56,7 +56,7 @@ class Publisher:
         return self._try([(variant, seed) for variant in variants for seed in self._study.seeds], parents=variants)
 
     def _try(self, runs: Sequence[tuple[str, int]], parents: Sequence[str] = ()) -> int:
-        if self._down:
+        if self.failed:
             return 0
         # Whatever a tracking server or its client library raises, the study's own results must not suffer from it.
         try:
@@ -64,7 +64,7 @@ class Publisher:
                 self._mlflow = _Mlflow(self._study)
             return self._mlflow.publish(runs, parents)
         except Exception as error:  # noqa: BLE001
-            self._down = True
+            self.failed = True
             first_line = str(error).strip().split("\n")[0]
             print(
                 f"warning: MLflow at {tracking_uri()} can't be written ({type(error).__name__}: {first_line}). "
@@ -332,6 +332,10 @@ def main() -> None:
     study = params.load()
     publisher = Publisher(study)
     changed = publisher.publish_variants(list(study.variants))
+    if publisher.failed:
+        raise records.StudyError(
+            "not everything is published: mend the cause, or set MLFLOW_TRACKING_URI to another place"
+        )
     print(f"{changed} runs published or brought up to date; {tracking_uri()}")
 
 

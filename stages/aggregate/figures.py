@@ -96,9 +96,12 @@ def approaches(table: pd.DataFrame) -> Figure:
     ax = axes[0, 0]
     y = np.arange(len(table))[::-1]
     error = 100 * (1 - table["accuracy"].to_numpy(float))
+    lowest, highest = error.min(), error.max()
     if table["digits_low"].notna().all():
         low, high = (100 * (1 - table[name].to_numpy(float)) for name in ("digits_high", "digits_low"))
-        ax.hlines(y, np.maximum(low, 1e-3), high, color=BLUE, linewidth=2.5)
+        low = np.maximum(low, error / 20)  # an interval may reach 0 %, which a logarithmic axis does not
+        lowest, highest = low.min(), high.max()
+        ax.hlines(y, low, high, color=BLUE, linewidth=2.5)
     ax.plot(error, y, "o", color=BLUE, markersize=7, label="this study, mean and 95 % interval")
     then = table["accuracy_2020"].astype(float)
     if then.notna().any():
@@ -107,10 +110,10 @@ def approaches(table: pd.DataFrame) -> Figure:
         ax.annotate(f"{value:.2f} %", (value, height), (0, 11), textcoords="offset points", ha="center", fontsize=8.5)
     ax.set_yticks(y, table["approach"])
     ax.set_xscale("log")
-    ticks = [tick for tick in (0.2, 0.5, 1, 2, 5, 10, 20, 50) if error.min() * 0.6 < tick < error.max() * 1.7]
+    ticks = [tick for tick in (0.2, 0.5, 1, 2, 5, 10, 20, 50) if lowest * 0.6 < tick < highest * 1.7]
     ax.set_xticks(ticks, [f"{tick:g} %" for tick in ticks])
     ax.xaxis.minorticks_off()
-    ax.set_xlim(error.min() * 0.7, error.max() * 1.4)
+    ax.set_xlim(lowest * 0.7, highest * 1.4)
     ax.set_ylim(-0.6, len(table) - 0.2)
     ax.set_xlabel("test error (logarithmic)")
     ax.grid(axis="x")
