@@ -333,9 +333,7 @@ def main() -> None:
     publisher = Publisher(study)
     changed = publisher.publish_variants(list(study.variants))
     if publisher.failed:
-        raise records.StudyError(
-            "not everything is published: mend the cause, or set MLFLOW_TRACKING_URI to another place"
-        )
+        raise records.StudyError("not everything is published: mend what the warning names, or set MLFLOW_TRACKING_URI")
     print(f"{changed} runs published or brought up to date; {tracking_uri()}")
 
 
