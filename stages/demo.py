@@ -61,8 +61,8 @@ def main() -> None:
     run("dvc", "repro", environment=environment)
     print(
         f"Tables:  {FOLDER / records.TABLES}\nFigures: {FOLDER / records.PLOTS}\nReport:  {FOLDER / records.REPORT}\n"
-        f"Three seeds and at most {EPOCHS} epochs on small digits: the networks have not learned much yet. The study on "
-        "MNIST lies in metrics/; `make ui` shows the runs of both."
+        f"Three seeds and at most {EPOCHS} epochs on small digits: the networks have not learned much yet. The study "
+        "on MNIST lies in metrics/; `make ui` shows the runs of both."
     )
 
 

@@ -364,3 +364,11 @@ def test_a_changed_recipe_has_a_parent_of_its_own(published: Path, study: Params
         if run.data.tags["role"] == "seed"
     }
     assert {dropout: parents[run_id] for dropout, run_id in children.items()} == {"0.25": "0.25", "0.3": "0.3"}
+
+
+def test_publishing_by_hand_ends_with_an_error_where_mlflow_is_down(
+    published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(SystemExit, match="not everything is published"):
+        tracking.main()
