@@ -21,6 +21,7 @@ import pandas as pd
 
 from stages import params, records
 from stages.aggregate import present, tables
+from stages.aggregate.runs import Predictions
 from stages.params import Params
 from stages.records import StudyError
 
@@ -33,37 +34,22 @@ Reader = Callable[[Path], bytes | None]
 
 
 @dataclass(frozen=True)
-class Runs:
+class Runs(Predictions):
     """The runs of one variant on one side, one row a seed.
 
     keys: what decides each run's result, as a digest.
     data: the digest of the training data of each run.
-    predicted: uint8 [seeds, images].
-    truth: uint8 [images].
     """
 
-    name: str
     seeds: list[int]
     keys: list[str]
     data: list[str]
-    predicted: np.ndarray
-    truth: np.ndarray
-
-    @property
-    def right(self) -> np.ndarray:
-        """Whether each seed's model is right about each test image, bool [seeds, images]."""
-        return self.predicted == self.truth
-
-    @property
-    def accuracy(self) -> np.ndarray:
-        """Test accuracy of each seed, float64 [seeds]."""
-        return self.right.mean(axis=1)
 
     def of_seeds(self, seeds: Sequence[int]) -> "Runs":
         """The runs of `seeds`, in that order."""
         rows = [self.seeds.index(seed) for seed in seeds]
         keys, data = [self.keys[row] for row in rows], [self.data[row] for row in rows]
-        return Runs(self.name, list(seeds), keys, data, self.predicted[rows], self.truth)
+        return Runs(self.name, self.predicted[rows], self.truth, list(seeds), keys, data)
 
 
 @dataclass(frozen=True)
@@ -156,7 +142,7 @@ def compare(old: Side, new: Side) -> Difference:
         old=old,
         new=new,
         table=tables.compare(
-            [(pair.old, pair.new) for pair in changed.values()],  # type: ignore[misc]  # needs name, accuracy, right
+            [(pair.old, pair.new) for pair in changed.values()],
             new.study.statistics,
         ),
         changed=changed,
@@ -291,7 +277,7 @@ def _runs(variant: str, label: str, read: Reader) -> Runs | None:
             f"study: expected the columns {', '.join(COLUMNS)} in test.csv and the arrays labels and truth in "
             f"predictions.npz, received: {error}"
         ) from error
-    runs = Runs(variant, seeds, table["key"].tolist(), table["data"].tolist(), predicted, truth)
+    runs = Runs(variant, predicted, truth, seeds, table["key"].tolist(), table["data"].tolist())
     whole = predicted.shape == (len(set(seeds)), *truth.shape) and len(table) == len(predicted)
     if not whole or not np.allclose(runs.accuracy, table["test_accuracy"], atol=1e-6):
         raise StudyError(

@@ -12,30 +12,16 @@ from stages.records import StudyError
 
 
 @dataclass(frozen=True)
-class VariantRuns:
-    """All runs of one variant, in the order of the seeds in params.yaml.
+class Predictions:
+    """What the runs of one variant say about the test images: all that a comparison needs.
 
-    scores: test.csv, a row a seed.
-    curves: curves.csv.
-    calibration: calibration.csv; empty where outputs are no probabilities.
     predicted: uint8 [seeds, images], the class that each seed's model gives each test image.
-    ensemble: uint8 [images], the class with the highest mean output over the seeds.
     truth: uint8 [images].
-    hardest: indices of the test images that most seeds get wrong, with their pixels uint8 [k, 28, 28].
-    weights: float32 [10, 28, 28] of the first seed, where the variant is linear in the pixels.
     """
 
     name: str
-    is_network: bool
-    scores: pd.DataFrame
-    curves: pd.DataFrame
-    calibration: pd.DataFrame
     predicted: np.ndarray
-    ensemble: np.ndarray
     truth: np.ndarray
-    hardest: np.ndarray
-    hardest_images: np.ndarray
-    weights: np.ndarray | None
 
     @property
     def right(self) -> np.ndarray:
@@ -46,6 +32,28 @@ class VariantRuns:
     def accuracy(self) -> np.ndarray:
         """Test accuracy of each seed, float64 [seeds]."""
         return self.right.mean(axis=1)
+
+
+@dataclass(frozen=True)
+class VariantRuns(Predictions):
+    """All runs of one variant, in the order of the seeds in params.yaml.
+
+    scores: test.csv, a row a seed.
+    curves: curves.csv.
+    calibration: calibration.csv; empty where outputs are no probabilities.
+    ensemble: uint8 [images], the class with the highest mean output over the seeds.
+    hardest: indices of the test images that most seeds get wrong, with their pixels uint8 [k, 28, 28].
+    weights: float32 [10, 28, 28] of the first seed, where the variant is linear in the pixels.
+    """
+
+    is_network: bool
+    scores: pd.DataFrame
+    curves: pd.DataFrame
+    calibration: pd.DataFrame
+    ensemble: np.ndarray
+    hardest: np.ndarray
+    hardest_images: np.ndarray
+    weights: np.ndarray | None
 
     @property
     def ensemble_accuracy(self) -> float:

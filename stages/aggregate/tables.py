@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stages.aggregate import statistics
-from stages.aggregate.runs import VariantRuns
+from stages.aggregate.runs import Predictions, VariantRuns
 from stages.params import Params, Statistics
 
 Runs = dict[str, VariantRuns]
@@ -122,7 +122,7 @@ def per_seed(runs: Runs, a: str, b: str) -> pd.DataFrame:
     return table
 
 
-def compare(pairs: Sequence[tuple[VariantRuns, VariantRuns]], settings: Statistics) -> pd.DataFrame:
+def compare(pairs: Sequence[tuple[Predictions, Predictions]], settings: Statistics) -> pd.DataFrame:
     """Is b better than a, for each pair of one family: a row a pair.
 
     Runs are paired by seed: the same seed has the same dev split, and where shapes agree the same first weights.
