@@ -18,6 +18,7 @@ from stages.aggregate import statistics
 ABILITY_A, ABILITY_B = 6.45, 6.75
 SHARED_DIGIT_SD = 2.6  # digits that are hard for both variants
 OWN_DIGIT_SD = 1.5  # digits that are hard for one of them
+ALPHA = 0.05
 MARGIN = 1.0  # point; wide beside the noise: there a test of equivalence errs as often as it may
 
 
@@ -122,7 +123,7 @@ def held(interval: statistics.Interval | None, truth: float) -> bool:
 
 
 def below_alpha(p_value: float | None) -> bool:
-    return p_value is not None and p_value < statistics.ALPHA
+    return p_value is not None and p_value < ALPHA
 
 
 if __name__ == "__main__":

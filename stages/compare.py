@@ -326,7 +326,7 @@ def _facts(pair: Pair) -> dict[str, Any]:
 
 def _shown(difference: Difference) -> present.Shown:
     table, study = difference.table, difference.new.study
-    columns: list[present.Column] = [("variant", lambda row: (row["b"], row["b"])), *present.COMPARED]
+    columns: list[present.Column] = [("variant", lambda row: (row["b"], row["b"])), *present.compared(study)]
     # How a verdict is reached is said in the words of the report.
     how = present.comparisons(table, study).caption
     caption = f"a: {difference.old.label}; b: {difference.new.label}. {how}"

@@ -110,6 +110,12 @@ class Comparison(_Strict):
     a: VariantName
     b: VariantName
 
+    @model_validator(mode="after")
+    def _two_variants(self) -> Self:
+        if self.a == self.b:
+            raise ValueError(f"a and b must be two variants, received {self.a!r} twice")
+        return self
+
 
 class Statistics(_Strict):
     """Margins are in percentage points of test accuracy."""
@@ -119,6 +125,16 @@ class Statistics(_Strict):
     reproduction_margin: Positive
     resamples: Annotated[int, Field(ge=100)]
     seed: Seed
+
+    @property
+    def alpha(self) -> float:
+        """The level of every test."""
+        return round(1 - self.confidence, 12)  # 0.05, not 0.050000000000000044
+
+    @property
+    def percent(self) -> str:
+        """The confidence of every interval as people write it."""
+        return f"{100 * self.confidence:g} %"
 
 
 class Params(_Strict):
@@ -138,6 +154,9 @@ class Params(_Strict):
         repeated = sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1})
         if repeated:
             raise ValueError(f"seeds must differ from one another, received {repeated} more than once")
+        for chain, steps in self.chains.items():
+            if len(set(steps)) < len(steps):
+                raise ValueError(f"chains.{chain} must name each variant once, received {steps}")
         named = [("approaches", name) for name in self.approaches.values()]
         named += [("comparisons", name) for pair in self.comparisons for name in (pair.a, pair.b)]
         named += [(f"chains.{chain}", name) for chain, steps in self.chains.items() for name in steps]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
 from stages import params, records
 from stages.params import Params
@@ -119,6 +120,24 @@ def evaluated_study(
             gather(variant, study)
             evaluate(variant, study.seeds, recipe.family == "network")
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """A headless Chromium that keeps what pages write to its console."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    driver = shutil.which("chromedriver")
+    if program is None or driver is None:
+        pytest.skip("no Chromium and chromedriver here")
+    options = ChromeOptions()
+    options.binary_location = program
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    quiet = ("gpu", "quic", "background-networking", "component-update", "sync")
+    for flag in ("headless", "no-sandbox", "no-first-run", "hide-scrollbars", *(f"disable-{name}" for name in quiet)):
+        options.add_argument(f"--{flag}")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('browser')}")
+    with Chrome(options, ChromeService(driver)) as chrome:
+        yield chrome
 
 
 @pytest.fixture

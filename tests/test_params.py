@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,36 @@ from tests.conftest import ROOT, STUDY
 def test_the_study_of_this_repository_is_valid() -> None:
     study = params.load(ROOT / "params.yaml")
     assert {"linear", "elm", "mlp_reference", "mlp_tuned", "cnn_reference", "cnn_tuned"} <= study.variants.keys()
+
+
+# The steps of 2020, and the fields of a recipe that the change of each names.
+CHANGES = {
+    ("mlp_reference", "mlp_1_wider"): {"units": [800], "initializer": "normal"},
+    ("mlp_1_wider", "mlp_2_ten_epochs"): {"epochs": 10},
+    ("mlp_2_ten_epochs", "mlp_3_early_stopping"): {"epochs": 100, "dev_split": True, "patience": 3},
+    ("mlp_3_early_stopping", "mlp_4_lower_rate"): {"learning_rate": 0.0005},
+    ("mlp_4_lower_rate", "mlp_5_glorot"): {"initializer": "glorot_normal"},
+    ("mlp_5_glorot", "mlp_6_batch_128"): {"batch_size": 128},
+    ("mlp_6_batch_128", "mlp_tuned"): {"decay": {"start": 15, "rate": 0.05}, "patience": 10, "restore_best": True},
+    ("mlp_tuned", "mlp_8_batch_512"): {"batch_size": 512},
+    ("cnn_reference", "cnn_2_dropout"): {"conv_dropout": [0.0, 0.5]},
+    ("cnn_2_dropout", "cnn_3_pool_first"): {"pool": [True, True], "conv_dropout": [0.5, 0.5]},
+    ("cnn_3_pool_first", "cnn_4_ten_epochs"): {"epochs": 10},
+    ("cnn_4_ten_epochs", "cnn_5_early_stopping"): {
+        **{"epochs": 100, "dev_split": True, "patience": 5, "restore_best": True}
+    },
+    ("cnn_5_early_stopping", "cnn_6_schedule"): {"learning_rate": 0.0005, "decay": {"start": 20, "rate": 0.1}},
+    ("cnn_6_schedule", "cnn_tuned"): {"batch_size": 64},
+}
+
+
+def test_each_step_of_a_chain_differs_from_its_predecessor_in_what_its_change_names_and_nothing_else() -> None:
+    study = params.load(ROOT / "params.yaml")
+    pairs = [pair for steps in study.chains.values() for pair in itertools.pairwise(steps)]
+    assert pairs == list(CHANGES)
+    for a, b in pairs:
+        before, after = study.recipe(a).model_dump(), study.recipe(b).model_dump()
+        assert {name: value for name, value in after.items() if value != before[name]} == CHANGES[a, b]
 
 
 def test_a_recipe_that_starts_from_another_has_its_values_and_its_own(study: Params) -> None:
@@ -62,6 +93,12 @@ def test_a_recipe_that_starts_from_another_has_its_values_and_its_own(study: Par
         ("MLP: [plain, watched]", "MLP: [plain, wached]", ["chains.MLP names the variant 'wached'", "plain, watched"]),
         ("confidence: 0.95", "confidence: 95", ["statistics.confidence", "less than 1", "received 95"]),
         ("{a: plain", "{a: plian", ["comparisons names the variant 'plian'", "plain, watched"]),
+        ("{a: plain", "{a: watched", ["comparisons.0", "two variants", "'watched' twice"]),
+        (
+            "MLP: [plain, watched]",
+            "MLP: [plain, plain]",
+            ["chains.MLP must name each variant once", "['plain', 'plain']"],
+        ),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_key_what_it_may_be_and_what_was_found(

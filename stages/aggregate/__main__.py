@@ -42,11 +42,11 @@ def aggregate(study: Params) -> None:
     approaches, ranking = tables.approaches(runs, study), tables.ranking(runs, study)
     first: Parts = [
         output.table(approaches, present.approaches(approaches, study)),
-        output.figure("approaches", figures.approaches(approaches), "Test error of each approach."),
+        output.figure("approaches", figures.approaches(approaches, study.statistics), "Test error of each approach."),
     ]
     if not ranking.empty:
         first.append(output.table(ranking, present.ranking(ranking, study)))
-    title, sentence = present.headline(approaches, ranking)
+    title, sentence = present.headline(approaches, ranking, study)
     page = report.render(title, sentence, first, [section for section in sections if section.parts], study)
     records.write_bytes(records.REPORT, page.encode())
     records.write_json(records.CHAMPION, tables.champion(runs))
@@ -57,10 +57,9 @@ def pairs_section(runs: tables.Runs, study: Params, output: Output) -> Section:
     parts: Parts = []
     table = tables.comparisons(runs, study)
     if not table.empty:
-        margin = study.statistics.equivalence_margin
         parts.append(output.table(table, present.comparisons(table, study)))
         caption = "Tuned against reference: difference of mean test accuracy."
-        parts.append(output.figure("comparisons", figures.forest(table, margin), caption))
+        parts.append(output.figure("comparisons", figures.forest(table, study.statistics), caption))
     for pair in study.comparisons:
         scores = tables.per_seed(runs, pair.a, pair.b)
         parts.append(output.table(scores, present.per_seed(scores, pair.a, pair.b)))
@@ -76,7 +75,7 @@ def chain_sections(runs: tables.Runs, study: Params, output: Output) -> list[Sec
     for chain in study.chains:
         table = tables.ablations(runs, study, chain)
         parts.append(output.table(table, present.ablations(table, study, chain)))
-        figure = figures.forest(table, study.statistics.equivalence_margin)
+        figure = figures.forest(table, study.statistics)
         caption = f"What each step of the {chain} chain changed, with both intervals, and what one seed said in 2020."
         parts.append(output.figure(f"ablations_{chain}", figure, caption))
     table = tables.selection(runs, study)
@@ -90,7 +89,7 @@ def variants_section(runs: tables.Runs, study: Params, output: Output) -> Sectio
         tables.variance(runs),
         tables.reproduction(runs, study),
     )
-    parts: Parts = [output.table(table, present.variants(table)), output.table(noise, present.variance(noise))]
+    parts: Parts = [output.table(table, present.variants(table, study)), output.table(noise, present.variance(noise))]
     # The figures of 2020 are MNIST's: beside those of another data set they would mislead.
     if study.data.name == "mnist" and not then.empty:
         parts.append(output.table(then, present.reproduction(then, study)))

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from stages.aggregate.runs import VariantRuns
+from stages.params import Statistics
 
 Arguments = ParamSpec("Arguments")
 
@@ -90,7 +91,7 @@ def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tup
 
 
 @styled
-def approaches(table: pd.DataFrame) -> Figure:
+def approaches(table: pd.DataFrame, settings: Statistics) -> Figure:
     """Test error of each approach on a logarithmic axis, with its interval over seeds and digits, and 2020's figure."""
     figure, axes = _figure(6.4, 0.55 * len(table) + 1.1)
     ax = axes[0, 0]
@@ -102,7 +103,7 @@ def approaches(table: pd.DataFrame) -> Figure:
         low = np.maximum(low, error / 20)  # an interval may reach 0 %, which a logarithmic axis does not
         lowest, highest = low.min(), high.max()
         ax.hlines(y, low, high, color=BLUE, linewidth=2.5)
-    ax.plot(error, y, "o", color=BLUE, markersize=7, label="this study, mean and 95 % interval")
+    ax.plot(error, y, "o", color=BLUE, markersize=7, label=f"this study, mean and {settings.percent} interval")
     then = table["accuracy_2020"].astype(float)
     if then.notna().any():
         ax.plot(100 * (1 - then), y, "|", color=ORANGE, markersize=16, markeredgewidth=2, label="2020")
@@ -284,19 +285,20 @@ def hardest(table: pd.DataFrame, images: Sequence[np.ndarray]) -> Figure:
 
 
 @styled
-def forest(table: pd.DataFrame, margin: float) -> Figure:
+def forest(table: pd.DataFrame, settings: Statistics) -> Figure:
     """Differences with both intervals, one above the other, and the margin of equivalence as a band."""
     figure, axes = _figure(6.4, 0.55 * len(table) + 1.2)
     ax = axes[0, 0]
     y = np.arange(len(table))[::-1]
+    margin = settings.equivalence_margin
     ax.axvspan(-margin, margin, color=GREEN, alpha=0.15, linewidth=0, label=f"equivalent (±{margin:g} points)")
     ax.axvline(0, color=FAINT, linewidth=1)
     if table["seeds_low"].notna().all():
         # One above the other, since either may be the wider.
-        lines = (("seeds", 0.08, 4.0, "95 %: these digits"), ("digits", -0.1, 1.5, "95 %: new digits too"))
-        for name, shift, width, label in lines:
+        lines = (("seeds", 0.08, 4.0, "these digits"), ("digits", -0.1, 1.5, "new digits too"))
+        for name, shift, width, words in lines:
             low, high = (table[f"{name}_{end}"].astype(float) for end in ("low", "high"))
-            ax.hlines(y + shift, low, high, color=BLUE, linewidth=width, label=label)
+            ax.hlines(y + shift, low, high, color=BLUE, linewidth=width, label=f"{settings.percent}: {words}")
     ax.plot(table["difference"], y + 0.08, "o", color=BLUE, markersize=7, markeredgecolor="white")
     if "difference_2020" in table and table["difference_2020"].notna().any():
         ax.plot(table["difference_2020"].astype(float), y, "D", color=ORANGE, markersize=6, label="2020, one seed")

@@ -81,19 +81,27 @@ Column = tuple[str, Callable[[dict[str, Any]], tuple[str, float | str]]]
 
 ACCURACY = _number("{:.2f} %", 100, "accuracy")
 SD = _number("{:.2f}", 100, "sd")
-SEEDS_INTERVAL: Column = ("95 %: these digits", _range("{:.2f}", 100, "seeds"))
-DIGITS_INTERVAL: Column = ("95 %: new digits too", _range("{:.2f}", 100, "digits"))
 
-COMPARED: list[Column] = [
-    ("n", _count("n")),
-    ("difference, points", _number("{:+.3f}", name="difference")),
-    ("95 %: these digits", _range("{:+.3f}", 1, "seeds")),
-    ("95 %: new digits too", _range("{:+.3f}", 1, "digits")),
-    ("p, Holm", _probability("p_holm")),
-    ("P(b > a)", _number("{:.0f} %", 100, "superiority")),
-    ("verdict", _text("verdict")),
-    ("seeds to settle it", _count("seeds_needed")),
-]
+
+def _intervals(study: Params, form: str, scale: float) -> list[Column]:
+    level = study.statistics.percent
+    return [
+        (f"{level}: these digits", _range(form, scale, "seeds")),
+        (f"{level}: new digits too", _range(form, scale, "digits")),
+    ]
+
+
+def compared(study: Params) -> list[Column]:
+    """The columns of a table of differences, after those that name what is compared."""
+    return [
+        ("n", _count("n")),
+        ("difference, points", _number("{:+.3f}", name="difference")),
+        *_intervals(study, "{:+.3f}", 1),
+        ("p, Holm", _probability("p_holm")),
+        ("P(b > a)", _number("{:.0f} %", 100, "superiority")),
+        ("verdict", _text("verdict")),
+        ("seeds to settle it", _count("seeds_needed")),
+    ]
 
 
 def shown(name: str, title: str, caption: str, table: pd.DataFrame, columns: Sequence[Column]) -> Shown:
@@ -106,7 +114,7 @@ def shown(name: str, title: str, caption: str, table: pd.DataFrame, columns: Seq
 def approaches(table: pd.DataFrame, study: Params) -> Shown:
     columns: list[Column] = [
         *(("approach", _text("approach")), ("variant", _text("variant")), ("n", _count("n"))),
-        *(("test accuracy", ACCURACY), ("sd", SD), SEEDS_INTERVAL, DIGITS_INTERVAL),
+        *(("test accuracy", ACCURACY), ("sd", SD), *_intervals(study, "{:.2f}", 100)),
         ("vote of the seeds", _number("{:.2f} %", 100, "vote_accuracy")),
     ]
     caption = f"Mean test accuracy over n seeds on {study.data.name}; sd between seeds and intervals in points."
@@ -116,10 +124,10 @@ def approaches(table: pd.DataFrame, study: Params) -> Shown:
     return shown("approaches", "The approaches", caption, table, columns)
 
 
-def variants(table: pd.DataFrame) -> Shown:
+def variants(table: pd.DataFrame, study: Params) -> Shown:
     columns: list[Column] = [
         *(("variant", _text("variant")), ("n", _count("n")), ("test accuracy", ACCURACY), ("sd", SD)),
-        *(SEEDS_INTERVAL, DIGITS_INTERVAL),
+        *_intervals(study, "{:.2f}", 100),
         ("test loss", _number("{:.4f}", name="loss")),
         ("sd of loss", _number("{:.4f}", name="loss_sd")),
         ("vote of the seeds", _number("{:.2f} %", 100, "vote_accuracy")),
@@ -141,19 +149,19 @@ def per_seed(table: pd.DataFrame, a: str, b: str) -> Shown:
 
 
 def comparisons(table: pd.DataFrame, study: Params) -> Shown:
-    columns: list[Column] = [("a", _text("a")), ("b", _text("b")), *COMPARED]
+    columns: list[Column] = [("a", _text("a")), ("b", _text("b")), *compared(study)]
     return shown("comparisons", "Is b better than a?", _how_compared(study), table, columns)
 
 
 def ranking(table: pd.DataFrame, study: Params) -> Shown:
-    columns: list[Column] = [("a", _text("a")), ("b", _text("b")), *COMPARED]
+    columns: list[Column] = [("a", _text("a")), ("b", _text("b")), *compared(study)]
     caption = "Each approach (b) against the one ranked below it (a). " + _how_compared(study)
     return shown("ranking", "The approaches, one against the next", caption, table, columns)
 
 
 def ablations(table: pd.DataFrame, study: Params, chain: str) -> Shown:
     columns: list[Column] = [
-        *(("step", _text("b")), ("change", _text("change")), *COMPARED),
+        *(("step", _text("b")), ("change", _text("change")), *compared(study)),
         ("2020, one seed", _number("{:+.2f}", name="difference_2020")),
     ]
     caption = "Each step (b) against its predecessor (a). " + _how_compared(study)
@@ -217,12 +225,12 @@ def _how_compared(study: Params) -> str:
     return (
         "Difference of mean test accuracy, b − a, paired by seed. Equivalent: within "
         f"±{margin:g} points by two one-sided t-tests; otherwise better or worse where the exact sign-flip test, "
-        "corrected after Holm over this table, has p < 0.05; otherwise undecided. P(b > a): how often a run of b beats "
-        "one of a."
+        f"corrected after Holm over this table, has p < {study.statistics.alpha:g}; otherwise undecided. P(b > a): how "
+        "often a run of b beats one of a."
     )
 
 
-def headline(table: pd.DataFrame, against: pd.DataFrame) -> tuple[str, str]:
+def headline(table: pd.DataFrame, against: pd.DataFrame, study: Params) -> tuple[str, str]:
     """Which approach wins, by how much and how sure: a headline and a sentence."""
     order = table.sort_values("accuracy", ascending=False)
     best = order.iloc[0]
@@ -237,7 +245,8 @@ def headline(table: pd.DataFrame, against: pd.DataFrame) -> tuple[str, str]:
     interval = ""
     if not _missing(duel["digits_low"]):
         interval = (
-            f" (95 % interval {duel['digits_low']:+.2f} … {duel['digits_high']:+.2f} with new seeds and new digits)"
+            f" ({study.statistics.percent} interval {duel['digits_low']:+.2f} … {duel['digits_high']:+.2f} with new "
+            "seeds and new digits)"
         )
     sentence = (
         f"{best['approach']} gets {100 * best['accuracy']:.2f} % of the test digits right, {second['approach']} "

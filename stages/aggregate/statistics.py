@@ -15,7 +15,6 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
 POINTS = 100  # percentage points of one
-ALPHA = 0.05
 ROUNDING = 1e-9  # two scores in points that differ by less are the same score
 RESAMPLES_AT_ONCE = 250  # bounds the memory: with 10,000 unlike digits, 20 MB for each array
 MOST_EXACT = 40  # seeds; two halves of 2^20 sums of signs each
@@ -266,7 +265,7 @@ def reproduction_p(ours: np.ndarray, theirs: np.ndarray, margin: float) -> float
 
 
 def seeds_needed(
-    differences: np.ndarray, margin: float, alpha: float = ALPHA, power: float = 0.8, most: int = 100_000
+    differences: np.ndarray, margin: float, *, alpha: float, power: float = 0.8, most: int = 100_000
 ) -> int | None:
     """Number of seeds that would settle a comparison, if mean and spread of the differences seen are the truth.
 
@@ -305,15 +304,15 @@ def seeds_needed(
 
 
 def verdict(
-    difference: float, p_holm: float | None, p_equivalence: float | None
+    difference: float, p_holm: float | None, p_equivalence: float | None, alpha: float
 ) -> Literal["better", "worse", "equivalent", "undecided"]:
     """B against A in a word, from the difference B - A and its p-values; a p-value of None decides nothing.
 
     Equivalence comes first: a difference inside the margin is not worth having, however sure it is.
     """
-    if p_equivalence is not None and p_equivalence < ALPHA:
+    if p_equivalence is not None and p_equivalence < alpha:
         return "equivalent"
-    if p_holm is not None and p_holm < ALPHA:
+    if p_holm is not None and p_holm < alpha:
         return "better" if difference > 0 else "worse"
     return "undecided"
 

@@ -128,7 +128,7 @@ def compare(pairs: Sequence[tuple[Predictions, Predictions]], settings: Statisti
     Runs are paired by seed: the same seed has the same dev split, and where shapes agree the same first weights.
     """
     # Found at the level that Holm's correction asks of the smallest p.
-    alpha = (1 - settings.confidence) / max(len(pairs), 1)
+    alpha = settings.alpha / max(len(pairs), 1)
     rows = []
     for a, b in pairs:
         differences = POINTS * (b.accuracy - a.accuracy)
@@ -153,7 +153,8 @@ def compare(pairs: Sequence[tuple[Predictions, Predictions]], settings: Statisti
     table = pd.DataFrame(rows)
     table.insert(table.columns.get_loc("p") + 1, "p_holm", statistics.holm(table["p"].to_numpy()))
     table["verdict"] = [
-        statistics.verdict(row["difference"], row["p_holm"], row["p_equivalence"]) for row in _plain_rows(table)
+        statistics.verdict(row["difference"], row["p_holm"], row["p_equivalence"], settings.alpha)
+        for row in _plain_rows(table)
     ]
     # How many seeds would settle it is a question for what is not settled, and these did not.
     needed = table["seeds_needed"].astype("Int64").clip(lower=table["n"] + 1)
@@ -199,11 +200,7 @@ def reproduction(runs: Runs, study: Params) -> pd.DataFrame:
                     "accuracy_2020": float(theirs.mean()),
                     "difference": float(POINTS * (ours.mean() - theirs.mean())),
                     "p": p,
-                    "reproduced": "not tested"
-                    if p is None
-                    else "yes"
-                    if p < 1 - study.statistics.confidence
-                    else "not shown",
+                    "reproduced": "not tested" if p is None else "yes" if p < study.statistics.alpha else "not shown",
                 }
             )
     return pd.DataFrame(rows)

@@ -1,0 +1,115 @@
+"""The committed report, as a reader's browser shows it."""
+
+from typing import Any
+
+import pytest
+from selenium.webdriver import Chrome
+
+from stages import params, records
+from tests.conftest import ROOT
+
+REPORT = (ROOT / records.REPORT).as_uri()
+WIDTHS = [390, 1280]  # of a phone and of a laptop, in CSS pixels
+
+
+@pytest.fixture(params=WIDTHS)
+def page(request: pytest.FixtureRequest, browser: Chrome) -> Chrome:
+    """The report, freshly loaded at each of the widths."""
+    size = {"width": request.param, "height": 800, "deviceScaleFactor": 1, "mobile": request.param < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get_log("browser")  # forget the page before
+    browser.get(REPORT)
+    return browser
+
+
+def evaluated(page: Chrome, expression: str) -> Any:
+    return page.execute_script(f"return {expression}")  # type: ignore[no-untyped-call]
+
+
+def test_the_console_stays_empty_and_nothing_comes_from_elsewhere(page: Chrome) -> None:
+    assert page.get_log("browser") == []
+    loaded = evaluated(page, "performance.getEntriesByType('resource').map(entry => entry.name.slice(0, 40))")
+    assert [name for name in loaded if not name.startswith("data:")] == []
+
+
+def test_every_figure_is_drawn_and_has_an_alternative_text(page: Chrome) -> None:
+    figures = evaluated(
+        page,
+        """[...document.querySelectorAll("figure svg")].map(svg => ({
+            name: svg.getAttribute("aria-label"), role: svg.getAttribute("role"),
+            height: svg.getBoundingClientRect().height, inked: svg.querySelectorAll("path, use, image").length}))""",
+    )
+    assert len(figures) >= len(list((ROOT / records.PLOTS).glob("*.png")))
+    for figure in figures:
+        assert figure["role"] == "img"
+        assert figure["name"]
+        assert figure["height"] > 50
+        assert figure["inked"] > 2
+
+
+def test_every_image_loads(page: Chrome) -> None:
+    """Digits are images inside the figures; one that is damaged fires `error` when it is asked for anew."""
+    page.set_script_timeout(20)
+    failed = page.execute_async_script(  # type: ignore[no-untyped-call]
+        """const done = arguments[0];
+        const sources = [...document.querySelectorAll("img, svg image")].map(
+            image => image.src || image.getAttribute("href") || image.getAttribute("xlink:href"));
+        const decoded = source => Object.assign(new Image(), {src: source}).decode();
+        Promise.allSettled(sources.map(decoded)).then(results => done([results.length, results.filter(result => result.status === "rejected").length]));"""
+    )
+    images, broken = failed
+    assert images > 0
+    assert broken == 0
+
+
+def test_nothing_is_wider_than_the_screen_but_what_scrolls_by_itself(page: Chrome) -> None:
+    width = evaluated(page, "innerWidth")
+    assert evaluated(page, "document.scrollingElement.scrollWidth") <= width
+    outside = evaluated(
+        page,
+        """[...document.querySelectorAll("body *")].filter(element => {
+            const scrolls = element.closest(".scroll") || (innerWidth < 640 && element.closest("figure"));
+            return !(scrolls && scrolls !== element) && element.getBoundingClientRect().right > innerWidth + 1;
+        }).map(element => element.outerHTML.slice(0, 80))""",
+    )
+    assert outside == []
+
+
+def test_the_answer_and_its_interval_are_in_the_first_screen(page: Chrome) -> None:
+    lead = evaluated(page, "document.querySelector('.lead').getBoundingClientRect().bottom")
+    assert lead < evaluated(page, "innerHeight")
+    assert "interval" in evaluated(page, "document.querySelector('.lead').textContent")
+
+
+def test_a_click_on_a_header_sorts_its_table_up_and_another_one_down(page: Chrome) -> None:
+    def column() -> list[float]:
+        return list(
+            evaluated(
+                page,
+                """[...document.querySelectorAll("#table-variants tbody tr")].map(
+                    row => Number(row.cells[2].dataset.value))""",
+            )
+        )
+
+    header = 'document.querySelectorAll("#table-variants thead button")[2].click()'
+    page.execute_script(header)  # type: ignore[no-untyped-call]
+    assert column() == sorted(column())
+    page.execute_script(header)  # type: ignore[no-untyped-call]
+    assert column() == sorted(column(), reverse=True)
+    assert len(column()) == len(params.load(ROOT / params.PARAMS).variants)
+
+
+def test_paper_gets_every_table_whole_and_dark_rooms_light_text(page: Chrome) -> None:
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert evaluated(page, "getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
+        assert evaluated(page, "getComputedStyle(document.querySelector('nav')).display") == "none"
+        dark = {"media": "", "features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+        paper, ink = (
+            sum(map(int, evaluated(page, f"getComputedStyle(document.body).{name}.match(/[0-9]+/g)")))
+            for name in ("backgroundColor", "color")
+        )
+        assert paper < 150 < 600 < ink
+    finally:
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
