@@ -23,7 +23,7 @@ def page(request: pytest.FixtureRequest, browser: Chrome) -> Chrome:
 
 
 def evaluated(page: Chrome, expression: str) -> Any:
-    return page.execute_script(f"return {expression}")  # type: ignore[no-untyped-call]
+    return page.execute_script(f"return {expression}")
 
 
 def test_the_console_stays_empty_and_nothing_comes_from_elsewhere(page: Chrome) -> None:
@@ -50,12 +50,13 @@ def test_every_figure_is_drawn_and_has_an_alternative_text(page: Chrome) -> None
 def test_every_image_loads(page: Chrome) -> None:
     """Digits are images inside the figures; one that is damaged fires `error` when it is asked for anew."""
     page.set_script_timeout(20)
-    failed = page.execute_async_script(  # type: ignore[no-untyped-call]
+    failed = page.execute_async_script(
         """const done = arguments[0];
         const sources = [...document.querySelectorAll("img, svg image")].map(
             image => image.src || image.getAttribute("href") || image.getAttribute("xlink:href"));
         const decoded = source => Object.assign(new Image(), {src: source}).decode();
-        Promise.allSettled(sources.map(decoded)).then(results => done([results.length, results.filter(result => result.status === "rejected").length]));"""
+        Promise.allSettled(sources.map(decoded)).then(results =>
+            done([results.length, results.filter(result => result.status === "rejected").length]));"""
     )
     images, broken = failed
     assert images > 0
@@ -92,9 +93,9 @@ def test_a_click_on_a_header_sorts_its_table_up_and_another_one_down(page: Chrom
         )
 
     header = 'document.querySelectorAll("#table-variants thead button")[2].click()'
-    page.execute_script(header)  # type: ignore[no-untyped-call]
+    page.execute_script(header)
     assert column() == sorted(column())
-    page.execute_script(header)  # type: ignore[no-untyped-call]
+    page.execute_script(header)
     assert column() == sorted(column(), reverse=True)
     assert len(column()) == len(params.load(ROOT / params.PARAMS).variants)
 
