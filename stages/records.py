@@ -10,6 +10,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -48,6 +49,9 @@ TEST_COLUMNS = [
 CALIBRATION_COLUMNS = ["seed", "bin", "images", "confidence", "accuracy"]
 
 CLASSES = 10
+
+# What decides the scores; the commit that last touched one of them is the commit of the results.
+CODE = ["params.yaml", "stages/fetch", "stages/split", "stages/train", "stages/evaluate"]
 
 
 class StudyError(Exception):
@@ -228,6 +232,19 @@ def digest(*parts: bytes | np.ndarray | str) -> str:
             total.update(f"{len(content)}:".encode())
             total.update(content)
     return total.hexdigest()
+
+
+def code_commit() -> str | None:
+    """The commit that last changed what decides the scores, "-dirty" after it where that has changes since.
+
+    None outside a git checkout.
+    """
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments, "--", *CODE], capture_output=True, text=True, check=False).stdout
+
+    commit = git("log", "-1", "--format=%H").strip()
+    return commit + ("-dirty" if git("status", "--porcelain") else "") if commit else None
 
 
 def remove_unknown(folder: Path, known: set[str]) -> None:

@@ -8,17 +8,16 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from stages import params, records
+from stages import params, records, views
 from stages.params import Network, Params
 
 DATABASE = Path("mlflow.db")
@@ -27,6 +26,24 @@ KEY = "study.key"
 FINISHED = "FINISHED"
 METRIC_LIMIT = 1000  # of one `log_batch`
 PARTS = ("training", "scores", "files")
+EXPERIMENT_NOTE = (
+    "The study on this data set. A run `study` holds the report, the tables and the figures; a parent run stands for "
+    "each variant, with a child run for each seed. **Views** lists the tables that people look for first."
+)
+VARIANT_NOTE = (
+    "Every seed of {variant} is a child run. Metrics are means over the seeds, `_sd` their standard deviations. Choose "
+    "by `dev_accuracy`, report `test_accuracy`."
+)
+STUDY_NOTE = (
+    "What the study found, at one commit. Artifacts: `report.html` is the answer, `tables` and `plots` are its parts, "
+    "`champion.json` names the best variant and seed by dev accuracy."
+)
+NETWORK_CURVES = "Curves by epoch: `loss`, `accuracy` of the training images, `val_` of the seed's dev split."
+SEARCH_CURVES = "Curves by step of the search for `alpha`: `val_loss`, `val_accuracy` of the seed's dev split."
+SCORES_NOTE = (
+    "`dev_` and `test_` are the scores of the saved weights. Artifacts: `model.keras`, and `run.json` with all that "
+    "decides the run's bits."
+)
 SCORES = [
     "test_accuracy",
     "test_loss",
@@ -49,20 +66,25 @@ class Publisher:
 
     def publish(self, variant: str, seed: int) -> int:
         """Publish one run as far as its files are there; the number of runs that changed."""
-        return self._try([(variant, seed)])
+        return self._try(lambda mlflow: mlflow.publish([(variant, seed)], []))
 
     def publish_variants(self, variants: Sequence[str]) -> int:
         """Publish all runs of `variants` and the parent run of each; the number of runs that changed."""
-        return self._try([(variant, seed) for variant in variants for seed in self._study.seeds], parents=variants)
+        runs = [(variant, seed) for variant in variants for seed in self._study.seeds]
+        return self._try(lambda mlflow: mlflow.publish(runs, variants))
 
-    def _try(self, runs: Sequence[tuple[str, int]], parents: Sequence[str] = ()) -> int:
+    def publish_study(self) -> int:
+        """Publish what aggregation made, as a run of its own; 1 if it was not there yet."""
+        return self._try(lambda mlflow: mlflow.publish_study())
+
+    def _try(self, publish: Callable[["_Mlflow"], int]) -> int:
         if self.failed:
             return 0
         # Whatever a tracking server or its client library raises, the study's own results must not suffer from it.
         try:
             if self._mlflow is None:
                 self._mlflow = _Mlflow(self._study)
-            return self._mlflow.publish(runs, parents)
+            return publish(self._mlflow)
         except Exception as error:  # noqa: BLE001
             self.failed = True
             first_line = str(error).strip().split("\n")[0]
@@ -97,33 +119,36 @@ class _Mlflow:
         with _lock():  # two processes that create the database at once collide
             self._client = mlflow.MlflowClient(tracking_uri=tracking_uri())
             self._experiment = self._experiment_id(study.data.name)
-        self._commit = _git_commit()
+        self._commit = records.code_commit()
         self._now = int(time.time() * 1000)
 
     def _experiment_id(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
-        if found is not None:
-            return found.experiment_id
-        local = tracking_uri().removeprefix("sqlite:///")
-        note = "Every run of the study on this data set: a parent run for each variant, a child run for each seed."
-        return self._client.create_experiment(
-            name,
-            # Beside the database; a server knows its own place.
-            artifact_location=(Path(local).parent / ARTIFACTS).as_uri() if local != tracking_uri() else None,
-            tags={"mlflow.note.content": note},
-        )
+        if found is None:
+            local = tracking_uri().removeprefix("sqlite:///")
+            made = self._client.create_experiment(
+                name,
+                # Beside the database; a server knows its own place.
+                artifact_location=(Path(local).parent / ARTIFACTS).as_uri() if local != tracking_uri() else None,
+                tags={"mlflow.note.content": EXPERIMENT_NOTE, "mlflow.experimentKind": "custom_model_development"},
+            )
+            found = self._client.get_experiment(made)
+        for key, value in views.views(self._study).items():
+            if found.tags.get(key) != value:
+                self._client.set_experiment_tag(found.experiment_id, key, value)
+        return str(found.experiment_id)
 
     def publish(self, runs: Sequence[tuple[str, int]], parents: Sequence[str]) -> int:
         with _lock():
             wanted = [record for variant, seed in runs if (record := self._read(variant, seed))]
-            keys = {record.key for record in wanted} | {self._parent_key(variant) for variant, _ in runs}
+            keys = {record.key for record in wanted} | {self._parent_key(record.variant) for record in wanted}
             known = self._find(keys)
             changed = 0
             for record in wanted:
-                parent = self._parent(record.variant, known)
-                changed += self._publish_run(record, parent, known)
+                changed += self._publish_run(record, self._parent(record, known), known)
             for variant in parents:
-                changed += self._publish_means(variant, self._parent(variant, known))
+                if parent := known.get(self._parent_key(variant)):
+                    changed += self._publish_means(variant, parent)
             return changed
 
     def _read(self, variant: str, seed: int) -> "_Record | None":
@@ -136,42 +161,53 @@ class _Mlflow:
     def _find(self, keys: set[str]) -> dict[str, Any]:
         """The published runs by their key; of two with one key, left by publishers on two machines, the first stays."""
         few = len(keys) <= 2
-        found: dict[str, Any] = {}
+        listed: list[Any] = []
         for text in [f"tags.`{KEY}` = '{key}'" for key in sorted(keys)] if few else [""]:
             token = None
             while True:
                 page = self._client.search_runs(
                     [self._experiment], text, order_by=["attributes.start_time ASC"], max_results=1000, page_token=token
                 )
-                for run in page:
-                    key = run.data.tags.get(KEY)
-                    if key in found:
-                        self._client.delete_run(run.info.run_id)
-                    elif key in keys:
-                        found[key] = run
+                listed += page
                 token = page.token
                 if not token:
                     break
+        found: dict[str, Any] = {}
+        for run in listed:
+            key = run.data.tags.get(KEY)
+            if key in found:
+                self._client.delete_run(run.info.run_id)
+            elif key in keys:
+                found[key] = run
         return found
 
     def _parent_key(self, variant: str) -> str:
         recipe = self._study.recipe(variant).model_dump()
         return records.digest("parent", records.json_bytes([self._study.data.name, variant, recipe]))
 
-    def _parent(self, variant: str, known: dict[str, Any]) -> Any:
-        key = self._parent_key(variant)
+    def _parent(self, record: "_Record", known: dict[str, Any]) -> Any:
+        variant, key = record.variant, self._parent_key(record.variant)
         run = known.get(key)
         if run is None or run.info.status != FINISHED:  # new, or broken off before it was whole
             recipe = self._study.recipe(variant)
             run = run or self._client.create_run(
                 self._experiment,
                 run_name=variant,
-                tags={KEY: key, "variant": variant, "family": recipe.family, "role": "variant"},
+                tags={
+                    **{KEY: key, "variant": variant, "family": recipe.family, "role": "variant"},
+                    **{"mlflow.note.content": VARIANT_NOTE.format(variant=variant), **self._source(f"train@{variant}")},
+                },
             )
             self._client.log_batch(run.info.run_id, params=self._parameters(recipe.model_dump()))
+            self._log_data(run.info.run_id, record)
             self._client.set_terminated(run.info.run_id)
             known[key] = self._client.get_run(run.info.run_id)
         return known[key]
+
+    def _source(self, stage: str) -> dict[str, str]:
+        """The tags behind the UI's column "Source": what made the run, and from which commit of the code."""
+        commit = {"mlflow.source.git.commit": self._commit, "git_commit": self._commit} if self._commit else {}
+        return {"mlflow.source.name": f"dvc repro {stage}", "mlflow.source.type": "LOCAL", **commit}
 
     def _publish_run(self, record: "_Record", parent: Any, known: dict[str, Any]) -> int:
         run = known.get(record.key)
@@ -198,7 +234,8 @@ class _Mlflow:
                     "seed": str(record.seed),
                     "role": "seed",
                     "data": record.data,
-                    **({"mlflow.source.git.commit": self._commit, "git_commit": self._commit} if self._commit else {}),
+                    "mlflow.note.content": record.note(),
+                    **self._source(f"train@{record.variant}"),
                 },
             )
         for part in missing:
@@ -221,6 +258,9 @@ class _Mlflow:
         self._client.log_batch(run_id, params=parameters)
         for start in range(0, len(metrics), METRIC_LIMIT):
             self._client.log_batch(run_id, metrics=metrics[start : start + METRIC_LIMIT])
+        self._log_data(run_id, record)
+
+    def _log_data(self, run_id: str, record: "_Record") -> None:
         dataset = self._entities.Dataset(
             name=self._study.data.name, digest=record.data[:36], source_type="local", source=str(records.TRAIN)
         )
@@ -256,7 +296,49 @@ class _Mlflow:
         if fresh:
             metrics = [self._metric(name, value, 0) for name, value in fresh.items()]
             self._client.log_batch(parent.info.run_id, metrics=metrics)
+        # What a variant stands for is params.yaml's to say, and may change while its runs stay.
+        stands_for = ", ".join(name for name, named in self._study.approaches.items() if named == variant)
+        if parent.data.tags.get("approach", "") != stands_for:
+            if stands_for:
+                self._client.set_tag(parent.info.run_id, "approach", stands_for)
+            else:
+                self._client.delete_tag(parent.info.run_id, "approach")
         return bool(fresh)
+
+    def publish_study(self) -> int:
+        files = [records.REPORT, records.SUMMARY, records.CHAMPION]
+        files += [path for folder in (records.TABLES, records.PLOTS) for path in sorted(folder.glob("*"))]
+        if not all(path.exists() for path in files):
+            return 0  # not aggregated yet
+        key = records.digest("study", *(part for path in files for part in (path.name, path.read_bytes())))
+        with _lock():
+            run = self._find({key}).get(key)
+            if run and run.info.status == FINISHED:
+                return 0
+            if run:  # broken off
+                self._client.delete_run(run.info.run_id)
+            run = self._client.create_run(
+                self._experiment,
+                run_name="study",
+                tags={
+                    **{KEY: key, "role": "study", "mlflow.note.content": STUDY_NOTE},
+                    **self._source("aggregate"),
+                },
+            )
+            means = records.read_json(records.SUMMARY)
+            self._client.log_batch(
+                run.info.run_id,
+                metrics=[
+                    self._metric(f"mean_test_accuracy/{variant}", values["test_accuracy"]["mean"], 0)
+                    for variant, values in means.items()
+                ],
+                params=self._parameters({"variants": len(means), "seeds": self._study.seeds}),
+            )
+            for path in files:
+                folder = path.parent.name if path.parent in (records.TABLES, records.PLOTS) else None
+                self._client.log_artifact(run.info.run_id, str(path), folder)
+            self._client.set_terminated(run.info.run_id)
+            return 1
 
     def _metric(self, name: str, value: float, step: int) -> Any:
         return self._entities.Metric(name, value, int(time.time() * 1000), step)
@@ -304,6 +386,10 @@ class _Record:
         table = records.read_table(own if own.exists() else records.curves_path(variant), columns)
         return _Record(variant, seed, recipe.model_dump(), facts, table[table["seed"] == seed], scores)
 
+    def note(self) -> str:
+        curves = NETWORK_CURVES if self.recipe["family"] == "network" else SEARCH_CURVES
+        return f"Seed {self.seed} of {self.variant}. {curves} {SCORES_NOTE}"
+
     def digest(self, part: str) -> str | None:
         """What tells whether a part has been published as it is; None where there is nothing of it to publish."""
         if part == "training":
@@ -322,16 +408,11 @@ def _lock() -> Iterator[None]:
         yield
 
 
-def _git_commit() -> str | None:
-    answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return answer.stdout.strip() if answer.returncode == 0 else None
-
-
 @records.command
 def main() -> None:
     study = params.load()
     publisher = Publisher(study)
-    changed = publisher.publish_variants(list(study.variants))
+    changed = publisher.publish_variants(list(study.variants)) + publisher.publish_study()
     if publisher.failed:
         raise records.StudyError("not everything is published: mend what the warning names, or set MLFLOW_TRACKING_URI")
     print(f"{changed} runs published or brought up to date; {tracking_uri()}")

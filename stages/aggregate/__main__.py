@@ -151,7 +151,9 @@ def closed_form_section(main: list[VariantRuns], output: Output) -> Section:
 def main() -> None:
     study = params.load()
     aggregate(study)
-    tracking.Publisher(study).publish_variants(list(study.variants))
+    publisher = tracking.Publisher(study)
+    publisher.publish_variants(list(study.variants))
+    publisher.publish_study()
     print((records.TABLES / "approaches.md").read_text())
 
 

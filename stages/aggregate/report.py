@@ -1,6 +1,5 @@
 """The report: one page that stands by itself."""
 
-import subprocess
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +7,10 @@ from pathlib import Path
 
 import jinja2
 
+from stages import records
 from stages.aggregate.present import Shown
 from stages.params import Params
 
-# What decides the scores; the commit that last touched one of them is the commit of the results.
-CODE = ["params.yaml", "stages/fetch", "stages/split", "stages/train", "stages/evaluate"]
 PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy", "scikit-learn")
 
 
@@ -51,7 +49,7 @@ def render(
         variants=list(study.variants),
         dev_percent=f"{100 * study.split.dev_fraction:g}",
         versions=pinned_versions(),
-        commit=code_commit(),
+        commit=records.code_commit(),
     )
 
 
@@ -61,11 +59,3 @@ def pinned_versions(pyproject: Path = Path("pyproject.toml")) -> list[str]:
     pins = [*project["optional-dependencies"]["cpu"], *project["dependencies"]]
     named = [pin.split(";")[0].strip().split("==") for pin in pins]
     return [f"{name} {version}" for name, version in named if name in PACKAGES]
-
-
-def code_commit() -> str | None:
-    """The commit that last changed what decides the scores, or None outside a git checkout."""
-    answer = subprocess.run(
-        ["git", "log", "-1", "--format=%H", "--", *CODE], capture_output=True, text=True, check=False
-    )
-    return answer.stdout.strip() or None
