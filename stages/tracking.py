@@ -26,10 +26,7 @@ KEY = "study.key"
 FINISHED = "FINISHED"
 METRIC_LIMIT = 1000  # of one `log_batch`
 PARTS = ("training", "scores", "files")
-EXPERIMENT_NOTE = (
-    "The study on this data set. A run `study` holds the report, the tables and the figures; a parent run stands for "
-    "each variant, with a child run for each seed. **Views** lists the tables that people look for first."
-)
+EXPERIMENT_NOTE = "The run `study` holds the report; each variant is a run with a child run for each seed. See **Views** for the scores."
 VARIANT_NOTE = (
     "Every seed of {variant} is a child run. Metrics are means over the seeds, `_sd` their standard deviations. Choose "
     "by `dev_accuracy`, report `test_accuracy`."
@@ -108,6 +105,8 @@ class _Mlflow:
         # A server that is down should cost seconds, not the minutes of MLflow's own patience.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        # It would print two addresses for every run.
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         import logging
 
         import mlflow  # here: it takes seconds, and a stage that has nothing to publish need not wait

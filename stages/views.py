@@ -36,7 +36,7 @@ def _tag(name: str, made: int, filter_: str, metrics: tuple[str, ...]) -> str:
     state = {
         **{"searchFilter": filter_, "orderByKey": "metrics.`dev_accuracy`", "orderByAsc": False},
         **{"startTime": "ALL", "lifecycleFilter": "Active", "datasetsFilter": [], "modelVersionFilter": "All Runs"},
-        "selectedColumns": ["attributes.`Source`", *(f"metrics.`{metric}`" for metric in metrics)],
+        "selectedColumns": [f"metrics.`{metric}`" for metric in metrics],
         **{"columnOrder": [], "columnWidths": {}, "runsHiddenMode": "FIRST_10_RUNS", "viewMaximized": False},
         **{"runListHidden": False, "isAccordionReordered": False, "useGroupedValuesInCharts": True},
         **{"hideEmptyCharts": True, "groupBy": None, "groupsExpanded": {}},

@@ -140,6 +140,20 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
         yield chrome
 
 
+@pytest.fixture(scope="session")
+def aggregated_study(tmp_path_factory: pytest.TempPathFactory, evaluated_study: Path, study: Params) -> Path:
+    """The same after aggregate; not to be written to."""
+    from stages.aggregate.__main__ import aggregate
+
+    folder = tmp_path_factory.mktemp("aggregated") / "study"
+    shutil.copytree(evaluated_study, folder)
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        aggregate(study)
+    return folder
+
+
 @pytest.fixture
 def workspace(split_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of the test's own with fetched and split digits, which is the current folder."""
@@ -150,6 +164,12 @@ def workspace(split_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def evaluated(evaluated_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of the test's own with every run trained and evaluated, which is the current folder."""
     return _copied(evaluated_study, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def aggregated(aggregated_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the test's own with the study's tables, figures and report, which is the current folder."""
+    return _copied(aggregated_study, tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from stages import params, records, tracking
 from stages.params import Params
 from stages.tracking import Publisher
 from tests.conftest import STUDY
+from tests.mlflow_tools import client, content, runs
 
 WRITERS = ["create_run", "log_batch", "log_inputs", "set_tag", "log_artifact", "set_terminated", "delete_run"]
 
@@ -39,45 +40,14 @@ def published(evaluated: Path, empty_database: Path) -> Path:
     return evaluated
 
 
-def client() -> Any:
-    return mlflow.MlflowClient(tracking_uri=tracking.tracking_uri())
-
-
-def runs() -> list[Any]:
-    experiment = client().get_experiment_by_name("digits")
-    return list(client().search_runs([experiment.experiment_id], max_results=1000)) if experiment else []
-
-
 def run_of(variant: str, seed: int) -> Any:
-    [run] = [run for run in runs() if (run.data.tags["variant"], run.data.tags.get("seed")) == (variant, str(seed))]
+    [run] = [run for run in runs() if (run.data.tags.get("variant"), run.data.tags.get("seed")) == (variant, str(seed))]
     return run
 
 
 def parent_of(variant: str) -> Any:
-    [run] = [run for run in runs() if run.data.tags["variant"] == variant and run.data.tags["role"] == "variant"]
+    [run] = [run for run in runs() if run.data.tags.get("variant") == variant and run.data.tags["role"] == "variant"]
     return run
-
-
-def content() -> dict[str, Any]:
-    """All that the experiment says, by variant and seed, without the names and times that MLflow gives."""
-    names = {run.info.run_id: run.info.run_name for run in runs()}
-    said = {}
-    for run in runs():
-        tags = {name: value for name, value in run.data.tags.items() if name != "mlflow.artifacts"}
-        if parent := tags.pop("mlflow.parentRunId", None):
-            tags["parent"] = names[parent]
-        said[run.info.run_name] = {
-            "status": run.info.status,
-            "parameters": run.data.params,
-            "metrics": {
-                name: [(m.step, m.value) for m in client().get_metric_history(run.info.run_id, name)]
-                for name in run.data.metrics
-            },
-            "tags": tags,
-            "inputs": [(i.dataset.name, i.dataset.digest) for i in run.inputs.dataset_inputs],
-            "artifacts": sorted(file.path for file in client().list_artifacts(run.info.run_id)),
-        }
-    return said
 
 
 def dump() -> list[str]:
@@ -364,6 +334,64 @@ def test_a_changed_recipe_has_a_parent_of_its_own(published: Path, study: Params
         if run.data.tags["role"] == "seed"
     }
     assert {dropout: parents[run_id] for dropout, run_id in children.items()} == {"0.25": "0.25", "0.3": "0.3"}
+
+
+def study_runs() -> list[Any]:
+    return [run for run in runs() if run.data.tags["role"] == "study"]
+
+
+@pytest.fixture
+def whole(aggregated: Path, empty_database: Path, study: Params) -> Path:
+    """A workspace with everything aggregated and published; it is the current folder."""
+    shutil.copy(empty_database, tracking.DATABASE)
+    publisher = Publisher(study)
+    publisher.publish_variants(list(study.variants))
+    assert publisher.publish_study() == 1
+    return aggregated
+
+
+def test_the_study_is_a_run_with_its_report_tables_figures_and_means(whole: Path) -> None:
+    [run] = study_runs()
+    for path in [records.REPORT, records.TABLES / "comparisons.md", records.PLOTS / "approaches.png"]:
+        name = str(path.relative_to("metrics"))
+        assert Path(client().download_artifacts(run.info.run_id, name)).read_bytes() == path.read_bytes()
+    means = records.read_json(records.SUMMARY)
+    assert run.data.metrics == {
+        f"mean_test_accuracy/{variant}": values["test_accuracy"]["mean"] for variant, values in means.items()
+    }
+
+
+def test_a_study_is_published_once_and_another_result_beside_it(whole: Path, study: Params) -> None:
+    before = dump()
+    assert Publisher(study).publish_study() == 0
+    assert dump() == before
+    summary = records.read_json(records.SUMMARY)
+    summary["plain"]["test_accuracy"]["mean"] = 0.5
+    records.write_json(records.SUMMARY, summary)
+    assert Publisher(study).publish_study() == 1
+    newest, oldest = study_runs()
+    assert newest.data.metrics["mean_test_accuracy/plain"] == 0.5
+    assert oldest.data.metrics["mean_test_accuracy/plain"] != 0.5
+
+
+def test_a_study_whose_publication_broke_off_is_published_anew(whole: Path, study: Params) -> None:
+    files = sorted(file.path for file in client().list_artifacts(study_runs()[0].info.run_id, "plots"))
+    records.write_bytes(records.REPORT, b"<h1>Another</h1>")
+    with breaking_off(after=3):
+        assert Publisher(study).publish_study() == 0
+    assert Publisher(study).publish_study() == 1
+    newest, _ = study_runs()
+    assert newest.info.status == "FINISHED"
+    assert sorted(file.path for file in client().list_artifacts(newest.info.run_id, "plots")) == files
+
+
+def test_a_parent_says_what_it_stands_for_as_params_say_it_now(whole: Path, study: Params) -> None:
+    assert parent_of("watched").data.tags["approach"] == "MLP"
+    assert "approach" not in parent_of("plain").data.tags
+    changed = params.parse(STUDY.replace("MLP: watched", "MLP: plain"), "changed")
+    Publisher(changed).publish_variants(list(changed.variants))
+    assert parent_of("plain").data.tags["approach"] == "MLP"
+    assert "approach" not in parent_of("watched").data.tags
 
 
 def test_publishing_by_hand_ends_with_an_error_where_mlflow_is_down(
