@@ -26,7 +26,9 @@ KEY = "study.key"
 FINISHED = "FINISHED"
 METRIC_LIMIT = 1000  # of one `log_batch`
 PARTS = ("training", "scores", "files")
-EXPERIMENT_NOTE = "The run `study` holds the report; each variant is a run with a child run for each seed. See **Views** for the scores."
+EXPERIMENT_NOTE = (
+    "The run `study` holds the report; each variant is a run with a child run for each seed. See **Views** for scores."
+)
 VARIANT_NOTE = (
     "Every seed of {variant} is a child run. Metrics are means over the seeds, `_sd` their standard deviations. Choose "
     "by `dev_accuracy`, report `test_accuracy`."
