@@ -2,7 +2,6 @@
 
 PYTHON ?= python3
 DEVICE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
-PORT ?= 5000
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
@@ -10,7 +9,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export DO_NOT_TRACK ?= true
 export DVC_NO_ANALYTICS ?= true
 
-.PHONY: help setup demo study ui test check lock
+.PHONY: help setup demo study ui serve test check lock
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -30,9 +29,15 @@ demo: setup ## the whole pipeline on small real digits, in build/demo: no downlo
 study: setup ## rebuild the study on MNIST: dvc repro
 	dvc repro
 
+ui: PORT ?= 5000
 ui: setup ## publish what MLflow lacks and open its UI on 127.0.0.1 (PORT=5000)
 	python -m stages.tracking
 	mlflow ui --backend-store-uri "$$MLFLOW_TRACKING_URI" --host 127.0.0.1 --port $(PORT)
+
+serve: PORT ?= 5001
+serve: setup ## publish the best model and answer requests for it on 127.0.0.1 (PORT=5001)
+	python -m stages.tracking
+	python -m stages.serve --port $(PORT)
 
 test: setup ## run the tests
 	python -m pytest

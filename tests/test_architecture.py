@@ -14,6 +14,7 @@ from tests.conftest import ROOT
 STAGES = ROOT / "stages"
 FOLDERS = ["fetch", "split", "train", "evaluate", "aggregate"]
 SHARED = ["params", "records", "tracking"]
+SERVING = ["predict", "serve"]
 FILES = sorted(STAGES.rglob("*.py"))
 
 
@@ -40,14 +41,16 @@ def test_a_stage_imports_its_own_folder_and_the_shared_modules_only(folder: str)
         assert stage_modules(path) <= {folder, *SHARED}, path
 
 
-@pytest.mark.parametrize("module", SHARED)
-def test_a_shared_module_knows_no_stage(module: str) -> None:
-    assert stage_modules(STAGES / f"{module}.py") <= set(SHARED)
+@pytest.mark.parametrize("module", [*SHARED, *SERVING])
+def test_a_shared_module_knows_no_stage_and_neither_does_what_serves_its_results(module: str) -> None:
+    """`tracking` registers what `serve` makes a model of."""
+    known = {"predict": ["records"], "serve": [*SHARED, "predict"], "tracking": [*SHARED, "serve"]}
+    assert stage_modules(STAGES / f"{module}.py") <= set(known.get(module, SHARED))
 
 
-def test_only_tracking_imports_mlflow() -> None:
+def test_only_tracking_and_serve_import_mlflow() -> None:
     users = [path.name for path in FILES if any(name.split(".")[0] == "mlflow" for name in imported(path))]
-    assert users == ["tracking.py"]
+    assert users == ["serve.py", "tracking.py"]
 
 
 def test_the_test_set_is_named_where_it_is_written_and_where_it_is_evaluated_only() -> None:
@@ -71,7 +74,8 @@ def test_what_decides_a_trained_model_is_in_the_digest_of_its_code() -> None:
     assert reached == {module for modules in RESULT_MODULES.values() for module in modules}
 
 
-def test_a_process_that_only_hands_out_runs_loads_neither_tensorflow_nor_mlflow() -> None:
-    code = "import sys, stages.train.__main__; print({'tensorflow', 'keras', 'mlflow'} & sys.modules.keys())"
+@pytest.mark.parametrize("module", ["train.__main__", "predict"])
+def test_a_process_that_only_hands_out_runs_or_reads_images_loads_neither_tensorflow_nor_mlflow(module: str) -> None:
+    code = f"import sys, stages.{module}; print({{'tensorflow', 'keras', 'mlflow'}} & sys.modules.keys())"
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "set()"

@@ -25,14 +25,6 @@ from tests.mlflow_tools import client, content, runs
 WRITERS = ["create_run", "log_batch", "log_inputs", "set_tag", "log_artifact", "set_terminated", "delete_run"]
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """To create one takes MLflow seconds; every test copies this one."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    mlflow.MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
 def published(evaluated: Path, empty_database: Path) -> Path:
     """A workspace with every run evaluated, and an MLflow database without runs; it is the current folder."""
