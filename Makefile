@@ -9,7 +9,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export DO_NOT_TRACK ?= true
 export DVC_NO_ANALYTICS ?= true
 
-.PHONY: help setup demo study ui serve test check lock
+.PHONY: help setup demo study ui serve test check bench lock
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -46,6 +46,9 @@ check: setup ## lint and type-check
 	ruff format --check .
 	ruff check .
 	mypy
+
+bench: setup ## measure speed and scale on an idle machine, into benchmarks/README.md: 20 minutes
+	python -m benchmarks.bench
 
 lock: ## resolve requirements.lock anew from pyproject.toml (needs uv)
 	uv pip compile --universal --all-extras --python-version 3.11 --no-header --no-annotate --no-emit-index-url --output-file requirements.lock pyproject.toml

@@ -1,0 +1,187 @@
+"""How fast seeds train beside plain Keras, and what the pipeline costs beside training: 20 minutes on two idle cores.
+
+Writes benchmarks/README.md and benchmarks/bench.json when all is measured. `--quick` tries everything on little data,
+and writes to build/bench; `--render` writes the README anew from bench.json.
+"""
+
+import argparse
+import dataclasses
+import importlib.metadata
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import joblib
+
+from benchmarks import overhead
+from benchmarks.process import measure
+from benchmarks.summary import BFLOAT16, BUSY, ratios, summarise
+from stages import params, records
+from stages.params import DatasetName, Network, Params
+from stages.train.run import installed_versions
+
+FOLDER, QUICK_FOLDER = Path("benchmarks"), Path("build/bench")
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # that decide how fast matrix products are
+
+Results = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """How much is measured.
+
+    repeats: of every training measurement.
+    epochs: of each of its runs.
+    images: to train each variant on, dev images included.
+    data, seeds: of the study whose costs beside training are measured.
+    growth: numbers of seeds, to see how these costs grow.
+    """
+
+    repeats: int
+    epochs: int
+    images: dict[str, int]
+    data: DatasetName
+    seeds: int
+    growth: list[int]
+
+
+FULL = Effort(
+    repeats=4,
+    epochs=3,
+    images={"mlp_reference": 60_000, "mlp_tuned": 60_000, "cnn_reference": 6_000, "cnn_tuned": 20_000},
+    data="mnist",
+    seeds=10,
+    growth=[2, 10, 40],
+)
+QUICK = Effort(
+    repeats=1,
+    epochs=2,
+    images={"mlp_reference": 3_000, "mlp_tuned": 3_000, "cnn_reference": 1_000, "cnn_tuned": 1_000},
+    data="digits",
+    seeds=2,
+    growth=[2, 3, 4],
+)
+
+
+def take(effort: Effort, study: Params) -> Results:
+    """Measure everything, the ways that are compared in turn, and return the figures as they came."""
+    started = time.monotonic()
+
+    def say(what: str) -> None:
+        print(f"[{time.monotonic() - started:5.0f} s] {what}", flush=True)
+
+    load = os.getloadavg()[0]
+    if load > BUSY:
+        say(f"other work runs beside (load {load:.1f}): the figures will say little")
+    results: Results = {"load": load, "peak": {"one core": [], "all cores": []}, "variants": {}}
+    all_images = len(records.read_images(records.TRAIN)[1])
+    for name, images in effort.images.items():
+        recipe = study.recipe(name)
+        assert isinstance(recipe, Network)
+        scores = records.read_table(records.scores_path(name), records.TEST_COLUMNS)
+        results["variants"][name] = {
+            **{"convolutions": len(recipe.filters), "batch_size": recipe.batch_size},
+            **{"images": images, "all_images": all_images},
+            "dev_images": round(study.split.dev_fraction * images) if recipe.dev_split else 0,
+            "epochs": scores["epochs"].tolist(),
+            **{"plain": [], "pipeline": [], BFLOAT16: []},
+        }
+    for repeat in range(1, effort.repeats + 1):
+        prefix = f"repeat {repeat} of {effort.repeats}:"
+        for cores, threads in {"one core": 1, "all cores": joblib.cpu_count()}.items():
+            say(f"{prefix} matrix products on {cores}")
+            results["peak"][cores].append(measure("peak", threads=threads))
+        for name, variant in results["variants"].items():
+            size = {"variant": name, "images": variant["images"], "epochs": effort.epochs}
+            say(f"{prefix} {name}, plain")
+            variant["plain"].append(measure("plain", **size))
+            say(f"{prefix} {name}, pipeline")
+            variant["pipeline"].append(measure("pipeline", **size, precision="float32"))
+            if variant["convolutions"]:
+                say(f"{prefix} {name}, pipeline in {BFLOAT16}")
+                variant[BFLOAT16].append(measure("pipeline", **size, precision=BFLOAT16))
+    variants = list(effort.images)
+    say(f"dvc repro on {effort.data}: {effort.seeds} seeds of {len(variants)} variants")
+    results["beside"] = costs(study, effort.data, effort.seeds, variants)
+    results["growth"] = []
+    for seeds in effort.growth:
+        say(f"dvc repro on digits: {seeds} seeds of {variants[0]}")
+        results["growth"].append(costs(study, "digits", seeds, variants[:1]))
+    say("done")
+    return results
+
+
+def costs(study: Params, data: DatasetName, seeds: int, variants: Sequence[str]) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        return overhead.reproduce(overhead.short_study(study, data, range(seeds), variants), Path(folder))
+
+
+def machine() -> dict[str, Any]:
+    """What two runs must have in common for their figures to be compared."""
+    cpu, flags = platform.processor(), []
+    if (info := Path("/proc/cpuinfo")).exists():
+        lines = [line.split(":", 1) for line in info.read_text().split("\n\n")[0].splitlines()]
+        facts = {name.strip(): value.strip() for name, value in lines}
+        cpu, flags = facts.get("model name", cpu), facts.get("flags", "").split()
+    return {
+        "cpu": cpu,
+        "instructions": [name for name in INSTRUCTIONS if name in flags],
+        "cores": joblib.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+    }
+
+
+def versions() -> dict[str, str]:
+    others = {name: importlib.metadata.version(name) for name in ("dvc", "mlflow")}
+    return {"python": platform.python_version(), **installed_versions(), **others}
+
+
+def former_ratios(path: Path, conditions: Results) -> dict[str, float] | None:
+    """The ratios of the run before, if it was made under the same conditions."""
+    if not path.exists():
+        return None
+    former = records.read_json(path)
+    return ratios(former) if all(former[name] == value for name, value in conditions.items()) else None
+
+
+def page(results: Results) -> str:
+    """The README of a run."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("README.md.j2").render(summarise(results))
+
+
+@records.command
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="little data, into build/bench: to see that all works")
+    parser.add_argument("--render", action="store_true", help="measure nothing: write the README from bench.json")
+    arguments = parser.parse_args()
+    folder = QUICK_FOLDER if arguments.quick else FOLDER
+    path = folder / "bench.json"
+    if arguments.render:
+        results = records.read_json(path)
+    else:
+        effort = QUICK if arguments.quick else FULL
+        conditions = {"machine": machine(), "effort": dataclasses.asdict(effort)}
+        own = {**conditions, "versions": versions(), "former": former_ratios(path, conditions)}
+        results = own | take(effort, params.load())
+        records.write_json(path, results)
+    records.write_bytes(folder / "README.md", page(results).encode())
+    print(f"written: {folder / 'README.md'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""What a real `dvc repro` spends beside training, part by part, on a small study in a folder of its own."""
+
+import heapq
+import itertools
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from benchmarks.process import DATABASE, environment, measure
+from stages import records
+from stages.params import PARAMS, Comparison, Data, DatasetName, Params, Split
+from stages.train.schedule import workers
+
+CODE = ["stages", "benchmarks", ".dvc/config", ".dvcignore", "dvc.yaml", "pyproject.toml"]
+FETCH_AND_SPLIT, EVALUATE, AGGREGATE = "fetch and split", "evaluate", "aggregate"
+START, TRAINING, REST = "train: start of process and workers", "train: training", "train: saving and publishing"
+DVC = "DVC, before the first stage"
+AGAIN, PUBLISH = "dvc repro once more, with nothing to do", "publishing every run to a new MLflow"
+PARTS = [DVC, FETCH_AND_SPLIT, START, TRAINING, REST, EVALUATE, AGGREGATE]
+
+
+def short_study(study: Params, data: DatasetName, seeds: Sequence[int], variants: Sequence[str]) -> Params:
+    """A study with fewer variants, trained for one epoch on a tenth of the images; the others are dev images."""
+    short = {"epochs": 1, "dev_split": True}
+    changes = {
+        "data": Data(name=data),
+        "seeds": list(seeds),
+        "split": Split(dev_fraction=0.9),
+        "variants": {name: study.variants[name].model_copy(update=short) for name in variants},
+        "approaches": {name: name for name in variants},
+        "comparisons": [Comparison(a=a, b=b) for a, b in zip(variants[::2], variants[1::2], strict=False)],
+        "chains": {},
+    }
+    return study.model_copy(update=changes)
+
+
+def reproduce(study: Params, folder: Path) -> dict[str, float]:
+    """Seconds of each of `PARTS` of a first `dvc repro` of `study`, made in `folder`, and of what follows it.
+
+    A stage's seconds include what DVC does for it, and what it publishes. Then `AGAIN`: a second `dvc repro`; and
+    `PUBLISH`: all runs once more, to an MLflow that knows none of them, without its start.
+
+    Raises:
+        StudyError: `dvc repro` failed, or the second one had something to do.
+    """
+    for name in CODE:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if Path(name).is_dir():
+            shutil.copytree(name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(name, folder / name)
+    if study.data.name != "digits":
+        shutil.copytree(records.RAW, folder / records.RAW)
+    records.write_json(folder / PARAMS, study.model_dump())  # JSON is YAML
+    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+    marks = repro(folder)
+    seconds = dict.fromkeys(PARTS, 0.0)
+    for (name, start), (_, end) in itertools.pairwise(marks):
+        stage, _, variant = name.partition("@")
+        if stage == "train":
+            facts = [records.read_json(folder / records.run_path(variant, seed) / "run.json") for seed in study.seeds]
+            facts.sort(key=lambda run: run["started"])
+            training = makespan([run["seconds"] for run in facts], workers())
+            seconds[START] += facts[0]["started"] - start
+            seconds[TRAINING] += training
+            seconds[REST] += end - facts[0]["started"] - training
+        else:
+            part = FETCH_AND_SPLIT if stage in ("fetch", "split") else stage
+            seconds[part] += end - start
+    again = repro(folder)
+    if len(again) != 2:
+        raise records.StudyError(f"a second `dvc repro` should have nothing to do, but ran {again[1][0]}")
+    (folder / DATABASE).unlink()
+    return seconds | {AGAIN: again[1][1] - again[0][1], PUBLISH: measure("publish", folder=folder)["seconds"]}
+
+
+def repro(folder: Path) -> list[tuple[str, float]]:
+    """The parts of a `dvc repro` with the time at which each began; the last one is its end."""
+    marks, lines = [(DVC, time.time())], []
+    with subprocess.Popen(
+        ["dvc", "repro"],
+        cwd=folder,
+        env=environment(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if match := re.match("Running stage '(.+)':", line):
+                marks.append((match[1], time.time()))
+    if process.returncode != 0:
+        raise records.StudyError("`dvc repro` of a small study failed:\n" + "".join(lines[-20:]))
+    return [*marks, ("end", time.time())]
+
+
+def makespan(seconds: Iterable[float], workers: int) -> float:
+    """How long jobs take that are begun in this order, each by the first worker that is free."""
+    free = [0.0] * workers
+    for job in seconds:
+        heapq.heapreplace(free, free[0] + job)
+    return max(free)

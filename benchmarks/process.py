@@ -1,0 +1,43 @@
+"""Processes that measure, free of the settings of the person who starts them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from stages import records
+
+DATABASE = "mlflow.db"
+# The first row decides what is computed where and what is published, the second how many threads it has.
+SETTINGS = {
+    *("KERAS_BACKEND", "STUDY_WORKERS", "DASK_SCHEDULER_ADDRESS", "MLFLOW_TRACKING_URI"),
+    *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
+}
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """For a process in `folder`, with its MLflow there."""
+    kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+    own = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder.resolve() / DATABASE}",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DVC_NO_ANALYTICS": "true",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+    return kept | own
+
+
+def measure(what: str, folder: Path = Path(), **arguments: Any) -> dict[str, Any]:
+    """The answer of `benchmarks.measure` in a process of its own.
+
+    Raises:
+        StudyError: it failed; the message ends with what it printed.
+    """
+    command = [sys.executable, "-m", "benchmarks.measure", what, json.dumps(arguments)]
+    answer = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        raise records.StudyError(f"measuring {what} {arguments} failed:\n{answer.stderr[-2000:]}")
+    return json.loads(answer.stdout.splitlines()[-1])

@@ -1,0 +1,94 @@
+"""What the benchmark computes from its measurements; measuring takes 20 minutes and is done by hand."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import bench, overhead, summary
+from benchmarks.measure import SHAPE, layer_products, plain_network
+from stages import params
+from stages.params import Network
+from tests.conftest import ROOT
+
+
+def recipe_of(variant: str) -> Network:
+    recipe = params.load(ROOT / params.PARAMS).recipe(variant)
+    assert isinstance(recipe, Network)
+    return recipe
+
+
+@pytest.mark.usefixtures("tensorflow_ready")
+def test_the_products_of_a_network_are_counted_as_by_hand() -> None:
+    """A 3x3 kernel at 26x26 places, one at 24x24 on 32 channels, a dense layer on 12x12x64, the output on 128."""
+    cnn = layer_products(plain_network(recipe_of("cnn_reference"), seed=0))
+    assert cnn == [26 * 26 * 9 * 32, 24 * 24 * 9 * 32 * 64, 12 * 12 * 64 * 128, 128 * 10]
+    mlp = layer_products(plain_network(recipe_of("mlp_reference"), seed=0))
+    assert mlp == [784 * 512, 512 * 10]
+    # Forward and for the kernel both layers, for its input the second alone.
+    assert summary.image_flops(mlp) == 2 * (2 * 784 * 512 + 3 * 512 * 10)
+
+
+@pytest.mark.usefixtures("tensorflow_ready")
+@pytest.mark.parametrize("variant", ["mlp_tuned", "cnn_tuned"])
+def test_the_plain_way_trains_the_network_of_the_pipeline(variant: str) -> None:
+    from stages.train.network import build_network
+
+    recipe = recipe_of(variant)
+    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), dtype=np.uint8)
+    floats = (images.astype("float32") / 255).reshape((5, 28, 28, 1) if recipe.filters else (5, 784))
+    ours = build_network(**recipe.model_dump(include=SHAPE), seed=3)(images)
+    np.testing.assert_allclose(plain_network(recipe, seed=3)(floats), ours, atol=1e-6)
+
+
+def test_a_study_takes_as_long_as_its_busiest_worker() -> None:
+    # Begun in this order, the third job follows the first.
+    assert overhead.makespan([1, 2, 5], workers=2) == 6
+    assert overhead.makespan([1, 2, 5], workers=1) == 8
+
+
+def test_the_first_epoch_counts_as_a_cost_of_the_seed_not_of_every_epoch() -> None:
+    runs = [{"seconds": 9.0, "epochs": [4.0, 2.0, 2.0]}, {"seconds": 7.0, "epochs": [3.0, 2.0, 2.0]}]
+    # 6 seconds of steady epochs each, so 3 and 1 beside them; ten times the images take ten times as long.
+    found = summary.training(runs, workers=1, scale=10, epochs=[5, 6])
+    assert found == summary.Training(epoch=2.0, one_off=2.0, study=2 * 2 + 11 * 20)
+
+
+def measured(epoch: float) -> dict[str, Any]:
+    run = {"seconds": 4 * epoch, "epochs": [2 * epoch, epoch]}
+    return {"start_seconds": 3.0, "runs": [run], "driver_mib": 200.0, "products": [784 * 512, 5120]}
+
+
+def results(plain: float, added: float) -> dict[str, Any]:
+    """Two repeats in which the pipeline's two workers take a second an epoch."""
+    variant = {
+        **{"convolutions": 0, "batch_size": 32, "images": 600, "all_images": 600, "dev_images": 0, "epochs": [5, 5]},
+        **{"plain": [measured(plain)] * 2, "pipeline": [measured(1.0)] * 2, summary.BFLOAT16: []},
+    }
+    half = {**variant, "convolutions": 2, summary.BFLOAT16: [measured(0.5)] * 2}
+    part = dict.fromkeys([*overhead.PARTS, overhead.AGAIN, overhead.PUBLISH], 1.0)
+    peak = {cores: [{"float32": 100.0, "bfloat16": 200.0}] * 2 for cores in ("one core", "all cores")}
+    return {
+        **{"machine": bench.machine() | {"cores": 2}, "versions": bench.versions(), "former": None},
+        **{"load": 0.1, "peak": peak},
+        **{"effort": {"repeats": 2, "epochs": 2, "seeds": 2, "data": "digits", "growth": [2, 10, 40]}},
+        **{"variants": {"mlp": variant, "cnn": half}, "beside": part},
+        "growth": [{**part, overhead.EVALUATE: seconds} for seconds in (1.0, 9.0, 9.0 + 30 * added)],
+    }
+
+
+def test_the_page_says_which_goals_are_reached() -> None:
+    page = bench.page(results(plain=2.0, added=1.0))
+    # Two seconds for one seed against one second for two of them.
+    assert "| mlp, beside plain Keras | at least 3.5 × | 4.00 × | yes |" in page
+    assert "| cnn in bfloat16, beside float32 | at least 1.25 × | 2.00 × | yes |" in page
+    assert "| 1.00 s, then 1.00 s | yes |" in page
+    page = bench.page(results(plain=1.0, added=2.0))
+    assert "| mlp, beside plain Keras | at least 3.5 × | 2.00 × | **no** |" in page
+    assert "| 1.00 s, then 2.00 s | **no** |" in page
+
+
+def test_a_second_run_shows_the_former_ratios_beside_its_own() -> None:
+    former = {"mlp": 3.75, "cnn": 3.5, "together": 3.6, "cnn mixed_bfloat16": 1.5}
+    page = bench.page(results(plain=2.0, added=1.0) | {"former": former})
+    assert "4.00 × | 4.00 … 4.00 | 3.75 × |" in page
