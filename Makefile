@@ -32,11 +32,13 @@ study: setup ## rebuild the study on MNIST: dvc repro
 ui: PORT ?= 5000
 ui: setup ## publish what MLflow lacks and open its UI on 127.0.0.1 (PORT=5000)
 	python -m stages.tracking
-	mlflow ui --backend-store-uri "$$MLFLOW_TRACKING_URI" --host 127.0.0.1 --port $(PORT)
+	python -m stages.register
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri "$$MLFLOW_TRACKING_URI" --host 127.0.0.1 --port $(PORT) --workers 1
 
 serve: PORT ?= 5001
 serve: setup ## publish the best model and answer requests for it on 127.0.0.1 (PORT=5001)
 	python -m stages.tracking
+	python -m stages.register
 	python -m stages.serve --port $(PORT)
 
 test: setup ## run the tests

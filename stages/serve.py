@@ -244,7 +244,7 @@ def main() -> None:
         said = str(error).split("\n")[0]
         raise StudyError(
             f"there is no models:/{name}@{ALIAS} at {tracking.tracking_uri()} ({said}): publish it with "
-            "`python -m stages.tracking`"
+            "`python -m stages.tracking` and `python -m stages.register`"
         ) from error
     print(f"models:/{name}@{ALIAS}, version {version}: POST to /invocations", flush=True)
     command = [sys.executable, "-m", "uvicorn", "--factory", "stages.serve:app", "--app-dir", str(model / "code")]

@@ -117,7 +117,7 @@ class _Mlflow:
             logging.getLogger(name).setLevel(logging.WARNING)
         self._entities = mlflow.entities
         self._study = study
-        with _lock():  # two processes that create the database at once collide
+        with lock():  # two processes that create the database at once collide
             self._client = mlflow.MlflowClient(tracking_uri=tracking_uri())
             self._experiment = self._experiment_id(study.data.name)
         self._commit = records.code_commit()
@@ -140,7 +140,7 @@ class _Mlflow:
         return str(found.experiment_id)
 
     def publish(self, runs: Sequence[tuple[str, int]], parents: Sequence[str]) -> int:
-        with _lock():
+        with lock():
             wanted = [record for variant, seed in runs if (record := self._read(variant, seed))]
             keys = {record.key for record in wanted} | {self._parent_key(record.variant) for record in wanted}
             known = self._find(keys)
@@ -312,7 +312,7 @@ class _Mlflow:
         if not all(path.exists() for path in files):
             return 0  # not aggregated yet
         key = records.digest("study", *(part for path in files for part in (path.name, path.read_bytes())))
-        with _lock():
+        with lock():
             run = self._find({key}).get(key)
             if run and run.info.status == FINISHED:
                 return 0
@@ -401,7 +401,7 @@ class _Record:
 
 
 @contextlib.contextmanager
-def _lock() -> Iterator[None]:
+def lock() -> Iterator[None]:
     """One publisher at a time on this machine and tracking URI: MLflow itself can't make a run's key unique."""
     name = hashlib.sha256(tracking_uri().encode()).hexdigest()[:16]
     with (Path(tempfile.gettempdir()) / f"study-mlflow-{os.getuid()}-{name}.lock").open("w") as file:

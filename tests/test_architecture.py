@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 STAGES = ROOT / "stages"
 FOLDERS = ["fetch", "split", "train", "evaluate", "aggregate"]
 SHARED = ["params", "records", "tracking"]
-SERVING = ["predict", "serve"]
+SERVING = ["predict", "register", "serve", "views"]
 FILES = sorted(STAGES.rglob("*.py"))
 
 
@@ -43,14 +43,14 @@ def test_a_stage_imports_its_own_folder_and_the_shared_modules_only(folder: str)
 
 @pytest.mark.parametrize("module", [*SHARED, *SERVING])
 def test_a_shared_module_knows_no_stage_and_neither_does_what_serves_its_results(module: str) -> None:
-    """`tracking` registers what `serve` makes a model of."""
-    known = {"predict": ["records"], "serve": [*SHARED, "predict"], "tracking": [*SHARED, "serve"]}
+    known = {"views": ["params"], "tracking": [*SHARED, "views"], "predict": ["records"], "serve": [*SHARED, "predict"]}
+    known["register"] = [*SHARED, "predict", "serve"]
     assert stage_modules(STAGES / f"{module}.py") <= set(known.get(module, SHARED))
 
 
-def test_only_tracking_and_serve_import_mlflow() -> None:
+def test_only_tracking_and_what_serves_the_model_import_mlflow() -> None:
     users = [path.name for path in FILES if any(name.split(".")[0] == "mlflow" for name in imported(path))]
-    assert users == ["serve.py", "tracking.py"]
+    assert users == ["register.py", "serve.py", "tracking.py"]
 
 
 def test_the_test_set_is_named_where_it_is_written_and_where_it_is_evaluated_only() -> None:

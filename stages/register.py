@@ -1,0 +1,126 @@
+"""The study's best model in MLflow's model registry: `python -m stages.register`, after `python -m stages.tracking`.
+
+A version holds the best seed's model and those of all seeds for the vote; the alias `champion` is the newest version's.
+"""
+
+import os
+from typing import Any
+
+import mlflow
+import pandas as pd
+
+from stages import params, predict, records, serve, tracking
+from stages.params import Params
+from stages.records import StudyError
+
+HARDEST = 8  # digits, in the card
+
+
+def register(study: Params) -> str:
+    """Register the champion if it is another one than the registry's; what was done, in words.
+
+    A clone that has the results and not the models registers nothing, and is none the worse for it.
+
+    Raises:
+        StudyError: the study has no champion, or is not published.
+    """
+    champion = predict.read_champion()
+    scores = records.read_table(records.scores_path(champion["variant"]), records.TEST_COLUMNS)
+    for seed in scores["seed"]:
+        path = records.run_path(champion["variant"], seed) / "model.keras"
+        if not path.exists():
+            return f"no model is registered: {path} is not here; `dvc pull` brings it where there is a remote"
+    card = model_card(study, champion, scores)
+    # What is served: these models by this code; and what is said of them.
+    code = [path.read_bytes() for path in sorted(serve.EXAMPLE.parent.glob("*.py"))]
+    key = records.digest(records.json_bytes([champion, list(scores["key"])]), *code, card)
+    client, name = mlflow.MlflowClient(), study.data.name
+    with tracking.lock():
+        known = client.get_registered_model(name) if client.search_registered_models(f"name = '{name}'") else None
+        newest = known.aliases.get(serve.ALIAS) if known else None
+        if newest and client.get_model_version(name, newest).tags.get(tracking.KEY) == key:
+            return f"models:/{name}@{serve.ALIAS} is version {newest}, as before"
+        made = _log(client, name, champion, card, key)
+    return f"models:/{name}@{serve.ALIAS} is version {made} now: {champion['variant']}, best seed {champion['seed']}"
+
+
+def _log(client: Any, name: str, champion: dict[str, Any], card: str, key: str) -> str:
+    experiment = client.get_experiment_by_name(name)
+    studies = client.search_runs([experiment.experiment_id], "tags.role = 'study'", max_results=1) if experiment else []
+    if not studies:
+        raise StudyError(f"no study is published at {tracking.tracking_uri()}: run `python -m stages.tracking` first")
+    with mlflow.start_run(run_id=studies[0].info.run_id):
+        model = mlflow.pyfunc.log_model(name="champion", **serve.model_arguments())
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name, description=f"The best model of the study on {name}, by dev accuracy.")
+    version = client.create_model_version(
+        name,
+        model.model_uri,
+        run_id=studies[0].info.run_id,
+        model_id=model.model_id,
+        description=card,
+        tags={tracking.KEY: key, "variant": champion["variant"], "seed": str(champion["seed"])},
+    ).version
+    # Last: a version that broke off is nobody's champion, and is registered anew.
+    client.set_registered_model_alias(name, serve.ALIAS, version)
+    return str(version)
+
+
+def model_card(study: Params, champion: dict[str, Any], scores: pd.DataFrame) -> str:
+    """What a user of the model should know, in Markdown (after Mitchell et al. 2019, "Model cards").
+
+    Args:
+        study: what params.yaml says.
+        champion: what champion.json says.
+        scores: of the variant's runs.
+
+    Raises:
+        StudyError: a table of aggregate is missing or damaged.
+    """
+    name = champion["variant"]
+    best = scores.set_index("seed").loc[champion["seed"]]
+    recipe = "\n".join(f"- {key}: {value}" for key, value in study.recipe(name).model_dump().items())
+    summary = records.read_json(records.SUMMARY)[name]
+    accuracy = summary["test_accuracy"]
+    interval = (
+        f" ({study.statistics.percent} interval over seeds {accuracy['ci_low']:.4f} to {accuracy['ci_high']:.4f})"
+        if "ci_low" in accuracy
+        else ""
+    )
+    path = records.TABLES / "hardest.csv"
+    table = pd.read_csv(path).head(HARDEST) if path.exists() else pd.DataFrame()
+    hardest = "; ".join(f"{row.truth} seen as {row.seen} (test image {row.image})" for row in table.itertuples())
+    return f"""\
+## {name}, seed {champion["seed"]}
+
+Classifies a picture of one handwritten digit. Chosen among the study's variants and seeds by dev accuracy; the test set
+had no part in it.
+
+**Data**: {study.data.name}, grey images of 28×28 pixels; {100 * study.split.dev_fraction:g} % of the training images
+are the dev split. SHA-256 of the training data: {best["data"]}.
+
+**Scores**: dev accuracy {best["dev_accuracy"]:.4f}, test accuracy {best["test_accuracy"]:.4f}. All {len(scores)} seeds
+of the variant: mean test accuracy {accuracy["mean"]:.4f}{interval}. Their vote: {summary["ensemble_accuracy"]:.4f}.
+
+**Recipe**
+{recipe}
+
+**Hardest test digits** of the study: {hardest or "none was wrong"}.
+
+**Limits**: one digit an image, written as the training data's were. Anything else, letters too, is called a digit,
+often with a high probability. The report shows how far probabilities can be trusted.
+
+**Use**: `python -m stages.predict IMAGE`, or `make serve`. The parameter `vote` asks all seeds.
+
+**Licence**: MIT for code and weights; the data have terms of their own.
+"""
+
+
+@records.command
+def main() -> None:
+    os.environ |= {**serve.ENVIRONMENT, "MLFLOW_TRACKING_URI": tracking.tracking_uri(), **os.environ}
+    print(register(params.load()))
+
+
+if __name__ == "__main__":
+    main()

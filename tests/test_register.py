@@ -1,0 +1,102 @@
+"""The registry of a real MLflow database: what becomes the champion, and when."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+
+from stages import records, serve, tracking
+from stages.aggregate import tables
+from stages.aggregate.runs import read_runs
+from stages.params import Params
+from stages.register import register
+from stages.tracking import Publisher
+
+
+@pytest.fixture
+def published(aggregated: Path, empty_database: Path, study: Params, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A study published with its report, and no model registered; it is the current folder."""
+    shutil.copy(empty_database, tracking.DATABASE)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.tracking_uri())
+    publisher = Publisher(study)
+    publisher.publish_variants(list(study.variants))
+    publisher.publish_study()
+    return aggregated
+
+
+def champion_version() -> Any:
+    return mlflow.MlflowClient().get_model_version_by_alias("digits", serve.ALIAS)
+
+
+def test_the_best_model_by_dev_score_is_registered_once_and_anew_when_another_is_best(
+    published: Path, study: Params
+) -> None:
+    best = records.read_json(records.CHAMPION)
+    assert "version 1 now" in register(study)
+    version = champion_version()
+    assert (version.tags["variant"], version.tags["seed"]) == (best["variant"], str(best["seed"]))
+    assert "version 1, as before" in register(study)
+    # The other variant with a dev split becomes the best on dev, though its test scores are as they were.
+    other = next(name for name, run in read_runs(study).items() if name != best["variant"] and dev(run))
+    table = records.read_table(records.scores_path(other), records.TEST_COLUMNS)
+    records.write_table(records.scores_path(other), table.assign(dev_accuracy=[0.998, 0.999]))
+    records.write_json(records.CHAMPION, tables.champion(read_runs(study)))
+    assert f"version 2 now: {other}, best seed 1" in register(study)
+    version = champion_version()
+    assert version.tags["variant"] == other
+
+
+def dev(run: Any) -> bool:
+    return bool(run.scores["dev_accuracy"].notna().all())
+
+
+def test_the_champion_follows_the_dev_score_where_the_test_score_says_otherwise(
+    aggregated: Path, study: Params
+) -> None:
+    tested = {name: float(run.accuracy.mean()) for name, run in read_runs(study).items()}
+    best_by_test = max(tested, key=lambda name: tested[name])
+    assert best_by_test != "watched"
+    for name in (best_by_test, "watched"):
+        table = records.read_table(records.scores_path(name), records.TEST_COLUMNS)
+        records.write_table(
+            records.scores_path(name), table.assign(dev_accuracy=[0.6, 0.9] if name == "watched" else 0.5)
+        )
+    runs = {name: run for name, run in read_runs(study).items() if name in (best_by_test, "watched")}
+    champion = tables.champion(runs)
+    assert champion is not None
+    assert (champion["variant"], champion["seed"]) == ("watched", 1)
+
+
+def test_the_model_card_says_what_the_model_is_how_good_and_what_it_cannot(published: Path, study: Params) -> None:
+    register(study)
+    card = champion_version().description
+    best = records.read_json(records.CHAMPION)
+    row = records.read_table(records.scores_path(best["variant"]), records.TEST_COLUMNS).set_index("seed")
+    assert f"test accuracy {row.loc[best['seed'], 'test_accuracy']:.4f}" in card
+    assert "95 % interval" in card
+    assert "seen as" in card
+    assert "Limits" in card
+    assert "Licence" in card
+
+
+def test_a_workspace_without_the_models_registers_nothing_and_says_what_is_missing(
+    published: Path, study: Params
+) -> None:
+    shutil.rmtree(records.MODELS)
+    assert "dvc pull" in register(study)
+    assert not mlflow.MlflowClient().search_registered_models()
+
+
+def test_registering_before_publishing_is_an_error_that_names_the_command(
+    aggregated: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(empty_database, tracking.DATABASE)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.tracking_uri())
+    refused = subprocess.run([sys.executable, "-m", "stages.register"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert "run `python -m stages.tracking` first" in refused.stderr
+    assert "Traceback" not in refused.stderr
