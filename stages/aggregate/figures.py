@@ -301,7 +301,7 @@ def forest(table: pd.DataFrame, settings: Statistics) -> Figure:
             ax.hlines(y + shift, low, high, color=BLUE, linewidth=width, label=f"{settings.percent}: {words}")
     ax.plot(table["difference"], y + 0.08, "o", color=BLUE, markersize=7, markeredgecolor="white")
     if "difference_2020" in table and table["difference_2020"].notna().any():
-        ax.plot(table["difference_2020"].astype(float), y, "D", color=ORANGE, markersize=6, label="2020, one seed")
+        ax.plot(table["difference_2020"].astype(float), y - 0.26, "D", color=ORANGE, markersize=5, label="2020, one seed")
     ax.set_yticks(y, table["b"])
     ax.set_ylim(-0.6, len(table) - 0.4)
     ax.set_xlabel("difference of test accuracy, percentage points")
