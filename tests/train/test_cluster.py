@@ -1,0 +1,396 @@
+"""Training on a real Dask cluster: a scheduler and workers, each a process of its own, on this machine."""
+
+import importlib.metadata
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import distributed
+import numpy as np
+import pytest
+from distributed import Client, Event, get_worker
+
+from stages import records
+from stages.params import Params
+from stages.records import StudyError
+from stages.train import __main__ as stage
+from stages.train import cluster as dask_cluster
+from stages.train import schedule
+from stages.train.run import Failed, Run, Trained, train_run
+from tests.conftest import ROOT
+
+Digits = tuple[np.ndarray, np.ndarray]
+SOME = ["ridge", "random_features", "plain"]
+PACKAGES = str(Path(distributed.__file__).parents[1])
+
+
+class Cluster:
+    """Processes as a user starts them, by name."""
+
+    def __init__(self, folder: Path, python: tuple[str, ...] = (), **environment: str) -> None:
+        self._folder = folder
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._start("scheduler", python, ["--host", "127.0.0.1", "--port", "0"], environment)
+        with Client(scheduler_file=str(folder / "scheduler.json")) as client:
+            self.address = client.scheduler.address
+
+    def worker(
+        self, name: str, *options: str, python: tuple[str, ...] = (), threads: int = 1, **environment: str
+    ) -> None:
+        place = ["--name", name, "--nthreads", str(threads), "--local-directory", str(self._folder)]
+        self._start(name, python, [*place, *(options or ["--no-nanny"])], environment)
+
+    def _start(self, name: str, python: tuple[str, ...], options: list[str], environment: dict[str, str]) -> None:
+        program = "dask_scheduler" if name == "scheduler" else "dask_worker"
+        options = ["--scheduler-file", str(self._folder / "scheduler.json"), "--no-dashboard", *options]
+        # A worker sees to its own threads: what the tests set for themselves must not reach it.
+        inherited = {key: value for key, value in os.environ.items() if not key.endswith("_NUM_THREADS")}
+        self._processes[name] = subprocess.Popen(
+            [sys.executable, *python, "-m", f"distributed.cli.{program}", *options],
+            cwd=self._folder,
+            env={**inherited, "PYTHONPATH": str(ROOT), **environment},
+            stderr=subprocess.DEVNULL,
+        )
+
+    def kill(self, name: str) -> None:
+        process = self._processes.pop(name)
+        process.kill()
+        process.wait()
+
+    def close(self) -> None:
+        for name in reversed(list(self._processes)):  # the scheduler last: a worker without one takes its time to end
+            self.kill(name)
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Cluster]:
+    """A scheduler of the test's own, without workers."""
+    cluster = Cluster(tmp_path)
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
+    cluster.worker("first")
+    cluster.worker("second")
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def no_publisher(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.tracking.Publisher.publish", lambda *_: 0)
+
+
+def results(folder: Path, *variants: str) -> dict[str, bytes]:
+    """The files of all runs, run.json without its times."""
+    found = {}
+    for variant in variants:
+        for path in sorted((folder / records.MODELS / variant).glob("*/*")):
+            facts = {**records.read_json(path), "started": 0, "seconds": 0} if path.suffix == ".json" else None
+            found[f"{variant}/{path.parent.name}/{path.name}"] = (
+                path.read_bytes() if facts is None else records.json_bytes(facts)
+            )
+    return found
+
+
+def plan(study: Params, *variants: str) -> list[Run]:
+    return schedule.plan(study, variants, *records.read_images(records.TRAIN))
+
+
+def test_a_cluster_has_the_results_of_one_machine(
+    shared: Cluster,
+    workspace: Path,
+    evaluated_study: Path,
+    study: Params,
+    no_publisher: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
+    with Client(shared.address) as client:
+        client.wait_for_workers(2)
+    monkeypatch.setattr(schedule, "LOG_SECONDS", 0)
+    stage.train(study, list(study.variants))
+    assert results(workspace, *study.variants) == results(evaluated_study, *study.variants)
+    said = capfd.readouterr()
+    assert "under way: runs on 2 Dask workers" in said.err
+    assert "[8/8]" in said.err
+    # Nothing but what a driver says on one machine.
+    assert {line.split(" ")[0] for line in said.err.splitlines()} == {"under", *(f"[{i}/8]" for i in range(1, 9))}
+
+
+def test_the_images_reach_every_worker_once(
+    shared: Cluster, workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
+        Event(get_worker().name).set()
+        both_at_work = all(Event(name).wait("60s") for name in ("first", "second"))
+        facts = {"seconds": 0.0, "epochs": None, "dev_accuracy": None}
+        return Trained(run, {}, facts) if both_at_work else Failed(run, "one worker got no run")
+
+    def transfers(dask_worker: Any) -> int:
+        return sum("_pair" in str(key) for entry in dask_worker.transfer_incoming_log for key in entry["keys"])
+
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
+    with Client(shared.address) as client:
+        before = sum(client.run(transfers).values())
+        schedule.train_all(plan(study, *study.variants), *digits, on_finish=lambda variant, seed: None, train=look)
+        # One has them from us, the other from the first.
+        assert sum(client.run(transfers).values()) - before == 1
+
+
+def test_a_killed_worker_costs_nothing_but_time(
+    shared: Cluster,
+    workspace: Path,
+    evaluated_study: Path,
+    study: Params,
+    digits: Digits,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def train(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
+        if get_worker().name == "victim":
+            Event("stuck").set()
+            Event("never").wait()
+        return train_run(run, images, labels, progress)
+
+    kept: list[Path] = []
+
+    def kill(variant: str, seed: int) -> None:
+        if not kept:
+            kept.append(records.run_path(variant, seed) / "model.keras")
+            assert Event("stuck").wait("60s")
+            shared.kill("victim")
+        assert kept[0].exists()
+
+    shared.worker("victim")
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
+    with Client(shared.address) as client:
+        client.wait_for_workers(3)
+    schedule.train_all(plan(study, *study.variants), *digits, on_finish=kill, train=train)
+    assert results(workspace, *study.variants) == results(evaluated_study, *study.variants)
+
+
+def test_a_worker_that_joins_takes_part(
+    shared: Cluster,
+    workspace: Path,
+    evaluated_study: Path,
+    study: Params,
+    digits: Digits,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def train(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
+        if get_worker().name == "added":
+            Event("joined").set()
+        elif Event("first run written").is_set() and not Event("joined").wait("60s"):
+            return Failed(run, "the worker that joined got no run")
+        return train_run(run, images, labels, progress)
+
+    def add(variant: str, seed: int) -> None:
+        if not Event("first run written").is_set():
+            Event("first run written").set()
+            shared.worker("added")
+
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
+    schedule.train_all(plan(study, *SOME), *digits, on_finish=add, train=train)
+    shared.kill("added")
+    assert results(workspace, *SOME) == results(evaluated_study, *SOME)
+
+
+def test_a_lost_scheduler_ends_in_a_message_and_the_study_goes_on_where_it_stopped(
+    shared: Cluster,
+    empty: Cluster,
+    workspace: Path,
+    evaluated_study: Path,
+    study: Params,
+    no_publisher: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "stages.train", "--all"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "DASK_SCHEDULER_ADDRESS": empty.address},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert driver.stdout is not None
+    said = [driver.stdout.readline(), driver.stdout.readline()]
+    assert said == [
+        "8 runs, 0 of them finished before\n",
+        f"Dask cluster at {empty.address}: 0 workers so far\n",
+    ]
+    empty.worker("late")
+    assert driver.stdout.readline().startswith("[1/8]")
+    empty.kill("scheduler")
+    rest = driver.communicate(timeout=60)[0].splitlines()
+    assert driver.returncode == 1
+    assert rest[-1] == (
+        f"error: the Dask scheduler at {empty.address} was lost or restarted. The runs that had finished are kept: see "
+        "that it and its workers are up and run the same command again."
+    )
+    assert all(line.startswith("[") for line in rest[:-1])
+    kept = {path: path.stat().st_ino for path in records.MODELS.glob("*/*/model.keras")}
+    assert 0 < len(kept) < 8
+
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
+    stage.train(study, list(study.variants))
+    assert f"8 runs, {len(kept)} of them finished before" in capfd.readouterr().out
+    assert {path: path.stat().st_ino for path in kept} == kept
+    assert results(workspace, *study.variants) == results(evaluated_study, *study.variants)
+
+
+def test_a_driver_that_waits_says_for_what(empty: Cluster, workspace: Path, study: Params, digits: Digits) -> None:
+    runs = plan(study, "plain")
+    with dask_cluster.training(empty.address, runs, *digits, train_run) as (_, under_way):
+        assert under_way() == "none: every run waits for a Dask worker"
+        empty.worker("late")
+        with Client(empty.address) as client:
+            client.wait_for_workers(1)
+        assert under_way() == "runs on 1 Dask workers"
+
+
+def test_a_run_that_kills_its_workers_fails_alone(
+    tmp_path: Path, workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The only worker dies, so the data are gone with it; its nanny starts another."""
+
+    def train(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
+        if run.name == "plain seed 0":
+            os._exit(1)
+        assert images.shape == (1437, 28, 28)
+        return Trained(run, {"model.keras": b"model"}, {"seconds": 0.0, "epochs": None, "dev_accuracy": None})
+
+    # One death is enough, and only the run under way is to blame, not one that waits behind it.
+    cluster = Cluster(
+        tmp_path,
+        DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0",
+        DASK_DISTRIBUTED__SCHEDULER__WORKER_SATURATION="1.0",
+    )
+    cluster.worker("phoenix", "--nanny")
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.address)
+    try:
+        with pytest.raises(StudyError) as error:
+            schedule.train_all(
+                plan(study, "plain", "ridge"), *digits, on_finish=lambda variant, seed: None, train=train
+            )
+    finally:
+        cluster.close()
+    assert "1 of 4 runs failed; the others are kept" in str(error.value)
+    assert "plain seed 0: 1 Dask workers died with it, the last at tcp://127.0.0.1:" in str(error.value)
+    assert sorted(str(path) for path in records.MODELS.glob("*/*")) == [
+        "models/plain/1",
+        "models/ridge/0",
+        "models/ridge/1",
+    ]
+
+
+def test_workers_that_would_give_other_results_are_refused_with_what_differs(
+    empty: Cluster, tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = tmp_path / "versions" / "keras-0.1.dist-info" / "METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text("Metadata-Version: 2.1\nName: keras\nVersion: 0.1\n")
+    shutil.copytree(ROOT / "stages", tmp_path / "code" / "stages")
+    with (tmp_path / "code/stages/train/fit.py").open("a") as file:
+        file.write("MORE = 1\n")
+    empty.worker("fits")
+    empty.worker("versions", PYTHONPATH=f"{metadata.parents[1]}:{ROOT}")
+    empty.worker("code", PYTHONPATH=str(tmp_path / "code"))
+    empty.worker("threads", threads=2)
+    empty.worker("bare", python=("-S",), PYTHONPATH=PACKAGES)
+    with Client(empty.address) as client:
+        client.wait_for_workers(5)
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
+    monkeypatch.setattr(sys, "argv", ["train", "--all"])
+    with pytest.raises(SystemExit) as end:
+        stage.main()
+    first, *refused, last = str(end.value.code).splitlines()
+    assert first == "error: 4 of 5 Dask workers can't train this study:"
+    reasons = sorted(line.split(": ", maxsplit=1)[1] for line in refused)
+    assert reasons == [
+        "2 threads there, expected 1 (--nthreads 1)",
+        "ModuleNotFoundError(\"No module named 'stages'\")",
+        f"keras 0.1 there, {importlib.metadata.version('keras')} here",
+        "other code for network runs there",
+    ]
+    assert "docs/clusters.md. Nothing was trained" in last
+    assert not records.MODELS.exists()
+
+
+def test_a_worker_that_joins_late_and_does_not_fit_fails_its_runs(
+    empty: Cluster, tmp_path: Path, workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dask_cluster, "_check", lambda *_: None)  # it was not there yet
+    empty.worker("late", threads=2)
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
+    with pytest.raises(StudyError, match=r"2 of 2 runs failed(.|\n)*2 threads there, expected 1(.|\n)*docs/clusters"):
+        schedule.train_all(plan(study, "plain"), *digits, on_finish=lambda variant, seed: None)
+
+
+def test_a_scheduler_without_the_project_is_refused(
+    tmp_path: Path, workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster(tmp_path, python=("-S",), PYTHONPATH=PACKAGES)
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.address)
+    try:
+        with pytest.raises(StudyError, match=r"scheduler at tcp.* lacks the project \(No module named 'stages'\)"):
+            schedule.train_all(plan(study, "plain"), *digits, on_finish=lambda variant, seed: None)
+    finally:
+        cluster.close()
+
+
+@pytest.fixture
+def listening() -> Iterator[int]:
+    """The port of a program that accepts connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def deaf() -> Iterator[int]:
+    """A port at which nobody listens, nor will while the test runs."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("tcp://127.0.0.1:{deaf}", "Timed out trying to connect"),
+        ("tcp://127.0.0.1:{listening}", "something else listens there"),
+        ("nonsense", "missing port number in address 'nonsense'"),
+        ("udp://127.0.0.1:8786", "unknown address scheme 'udp'"),
+        ("tls://127.0.0.1:8786", "TLS expects"),
+    ],
+)
+def test_an_address_without_a_scheduler_is_refused(
+    address: str, reason: str, deaf: int, listening: int, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dask_cluster, "CONNECT_SECONDS", 0.5)
+    address = address.format(deaf=deaf, listening=listening)
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
+    monkeypatch.setattr(sys, "argv", ["train", "--all"])
+    with pytest.raises(SystemExit) as end:
+        stage.main()
+    said = str(end.value.code)
+    assert said.startswith(f"error: no Dask scheduler answers at DASK_SCHEDULER_ADDRESS={address} ({reason}")
+    assert "Expected tcp://host:port of a running `dask scheduler`" in said
+
+
+def test_a_driver_without_dask_says_how_to_install_it(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:8786")
+    monkeypatch.delitem(sys.modules, "stages.train.cluster")
+    monkeypatch.delattr("stages.train.cluster")
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    monkeypatch.setattr(sys, "argv", ["train", "--all"])
+    with pytest.raises(SystemExit, match=r"Dask is missing: pip install -e '\.\[cluster\]'"):
+        stage.main()
