@@ -4,18 +4,24 @@ import asyncio
 import contextlib
 import functools
 import logging
+import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
+from multiprocessing.connection import Connection
 from typing import Any
 
 import dask
 import numpy as np
 from distributed import Client, KilledWorker, Security, as_completed, get_worker
 from distributed.comm import connect
+from distributed.protocol import pickle  # also for what the standard one can't
 
 from stages import records
 from stages.train.run import Failed, Run, Trained, code_digest, installed_versions
 
 CONNECT_SECONDS = 10  # also how long a scheduler that was lost is looked for
+RUNS_A_PROCESS = 5  # of which each leaves about 50 MB behind
 REQUIRED = (
     "The scheduler and every worker need this commit of the project and the packages of requirements.lock, a worker "
     "one thread: docs/clusters.md."
@@ -74,7 +80,7 @@ def _check(client: Client, address: str, runs: Sequence[Run]) -> None:
     """Refuse to start beside a worker that could not train these runs to the same bits."""
     code = {run.recipe["family"]: run.digests["code"] for run in runs}
     try:
-        client.run_on_scheduler(_pair, None, None)  # it unpickles what it hands out
+        client.run_on_scheduler(_Trainer, None, None)  # it unpickles what it hands out
         answers = client.run(_objection, runs[0].versions, code, on_error="return")
     except (ImportError, AttributeError) as error:
         raise records.StudyError(f"the Dask scheduler at {address} lacks the project ({error}). {REQUIRED}") from error
@@ -118,9 +124,9 @@ def _results(
 ) -> Generator[Trained | Failed]:
     # A task rather than scattered data: it is made again where the last worker that held the data is lost.
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GiB"}):
-        data = client.submit(_pair, images, labels, pure=False)
+        trainer = client.submit(_Trainer, images, labels, pure=False)
     waiting = {
-        client.submit(_train, train, run, data, pure=False, priority=-place): run for place, run in enumerate(runs)
+        client.submit(_train, train, run, trainer, pure=False, priority=-place): run for place, run in enumerate(runs)
     }
     for future in as_completed(list(waiting)):
         run = waiting.pop(future)
@@ -133,16 +139,68 @@ def _results(
         yield result
 
 
-def _pair(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return images, labels
+class _Trainer:
+    """The images on a worker, and a process of it that trains on them, which ends when Dask drops this object.
+
+    TensorFlow keeps the images of every run for as long as its process lives. Dask would stop giving runs to a worker
+    that has grown so, for good; a process beside it is replaced.
+    """
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
+        self._data = images, labels
+        self._runs_left = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Trainer, self._data
+
+    def train(self, train: Train, run: Run) -> Trained | Failed:
+        if not self._runs_left:
+            self._start()
+        self._runs_left -= 1
+        try:
+            self._pipe.send_bytes(pickle.dumps((train, run)))
+            return pickle.loads(self._pipe.recv_bytes())
+        except (EOFError, OSError):
+            self._runs_left = 0
+            return Failed(run, f"its process on Dask worker {get_worker().address} died: out of memory, or killed")
+
+    def _start(self) -> None:
+        multiprocessing.current_process().daemon = False  # a nanny's worker is one, and may start no process then
+        spawn = multiprocessing.get_context("spawn")
+        self._pipe, theirs = spawn.Pipe()  # the process that had the pipe before ends now
+        spawn.Process(target=_serve, args=(theirs, *self._data), daemon=True).start()
+        theirs.close()
+        self._runs_left = RUNS_A_PROCESS
 
 
-def _train(train: Train, run: Run, data: tuple[np.ndarray, np.ndarray]) -> Trained | Failed:
+def _serve(pipe: Connection, images: np.ndarray, labels: np.ndarray) -> None:
+    """Train what comes through the pipe until it closes."""
+    threading.Thread(target=_die_with_worker, daemon=True).start()
+    with contextlib.suppress(EOFError):
+        while True:
+            train, run = pickle.loads(pipe.recv_bytes())
+            try:
+                result = train(run, images, labels, None)
+            except Exception as error:  # noqa: BLE001  # whatever a run may raise
+                result = Failed(run, _reason(error))
+            pipe.send_bytes(pickle.dumps(result))
+
+
+def _die_with_worker() -> None:
+    worker = multiprocessing.parent_process()
+    assert worker is not None
+    worker.join()
+    os._exit(1)
+
+
+def _train(train: Train, run: Run, trainer: _Trainer) -> Trained | Failed:
     worker = get_worker()
     # It may have joined after the check.
     objection = _objection(run.versions, {run.recipe["family"]: run.digests["code"]}, worker)
     return (
-        Failed(run, f"Dask worker {worker.address}: {objection}. {REQUIRED}") if objection else train(run, *data, None)
+        Failed(run, f"Dask worker {worker.address}: {objection}. {REQUIRED}")
+        if objection
+        else trainer.train(train, run)
     )
 
 

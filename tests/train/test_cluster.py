@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from stages.train.run import Failed, Run, Trained, train_run
 from tests.conftest import ROOT
 
 Digits = tuple[np.ndarray, np.ndarray]
-SOME = ["ridge", "random_features", "plain"]
+FACTS = {"seconds": 0.0, "epochs": None, "dev_accuracy": None}
 PACKAGES = str(Path(distributed.__file__).parents[1])
 
 
@@ -101,6 +102,10 @@ def results(folder: Path, *variants: str) -> dict[str, bytes]:
     return found
 
 
+def nobody(variant: str, seed: int) -> None:
+    """Wants to hear of a run that has finished."""
+
+
 def plan(study: Params, *variants: str) -> list[Run]:
     return schedule.plan(study, variants, *records.read_images(records.TRAIN))
 
@@ -130,19 +135,19 @@ def test_a_cluster_has_the_results_of_one_machine(
 def test_the_images_reach_every_worker_once(
     shared: Cluster, workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def look(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
+    def on_worker(train: object, run: Run, trainer: object) -> Trained | Failed:
         Event(get_worker().name).set()
         both_at_work = all(Event(name).wait("60s") for name in ("first", "second"))
-        facts = {"seconds": 0.0, "epochs": None, "dev_accuracy": None}
-        return Trained(run, {}, facts) if both_at_work else Failed(run, "one worker got no run")
+        return Trained(run, {}, FACTS) if both_at_work else Failed(run, "one worker got no run")
 
     def transfers(dask_worker: Any) -> int:
-        return sum("_pair" in str(key) for entry in dask_worker.transfer_incoming_log for key in entry["keys"])
+        return sum("_Trainer" in str(key) for entry in dask_worker.transfer_incoming_log for key in entry["keys"])
 
+    monkeypatch.setattr(dask_cluster, "_train", on_worker)
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
     with Client(shared.address) as client:
         before = sum(client.run(transfers).values())
-        schedule.train_all(plan(study, *study.variants), *digits, on_finish=lambda variant, seed: None, train=look)
+        schedule.train_all(plan(study, *study.variants), *digits, on_finish=nobody)
         # One has them from us, the other from the first.
         assert sum(client.run(transfers).values()) - before == 1
 
@@ -155,53 +160,63 @@ def test_a_killed_worker_costs_nothing_but_time(
     digits: Digits,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def train(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
-        if get_worker().name == "victim":
-            Event("stuck").set()
-            Event("never").wait()
-        return train_run(run, images, labels, progress)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        port = server.getsockname()[1]
 
-    kept: list[Path] = []
+        def train(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
+            if "VICTIM" in os.environ:
+                socket.create_connection(("127.0.0.1", port)).recv(1)  # nothing comes
+            return train_run(run, images, labels, progress)
 
-    def kill(variant: str, seed: int) -> None:
-        if not kept:
+        kept: list[Path] = []
+
+        def kill(variant: str, seed: int) -> None:
             kept.append(records.run_path(variant, seed) / "model.keras")
-            assert Event("stuck").wait("60s")
-            shared.kill("victim")
-        assert kept[0].exists()
+            assert all(path.exists() for path in kept)
+            if len(kept) == 1:
+                at_work = server.accept()[0]
+                shared.kill("victim")
+                with at_work:
+                    at_work.settimeout(60)
+                    assert at_work.recv(1) == b""  # its training process ended with it
 
-    shared.worker("victim")
-    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
-    with Client(shared.address) as client:
-        client.wait_for_workers(3)
-    schedule.train_all(plan(study, *study.variants), *digits, on_finish=kill, train=train)
+        shared.worker("victim", VICTIM="1")
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
+        with Client(shared.address) as client:
+            client.wait_for_workers(3)
+        schedule.train_all(plan(study, *study.variants), *digits, on_finish=kill, train=train)
     assert results(workspace, *study.variants) == results(evaluated_study, *study.variants)
 
 
 def test_a_worker_that_joins_takes_part(
-    shared: Cluster,
+    empty: Cluster,
     workspace: Path,
     evaluated_study: Path,
     study: Params,
     digits: Digits,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def train(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
+    train_on_worker = dask_cluster._train
+
+    def on_worker(train: Any, run: Run, trainer: Any) -> Trained | Failed:
         if get_worker().name == "added":
             Event("joined").set()
         elif Event("first run written").is_set() and not Event("joined").wait("60s"):
             return Failed(run, "the worker that joined got no run")
-        return train_run(run, images, labels, progress)
+        return train_on_worker(train, run, trainer)
 
     def add(variant: str, seed: int) -> None:
         if not Event("first run written").is_set():
             Event("first run written").set()
-            shared.worker("added")
+            empty.worker("added")
 
-    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
-    schedule.train_all(plan(study, *SOME), *digits, on_finish=add, train=train)
-    shared.kill("added")
-    assert results(workspace, *SOME) == results(evaluated_study, *SOME)
+    variants = ["random_features", "plain"]
+    empty.worker("first")
+    monkeypatch.setattr(dask_cluster, "_train", on_worker)
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
+    schedule.train_all(plan(study, *variants), *digits, on_finish=add)
+    assert results(workspace, *variants) == results(evaluated_study, *variants)
 
 
 def test_a_lost_scheduler_ends_in_a_message_and_the_study_goes_on_where_it_stopped(
@@ -264,9 +279,9 @@ def test_a_run_that_kills_its_workers_fails_alone(
 
     def train(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
         if run.name == "plain seed 0":
-            os._exit(1)
+            os.kill(os.getppid(), signal.SIGKILL)
         assert images.shape == (1437, 28, 28)
-        return Trained(run, {"model.keras": b"model"}, {"seconds": 0.0, "epochs": None, "dev_accuracy": None})
+        return Trained(run, {"model.keras": b"model"}, FACTS)
 
     # One death is enough, and only the run under way is to blame, not one that waits behind it.
     cluster = Cluster(
@@ -278,9 +293,7 @@ def test_a_run_that_kills_its_workers_fails_alone(
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.address)
     try:
         with pytest.raises(StudyError) as error:
-            schedule.train_all(
-                plan(study, "plain", "ridge"), *digits, on_finish=lambda variant, seed: None, train=train
-            )
+            schedule.train_all(plan(study, "plain", "ridge"), *digits, on_finish=nobody, train=train)
     finally:
         cluster.close()
     assert "1 of 4 runs failed; the others are kept" in str(error.value)
@@ -290,6 +303,56 @@ def test_a_run_that_kills_its_workers_fails_alone(
         "models/ridge/0",
         "models/ridge/1",
     ]
+
+
+def test_a_run_that_raises_or_kills_its_process_fails_alone(
+    shared: Cluster, workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
+        if run.name == "plain seed 0":
+            raise MemoryError("too large")
+        if run.name == "ridge seed 0":
+            os._exit(1)
+        return Trained(run, {"model.keras": b"model"}, FACTS)
+
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
+    with pytest.raises(StudyError) as error:
+        schedule.train_all(plan(study, "plain", "ridge"), *digits, on_finish=nobody, train=train)
+    first, *failed = str(error.value).splitlines()
+    assert first == "2 of 4 runs failed; the others are kept:"
+    raised, died = sorted(failed)
+    assert raised == "  plain seed 0: MemoryError: too large"
+    assert died.startswith("  ridge seed 0: its process on Dask worker tcp://127.0.0.1:")
+    assert died.endswith(" died: out of memory, or killed")
+    assert sorted(str(path) for path in records.MODELS.glob("*/*")) == ["models/plain/1", "models/ridge/1"]
+
+
+def test_what_runs_leave_in_memory_goes_with_their_process(
+    empty: Cluster, workspace: Path, digits: Digits, study: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        port = server.getsockname()[1]
+        connections: list[socket.socket] = []
+
+        def train(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
+            socket.create_connection(("127.0.0.1", port)).detach()  # open for as long as the process lives
+            return Trained(run, {"run.json": str(os.getpid()).encode()}, FACTS)
+
+        empty.worker("one")
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
+        schedule.train_all(
+            plan(study, *study.variants),
+            *digits,
+            on_finish=lambda *_: connections.append(server.accept()[0]),
+            train=train,
+        )
+        for connection in connections:
+            with connection:
+                connection.settimeout(60)
+                assert connection.recv(1) == b""  # its process ended
+    processes = [path.read_text() for path in records.MODELS.glob("*/*/run.json")]
+    assert sorted(processes.count(process) for process in set(processes)) == [3, 5]
 
 
 def test_workers_that_would_give_other_results_are_refused_with_what_differs(
@@ -332,7 +395,7 @@ def test_a_worker_that_joins_late_and_does_not_fit_fails_its_runs(
     empty.worker("late", threads=2)
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
     with pytest.raises(StudyError, match=r"2 of 2 runs failed(.|\n)*2 threads there, expected 1(.|\n)*docs/clusters"):
-        schedule.train_all(plan(study, "plain"), *digits, on_finish=lambda variant, seed: None)
+        schedule.train_all(plan(study, "plain"), *digits, on_finish=nobody)
 
 
 def test_a_scheduler_without_the_project_is_refused(
@@ -342,7 +405,7 @@ def test_a_scheduler_without_the_project_is_refused(
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.address)
     try:
         with pytest.raises(StudyError, match=r"scheduler at tcp.* lacks the project \(No module named 'stages'\)"):
-            schedule.train_all(plan(study, "plain"), *digits, on_finish=lambda variant, seed: None)
+            schedule.train_all(plan(study, "plain"), *digits, on_finish=nobody)
     finally:
         cluster.close()
 
