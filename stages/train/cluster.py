@@ -13,6 +13,7 @@ from typing import Any
 
 import dask
 import numpy as np
+import psutil
 from distributed import Client, KilledWorker, Security, as_completed, get_worker
 from distributed.comm import connect
 from distributed.protocol import pickle  # also for what the standard one can't
@@ -21,10 +22,10 @@ from stages import records
 from stages.train.run import Failed, Run, Trained, code_digest, installed_versions
 
 CONNECT_SECONDS = 10  # also how long a scheduler that was lost is looked for
-RUNS_A_PROCESS = 5  # of which each leaves about 50 MB behind
+GROWTH = 300e6  # bytes by which a process may grow from run to run; as much as loky allows
 REQUIRED = (
-    "The scheduler and every worker need this commit of the project and the packages of requirements.lock, a worker "
-    "one thread: docs/clusters.md."
+    "The scheduler and every worker need this commit of the project and the packages of requirements.lock: "
+    "docs/clusters.md."
 )
 
 Train = Callable[[Run, np.ndarray, np.ndarray, None], Trained | Failed]
@@ -98,7 +99,7 @@ def _check(client: Client, address: str, runs: Sequence[Run]) -> None:
         )
 
 
-def _objection(versions: dict[str, str], code: dict[str, str], dask_worker: Any) -> str:
+def _objection(versions: dict[str, str], code: dict[str, str]) -> str:
     """Why this worker can't train with the driver's package versions and code digests by family; empty if it can."""
     found = installed_versions()
     parts = [
@@ -106,17 +107,8 @@ def _objection(versions: dict[str, str], code: dict[str, str], dask_worker: Any)
         for name in sorted(found.keys() | versions.keys())
         if found.get(name) != versions.get(name)
     ]
-    parts += [
-        f"other code for {family} runs there" for family, digest in code.items() if _loaded_code(family) != digest
-    ]
-    if dask_worker.state.nthreads != 1:
-        parts.append(f"{dask_worker.state.nthreads} threads there, expected 1 (--nthreads 1)")
+    parts += [f"other code for {family} runs there" for family, digest in code.items() if code_digest(family) != digest]
     return "; ".join(parts)
-
-
-@functools.cache  # a worker may outlive an edit of the files, and goes on with the code it has loaded
-def _loaded_code(family: str) -> str:
-    return code_digest(family)
 
 
 def _results(
@@ -140,50 +132,58 @@ def _results(
 
 
 class _Trainer:
-    """The images on a worker, and a process of it that trains on them, which ends when Dask drops this object.
+    """The images on a worker, and processes of it that train on them, which end when Dask drops this object.
 
-    TensorFlow keeps the images of every run for as long as its process lives. Dask would stop giving runs to a worker
-    that has grown so, for good; a process beside it is replaced.
+    TensorFlow keeps the images of every run (about 50 MB) for as long as its process lives. Dask would stop giving runs
+    to a worker that has grown so, for good; a process beside it is replaced.
     """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
         self._data = images, labels
-        self._runs_left = 0
+        self._idle: list[Connection] = []  # a process for each thread of the worker, at most
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Trainer, self._data
 
     def train(self, train: Train, run: Run) -> Trained | Failed:
-        if not self._runs_left:
-            self._start()
-        self._runs_left -= 1
+        pipe = self._idle.pop() if self._idle else _start_process(*self._data)
         try:
-            self._pipe.send_bytes(pickle.dumps((train, run)))
-            return pickle.loads(self._pipe.recv_bytes())
+            pipe.send_bytes(pickle.dumps((train, run)))
+            result, may_go_on = pickle.loads(pipe.recv_bytes())
         except (EOFError, OSError):
-            self._runs_left = 0
             return Failed(run, f"its process on Dask worker {get_worker().address} died: out of memory, or killed")
+        if may_go_on:
+            self._idle.append(pipe)
+        return result
 
-    def _start(self) -> None:
-        multiprocessing.current_process().daemon = False  # a nanny's worker is one, and may start no process then
-        spawn = multiprocessing.get_context("spawn")
-        self._pipe, theirs = spawn.Pipe()  # the process that had the pipe before ends now
-        spawn.Process(target=_serve, args=(theirs, *self._data), daemon=True).start()
-        theirs.close()
-        self._runs_left = RUNS_A_PROCESS
+
+def _start_process(images: np.ndarray, labels: np.ndarray) -> Connection:
+    multiprocessing.current_process().daemon = False  # a nanny's worker is one, and may start no process then
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    spawn.Process(target=_serve, args=(theirs, images, labels), daemon=True).start()
+    theirs.close()
+    return ours
 
 
 def _serve(pipe: Connection, images: np.ndarray, labels: np.ndarray) -> None:
     """Train what comes through the pipe until it closes."""
     threading.Thread(target=_die_with_worker, daemon=True).start()
+    memory, after_first = psutil.Process(), None
+    loaded_code = functools.cache(code_digest)  # of the files as they are now, which a later edit does not change
     with contextlib.suppress(EOFError):
         while True:
             train, run = pickle.loads(pipe.recv_bytes())
             try:
-                result = train(run, images, labels, None)
+                if loaded_code(run.recipe["family"]) == run.digests["code"]:
+                    result = train(run, images, labels, None)
+                else:  # the worker joined after the check
+                    result = Failed(run, f"other code for {run.recipe['family']} runs on a Dask worker. {REQUIRED}")
             except Exception as error:  # noqa: BLE001  # whatever a run may raise
                 result = Failed(run, _reason(error))
-            pipe.send_bytes(pickle.dumps(result))
+            held = memory.memory_info().rss
+            after_first = after_first or held
+            pipe.send_bytes(pickle.dumps((result, held - after_first < GROWTH)))
 
 
 def _die_with_worker() -> None:
@@ -194,14 +194,7 @@ def _die_with_worker() -> None:
 
 
 def _train(train: Train, run: Run, trainer: _Trainer) -> Trained | Failed:
-    worker = get_worker()
-    # It may have joined after the check.
-    objection = _objection(run.versions, {run.recipe["family"]: run.digests["code"]}, worker)
-    return (
-        Failed(run, f"Dask worker {worker.address}: {objection}. {REQUIRED}")
-        if objection
-        else trainer.train(train, run)
-    )
+    return trainer.train(train, run)
 
 
 def _reason(error: Exception) -> str:

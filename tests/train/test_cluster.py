@@ -242,7 +242,7 @@ def test_a_lost_scheduler_ends_in_a_message_and_the_study_goes_on_where_it_stopp
         "8 runs, 0 of them finished before\n",
         f"Dask cluster at {empty.address}: 0 workers so far\n",
     ]
-    empty.worker("late")
+    empty.worker("late", threads=2)
     assert driver.stdout.readline().startswith("[1/8]")
     empty.kill("scheduler")
     rest = driver.communicate(timeout=60)[0].splitlines()
@@ -327,7 +327,7 @@ def test_a_run_that_raises_or_kills_its_process_fails_alone(
     assert sorted(str(path) for path in records.MODELS.glob("*/*")) == ["models/plain/1", "models/ridge/1"]
 
 
-def test_what_runs_leave_in_memory_goes_with_their_process(
+def test_a_process_that_has_grown_is_replaced_and_none_outlives_the_study(
     empty: Cluster, workspace: Path, digits: Digits, study: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -337,49 +337,58 @@ def test_what_runs_leave_in_memory_goes_with_their_process(
 
         def train(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
             socket.create_connection(("127.0.0.1", port)).detach()  # open for as long as the process lives
+            setattr(sys, f"kept by {run.name}", np.ones(20_000_000))  # 160 MB, for as long too
             return Trained(run, {"run.json": str(os.getpid()).encode()}, FACTS)
+
+        def accept(variant: str, seed: int) -> None:
+            connections.append(server.accept()[0])
 
         empty.worker("one")
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
-        schedule.train_all(
-            plan(study, *study.variants),
-            *digits,
-            on_finish=lambda *_: connections.append(server.accept()[0]),
-            train=train,
-        )
+        schedule.train_all(plan(study, *study.variants), *digits, on_finish=accept, train=train)
         for connection in connections:
             with connection:
                 connection.settimeout(60)
                 assert connection.recv(1) == b""  # its process ended
     processes = [path.read_text() for path in records.MODELS.glob("*/*/run.json")]
-    assert sorted(processes.count(process) for process in set(processes)) == [3, 5]
+    assert sorted(processes.count(process) for process in set(processes)) == [2, 3, 3]
 
 
-def test_workers_that_would_give_other_results_are_refused_with_what_differs(
-    empty: Cluster, tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def other_keras(tmp_path: Path) -> str:
+    """A folder to put before the others on the path, which makes a worker's Keras another."""
     metadata = tmp_path / "versions" / "keras-0.1.dist-info" / "METADATA"
     metadata.parent.mkdir(parents=True)
     metadata.write_text("Metadata-Version: 2.1\nName: keras\nVersion: 0.1\n")
+    return f"{metadata.parents[1]}:{ROOT}"
+
+
+@pytest.fixture
+def other_code(tmp_path: Path) -> str:
+    """The project with another line in a module that decides results."""
     shutil.copytree(ROOT / "stages", tmp_path / "code" / "stages")
     with (tmp_path / "code/stages/train/fit.py").open("a") as file:
         file.write("MORE = 1\n")
+    return str(tmp_path / "code")
+
+
+def test_workers_that_would_give_other_results_are_refused_with_what_differs(
+    empty: Cluster, other_keras: str, other_code: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     empty.worker("fits")
-    empty.worker("versions", PYTHONPATH=f"{metadata.parents[1]}:{ROOT}")
-    empty.worker("code", PYTHONPATH=str(tmp_path / "code"))
-    empty.worker("threads", threads=2)
+    empty.worker("versions", PYTHONPATH=other_keras)
+    empty.worker("code", PYTHONPATH=other_code)
     empty.worker("bare", python=("-S",), PYTHONPATH=PACKAGES)
     with Client(empty.address) as client:
-        client.wait_for_workers(5)
+        client.wait_for_workers(4)
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
     monkeypatch.setattr(sys, "argv", ["train", "--all"])
     with pytest.raises(SystemExit) as end:
         stage.main()
     first, *refused, last = str(end.value.code).splitlines()
-    assert first == "error: 4 of 5 Dask workers can't train this study:"
+    assert first == "error: 3 of 4 Dask workers can't train this study:"
     reasons = sorted(line.split(": ", maxsplit=1)[1] for line in refused)
     assert reasons == [
-        "2 threads there, expected 1 (--nthreads 1)",
         "ModuleNotFoundError(\"No module named 'stages'\")",
         f"keras 0.1 there, {importlib.metadata.version('keras')} here",
         "other code for network runs there",
@@ -389,13 +398,26 @@ def test_workers_that_would_give_other_results_are_refused_with_what_differs(
 
 
 def test_a_worker_that_joins_late_and_does_not_fit_fails_its_runs(
-    empty: Cluster, tmp_path: Path, workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
+    empty: Cluster,
+    other_keras: str,
+    other_code: str,
+    workspace: Path,
+    study: Params,
+    digits: Digits,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(dask_cluster, "_check", lambda *_: None)  # it was not there yet
-    empty.worker("late", threads=2)
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
-    with pytest.raises(StudyError, match=r"2 of 2 runs failed(.|\n)*2 threads there, expected 1(.|\n)*docs/clusters"):
-        schedule.train_all(plan(study, "plain"), *digits, on_finish=nobody)
+    for name, path, reason in [
+        ("versions", other_keras, f"keras 0.1 here, {importlib.metadata.version('keras')} on the driver"),
+        ("code", other_code, "other code for network runs on a Dask worker"),
+    ]:
+        empty.worker(name, PYTHONPATH=path)
+        with pytest.raises(StudyError) as error:
+            schedule.train_all(plan(study, "plain"), *digits, on_finish=nobody)
+        empty.kill(name)
+        assert str(error.value).startswith("2 of 2 runs failed")
+        assert str(error.value).count(reason) == 2
 
 
 def test_a_scheduler_without_the_project_is_refused(
