@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -110,55 +111,14 @@ def plan(study: Params, *variants: str) -> list[Run]:
     return schedule.plan(study, variants, *records.read_images(records.TRAIN))
 
 
-def test_a_cluster_has_the_results_of_one_machine(
-    shared: Cluster,
-    workspace: Path,
-    evaluated_study: Path,
-    study: Params,
-    no_publisher: None,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
-    with Client(shared.address) as client:
-        client.wait_for_workers(2)
-    monkeypatch.setattr(schedule, "LOG_SECONDS", 0)
-    stage.train(study, list(study.variants))
-    assert results(workspace, *study.variants) == results(evaluated_study, *study.variants)
-    said = capfd.readouterr()
-    assert "under way: runs on 2 Dask workers" in said.err
-    assert "[8/8]" in said.err
-    # Nothing but what a driver says on one machine.
-    assert {line.split(" ")[0] for line in said.err.splitlines()} == {"under", *(f"[{i}/8]" for i in range(1, 9))}
-
-
-def test_the_images_reach_every_worker_once(
-    shared: Cluster, workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def on_worker(train: object, run: Run, trainer: object) -> Trained | Failed:
-        Event(get_worker().name).set()
-        both_at_work = all(Event(name).wait("60s") for name in ("first", "second"))
-        return Trained(run, {}, FACTS) if both_at_work else Failed(run, "one worker got no run")
-
-    def transfers(dask_worker: Any) -> int:
-        return sum("_Trainer" in str(key) for entry in dask_worker.transfer_incoming_log for key in entry["keys"])
-
-    monkeypatch.setattr(dask_cluster, "_train", on_worker)
-    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
-    with Client(shared.address) as client:
-        before = sum(client.run(transfers).values())
-        schedule.train_all(plan(study, *study.variants), *digits, on_finish=nobody)
-        # One has them from us, the other from the first.
-        assert sum(client.run(transfers).values()) - before == 1
-
-
-def test_a_killed_worker_costs_nothing_but_time(
+def test_a_cluster_has_the_results_of_one_machine_though_a_worker_is_killed(
     shared: Cluster,
     workspace: Path,
     evaluated_study: Path,
     study: Params,
     digits: Digits,
     monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(60)
@@ -183,10 +143,35 @@ def test_a_killed_worker_costs_nothing_but_time(
 
         shared.worker("victim", VICTIM="1")
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
+        monkeypatch.setattr(schedule, "LOG_SECONDS", 0)
         with Client(shared.address) as client:
             client.wait_for_workers(3)
         schedule.train_all(plan(study, *study.variants), *digits, on_finish=kill, train=train)
     assert results(workspace, *study.variants) == results(evaluated_study, *study.variants)
+    said = capfd.readouterr().err.splitlines()
+    assert "under way: runs on 3 Dask workers" in said
+    # Nothing but what a driver says on one machine.
+    assert {line.split(" ")[0] for line in said} == {"under", *(f"[{i}/8]" for i in range(1, 9))}
+
+
+def test_the_images_reach_every_worker_once(
+    shared: Cluster, workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_worker(train: object, run: Run, trainer: object) -> Trained | Failed:
+        Event(get_worker().name).set()
+        both_at_work = all(Event(name).wait("60s") for name in ("first", "second"))
+        return Trained(run, {}, FACTS) if both_at_work else Failed(run, "one worker got no run")
+
+    def transfers(dask_worker: Any) -> int:
+        return sum("_Trainer" in str(key) for entry in dask_worker.transfer_incoming_log for key in entry["keys"])
+
+    monkeypatch.setattr(dask_cluster, "_train", on_worker)
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
+    with Client(shared.address) as client:
+        before = sum(client.run(transfers).values())
+        schedule.train_all(plan(study, *study.variants), *digits, on_finish=nobody)
+        # One has them from us, the other from the first.
+        assert sum(client.run(transfers).values()) - before == 1
 
 
 def test_a_worker_that_joins_takes_part(
@@ -200,22 +185,26 @@ def test_a_worker_that_joins_takes_part(
     train_on_worker = dask_cluster._train
 
     def on_worker(train: Any, run: Run, trainer: Any) -> Trained | Failed:
+        Event("begun").set()
         if get_worker().name == "added":
             Event("joined").set()
-        elif Event("first run written").is_set() and not Event("joined").wait("60s"):
+        elif not Event("joined").wait("60s"):
             return Failed(run, "the worker that joined got no run")
         return train_on_worker(train, run, trainer)
 
-    def add(variant: str, seed: int) -> None:
-        if not Event("first run written").is_set():
-            Event("first run written").set()
-            empty.worker("added")
+    def add() -> None:
+        with Client(empty.address, set_as_default=False) as client:
+            assert Event("begun", client=client).wait("60s")
+        empty.worker("added")
 
     variants = ["random_features", "plain"]
     empty.worker("first")
     monkeypatch.setattr(dask_cluster, "_train", on_worker)
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
-    schedule.train_all(plan(study, *variants), *digits, on_finish=add)
+    with ThreadPoolExecutor(1) as beside:
+        added = beside.submit(add)
+        schedule.train_all(plan(study, *variants), *digits, on_finish=nobody)
+        added.result()
     assert results(workspace, *variants) == results(evaluated_study, *variants)
 
 
