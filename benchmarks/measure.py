@@ -129,7 +129,9 @@ def pipeline(variant: str, images: int, epochs: int, precision: str) -> Measured
     started = time.perf_counter()
     study, recipe, x, y = _data(variant, images, epochs=epochs, precision=precision)
     seeds = range(schedule.workers())
-    with schedule.executor(len(seeds), x, y), tempfile.TemporaryDirectory() as scratch:
+    # As the train stage has it on one machine.
+    side_by_side = joblib.parallel_config("loky", n_jobs=len(seeds), inner_max_num_threads=1)
+    with side_by_side, tempfile.TemporaryDirectory() as scratch:
 
         def train(name: str, count: int) -> list[Measured]:
             jobs, clocks = [], []

@@ -66,83 +66,91 @@ def finished(run: Run) -> dict[str, Any] | None:
     return facts if sound else None
 
 
+Train = Callable[[Run, np.ndarray, np.ndarray, Path | None], Trained | Failed]
+
+
 def train_all(
     runs: Sequence[Run],
     images: np.ndarray,
     labels: np.ndarray,
     *,
     on_finish: Callable[[str, int], object],
+    train: Train = train_run,
 ) -> None:
     """Train runs side by side and write each as it ends, so that a kill loses only those under way.
+
+    They are computed on this machine's cores, or on the Dask cluster that DASK_SCHEDULER_ADDRESS names.
 
     Args:
         runs: the runs, in the order in which to start them.
         images: uint8 [n, 28, 28].
         labels: uint8 [n].
         on_finish: is called with the variant and the seed of every run that has been written.
+        train: what a worker executes.
 
     Raises:
-        StudyError: some run failed, or a worker died; the finished ones are on disk.
+        StudyError: some run failed, or the workers are lost or can't be had; the finished runs are on disk.
     """
     failures = []
     with (
-        tempfile.TemporaryDirectory() as scratch,
-        executor(len(runs), images, labels),
-        _Progress(runs, Path(scratch)) as progress,
+        _executor(runs, images, labels, train) as (results, under_way),
+        _Progress(len(runs), under_way) as progress,
     ):
-        # A worker that has grown is replaced between two runs, which is as it should be and loses nothing.
-        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
-        # Where this process stops for an error of its own, which says all that there is to say.
-        warnings.filterwarnings("ignore", ".* tasks which were still being processed", UserWarning)
-        tasks = (joblib.delayed(train_run)(run, images, labels, progress.path(run)) for run in runs)
-        try:
-            results = joblib.Parallel(return_as="generator_unordered", batch_size=1)(tasks)
-            for result in results:
-                if isinstance(result, Failed):
-                    failures.append(f"{result.run.name}: {result.reason}")
-                    progress.say(f"{result.run.name}: failed: {result.reason}")
-                    continue
-                records.write_folder(records.run_path(result.run.variant, result.run.seed), result.files)
-                progress.finish(result)
-                on_finish(result.run.variant, result.run.seed)
-        except joblib.externals.loky.process_executor.TerminatedWorkerError as error:
-            raise records.StudyError(
-                "a worker process died: it was killed, or the machine ran out of memory. The runs that had finished "
-                "are kept; run the same command again, with STUDY_WORKERS=1 if memory is short."
-            ) from error
+        for result in results:
+            if isinstance(result, Failed):
+                failures.append(f"{result.run.name}: {result.reason}")
+                progress.say(f"{result.run.name}: failed: {result.reason}")
+                continue
+            records.write_folder(records.run_path(result.run.variant, result.run.seed), result.files)
+            progress.finish(result)
+            on_finish(result.run.variant, result.run.seed)
     if failures:
         raise records.StudyError(
             f"{len(failures)} of {len(runs)} runs failed; the others are kept:\n  " + "\n  ".join(failures)
         )
 
 
-@contextlib.contextmanager
-def executor(tasks: int, images: np.ndarray, labels: np.ndarray) -> Iterator[None]:
-    """Choose where runs are computed: this machine's cores, or the Dask cluster in DASK_SCHEDULER_ADDRESS.
+# What comes of every run, as it ends; and a function that says what is under way.
+Execution = tuple[Iterator[Trained | Failed], Callable[[], str]]
 
-    A cluster's worker gets the data once; on this machine workers map the same memory.
 
-    Raises:
-        StudyError: STUDY_WORKERS is not a positive whole number, or the cluster does not answer.
-    """
+def _executor(
+    runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train: Train
+) -> contextlib.AbstractContextManager[Execution]:
     address = os.environ.get("DASK_SCHEDULER_ADDRESS")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # workers inherit it
     if not address:
-        with joblib.parallel_config("loky", n_jobs=min(workers(), tasks), inner_max_num_threads=1):
-            yield
-        return
+        return _on_this_machine(runs, images, labels, train)
     try:
-        from dask.distributed import Client
+        from stages.train import cluster
     except ImportError as error:
         raise records.StudyError(
             "DASK_SCHEDULER_ADDRESS is set, but Dask is missing: pip install -e '.[cluster]'"
         ) from error
-    try:
-        client = Client(address, timeout=10, set_as_default=False)
-    except (OSError, TimeoutError) as error:
-        raise records.StudyError(f"no Dask scheduler answers at {address} (DASK_SCHEDULER_ADDRESS): {error}") from error
-    with client, joblib.parallel_config("dask", client=client, scatter=[images, labels]):
-        yield
+    return cluster.training(address, runs, images, labels, train)
+
+
+@contextlib.contextmanager
+def _on_this_machine(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train: Train) -> Iterator[Execution]:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # workers inherit it
+    # A worker that has grown is replaced between two runs, which is as it should be and loses nothing.
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+    # Where this process stops for an error of its own, which says all that there is to say.
+    warnings.filterwarnings("ignore", ".* tasks which were still being processed", UserWarning)
+    with tempfile.TemporaryDirectory() as folder:
+        epochs = Path(folder)  # a file for each run under way, with its epoch
+
+        def under_way() -> str:
+            return "; ".join(f"{file.name} {_text(file)}" for file in sorted(epochs.iterdir()))
+
+        tasks = (joblib.delayed(train)(run, images, labels, epochs / run.name) for run in runs)
+        with joblib.parallel_config("loky", n_jobs=min(workers(), len(runs)), inner_max_num_threads=1):
+            try:
+                yield joblib.Parallel(return_as="generator_unordered", batch_size=1)(tasks), under_way
+            except joblib.externals.loky.process_executor.TerminatedWorkerError as error:
+                raise records.StudyError(
+                    "a worker process died: it was killed, or the machine ran out of memory. The runs that had "
+                    "finished are kept; run the same command again, with STUDY_WORKERS=1 if memory is short."
+                ) from error
 
 
 def workers() -> int:
@@ -175,10 +183,10 @@ def cost(run: Run, images: int) -> float:
 class _Progress:
     """Bars on a terminal; elsewhere a line for every finished run and one a minute for those under way."""
 
-    def __init__(self, runs: Sequence[Run], folder: Path) -> None:
-        self._total, self._done, self._folder = len(runs), 0, folder
+    def __init__(self, total: int, under_way: Callable[[], str]) -> None:
+        self._total, self._done, self._under_way = total, 0, under_way
         self._terminal = sys.stderr.isatty()
-        self._bar = tqdm(total=len(runs), unit="run", disable=not self._terminal, file=sys.stderr)
+        self._bar = tqdm(total=total, unit="run", disable=not self._terminal, file=sys.stderr)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -190,10 +198,6 @@ class _Progress:
         self._stop.set()
         self._thread.join()
         self._bar.close()
-
-    def path(self, run: Run) -> Path | None:
-        """Where a worker on this machine keeps its epoch; a cluster's workers have no folder in common with us."""
-        return None if os.environ.get("DASK_SCHEDULER_ADDRESS") else self._folder / run.name
 
     def say(self, line: str) -> None:
         tqdm.write(line, file=sys.stderr)
@@ -215,7 +219,7 @@ class _Progress:
             if not self._terminal and time.monotonic() - said < LOG_SECONDS:
                 continue
             said = time.monotonic()
-            under_way = "; ".join(f"{file.name} {_text(file)}" for file in sorted(self._folder.iterdir()))
+            under_way = self._under_way()
             if self._terminal:
                 self._bar.set_postfix_str(under_way)
             elif under_way:

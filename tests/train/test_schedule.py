@@ -3,6 +3,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import joblib
 import numpy as np
@@ -210,13 +211,13 @@ def test_a_run_that_fails_is_named_and_costs_no_other(
     workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STUDY_WORKERS", "1")
-    monkeypatch.setattr(schedule, "train_run", fake)
     heard: list[str] = []
     with pytest.raises(StudyError) as error:
         schedule.train_all(
             plan(study, "plain", "ridge"),
             *digits,
             on_finish=lambda variant, seed: heard.append(f"{variant} seed {seed}"),
+            train=fake,
         )
     assert heard == ["plain seed 1", "ridge seed 1"]
     assert "2 of 4 runs failed; the others are kept" in str(error.value)
@@ -229,18 +230,17 @@ def test_a_run_is_on_disk_before_anybody_hears_of_it(
     workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STUDY_WORKERS", "1")
-    monkeypatch.setattr(schedule, "train_run", fake)
     runs = [run for run in plan(study, "plain", "ridge") if run.seed == 1]
     there: list[int] = []
 
     def look(variant: str, seed: int) -> None:
         there.append(len(list(records.MODELS.glob("*/1/run.json"))))
 
-    schedule.train_all(runs, *digits, on_finish=look)
+    schedule.train_all(runs, *digits, on_finish=look, train=fake)
     assert there == [1, 2]
 
 
-def dies(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> None:
+def dies(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> NoReturn:
     os._exit(1)
 
 
@@ -272,9 +272,8 @@ def test_a_worker_that_is_killed_ends_in_a_message_that_says_what_to_do(
     workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STUDY_WORKERS", "2")
-    monkeypatch.setattr(schedule, "train_run", dies)
     with pytest.raises(StudyError, match=r"a worker process died.*run the same command again"):
-        schedule.train_all(plan(study, "plain"), *digits, on_finish=lambda variant, seed: None)
+        schedule.train_all(plan(study, "plain"), *digits, on_finish=lambda variant, seed: None, train=dies)
 
 
 def test_the_number_of_workers_comes_from_the_environment_or_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
