@@ -42,7 +42,7 @@ serve: setup ## publish the best model and answer requests for it on 127.0.0.1 (
 	python -m stages.serve --port $(PORT)
 
 test: setup ## run the tests
-	python -m pytest
+	python -m pytest --numprocesses auto --dist loadfile
 
 check: setup ## lint and type-check
 	ruff format --check .

@@ -17,6 +17,7 @@ def page(request: pytest.FixtureRequest, browser: Chrome) -> Chrome:
     """The report, freshly loaded at each of the widths."""
     size = {"width": request.param, "height": 800, "deviceScaleFactor": 1, "mobile": request.param < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get("about:blank")
     browser.get_log("browser")  # forget the page before
     browser.get(REPORT)
     return browser
@@ -44,7 +45,7 @@ def test_every_figure_is_drawn_and_has_an_alternative_text(page: Chrome) -> None
         assert figure["role"] == "img"
         assert figure["name"]
         assert figure["height"] > 50
-        assert figure["inked"] > 2
+        assert figure["inked"] > 1  # a background alone is one
 
 
 def test_every_image_loads(page: Chrome) -> None:
