@@ -49,7 +49,7 @@ check: setup ## lint and type-check
 	ruff check .
 	mypy
 
-bench: setup ## measure speed and scale on an idle machine, into benchmarks/README.md: 20 minutes
+bench: setup ## measure speed and scale on an idle machine, into benchmarks/README.md
 	python -m benchmarks.bench
 
 lock: ## resolve requirements.lock anew from pyproject.toml (needs uv)

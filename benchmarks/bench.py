@@ -1,4 +1,4 @@
-"""How fast seeds train beside plain Keras, and what the pipeline costs beside training: 20 minutes on two idle cores.
+"""How fast seeds train beside plain Keras, and what the pipeline costs beside training, on an idle machine.
 
 Writes benchmarks/README.md and benchmarks/bench.json when all is measured. `--quick` tries everything on little data,
 and writes to build/bench; `--render` writes the README anew from bench.json.
@@ -19,7 +19,7 @@ import jinja2
 import joblib
 
 from benchmarks import overhead
-from benchmarks.process import measure
+from benchmarks.process import measure, processor, processor_name
 from benchmarks.summary import BFLOAT16, BUSY, ratios, summarise
 from stages import params, records
 from stages.params import DatasetName, Network, Params
@@ -123,13 +123,9 @@ def costs(study: Params, data: DatasetName, seeds: int, variants: Sequence[str])
 
 def machine() -> dict[str, Any]:
     """What two runs must have in common for their figures to be compared."""
-    cpu, flags = platform.processor(), []
-    if (info := Path("/proc/cpuinfo")).exists():
-        lines = [line.split(":", 1) for line in info.read_text().split("\n\n")[0].splitlines()]
-        facts = {name.strip(): value.strip() for name, value in lines}
-        cpu, flags = facts.get("model name", cpu), facts.get("flags", "").split()
+    flags = processor().get("flags", "").split()
     return {
-        "cpu": cpu,
+        "cpu": processor_name(),
         "instructions": [name for name in INSTRUCTIONS if name in flags],
         "cores": joblib.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),

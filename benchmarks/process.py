@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,19 @@ SETTINGS = {
     *("KERAS_BACKEND", "STUDY_WORKERS", "DASK_SCHEDULER_ADDRESS", "MLFLOW_TRACKING_URI"),
     *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
 }
+
+
+def processor() -> dict[str, str]:
+    """What the system says of its first processor, "model name" and "flags" among it; empty but on Linux."""
+    path = Path("/proc/cpuinfo")
+    if not path.exists():
+        return {}
+    lines = [line.partition(":") for line in path.read_text().split("\n\n")[0].splitlines()]
+    return {name.strip(): value.strip() for name, _, value in lines}
+
+
+def processor_name() -> str:
+    return processor().get("model name") or platform.machine()
 
 
 def environment(folder: Path) -> dict[str, str]:

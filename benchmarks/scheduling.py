@@ -18,6 +18,7 @@ from pathlib import Path
 import distributed
 import numpy as np
 
+from benchmarks.process import processor_name
 from stages import records
 from stages.train import schedule
 from stages.train.run import Failed, Run, Trained, code_digest, installed_versions
@@ -62,7 +63,7 @@ python -m benchmarks.scheduling --runs {arguments.runs} --seconds {arguments.sec
 """
         + "".join(f"| driver's memory {when} | {size / 1e6:.0f} MB |\n" for when, size in memory.items())
         + f"""
-{processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, Dask {distributed.__version__}.
+{processor_name()}, {os.cpu_count()} cores; Python {platform.python_version()}, Dask {distributed.__version__}.
 """
     )
     print(REPORT.read_text())
@@ -125,11 +126,6 @@ def measure(runs: int, seconds: float, size: int) -> tuple[float, float, dict[st
 def resident() -> int:
     """Bytes of memory that this process holds; Linux only."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How fast the served champion answers, and whether it answers as evaluate did: `python -m benchmarks.serving`.
 
-Serves what `python -m stages.tracking` has registered. The clients share the machine with the server.
+Serves what `python -m stages.register` has registered. The clients share the machine with the server.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.process import processor_name
 from stages import predict, records
 
 OUTPUT = Path("benchmarks/SERVING.md")
@@ -158,11 +159,8 @@ def load(
 
 def machine() -> str:
     """What the figures depend on."""
-    known = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.*)", known.read_text()) if known.exists() else []
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("mlflow", "keras", "uvicorn"))
-    processor = names[0] if names else platform.machine()
-    return f"{os.cpu_count()} cores of {processor}; Python {platform.python_version()}, {versions}"
+    return f"{os.cpu_count()} cores of {processor_name()}; Python {platform.python_version()}, {versions}"
 
 
 @records.command

@@ -26,6 +26,8 @@ def register(study: Params) -> str:
     """
     champion = predict.read_champion()
     scores = records.read_table(records.scores_path(champion["variant"]), records.TEST_COLUMNS)
+    if champion["key"] not in set(scores["key"]):
+        return f"no model is registered: {records.CHAMPION} is of runs that others have replaced; run `dvc repro`"
     for seed in scores["seed"]:
         path = records.run_path(champion["variant"], seed) / "model.keras"
         if not path.exists():

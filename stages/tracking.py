@@ -1,4 +1,4 @@
-"""The study's runs as MLflow shows them; with `serve` the only module that imports mlflow.
+"""The study's runs as MLflow shows them; with `register` and `serve` the only ones that import mlflow.
 
 MLflow is a view: everything here is read from the files of the study, and can be published again at any time.
 `python -m stages.tracking` publishes whatever the workspace holds and MLflow lacks.
@@ -7,6 +7,7 @@ MLflow is a view: everything here is read from the files of the study, and can b
 import contextlib
 import fcntl
 import hashlib
+import math
 import os
 import sys
 import tempfile
@@ -311,6 +312,9 @@ class _Mlflow:
         files += [path for folder in (records.TABLES, records.PLOTS) for path in sorted(folder.glob("*"))]
         if not all(path.exists() for path in files):
             return 0  # not aggregated yet
+        means = records.read_json(records.SUMMARY)
+        if not self._are_means(means):
+            return 0  # aggregated, but from scores that others have replaced
         key = records.digest("study", *(part for path in files for part in (path.name, path.read_bytes())))
         with lock():
             run = self._find({key}).get(key)
@@ -326,7 +330,6 @@ class _Mlflow:
                     **self._source("aggregate"),
                 },
             )
-            means = records.read_json(records.SUMMARY)
             self._client.log_batch(
                 run.info.run_id,
                 metrics=[
@@ -340,6 +343,16 @@ class _Mlflow:
                 self._client.log_artifact(run.info.run_id, str(path), folder)
             self._client.set_terminated(run.info.run_id)
             return 1
+
+    def _are_means(self, summary: dict[str, Any]) -> bool:
+        """Whether `summary` is of the scores that the workspace holds."""
+        for variant in self._study.variants:
+            if variant not in summary or not records.scores_path(variant).exists():
+                return False
+            scores = records.read_table(records.scores_path(variant), records.TEST_COLUMNS)["test_accuracy"]
+            if not math.isclose(scores.mean(), summary[variant]["test_accuracy"]["mean"], abs_tol=1e-7):
+                return False
+        return True
 
     def _metric(self, name: str, value: float, step: int) -> Any:
         return self._entities.Metric(name, value, int(time.time() * 1000), step)

@@ -91,6 +91,13 @@ def test_a_workspace_without_the_models_registers_nothing_and_says_what_is_missi
     assert not mlflow.MlflowClient().search_registered_models()
 
 
+def test_a_champion_of_other_runs_than_those_evaluated_is_not_registered(published: Path, study: Params) -> None:
+    champion = records.read_json(records.CHAMPION)
+    records.write_json(records.CHAMPION, {**champion, "key": "of a run that another one has replaced"})
+    assert "dvc repro" in register(study)
+    assert not mlflow.MlflowClient().search_registered_models()
+
+
 def test_registering_before_publishing_is_an_error_that_names_the_command(
     aggregated: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -353,10 +353,24 @@ def test_the_study_is_a_run_with_its_report_tables_figures_and_means(whole: Path
     }
 
 
+def evaluate_anew(variant: str, accuracy: float) -> None:
+    table = records.read_table(records.scores_path(variant), records.TEST_COLUMNS)
+    records.write_table(records.scores_path(variant), table.assign(test_accuracy=accuracy))
+
+
+def test_a_study_whose_scores_are_newer_than_its_report_is_not_published(whole: Path, study: Params) -> None:
+    """Another data set, say, halfway through its `dvc repro`: the report is still the former one's."""
+    evaluate_anew("plain", 0.5)
+    records.write_bytes(records.REPORT, b"<h1>Of other scores</h1>")
+    assert Publisher(study).publish_study() == 0
+    assert len(study_runs()) == 1
+
+
 def test_a_study_is_published_once_and_another_result_beside_it(whole: Path, study: Params) -> None:
     before = dump()
     assert Publisher(study).publish_study() == 0
     assert dump() == before
+    evaluate_anew("plain", 0.5)
     summary = records.read_json(records.SUMMARY)
     summary["plain"]["test_accuracy"]["mean"] = 0.5
     records.write_json(records.SUMMARY, summary)
