@@ -103,6 +103,7 @@ class Network(_Strict):
         return self
 
 
+FAMILIES = ("linear", "elm", "network")
 Recipe = Annotated[Linear | Elm | Network, Field(discriminator="family")]
 
 
@@ -202,9 +203,13 @@ def parse(text: str, source: str) -> Params:
 
 
 def _explain(error: Any) -> str:
-    tags = {"linear", "elm", "network"}
-    parts = [str(part) for i, part in enumerate(error["loc"]) if not (i == 2 and part in tags)]
+    parts = [str(part) for i, part in enumerate(error["loc"]) if not (i == 2 and part in FAMILIES)]
     key = ".".join(parts) or "(whole file)"
+    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        family = error["input"].get("family", "none")
+        return f"  {key}.family: should be one of {', '.join(FAMILIES)}; received {family}"
+    if error["type"] in ("model_type", "model_attributes_type"):
+        return f"  {key}: should be keys with values; received {error['input']!r}"
     if error["type"] == "extra_forbidden":
         return f"  {key}: unknown key; remove it or mend its spelling"
     if error["type"] == "missing":

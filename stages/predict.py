@@ -181,21 +181,11 @@ class Champion:
 
 
 def _load_model(run: Path, key: str) -> Any:
-    for path in (run / "run.json", run / "model.keras"):
-        if not path.exists():
-            raise StudyError(f"{path} is missing: run `dvc pull` where there is a remote, or `dvc repro`")
-    facts = records.read_json(run / "run.json")
-    if facts["key"] != key:
+    if records.read_facts(run)["key"] != key:
         raise StudyError(f"{run} holds another run than the one that was evaluated: run `dvc repro`")
-    if records.digest((run / "model.keras").read_bytes()) != facts["digests"]["model"]:
-        raise StudyError(f"{run}/model.keras is damaged: it is not the file that training wrote. Run `dvc repro`")
-    with records.native_stderr_hidden():
-        import keras
-
-        keras.ops.zeros(())  # the first operation starts the runtime
     # It takes the first calls of ten models for one function that is compiled ten times.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    return keras.saving.load_model(run / "model.keras", compile=False, safe_mode=True)
+    return records.read_model(run)
 
 
 def _outputs(model: Any, images: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ DEV = Path("data/dev")
 MODELS = Path("models")
 RUNS = Path("metrics/runs")
 SUMMARY = Path("metrics/summary.json")
+ACCURACY = Path("metrics/accuracy.json")
 TABLES = Path("metrics/tables")
 PLOTS = Path("metrics/plots")
 REPORT = Path("metrics/report.html")
@@ -218,6 +219,39 @@ def read_images(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 [n, 28, 28] and labels uint8 [n] of data/train.npz or data/test.npz."""
     arrays = read_arrays(path)
     return arrays["images"], arrays["labels"]
+
+
+def read_facts(run: Path) -> dict[str, Any]:
+    """What run.json in the folder of a run says.
+
+    Raises:
+        StudyError: the file is missing or damaged.
+    """
+    path = run / "run.json"
+    if not path.exists():
+        raise StudyError(f"{path} is missing: run `dvc pull` where there is a remote, or `dvc repro`")
+    facts = read_json(path)
+    if not (isinstance(facts, dict) and "key" in facts and isinstance(facts.get("digests"), dict)):
+        raise StudyError(f"{path} is damaged: it is not the file that training wrote. Run `dvc repro`")
+    return facts
+
+
+def read_model(run: Path) -> Any:
+    """The keras.Model in the folder of a run, loaded in Keras's safe mode.
+
+    Raises:
+        StudyError: a file is missing, or is not the one that training wrote.
+    """
+    path, wanted = run / "model.keras", read_facts(run)["digests"].get("model")
+    if not path.exists():
+        raise StudyError(f"{path} is missing: run `dvc pull` where there is a remote, or `dvc repro`")
+    if digest(path.read_bytes()) != wanted:
+        raise StudyError(f"{path} is damaged: it is not the file that training wrote. Run `dvc repro`")
+    with native_stderr_hidden():
+        import keras  # here: it takes seconds
+
+        keras.ops.zeros(())  # the first operation starts the runtime
+    return keras.saving.load_model(path, compile=False, safe_mode=True)
 
 
 def digest(*parts: bytes | np.ndarray | str) -> str:

@@ -19,12 +19,15 @@ HARDEST = 8  # digits, in the card
 def register(study: Params) -> str:
     """Register the champion if it is another one than the registry's; what was done, in words.
 
-    A clone that has the results and not the models registers nothing, and is none the worse for it.
+    A study without a champion, or a clone without its models, registers nothing and is none the worse for it.
 
     Raises:
-        StudyError: the study has no champion, or is not published.
+        StudyError: the study is not published.
     """
-    champion = predict.read_champion()
+    try:
+        champion = predict.read_champion()
+    except StudyError as error:
+        return f"no model is registered: {error}"
     scores = records.read_table(records.scores_path(champion["variant"]), records.TEST_COLUMNS)
     if champion["key"] not in set(scores["key"]):
         return f"no model is registered: {records.CHAMPION} is of runs that others have replaced; run `dvc repro`"

@@ -122,6 +122,16 @@ def test_every_variant_and_seed_is_in_the_summary_and_in_the_scores(clone: Clone
         assert values["test_accuracy"]["mean"] > 0.15  # guessing gets a tenth right
 
 
+def test_dvc_metrics_are_the_mean_accuracies_on_the_test_set_and_on_the_dev_sets(clone: Clone) -> None:
+    shown = json.loads(clone.run("dvc", "metrics", "show", "--json").stdout)
+    means = shown[""]["data"][str(records.ACCURACY)]["data"]
+    scores = {name: pd.read_csv(clone.folder / records.scores_path(name)) for name in STUDY["variants"]}
+    assert means["test"] == {name: pytest.approx(table["test_accuracy"].mean()) for name, table in scores.items()}
+    watched = {name: table["dev_accuracy"] for name, table in scores.items() if table["dev_accuracy"].notna().all()}
+    assert 0 < len(watched) < len(scores)
+    assert means["dev"] == {name: pytest.approx(column.mean()) for name, column in watched.items()}
+
+
 def test_tables_figures_and_report_are_there_and_hold_no_nan(clone: Clone) -> None:
     for name in ("approaches", "comparisons", "variants", "ablations_layers", "pair_mlp_cnn", "hardest", "selection"):
         assert (clone.folder / records.TABLES / f"{name}.csv").exists()

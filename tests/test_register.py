@@ -98,6 +98,16 @@ def test_a_champion_of_other_runs_than_those_evaluated_is_not_registered(publish
     assert not mlflow.MlflowClient().search_registered_models()
 
 
+def test_a_study_without_a_champion_registers_nothing_so_that_the_ui_still_opens(
+    published: Path, study: Params
+) -> None:
+    records.write_json(records.CHAMPION, None)
+    assert "no variant in params.yaml has a dev split" in register(study)
+    records.CHAMPION.unlink()
+    assert "champion.json is missing: run `dvc repro`" in register(study)
+    assert not mlflow.MlflowClient().search_registered_models()
+
+
 def test_registering_before_publishing_is_an_error_that_names_the_command(
     aggregated: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

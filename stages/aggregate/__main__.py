@@ -51,6 +51,7 @@ def aggregate(study: Params) -> None:
     records.write_bytes(records.REPORT, page.encode())
     records.write_json(records.CHAMPION, tables.champion(runs))
     records.write_json(records.SUMMARY, tables.summary(runs, study.statistics))
+    records.write_json(records.ACCURACY, tables.accuracy(runs))
 
 
 def pairs_section(runs: tables.Runs, study: Params, output: Output) -> Section:

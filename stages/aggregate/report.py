@@ -39,7 +39,7 @@ def render(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
     environment.tests["picture"] = lambda part: isinstance(part, Picture)
-    return environment.get_template("report.html.j2").render(
+    page = environment.get_template("report.html.j2").render(
         title=title,
         sentence=sentence,
         first=first,
@@ -51,6 +51,7 @@ def render(
         versions=pinned_versions(),
         commit=records.code_commit(),
     )
+    return page.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def pinned_versions(pyproject: Path = Path("pyproject.toml")) -> list[str]:

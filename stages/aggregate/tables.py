@@ -31,7 +31,7 @@ def accuracy_2020(study: Params) -> dict[str, float]:
 
 
 def summary(runs: Runs, settings: Statistics) -> dict[str, Any]:
-    """What `dvc metrics` shows: for each variant the mean, sd and interval of accuracy and loss, and the vote's."""
+    """For each variant the mean, sd and interval of accuracy and loss, and the vote's accuracy."""
 
     def spread(values: pd.Series) -> dict[str, float]:
         result = {"mean": float(values.mean())}
@@ -48,6 +48,15 @@ def summary(runs: Runs, settings: Statistics) -> dict[str, Any]:
         }
         for name, variant in runs.items()
     }
+
+
+def accuracy(runs: Runs) -> dict[str, dict[str, float]]:
+    """What `dvc metrics` shows: the mean accuracy of each variant on the test set, and on the dev sets of its seeds."""
+    means: dict[str, dict[str, float]] = {}
+    for kind in ("test", "dev"):
+        scores = {name: variant.scores[f"{kind}_accuracy"] for name, variant in runs.items()}
+        means[kind] = {name: round(float(of.mean()), 8) for name, of in scores.items() if of.notna().all()}
+    return means
 
 
 def champion(runs: Runs) -> dict[str, Any] | None:

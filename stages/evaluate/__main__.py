@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pandas as pd
 
-from stages import params, records, tracking
+from stages import params, records
 from stages.evaluate.scores import calibration, cross_entropy, hardest, squared_error
 
 BATCH = 500
@@ -18,8 +18,8 @@ def evaluate(variant: str, seeds: list[int], is_network: bool) -> None:
     rows, bins, outputs = [], [], []
     weights = None
     for seed in seeds:
-        facts = records.read_json(records.run_path(variant, seed) / "run.json")
-        model = load_model(variant, seed, facts["digests"]["model"])
+        run = records.run_path(variant, seed)
+        facts, model = records.read_facts(run), records.read_model(run)
         output = predict(model, images)
         loss = cross_entropy if is_network else squared_error
         rows.append(
@@ -55,26 +55,6 @@ def evaluate(variant: str, seeds: list[int], is_network: bool) -> None:
     records.write_table(records.scores_path(variant), table)
 
 
-def load_model(variant: str, seed: int, sha256: str):  # type: ignore[no-untyped-def]  # keras.Model, imported late
-    """The Keras model of a run.
-
-    Raises:
-        StudyError: the file is missing, or is not the one that training wrote.
-    """
-    with records.native_stderr_hidden():
-        import keras
-
-        keras.ops.zeros(())  # the first operation starts the runtime
-    path = records.run_path(variant, seed) / "model.keras"
-    if not path.exists():
-        raise records.StudyError(f"{path} is missing: run `dvc repro`, or `dvc pull` where there is a remote")
-    if records.digest(path.read_bytes()) != sha256:
-        raise records.StudyError(
-            f"{path} is damaged: it is not the file that training wrote. Run `dvc repro train@{variant}`"
-        )
-    return keras.saving.load_model(path, compile=False, safe_mode=True)
-
-
 def predict(model, images: np.ndarray) -> np.ndarray:  # type: ignore[no-untyped-def]
     """Outputs float32 [n, 10] for images uint8 [n, 28, 28]."""
     import keras
@@ -93,7 +73,6 @@ def main() -> None:
     # One thread: the number of threads decides the last bits of a loss. Set before TensorFlow is imported.
     os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
     evaluate(variant, study.seeds, recipe.family == "network")
-    tracking.Publisher(study).publish_variants([variant])
 
 
 if __name__ == "__main__":

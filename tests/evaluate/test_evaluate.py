@@ -7,7 +7,7 @@ import pytest
 
 from stages import records
 from stages.evaluate import __main__ as stage
-from stages.evaluate.__main__ import evaluate, load_model
+from stages.evaluate.__main__ import evaluate
 from stages.params import Params
 from stages.records import StudyError
 
@@ -88,18 +88,18 @@ def damage(path: Path) -> None:
 def test_a_damaged_model_is_refused_by_its_name_and_no_score_is_written(evaluated: Path, study: Params) -> None:
     before = records.scores_path("plain").read_bytes()
     damage(records.run_path("plain", 1) / "model.keras")
-    with pytest.raises(StudyError, match=r"models/plain/1/model\.keras is damaged.*dvc repro train@plain"):
+    with pytest.raises(StudyError, match=r"models/plain/1/model\.keras is damaged.*dvc repro"):
         evaluate("plain", study.seeds, is_network=True)
     assert records.scores_path("plain").read_bytes() == before
 
 
-def test_a_missing_model_is_refused_by_its_name(evaluated: Path) -> None:
+def test_a_missing_model_is_refused_by_its_name(evaluated: Path, study: Params) -> None:
     (records.run_path("plain", 1) / "model.keras").unlink()
-    with pytest.raises(StudyError, match=r"models/plain/1/model\.keras is missing: run `dvc repro`"):
-        load_model("plain", 1, "0")
+    with pytest.raises(StudyError, match=r"models/plain/1/model\.keras is missing: run .* `dvc repro`"):
+        evaluate("plain", study.seeds, is_network=True)
 
 
-@pytest.mark.parametrize("content", [None, "{"])
+@pytest.mark.parametrize("content", [None, "{", "{}", "[]"])
 def test_a_missing_or_damaged_run_json_ends_the_command_with_its_name(
     content: str | None, evaluated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
