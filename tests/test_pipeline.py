@@ -132,6 +132,32 @@ def test_dvc_metrics_are_the_mean_accuracies_on_the_test_set_and_on_the_dev_sets
     assert means["dev"] == {name: pytest.approx(column.mean()) for name, column in watched.items()}
 
 
+@pytest.mark.parametrize(
+    ("plot", "variants", "x"),
+    [
+        ("Test accuracy of each seed", set(STUDY["variants"]), "test_accuracy"),
+        ("Dev loss by epoch, mean over the seeds", {"cnn"}, "epoch"),
+    ],
+)
+def test_dvc_plots_draw_the_scores_and_the_curves_of_every_variant(
+    clone: Clone, plot: str, variants: set[str], x: str
+) -> None:
+    chart = json.loads(clone.run("dvc", "plots", "show", plot, "--show-vega").stdout)
+    assert chart["title"]["text"] == plot
+    assert chart["facet"]["field"] == "variant"
+    assert chart["spec"]["encoding"]["x"]["field"] == x
+    points = chart["data"]["values"]
+    assert {point["variant"] for point in points} == variants
+    if x == "test_accuracy":
+        scores = pd.concat(pd.read_csv(clone.folder / records.scores_path(name)) for name in STUDY["variants"])
+        assert [float(point[x]) for point in points] == pytest.approx(scores[x].tolist())
+    else:
+        curves = pd.read_csv(clone.folder / records.curves_path("cnn"))
+        assert [float(point["val_loss"]) for point in points] == pytest.approx(
+            curves.groupby(x)["val_loss"].mean().tolist()
+        )
+
+
 def test_tables_figures_and_report_are_there_and_hold_no_nan(clone: Clone) -> None:
     for name in ("approaches", "comparisons", "variants", "ablations_layers", "pair_mlp_cnn", "hardest", "selection"):
         assert (clone.folder / records.TABLES / f"{name}.csv").exists()

@@ -46,6 +46,8 @@ def aggregate(study: Params) -> None:
     ]
     if not ranking.empty:
         first.append(output.table(ranking, present.ranking(ranking, study)))
+    records.write_table(records.TABLES / "scores.csv", tables.scores(runs))
+    records.write_table(records.TABLES / "curves.csv", tables.learning_curves(runs))
     title, sentence = present.headline(approaches, ranking, study)
     page = report.render(title, sentence, first, [section for section in sections if section.parts], study)
     records.write_bytes(records.REPORT, page.encode())

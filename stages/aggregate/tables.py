@@ -131,6 +131,22 @@ def per_seed(runs: Runs, a: str, b: str) -> pd.DataFrame:
     return table
 
 
+def scores(runs: Runs) -> pd.DataFrame:
+    """Every score of the study: variant, seed, test_accuracy, test_loss, dev_accuracy, dev_loss."""
+    columns = ["seed", "test_accuracy", "test_loss", "dev_accuracy", "dev_loss"]
+    return _of_all({name: variant.scores[columns] for name, variant in runs.items()})
+
+
+def learning_curves(runs: Runs) -> pd.DataFrame:
+    """Of each variant that watches a dev split: variant, epoch, n seeds still training, their mean val_loss."""
+    curves = {}
+    for name, variant in runs.items():
+        if variant.is_network and variant.curves["val_loss"].notna().all():
+            by_epoch = variant.curves.groupby("epoch")["val_loss"].agg(["count", "mean"]).reset_index()
+            curves[name] = by_epoch.set_axis(["epoch", "n", "val_loss"], axis="columns")
+    return _of_all(curves) if curves else pd.DataFrame(columns=["variant", "epoch", "n", "val_loss"])
+
+
 def compare(pairs: Sequence[tuple[Predictions, Predictions]], settings: Statistics) -> pd.DataFrame:
     """Is b better than a, for each pair of one family: a row a pair.
 
@@ -267,6 +283,10 @@ def main_variants(study: Params) -> list[str]:
     """The variants that stand for something by themselves, not only as a step of a chain, in params.yaml's order."""
     named = {*study.approaches.values(), *(name for pair in study.comparisons for name in (pair.a, pair.b))}
     return [name for name in study.variants if name in named] or list(study.variants)
+
+
+def _of_all(parts: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(parts, names=["variant"]).reset_index(level="variant").reset_index(drop=True)
 
 
 def _generator(settings: Statistics) -> np.random.Generator:
