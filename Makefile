@@ -20,7 +20,8 @@ setup: .venv/ready ## make .venv; TensorFlow's GPU build where there is an NVIDI
 .venv/ready: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("error: Python 3.11, 3.12 or 3.13 is needed, %s is %d.%d; name another with make PYTHON=..." % (sys.executable, *v))'
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[$(DEVICE),cluster,dev]'
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c requirements.lock -e '.[$(DEVICE),cluster,dev]'
+	.venv/bin/python -m compileall -j 0 -qq .venv/lib || true # pip would on one core; some files are for other Pythons
 	@touch $@
 
 demo: setup ## the whole pipeline on small real digits, in build/demo: no download, a few minutes
