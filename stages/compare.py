@@ -222,8 +222,15 @@ def _commit(revision: str) -> str:
         raise StudyError(f"this folder is no git checkout: {inside.stderr.decode().strip()}")
     answer = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     if answer.returncode != 0:
+        # DVC keeps an experiment under the commit that it started from.
+        listed = _output("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").decode().splitlines()
+        named = [line.split()[0] for line in listed if line.rpartition("/")[2] == revision]
+        if len(named) == 1:
+            return named[0]
+        if named:
+            raise StudyError(f"{len(named)} experiments have the name {revision!r}: name one by its commit, {named}")
         raise StudyError(
-            f"unknown revision {revision!r}: expected one commit, branch or tag that this checkout holds "
+            f"unknown revision {revision!r}: expected one commit, branch, tag or DVC experiment of this checkout "
             "(`git fetch` brings new ones, `git fetch --unshallow` the old ones that a shallow clone lacks)"
         )
     return answer.stdout.decode().strip()
@@ -399,7 +406,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m stages.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("old", metavar="REV", help="the older side: a commit, branch or tag")
+    parser.add_argument("old", metavar="REV", help="the older side: a commit, branch, tag or DVC experiment")
     parser.add_argument("new", metavar="REV", nargs="?", help="the newer side; without it the working tree")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="for programs")

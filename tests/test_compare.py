@@ -102,6 +102,19 @@ def found(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *
 
 @pytest.mark.usefixtures("first")
 class TestCompare:
+    def test_an_experiment_of_dvc_is_found_by_its_name(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_runs("mlp", [8, 9, 10], key="second")
+        commit("second")
+        # As `dvc exp run --name wider` leaves it.
+        git("update-ref", "refs/exps/ab/cdef/wider", "second")
+        git("tag", "--delete", "second")
+        git("reset", "--quiet", "--hard", "first")
+        assert [row["variant"] for row in found(monkeypatch, capsys, "first", "wider")["changed"]] == ["mlp"]
+        git("update-ref", "refs/exps/12/3456/wider", "first")
+        assert "2 experiments have the name 'wider'" in error(monkeypatch, "first", "wider")
+
     def test_a_changed_variant_shows_its_difference_and_an_unchanged_one_is_not_tested(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
