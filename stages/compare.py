@@ -282,13 +282,14 @@ def _runs(variant: str, label: str, read: Reader) -> Runs | None:
         raise StudyError(
             f"{records.scores_path(variant).parent} in {label} is damaged or in the format of another version of this "
             f"study: expected the columns {', '.join(COLUMNS)} in test.csv and the arrays labels and truth in "
-            f"predictions.npz, received: {error}"
+            f"predictions.npz, received: {str(error).partition('. ')[0]}"
         ) from error
     runs = Runs(variant, predicted, truth, seeds, table["key"].tolist(), table["data"].tolist())
     whole = predicted.shape == (len(set(seeds)), *truth.shape) and len(table) == len(predicted)
     if not whole or not np.allclose(runs.accuracy, table["test_accuracy"], atol=1e-6):
         raise StudyError(
-            f"{records.predictions_path(variant)} and {records.scores_path(variant)} in {label} tell of different runs"
+            f"{records.predictions_path(variant)} and {records.scores_path(variant)} in {label} tell of different "
+            "runs: restore both with git, or run `dvc repro`"
         )
     return runs
 
@@ -367,8 +368,9 @@ def _remarks(difference: Difference) -> list[str]:
     for name, pair in {**difference.changed, **difference.unchanged, **difference.unpaired}.items():
         remarks += [f"{name}: {_seeds(pair.only_old)} only in {old}"] if pair.only_old else []
         remarks += [f"{name}: {_seeds(pair.only_new)} only in {new}"] if pair.only_new else []
+    unchanged = [name for name, pair in difference.unchanged.items() if pair.same_keys and not pair.parameters]
     lists = [
-        ("Unchanged, with the same predictions, so not tested", difference.unchanged),
+        ("Unchanged, with the same predictions, so not tested", unchanged),
         ("Not compared, without a seed that both sides have", difference.unpaired),
         (f"Only in {old}", difference.only_old),
         (f"Only in {new}", difference.only_new),

@@ -212,7 +212,10 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise StudyError(f"{path} is missing: run `dvc repro`") from None
     # NumPy, zip and zlib each have errors of their own for a damaged file.
     except Exception as error:
-        raise StudyError(f"{path} is damaged ({error}): delete it and run `dvc repro`") from error
+        # Without NumPy's advice how to load a pickle all the same.
+        raise StudyError(
+            f"{path} is damaged ({str(error).partition('. ')[0]}): delete it and run `dvc repro`"
+        ) from error
 
 
 def read_images(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -243,8 +243,8 @@ def main() -> None:
     except MlflowException as error:
         said = str(error).split("\n")[0]
         raise StudyError(
-            f"there is no models:/{name}@{ALIAS} at {tracking.tracking_uri()} ({said}): publish it with "
-            "`python -m stages.tracking` and `python -m stages.register`"
+            f"there is no models:/{name}@{ALIAS} at {tracking.tracking_uri()} ({said}): with the models here "
+            "(`dvc pull`, or `dvc repro`), publish it by `python -m stages.tracking` and `python -m stages.register`"
         ) from error
     print(f"models:/{name}@{ALIAS}, version {version}: POST to /invocations", flush=True)
     command = [sys.executable, "-m", "uvicorn", "--factory", "stages.serve:app", "--app-dir", str(model / "code")]

@@ -276,6 +276,35 @@ def test_bad_parameters_are_refused_by_name_and_cost_nothing(
     assert clone.model_digests() == before
 
 
+@pytest.mark.parametrize(
+    "change", [{"seeds": [1, 1]}, {"chains": {"layers": ["mlp", "cmm"]}}, {"split": {"dev_fraction": 1.5}}]
+)
+def test_a_repro_that_refuses_its_parameters_leaves_every_output_in_place(
+    clone: Clone, edited: Callable[[dict[str, Any]], None], change: dict[str, Any]
+) -> None:
+    def outputs() -> dict[str, str]:
+        files = [path for name in ("data", "models", "metrics") for path in (clone.folder / name).rglob("*")]
+        return {str(path): records.digest(path.read_bytes()) for path in files if path.is_file()}
+
+    clone.repro()  # whatever the tests before this one have left
+    before = outputs()
+    edited({**STUDY, **change})
+    refused = clone.run("dvc", "repro")
+    assert refused.returncode != 0
+    assert "params.yaml is not valid" in refused.stderr
+    assert outputs() == before
+
+
+def test_a_table_or_figure_of_an_earlier_study_is_deleted(
+    clone: Clone, edited: Callable[[dict[str, Any]], None]
+) -> None:
+    edited({**STUDY, "comparisons": []})
+    clone.repro()
+    left = {path.name for folder in (records.TABLES, records.PLOTS) for path in (clone.folder / folder).iterdir()}
+    assert {"approaches.csv", "approaches.png"} <= left
+    assert not {"comparisons.csv", "comparisons.md", "comparisons.png", "pair_mlp_cnn.csv", "pair_mlp_cnn.png"} & left
+
+
 def test_another_dropout_retrains_its_variant_alone(clone: Clone, edited: Callable[[dict[str, Any]], None]) -> None:
     clone.repro()  # whatever the tests before this one have left
     others = {name: digest for name, digest in clone.model_digests().items() if not name.startswith("models/cnn")}

@@ -332,4 +332,6 @@ def test_without_a_registered_champion_the_command_says_what_to_do(
     answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert answer.returncode == 1
     assert answer.stderr.startswith("error: there is no models:/digits@champion at sqlite:///")
-    assert "publish it with `python -m stages.tracking`" in answer.stderr
+    assert (
+        "with the models here (`dvc pull`, or `dvc repro`), publish it by `python -m stages.tracking`" in answer.stderr
+    )

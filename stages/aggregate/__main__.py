@@ -1,5 +1,7 @@
 """Aggregate stage: the scores of all runs into statistics, tables, figures and the report."""
 
+from pathlib import Path
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -17,14 +19,29 @@ HARDEST = 24
 class Output:
     """Writes every table and figure as it is made, and gives back what the report shows of it."""
 
+    def __init__(self) -> None:
+        self._written: set[Path] = set()
+
+    def data(self, name: str, table: pd.DataFrame) -> None:
+        self._written_to(records.TABLES / f"{name}.csv", records.csv_bytes(table))
+
     def table(self, table: pd.DataFrame, shown: Shown) -> Shown:
-        records.write_table(records.TABLES / f"{shown.name}.csv", table)
-        records.write_bytes(records.TABLES / f"{shown.name}.md", shown.markdown().encode())
+        self.data(shown.name, table)
+        self._written_to(records.TABLES / f"{shown.name}.md", shown.markdown().encode())
         return shown
 
     def figure(self, name: str, figure: Figure, caption: str) -> Picture:
-        records.write_bytes(records.PLOTS / f"{name}.png", figures.png(figure))
+        self._written_to(records.PLOTS / f"{name}.png", figures.png(figure))
         return Picture(name, figures.svg(figure, caption, name), caption)
+
+    def _written_to(self, path: Path, content: bytes) -> None:
+        records.write_bytes(path, content)
+        self._written.add(path)
+
+    def remove_others(self) -> None:
+        """Delete the tables and figures of an earlier study that this one does not have."""
+        for folder in (records.TABLES, records.PLOTS):
+            records.remove_unknown(folder, {path.name for path in self._written if path.parent == folder})
 
 
 def aggregate(study: Params) -> None:
@@ -46,14 +63,15 @@ def aggregate(study: Params) -> None:
     ]
     if not ranking.empty:
         first.append(output.table(ranking, present.ranking(ranking, study)))
-    records.write_table(records.TABLES / "scores.csv", tables.scores(runs))
-    records.write_table(records.TABLES / "curves.csv", tables.learning_curves(runs))
+    output.data("scores", tables.scores(runs))
+    output.data("curves", tables.learning_curves(runs))
     title, sentence = present.headline(approaches, ranking, study)
     page = report.render(title, sentence, first, [section for section in sections if section.parts], study)
     records.write_bytes(records.REPORT, page.encode())
     records.write_json(records.CHAMPION, tables.champion(runs))
     records.write_json(records.SUMMARY, tables.summary(runs, study.statistics))
     records.write_json(records.ACCURACY, tables.accuracy(runs))
+    output.remove_others()
 
 
 def pairs_section(runs: tables.Runs, study: Params, output: Output) -> Section:

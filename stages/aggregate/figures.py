@@ -102,7 +102,14 @@ def approaches(table: pd.DataFrame, settings: Statistics) -> Figure:
         low = np.maximum(low, error / 20)  # an interval may reach 0 %, which a logarithmic axis does not
         lowest, highest = low.min(), high.max()
         ax.hlines(y, low, high, color=BLUE, linewidth=2.5)
-    ax.plot(error, y, "o", color=BLUE, markersize=7, label=f"this study, mean and {settings.percent} interval")
+    ax.plot(
+        error,
+        y,
+        "o",
+        color=BLUE,
+        markersize=7,
+        label=f"this study: mean, {settings.percent} interval for new digits too",
+    )
     then = table["accuracy_2020"].astype(float)
     if then.notna().any():
         ax.plot(100 * (1 - then), y, "|", color=ORANGE, markersize=16, markeredgewidth=2, label="2020")

@@ -96,10 +96,10 @@ def compared(study: Params) -> list[Column]:
     return [
         ("n", _count("n")),
         ("difference, points", _number("{:+.3f}", name="difference")),
+        ("verdict", _text("verdict")),
         *_intervals(study, "{:+.3f}", 1),
         ("p, Holm", _probability("p_holm")),
         ("P(b > a)", _number("{:.0f} %", 100, "superiority")),
-        ("verdict", _text("verdict")),
         ("seeds to settle it", _count("seeds_needed")),
     ]
 
@@ -135,10 +135,10 @@ def variants(table: pd.DataFrame, study: Params) -> Shown:
         ("epochs", _number("{:.1f}", name="epochs")),
     ]
     caption = (
-        "Every variant. The loss is cross-entropy for networks and squared error for the closed-form classifiers. The "
+        "The loss is cross-entropy for networks and squared error for the closed-form classifiers. The "
         "vote is the class with the highest mean output of all seeds. Calibration error (expected, 15 bins) in points."
     )
-    return shown("variants", "Every variant", caption, table, columns)
+    return shown("variants", "Scores", caption, table, columns)
 
 
 def per_seed(table: pd.DataFrame, a: str, b: str) -> Shown:
@@ -192,7 +192,9 @@ def variance(table: pd.DataFrame) -> Shown:
         ("sd from the test digits", _number("{:.3f}", name="digits_sd")),
     ]
     caption = (
-        "How far the test accuracy of a single run is off, in points, because of its seed and of the digits drawn."
+        "How far the test accuracy of a single run is off, in points. From the seed: what makes a run better or worse "
+        "on whatever digits; 0.000 where runs differ by no more than which of these digits they happen to get wrong. "
+        "From the test digits: others might have been drawn."
     )
     return shown("variance", "Where the noise comes from", caption, table, columns)
 
@@ -214,10 +216,20 @@ def selection(table: pd.DataFrame) -> Shown:
 
 def hardest(table: pd.DataFrame) -> Shown:
     columns: list[Column] = [
-        *(("test image", _count("image")), ("true", _count("truth")), ("most often seen as", _count("seen"))),
+        *(
+            ("test image", _number("{:.0f}", name="image")),
+            ("true", _count("truth")),
+            ("most often seen as", _count("seen")),
+        ),
         *(("runs that are wrong", _count("wrong")), ("of", _count("runs"))),
     ]
-    return shown("hardest", "The hardest digits", "Wrong in the most runs of the whole study.", table, columns)
+    return shown(
+        "hardest",
+        "The hardest digits",
+        "Wrong in the most runs of the whole study. Images count from 0.",
+        table,
+        columns,
+    )
 
 
 def _how_compared(study: Params) -> str:

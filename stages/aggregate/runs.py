@@ -110,4 +110,6 @@ def _require_seeds(source: str, found: Sequence[int], wanted: Sequence[int]) -> 
     if missing := sorted(set(wanted) - set(found)):
         raise StudyError(f"{source} lacks the seeds {missing} that params.yaml names: run `dvc repro`")
     if list(found) != list(wanted):
-        raise StudyError(f"{source} should have the seeds {list(wanted)} in this order, found {list(found)}")
+        raise StudyError(
+            f"{source} should have the seeds {list(wanted)} in this order, found {list(found)}: run `dvc repro`"
+        )
