@@ -160,10 +160,10 @@ def ranking(table: pd.DataFrame, study: Params) -> Shown:
 
 
 def ablations(table: pd.DataFrame, study: Params, chain: str) -> Shown:
-    columns: list[Column] = [
-        *(("step", _text("b")), ("change", _text("change")), *compared(study)),
-        ("2020, one seed", _number("{:+.2f}", name="difference_2020")),
-    ]
+    columns: list[Column] = [("step", _text("b")), ("change", _text("change")), *compared(study)]
+    beside = [header for header, _ in columns].index("verdict")
+    columns.insert(beside, ("2020, one seed", _number("{:+.2f}", name="difference_2020")))
+    table = table.assign(change=table["change"].str.replace("->", "→"))
     caption = "Each step (b) against its predecessor (a). " + _how_compared(study)
     return shown(f"ablations_{chain}", f"What each step of the {chain} chain was worth", caption, table, columns)
 
