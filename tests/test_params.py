@@ -24,6 +24,14 @@ CHANGES = {
     ("mlp_5_glorot", "mlp_6_batch_128"): {"batch_size": 128},
     ("mlp_6_batch_128", "mlp_tuned"): {"decay": {"start": 15, "rate": 0.05}, "patience": 10, "restore_best": True},
     ("mlp_tuned", "mlp_8_batch_512"): {"batch_size": 512},
+    ("cnn_reference", "cnn_2_dropout"): {"conv_dropout": [0.0, 0.5]},
+    ("cnn_2_dropout", "cnn_3_pool_first"): {"pool": [True, True], "conv_dropout": [0.5, 0.5]},
+    ("cnn_3_pool_first", "cnn_4_ten_epochs"): {"epochs": 10},
+    ("cnn_4_ten_epochs", "cnn_5_early_stopping"): {
+        **{"epochs": 100, "dev_split": True, "patience": 5, "restore_best": True}
+    },
+    ("cnn_5_early_stopping", "cnn_6_schedule"): {"learning_rate": 0.0005, "decay": {"start": 20, "rate": 0.1}},
+    ("cnn_6_schedule", "cnn_tuned"): {"batch_size": 64},
 }
 
 
