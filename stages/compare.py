@@ -368,7 +368,7 @@ def _remarks(difference: Difference) -> list[str]:
     for name, pair in {**difference.changed, **difference.unchanged, **difference.unpaired}.items():
         remarks += [f"{name}: {_seeds(pair.only_old)} only in {old}"] if pair.only_old else []
         remarks += [f"{name}: {_seeds(pair.only_new)} only in {new}"] if pair.only_new else []
-    unchanged = [name for name, pair in difference.unchanged.items() if pair.same_keys and not pair.parameters]
+    unchanged = [name for name, pair in difference.unchanged.items() if not (pair.same_keys and pair.parameters)]
     lists = [
         ("Unchanged, with the same predictions, so not tested", unchanged),
         ("Not compared, without a seed that both sides have", difference.unpaired),
