@@ -51,7 +51,7 @@ class Effort:
 
 
 FULL = Effort(
-    repeats=4,
+    repeats=3,
     epochs=3,
     images={"mlp_reference": 60_000, "mlp_tuned": 60_000, "cnn_reference": 6_000, "cnn_tuned": 20_000},
     data="mnist",

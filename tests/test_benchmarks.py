@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import bench, overhead, summary
 from benchmarks.measure import SHAPE, layer_products, plain_network
-from stages import params
+from stages import params, records
 from stages.params import Network
 from tests.conftest import ROOT
 
@@ -92,3 +92,32 @@ def test_a_second_run_shows_the_former_ratios_beside_its_own() -> None:
     former = {"mlp": 3.75, "cnn": 3.5, "together": 3.6, "cnn mixed_bfloat16": 1.5}
     page = bench.page(results(plain=2.0, added=1.0) | {"former": former})
     assert "4.00 × | 4.00 … 4.00 | 3.75 × |" in page
+
+
+@pytest.mark.usefixtures("tensorflow_ready")
+def test_every_way_that_was_tried_trains_the_same_network() -> None:
+    from benchmarks import tried
+    from stages.train.network import build_network
+
+    recipe = recipe_of("cnn_tuned").model_copy(update={"filters": [4, 4], "units": [8]})
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (recipe.batch_size, 28, 28), dtype=np.uint8)
+    ours = build_network(**recipe.model_dump(include=SHAPE), seed=3)
+    for layers in tried.LAYERS.values():
+        other = tried.with_layers(ours, layers)
+        other.set_weights(ours.get_weights())
+        np.testing.assert_allclose(other(images, training=False), ours(images, training=False), atol=1e-6)
+
+
+@pytest.mark.usefixtures("tensorflow_ready")
+def test_dropout_from_random_bytes_drops_its_rate_and_scales_what_is_left() -> None:
+    from benchmarks import tried
+
+    dropped = np.asarray(tried.ByteDropout(0.25, seed=1)(np.ones((999, 101), np.float32), training=True))
+    assert set(np.unique(dropped)) == {np.float32(0), np.float32(1 / 0.75)}
+    assert (dropped == 0).mean() == pytest.approx(0.25, abs=0.01)
+
+
+def test_the_committed_page_is_what_the_script_makes_of_the_committed_figures() -> None:
+    folder = ROOT / bench.FOLDER
+    assert (folder / "README.md").read_text() == bench.page(records.read_json(folder / "bench.json"))
