@@ -3,6 +3,7 @@
 Every file and folder lands whole or not at all: it is written beside its place and renamed into it.
 """
 
+import argparse
 import contextlib
 import functools
 import hashlib
@@ -72,6 +73,13 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
             sys.exit(f"error: {error.strerror or error}: {error.filename or 'no file named'}")
 
     return run
+
+
+def take_no_arguments(module: str, description: str | None) -> None:
+    """Answer --help, and refuse any other argument, for a module that is run without."""
+    argparse.ArgumentParser(
+        prog=f"python -m {module}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
 
 
 @contextlib.contextmanager
@@ -239,13 +247,13 @@ def read_facts(run: Path) -> dict[str, Any]:
     return facts
 
 
-def read_model(run: Path) -> Any:
-    """The keras.Model in the folder of a run, loaded in Keras's safe mode.
+def read_model(run: Path, facts: dict[str, Any]) -> Any:
+    """The keras.Model in the folder of a run, of which run.json says `facts`, loaded in Keras's safe mode.
 
     Raises:
         StudyError: a file is missing, or is not the one that training wrote.
     """
-    path, wanted = run / "model.keras", read_facts(run)["digests"].get("model")
+    path, wanted = run / "model.keras", facts["digests"].get("model")
     if not path.exists():
         raise StudyError(f"{path} is missing: run `dvc pull` where there is a remote, or `dvc repro`")
     if digest(path.read_bytes()) != wanted:

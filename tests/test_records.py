@@ -1,4 +1,5 @@
 import errno
+import importlib
 import io
 from pathlib import Path
 
@@ -222,3 +223,16 @@ def test_a_mistake_in_the_program_keeps_its_traceback() -> None:
 
     with pytest.raises(KeyError):
         main()
+
+
+@pytest.mark.parametrize("module", ["fetch.__main__", "split.__main__", "aggregate.__main__", "tracking", "demo"])
+def test_a_command_without_arguments_refuses_one_before_it_does_anything(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["python -m", "mlp_tuned"])
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module(f"stages.{module}").main()
+    assert end.value.code == 2
+    assert "unrecognized arguments: mlp_tuned" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

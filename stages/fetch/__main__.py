@@ -32,6 +32,7 @@ def _is_there(part: str, sha256: str) -> bool:
 
 @records.command
 def main() -> None:
+    records.take_no_arguments("stages.fetch", __doc__)
     fetch(params.load().data.name)
 
 

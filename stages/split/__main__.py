@@ -41,6 +41,7 @@ def split(dev_fraction: float, seeds: list[int]) -> None:
 
 @records.command
 def main() -> None:
+    records.take_no_arguments("stages.split", __doc__)
     study = params.load()
     split(study.split.dev_fraction, study.seeds)
 

@@ -146,7 +146,10 @@ class _Trainer:
         return _Trainer, self._data
 
     def train(self, train: Train, run: Run) -> Trained | Failed:
-        pipe = self._idle.pop() if self._idle else _start_process(*self._data)
+        try:
+            pipe = self._idle.pop()
+        except IndexError:
+            pipe = _start_process(*self._data)
         try:
             pipe.send_bytes(pickle.dumps((train, run)))
             result, may_go_on = pickle.loads(pipe.recv_bytes())

@@ -142,15 +142,23 @@ def _on_this_machine(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray
         def under_way() -> str:
             return "; ".join(f"{file.name} {_text(file)}" for file in sorted(epochs.iterdir()))
 
-        tasks = (joblib.delayed(train)(run, images, labels, epochs / run.name) for run in runs)
+        tasks = (joblib.delayed(_attempt)(train, run, images, labels, epochs / run.name) for run in runs)
         with joblib.parallel_config("loky", n_jobs=min(workers(), len(runs)), inner_max_num_threads=1):
             try:
                 yield joblib.Parallel(return_as="generator_unordered", batch_size=1)(tasks), under_way
             except joblib.externals.loky.process_executor.TerminatedWorkerError as error:
                 raise records.StudyError(
                     "a worker process died: it was killed, or the machine ran out of memory. The runs that had "
-                    "finished are kept; run the same command again, with STUDY_WORKERS=1 if memory is short."
+                    "finished are kept; run `dvc repro`, with STUDY_WORKERS=1 if memory is short."
                 ) from error
+
+
+def _attempt(train: Train, run: Run, images: np.ndarray, labels: np.ndarray, epoch: Path) -> Trained | Failed:
+    # Whatever ends one run, memory or a full disk or a library, the others go on.
+    try:
+        return train(run, images, labels, epoch)
+    except Exception as error:  # noqa: BLE001
+        return Failed(run, f"{type(error).__name__}: {error}")
 
 
 def workers() -> int:

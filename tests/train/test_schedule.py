@@ -240,6 +240,23 @@ def test_a_run_is_on_disk_before_anybody_hears_of_it(
     assert there == [1, 2]
 
 
+def breaks_with_seed_0(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
+    if run.seed == 0:
+        raise MemoryError("no room for 57 MB")
+    return fake(run, images, labels, progress)
+
+
+def test_an_error_that_nobody_foresaw_ends_one_run_and_the_others_go_on(
+    workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUDY_WORKERS", "1")
+    with pytest.raises(StudyError, match="plain seed 0: MemoryError: no room for 57 MB"):
+        schedule.train_all(
+            plan(study, "plain"), *digits, on_finish=lambda variant, seed: None, train=breaks_with_seed_0
+        )
+    assert [path.name for path in (records.MODELS / "plain").iterdir()] == ["1"]
+
+
 def dies(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> NoReturn:
     os._exit(1)
 
@@ -272,7 +289,7 @@ def test_a_worker_that_is_killed_ends_in_a_message_that_says_what_to_do(
     workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STUDY_WORKERS", "2")
-    with pytest.raises(StudyError, match=r"a worker process died.*run the same command again"):
+    with pytest.raises(StudyError, match=r"a worker process died.*run `dvc repro`"):
         schedule.train_all(plan(study, "plain"), *digits, on_finish=lambda variant, seed: None, train=dies)
 
 
