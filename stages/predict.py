@@ -147,11 +147,12 @@ def read_champion(path: Path = records.CHAMPION) -> dict[str, Any]:
 class Champion:
     """The models of the best variant: its best seed's and, for the vote, those of all its seeds."""
 
-    def __init__(self, seed: int, scores: Path, runs: Path, *, vote: bool) -> None:
+    def __init__(self, seed: int, key: str, scores: Path, runs: Path, *, vote: bool) -> None:
         """Load the models, in Keras's safe mode, and only those that were evaluated.
 
         Args:
             seed: the best one.
+            key: of its run.
             scores: `metrics/runs/<variant>/test.csv`, which has the seeds and the key of each run.
             runs: `models/<variant>`, a folder for each seed.
             vote: load the models of all seeds.
@@ -160,6 +161,8 @@ class Champion:
             StudyError: a file is missing, or is not of the run that was evaluated.
         """
         table = records.read_table(scores, records.TEST_COLUMNS)
+        if key not in set(table["key"][table["seed"] == seed]):
+            raise StudyError(f"{records.CHAMPION} names seed {seed} of other runs than {scores} has: run `dvc repro`")
         wanted = table if vote else table[table["seed"] == seed]
         self._seed = seed
         self._models = {
@@ -181,11 +184,12 @@ class Champion:
 
 
 def _load_model(run: Path, key: str) -> Any:
-    if records.read_facts(run)["key"] != key:
+    facts = records.read_facts(run)
+    if facts["key"] != key:
         raise StudyError(f"{run} holds another run than the one that was evaluated: run `dvc repro`")
     # It takes the first calls of ten models for one function that is compiled ten times.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    return records.read_model(run)
+    return records.read_model(run, facts)
 
 
 def _outputs(model: Any, images: np.ndarray) -> np.ndarray:
@@ -222,7 +226,8 @@ def main() -> None:
         os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
         best = read_champion()
         variant = best["variant"]
-        champion = Champion(best["seed"], records.scores_path(variant), records.MODELS / variant, vote=arguments.vote)
+        scores, runs = records.scores_path(variant), records.MODELS / variant
+        champion = Champion(best["seed"], best["key"], scores, runs, vote=arguments.vote)
         for path, row in zip(paths, champion.probabilities(np.stack(images), vote=arguments.vote), strict=True):
             print(_as_json(path, row) if arguments.json else _as_text(path, row))
     if len(images) < len(arguments.images):

@@ -28,6 +28,8 @@ def register(study: Params) -> str:
         champion = predict.read_champion()
     except StudyError as error:
         return f"no model is registered: {error}"
+    if not tracking.aggregated(study):
+        return f"no model is registered: the results are not all of {params.PARAMS}; run `dvc repro`"
     scores = records.read_table(records.scores_path(champion["variant"]), records.TEST_COLUMNS)
     if champion["key"] not in set(scores["key"]):
         return f"no model is registered: {records.CHAMPION} is of runs that others have replaced; run `dvc repro`"
@@ -51,9 +53,12 @@ def register(study: Params) -> str:
 
 def _log(client: Any, name: str, champion: dict[str, Any], card: str, key: str) -> str:
     experiment = client.get_experiment_by_name(name)
-    studies = client.search_runs([experiment.experiment_id], "tags.role = 'study'", max_results=1) if experiment else []
+    own = f"tags.`{tracking.KEY}` = '{tracking.study_key()}'"
+    studies = client.search_runs([experiment.experiment_id], own, max_results=1) if experiment else []
     if not studies:
-        raise StudyError(f"no study is published at {tracking.tracking_uri()}: run `python -m stages.tracking` first")
+        raise StudyError(
+            f"the study is not published at {tracking.tracking_uri()}: run `python -m stages.tracking` first"
+        )
     with mlflow.start_run(run_id=studies[0].info.run_id):
         model = mlflow.pyfunc.log_model(name="champion", **serve.model_arguments())
     if not client.search_registered_models(f"name = '{name}'"):
@@ -92,14 +97,14 @@ def model_card(study: Params, champion: dict[str, Any], scores: pd.DataFrame) ->
         if "ci_low" in accuracy
         else ""
     )
-    path = records.TABLES / "hardest.csv"
+    path = records.TABLES / "hardest.csv"  # not there where no test image was hard for any run
     table = pd.read_csv(path).head(HARDEST) if path.exists() else pd.DataFrame()
     hardest = "; ".join(f"{row.truth} seen as {row.seen} (test image {row.image})" for row in table.itertuples())
     return f"""\
 ## {name}, seed {champion["seed"]}
 
-Classifies a picture of one handwritten digit. Chosen among the study's variants and seeds by dev accuracy; the test set
-had no part in it.
+Classifies a picture as one of the ten classes of {study.data.name}. Chosen by dev accuracy among the seeds of the
+variants that have a dev split; the test set had no part in it.
 
 **Data**: {study.data.name}, grey images of 28×28 pixels; {100 * study.split.dev_fraction:g} % of the training images
 are the dev split. SHA-256 of the training data: {best["data"]}.
@@ -110,10 +115,11 @@ of the variant: mean test accuracy {accuracy["mean"]:.4f}{interval}. Their vote:
 **Recipe**
 {recipe}
 
-**Hardest test digits** of the study: {hardest or "none was wrong"}.
+**Hardest test images** of the study: {hardest or "none was wrong"}.
 
-**Limits**: one digit an image, written as the training data's were. Anything else, letters too, is called a digit,
-often with a high probability. The report shows how far probabilities can be trusted.
+**Limits**: one object an image, drawn and placed as the training data's are: other pictures are brought to MNIST's
+format, a digit of 20×20 pixels in the middle. Whatever is shown is given one of the classes, often with a high
+probability. The report shows how far probabilities can be trusted.
 
 **Use**: `python -m stages.predict IMAGE`, or `make serve`. The parameter `vote` asks all seeds.
 
@@ -123,6 +129,7 @@ often with a high probability. The report shows how far probabilities can be tru
 
 @records.command
 def main() -> None:
+    records.take_no_arguments("stages.register", __doc__)
     os.environ |= {**serve.ENVIRONMENT, "MLFLOW_TRACKING_URI": tracking.tracking_uri(), **os.environ}
     print(register(params.load()))
 

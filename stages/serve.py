@@ -51,7 +51,7 @@ class ServedChampion(PythonModel):
     def load_context(self, context: Any) -> None:
         files = {name: Path(path) for name, path in context.artifacts.items()}
         best = predict.read_champion(files["champion"])
-        self._champion = predict.Champion(best["seed"], files["scores"], files["runs"], vote=True)
+        self._champion = predict.Champion(best["seed"], best["key"], files["scores"], files["runs"], vote=True)
         # The first call with one image and the first with several compile a model: not on a user's time.
         for count in (1, 2):
             for vote in (False, True):

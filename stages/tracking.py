@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from ruamel.yaml import YAML
 
 from stages import params, records, views
 from stages.params import Network, Params
 
+LOCK = Path("dvc.lock")
 DATABASE = Path("mlflow.db")
 ARTIFACTS = Path("mlartifacts")
 KEY = "study.key"
@@ -70,8 +72,16 @@ class Publisher:
 
     def publish_variants(self, variants: Sequence[str]) -> int:
         """Publish all runs of `variants` and the parent run of each; the number of runs that changed."""
-        runs = [(variant, seed) for variant in variants for seed in self._study.seeds]
-        return self._try(lambda mlflow: mlflow.publish(runs, variants))
+        if stale := [variant for variant in variants if variant in outdated(self._study)]:
+            print(
+                f"warning: not published: {', '.join(stale)}. {LOCK} has them with other parameters or data than "
+                f"{params.PARAMS}: run `dvc repro`.",
+                file=sys.stderr,
+                flush=True,
+            )
+        fresh = [variant for variant in variants if variant not in stale]
+        runs = [(variant, seed) for variant in fresh for seed in self._study.seeds]
+        return self._try(lambda mlflow: mlflow.publish(runs, fresh))
 
     def publish_study(self) -> int:
         """Publish what aggregation made, as a run of its own; 1 if it was not there yet."""
@@ -95,6 +105,32 @@ class Publisher:
                 flush=True,
             )
             return 0
+
+
+def outdated(study: Params) -> list[str]:
+    """The variants whose results, as DVC has recorded them, are not of the study's parameters and data."""
+    if not LOCK.exists():
+        return []
+    stages = YAML(typ="safe").load(LOCK.read_text(encoding="utf-8")).get("stages", {})
+
+    def recorded(stage: str, what: str) -> dict[str, Any]:
+        return {entry["path"]: entry.get("md5") for entry in stages.get(stage, {}).get(what, [])}
+
+    def parameters(stage: str) -> dict[str, Any]:
+        return dict(stages[stage].get("params", {}).get(str(params.PARAMS), {}))
+
+    other_data = "fetch" in stages and parameters("fetch").get("data.name") != study.data.name
+    images = str(records.TRAIN)
+    found = []
+    for variant, recipe in study.variants.items():
+        stage = f"train@{variant}"
+        if stage in stages and (
+            other_data
+            or parameters(stage).get(f"variants.{variant}") != recipe.model_dump()
+            or recorded(stage, "deps").get(images) != recorded("split", "outs").get(images)
+        ):
+            found.append(variant)
+    return found
 
 
 def tracking_uri() -> str:
@@ -151,7 +187,18 @@ class _Mlflow:
             for variant in parents:
                 if parent := known.get(self._parent_key(variant)):
                     changed += self._publish_means(variant, parent)
+            if parents:
+                self._former_variants_stand_for_nothing()
             return changed
+
+    def _former_variants_stand_for_nothing(self) -> None:
+        """A recipe that params.yaml no longer has is no approach any more; its runs stay."""
+        keys = {self._parent_key(variant) for variant in self._study.variants}
+        for run in self._client.search_runs(
+            [self._experiment], "tags.role = 'variant' and tags.approach LIKE '%'", max_results=1000
+        ):
+            if run.data.tags.get(KEY) not in keys:
+                self._client.delete_tag(run.info.run_id, "approach")
 
     def _read(self, variant: str, seed: int) -> "_Record | None":
         try:
@@ -308,14 +355,9 @@ class _Mlflow:
         return bool(fresh)
 
     def publish_study(self) -> int:
-        files = [records.REPORT, records.SUMMARY, records.CHAMPION]
-        files += [path for folder in (records.TABLES, records.PLOTS) for path in sorted(folder.glob("*"))]
-        if not all(path.exists() for path in files):
-            return 0  # not aggregated yet
-        means = records.read_json(records.SUMMARY)
-        if not self._are_means(means):
-            return 0  # aggregated, but from scores that others have replaced
-        key = records.digest("study", *(part for path in files for part in (path.name, path.read_bytes())))
+        if not aggregated(self._study):
+            return 0
+        means, files, key = records.read_json(records.SUMMARY), study_files(), study_key()
         with lock():
             run = self._find({key}).get(key)
             if run and run.info.status == FINISHED:
@@ -344,21 +386,36 @@ class _Mlflow:
             self._client.set_terminated(run.info.run_id)
             return 1
 
-    def _are_means(self, summary: dict[str, Any]) -> bool:
-        """Whether `summary` is of the scores that the workspace holds."""
-        for variant in self._study.variants:
-            if variant not in summary or not records.scores_path(variant).exists():
-                return False
-            scores = records.read_table(records.scores_path(variant), records.TEST_COLUMNS)["test_accuracy"]
-            if not math.isclose(scores.mean(), summary[variant]["test_accuracy"]["mean"], abs_tol=1e-7):
-                return False
-        return True
-
     def _metric(self, name: str, value: float, step: int) -> Any:
         return self._entities.Metric(name, value, int(time.time() * 1000), step)
 
     def _parameters(self, values: dict[str, Any]) -> list[Any]:
         return [self._entities.Param(name, str(value)) for name, value in values.items()]
+
+
+def study_files() -> list[Path]:
+    """What aggregation makes and MLflow's run `study` holds."""
+    tables_and_plots = [path for folder in (records.TABLES, records.PLOTS) for path in sorted(folder.glob("*"))]
+    return [records.REPORT, records.SUMMARY, records.CHAMPION, *tables_and_plots]
+
+
+def study_key() -> str:
+    """The tag `KEY` of the run `study` with the files that are here."""
+    return records.digest("study", *(part for path in study_files() for part in (path.name, path.read_bytes())))
+
+
+def aggregated(study: Params) -> bool:
+    """Whether what aggregation made is of the study's parameters, and of the scores that the workspace holds."""
+    if not all(path.exists() for path in study_files()) or outdated(study):
+        return False
+    summary = records.read_json(records.SUMMARY)
+    for variant in study.variants:
+        if variant not in summary or not records.scores_path(variant).exists():
+            return False
+        scores = records.read_table(records.scores_path(variant), records.TEST_COLUMNS)["test_accuracy"]
+        if not math.isclose(scores.mean(), summary[variant]["test_accuracy"]["mean"], abs_tol=1e-7):
+            return False
+    return True
 
 
 class _Record:
@@ -386,7 +443,7 @@ class _Record:
         recipe = study.recipe(variant)
         columns = records.CURVE_COLUMNS if isinstance(recipe, Network) else records.SEARCH_COLUMNS
         folder = records.run_path(variant, seed)
-        facts = records.read_json(folder / "run.json") if (folder / "run.json").exists() else None
+        facts = records.read_facts(folder) if (folder / "run.json").exists() else None
         scores = None
         if records.scores_path(variant).exists():
             table = records.read_table(records.scores_path(variant), records.TEST_COLUMNS)
@@ -424,6 +481,7 @@ def lock() -> Iterator[None]:
 
 @records.command
 def main() -> None:
+    records.take_no_arguments("stages.tracking", __doc__)
     study = params.load()
     publisher = Publisher(study)
     changed = publisher.publish_variants(list(study.variants)) + publisher.publish_study()

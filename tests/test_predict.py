@@ -9,6 +9,7 @@ import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -220,6 +221,15 @@ def files(folder: Path, count: int) -> list[str]:
 def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     monkeypatch.setattr(sys, "argv", ["predict", *arguments])
     predict.main()
+
+
+@pytest.mark.parametrize("other", [{"key": "of a run that was replaced"}, {"seed": 7}])
+def test_a_champion_of_other_runs_than_those_evaluated_is_refused(
+    champion: str, other: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records.write_json(records.CHAMPION, records.read_json(records.CHAMPION) | other)
+    with pytest.raises(SystemExit, match=r"champion\.json names seed \d of other runs than .*test\.csv has: run `dvc"):
+        run_main(monkeypatch, *files(tmp_path, 1))
 
 
 @pytest.mark.parametrize("vote", [False, True])

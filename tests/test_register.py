@@ -15,6 +15,7 @@ from stages.aggregate.runs import read_runs
 from stages.params import Params
 from stages.register import register
 from stages.tracking import Publisher
+from tests.mlflow_tools import runs
 
 
 @pytest.fixture
@@ -45,6 +46,7 @@ def test_the_best_model_by_dev_score_is_registered_once_and_anew_when_another_is
     table = records.read_table(records.scores_path(other), records.TEST_COLUMNS)
     records.write_table(records.scores_path(other), table.assign(dev_accuracy=[0.998, 0.999]))
     records.write_json(records.CHAMPION, tables.champion(read_runs(study)))
+    Publisher(study).publish_study()
     assert f"version 2 now: {other}, best seed 1" in register(study)
     version = champion_version()
     assert version.tags["variant"] == other
@@ -95,6 +97,24 @@ def test_a_champion_of_other_runs_than_those_evaluated_is_not_registered(publish
     champion = records.read_json(records.CHAMPION)
     records.write_json(records.CHAMPION, {**champion, "key": "of a run that another one has replaced"})
     assert "dvc repro" in register(study)
+    assert not mlflow.MlflowClient().search_registered_models()
+
+
+def test_the_model_is_logged_under_the_study_that_chose_it_not_under_the_newest(published: Path, study: Params) -> None:
+    [chosen_by] = [run.info.run_id for run in runs() if run.data.tags["role"] == "study"]
+    report = records.REPORT.read_bytes()
+    records.REPORT.write_bytes(report + b"of another commit")
+    Publisher(study).publish_study()
+    records.REPORT.write_bytes(report)
+    register(study)
+    assert champion_version().run_id == chosen_by
+
+
+def test_results_that_are_not_of_params_yaml_register_nothing_so_that_the_ui_still_opens(
+    published: Path, study: Params
+) -> None:
+    records.scores_path("plain").unlink()
+    assert "not all of params.yaml; run `dvc repro`" in register(study)
     assert not mlflow.MlflowClient().search_registered_models()
 
 

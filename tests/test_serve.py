@@ -100,7 +100,8 @@ def test_an_answer_has_the_digit_and_all_ten_probabilities(server: Server, image
     assert status == HTTPStatus.OK
     assert answer.keys() == {"predictions"}
     scores, runs = records.scores_path("watched"), records.MODELS / "watched"
-    champion = predict.Champion(predict.read_champion()["seed"], scores, runs, vote=False)
+    best = predict.read_champion()
+    champion = predict.Champion(best["seed"], best["key"], scores, runs, vote=False)
     expected = champion.probabilities(np.stack([predict.prepare(image) for image in images[:3]]))
     for row, probabilities in zip(answer["predictions"], expected, strict=True):
         assert row.keys() == {"digit", "probability", "probabilities"}

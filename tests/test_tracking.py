@@ -15,6 +15,7 @@ from typing import Any
 import mlflow
 import pytest
 from mlflow.entities import ViewType
+from ruamel.yaml import YAML
 
 from stages import params, records, tracking
 from stages.params import Params
@@ -404,5 +405,56 @@ def test_publishing_by_hand_ends_with_an_error_where_mlflow_is_down(
     published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setattr("sys.argv", ["stages.tracking"])
     with pytest.raises(SystemExit, match="not everything is published"):
         tracking.main()
+
+
+def write_lock(study: Params, **changes: Any) -> None:
+    """What DVC records of a study that it has just reproduced, with some of it changed."""
+    recorded = {
+        "data": study.data.name,
+        "images": "0" * 32,
+        **{variant: recipe.model_dump() for variant, recipe in study.variants.items()},
+    } | changes
+    stages: dict[str, Any] = {
+        "fetch": {"params": {"params.yaml": {"data.name": recorded["data"]}}},
+        "split": {"outs": [{"path": "data/train.npz", "md5": recorded["images"]}]},
+    }
+    for variant in study.variants:
+        stages[f"train@{variant}"] = {
+            "deps": [{"path": "data/train.npz", "md5": "0" * 32}],
+            "params": {"params.yaml": {"seeds": study.seeds, f"variants.{variant}": recorded[variant]}},
+        }
+    with tracking.LOCK.open("w") as file:
+        YAML().dump({"schema": "2.0", "stages": stages}, file)
+
+
+def test_results_of_former_parameters_are_not_published_as_those_of_the_new_ones(
+    published: Path, study: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_lock(study)
+    assert tracking.outdated(study) == []
+    write_lock(study, plain={**study.recipe("plain").model_dump(), "units": [9]})
+    publisher = Publisher(study)
+    publisher.publish_variants(list(study.variants))
+    assert {run.data.tags["variant"] for run in runs()} == set(study.variants) - {"plain"}
+    assert "warning: not published: plain. dvc.lock has them with other parameters" in capsys.readouterr().err
+    assert not publisher.failed
+
+
+@pytest.mark.parametrize("changes", [{"data": "mnist"}, {"images": "1" * 32}])
+def test_results_on_another_data_set_are_not_published_as_those_of_the_new_one(
+    published: Path, study: Params, changes: dict[str, str]
+) -> None:
+    write_lock(study, **changes)
+    Publisher(study).publish_variants(list(study.variants))
+    assert runs() == []
+
+
+def test_a_recipe_that_params_yaml_no_longer_has_stands_for_no_approach(published: Path, study: Params) -> None:
+    former = params.parse(STUDY.replace("patience: 2", "patience: 1"), "former")
+    Publisher(former).publish_variants(["watched"])
+    Publisher(study).publish_variants(["watched"])
+    parents = [run for run in runs() if run.data.tags["role"] == "variant"]
+    assert {run.data.params["patience"]: run.data.tags.get("approach") for run in parents} == {"1": None, "2": "MLP"}
