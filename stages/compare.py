@@ -6,7 +6,6 @@ Everything is read from git or from the files of the working tree: no models, no
 
 import argparse
 import io
-import json
 import subprocess
 import textwrap
 import zipfile
@@ -313,14 +312,12 @@ def _pair(variant: str, old: Side, new: Side) -> Pair:
 
 def _parameters(variant: str, old: Params, new: Params) -> dict[str, tuple[Any, Any]]:
     """The parameters of a variant's runs that differ, with both values."""
-    a, b = old.recipe(variant).model_dump(), new.recipe(variant).model_dump()
-    if a["family"] != b["family"]:
-        # The fields of two families have nothing to do with one another.
-        a, b = {"family": a["family"]}, {"family": b["family"]}
+    a, b = old.recipe(variant), new.recipe(variant)
+    found = params.differences(a, b)
     # A network without dev split trains on everything; the closed-form families always need one.
-    elif b.get("dev_split", True):
-        a["split.dev_fraction"], b["split.dev_fraction"] = old.split.dev_fraction, new.split.dev_fraction
-    return {name: (a[name], b[name]) for name in b if a[name] != b[name]}
+    if a.family == b.family and getattr(b, "dev_split", True) and old.split != new.split:
+        found["split.dev_fraction"] = old.split.dev_fraction, new.split.dev_fraction
+    return found
 
 
 def _facts(pair: Pair) -> dict[str, Any]:
@@ -362,8 +359,8 @@ def _remarks(difference: Difference) -> list[str]:
             remarks.append(f"{name}: {'; '.join(_why(pair))}; but the predictions are the same")
         elif pair.parameters:
             remarks.append(
-                f"{name}: {_said(pair)} in {params.PARAMS}, but the runs are the same: not trained with it, see "
-                "`dvc status`"
+                f"{name}: {params.in_words(pair.parameters)} in {params.PARAMS}, but the runs are the same: not "
+                "trained with it, see `dvc status`"
             )
     for name, pair in {**difference.changed, **difference.unchanged, **difference.unpaired}.items():
         remarks += [f"{name}: {_seeds(pair.only_old)} only in {old}"] if pair.only_old else []
@@ -381,7 +378,7 @@ def _remarks(difference: Difference) -> list[str]:
 
 def _why(pair: Pair) -> list[str]:
     """Why the runs of a variant differ, as far as git knows."""
-    reasons = [_said(pair)] if pair.parameters else []
+    reasons = [params.in_words(pair.parameters)] if pair.parameters else []
     if pair.old.data != pair.new.data:
         reasons.append("other training data")
     if pair.same_keys:
@@ -389,14 +386,6 @@ def _why(pair: Pair) -> list[str]:
     elif not reasons:
         reasons.append("the same parameters and data, so other code or library versions")
     return reasons
-
-
-def _said(pair: Pair) -> str:
-    return ", ".join(f"{name}: {_value(a)} → {_value(b)}" for name, (a, b) in pair.parameters.items())
-
-
-def _value(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _seeds(seeds: list[int]) -> str:

@@ -3,6 +3,7 @@
 An error names the key, what it may be and what was found, so that it can be mended without reading this file.
 """
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -104,7 +105,8 @@ class Network(_Strict):
 
 
 FAMILIES = ("linear", "elm", "network")
-Recipe = Annotated[Linear | Elm | Network, Field(discriminator="family")]
+AnyRecipe = Linear | Elm | Network
+Recipe = Annotated[AnyRecipe, Field(discriminator="family")]
 
 
 class Comparison(_Strict):
@@ -145,7 +147,7 @@ class Params(_Strict):
     seeds: Annotated[list[Seed], Field(min_length=1)]
     split: Split
     variants: Annotated[dict[VariantName, Recipe], Field(min_length=1)]
-    approaches: dict[str, VariantName]
+    approaches: Annotated[dict[str, VariantName], Field(min_length=1)]
     comparisons: list[Comparison]
     chains: dict[str, Annotated[list[VariantName], Field(min_length=2)]]
     statistics: Statistics
@@ -155,6 +157,8 @@ class Params(_Strict):
         repeated = sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1})
         if repeated:
             raise ValueError(f"seeds must differ from one another, received {repeated} more than once")
+        if len(set(self.approaches.values())) < len(self.approaches):
+            raise ValueError(f"approaches must name each variant once, received {self.approaches}")
         for chain, steps in self.chains.items():
             if len(set(steps)) < len(steps):
                 raise ValueError(f"chains.{chain} must name each variant once, received {steps}")
@@ -166,12 +170,29 @@ class Params(_Strict):
                 raise ValueError(f"{key} names the variant {name!r}, but variants has only {', '.join(self.variants)}")
         return self
 
-    def recipe(self, variant: str) -> Linear | Elm | Network:
+    def recipe(self, variant: str) -> AnyRecipe:
         """The recipe of `variant`; StudyError if params.yaml has no such variant."""
         if variant not in self.variants:
             known = ", ".join(self.variants)
             raise StudyError(f"unknown variant {variant!r}: {PARAMS} has {known}")
         return self.variants[variant]
+
+
+def differences(a: AnyRecipe, b: AnyRecipe) -> dict[str, tuple[Any, Any]]:
+    """The fields of two recipes that differ, with both values; of two families, only the family."""
+    if a.family != b.family:
+        return {"family": (a.family, b.family)}
+    old, new = a.model_dump(), b.model_dump()
+    return {name: (old[name], new[name]) for name in new if old[name] != new[name]}
+
+
+def in_words(differences: dict[str, tuple[Any, Any]]) -> str:
+    """As params.yaml has them: "units: [512] → [800], dropout: 0.5 → 0.25"."""
+
+    def text(value: Any) -> str:
+        return value if isinstance(value, str) else json.dumps(value)
+
+    return ", ".join(f"{name}: {text(a)} → {text(b)}" for name, (a, b) in differences.items())
 
 
 def load(path: Path = PARAMS) -> Params:

@@ -28,7 +28,7 @@ LINEAR = {"family": "linear", "grid_powers": [-10, 13], "tolerance": 0.1}
 def write_study(seeds: Sequence[int] = SEEDS, **variants: dict[str, Any]) -> None:
     study = {
         **{"data": {"name": "digits"}, "seeds": list(seeds), "split": {"dev_fraction": 0.2}, "variants": variants},
-        **{"approaches": {}, "comparisons": [], "chains": {}},
+        **{"approaches": {"first": next(iter(variants))}, "comparisons": [], "chains": {}},
         "statistics": {
             **{"confidence": 0.95, "equivalence_margin": 0.05, "reproduction_margin": 0.1},
             **{"resamples": 200, "seed": 0},

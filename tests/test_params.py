@@ -97,6 +97,8 @@ def test_a_recipe_that_starts_from_another_has_its_values_and_its_own(study: Par
         ("dev_split: true", "dev_split: false", ["variants.watched: patience and restore_best", "dev_split: true"]),
         ("ridge: {", "Ridge-2: {", ["variants.Ridge-2", "pattern"]),
         ("linear: ridge", "linear: rigde", ["approaches names the variant 'rigde'", "ridge, random_features"]),
+        ("{linear: ridge, MLP: watched}", "{}", ["approaches", "at least 1 item"]),
+        ("linear: ridge", "linear: watched", ["approaches must name each variant once", "'MLP': 'watched'"]),
         ("MLP: [plain, watched]", "MLP: [plain, wached]", ["chains.MLP names the variant 'wached'", "plain, watched"]),
         ("confidence: 0.95", "confidence: 95", ["statistics.confidence", "less than 1", "received 95"]),
         ("{a: plain", "{a: plian", ["comparisons names the variant 'plian'", "plain, watched"]),

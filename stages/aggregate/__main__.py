@@ -97,7 +97,8 @@ def chain_sections(runs: tables.Runs, study: Params, output: Output) -> list[Sec
         table = tables.ablations(runs, study, chain)
         parts.append(output.table(table, present.ablations(table, study, chain)))
         figure = figures.forest(table, study.statistics)
-        caption = f"What each step of the {chain} chain changed, with both intervals, and what one seed said in 2020."
+        caption = f"What each step of the {chain} chain changed, with both intervals"
+        caption += ", and what one seed said in 2020." if table["difference_2020"].notna().any() else "."
         parts.append(output.figure(f"ablations_{chain}", figure, caption))
     table = tables.selection(runs, study)
     parts.append(output.table(table, present.selection(table)))
@@ -142,7 +143,9 @@ def mistakes_section(runs: tables.Runs, main: list[VariantRuns], output: Output)
             for variant in runs.values()
             for index, image in zip(variant.hardest, variant.hardest_images, strict=True)
         }
-        figure = figures.hardest(table, [pixels[image] for image in table["image"]])
+        # Of an image that is hard only for all variants together, no variant may have kept the pixels.
+        drawn = table[table["image"].isin(pixels)]
+        figure = figures.hardest(drawn, [pixels[image] for image in drawn["image"]])
         caption = "The hardest digits of all: true class → what most wrong runs see (share of runs that are wrong)."
         parts += [
             output.table(table, present.hardest(table)),
@@ -170,6 +173,7 @@ def closed_form_section(main: list[VariantRuns], output: Output) -> Section:
 
 @records.command
 def main() -> None:
+    records.take_no_arguments("stages.aggregate", __doc__)
     study = params.load()
     aggregate(study)
     publisher = tracking.Publisher(study)

@@ -163,7 +163,6 @@ def ablations(table: pd.DataFrame, study: Params, chain: str) -> Shown:
     columns: list[Column] = [("step", _text("b")), ("change", _text("change")), *compared(study)]
     beside = [header for header, _ in columns].index("verdict")
     columns.insert(beside, ("2020, one seed", _number("{:+.2f}", name="difference_2020")))
-    table = table.assign(change=table["change"].str.replace("->", "→"))
     caption = "Each step (b) against its predecessor (a). " + _how_compared(study)
     return shown(f"ablations_{chain}", f"What each step of the {chain} chain was worth", caption, table, columns)
 
@@ -237,8 +236,9 @@ def _how_compared(study: Params) -> str:
     return (
         "Difference of mean test accuracy, b − a, paired by seed. Equivalent: within "
         f"±{margin:g} points by two one-sided t-tests; otherwise better or worse where the exact sign-flip test, "
-        f"corrected after Holm over this table, has p < {study.statistics.alpha:g}; otherwise undecided. P(b > a): how "
-        "often a run of b beats one of a."
+        f"corrected after Holm over this table, has p < {study.statistics.alpha:g}; otherwise undecided. A verdict is "
+        "about other seeds on these test digits; how sure it is on others, the interval “new digits too” tells. "
+        "P(b > a): how often a run of b beats one of a."
     )
 
 
@@ -256,6 +256,8 @@ def headline(table: pd.DataFrame, against: pd.DataFrame, study: Params) -> tuple
     title = words.get(duel["verdict"], f"{best['approach']} leads, undecided")
     interval = ""
     if not _missing(duel["digits_low"]):
+        if duel["verdict"] == "better" and duel["digits_low"] <= 0:
+            title += " on these test digits"
         interval = (
             f" ({study.statistics.percent} interval {duel['digits_low']:+.2f} … {duel['digits_high']:+.2f} with new "
             "seeds and new digits)"

@@ -5,6 +5,7 @@ trained with one seed; `right` says which test digits a run got right.
 """
 
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -265,19 +266,26 @@ def reproduction_p(ours: np.ndarray, theirs: np.ndarray, margin: float) -> float
 
 
 def seeds_needed(
-    differences: np.ndarray, margin: float, *, alpha: float, power: float = 0.8, most: int = 100_000
+    differences: np.ndarray,
+    margin: float,
+    *,
+    alpha: float,
+    alpha_equivalence: float,
+    power: float = 0.8,
+    most: int = 100_000,
 ) -> int | None:
     """Number of seeds that would settle a comparison, if mean and spread of the differences seen are the truth.
 
     The smaller of what a two-sided paired t test needs to find the difference (Cohen 1988, "Statistical power analysis
     for the behavioral sciences", chapter 2) and what two one-sided tests need to find equivalence (Phillips 1990,
     "Power of the two one-sided tests procedure in bioequivalence", Journal of Pharmacokinetics and Biopharmaceutics
-    18(2)), and never fewer than let a sign-flip test reach alpha.
+    18(2)); for the difference never fewer than let a sign-flip test reach alpha.
 
     Args:
         differences: float [n], in points.
         margin: of equivalence, in points.
-        alpha: level of each test.
+        alpha: level at which the difference is tested.
+        alpha_equivalence: level of the two one-sided tests.
         power: probability of settling it.
         most: where to stop looking.
 
@@ -294,13 +302,18 @@ def seeds_needed(
     fewest = 1 + int(np.ceil(np.log2(1 / alpha)))
     mean = abs(float(differences.mean()))
     if np.ptp(differences) <= ROUNDING:
-        return fewest if mean > ROUNDING or mean < margin else None
+        return 2 if mean < margin else fewest if mean > ROUNDING else None
     sd = float(differences.std(ddof=1))
-    candidates = range(fewest, most + 1)
-    by_difference = bisect_left(candidates, power, key=lambda n: float(TTestPower().power(mean / sd, n, alpha)))
-    by_equivalence = bisect_left(candidates, power, key=lambda n: _equivalence_power(n, mean, sd, margin, alpha))
-    index = min(by_difference, by_equivalence)
-    return candidates[index] if index < len(candidates) else None
+
+    def first(candidates: range, power_of: Callable[[int], float]) -> int | None:
+        index = bisect_left(candidates, power, key=power_of)
+        return candidates[index] if index < len(candidates) else None
+
+    found = [
+        first(range(fewest, most + 1), lambda n: float(TTestPower().power(mean / sd, n, alpha))),
+        first(range(2, most + 1), lambda n: _equivalence_power(n, mean, sd, margin, alpha_equivalence)),
+    ]
+    return min((n for n in found if n is not None), default=None)
 
 
 def verdict(

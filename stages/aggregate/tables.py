@@ -10,7 +10,7 @@ import pandas as pd
 
 from stages.aggregate import statistics
 from stages.aggregate.runs import Predictions, VariantRuns
-from stages.params import Params, Statistics
+from stages.params import Params, Statistics, differences, in_words
 
 Runs = dict[str, VariantRuns]
 REFERENCE = Path(__file__).parent / "reference"
@@ -152,8 +152,8 @@ def compare(pairs: Sequence[tuple[Predictions, Predictions]], settings: Statisti
 
     Runs are paired by seed: the same seed has the same dev split, and where shapes agree the same first weights.
     """
-    # Found at the level that Holm's correction asks of the smallest p.
-    alpha = settings.alpha / max(len(pairs), 1)
+    # What Holm's correction asks of the smallest p; equivalence is tested without correction.
+    corrected = settings.alpha / max(len(pairs), 1)
     rows = []
     for a, b in pairs:
         differences = POINTS * (b.accuracy - a.accuracy)
@@ -170,7 +170,9 @@ def compare(pairs: Sequence[tuple[Predictions, Predictions]], settings: Statisti
                 "p": statistics.sign_flip_p(differences, _generator(settings)),
                 "superiority": statistics.superiority(a.accuracy, b.accuracy),
                 "p_equivalence": statistics.equivalence_p(differences, settings.equivalence_margin),
-                "seeds_needed": statistics.seeds_needed(differences, settings.equivalence_margin, alpha=alpha),
+                "seeds_needed": statistics.seeds_needed(
+                    differences, settings.equivalence_margin, alpha=corrected, alpha_equivalence=settings.alpha
+                ),
             }
         )
     if not rows:
@@ -193,17 +195,22 @@ def comparisons(runs: Runs, study: Params) -> pd.DataFrame:
 
 def ablations(runs: Runs, study: Params, chain: str) -> pd.DataFrame:
     """Every step of a chain against its predecessor, beside what was seen once in 2020."""
-    steps = study.chains[chain]
-    table = compare([(runs[a], runs[b]) for a, b in itertools.pairwise(steps)], study.statistics)
-    then = pd.read_csv(REFERENCE / "ablations-2020.csv").set_index("variant")
-    figures = then["test_accuracy"].to_dict() if study.data.name == "mnist" else {}
-    before = [figures.get(name) for name in table["a"]]
-    after = [figures.get(name) for name in table["b"]]
-    table.insert(2, "change", [then["change"].get(name, "") for name in table["b"]])
-    table["difference_2020"] = [
-        None if x is None or y is None else POINTS * (y - x) for x, y in zip(before, after, strict=True)
-    ]
+    steps = list(itertools.pairwise(study.chains[chain]))
+    table = compare([(runs[a], runs[b]) for a, b in steps], study.statistics)
+    table.insert(2, "change", [in_words(differences(study.recipe(a), study.recipe(b))) for a, b in steps])
+    then = differences_2020() if study.data.name == "mnist" else {}
+    table["difference_2020"] = [then.get(step) for step in steps]
     return table
+
+
+def differences_2020() -> dict[tuple[str, str], float]:
+    """Points that each step of 2020 gained over the step before it, by (predecessor, step); one seed each."""
+    steps = pd.read_csv(REFERENCE / "ablations-2020.csv")
+    found = {}
+    for _, chain in steps.groupby("chain"):
+        for before, after in itertools.pairwise(_plain_rows(chain)):
+            found[before["variant"], after["variant"]] = POINTS * (after["test_accuracy"] - before["test_accuracy"])
+    return found
 
 
 def ranking(runs: Runs, study: Params) -> pd.DataFrame:
@@ -258,15 +265,11 @@ def selection(runs: Runs, study: Params) -> pd.DataFrame:
 
 
 def hardest(runs: Runs, most: int) -> pd.DataFrame:
-    """The test images that most runs of the study get wrong, and what is seen in them: image, truth, wrong, runs, seen.
-
-    An image that is not among the hardest of any variant can't be among the hardest of all, up to ties.
-    """
+    """The test images that most runs get wrong, and what most of these see: image, truth, seen, wrong, runs."""
     truth = next(iter(runs.values())).truth
     predicted = np.concatenate([variant.predicted for variant in runs.values()])
     wrong = (predicted != truth).sum(axis=0)
-    known = np.unique(np.concatenate([variant.hardest for variant in runs.values()])).astype(int)
-    chosen = known[np.argsort(-wrong[known], kind="stable")][:most]
+    chosen = np.argsort(-wrong, kind="stable")[:most]
     rows = []
     for image in chosen[wrong[chosen] > 0]:
         seen, counts = np.unique(predicted[:, image][predicted[:, image] != truth[image]], return_counts=True)

@@ -10,7 +10,7 @@ from stages import params, records
 from stages.evaluate.scores import calibration, cross_entropy, hardest, squared_error
 
 BATCH = 500
-HARDEST = 24
+HARDEST = 60  # images of which the pixels are kept: enough to have those that are hard for all variants
 
 
 def evaluate(variant: str, seeds: list[int], is_network: bool) -> None:
@@ -19,7 +19,8 @@ def evaluate(variant: str, seeds: list[int], is_network: bool) -> None:
     weights = None
     for seed in seeds:
         run = records.run_path(variant, seed)
-        facts, model = records.read_facts(run), records.read_model(run)
+        facts = records.read_facts(run)
+        model = records.read_model(run, facts)
         output = predict(model, images)
         loss = cross_entropy if is_network else squared_error
         rows.append(

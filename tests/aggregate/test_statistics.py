@@ -258,12 +258,12 @@ def with_mean_and_sd(mean: float, sd: float) -> np.ndarray:
 @pytest.mark.parametrize(("mean", "expected"), [(0.5, 34), (-0.5, 34), (0.8, 15)])
 def test_seeds_needed_for_a_difference_are_those_of_the_power_tables(mean: float, expected: int) -> None:
     # Paired t test, two-sided, 5 %, power 80 %: effects of 0.5 and 0.8 sd need 34 and 15 pairs.
-    assert seeds_needed(with_mean_and_sd(mean, 1), margin=0.001, alpha=0.05) == expected
+    assert seeds_needed(with_mean_and_sd(mean, 1), margin=0.001, alpha=0.05, alpha_equivalence=0.05) == expected
 
 
 @pytest.mark.parametrize("mean", [0.0, 0.1])
 def test_seeds_needed_for_equivalence_give_the_power_asked_for(mean: float) -> None:
-    n = seeds_needed(with_mean_and_sd(mean, 1), margin=0.5, alpha=0.05)
+    n = seeds_needed(with_mean_and_sd(mean, 1), margin=0.5, alpha=0.001, alpha_equivalence=0.05)
     assert n is not None
     studies = np.random.default_rng(5).normal(mean, 1, (40_000, n))
     half = stats.t.ppf(0.95, n - 1) * studies.std(axis=1, ddof=1) / n**0.5
@@ -274,23 +274,23 @@ def test_seeds_needed_for_equivalence_give_the_power_asked_for(mean: float) -> N
 
 def test_seeds_needed_are_at_least_what_sign_flips_need() -> None:
     # The smallest p-value is 2 / 2^n: 2 / 64 = 0.031 and 2 / 256 = 0.008.
-    assert seeds_needed(with_mean_and_sd(10, 1), margin=0.05, alpha=0.05) == 6
-    assert seeds_needed(with_mean_and_sd(10, 1), margin=0.05, alpha=0.01) == 8
+    assert seeds_needed(with_mean_and_sd(10, 1), margin=0.05, alpha=0.05, alpha_equivalence=0.05) == 6
+    assert seeds_needed(with_mean_and_sd(10, 1), margin=0.05, alpha=0.01, alpha_equivalence=0.05) == 8
 
 
 def test_seeds_needed_without_spread_are_the_fewest() -> None:
-    assert seeds_needed(np.array([0.2, 0.2]), margin=0.05, alpha=0.05) == 6
-    assert seeds_needed(np.array([0.0, 0.0]), margin=0.05, alpha=0.05) == 6
+    assert seeds_needed(np.array([0.2, 0.2]), margin=0.05, alpha=0.05, alpha_equivalence=0.05) == 6
+    assert seeds_needed(np.array([0.0, 0.0]), margin=0.05, alpha=0.05, alpha_equivalence=0.05) == 2
 
 
 def test_seeds_needed_is_none_when_nothing_would_do() -> None:
-    assert seeds_needed(with_mean_and_sd(0.5, 1), margin=0.001, alpha=0.05, most=33) is None
-    assert seeds_needed(with_mean_and_sd(0.5, 1), margin=0.001, alpha=0.05, most=34) == 34
-    assert seeds_needed(np.array([0.0, 0.0]), margin=0, alpha=0.05) is None
+    assert seeds_needed(with_mean_and_sd(0.5, 1), margin=0.001, alpha=0.05, most=33, alpha_equivalence=0.05) is None
+    assert seeds_needed(with_mean_and_sd(0.5, 1), margin=0.001, alpha=0.05, most=34, alpha_equivalence=0.05) == 34
+    assert seeds_needed(np.array([0.0, 0.0]), margin=0, alpha=0.05, alpha_equivalence=0.05) is None
 
 
 def test_seeds_needed_needs_two_seeds() -> None:
-    assert seeds_needed(np.array([0.1]), margin=0.05, alpha=0.05) is None
+    assert seeds_needed(np.array([0.1]), margin=0.05, alpha=0.05, alpha_equivalence=0.05) is None
 
 
 # Verdicts
