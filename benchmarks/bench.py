@@ -17,6 +17,7 @@ from typing import Any
 
 import jinja2
 import joblib
+import psutil
 
 from benchmarks import overhead
 from benchmarks.process import measure, processor, processor_name
@@ -27,6 +28,8 @@ from stages.train.run import installed_versions
 
 FOLDER, QUICK_FOLDER = Path("benchmarks"), Path("build/bench")
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # that decide how fast matrix products are
+
+IDLE_SECONDS = 5.0  # in which other work would be seen
 
 Results = dict[str, Any]
 
@@ -75,7 +78,7 @@ def take(effort: Effort, study: Params) -> Results:
     def say(what: str) -> None:
         print(f"[{time.monotonic() - started:5.0f} s] {what}", flush=True)
 
-    load = os.getloadavg()[0]
+    load = psutil.cpu_percent(interval=IDLE_SECONDS) / 100 * joblib.cpu_count()
     if load > BUSY:
         say(f"other work runs beside (load {load:.1f}): the figures will say little")
     results: Results = {"load": load, "peak": {"one core": [], "all cores": []}, "variants": {}}
