@@ -19,11 +19,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.measure import SHAPE, layer_products
+from benchmarks.measure import SHAPE, layer_products, peak
 from benchmarks.process import processor_name
 from stages import params, records
 from stages.params import Network
 from stages.train.network import build_network
+from stages.train.run import _prepare_device
 from stages.train.tensorflow_passes import FusedAdam, Pass, batch_pass
 
 REPORT = Path(__file__).with_name("TRIED.md")
@@ -74,14 +75,13 @@ class Way:
     convolutions: bool | None = None
 
 
-def replacing(kind: type[keras.layers.Layer] | tuple[()], make: Replace) -> Replace:
+def replacing(kind: type[keras.layers.Layer], make: Replace) -> Replace:
     """A function that copies layers, but makes another of those of a kind."""
     return lambda layer: make(layer) if isinstance(layer, kind) else type(layer).from_config(layer.get_config())
 
 
 # What is put in the place of which layers.
 LAYERS = {
-    "own": replacing((), lambda layer: layer),
     "unrolled": replacing(keras.layers.Conv2D, lambda layer: UnrolledConvolution.from_config(layer.get_config())),
     "bytes": replacing(keras.layers.Dropout, lambda layer: ByteDropout.from_config(layer.get_config())),
     "none": replacing(keras.layers.Dropout, lambda layer: keras.layers.Activation("linear", name=layer.name)),
@@ -94,14 +94,15 @@ def with_layers(model: keras.Sequential, layers: Replace) -> keras.Sequential:
 
 
 def own_pass(
-    layers: str = "own",
+    layers: str | None = None,
     optimizer: type[keras.optimizers.Adam] = FusedAdam,
     step: Callable[[Any], Any] = lambda step: step,
 ) -> Prepare:
     """The pipeline's pass with other layers, another Adam, or something around the step of a batch."""
 
     def prepare(model: keras.Sequential, images: np.ndarray, labels: np.ndarray, batch_size: int) -> Pass:
-        model = with_layers(model, LAYERS[layers])
+        if layers:
+            model = with_layers(model, LAYERS[layers])
         model.compile(optimizer(), loss="sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
         model.optimizer.build(model.trainable_variables)
         return batch_pass(step(model.train_step), images, labels, batch_size)
@@ -194,21 +195,10 @@ def convolution_seconds(recipe: Network) -> tuple[float, int]:
     return statistics.median(seconds), recipe.batch_size * 2 * 3 * layer_products(model)[len(recipe.filters) - 1]
 
 
-def peak() -> float:
-    """GFLOP/s of the fastest of some matrix products."""
-    matrix = tf.random.stateless_normal((2048, 2048), seed=(0, 0))
-    seconds = []
-    for _ in range(20):
-        started = time.perf_counter()
-        tf.linalg.matmul(matrix, matrix).numpy()
-        seconds.append(time.perf_counter() - started)
-    return 2 * 2048**3 / min(seconds) / 1e9
-
-
 def page(study: params.Params, images: np.ndarray, labels: np.ndarray) -> str:
     ratios: dict[str, dict[str, str]] = {name: {} for name in WAYS}
     parts = ""
-    highest = peak()
+    highest = peak(threads=1)["float32"]
     for variant, steps in STEPS.items():
         recipe = study.recipe(variant)
         assert isinstance(recipe, Network)
@@ -264,10 +254,7 @@ def main() -> None:
     records.take_no_arguments("benchmarks.tried", __doc__)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    tf.get_logger().setLevel("ERROR")
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    tf.config.experimental.enable_op_determinism()
+    _prepare_device()
     images, labels = records.read_images(records.TRAIN)
     records.write_bytes(REPORT, page(params.load(), images, labels).encode())
     print(f"written: {REPORT}")

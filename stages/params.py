@@ -186,13 +186,13 @@ def differences(a: AnyRecipe, b: AnyRecipe) -> dict[str, tuple[Any, Any]]:
     return {name: (old[name], new[name]) for name in new if old[name] != new[name]}
 
 
-def in_words(differences: dict[str, tuple[Any, Any]]) -> str:
-    """As params.yaml has them: "units: [512] → [800], dropout: 0.5 → 0.25"."""
+def in_words(changes: dict[str, tuple[Any, Any]]) -> str:
+    """What `differences` found, as params.yaml has it: "units: [512] → [800], dropout: 0.5 → 0.25"."""
 
     def text(value: Any) -> str:
         return value if isinstance(value, str) else json.dumps(value)
 
-    return ", ".join(f"{name}: {text(a)} → {text(b)}" for name, (a, b) in differences.items())
+    return ", ".join(f"{name}: {text(a)} → {text(b)}" for name, (a, b) in changes.items())
 
 
 def load(path: Path = PARAMS) -> Params:

@@ -72,7 +72,8 @@ class Publisher:
 
     def publish_variants(self, variants: Sequence[str]) -> int:
         """Publish all runs of `variants` and the parent run of each; the number of runs that changed."""
-        if stale := [variant for variant in variants if variant in outdated(self._study)]:
+        former = outdated(self._study)
+        if stale := [variant for variant in variants if variant in former]:
             print(
                 f"warning: not published: {', '.join(stale)}. {LOCK} has them with other parameters or data than "
                 f"{params.PARAMS}: run `dvc repro`.",
@@ -188,12 +189,12 @@ class _Mlflow:
                 if parent := known.get(self._parent_key(variant)):
                     changed += self._publish_means(variant, parent)
             if parents:
-                self._former_variants_stand_for_nothing()
+                self._withdraw_approaches()
             return changed
 
-    def _former_variants_stand_for_nothing(self) -> None:
-        """A recipe that params.yaml no longer has is no approach any more; its runs stay."""
-        keys = {self._parent_key(variant) for variant in self._study.variants}
+    def _withdraw_approaches(self) -> None:
+        """What stands for an approach is params.yaml's to say: other runs stay, but do not."""
+        keys = {self._parent_key(variant) for variant in self._study.approaches.values()}
         for run in self._client.search_runs(
             [self._experiment], "tags.role = 'variant' and tags.approach LIKE '%'", max_results=1000
         ):
@@ -345,13 +346,9 @@ class _Mlflow:
         if fresh:
             metrics = [self._metric(name, value, 0) for name, value in fresh.items()]
             self._client.log_batch(parent.info.run_id, metrics=metrics)
-        # What a variant stands for is params.yaml's to say, and may change while its runs stay.
-        stands_for = ", ".join(name for name, named in self._study.approaches.items() if named == variant)
-        if parent.data.tags.get("approach", "") != stands_for:
-            if stands_for:
-                self._client.set_tag(parent.info.run_id, "approach", stands_for)
-            else:
-                self._client.delete_tag(parent.info.run_id, "approach")
+        for approach, named in self._study.approaches.items():
+            if named == variant and parent.data.tags.get("approach") != approach:
+                self._client.set_tag(parent.info.run_id, "approach", approach)
         return bool(fresh)
 
     def publish_study(self) -> int:
