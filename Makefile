@@ -17,12 +17,15 @@ help: ## list the targets
 
 setup: .venv/ready ## make .venv; TensorFlow's GPU build where there is an NVIDIA GPU (or DEVICE=gpu)
 
-.venv/ready: pyproject.toml requirements.lock
+.venv/ready: .venv/bin/uv pyproject.toml requirements.lock
+	uv pip install --quiet --system-certs --python .venv -c requirements.lock -e '.[$(DEVICE),cluster,dev]'
+	.venv/bin/python -m compileall -j 0 -qq -x '/tests?/' .venv/lib || true # on all cores; some files are for other Pythons
+	@touch $@
+
+.venv/bin/uv:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("error: Python 3.11, 3.12 or 3.13 is needed, %s is %d.%d; name another with make PYTHON=..." % (sys.executable, *v))'
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c requirements.lock -e '.[$(DEVICE),cluster,dev]'
-	.venv/bin/python -m compileall -j 0 -qq .venv/lib || true # pip would on one core; some files are for other Pythons
-	@touch $@
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 
 demo: setup ## the whole pipeline on small real digits, in build/demo: no download, a few minutes
 	python -m stages.demo
@@ -53,5 +56,5 @@ check: setup ## lint and type-check
 bench: setup ## measure speed and scale on an idle machine, into benchmarks/README.md
 	python -m benchmarks.bench
 
-lock: ## resolve requirements.lock anew from pyproject.toml (needs uv)
-	uv pip compile --universal --all-extras --python-version 3.11 --no-header --no-annotate --no-emit-index-url --output-file requirements.lock pyproject.toml
+lock: .venv/bin/uv ## resolve requirements.lock anew from pyproject.toml
+	uv pip compile --universal --all-extras --python-version 3.11 --no-header --no-annotate --no-emit-index-url --system-certs --output-file requirements.lock pyproject.toml
