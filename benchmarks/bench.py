@@ -54,7 +54,7 @@ class Effort:
 
 
 FULL = Effort(
-    repeats=3,
+    repeats=5,
     epochs=3,
     images={"mlp_reference": 60_000, "mlp_tuned": 60_000, "cnn_reference": 6_000, "cnn_tuned": 20_000},
     data="mnist",
@@ -141,11 +141,13 @@ def versions() -> dict[str, str]:
 
 
 def former_ratios(path: Path, conditions: Results) -> dict[str, float] | None:
-    """The ratios of the run before, if it was made under the same conditions."""
+    """The ratios of the run before, if it measured the same on the same machine, however often."""
     if not path.exists():
         return None
     former = records.read_json(path)
-    return ratios(former) if all(former[name] == value for name, value in conditions.items()) else None
+    once = {"repeats": 1}
+    same = former["machine"] == conditions["machine"] and former["effort"] | once == conditions["effort"] | once
+    return ratios(former) if same else None
 
 
 def page(results: Results) -> str:

@@ -1,5 +1,6 @@
-"""What the benchmark computes from its measurements; measuring takes 20 minutes and is done by hand."""
+"""What the benchmark computes from its measurements; measuring takes half an hour and is done by hand."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,20 @@ def test_a_second_run_shows_the_former_ratios_beside_its_own() -> None:
     former = {"mlp": 3.75, "cnn": 3.5, "together": 3.6, "cnn mixed_bfloat16": 1.5}
     page = bench.page(results(plain=2.0, added=1.0) | {"former": former})
     assert "4.00 × | 4.00 … 4.00 | 3.75 × |" in page
+
+
+def test_former_ratios_are_of_the_same_measurement_on_the_same_machine_however_often_it_was_made(
+    tmp_path: Path,
+) -> None:
+    former = results(plain=2.0, added=1.0)
+    records.write_json(tmp_path / "bench.json", former)
+    own = {"machine": former["machine"], "effort": former["effort"]}
+    assert bench.former_ratios(tmp_path / "bench.json", own | {"effort": {**own["effort"], "repeats": 9}}) == {
+        **{"mlp": 4.0, "cnn": 4.0, "together": 4.0, "cnn mixed_bfloat16": 2.0}
+    }
+    for other in ({"machine": {**own["machine"], "cores": 4}}, {"effort": {**own["effort"], "epochs": 3}}):
+        assert bench.former_ratios(tmp_path / "bench.json", own | other) is None
+    assert bench.former_ratios(tmp_path / "none.json", own) is None
 
 
 @pytest.mark.usefixtures("tensorflow_ready")

@@ -311,3 +311,26 @@ def test_another_dropout_retrains_its_variant_alone(clone: Clone, edited: Callab
     edited({**STUDY, "variants": variants_with("cnn", dropout=0.4)})
     assert stages_run(clone.repro()) == ["train@cnn", "evaluate@cnn", "aggregate"]
     assert others.items() <= clone.model_digests().items()
+
+
+def test_a_variant_in_bfloat16_is_compared_seed_by_seed_with_the_committed_one(clone: Clone) -> None:
+    clone.repro()  # whatever the tests before this one have left
+    clone.run("git", "add", "--all")
+    answer = clone.run("git", "-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "--quiet", "-m", "all")
+    assert answer.returncode == 0, answer.stderr
+    measured = clone.run(sys.executable, "-m", "benchmarks.precision", "cnn")
+    assert measured.returncode == 0, measured.stdout + measured.stderr
+    page = (clone.folder / "benchmarks/PRECISION.md").read_text()
+    assert f"| cnn | {len(SEEDS)} |" in page
+    assert "- cnn: precision: float32 → mixed_bfloat16" in page
+    again = clone.run(sys.executable, "-m", "benchmarks.precision", "cnn")
+    assert f"{len(SEEDS)} runs, {len(SEEDS)} of them finished before" in again.stdout
+    assert (clone.folder / "benchmarks/PRECISION.md").read_text() == page
+
+
+@pytest.mark.parametrize("variant", ["linear", "nosuch"])
+def test_what_is_no_network_has_no_precision_to_change(clone: Clone, variant: str) -> None:
+    refused = clone.run(sys.executable, "-m", "benchmarks.precision", variant)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: ")
+    assert f"{variant!r}" in refused.stderr
