@@ -7,6 +7,7 @@ import dataclasses
 import os
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +19,11 @@ os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow", "CUDA
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from benchmarks.measure import SHAPE, layer_products, peak
 from benchmarks.process import processor_name
+from benchmarks.summary import image_flops
 from stages import params, records
 from stages.params import Network
 from stages.train.network import build_network
@@ -30,6 +33,17 @@ from stages.train.tensorflow_passes import FusedAdam, Pass, batch_pass
 REPORT = Path(__file__).with_name("TRIED.md")
 STEPS = {"mlp_reference": 400, "mlp_tuned": 200, "cnn_reference": 40, "cnn_tuned": 40}
 REPEATS = 5
+
+STEP, CONVOLUTIONS, DENSE = "a step", "convolutions", "dense layers"
+# The parts of a step, and the operations of TensorFlow that they are made of.
+PARTS = {
+    CONVOLUTIONS: ["Conv2D"],
+    DENSE: ["MatMul"],
+    "max pooling": ["MaxPool"],
+    "random numbers": ["StatelessRandomUniform"],
+    "masks and ReLU backward": ["SelectV2", "ReluGrad", "GreaterEqual"],
+    "Adam": ["ResourceApplyAdam"],
+}
 
 
 class ByteDropout(keras.layers.Dropout):
@@ -145,7 +159,7 @@ WAYS = {
     ),
     "dropout from random bytes": Way(
         own_pass("bytes"),
-        "left: a saved model would need a layer class of ours to be read",
+        "left: other random numbers are other results, so the whole study would have to be trained anew",
     ),
     NO_DROPOUT: Way(
         own_pass("none"),
@@ -174,51 +188,60 @@ def compare(recipe: Network, images: np.ndarray, labels: np.ndarray) -> dict[str
     return seconds
 
 
-def convolution_seconds(recipe: Network) -> tuple[float, int]:
-    """Seconds of the last convolution in a step, forward and backward, and its floating-point operations."""
+def kind(event: str) -> str | None:
+    """The part of a step that an event of TensorFlow's profiler, "name of a node:operation", belongs to."""
+    operation = event.rpartition(":")[2]
+    return next((part for part, names in PARTS.items() if any(name in operation for name in names)), None)
+
+
+def parts_of_step(recipe: Network, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Milliseconds of a step of the pipeline's pass that each of `PARTS` takes, and the whole step as `STEP`."""
     model = build_network(**recipe.model_dump(include=SHAPE), seed=0)
-    layer = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)][-1]
-    x = tf.random.stateless_normal((recipe.batch_size, *layer.input.shape[1:]), seed=(0, 0))
-
-    @tf.function(jit_compile=False, autograph=False)
-    def step() -> Any:
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = layer(x)
-        return tape.gradient(y, [x, *layer.trainable_variables])
-
-    seconds = []
-    for _ in range(10 * REPEATS):
+    run = WAYS[KEPT].prepare(model, images, labels, recipe.batch_size)
+    order = np.arange(len(images))
+    run(order)
+    steps = len(images) / recipe.batch_size
+    with tempfile.TemporaryDirectory() as folder:
+        tf.profiler.experimental.start(folder)
         started = time.perf_counter()
-        step()[0].numpy()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds), recipe.batch_size * 2 * 3 * layer_products(model)[len(recipe.filters) - 1]
+        run(order)
+        whole = time.perf_counter() - started
+        tf.profiler.experimental.stop()
+        (trace,) = Path(folder).rglob("*.xplane.pb")
+        space = xplane_pb2.XSpace.FromString(trace.read_bytes())
+    milliseconds = dict.fromkeys(PARTS, 0.0) | {STEP: 1000 * whole / steps}
+    for plane in space.planes:
+        for event in (event for line in plane.lines for event in line.events):
+            if (part := kind(plane.event_metadata[event.metadata_id].name)) is not None:
+                milliseconds[part] += event.duration_ps / 1e9 / steps
+    return milliseconds
+
+
+def where_a_step_goes(recipe: Network, milliseconds: dict[str, float], highest: float) -> str:
+    """A row of the first table, without the variant's name."""
+    step, products = milliseconds[STEP], milliseconds[CONVOLUTIONS] + milliseconds[DENSE]
+    model = build_network(**recipe.model_dump(include=SHAPE), seed=0)
+    reached = recipe.batch_size * image_flops(layer_products(model)) / products / 1e6
+    shares = [f"{100 * milliseconds[part] / step:.0f} %" for part in PARTS]
+    rest = f"{100 * (1 - sum(milliseconds[part] for part in PARTS) / step):.0f} %"
+    return f"{step:.2f} | {' | '.join(shares)} | {rest} | {reached:.0f} ({100 * reached / highest:.0f} %)"
 
 
 def page(study: params.Params, images: np.ndarray, labels: np.ndarray) -> str:
     ratios: dict[str, dict[str, str]] = {name: {} for name in WAYS}
-    parts = ""
+    rows = ""
     highest = peak(threads=1)["float32"]
     for variant, steps in STEPS.items():
         recipe = study.recipe(variant)
         assert isinstance(recipe, Network)
         count = steps * recipe.batch_size
         print(variant, flush=True)
+        milliseconds = parts_of_step(recipe, images[:count], labels[:count])
+        rows += f"| {variant} | {where_a_step_goes(recipe, milliseconds, highest)} |\n"
         seconds = compare(recipe, images[:count], labels[:count])
         for name, each in seconds.items():
             beside = [value / kept for value, kept in zip(each, seconds[KEPT], strict=True)]
             ratios[name][variant] = f"{statistics.median(beside):.2f} ({min(beside):.2f} … {max(beside):.2f})"
-        milliseconds = 1000 * statistics.median(seconds[KEPT]) / steps
-        dropout = 1 - statistics.median(seconds[NO_DROPOUT]) / statistics.median(seconds[KEPT])
-        line = f"| {variant} | {milliseconds:.2f} | {100 * dropout:.0f} % |"
-        if recipe.filters:
-            own, operations = convolution_seconds(recipe)
-            reached = operations / own / 1e9
-            share = 100_000 * own / milliseconds
-            line += f" {share:.0f} % | {reached:.0f} ({100 * reached / highest:.0f} % of {highest:.0f}) |\n"
-        else:
-            line += " | |\n"
-        parts += line
     table = "".join(
         f"| {name} | {' | '.join(ratios[name].get(variant, '') for variant in STEPS)} | {way.outcome} |\n"
         for name, way in WAYS.items()
@@ -226,23 +249,23 @@ def page(study: params.Params, images: np.ndarray, labels: np.ndarray) -> str:
     return f"""\
 # What was tried to train faster
 
-Written by `python -m benchmarks.tried`. One process on one core, as a worker has it; each way in turn, {REPEATS} times,
-on {", ".join(f"{steps} steps of {variant}" for variant, steps in STEPS.items())}. {processor_name()};
+Written by `python -m benchmarks.tried`. One process on one core, as a worker has it, on
+{", ".join(f"{steps} steps of {variant}" for variant, steps in STEPS.items())}. {processor_name()};
 Python {platform.python_version()}, TensorFlow {tf.__version__}, Keras {keras.__version__}.
 What all seeds side by side gain is in [README.md](README.md).
 
 ## Where a step goes
 
-The last convolution was timed alone: forward, backward for its kernel and for its input. Its GFLOP/s stand beside those
-of products of large square matrices.
+The pipeline's pass under TensorFlow's profiler. The last column is what the matrix products of convolutions and dense
+layers reach, and its share of what products of large square matrices reach on this core, {highest:.0f} GFLOP/s.
 
-| variant | a step, ms | dropout | last convolution | its GFLOP/s |
-| --- | --- | --- | --- | --- |
-{parts}
+| variant | a step, ms | {" | ".join(PARTS)} | the rest | GFLOP/s of the products |
+| --- | --- | {"--- | " * len(PARTS)}--- | --- |
+{rows}
 ## Other ways
 
-Seconds of a pass as a multiple of the pipeline's: the median of {REPEATS}, with the lowest and the highest. Above 1 is
-slower.
+Each way in turn, {REPEATS} times. Seconds of a pass as a multiple of the pipeline's: the median, with the lowest and
+the highest. Above 1 is slower.
 
 | way | {" | ".join(STEPS)} | outcome |
 | --- | {"--- | " * len(STEPS)}--- |

@@ -125,6 +125,23 @@ def test_every_way_that_was_tried_trains_the_same_network() -> None:
 
 
 @pytest.mark.usefixtures("tensorflow_ready")
+def test_a_step_is_divided_by_the_operations_that_it_runs_not_by_the_names_of_layers() -> None:
+    from benchmarks import tried
+
+    assert (
+        tried.kind("while/convolution_2/Conv2DBackpropFilter:_MklNativeConv2DBackpropFilterWithBias") == "convolutions"
+    )
+    assert tried.kind("while/dense_1/Relu:_MklNativeFusedMatMul") == "dense layers"
+    assert tried.kind("gradient_tape/Conv2D/ReluGrad:ReluGrad") == "masks and ReLU backward"
+    assert tried.kind("ExecutorState::Process") is None
+    recipe = recipe_of("cnn_tuned").model_copy(update={"filters": [4, 4], "units": [8]})
+    images = np.random.default_rng(0).integers(0, 256, (3 * recipe.batch_size, 28, 28), dtype=np.uint8)
+    milliseconds = tried.parts_of_step(recipe, images, np.zeros(len(images), np.uint8))
+    assert all(milliseconds[part] > 0 for part in tried.PARTS)
+    assert sum(milliseconds[part] for part in tried.PARTS) < milliseconds[tried.STEP]
+
+
+@pytest.mark.usefixtures("tensorflow_ready")
 def test_dropout_from_random_bytes_drops_its_rate_and_scales_what_is_left() -> None:
     from benchmarks import tried
 
