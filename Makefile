@@ -35,6 +35,7 @@ study: setup ## rebuild the study on MNIST: dvc repro
 
 ui: PORT ?= 5000
 ui: setup ## publish what MLflow lacks and open its UI on 127.0.0.1 (PORT=5000)
+	@python -c 'import socket; socket.socket().connect_ex(("127.0.0.1", $(PORT))) or exit("error: something else answers on port $(PORT): name another with make ui PORT=...")'
 	python -m stages.tracking
 	python -m stages.register
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri "$$MLFLOW_TRACKING_URI" --host 127.0.0.1 --port $(PORT) --workers 1

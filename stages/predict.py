@@ -165,6 +165,7 @@ class Champion:
             raise StudyError(f"{records.CHAMPION} names seed {seed} of other runs than {scores} has: run `dvc repro`")
         wanted = table if vote else table[table["seed"] == seed]
         self._seed = seed
+        self._is_network = bool(wanted["epochs"].notna().all())  # the closed-form variants have none
         self._models = {
             int(row_seed): _load_model(runs / str(row_seed), key)
             for row_seed, key in zip(wanted["seed"], wanted["key"], strict=True)
@@ -173,14 +174,26 @@ class Champion:
     def probabilities(self, images: np.ndarray, *, vote: bool = False) -> np.ndarray:
         """Probabilities float32 [n, 10] for images uint8 [n, 28, 28].
 
-        The closed-form variants estimate them by least squares, which may leave [0, 1].
+        The closed-form variants estimate them by least squares, which may leave [0, 1]: theirs are the nearest ones.
 
         Args:
             images: as `prepare` makes them, or as MNIST has them.
             vote: give the mean of all seeds, not the best seed's; they must have been loaded.
         """
         models = list(self._models.values()) if vote else [self._models[self._seed]]
-        return np.mean([_outputs(model, images) for model in models], axis=0)
+        outputs = np.mean([_outputs(model, images) for model in models], axis=0)
+        return outputs if self._is_network else nearest_probabilities(outputs)
+
+
+def nearest_probabilities(outputs: np.ndarray) -> np.ndarray:
+    """The probabilities at the least squared distance from any numbers, with the same class on top; both [n, classes].
+
+    J. Duchi et al. 2008, "Efficient projections onto the l1-ball for learning in high dimensions", figure 1.
+    """
+    descending = -np.sort(-outputs, axis=1)
+    surplus = (np.cumsum(descending, axis=1) - 1) / np.arange(1, outputs.shape[1] + 1, dtype=outputs.dtype)
+    positive = (descending > surplus).sum(axis=1, keepdims=True)
+    return np.maximum(outputs - np.take_along_axis(surplus, positive - 1, axis=1), 0)
 
 
 def _load_model(run: Path, key: str) -> Any:

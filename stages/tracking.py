@@ -139,6 +139,12 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE.resolve()}"
 
 
+def _local_database() -> Path | None:
+    """The file of an SQLite database, where the tracking URI names one and nothing else."""
+    path = tracking_uri().removeprefix("sqlite:///")
+    return None if path == tracking_uri() or path.startswith("file:") else Path(path).resolve()
+
+
 class _Mlflow:
     def __init__(self, study: Params) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -156,6 +162,10 @@ class _Mlflow:
         self._entities = mlflow.entities
         self._study = study
         with lock():  # two processes that create the database at once collide
+            if (database := _local_database()) and not database.exists():
+                # Whole or not at all: MLflow refuses for ever what a kill has left of a database half made.
+                with records.written_whole(database) as unfinished:
+                    mlflow.MlflowClient(tracking_uri=f"sqlite:///{unfinished}").search_experiments()
             self._client = mlflow.MlflowClient(tracking_uri=tracking_uri())
             self._experiment = self._experiment_id(study.data.name)
         self._commit = records.code_commit()
@@ -164,11 +174,11 @@ class _Mlflow:
     def _experiment_id(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
         if found is None:
-            local = tracking_uri().removeprefix("sqlite:///")
+            local = _local_database()
             made = self._client.create_experiment(
                 name,
                 # Beside the database; a server knows its own place.
-                artifact_location=(Path(local).parent / ARTIFACTS).as_uri() if local != tracking_uri() else None,
+                artifact_location=(local.parent / ARTIFACTS).as_uri() if local else None,
                 tags={"mlflow.note.content": EXPERIMENT_NOTE, "mlflow.experimentKind": "custom_model_development"},
             )
             found = self._client.get_experiment(made)

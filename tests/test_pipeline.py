@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -313,19 +314,38 @@ def test_another_dropout_retrains_its_variant_alone(clone: Clone, edited: Callab
     assert others.items() <= clone.model_digests().items()
 
 
-def test_a_variant_in_bfloat16_is_compared_seed_by_seed_with_the_committed_one(clone: Clone) -> None:
-    clone.repro()  # whatever the tests before this one have left
+@pytest.fixture
+def committed(clone: Clone) -> Clone:
+    """The clone with its results up to date and committed, whatever the tests before have left."""
+    clone.repro()
     clone.run("git", "add", "--all")
-    answer = clone.run("git", "-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "--quiet", "-m", "all")
+    commit = ["git", "-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "--quiet", "--allow-empty"]
+    answer = clone.run(*commit, "-m", "all")
     assert answer.returncode == 0, answer.stderr
-    measured = clone.run(sys.executable, "-m", "benchmarks.precision", "cnn")
+    return clone
+
+
+def test_a_fresh_clone_without_models_trains_a_new_variant_alone(committed: Clone, tmp_path: Path) -> None:
+    fresh = copy(committed)
+    fresh.folder = tmp_path / "fresh"
+    assert committed.run("git", "clone", "--quiet", ".", str(fresh.folder)).returncode == 0
+    fresh.write({**STUDY, "variants": {**STUDY["variants"], "mlp_narrow": {**NETWORK, "units": [8]}}})
+    fresh.repro("split")
+    assert stages_run(fresh.repro("--allow-missing")) == ["train@mlp_narrow", "evaluate@mlp_narrow", "aggregate"]
+    summaries = [json.loads((each.folder / records.SUMMARY).read_text()) for each in (committed, fresh)]
+    assert summaries[1].pop("mlp_narrow")["seeds"] == len(SEEDS)
+    assert summaries[0] == summaries[1]
+
+
+def test_a_variant_in_bfloat16_is_compared_seed_by_seed_with_the_committed_one(committed: Clone) -> None:
+    measured = committed.run(sys.executable, "-m", "benchmarks.precision", "cnn")
     assert measured.returncode == 0, measured.stdout + measured.stderr
-    page = (clone.folder / "benchmarks/PRECISION.md").read_text()
+    page = (committed.folder / "benchmarks/PRECISION.md").read_text()
     assert f"| cnn | {len(SEEDS)} |" in page
     assert "- cnn: precision: float32 → mixed_bfloat16" in page
-    again = clone.run(sys.executable, "-m", "benchmarks.precision", "cnn")
+    again = committed.run(sys.executable, "-m", "benchmarks.precision", "cnn")
     assert f"{len(SEEDS)} runs, {len(SEEDS)} of them finished before" in again.stdout
-    assert (clone.folder / "benchmarks/PRECISION.md").read_text() == page
+    assert (committed.folder / "benchmarks/PRECISION.md").read_text() == page
 
 
 @pytest.mark.parametrize("variant", ["linear", "nosuch"])

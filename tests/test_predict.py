@@ -245,8 +245,15 @@ def test_files_get_the_labels_that_evaluate_found(
     assert [answer["image"] for answer in answers] == [str(tmp_path / f"{number}.png") for number in range(360)]
     for answer in answers:
         assert answer["probability"] == max(answer["probabilities"])
-        if champion == "watched":
-            assert sum(answer["probabilities"]) == pytest.approx(1, abs=1e-5)
+        assert min(answer["probabilities"]) >= 0
+        assert sum(answer["probabilities"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_nearest_probabilities_are_those_worked_by_hand() -> None:
+    outputs = np.array([[0.9, 0.5, -0.2], [0.2, 0.3, 0.5], [3.0, 0.0, 1.0], [0.1, 0.1, 0.1]], np.float32)
+    # The first two exceed 1 by 0.4, which each gives back half of; the last three lack 0.7.
+    expected = [[0.7, 0.3, 0.0], [0.2, 0.3, 0.5], [1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3]]
+    np.testing.assert_allclose(predict.nearest_probabilities(outputs), expected, atol=1e-6)
 
 
 def test_a_bad_file_is_named_and_the_others_are_classified(

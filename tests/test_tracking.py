@@ -278,6 +278,21 @@ def test_a_read_only_database_costs_one_warning_and_no_exception(
     assert dump() == before
 
 
+def test_a_kill_while_the_database_is_made_leaves_none_and_the_next_publisher_makes_it(
+    evaluated: Path, study: Params
+) -> None:
+    dies = """
+import os
+import mlflow.store.db.utils as database
+database._upgrade_db = lambda engine: os._exit(9)  # its tables are there, but not yet which version they are of
+from stages import params, tracking
+tracking.Publisher(params.load()).publish("plain", 0)
+"""
+    assert subprocess.run([sys.executable, "-c", dies], check=False).returncode == 9
+    assert not tracking.DATABASE.exists()
+    assert Publisher(study).publish_variants(list(study.variants)) == 12
+
+
 def test_one_run_that_cannot_be_read_is_named_and_costs_no_other(
     published: Path, study: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
