@@ -56,10 +56,12 @@ def run(*command: str, folder: Path = FOLDER) -> None:
 def train(variants: Sequence[str]) -> str:
     """Train and evaluate variants in bfloat16, and return how they differ from the last commit, as Markdown."""
     records.read_images(records.TRAIN)  # or an error that says how to get the data
-    if not FOLDER.exists():
-        run("git", "clone", "--quiet", ".", str(FOLDER), folder=Path())
-    run("git", "fetch", "--quiet", "origin", "HEAD")
-    run("git", "reset", "--quiet", "--hard", "FETCH_HEAD")
+    if not (FOLDER / ".git").exists():
+        with records.written_whole(FOLDER) as unfinished:
+            run("git", "clone", "--quiet", ".", str(unfinished), folder=Path())
+    # The copy's own repository, named: where that is damaged, git would reset the checkout around it.
+    run("git", "--git-dir=.git", "fetch", "--quiet", "origin", "HEAD")
+    run("git", "--git-dir=.git", "reset", "--quiet", "--hard", "FETCH_HEAD")
     shutil.copytree("data", FOLDER / "data", dirs_exist_ok=True)
     study = params.load(FOLDER / params.PARAMS)
     records.write_json(FOLDER / params.PARAMS, in_bfloat16(study, variants).model_dump())  # JSON is YAML

@@ -338,7 +338,14 @@ def test_a_fresh_clone_without_models_trains_a_new_variant_alone(committed: Clon
 
 
 def test_a_variant_in_bfloat16_is_compared_seed_by_seed_with_the_committed_one(committed: Clone) -> None:
+    (committed.folder / "build/precision/.git").mkdir(parents=True)  # damaged: not to be taken for the checkout's own
+    (committed.folder / "README.md").write_text("not committed")
+    refused = committed.run(sys.executable, "-m", "benchmarks.precision", "cnn")
+    assert refused.returncode == 1
+    assert "not a git repository" in refused.stderr
+    (committed.folder / "build/precision/.git").rmdir()
     measured = committed.run(sys.executable, "-m", "benchmarks.precision", "cnn")
+    assert (committed.folder / "README.md").read_text() == "not committed"
     assert measured.returncode == 0, measured.stdout + measured.stderr
     page = (committed.folder / "benchmarks/PRECISION.md").read_text()
     assert f"| cnn | {len(SEEDS)} |" in page
