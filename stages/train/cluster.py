@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import threading
+import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import dask
 import numpy as np
 import psutil
+from dask._task_spec import Task, TaskRef
 from distributed import Client, KilledWorker, Security, as_completed, get_worker
 from distributed.comm import connect
 from distributed.protocol import pickle  # also for what the standard one can't
@@ -117,9 +119,12 @@ def _results(
     # A task rather than scattered data: it is made again where the last worker that held the data is lost.
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GiB"}):
         trainer = client.submit(_Trainer, images, labels, pure=False)
-    waiting = {
-        client.submit(_train, train, run, trainer, pure=False, priority=-place): run for place, run in enumerate(runs)
-    }
+    waiting = {}
+    for place, run in enumerate(runs):
+        # As a producer of data a run waits for a free thread (dask.yaml). Other tasks, where there are few, go at once
+        # to the worker that has the data, and wait there behind one another.
+        task = Task(f"{run.name}-{uuid.uuid4()}", _train, train, run, TaskRef(trainer.key), _data_producer=True)
+        waiting[client.get({task.key: task}, task.key, sync=False, priority=-place)] = run
     for future in as_completed(list(waiting)):
         run = waiting.pop(future)
         try:

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -341,6 +342,49 @@ def test_a_process_that_has_grown_is_replaced_and_none_outlives_the_study(
                 assert connection.recv(1) == b""  # its process ended
     processes = [path.read_text() for path in records.MODELS.glob("*/*/run.json")]
     assert sorted(processes.count(process) for process in set(processes)) == [2, 3, 3]
+
+
+def test_a_training_process_uses_again_the_memory_that_it_freed(
+    empty: Cluster, workspace: Path, digits: Digits, study: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask has its workers give freed memory back at once, and the system clears every page that is taken anew."""
+
+    def train(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(100):
+            np.ones(125_000)  # 1 MB, as many a tensor of a step
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        return Trained(run, {"run.json": str(faults).encode()}, FACTS)
+
+    empty.worker("one", "--nanny")
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
+    schedule.train_all(plan(study, "plain"), *digits, on_finish=nobody, train=train)
+    faults = [int(path.read_text()) for path in records.MODELS.glob("*/*/run.json")]
+    assert len(faults) == 2
+    assert max(faults) < 10 * 1e6 / resource.getpagesize()  # of 100 MB that were used, 10 were new
+
+
+def test_no_run_waits_behind_another_while_a_worker_is_free(
+    shared: Cluster, workspace: Path, digits: Digits, study: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished: list[str] = []
+    runs = plan(study, "plain", "ridge")
+
+    def on_worker(train: object, run: Run, trainer: object) -> Trained | Failed:
+        if run.name == runs[0].name and not Event("others").wait("60s"):
+            return Failed(run, "the other runs waited for this one")
+        return Trained(run, {}, FACTS)
+
+    def on_finish(variant: str, seed: int) -> None:
+        finished.append(f"{variant} seed {seed}")
+        if len(finished) == len(runs) - 1:
+            Event("others", client=client).set()
+
+    monkeypatch.setattr(dask_cluster, "_train", on_worker)
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
+    with Client(shared.address, set_as_default=False) as client:
+        schedule.train_all(runs, *digits, on_finish=on_finish)
+    assert finished == [run.name for run in [*runs[1:], runs[0]]]  # the others in their order
 
 
 @pytest.fixture
