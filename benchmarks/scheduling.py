@@ -41,6 +41,7 @@ def main() -> None:
         wall, first, memory = measure(arguments.runs, arguments.seconds, int(arguments.megabytes * 1e6))
         os.chdir(REPOSITORY)
     ideal = arguments.runs * arguments.seconds / arguments.workers
+    later = (wall - first) / (ideal - arguments.seconds)  # the workers finish their first runs at much the same time
     REPORT.write_text(
         f"""\
 # What it costs to hand out runs
@@ -59,7 +60,8 @@ python -m benchmarks.scheduling --runs {arguments.runs} --seconds {arguments.sec
 | wall time | {wall:.1f} s |
 | ideal: runs × seconds / workers | {ideal:.1f} s |
 | overhead | {100 * (wall / ideal - 1):.1f} % |
-| of it until the first run came back: processes start, data travel | {first - arguments.seconds:.1f} s |
+| until the first run came back: processes start, data travel | {first - arguments.seconds:.1f} s |
+| overhead from then on | {100 * (later - 1):.1f} % |
 """
         + "".join(f"| driver's memory {when} | {size / 1e6:.0f} MB |\n" for when, size in memory.items())
         + f"""
