@@ -121,8 +121,8 @@ def _results(
         trainer = client.submit(_Trainer, images, labels, pure=False)
     waiting = {}
     for place, run in enumerate(runs):
-        # As a producer of data a run waits for a free thread (dask.yaml). Other tasks, where there are few, go at once
-        # to the worker that has the data, and wait there behind one another.
+        # Marked as a producer of data, which only Dask's own classes can say, a run is queued until a thread is free
+        # (dask.yaml). Other tasks, where there are few, go at once to the worker that has the data, and wait there.
         task = Task(f"{run.name}-{uuid.uuid4()}", _train, train, run, TaskRef(trainer.key), _data_producer=True)
         waiting[client.get({task.key: task}, task.key, sync=False, priority=-place)] = run
     for future in as_completed(list(waiting)):
