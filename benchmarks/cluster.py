@@ -104,14 +104,16 @@ def page(pairs: Pairs) -> str:
                 f"the models of {variant} should be the same bits with Dask and without, and are not"
             )
         models += len(first)
+    seconds = {
+        variant: [(without.seconds, dask.seconds) for without, dask in repeats] for variant, repeats in pairs.items()
+    }
     rows = [
-        f"| {variant} | {SIZES[variant].seeds} | {SIZES[variant].epochs or 'all'} | " + figures(seconds)
-        for variant, repeats in pairs.items()
-        if (seconds := [(without.seconds, dask.seconds) for without, dask in repeats])
+        f"| {variant} | {SIZES[variant].seeds} | {SIZES[variant].epochs or 'all'} | {figures(each)}"
+        for variant, each in seconds.items()
     ]
     whole = [
-        (sum(without.seconds for without, _ in repeat), sum(dask.seconds for _, dask in repeat))
-        for repeat in zip(*pairs.values(), strict=True)
+        (sum(without for without, _ in repeat), sum(dask for _, dask in repeat))
+        for repeat in zip(*seconds.values(), strict=True)
     ]
     versions = {"Dask": distributed.__version__, **installed_versions()}
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
