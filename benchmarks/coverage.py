@@ -191,7 +191,8 @@ Neighbours in a chain of variants are compared from {FIRST} seeds on, at every s
 each pair until its first verdict or {MOST} seeds.
 
 - Wrong verdict: a study with any verdict that is not true, such as equivalent for a difference of the margin,
-  {MARGIN:g} points. Promised: {100 * LEVEL:g} % at most; what is above stands in bold. Simulation error: ± {error:.1f} at 5 %.
+  {MARGIN:g} points. Promised: {100 * LEVEL:g} % at most; what is above stands in bold. Simulation error:
+  ± {error:.1f} at 5 %.
 - All intervals hold: those of all pairs, at every number of seeds from 2 to {MOST}.
 - Former rule: at each look a t test, as if its seeds had been fixed before, corrected after Holm, and two one-sided
   t tests for equivalence.
