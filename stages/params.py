@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 
+from stages import sequential
 from stages.records import StudyError
 
 PARAMS = Path("params.yaml")
@@ -126,17 +127,16 @@ class Statistics(_Strict):
     confidence: Fraction
     equivalence_margin: Positive
     reproduction_margin: Positive
-    resamples: Annotated[int, Field(ge=100)]
-    seed: Seed
+    design: sequential.Design  # whether seeds may be added after a look
 
     @property
     def alpha(self) -> float:
-        """The level of every test."""
+        """How often any of the intervals may miss."""
         return round(1 - self.confidence, 12)  # 0.05, not 0.050000000000000044
 
     @property
     def percent(self) -> str:
-        """The confidence of every interval as people write it."""
+        """The confidence of all intervals as people write it."""
         return f"{100 * self.confidence:g} %"
 
 

@@ -134,16 +134,14 @@ def verdict(interval: Interval, margin: float) -> Verdict:
     return VERDICTS[int(verdict_codes(interval.low, interval.high, margin))]
 
 
-def digits_part(right_a: np.ndarray, right_b: np.ndarray) -> float:
-    """How far other test images could move the difference b − a either way, in points: 1.96 standard errors.
+def digits_part(difference: np.ndarray) -> float:
+    """How far other test images could move the mean of `difference` either way, in points: 1.96 standard errors.
 
     A description, which no number of seeds makes smaller: it takes the images for independent of one another.
 
     Args:
-        right_a: bool [seeds, images], which images the runs of a get right.
-        right_b: the same of b.
+        difference: float [images], what b gets right more than a of each test image, as a share of the seeds.
     """
-    difference = right_b.mean(axis=0) - right_a.mean(axis=0)
     return float(1.96 * POINTS * difference.std(ddof=1) / len(difference) ** 0.5)
 
 
@@ -174,7 +172,9 @@ def answer(right_a: np.ndarray, right_b: np.ndarray, *, level: float, margin: fl
         sd = spread(differences, step)
         about = seeds_about(n, mean, sd, level=level, margin=margin)
         at_most = seeds_at_most(n, sd, level=level, margin=margin)
-    return Answer(n, mean, found.low, found.high, word, digits_part(right_a, right_b), about, at_most)
+    return Answer(
+        n, mean, found.low, found.high, word, digits_part(right_b.mean(axis=0) - right_a.mean(axis=0)), about, at_most
+    )
 
 
 def looks(n: int, at_least: int = 1) -> Iterator[int]:
