@@ -11,8 +11,9 @@ import requests
 from tqdm import tqdm
 from urllib3.exceptions import HTTPError, ReadTimeoutError  # of the body, which requests hands through raw
 
+from stages.errors import StudyError
 from stages.fetch.datasets import SIZES
-from stages.records import RAW_FILES, StudyError
+from stages.records import RAW_FILES
 
 TIMEOUT = (10, 30)  # seconds to connect, seconds between two bytes
 CHUNK = 1 << 16

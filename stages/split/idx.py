@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.records import StudyError
+from stages.errors import StudyError
 
 
 def read_idx(path: Path, axes: int) -> np.ndarray:
