@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 
+from stages.data import Data
 from stages.records import StudyError
 
 PARAMS = Path("params.yaml")
 
-DatasetName = Literal["mnist", "fashion_mnist", "digits"]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -28,12 +28,11 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Data(_Strict):
-    name: DatasetName
-
-
 class Split(_Strict):
+    """The dev images of seeds 0 … `seeds` - 1 are drawn at once, so that a later seed changes no file."""
+
     dev_fraction: Fraction
+    seeds: Annotated[int, Field(ge=1, le=65_536)]
 
 
 class Decay(_Strict):

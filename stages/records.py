@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import functools
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -21,10 +20,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.arrays import read_npz, write_npz
+
 RAW = Path("data/raw")
 TRAIN = Path("data/train.npz")
 TEST = Path("data/test.npz")
-DEV = Path("data/dev")
+DEV = Path("data/dev.npz")
 MODELS = Path("models")
 RUNS = Path("metrics/runs")
 SUMMARY = Path("metrics/summary.json")
@@ -33,13 +34,6 @@ TABLES = Path("metrics/tables")
 PLOTS = Path("metrics/plots")
 REPORT = Path("metrics/report.html")
 CHAMPION = Path("metrics/champion.json")
-
-RAW_FILES = {
-    "train_images": "train-images-idx3-ubyte.gz",
-    "train_labels": "train-labels-idx1-ubyte.gz",
-    "test_images": "t10k-images-idx3-ubyte.gz",
-    "test_labels": "t10k-labels-idx1-ubyte.gz",
-}
 
 CURVE_COLUMNS = ["seed", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"]
 # A closed-form variant has no epochs: its curve is the search for alpha, a row for each value tried.
@@ -94,10 +88,6 @@ def native_stderr_hidden() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
-
-
-def dev_path(seed: int) -> Path:
-    return DEV / f"{seed}.npy"
 
 
 def run_path(variant: str, seed: int) -> Path:
@@ -200,11 +190,10 @@ def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
     return table
 
 
-def write_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Write arrays to a compressed .npz file whose bytes depend on the arrays alone."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    write_bytes(path, buffer.getvalue())
+def write_arrays(path: Path, *, compressed: bool = False, **arrays: np.ndarray) -> None:
+    """Write arrays to an .npz file whose bytes depend on the arrays alone; `compressed` for files that git keeps."""
+    with written_whole(path) as unfinished:
+        write_npz(unfinished, arrays, compressed=compressed)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -214,11 +203,11 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         StudyError: the file is missing or damaged.
     """
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        with path.open("rb") as file:
+            return read_npz(file)
     except FileNotFoundError:
         raise StudyError(f"{path} is missing: run `dvc repro`") from None
-    # NumPy, zip and zlib each have errors of their own for a damaged file.
+    # NumPy, zip and bzip2 each have errors of their own for a damaged file.
     except Exception as error:
         # Without NumPy's advice how to load a pickle all the same.
         raise StudyError(
@@ -227,9 +216,35 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_images(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [n, 28, 28] and labels uint8 [n] of data/train.npz or data/test.npz."""
+    """Images and labels of data/train.npz or data/test.npz.
+
+    Returns:
+        images: uint8 [n, height, width], or [n, height, width, 3] in colour.
+        labels: [n], uint8, or uint16 where there are more than 256 classes.
+    """
     arrays = read_arrays(path)
     return arrays["images"], arrays["labels"]
+
+
+def read_classes(path: Path) -> list[str]:
+    """The names of the labels 0, 1, … of data/train.npz or data/test.npz."""
+    return [str(name) for name in read_arrays(path)["classes"]]
+
+
+def read_dev(seed: int, path: Path = DEV) -> np.ndarray:
+    """The sorted indices, int64 [dev images], of the training images that `seed` sets aside.
+
+    Raises:
+        StudyError: the file is missing or damaged, or `seed` is none of the seeds that the split stage drew for.
+    """
+    arrays = read_arrays(path)
+    rows, images = arrays["dev"], int(arrays["images"])
+    if not 0 <= seed < len(rows):
+        raise StudyError(
+            f"{path} has the dev images of seeds 0 to {len(rows) - 1}, received seed {seed}: set split.seeds in "
+            f"params.yaml to at least {seed + 1} and run `dvc repro`"
+        )
+    return np.flatnonzero(np.unpackbits(rows[seed], count=images)).astype(np.int64)
 
 
 def read_facts(run: Path) -> dict[str, Any]:

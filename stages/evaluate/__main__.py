@@ -42,6 +42,7 @@ def evaluate(variant: str, seeds: list[int], is_network: bool) -> None:
     indices = hardest(predicted, truth, HARDEST)
     records.write_arrays(
         records.predictions_path(variant),
+        compressed=True,
         labels=predicted,
         ensemble=np.mean(outputs, axis=0).argmax(axis=1).astype(np.uint8),
         truth=truth,

@@ -29,7 +29,7 @@ def plan(study: Params, variants: Sequence[str], images: np.ndarray, labels: np.
     if backend() not in RESULT_PACKAGES:
         raise records.StudyError(f"KERAS_BACKEND should be one of {', '.join(RESULT_PACKAGES)}, received {backend()!r}")
     data, versions = records.digest(images, labels), installed_versions()
-    dev = {seed: _dev_indices(seed) for seed in study.seeds}
+    dev = {seed: records.read_dev(seed) for seed in study.seeds}
     runs = []
     for variant in variants:
         recipe = study.recipe(variant)
@@ -40,14 +40,6 @@ def plan(study: Params, variants: Sequence[str], images: np.ndarray, labels: np.
                 digests["dev"] = records.digest(dev[seed])
             runs.append(Run(variant, recipe.model_dump(), seed, dev[seed] if uses_dev else None, digests, versions))
     return runs
-
-
-def _dev_indices(seed: int) -> np.ndarray:
-    path = records.dev_path(seed)
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
-        raise records.StudyError(f"{path} is missing or damaged ({error}): run `dvc repro`") from error
 
 
 def finished(run: Run) -> dict[str, Any] | None:
