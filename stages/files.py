@@ -5,7 +5,6 @@ What is written, a file or a folder, is written beside its place and renamed int
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.arrays import read_npz, write_npz
 from stages.errors import StudyError
 
 
@@ -97,11 +97,10 @@ def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
     return table
 
 
-def write_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Write arrays to a compressed .npz file whose bytes depend on the arrays alone."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    write_bytes(path, buffer.getvalue())
+def write_arrays(path: Path, *, compressed: bool = False, **arrays: np.ndarray) -> None:
+    """Write arrays to an .npz file whose bytes depend on the arrays alone; `compressed` for files that git keeps."""
+    with written_whole(path) as unfinished:
+        write_npz(unfinished, arrays, compressed=compressed)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -111,11 +110,11 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         StudyError: the file is missing or damaged.
     """
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        with path.open("rb") as file:
+            return read_npz(file)
     except FileNotFoundError:
         raise StudyError(f"{path} is missing: run `dvc repro`") from None
-    # NumPy, zip and zlib each have errors of their own for a damaged file.
+    # NumPy, zip and bzip2 each have errors of their own for a damaged file.
     except Exception as error:
         # Without NumPy's advice how to load a pickle all the same.
         raise StudyError(

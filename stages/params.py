@@ -5,33 +5,29 @@ An error names the key, what it may be and what was found, so that it can be men
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, SerializeAsAny, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 
 from stages import families
+from stages.data import Data
 from stages.errors import StudyError
-from stages.recipes.shared.recipe import Count, Positive, Recipe, Strict
+from stages.recipes.shared.recipe import Positive, Recipe, Strict
 
 PARAMS = Path("params.yaml")
 
-DatasetName = Literal["mnist", "fashion_mnist", "digits"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 # The upper bound is NumPy's and scikit-learn's for `random_state`.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 VariantName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
-class Data(Strict):
-    name: DatasetName
-
-
 class Split(Strict):
-    """seeds: of so many seeds the dev images are drawn; no variant can have more."""
+    """The dev images of seeds 0 … `seeds` - 1 are drawn at once, so that a later seed changes no file."""
 
     dev_fraction: Fraction
-    seeds: Count
+    seeds: Annotated[int, Field(ge=1, le=65_536)]
 
 
 class Comparison(Strict):

@@ -12,7 +12,7 @@ from stages.terminal import native_stderr_hidden
 RAW = Path("data/raw")
 TRAIN = Path("data/train.npz")
 TEST = Path("data/test.npz")
-DEV = Path("data/dev")
+DEV = Path("data/dev.npz")
 MODELS = Path("models")
 RUNS = Path("metrics/runs")
 SUMMARY = Path("metrics/summary.json")
@@ -22,13 +22,6 @@ PLOTS = Path("metrics/plots")
 REPORT = Path("metrics/report.html")
 CHAMPION = Path("metrics/champion.json")
 
-RAW_FILES = {
-    "train_images": "train-images-idx3-ubyte.gz",
-    "train_labels": "train-labels-idx1-ubyte.gz",
-    "test_images": "t10k-images-idx3-ubyte.gz",
-    "test_labels": "t10k-labels-idx1-ubyte.gz",
-}
-
 CURVE_COLUMNS = ["seed", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"]
 # A closed-form variant has no epochs: its curve is the search for alpha, a row for each value tried.
 SEARCH_COLUMNS = ["seed", "search", "alpha", "val_loss", "val_accuracy"]
@@ -37,10 +30,6 @@ TEST_COLUMNS = [
     *("alpha_mse", "alpha_accuracy"),
 ]
 CALIBRATION_COLUMNS = ["seed", "bin", "images", "confidence", "accuracy"]
-
-
-def dev_path(seed: int) -> Path:
-    return DEV / f"{seed}.npy"
 
 
 def run_path(variant: str, seed: int) -> Path:
@@ -67,9 +56,35 @@ RUN_FILES = {path("").name for path in (curves_path, scores_path, calibration_pa
 
 
 def read_images(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [n, 28, 28] and labels uint8 [n] of data/train.npz or data/test.npz."""
+    """Images and labels of data/train.npz or data/test.npz.
+
+    Returns:
+        images: uint8 [n, height, width], or [n, height, width, 3] in colour.
+        labels: [n], uint8, or uint16 where there are more than 256 classes.
+    """
     arrays = files.read_arrays(path)
     return arrays["images"], arrays["labels"]
+
+
+def read_classes(path: Path) -> list[str]:
+    """The names of the labels 0, 1, … of data/train.npz or data/test.npz."""
+    return [str(name) for name in files.read_arrays(path)["classes"]]
+
+
+def read_dev(seed: int, path: Path = DEV) -> np.ndarray:
+    """The sorted indices, int64 [dev images], of the training images that `seed` sets aside.
+
+    Raises:
+        StudyError: the file is missing or damaged, or `seed` is none of the seeds that the split stage drew for.
+    """
+    arrays = files.read_arrays(path)
+    rows, images = arrays["dev"], int(arrays["images"])
+    if not 0 <= seed < len(rows):
+        raise StudyError(
+            f"{path} has the dev images of seeds 0 to {len(rows) - 1}, received seed {seed}: set split.seeds in "
+            f"params.yaml to at least {seed + 1} and run `dvc repro`"
+        )
+    return np.flatnonzero(np.unpackbits(rows[seed], count=images)).astype(np.int64)
 
 
 def read_facts(run: Path) -> dict[str, Any]:

@@ -10,14 +10,13 @@ from stages.train.schedule import train_all
 
 
 def train(study: params.Params, variants: list[str]) -> None:
-    data = records.read_images(records.TRAIN)
-    runs = plan(study, variants, data.images, data.labels, len(data.classes))
+    images, labels = records.read_images(records.TRAIN)
+    runs = plan(study, variants, images, labels, len(records.read_classes(records.TRAIN)))
     stale = [run for run in runs if finished(run) is None]
     print(f"{len(runs)} runs, {len(runs) - len(stale)} of them finished before", flush=True)
     if stale:
         publisher = tracking.Publisher(study)
-        order = longest_first(stale, data.images.shape)
-        train_all(order, data.images, data.labels, on_finish=publisher.publish)
+        train_all(longest_first(stale, images.shape), images, labels, on_finish=publisher.publish)
     for variant in variants:
         gather(variant, study.recipe(variant))
 

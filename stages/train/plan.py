@@ -16,15 +16,13 @@ from stages.train.run import Run, installed_versions
 def plan(study: Params, variants: Sequence[str], images: np.ndarray, labels: np.ndarray, classes: int) -> list[Run]:
     """Every run of `variants`, variant by variant in the order of the seeds."""
     data, versions = files.digest(images, labels), installed_versions()
-    code = {study.recipe(variant).family: "" for variant in variants}
-    code = {family: families.code_digest(family) for family in code}
-    dev = records.read_dev() if any(study.recipe(variant).uses_dev for variant in variants) else None
+    code = {family: families.code_digest(family) for family in {study.recipe(variant).family for variant in variants}}
     runs = []
     for variant in variants:
         recipe = study.recipe(variant)
         for seed in range(recipe.seeds):
             digests = {"data": data, "code": code[recipe.family]}
-            indices = dev.of(seed) if dev is not None and recipe.uses_dev else None
+            indices = records.read_dev(seed) if recipe.uses_dev else None
             if indices is not None:
                 digests["dev"] = files.digest(indices)
             runs.append(Run(variant, recipe, seed, classes, indices, digests, versions))
