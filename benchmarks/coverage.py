@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from stages import records, sequential
+from stages import files, sequential, terminal
+from stages.errors import StudyError
 from stages.sequential import BETTER, EQUIVALENT, UNDECIDED, WORSE
 
 REPORT = Path("benchmarks/COVERAGE.md")
@@ -214,7 +215,7 @@ def _markdown(lines: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-@records.command
+@terminal.command
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.coverage",
@@ -224,13 +225,13 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=10_000, help="of each kind; by default 10,000")
     studies = parser.parse_args().studies
     if studies < 1:
-        raise records.StudyError(f"expected --studies of 1 or more, received {studies}")
+        raise StudyError(f"expected --studies of 1 or more, received {studies}")
     found = {}
     for place, ((name, world), pairs) in enumerate(itertools.product(WORLDS.items(), PAIRS)):
         start = time.monotonic()
         found[name, pairs] = run(world, [2025, place], studies, pairs)
         print(f"{name}, {pairs} pairs: {time.monotonic() - start:.0f} s", flush=True)
-    records.write_bytes(REPORT, page(found, studies).encode())
+    files.write_bytes(REPORT, page(found, studies).encode())
     print(f"written: {REPORT}")
 
 

@@ -19,7 +19,8 @@ from typing import Any
 import pandas as pd
 from ruamel.yaml import YAML
 
-from stages import params, records, views
+from stages import files, git, params, records, terminal, views
+from stages.errors import StudyError
 from stages.params import Network, Params
 
 LOCK = Path("dvc.lock")
@@ -164,11 +165,11 @@ class _Mlflow:
         with lock():  # two processes that create the database at once collide
             if (database := _local_database()) and not database.exists():
                 # Whole or not at all: MLflow refuses for ever what a kill has left of a database half made.
-                with records.written_whole(database) as unfinished:
+                with files.written_whole(database) as unfinished:
                     mlflow.MlflowClient(tracking_uri=f"sqlite:///{unfinished}").search_experiments()
             self._client = mlflow.MlflowClient(tracking_uri=tracking_uri())
             self._experiment = self._experiment_id(study.data.name)
-        self._commit = records.code_commit()
+        self._commit = git.code_commit()
         self._now = int(time.time() * 1000)
 
     def _experiment_id(self, name: str) -> str:
@@ -214,7 +215,7 @@ class _Mlflow:
     def _read(self, variant: str, seed: int) -> "_Record | None":
         try:
             return _Record.read(self._study, variant, seed)
-        except records.StudyError as error:
+        except StudyError as error:
             print(f"warning: {variant} seed {seed} is not published: {error}", file=sys.stderr, flush=True)
             return None
 
@@ -243,7 +244,7 @@ class _Mlflow:
 
     def _parent_key(self, variant: str) -> str:
         recipe = self._study.recipe(variant).model_dump()
-        return records.digest("parent", records.json_bytes([self._study.data.name, variant, recipe]))
+        return files.digest("parent", files.json_bytes([self._study.data.name, variant, recipe]))
 
     def _parent(self, record: "_Record", known: dict[str, Any]) -> Any:
         variant, key = record.variant, self._parent_key(record.variant)
@@ -343,7 +344,7 @@ class _Mlflow:
         path = records.scores_path(variant)
         if not path.exists():
             return 0
-        scores = records.read_table(path, records.TEST_COLUMNS)
+        scores = files.read_table(path, records.TEST_COLUMNS)
         values = {"seeds": float(len(scores))}
         for name in SCORES[:4]:
             if scores[name].notna().all():
@@ -364,7 +365,7 @@ class _Mlflow:
     def publish_study(self) -> int:
         if not aggregated(self._study):
             return 0
-        means, files, key = records.read_json(records.SUMMARY), study_files(), study_key()
+        means, files, key = files.read_json(records.SUMMARY), study_files(), study_key()
         with lock():
             run = self._find({key}).get(key)
             if run and run.info.status == FINISHED:
@@ -408,18 +409,18 @@ def study_files() -> list[Path]:
 
 def study_key() -> str:
     """The tag `KEY` of the run `study` with the files that are here."""
-    return records.digest("study", *(part for path in study_files() for part in (path.name, path.read_bytes())))
+    return files.digest("study", *(part for path in study_files() for part in (path.name, path.read_bytes())))
 
 
 def aggregated(study: Params) -> bool:
     """Whether what aggregation made is of the study's parameters, and of the scores that the workspace holds."""
     if not all(path.exists() for path in study_files()) or outdated(study):
         return False
-    summary = records.read_json(records.SUMMARY)
+    summary = files.read_json(records.SUMMARY)
     for variant in study.variants:
         if variant not in summary or not records.scores_path(variant).exists():
             return False
-        scores = records.read_table(records.scores_path(variant), records.TEST_COLUMNS)["test_accuracy"]
+        scores = files.read_table(records.scores_path(variant), records.TEST_COLUMNS)["test_accuracy"]
         if not math.isclose(scores.mean(), summary[variant]["test_accuracy"]["mean"], abs_tol=1e-7):
             return False
     return True
@@ -453,7 +454,7 @@ class _Record:
         facts = records.read_facts(folder) if (folder / "run.json").exists() else None
         scores = None
         if records.scores_path(variant).exists():
-            table = records.read_table(records.scores_path(variant), records.TEST_COLUMNS)
+            table = files.read_table(records.scores_path(variant), records.TEST_COLUMNS)
             rows = table[table["seed"] == seed].to_dict("records")
             scores = {str(name): value for name, value in rows[0].items()} if rows else None
         if facts and scores and facts["key"] != scores["key"]:
@@ -461,7 +462,7 @@ class _Record:
         if facts is None and scores is None:
             return None
         own = folder / "curves.csv"
-        table = records.read_table(own if own.exists() else records.curves_path(variant), columns)
+        table = files.read_table(own if own.exists() else records.curves_path(variant), columns)
         return _Record(variant, seed, recipe.model_dump(), facts, table[table["seed"] == seed], scores)
 
     def note(self) -> str:
@@ -471,9 +472,9 @@ class _Record:
     def digest(self, part: str) -> str | None:
         """What tells whether a part has been published as it is; None where there is nothing of it to publish."""
         if part == "training":
-            return records.digest(records.csv_bytes(self.curves))
+            return files.digest(files.csv_bytes(self.curves))
         if part == "scores":
-            return records.digest(repr([self.scores[name] for name in SCORES])) if self.scores else None
+            return files.digest(repr([self.scores[name] for name in SCORES])) if self.scores else None
         return self.facts["digests"]["model"] if self.facts else None
 
 
@@ -486,14 +487,14 @@ def lock() -> Iterator[None]:
         yield
 
 
-@records.command
+@terminal.command
 def main() -> None:
-    records.take_no_arguments("stages.tracking", __doc__)
+    terminal.take_no_arguments("stages.tracking", __doc__)
     study = params.load()
     publisher = Publisher(study)
     changed = publisher.publish_variants(list(study.variants)) + publisher.publish_study()
     if publisher.failed:
-        raise records.StudyError("not everything is published: mend what the warning names, or set MLFLOW_TRACKING_URI")
+        raise StudyError("not everything is published: mend what the warning names, or set MLFLOW_TRACKING_URI")
     print(f"{changed} runs published or brought up to date; {tracking_uri()}")
 
 

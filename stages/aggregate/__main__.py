@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from stages import params, records, tracking
+from stages import files, params, records, terminal, tracking
 from stages.aggregate import curves, drawing, report, summary
 from stages.aggregate.parts import Section, Table
 from stages.aggregate.runs import read_runs
@@ -14,18 +14,18 @@ def aggregate(study: Params) -> None:
     runs = read_runs(study)
     sections = report.sections(runs, study)
     tables = {"scores.csv": summary.scores(runs), "curves.csv": curves.dev_losses(runs)}
-    write(records.TABLES, {name: records.csv_bytes(table) for name, table in tables.items()} | written_tables(sections))
+    write(records.TABLES, {name: files.csv_bytes(table) for name, table in tables.items()} | written_tables(sections))
     write(records.PLOTS, written_figures(sections))
-    records.write_bytes(records.REPORT, report.render(sections, runs, study).encode())
-    records.write_json(records.CHAMPION, summary.champion(runs))
-    records.write_json(records.SUMMARY, summary.means(runs, study.statistics))
-    records.write_json(records.ACCURACY, summary.accuracy(runs))
+    files.write_bytes(records.REPORT, report.render(sections, runs, study).encode())
+    files.write_json(records.CHAMPION, summary.champion(runs))
+    files.write_json(records.SUMMARY, summary.means(runs, study.statistics))
+    files.write_json(records.ACCURACY, summary.accuracy(runs))
 
 
 def written_tables(sections: Iterable[Section]) -> dict[str, bytes]:
     tables = [part for section in sections for part in section.parts if isinstance(part, Table)]
     text = {f"{table.name}.md": table.markdown().encode() for table in tables}
-    return text | {f"{table.name}.csv": records.csv_bytes(table.data) for table in tables}
+    return text | {f"{table.name}.csv": files.csv_bytes(table.data) for table in tables}
 
 
 def written_figures(sections: Iterable[Section]) -> dict[str, bytes]:
@@ -33,16 +33,16 @@ def written_figures(sections: Iterable[Section]) -> dict[str, bytes]:
     return {f"{picture.name}.png": drawing.png(picture.figure) for picture in pictures}
 
 
-def write(folder: Path, files: dict[str, bytes]) -> None:
+def write(folder: Path, contents: dict[str, bytes]) -> None:
     """Write the files of a folder, and delete those of an earlier study that this one does not have."""
-    for name, content in files.items():
-        records.write_bytes(folder / name, content)
-    records.remove_unknown(folder, set(files))
+    for name, content in contents.items():
+        files.write_bytes(folder / name, content)
+    files.remove_unknown(folder, set(contents))
 
 
-@records.command
+@terminal.command
 def main() -> None:
-    records.take_no_arguments("stages.aggregate", __doc__)
+    terminal.take_no_arguments("stages.aggregate", __doc__)
     study = params.load()
     aggregate(study)
     publisher = tracking.Publisher(study)

@@ -85,7 +85,7 @@ def _seeds(row: Row) -> Cell:
     return (f"{about:,}" if most is None else f"{about:,} ({most:,})"), float(about)
 
 
-def explanation(questions: int, images: int, settings: Statistics) -> str:
+def promise(questions: int, images: int, settings: Statistics) -> str:
     """What the intervals promise, and how a verdict is read off them."""
     how = (
         "however many seeds were added and whenever one looked"
@@ -93,10 +93,11 @@ def explanation(questions: int, images: int, settings: Statistics) -> str:
         else "at this one look, for a number of seeds that was fixed before"
     )
     holds = f"The m = {questions} intervals hold together" if questions > 1 else "The interval holds"
+    margin = f"±{settings.equivalence_margin:g} points"
     return (
-        f"{holds} with {settings.percent} confidence, {how}. A verdict is read off its interval: equivalent if all of it "
-        f"lies within ±{settings.equivalence_margin:g} points, else better or worse if it leaves out 0. They speak of "
-        f"other seeds on these {images:,} test images, and take the differences between seeds to be roughly normal."
+        f"{holds} with {settings.percent} confidence, {how}. A verdict is read off its interval: equivalent if all of "
+        f"it lies within {margin}, else better or worse if it leaves out 0. They speak of other seeds on these "
+        f"{images:,} test images, and take the differences between seeds to be roughly normal."
     )
 
 

@@ -32,7 +32,7 @@ def per_seed(a: VariantRuns, b: VariantRuns) -> pd.DataFrame:
     table = a.scores[["seed"]].head(n).copy()
     for score in ("accuracy", "loss"):
         for variant in (a, b):
-            table[f"{variant.name}_{score}"] = variant.scores[f"test_{score}"].head(n).to_numpy()
+            table[f"{variant.name}_{score}"] = variant.score(f"test_{score}")[:n]
     return table
 
 

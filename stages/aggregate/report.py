@@ -5,8 +5,22 @@ from pathlib import Path
 
 import jinja2
 
-from stages.aggregate import answers, approaches, calibration, comparisons, curves, drawing, mistakes, reproduction
-from stages.aggregate import ridge, steps, variance, variants
+from stages import sequential
+from stages.aggregate import (
+    answers,
+    approaches,
+    calibration,
+    comparisons,
+    course,
+    curves,
+    drawing,
+    mistakes,
+    reproduction,
+    ridge,
+    steps,
+    variance,
+    variants,
+)
 from stages.aggregate.parts import Part, Picture, Section
 from stages.aggregate.runs import Runs, VariantRuns
 from stages.params import Params
@@ -38,9 +52,8 @@ def glance(runs: Runs, study: Params) -> list[Part]:
     if not pairs:
         return []
     table = answers.answers(runs, pairs, study)
-    labels = [f"{a} → {b}" for a, b in pairs]
-    caption = "Is b better than a (a → b)? All questions of the study: the interval of b − a, and its verdict."
-    return [Picture("answers", answers.forest(table, labels, study.statistics.equivalence_margin), caption)]
+    figure = answers.forest(table, [f"{a} → {b}" for a, b in pairs], study.statistics.equivalence_margin)
+    return [Picture("answers", figure, f"Is b better than a (a → b)? {answers.in_words(table)}")]
 
 
 def main_variants(runs: Runs, study: Params) -> list[VariantRuns]:
@@ -49,7 +62,7 @@ def main_variants(runs: Runs, study: Params) -> list[VariantRuns]:
     return [runs[name] for name in study.variants if name in named]
 
 
-def render(parts: Sequence[Section], runs: Runs, study: Params) -> str:
+def render(sections: Sequence[Section], runs: Runs, study: Params) -> str:
     """The page as HTML: no file, font or script from elsewhere."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
@@ -57,15 +70,15 @@ def render(parts: Sequence[Section], runs: Runs, study: Params) -> str:
     environment.tests["picture"] = lambda part: isinstance(part, Picture)
     environment.filters["svg"] = lambda part: drawing.svg(part.figure, part.caption, part.name)
     title, sentence = approaches.headline(runs, study)
-    pairs = answers.family(study)
     images = len(next(iter(runs.values())).truth)
     page = environment.get_template("report.html.j2").render(
         title=title,
         sentence=sentence,
-        counts=answers.in_words(answers.answers(runs, pairs, study)) if pairs else "",
-        explanation=answers.explanation(len(pairs), images, study.statistics) if pairs else "",
-        sections=parts,
+        promise=answers.promise(len(answers.family(study)), images, study.statistics),
+        sections=sections,
+        verdicts=sequential.VERDICTS,
         data=study.data.name,
+        in_2020=course.told(study),
         images=f"{images:,}",
         seeds={name: variant.seeds for name, variant in runs.items()},
         spread=_range(variant.seeds for variant in runs.values()),

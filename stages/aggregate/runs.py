@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from stages import records
-from stages.params import Network, Params
-from stages.records import StudyError
+from stages import files, records
+from stages.errors import StudyError
+from stages.params import Params
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class VariantRuns:
     classes: names of the classes.
     truth: labels [images] of the test images.
     predicted: [seeds, images], the class that each seed's model gives each test image.
-    ensemble: [images], the class with the highest mean output over the seeds.
+    ensemble: [images], the class with the highest mean output over the first seeds, its voters.
     scores: test.csv, a row a seed.
     curves: curves.csv.
     calibration: calibration.csv; empty where outputs are no probabilities.
@@ -58,6 +58,10 @@ class VariantRuns:
     def vote_accuracy(self) -> float:
         return float((self.ensemble == self.truth).mean())
 
+    def score(self, name: str) -> np.ndarray:
+        """A column of test.csv, float64 [seeds]; NaN where the variant's runs don't tell it."""
+        return self.scores.reindex(columns=[name])[name].to_numpy(float)
+
 
 Runs = dict[str, VariantRuns]
 
@@ -82,27 +86,25 @@ def read_runs(study: Params) -> Runs:
 
 
 def _read_variant(variant: str, study: Params) -> VariantRuns:
-    is_network = isinstance(study.recipe(variant), Network)
-    scores = records.read_table(records.scores_path(variant), records.TEST_COLUMNS)
-    curves = records.read_table(
-        records.curves_path(variant), records.CURVE_COLUMNS if is_network else records.SEARCH_COLUMNS
-    )
+    recipe = study.recipe(variant)
+    scores = records.read_scores(variant)
+    curves = files.read_table(records.curves_path(variant), ["seed", *recipe.curve])
     for path, table in ((records.scores_path(variant), scores), (records.curves_path(variant), curves)):
-        _require_seeds(str(path), table["seed"].unique().tolist(), study.seeds)
-    if not np.isfinite(scores[["test_loss", "test_accuracy"]].to_numpy(float)).all():
+        _require_seeds(str(path), table["seed"].unique().tolist(), range(recipe.seeds))
+    if not np.isfinite(scores.filter(like="test_").to_numpy(float)).all():
         raise StudyError(f"{records.scores_path(variant)} holds a score that is no number: run `dvc repro`")
-    arrays = records.read_arrays(records.predictions_path(variant))
+    arrays = files.read_arrays(records.predictions_path(variant))
     classes = arrays.get("classes", np.arange(arrays["truth"].max() + 1))
     runs = VariantRuns(
         name=variant,
-        probabilities=is_network,
+        probabilities=recipe.probabilities,
         classes=[str(name) for name in classes],
         truth=arrays["truth"],
         predicted=arrays["labels"],
         ensemble=arrays["ensemble"],
         scores=scores,
         curves=curves,
-        calibration=records.read_table(records.calibration_path(variant), records.CALIBRATION_COLUMNS),
+        calibration=files.read_table(records.calibration_path(variant), records.CALIBRATION_COLUMNS),
         hardest=arrays["hardest"],
         hardest_images=arrays["hardest_images"],
         weights=arrays.get("weights"),

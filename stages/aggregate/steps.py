@@ -63,7 +63,7 @@ def _selection_table(runs: Runs, study: Params) -> Table:
     for chain, steps in study.chains.items():
         n = shared_seeds(runs[name] for name in steps)
         test = np.stack([runs[name].accuracy[:n] for name in steps])
-        dev = np.stack([runs[name].scores["dev_accuracy"].to_numpy(float)[:n] for name in steps])
+        dev = np.stack([runs[name].score("dev_accuracy")[:n] for name in steps])
         rows.append({"chain": chain, "steps": len(steps), "n": n, **vars(selection(test, dev))})
     columns = [
         *(text("chain", "chain"), number("steps", "steps"), number("n", "n")),
@@ -73,8 +73,8 @@ def _selection_table(runs: Runs, study: Params) -> Table:
         number("chosen on the dev split: worth", "worth_by_dev", "{:.3f} %", 100),
     ]
     caption = (
-        "The step with the best test score of one seed is chosen, with each seed in turn: the score that it reports, and "
-        "the mean over the other seeds, which is what the choice is worth."
+        "The step with the best test score of one seed is chosen, with each seed in turn: the score that it reports, "
+        "and the mean over the other seeds, which is what the choice is worth."
     )
     return Table("selection", "Choosing on the test set", caption, pd.DataFrame(rows), columns)
 

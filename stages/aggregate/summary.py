@@ -14,10 +14,10 @@ def means(runs: Runs, settings: Statistics) -> dict[str, Any]:
     """For each variant the mean and sd of accuracy and loss, the interval of the accuracy, and the vote's accuracy."""
     found = {}
     for name, variant in runs.items():
-        of = variants.row(variant, settings)
-        accuracy, loss = ({"mean": of["accuracy"]}, {"mean": float(variant.scores["test_loss"].mean())})
+        of, losses = variants.row(variant, settings), variant.score("test_loss")
+        accuracy, loss = {"mean": of["accuracy"]}, {"mean": float(losses.mean())}
         if variant.seeds > 1:
-            accuracy["sd"], loss["sd"] = of["sd"], float(variant.scores["test_loss"].std())
+            accuracy["sd"], loss["sd"] = of["sd"], float(losses.std(ddof=1))
         if math.isfinite(of["low"]):
             accuracy |= {"ci_low": of["low"], "ci_high": of["high"]}
         found[name] = {
@@ -33,8 +33,8 @@ def accuracy(runs: Runs) -> dict[str, dict[str, float]]:
     """What `dvc metrics` shows: the mean accuracy of each variant on the test set, and on the dev sets of its seeds."""
     found: dict[str, dict[str, float]] = {}
     for kind in ("test", "dev"):
-        scores = {name: variant.scores[f"{kind}_accuracy"] for name, variant in runs.items()}
-        found[kind] = {name: round(float(of.mean()), 8) for name, of in scores.items() if of.notna().all()}
+        mean = {name: float(variant.score(f"{kind}_accuracy").mean()) for name, variant in runs.items()}
+        found[kind] = {name: round(value, 8) for name, value in mean.items() if math.isfinite(value)}
     return found
 
 
@@ -43,22 +43,23 @@ def champion(runs: Runs) -> dict[str, Any] | None:
 
     Never by a test score: it could not be reported afterwards.
     """
-    candidates = [variant for variant in runs.values() if variant.scores["dev_accuracy"].notna().all()]
-    if not candidates:
+    means = accuracy(runs)["dev"]
+    if not means:
         return None
-    best = max(candidates, key=lambda variant: float(variant.scores["dev_accuracy"].mean()))
+    best = runs[max(means, key=means.__getitem__)]
     row = best.scores.loc[best.scores["dev_accuracy"].idxmax()]
     return {
         "variant": best.name,
         "seed": int(row["seed"]),
         "key": row["key"],
         "dev_accuracy": float(row["dev_accuracy"]),
-        "mean_dev_accuracy": round(float(best.scores["dev_accuracy"].mean()), 8),
-        "seeds": len(best.scores),
+        "mean_dev_accuracy": means[best.name],
+        "seeds": best.seeds,
     }
 
 
 def scores(runs: Runs) -> pd.DataFrame:
     """Every score of the study: variant, seed, test_accuracy, test_loss, dev_accuracy, dev_loss."""
     columns = ["variant", "seed", "test_accuracy", "test_loss", "dev_accuracy", "dev_loss"]
-    return pd.concat([of.scores.assign(variant=name)[columns] for name, of in runs.items()], ignore_index=True)
+    found = [variant.scores.assign(variant=name).reindex(columns=columns) for name, variant in runs.items()]
+    return pd.concat(found, ignore_index=True)

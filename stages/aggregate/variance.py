@@ -31,9 +31,9 @@ def parts(runs: Runs, study: Params) -> list[Part]:
         columns.append(number(f"sd from {header}", f"{source}_sd", "{:.3f}"))
         columns.append(span("limits", f"{source}_low", f"{source}_high", "{:.3f}"))
     caption = (
-        "How far the test accuracy of a single run is off, in points. From the seed: what makes a run better or worse on "
-        f"whatever {images}. Seed × {images}: which of these each run happens to miss. From the test {images}: others "
-        f"might have been drawn. Limits of {study.statistics.percent}, one at a time."
+        "How far the test accuracy of a single run is off, in points. From the seed: what makes a run better or worse "
+        f"on whatever {images}. Seed × {images}: which of these each run happens to miss. From the test {images}: "
+        f"others might have been drawn. Limits of {study.statistics.percent}, one at a time."
     )
     return [Table("variance", "Where the noise comes from", caption, table(runs, study.statistics.alpha), columns)]
 
@@ -42,17 +42,14 @@ def table(runs: Runs, level: float) -> pd.DataFrame:
     """A row for each variant, on the seeds that all of them have."""
     n, rows = shared_seeds(runs.values()), []
     for name, variant in runs.items():
-        row: dict[str, float | str | None] = {"variant": name, "n": n}
         found = split(variant.right[:n], level)
-        for source in SOURCES:
-            component = found and found[source]
-            for part in ("sd", "low", "high"):
-                row[f"{source}_{part}"] = component and getattr(component, part)
-        rows.append(row)
-    return pd.DataFrame(rows)
+        parts = {f"{source}_{part}": value for source in found for part, value in vars(found[source]).items()}
+        rows.append({"variant": name, "n": n, **parts})
+    columns = [f"{source}_{part}" for source in SOURCES for part in ("sd", "low", "high")]
+    return pd.DataFrame(rows, columns=["variant", "n", *columns])
 
 
-def split(right: np.ndarray, level: float) -> dict[str, Component] | None:
+def split(right: np.ndarray, level: float) -> dict[str, Component]:
     """Split of the variance of one run's accuracy into seeds, images ("digits") and their interaction.
 
     Two-way random model without replication, by the analysis of variance: Searle, Casella and McCulloch 1992, "Variance
@@ -65,7 +62,7 @@ def split(right: np.ndarray, level: float) -> dict[str, Component] | None:
         level: probability that limits miss, each pair for itself.
 
     Returns:
-        None for fewer than two seeds or two images.
+        The component of each source; none for fewer than two seeds or two images.
 
     Raises:
         ValueError: right is not bool or not two-dimensional.
@@ -74,7 +71,7 @@ def split(right: np.ndarray, level: float) -> dict[str, Component] | None:
         raise ValueError(f"Expected bool [seeds, images], received {right.dtype} {list(right.shape)}.")
     seeds, images = right.shape
     if seeds < 2 or images < 2:
-        return None
+        return {}
     mean = right.mean()
     of_seed, of_image = right.mean(axis=1) - mean, right.mean(axis=0) - mean
     rest = right - mean - of_seed[:, None] - of_image

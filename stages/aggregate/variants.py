@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from stages import sequential
@@ -20,9 +19,9 @@ def parts(runs: Runs, study: Params) -> list[Part]:
         number("epochs", "epochs", "{:.1f}"),
     ]
     caption = (
-        f"Each interval holds with {study.statistics.percent} confidence, one at a time. The vote is the class with the "
-        "highest mean output of all seeds. The loss is cross-entropy where outputs are probabilities, else squared "
-        "error. Sd and calibration error (expected, 15 bins) in points."
+        f"Each interval holds with {study.statistics.percent} confidence, one at a time. Vote: the class with the "
+        "highest mean output of the first seeds, ten at most. Loss: cross-entropy where outputs are probabilities, "
+        "else squared error. Sd and calibration error (expected, 15 bins) in points."
     )
     return [Table("variants", "Every variant", caption, table(runs, study.statistics), columns)]
 
@@ -32,7 +31,7 @@ def columns_of_scores(images: str) -> list[Column]:
         *(number("n", "n"), number("test accuracy", "accuracy", "{:.2f} %", 100)),
         *(span("interval", "low", "high", "{:.2f}", 100), number("sd", "sd", "{:.2f}", 100)),
         number(f"± {images}", "digits", "{:.2f}"),
-        number("vote of the seeds", "vote_accuracy", "{:.2f} %", 100),
+        number("vote", "vote_accuracy", "{:.2f} %", 100),
     ]
 
 
@@ -51,13 +50,9 @@ def table(runs: Runs, settings: Statistics) -> pd.DataFrame:
     """A row for each variant: accuracy, the vote of the seeds, loss, calibration, epochs."""
     rows = []
     for name, variant in runs.items():
-        loss, epochs = variant.scores["test_loss"], variant.scores["epochs"]
-        rows.append(
-            {
-                **{"variant": name, **row(variant, settings), "vote_accuracy": variant.vote_accuracy},
-                **{"loss": float(loss.mean()), "loss_sd": float(loss.std()) if len(loss) > 1 else None},
-                "calibration_error": calibration.mean_error(variant.calibration),
-                "epochs": float(np.mean(epochs)) if epochs.notna().all() else None,
-            }
-        )
+        of: dict[str, Any] = {"variant": name, **row(variant, settings), "vote_accuracy": variant.vote_accuracy}
+        loss, epochs = variant.score("test_loss"), variant.score("epochs")
+        of |= {"loss": float(loss.mean()), "loss_sd": float(loss.std(ddof=1)) if len(loss) > 1 else None}
+        of |= {"calibration_error": calibration.mean_error(variant.calibration), "epochs": float(epochs.mean())}
+        rows.append(of)
     return pd.DataFrame(rows)

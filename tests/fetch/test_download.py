@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import requests
 
+from stages.errors import StudyError
 from stages.fetch import __main__ as stage
 from stages.fetch import download
 from stages.fetch.datasets import DOWNLOADS, SIZES, Download
 from stages.fetch.digits import digits_files
 from stages.fetch.download import check, fetch_file, mirrors_of
-from stages.records import RAW, RAW_FILES, StudyError
+from stages.records import RAW, RAW_FILES
 
 PART, FILE = "test_labels", RAW_FILES["test_labels"]
 PLAIN = np.random.default_rng(0).integers(0, 10, SIZES[PART], dtype=np.uint8).tobytes()

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from stages import records
+from stages import files, records
+from stages.errors import StudyError
 from stages.fetch.digits import idx_gzip
-from stages.records import StudyError
 from stages.split.__main__ import dev_indices, split
 
 
@@ -49,7 +49,7 @@ def test_the_indices_of_a_seed_that_is_no_longer_named_are_removed(workspace: Pa
 
 
 def test_images_without_labels_are_refused(workspace: Path) -> None:
-    records.write_bytes(records.RAW / records.RAW_FILES["test_labels"], idx_gzip(np.zeros(359, np.uint8)))
+    files.write_bytes(records.RAW / records.RAW_FILES["test_labels"], idx_gzip(np.zeros(359, np.uint8)))
     with pytest.raises(StudyError, match="test: 360 images, but 359 labels"):
         split(0.2, [0])
 

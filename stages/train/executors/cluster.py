@@ -20,7 +20,7 @@ from distributed import Client, KilledWorker, Security, as_completed, get_worker
 from distributed.comm import connect
 from distributed.protocol import pickle  # also for what the standard one can't
 
-from stages import records
+from stages.errors import StudyError
 from stages.train.run import Failed, Run, Trained, code_digest, installed_versions
 
 CONNECT_SECONDS = 10  # also how long a scheduler that was lost is looked for
@@ -53,7 +53,7 @@ def training(
         client = Client(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError, TypeError) as error:
         reason = str(error) or "something else listens there"
-        raise records.StudyError(
+        raise StudyError(
             f"no Dask scheduler answers at DASK_SCHEDULER_ADDRESS={address} ({reason}). Expected tcp://host:port of a "
             "running `dask scheduler`: start it, or unset the variable to train on this machine."
         ) from error
@@ -86,7 +86,7 @@ def _check(client: Client, address: str, runs: Sequence[Run]) -> None:
         client.run_on_scheduler(_Trainer, None, None)  # it unpickles what it hands out
         answers = client.run(_objection, runs[0].versions, code, on_error="return")
     except (ImportError, AttributeError) as error:
-        raise records.StudyError(f"the Dask scheduler at {address} lacks the project ({error}). {REQUIRED}") from error
+        raise StudyError(f"the Dask scheduler at {address} lacks the project ({error}). {REQUIRED}") from error
     except OSError as error:
         raise _lost(address) from error
     # A worker that does not answer is the scheduler's to drop.
@@ -94,7 +94,7 @@ def _check(client: Client, address: str, runs: Sequence[Run]) -> None:
         f"{worker}: {answer}" for worker, answer in answers.items() if answer and not isinstance(answer, OSError)
     ]
     if refused:
-        raise records.StudyError(
+        raise StudyError(
             f"{len(refused)} of {len(answers)} Dask workers can't train this study:\n  "
             + "\n  ".join(refused)
             + f"\n{REQUIRED} Nothing was trained; restart them and run the same command again."
@@ -214,8 +214,8 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _lost(address: str) -> records.StudyError:
-    return records.StudyError(
+def _lost(address: str) -> StudyError:
+    return StudyError(
         f"the Dask scheduler at {address} was lost or restarted. The runs that had finished are kept: see that it and "
         "its workers are up and run the same command again."
     )
