@@ -73,7 +73,7 @@ def columns(images: str) -> list[Column]:
         number("difference, points", "difference", "{:+.3f}"),
         span("interval", "low", "high", "{:+.3f}"),
         number("n", "n"),
-        ("seeds to decide: about (at most)", _seeds),
+        ("seeds to decide it: about (at most)", _seeds),
         number(f"± {images}", "digits", "{:.3f}"),
     ]
 
@@ -133,7 +133,7 @@ def forest(table: pd.DataFrame, labels: Sequence[str], margin: float, then: Sequ
         ax.plot(row["difference"], y, "o", color=color, markersize=5.5, markeredgecolor="white")
         sides = ((0, "left", label), (1, "right", f"{written(row['difference'], '{:+.2f}')} {row['verdict']}"))
         for x, side, words in sides:
-            ax.text(x, y + 0.3, words, transform=ax.get_yaxis_transform(), ha=side, va="bottom", fontsize=7.5)
+            ax.text(x, y + 0.22, words, transform=ax.get_yaxis_transform(), ha=side, va="bottom", fontsize=8)
     seen = [(value, y) for value, y in zip(then, range(len(table))[::-1], strict=False) if value is not None]
     if seen:
         ax.plot(*zip(*seen, strict=True), "D", color=ORANGE, markersize=4, label="2020, one seed", clip_on=False)

@@ -42,7 +42,7 @@ def _of_all(runs: Runs, images: str) -> list[Part]:
     }
     # Of an image that is hard only for all variants together, no variant may have kept the pixels.
     drawn = [row for row in table.itertuples() if row.image in pixels]
-    titles = [f"{_short(row.truth)} → {_short(row.seen)}\n{100 * row.wrong / row.runs:.0f} % wrong" for row in drawn]
+    titles = [f"{_short(row.truth)} → {_short(row.seen)}\n{100 * row.wrong / row.runs:.0f} %" for row in drawn]
     figure = gallery([pixels[row.image] for row in drawn], titles)
     sentence = f"The hardest {images} of all: true → what most wrong runs see (share of runs that are wrong)."
     return [Table("hardest", f"The hardest {images}", caption, table, columns), Picture("hardest", figure, sentence)]
@@ -96,7 +96,7 @@ def gallery(images: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
     rows = max(1, -(-len(images) // columns))
     height, width = images[0].shape[:2] if images else (1, 1)
     side = max(height, width)
-    place_width, place_height = int(1.25 * side) + 1, int(1.75 * side) + 1
+    place_width, place_height = int(1.25 * side) + 1, int(1.9 * side) + 1
     # One pair of axes for all, transparent between the images: one for each takes ten times as long.
     sheet = np.zeros((rows * place_height, columns * place_width, 4), np.uint8)
     figure, axes = panels(WIDTH * sheet.shape[0] / sheet.shape[1])
@@ -107,7 +107,7 @@ def gallery(images: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
         cell = sheet[bottom - height : bottom, left : left + width]
         cell[..., 3] = 255
         cell[..., :3] = image if image.ndim == 3 else 255 - image[..., None]  # grey ones as ink on paper
-        ax.text(left + width / 2, bottom - height - 1, title, ha="center", va="bottom", fontsize=7, linespacing=1)
+        ax.text(left + width / 2, bottom - height - 1, title, ha="center", va="bottom", fontsize=7, linespacing=1.1)
     ax.imshow(sheet)
     ax.set_axis_off()
     return figure

@@ -36,11 +36,11 @@ def parts(runs: Runs, study: Params) -> list[Part]:
     found: list[Part] = []
     for chain in study.chains:
         steps = table(runs, study, chain)
-        columns: list[Column] = [text("step", "step"), text("change", "change"), *answers.columns(images_of(study))]
+        columns: list[Column] = [text("step", "step"), *answers.columns(images_of(study)), text("change", "change")]
         then: list[float | None] = []
         caption = f"The {chain} chain: what each step changed."
         if steps["difference_2020"].notna().any():
-            columns.insert(5, number("2020, one seed", "difference_2020", "{:+.2f}"))
+            columns.insert(3, number("2020, one seed", "difference_2020", "{:+.2f}"))
             then = [None if pd.isna(value) else float(value) for value in steps["difference_2020"]]
         name, title = f"ablations_{chain}", f"What each step of the {chain} chain was worth"
         figure = answers.forest(steps, list(steps["step"]), study.statistics.equivalence_margin, then)
