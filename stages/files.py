@@ -80,11 +80,11 @@ def csv_bytes(table: pd.DataFrame) -> bytes:
     return table.to_csv(index=False, float_format="%.8g", lineterminator="\n").encode()
 
 
-def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
+def read_table(path: Path, columns: list[str], *, more: bool = False) -> pd.DataFrame:
     """Read a CSV file of this study.
 
     Raises:
-        StudyError: the file is missing, or its columns are not `columns`.
+        StudyError: the file is missing, or its columns are not `columns` (with `more`, not these and perhaps others).
     """
     try:
         table = pd.read_csv(path)
@@ -92,7 +92,7 @@ def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
         raise StudyError(f"{path} is missing: run `dvc repro`") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise StudyError(f"{path} is not a CSV file ({error}): restore it with git, or run `dvc repro`") from error
-    if list(table.columns) != columns:
+    if not (set(columns) <= set(table.columns) if more else list(table.columns) == columns):
         raise StudyError(f"{path} should have the columns {columns}, found {list(table.columns)}: run `dvc repro`")
     return table
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from stages import files
 from stages.errors import StudyError
@@ -22,13 +23,8 @@ PLOTS = Path("metrics/plots")
 REPORT = Path("metrics/report.html")
 CHAMPION = Path("metrics/champion.json")
 
-CURVE_COLUMNS = ["seed", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"]
-# A closed-form variant has no epochs: its curve is the search for alpha, a row for each value tried.
-SEARCH_COLUMNS = ["seed", "search", "alpha", "val_loss", "val_accuracy"]
-TEST_COLUMNS = [
-    *("seed", "key", "data", "test_loss", "test_accuracy", "dev_loss", "dev_accuracy", "epochs", "best_epoch"),
-    *("alpha_mse", "alpha_accuracy"),
-]
+# Of test.csv; behind them stand the scores of stages/evaluate and the facts of the recipe.
+RUN_COLUMNS = ["seed", "key", "data"]
 CALIBRATION_COLUMNS = ["seed", "bin", "images", "confidence", "accuracy"]
 
 
@@ -53,6 +49,15 @@ def predictions_path(variant: str) -> Path:
 
 
 RUN_FILES = {path("").name for path in (curves_path, scores_path, calibration_path, predictions_path)}
+
+
+def read_scores(variant: str) -> pd.DataFrame:
+    """The test.csv of a variant: a row a seed, with `RUN_COLUMNS` and whatever scores and facts its runs have.
+
+    Raises:
+        StudyError: it is missing, or is no such table.
+    """
+    return files.read_table(scores_path(variant), [*RUN_COLUMNS, "test_accuracy"], more=True)
 
 
 def read_images(path: Path) -> tuple[np.ndarray, np.ndarray]:

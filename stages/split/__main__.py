@@ -34,9 +34,7 @@ def dev_indices(images: int, dev_fraction: float, seed: int) -> np.ndarray:
     try:
         _, dev = train_test_split(np.arange(images), test_size=dev_fraction, random_state=seed)
     except ValueError as error:
-        raise StudyError(
-            f"split.dev_fraction {dev_fraction:g} does not suit {images:,} images: {error}"
-        ) from error
+        raise StudyError(f"split.dev_fraction {dev_fraction:g} does not suit {images:,} images: {error}") from error
     return np.sort(dev)
 
 
