@@ -160,7 +160,7 @@ class Champion:
         Raises:
             StudyError: a file is missing, or is not of the run that was evaluated.
         """
-        table = files.read_table(scores, records.TEST_COLUMNS)
+        table = files.read_table(scores, [*records.RUN_COLUMNS, "test_accuracy"], more=True)
         if key not in set(table["key"][table["seed"] == seed]):
             raise StudyError(f"{records.CHAMPION} names seed {seed} of other runs than {scores} has: run `dvc repro`")
         wanted = table if vote else table[table["seed"] == seed]

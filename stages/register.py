@@ -30,7 +30,7 @@ def register(study: Params) -> str:
         return f"no model is registered: {error}"
     if not tracking.aggregated(study):
         return f"no model is registered: the results are not all of {params.PARAMS}; run `dvc repro`"
-    scores = files.read_table(records.scores_path(champion["variant"]), records.TEST_COLUMNS)
+    scores = records.read_scores(champion["variant"])
     if champion["key"] not in set(scores["key"]):
         return f"no model is registered: {records.CHAMPION} is of runs that others have replaced; run `dvc repro`"
     for seed in scores["seed"]:

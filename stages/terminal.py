@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import functools
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 
@@ -11,16 +12,26 @@ from stages.errors import StudyError
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
-    """Let `main` end with one clear line and exit status 1 where a person's input or machine is at fault."""
+    """Let `main` end with one clear line where a person's input or machine is at fault, or a signal stops it.
+
+    The exit status is 1, or 130 after a signal. SIGTERM and SIGHUP, which a batch system or a lost connection sends, end
+    it like Ctrl-C: what is under way is cleared away, and no process stays behind.
+    """
 
     @functools.wraps(main)
     def run() -> None:
+        for signum in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(signum) is signal.SIG_DFL:  # nohup has it ignored
+                signal.signal(signum, signal.default_int_handler)
         try:
             main()
         except StudyError as error:
             sys.exit(f"error: {error}")
         except OSError as error:
             sys.exit(f"error: {error.strerror or error}: {error.filename or 'no file named'}")
+        except KeyboardInterrupt:
+            print("stopped: what was finished is kept, and the same command goes on from there", file=sys.stderr)
+            sys.exit(130)
 
     return run
 

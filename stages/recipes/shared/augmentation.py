@@ -41,13 +41,13 @@ class Augmenter:
     seed_generator: Keras's, whose state advances with every batch.
     """
 
-    def __init__(self, augment: Augment, height: int, width: int, seed: int) -> None:
+    def __init__(self, augment: Augment, size: tuple[int, ...], seed: int) -> None:
         import keras
 
         self._augment = augment
-        self._height, self._width = height, width
+        self._height, self._width = size
         self.seed_generator = keras.random.SeedGenerator(seed)
-        self._splines = [_spline(size, augment.elastic_knots) for size in (height, width)]
+        self._splines = [_spline(side, augment.elastic_knots) for side in size]
 
     def __call__(self, images: Any) -> Any:
         from keras import ops

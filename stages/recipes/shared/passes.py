@@ -35,7 +35,7 @@ def passes(
         # XLA makes convolutions on the CPU ten times slower; JAX has nothing else.
         jit_compile=keras.backend.backend() == "jax",
     )
-    augmenter = None if augment is None else Augmenter(augment, *train[0].shape[1:3], augmenter_seed(seed))
+    augmenter = None if augment is None else Augmenter(augment, train[0].shape[1:3], augmenter_seed(seed))
     if keras.backend.backend() == "tensorflow":
         return _tensorflow_passes(model, train, dev, batch_size, augmenter)
     return _keras_passes(model, train, dev, batch_size, augmenter)
