@@ -18,7 +18,7 @@ TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)  # percent
 
 def parts(runs: Runs, study: Params) -> list[Part]:
     scores, pairs = table(runs, study), answers.answers(runs, _pairs(study), study)
-    images = images_of(study)
+    images = images_of(study.data.name)
     columns: list[Column] = [
         text("approach", "approach"),
         text("variant", "variant"),
@@ -28,7 +28,7 @@ def parts(runs: Runs, study: Params) -> list[Part]:
         columns.append(number("2020", "accuracy_2020", "{:.2f} %", 100))
     caption = "Mean test accuracy of n seeds; sd in points."
     found: list[Part] = [
-        Table("approaches", "The approaches", caption, scores, columns),
+        Table("approaches", "Every approach", caption, scores, columns),
         Picture("approaches", figure(scores), "Test error of each approach, with its interval."),
     ]
     if not pairs.empty:
@@ -58,7 +58,7 @@ def headline(runs: Runs, study: Params) -> tuple[str, str]:
     """Which approach wins, by how much and how sure: a headline and a sentence."""
     scores = {approach: float(runs[name].accuracy.mean()) for approach, name in study.approaches.items()}
     best, *others = sorted(scores, key=scores.__getitem__, reverse=True)
-    gets = f"{best} gets {100 * scores[best]:.2f} % of the test {images_of(study)} right"
+    gets = f"{best} gets {100 * scores[best]:.2f} % of the test {images_of(study.data.name)} right"
     if not others:
         n = runs[study.approaches[best]].seeds
         return f"{best}: {100 * scores[best]:.2f} %", f"{gets}, on average over n = {n} seeds."

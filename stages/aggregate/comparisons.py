@@ -16,7 +16,7 @@ def parts(runs: Runs, study: Params) -> list[Part]:
     if not study.comparisons:
         return []
     table = answers.answers(runs, [(pair.a, pair.b) for pair in study.comparisons], study)
-    columns = [text("a", "a"), text("b", "b"), *answers.columns(images_of(study))]
+    columns = [text("a", "a"), text("b", "b"), *answers.columns(images_of(study.data.name))]
     found: list[Part] = [Table("comparisons", "Is b better than a?", "", table, columns)]
     for pair in study.comparisons:
         a, b = runs[pair.a], runs[pair.b]

@@ -16,7 +16,7 @@ MOST_CLASSES = 20
 
 
 def parts(runs: Runs, shown: Sequence[VariantRuns], study: Params) -> list[Part]:
-    images = images_of(study)
+    images = images_of(study.data.name)
     found = _of_all(runs, images)
     for variant in shown:
         caption = f"{variant.name}: test images by true and predicted class, mean over seeds; colour shows mistakes."

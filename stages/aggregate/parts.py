@@ -8,8 +8,6 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages.params import Params
-
 NOTHING = "–"
 
 Row = dict[str, Any]
@@ -94,6 +92,6 @@ def written(value: float, form: str) -> str:
     return form.format(value).replace("-", "−")
 
 
-def images_of(study: Params) -> str:
-    """What people call the images of this data set."""
-    return "digits" if study.data.name in ("mnist", "digits") else "images"
+def images_of(data: str) -> str:
+    """What people call the images of a data set."""
+    return "digits" if data in ("mnist", "digits") else "images"

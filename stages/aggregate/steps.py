@@ -36,7 +36,11 @@ def parts(runs: Runs, study: Params) -> list[Part]:
     found: list[Part] = []
     for chain in study.chains:
         steps = table(runs, study, chain)
-        columns: list[Column] = [text("step", "step"), *answers.columns(images_of(study)), text("change", "change")]
+        columns: list[Column] = [
+            text("step", "step"),
+            *answers.columns(images_of(study.data.name)),
+            text("change", "change"),
+        ]
         then: list[float | None] = []
         caption = f"The {chain} chain: what each step changed."
         if steps["difference_2020"].notna().any():

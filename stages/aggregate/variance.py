@@ -24,7 +24,7 @@ class Component:
 
 
 def parts(runs: Runs, study: Params) -> list[Part]:
-    images = images_of(study)
+    images = images_of(study.data.name)
     headers = dict(zip(SOURCES, ("the seed", f"seed × {images}", f"the test {images}"), strict=True))
     columns: list[Column] = [text("variant", "variant"), number("n", "n")]
     for source, header in headers.items():

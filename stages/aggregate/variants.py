@@ -13,7 +13,7 @@ from stages.params import Params, Statistics
 
 def parts(runs: Runs, study: Params) -> list[Part]:
     columns: list[Column] = [
-        *(text("variant", "variant"), *columns_of_scores(images_of(study))),
+        *(text("variant", "variant"), *columns_of_scores(images_of(study.data.name))),
         *(number("test loss", "loss", "{:.4f}"), number("sd of loss", "loss_sd", "{:.4f}")),
         number("calibration error", "calibration_error", "{:.2f}", 100),
         number("epochs", "epochs", "{:.1f}"),
