@@ -1,11 +1,14 @@
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from ruamel.yaml import YAML
 
 from stages.data import KNOWN, Contents, Data, read_contents, write_contents
 from stages.records import StudyError
+from tests.conftest import ROOT
 
 FOLDERS = {"name": "shapes", "format": "folders", "train": "own/shapes"}
 ADDRESS = "https://example.org/shapes.zip"
@@ -78,3 +81,10 @@ def test_a_damaged_list_of_contents_is_refused(content: bytes | None, tmp_path: 
         path.write_bytes(content)
     with pytest.raises(StudyError, match=r"contents\.json is .*run `dvc repro`"):
         read_contents(path)
+
+
+def test_every_example_of_the_docs_is_a_data_section() -> None:
+    text = (ROOT / "docs/data.md").read_text(encoding="utf-8").replace("3b1c…", "0" * 64)
+    examples = [YAML(typ="safe").load(example) for example in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    assert {Data.model_validate(example["data"]).format for example in examples} == {None, "folders", "npz", "idx"}
+    assert {name for name in KNOWN if f"| `{name}` |" in text} == set(KNOWN)
