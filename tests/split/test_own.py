@@ -315,7 +315,7 @@ BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     ),
     "two sizes, in test": (
         lambda: halves(lambda at: save(pixels(20, 30, 3), at / "test/square/2.png")),
-        r"one size: circle/0\.png is 32x32 pixels, square/2\.png is 30x20",
+        r"one size: test/circle/0\.png is 32x32 pixels, test/square/2\.png is 30x20",
     ),
     "a class in training only": (
         lambda: halves(lambda at: save(pixels(32, 32, 3), at / "train/star/0.png")),
