@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages import params, records
+from stages import files, params, records, terminal
 from stages.aggregate import present, tables
 from stages.aggregate.runs import Predictions
+from stages.errors import StudyError
 from stages.params import Params
-from stages.records import StudyError
 
 COLUMNS = ["seed", "key", "data", "test_accuracy"]
 WORKING_TREE = "the working tree"
@@ -392,7 +392,7 @@ def _seeds(seeds: list[int]) -> str:
     return f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
 
 
-@records.command
+@terminal.command
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m stages.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -405,7 +405,7 @@ def main() -> None:
     arguments = parser.parse_args()
     difference = compare(read_side(arguments.old), read_side(arguments.new))
     if arguments.json:
-        print(records.json_bytes(as_json(difference)).decode(), end="")
+        print(files.json_bytes(as_json(difference)).decode(), end="")
     else:
         print(as_markdown(difference) if arguments.markdown else as_text(difference), end="")
 

@@ -9,7 +9,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from stages.records import RAW, StudyError, write_bytes
+from stages.errors import StudyError
+from stages.files import write_bytes
+from stages.records import RAW
 
 KNOWN = ("mnist", "fashion_mnist", "kmnist", "cifar10", "digits")
 # Where a person's own files lie. One folder, because DVC watches what dvc.yaml names, and dvc.yaml can't follow a path

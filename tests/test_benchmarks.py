@@ -8,7 +8,8 @@ import pytest
 
 from benchmarks import bench, cluster, overhead, summary
 from benchmarks.measure import SHAPE, layer_products, plain_network
-from stages import params, records
+from stages import files, params
+from stages.errors import StudyError
 from stages.params import Network
 from tests.conftest import ROOT
 
@@ -99,7 +100,7 @@ def test_former_ratios_are_of_the_same_measurement_on_the_same_machine_however_o
     tmp_path: Path,
 ) -> None:
     former = results(plain=2.0, added=1.0)
-    records.write_json(tmp_path / "bench.json", former)
+    files.write_json(tmp_path / "bench.json", former)
     own = {"machine": former["machine"], "effort": former["effort"]}
     assert bench.former_ratios(tmp_path / "bench.json", own | {"effort": {**own["effort"], "repeats": 9}}) == {
         **{"mlp": 4.0, "cnn": 4.0, "together": 4.0, "cnn mixed_bfloat16": 2.0}
@@ -119,7 +120,7 @@ def test_a_cluster_is_compared_pair_by_pair_and_only_where_it_gives_the_same_bit
     assert "| all of them | | | 20 | 22 | 1.05 × | 1.03 … 1.10 |" in page
     assert "All 4 models are the same bits" in page
     pairs["elm"][1][1].models[0] = "c"
-    with pytest.raises(records.StudyError, match="the models of elm should be the same bits with Dask and without"):
+    with pytest.raises(StudyError, match="the models of elm should be the same bits with Dask and without"):
         cluster.page(pairs)
 
 
@@ -166,4 +167,4 @@ def test_dropout_from_random_bytes_drops_its_rate_and_scales_what_is_left() -> N
 
 def test_the_committed_page_is_what_the_script_makes_of_the_committed_figures() -> None:
     folder = ROOT / bench.FOLDER
-    assert (folder / "README.md").read_text() == bench.page(records.read_json(folder / "bench.json"))
+    assert (folder / "README.md").read_text() == bench.page(files.read_json(folder / "bench.json"))

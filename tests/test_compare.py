@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from stages import compare, records
+from stages import compare, files, records
 
 DIGITS = 200
 SEEDS = [0, 1, 2]
@@ -54,8 +54,8 @@ def write_runs(
     scores = pd.DataFrame({"seed": seeds}).reindex(columns=records.TEST_COLUMNS)
     scores = scores.assign(key=[f"{key}{seed}" for seed in seeds], data=data, test_loss=0.5)
     scores["test_accuracy"] = (labels == truth).mean(axis=1)
-    records.write_table(records.scores_path(variant), scores)
-    records.write_arrays(records.predictions_path(variant), labels=labels, truth=truth)
+    files.write_table(records.scores_path(variant), scores)
+    files.write_arrays(records.predictions_path(variant), labels=labels, truth=truth)
 
 
 def git(*arguments: str) -> None:

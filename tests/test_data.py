@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from stages.data import KNOWN, Contents, Data, read_contents, write_contents
-from stages.records import StudyError
+from stages.errors import StudyError
 from tests.conftest import ROOT
 
 FOLDERS = {"name": "shapes", "format": "folders", "train": "own/shapes"}

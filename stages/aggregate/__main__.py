@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages import params, records, tracking
+from stages import files, params, records, terminal, tracking
 from stages.aggregate import figures, present, report, tables
 from stages.aggregate.present import Shown
 from stages.aggregate.report import Picture, Section
@@ -23,7 +23,7 @@ class Output:
         self._written: set[Path] = set()
 
     def data(self, name: str, table: pd.DataFrame) -> None:
-        self._written_to(records.TABLES / f"{name}.csv", records.csv_bytes(table))
+        self._written_to(records.TABLES / f"{name}.csv", files.csv_bytes(table))
 
     def table(self, table: pd.DataFrame, shown: Shown) -> Shown:
         self.data(shown.name, table)
@@ -35,13 +35,13 @@ class Output:
         return Picture(name, figures.svg(figure, caption, name), caption)
 
     def _written_to(self, path: Path, content: bytes) -> None:
-        records.write_bytes(path, content)
+        files.write_bytes(path, content)
         self._written.add(path)
 
     def remove_others(self) -> None:
         """Delete the tables and figures of an earlier study that this one does not have."""
         for folder in (records.TABLES, records.PLOTS):
-            records.remove_unknown(folder, {path.name for path in self._written if path.parent == folder})
+            files.remove_unknown(folder, {path.name for path in self._written if path.parent == folder})
 
 
 def aggregate(study: Params) -> None:
@@ -67,10 +67,10 @@ def aggregate(study: Params) -> None:
     output.data("curves", tables.learning_curves(runs))
     title, sentence = present.headline(approaches, ranking, study)
     page = report.render(title, sentence, first, [section for section in sections if section.parts], study)
-    records.write_bytes(records.REPORT, page.encode())
-    records.write_json(records.CHAMPION, tables.champion(runs))
-    records.write_json(records.SUMMARY, tables.summary(runs, study.statistics))
-    records.write_json(records.ACCURACY, tables.accuracy(runs))
+    files.write_bytes(records.REPORT, page.encode())
+    files.write_json(records.CHAMPION, tables.champion(runs))
+    files.write_json(records.SUMMARY, tables.summary(runs, study.statistics))
+    files.write_json(records.ACCURACY, tables.accuracy(runs))
     output.remove_others()
 
 
@@ -171,9 +171,9 @@ def closed_form_section(main: list[VariantRuns], output: Output) -> Section:
     return Section("closed-form", "The closed-form classifiers", "", parts)
 
 
-@records.command
+@terminal.command
 def main() -> None:
-    records.take_no_arguments("stages.aggregate", __doc__)
+    terminal.take_no_arguments("stages.aggregate", __doc__)
     study = params.load()
     aggregate(study)
     publisher = tracking.Publisher(study)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jinja2
 
-from stages import records
+from stages import git
 from stages.aggregate.present import Shown
 from stages.params import Params
 
@@ -49,7 +49,7 @@ def render(
         variants=list(study.variants),
         dev_percent=f"{100 * study.split.dev_fraction:g}",
         versions=pinned_versions(),
-        commit=records.code_commit(),
+        commit=git.code_commit(),
     )
     return page.replace(" %", "\N{NO-BREAK SPACE}%")
 

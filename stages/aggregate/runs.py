@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from stages import records
+from stages import files, records
+from stages.errors import StudyError
 from stages.params import Network, Params
-from stages.records import StudyError
 
 
 @dataclass(frozen=True)
@@ -76,21 +76,21 @@ def read_runs(study: Params) -> dict[str, VariantRuns]:
 
 def _read_variant(variant: str, study: Params) -> VariantRuns:
     is_network = isinstance(study.recipe(variant), Network)
-    curves = records.read_table(
+    curves = files.read_table(
         records.curves_path(variant), records.CURVE_COLUMNS if is_network else records.SEARCH_COLUMNS
     )
-    scores = records.read_table(records.scores_path(variant), records.TEST_COLUMNS)
+    scores = files.read_table(records.scores_path(variant), records.TEST_COLUMNS)
     for path, table in ((records.scores_path(variant), scores), (records.curves_path(variant), curves)):
         _require_seeds(str(path), table["seed"].unique().tolist(), study.seeds)
     if not np.isfinite(scores[["test_loss", "test_accuracy"]].to_numpy(float)).all():
         raise StudyError(f"{records.scores_path(variant)} holds a score that is no number: run `dvc repro`")
-    arrays = records.read_arrays(records.predictions_path(variant))
+    arrays = files.read_arrays(records.predictions_path(variant))
     runs = VariantRuns(
         name=variant,
         is_network=is_network,
         scores=scores,
         curves=curves,
-        calibration=records.read_table(records.calibration_path(variant), records.CALIBRATION_COLUMNS),
+        calibration=files.read_table(records.calibration_path(variant), records.CALIBRATION_COLUMNS),
         predicted=arrays["labels"],
         ensemble=arrays["ensemble"],
         truth=arrays["truth"],

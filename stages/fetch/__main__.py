@@ -1,6 +1,6 @@
 """Fetch stage: the files of a data set, checked, into data/raw/, and beside them what they are."""
 
-from stages import params, records
+from stages import files, params, records, terminal
 from stages.data import CONTENTS, Contents, Data, write_contents
 from stages.fetch.datasets import DATASETS, Dataset
 from stages.fetch.download import bring, is_kept, places_of
@@ -24,11 +24,11 @@ def fetch(data: Data) -> None:
             bring_own(part, source, data.sha256.get(part), records.RAW / part)
     elif known.made:
         for part, content in known.made().items():
-            records.write_bytes(records.RAW / contents.files[part], content)
+            files.write_bytes(records.RAW / contents.files[part], content)
     else:
         _bring_known(known)
     write_contents(contents)
-    records.remove_unknown(records.RAW, {CONTENTS.name, *contents.files.values()})
+    files.remove_unknown(records.RAW, {CONTENTS.name, *contents.files.values()})
 
 
 def _of_known(known: Dataset) -> Contents:
@@ -53,9 +53,9 @@ def _bring_known(known: Dataset) -> None:
             print(f"{target.name}: {target.stat().st_size:,} bytes, checksum right")
 
 
-@records.command
+@terminal.command
 def main() -> None:
-    records.take_no_arguments("stages.fetch", __doc__)
+    terminal.take_no_arguments("stages.fetch", __doc__)
     fetch(params.load().data)
 
 

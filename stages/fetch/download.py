@@ -14,7 +14,8 @@ from tqdm import tqdm
 from urllib3.exceptions import HTTPError, ReadTimeoutError  # of the body, which requests hands through raw
 
 from stages.data import is_address
-from stages.records import StudyError, written_whole
+from stages.errors import StudyError
+from stages.files import written_whole
 
 TIMEOUT = (10, 30)  # seconds to connect, seconds between two bytes
 CHUNK = 1 << 20

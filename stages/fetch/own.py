@@ -10,8 +10,9 @@ from tqdm import tqdm
 
 from stages.arrays import zip_entry
 from stages.data import OWN, is_address
+from stages.errors import StudyError
 from stages.fetch.download import File, bring, is_kept
-from stages.records import StudyError, written_whole
+from stages.files import written_whole
 
 LIMIT = 1 << 36  # bytes that come over the net at most: 64 GiB
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from stages import params, records
+from stages import files, params, records, terminal
 from stages.data import Contents, read_contents
+from stages.errors import StudyError
 from stages.split import cifar10, folders, idx, npz
 from stages.split.halves import (
     TEST_FRACTION,
@@ -33,9 +34,7 @@ def dev_indices(images: int, dev_fraction: float, seed: int) -> np.ndarray:
     try:
         _, dev = train_test_split(np.arange(images), test_size=dev_fraction, random_state=seed)
     except ValueError as error:
-        raise records.StudyError(
-            f"split.dev_fraction {dev_fraction:g} does not suit {images:,} images: {error}"
-        ) from error
+        raise StudyError(f"split.dev_fraction {dev_fraction:g} does not suit {images:,} images: {error}") from error
     return np.sort(dev)
 
 
@@ -67,7 +66,7 @@ def read_halves(contents: Contents, raw: Path) -> tuple[Labelled, Labelled, list
         check_classes(classes, "train", train.labels)
         train, test = draw_test(train, contents.test_fraction or TEST_FRACTION, contents.test_seed)
     elif contents.test_fraction is not None:
-        raise records.StudyError("data.test_fraction draws a test set, but the data have one of their own: remove it")
+        raise StudyError("data.test_fraction draws a test set, but the data have one of their own: remove it")
     for half, data in (("train", train), ("test", test)):
         check_classes(classes, half, data.labels)
     return train, test, classes
@@ -79,15 +78,15 @@ def split(dev_fraction: float, seeds: int) -> None:
     dev = dev_bits(len(train.labels), dev_fraction, seeds)
     labels = np.uint8 if len(classes) <= 256 else np.uint16
     for path, data in ((records.TRAIN, train), (records.TEST, test)):
-        records.write_arrays(
+        files.write_arrays(
             path, images=data.images, labels=data.labels.astype(labels, copy=False), classes=np.array(classes)
         )
-    records.write_arrays(records.DEV, dev=dev, images=np.array(len(train.labels), np.int64))
+    files.write_arrays(records.DEV, dev=dev, images=np.array(len(train.labels), np.int64))
 
 
-@records.command
+@terminal.command
 def main() -> None:
-    records.take_no_arguments("stages.split", __doc__)
+    terminal.take_no_arguments("stages.split", __doc__)
     study = params.load()
     split(study.split.dev_fraction, study.split.seeds)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from stages.records import StudyError
+from stages.errors import StudyError
 
 LIMIT = 1 << 36  # bytes of all files together, unpacked: 64 GiB
 FILE_LIMIT = 1 << 28  # bytes of one file, unpacked: 256 MiB

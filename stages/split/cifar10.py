@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.records import StudyError
+from stages.errors import StudyError
 from stages.split.archive import contents_of
 from stages.split.halves import Halves, Labelled
 

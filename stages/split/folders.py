@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from tqdm import tqdm
 
-from stages.records import StudyError
+from stages.errors import StudyError
 from stages.split.archive import contents_of
 from stages.split.halves import Halves, Labelled
 from stages.split.pictures import decode

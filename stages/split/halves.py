@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from stages.data import MOST_CLASSES
-from stages.records import StudyError
+from stages.errors import StudyError
 
 TEST_FRACTION = 0.2
 

@@ -9,7 +9,7 @@ from typing import IO, cast
 
 import numpy as np
 
-from stages.records import StudyError
+from stages.errors import StudyError
 from stages.split.halves import Halves, Labelled
 
 GZIP = b"\x1f\x8b"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.arrays import read_npz
-from stages.records import StudyError
+from stages.errors import StudyError
 from stages.split.halves import Halves, Labelled
 
 TRAIN = [("x_train", "y_train"), ("train_images", "train_labels"), ("images", "labels")]

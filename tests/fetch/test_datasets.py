@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from stages import records
+from stages import files, records
 from stages.data import KNOWN, Data, read_contents
 from stages.fetch import __main__ as stage
 from stages.fetch.datasets import DATASETS
@@ -44,7 +44,7 @@ def test_the_checksums_are_those_of_the_real_files(name: str, tmp_path: Path, mo
     # Of the images and labels as every run's key has them.
     if name == "mnist":
         known = "465b4c294b957b850120e6abb5b8a2e81d06429f0e2fd488ddf7a4e046b4c37d"
-        assert records.digest(images, labels) == known
+        assert files.digest(images, labels) == known
 
 
 def test_digits_need_no_mirror_and_are_the_digits_of_scikit_learn(

@@ -11,12 +11,13 @@ import pytest
 import requests
 
 from stages.data import CONTENTS, Data
+from stages.errors import StudyError
 from stages.fetch import __main__ as stage
 from stages.fetch import download
 from stages.fetch.datasets import DATASETS, IDX_NAMES, Dataset
 from stages.fetch.digits import digits_files
 from stages.fetch.download import File, bring, places_of
-from stages.records import RAW, StudyError
+from stages.records import RAW
 
 PLAIN = np.random.default_rng(0).integers(0, 10, 10_008, dtype=np.uint8).tobytes()
 SOUND = gzip.compress(PLAIN)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from tests.conftest import ROOT, STUDY
+from tests.conftest import ROOT
 
 OWN = {"name": "shapes", "format": "folders", "train": "own/shapes"}
 
@@ -45,9 +45,10 @@ def commit(folder: Path) -> None:
 
 
 def set_data(folder: Path, data: dict[str, str]) -> None:
-    study = YAML(typ="safe").load(STUDY)
+    yaml = YAML(typ="safe")
+    study = yaml.load((folder / "params.yaml").read_text(encoding="utf-8"))
     with (folder / "params.yaml").open("w", encoding="utf-8") as file:
-        YAML().dump({**study, "data": data}, file)
+        yaml.dump({**study, "data": data}, file)
 
 
 def test_dvc_sees_a_changed_file_of_a_persons_own_and_nothing_else_below_own(clone: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.records import StudyError
+from stages.errors import StudyError
 from stages.split.idx import read_idx
 
 # Two images of 2x3 pixels, by hand: magic number, three lengths, twelve values.

@@ -13,9 +13,9 @@ from PIL import Image
 
 from stages import records
 from stages.data import Data
+from stages.errors import StudyError
 from stages.fetch.__main__ import fetch
 from stages.fetch.digits import digits_files, idx_bytes
-from stages.records import StudyError
 from stages.split.__main__ import split
 from tests.conftest import ROOT
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from stages import records
+from stages import files, records
+from stages.errors import StudyError
 from stages.fetch.digits import idx_bytes
-from stages.records import StudyError
 from stages.split.__main__ import dev_bits, dev_indices, split
 
 
@@ -35,12 +35,12 @@ def test_the_stage_writes_all_images_with_the_names_of_their_classes(workspace: 
 
 def test_the_dev_images_that_are_read_are_those_that_each_seed_draws(tmp_path: Path) -> None:
     path = tmp_path / "dev.npz"
-    records.write_arrays(path, dev=dev_bits(60_000, 0.2, 10), images=np.array(60_000))
+    files.write_arrays(path, dev=dev_bits(60_000, 0.2, 10), images=np.array(60_000))
     for seed in range(10):
         drawn = dev_indices(60_000, 0.2, seed)
         np.testing.assert_array_equal(records.read_dev(seed, path), drawn, strict=True)
         # The digest is part of a run's key, and takes the type in as well.
-        assert records.digest(records.read_dev(seed, path)) == records.digest(drawn)
+        assert files.digest(records.read_dev(seed, path)) == files.digest(drawn)
 
 
 def test_dev_images_of_a_number_that_is_no_multiple_of_eight_come_back(workspace: Path) -> None:
@@ -55,17 +55,17 @@ def test_a_seed_beyond_those_that_were_drawn_is_refused_with_what_to_do(seed: in
 
 
 def test_splitting_again_changes_no_byte_and_more_seeds_none_of_the_images(workspace: Path) -> None:
-    files = [records.TRAIN, records.TEST, records.DEV]
-    before = [file.read_bytes() for file in files]
+    paths = [records.TRAIN, records.TEST, records.DEV]
+    before = [file.read_bytes() for file in paths]
     split(0.2, 8)
-    assert [file.read_bytes() for file in files] == before
+    assert [file.read_bytes() for file in paths] == before
     split(0.2, 9)
-    assert [file.read_bytes() for file in files[:2]] == before[:2]
+    assert [file.read_bytes() for file in paths[:2]] == before[:2]
     np.testing.assert_array_equal(records.read_dev(7), dev_indices(1437, 0.2, 7))
 
 
 def test_images_without_labels_are_refused(workspace: Path) -> None:
-    records.write_bytes(records.RAW / "t10k-labels-idx1-ubyte", idx_bytes(np.zeros(359, np.uint8)))
+    files.write_bytes(records.RAW / "t10k-labels-idx1-ubyte", idx_bytes(np.zeros(359, np.uint8)))
     with pytest.raises(StudyError, match="test: 360 images, but 359 labels"):
         split(0.2, 1)
 
