@@ -14,8 +14,8 @@ from stages.errors import StudyError
 def command(main: Callable[[], None]) -> Callable[[], None]:
     """Let `main` end with one clear line where a person's input or machine is at fault, or a signal stops it.
 
-    The exit status is 1, or 130 after a signal. SIGTERM and SIGHUP, which a batch system or a lost connection sends, end
-    it like Ctrl-C: what is under way is cleared away, and no process stays behind.
+    The exit status is 1, or 130 after a signal. SIGTERM and SIGHUP, which a batch system or a lost connection sends,
+    end it like Ctrl-C: what is under way is cleared away, and no process stays behind.
     """
 
     @functools.wraps(main)

@@ -34,6 +34,8 @@ def bring_own(part: str, source: str, sha256: str | None, target: Path) -> None:
             raise StudyError(f"data.sha256.{part} is of a file, but {source} is a folder: remove that line")
         pack(Path(source), target)
         return
+    if not is_address(source) and not Path(source).exists():
+        raise StudyError(f"{source}: no such file or folder: put it there, or mend data.{part} in params.yaml")
     file = File(source.rsplit("/", 1)[1], sha256, limit=LIMIT if is_address(source) else sys.maxsize)
     if not is_kept(file, target):
         bring(file, [source], target, f"Mend data.{part} in params.yaml (or data.sha256.{part}).")

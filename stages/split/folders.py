@@ -1,7 +1,7 @@
 """Folders of images: one folder for each class, in one tree or in `train/` and `test/`."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -47,7 +47,7 @@ def read(files: Mapping[str, Path], sources: Mapping[str, str], classes: list[st
         _check_layout(tree, names[half])
     found = {half: sorted({folder.name for folder in tree.folders}) for half, tree in trees.items()}
     known = _class_names(found, names, classes)
-    _check_sizes(trees.values())
+    _check_sizes(trees)
     colour = any(image.ndim == 3 for tree in trees.values() for image in tree.images.values())
     labelled = {half: _labelled(tree, known, colour) for half, tree in trees.items()}
     return Halves(labelled["train"], labelled.get("test"), known)
@@ -90,7 +90,10 @@ def _check_layout(tree: Tree, source: str) -> None:
         raise StudyError(f"{source} should hold a folder of images for each class; it holds no image")
     for path in sorted((*tree.images, *tree.folders)):
         if len(path.parts) != (2 if path in tree.images else 1):
-            raise StudyError(f"{source}: {path} should lie right in the folder of its class, as in cat/1.png")
+            raise StudyError(
+                f"{source}: {path} should lie right in the folder of its class, as cat/1.png "
+                "does in one tree, and train/cat/1.png beside test/cat/1.png in two"
+            )
     if empty := sorted(folder.name for folder in tree.folders - {path.parent for path in tree.images}):
         raise StudyError(f"{source}: the folder of the class {empty[0]!r} is empty: put images into it, or remove it")
 
@@ -107,13 +110,19 @@ def _class_names(found: Mapping[str, list[str]], sources: Mapping[str, str], cla
     return classes or everywhere
 
 
-def _check_sizes(trees: Iterable[Tree]) -> None:
-    first: tuple[PurePosixPath, np.ndarray] | None = None
-    for path, image in (item for tree in trees for item in sorted(tree.images.items(), key=lambda item: item[0])):
-        first = first or (path, image)
-        if image.shape[:2] != first[1].shape[:2]:
-            sizes = [f"{name} is {a.shape[1]}x{a.shape[0]} pixels" for name, a in (first, (path, image))]
+def _check_sizes(trees: Mapping[str, Tree]) -> None:
+    """The first image in the order of the names says what size they all should have."""
+    images = {half / path: image for half, tree in _named(trees) for path, image in tree.images.items()}
+    first = min(images)
+    for path in sorted(images):
+        if images[path].shape[:2] != images[first].shape[:2]:
+            sizes = [f"{name} is {images[name].shape[1]}x{images[name].shape[0]} pixels" for name in (first, path)]
             raise StudyError(f"images should be of one size: {sizes[0]}, {sizes[1]}")
+
+
+def _named(trees: Mapping[str, Tree]) -> Iterator[tuple[PurePosixPath, Tree]]:
+    """Each tree with what its paths begin with, where there are two."""
+    return ((PurePosixPath(half if len(trees) > 1 else ""), tree) for half, tree in trees.items())
 
 
 def _labelled(tree: Tree, classes: list[str], colour: bool) -> Labelled:

@@ -5,6 +5,7 @@ import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 
@@ -50,14 +51,8 @@ def read_idx(path: Path, axes: tuple[int, ...], source: str | None = None) -> np
     try:
         with path.open("rb") as file:
             compressed = file.read(2) == GZIP
-        with gzip.open(path) if compressed else path.open("rb") as file:
-            start = file.read(4)
-            if len(start) < 4 or start[:2] != b"\0\0" or start[3] not in axes:
-                wanted = " or ".join(map(str, axes))
-                raise StudyError(f"{name} should begin as an IDX file of {wanted} axes, found {start.hex(' ')}")
-            if start[2] != BYTES:
-                raise StudyError(f"{name} should hold uint8 values, found {TYPES.get(start[2], 'an unknown type')}")
-            shape = tuple(int.from_bytes(file.read(4), "big") for _ in range(start[3]))
+        with cast(IO[bytes], gzip.open(path) if compressed else path.open("rb")) as file:
+            shape = _shape(file, axes, name)
             # One byte more than it should have, to see whether there is one.
             values = np.frombuffer(file.read(math.prod(shape) + 1), np.uint8)
     except (OSError, EOFError, zlib.error) as error:
@@ -67,3 +62,15 @@ def read_idx(path: Path, axes: tuple[int, ...], source: str | None = None) -> np
             f"{name} should hold {shape} values, found {'more' if len(values) > math.prod(shape) else len(values)}"
         )
     return values.reshape(shape)
+
+
+def _shape(file: IO[bytes], axes: tuple[int, ...], name: str) -> tuple[int, ...]:
+    """The shape that the header gives; `file` is left at the first value."""
+    start = file.read(4)
+    lengths = file.read(4 * start[3]) if len(start) == 4 and start[3] in axes else b""
+    if start[:2] != b"\0\0" or not lengths or len(lengths) < 4 * start[3]:
+        wanted = " or ".join(map(str, axes))
+        raise StudyError(f"{name} should begin as an IDX file of {wanted} axes, found {(start + lengths).hex(' ')}")
+    if start[2] != BYTES:
+        raise StudyError(f"{name} should hold uint8 values, found {TYPES.get(start[2], 'an unknown type')}")
+    return tuple(int.from_bytes(lengths[at : at + 4], "big") for at in range(0, len(lengths), 4))
