@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from stages import records, sequential
+from stages import files, records, sequential
 from stages.sequential import Design, Interval, interval, verdict
 from tests.conftest import ROOT
 
@@ -193,7 +193,7 @@ def test_what_ten_seeds_of_the_study_say_of_five_of_its_pairs(
 ) -> None:
     right = {}
     for name in (a, b):
-        arrays = records.read_arrays(ROOT / records.predictions_path(name))
+        arrays = files.read_arrays(ROOT / records.predictions_path(name))
         right[name] = (arrays["labels"] == arrays["truth"])[:10]
     found = sequential.answer(right[a], right[b], level=0.05 / 19, margin=MARGIN)
     assert found.n == 10

@@ -1,6 +1,6 @@
 """Where the noise of a single run's score comes from: its seed, the test images, or both at once."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import pandas as pd
@@ -11,31 +11,41 @@ from stages.aggregate.parts import Column, Part, Table, images_of, number, span,
 from stages.aggregate.runs import Runs, shared_seeds
 from stages.params import Params
 
-SOURCES = ("seeds", "interaction", "digits")
+COLUMNS = ["variant", "n", "seeds_sd", "seeds_low", "seeds_high", "interaction_sd", "digits_sd"]
 
 
 @dataclass(frozen=True)
-class Component:
-    """A part of the variance of one run's accuracy as a standard deviation in points, and its limits."""
+class Split:
+    """What one run's score owes to chance, as standard deviations in points; their squares add up to its variance.
 
-    sd: float
-    low: float
-    high: float
+    Attributes:
+        seeds: how far seeds differ over all images there could be.
+        seeds_low, seeds_high: limits of that.
+        interaction: which seed fails on which image.
+        images: how far draws of the test images differ for a variant averaged over all seeds.
+    """
+
+    seeds: float
+    seeds_low: float
+    seeds_high: float
+    interaction: float
+    images: float
 
 
 def parts(runs: Runs, study: Params) -> list[Part]:
-    images = images_of(study.data.name)
-    headers = dict(zip(SOURCES, ("the seed", f"seed × {images}", f"the test {images}"), strict=True))
-    columns: list[Column] = [text("variant", "variant"), number("n", "n")]
-    for source, header in headers.items():
-        columns.append(number(f"sd from {header}", f"{source}_sd", "{:.3f}"))
-        columns.append(span("limits", f"{source}_low", f"{source}_high", "{:.3f}"))
+    images, settings = images_of(study.data.name), study.statistics
+    columns: list[Column] = [
+        *(text("variant", "variant"), number("n", "n"), number("sd from the seed", "seeds_sd", "{:.3f}")),
+        span(f"its {settings.percent} limits", "seeds_low", "seeds_high", "{:.3f}"),
+        number(f"sd from seed × {images}", "interaction_sd", "{:.3f}"),
+        number(f"sd from the test {images}", "digits_sd", "{:.3f}"),
+    ]
     caption = (
         "How far the test accuracy of a single run is off, in points. From the seed: what makes a run better or worse "
         f"on whatever {images}. Seed × {images}: which of these each run happens to miss. From the test {images}: "
-        f"others might have been drawn. Limits of {study.statistics.percent}, one at a time."
+        "others might have been drawn. Limits hold one at a time."
     )
-    return [Table("variance", "Where the noise comes from", caption, table(runs, study.statistics.alpha), columns)]
+    return [Table("variance", "Where the noise comes from", caption, table(runs, settings.alpha), columns)]
 
 
 def table(runs: Runs, level: float) -> pd.DataFrame:
@@ -43,26 +53,23 @@ def table(runs: Runs, level: float) -> pd.DataFrame:
     n, rows = shared_seeds(runs.values()), []
     for name, variant in runs.items():
         found = split(variant.right[:n], level)
-        parts = {f"{source}_{part}": value for source in found for part, value in vars(found[source]).items()}
-        rows.append({"variant": name, "n": n, **parts})
-    columns = [f"{source}_{part}" for source in SOURCES for part in ("sd", "low", "high")]
-    return pd.DataFrame(rows, columns=["variant", "n", *columns])
+        rows.append([name, n, *(astuple(found) if found else [None] * 5)])
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def split(right: np.ndarray, level: float) -> dict[str, Component]:
-    """Split of the variance of one run's accuracy into seeds, images ("digits") and their interaction.
+def split(right: np.ndarray, level: float) -> Split | None:
+    """Split of the variance of one run's accuracy into seeds, test images and their interaction.
 
     Two-way random model without replication, by the analysis of variance: Searle, Casella and McCulloch 1992, "Variance
-    components", chapter 4. A component that comes out negative is 0. Limits of the seeds' part: Williams 1962, "A
-    confidence interval for variance components", Biometrika 49. The other two are means over the images, which are
-    many and far from normal: their limits are those of a mean.
+    components", chapter 4. A component that comes out negative is 0. Limits: Williams 1962, "A confidence interval for
+    variance components", Biometrika 49.
 
     Args:
         right: bool [seeds, images].
-        level: probability that limits miss, each pair for itself.
+        level: probability that the limits miss.
 
     Returns:
-        The component of each source; none for fewer than two seeds or two images.
+        None for fewer than two seeds or two images.
 
     Raises:
         ValueError: right is not bool or not two-dimensional.
@@ -71,29 +78,16 @@ def split(right: np.ndarray, level: float) -> dict[str, Component]:
         raise ValueError(f"Expected bool [seeds, images], received {right.dtype} {list(right.shape)}.")
     seeds, images = right.shape
     if seeds < 2 or images < 2:
-        return {}
+        return None
     mean = right.mean()
     of_seed, of_image = right.mean(axis=1) - mean, right.mean(axis=0) - mean
     rest = right - mean - of_seed[:, None] - of_image
-    interaction = (rest**2).sum(axis=0) * images / ((seeds - 1) * (images - 1))  # of each image
-    between = of_image**2 * images / (images - 1) - interaction / seeds
-    square, left = images * (of_seed**2).sum() / (seeds - 1), float(interaction.mean())
     freedom = seeds - 1, (seeds - 1) * (images - 1)
-    ends = [square / stats.f.ppf(chance, *freedom) - left for chance in (1 - level / 2, level / 2)]
+    # Mean squares.
+    between_seeds = images * (of_seed**2).sum() / (seeds - 1)
+    between_images = seeds * (of_image**2).sum() / (images - 1)
+    left = (rest**2).sum() / freedom[1]
+    low, high = (between_seeds / stats.f.ppf(chance, *freedom) - left for chance in (1 - level / 2, level / 2))
+    variances = (between_seeds - left, low, high, left, (between_images - left) / seeds)
     # A score is a mean over the images, which divides what differs from image to image.
-    return {
-        "seeds": Component(*(_sd(value / images) for value in (square - left, *ends))),
-        "digits": _of_mean(between, level),
-        "interaction": _of_mean(interaction, level),
-    }
-
-
-def _of_mean(variances: np.ndarray, level: float) -> Component:
-    """The component whose variance is the mean of the images' [images]."""
-    mean, images = float(variances.mean()), len(variances)
-    half = float(stats.norm.ppf(1 - level / 2) * variances.std(ddof=1) / images**0.5)
-    return Component(*(_sd(value / images) for value in (mean, mean - half, mean + half)))
-
-
-def _sd(variance: float) -> float:
-    return float(sequential.POINTS * max(variance, 0.0) ** 0.5)
+    return Split(*(sequential.POINTS * float(max(variance, 0.0) / images) ** 0.5 for variance in variances))
