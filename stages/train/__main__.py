@@ -1,6 +1,8 @@
 """Train stage: every seed of one variant, or with --all whatever the study still lacks."""
 
 import argparse
+import os
+import signal
 
 import pandas as pd
 
@@ -38,6 +40,8 @@ def main() -> None:
     which.add_argument("variant", nargs="?", help="a variant in params.yaml")
     which.add_argument("--all", action="store_true", help="every variant, as one batch, the longest runs first")
     arguments = parser.parse_args()
+    if "DVC_STAGE" in os.environ:  # `dvc repro` started this, and may be killed in a way that it can't pass on
+        terminal.when_orphaned(lambda: os.kill(os.getpid(), signal.SIGTERM))
     study = params.load()
     if not arguments.all:
         study.recipe(arguments.variant)
