@@ -6,9 +6,13 @@ import functools
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 
 from stages.errors import StudyError
+
+ALIVE_SECONDS = 0.5  # between two looks of a process at the one that started it
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
@@ -34,6 +38,18 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
             sys.exit(130)
 
     return run
+
+
+def when_orphaned(act: Callable[[], object]) -> None:
+    """Call `act`, in a thread, once the process that started this one has ended, in whatever way it did."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(ALIVE_SECONDS)
+        act()
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def take_no_arguments(module: str, description: str | None) -> None:

@@ -45,6 +45,15 @@ def finished(run: Run) -> dict[str, Any] | None:
     return facts if sound else None
 
 
+def evaluated(run: Run) -> bool:
+    """Whether metrics/runs holds what just this run got right, though its model may not be here."""
+    try:
+        table = records.read_scores(run.variant)
+    except StudyError:
+        return False
+    return run.key in set(table["key"][table["seed"] == run.seed])
+
+
 def longest_first(runs: Sequence[Run], shape: tuple[int, ...]) -> list[Run]:
     """`runs` by a guess at how long they take on training images of `shape`."""
     return sorted(runs, key=lambda run: -run.recipe.cost(shape))

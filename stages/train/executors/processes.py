@@ -4,8 +4,6 @@ import contextlib
 import os
 import signal
 import tempfile
-import threading
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,10 +12,9 @@ import joblib
 import numpy as np
 
 from stages.errors import StudyError
+from stages.terminal import when_orphaned
 from stages.train.executors import Execution
 from stages.train.run import Failed, Run, Train, Trained
-
-ALIVE_SECONDS = 0.5  # between two looks of a worker at its driver
 
 
 @contextlib.contextmanager
@@ -43,7 +40,7 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
 
         tasks = (joblib.delayed(_attempt)(train, run, images, labels, epochs / run.name) for run in runs)
         count = min(workers(), len(runs))
-        settings = {"initializer": _end_with, "initargs": (os.getpid(),)} if count > 1 else {}
+        settings = {"initializer": _end_with_driver} if count > 1 else {}
         with joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1, **settings):
             try:
                 yield joblib.Parallel(return_as="generator_unordered", batch_size=1)(tasks), under_way
@@ -54,16 +51,10 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
                 ) from error
 
 
-def _end_with(driver: int) -> None:
-    """Let this worker end when its driver does, however that ends, and leave Ctrl-C to it."""
+def _end_with_driver() -> None:
+    """Let this worker end when its driver does, and leave Ctrl-C to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == driver:
-            time.sleep(ALIVE_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    when_orphaned(lambda: os._exit(1))
 
 
 def _attempt(train: Train, run: Run, images: np.ndarray, labels: np.ndarray, epoch: Path) -> Trained | Failed:
