@@ -83,8 +83,9 @@ def svg(figure: Figure, title: str, name: str) -> str:
     assert head is not None
     assert box is not None
     body = re.sub(r"<metadata>.*?</metadata>", "", drawn[head.end() :], flags=re.DOTALL)
-    # The page's fonts, in place of matplotlib's list of all that it might have used; and the page's ink.
-    body = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 system-ui, sans-serif", body).replace(INK, "currentColor")
+    # The page's fonts, in place of matplotlib's list of all that it might have used; and the page's ink and lines.
+    body = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 system-ui, sans-serif", body)
+    body = body.replace(INK, "currentColor").replace(FAINT, "var(--line)")
     for identifier in set(re.findall(r'id="([^"]+)"', body)):
         body = re.sub(rf'(id="|url\(#|href="#){re.escape(identifier)}(?=["\)])', rf"\g<1>{name}-{identifier}", body)
     return f'<svg viewBox="{box[1]}" role="img" aria-label="{title}">{body}'
