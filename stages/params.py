@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, SerializeAsAny, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 
-from stages import families, sequential
+from stages import families, files, sequential
 from stages.data import Data
 from stages.errors import StudyError
 from stages.recipes.shared.recipe import Positive, Recipe, Strict
@@ -114,6 +114,11 @@ def in_words(changes: dict[str, tuple[Any, Any]]) -> str:
         return value if isinstance(value, str) else json.dumps(value)
 
     return ", ".join(f"{name}: {text(a)} → {text(b)}" for name, (a, b) in changes.items())
+
+
+def write(text: str) -> None:
+    """Replace params.yaml, whole or not at all."""
+    files.write_bytes(PARAMS, text.encode())
 
 
 def load(path: Path = PARAMS) -> Params:

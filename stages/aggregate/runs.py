@@ -71,13 +71,13 @@ def shared_seeds(variants: Iterable[VariantRuns]) -> int:
     return min(variant.seeds for variant in variants)
 
 
-def read_runs(study: Params) -> Runs:
-    """The runs of every variant that params.yaml names.
+def read_runs(study: Params, variants: Iterable[str] | None = None) -> Runs:
+    """The runs of these variants, or of every one that params.yaml names.
 
     Raises:
         StudyError: a variant or a seed is missing, or the files of a variant do not belong together.
     """
-    runs = {variant: _read_variant(variant, study) for variant in study.variants}
+    runs = {variant: _read_variant(variant, study) for variant in variants or study.variants}
     first = next(iter(runs.values()))
     for variant, others in runs.items():
         if not np.array_equal(first.truth, others.truth):

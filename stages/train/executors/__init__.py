@@ -1,9 +1,10 @@
-"""Where runs are computed. An executor is a file with `training`, and a line in the table `EXECUTORS`."""
+"""Where runs are computed. An executor is a file with `training` and `slots`, and a line in the table `EXECUTORS`."""
 
 import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,11 @@ EXECUTORS = {
 }
 
 
+def slots() -> int:
+    """How many runs the executor of this machine's settings trains at a time."""
+    return _chosen().slots()
+
+
 def executor(
     runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train: Train
 ) -> AbstractContextManager[Execution]:
@@ -28,9 +34,12 @@ def executor(
     Raises:
         StudyError: what the executor needs is not installed.
     """
+    return _chosen().training(runs, images, labels, train)
+
+
+def _chosen() -> Any:
     name, (_, module, extra) = next(item for item in EXECUTORS.items() if item[1][0]())
     try:
-        chosen = importlib.import_module(module)
+        return importlib.import_module(module)
     except ImportError as error:
         raise StudyError(f"runs should be computed by {name}, but {error}: pip install -e '.[{extra}]'") from error
-    return chosen.training(runs, images, labels, train)

@@ -33,6 +33,12 @@ REQUIRED = (
 )
 
 
+def slots() -> int:
+    """Threads of all workers of the cluster; 1 while it has none."""
+    with _connected() as client:
+        return max(1, sum(worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()))
+
+
 @contextlib.contextmanager
 def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train: Train) -> Iterator[Execution]:
     """Train runs on the Dask cluster of DASK_SCHEDULER_ADDRESS; workers may join and leave meanwhile.
@@ -43,19 +49,7 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
     Raises:
         StudyError: the scheduler does not answer or is lost, or a worker does not fit the study.
     """
-    address = os.environ["DASK_SCHEDULER_ADDRESS"]
-    # Dask logs a broken connection with several tracebacks; our errors say what follows from it.
-    for name in ("distributed", "distributed.client"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        asyncio.run(_greet(address))
-        client = Client(address, timeout=CONNECT_SECONDS)
-    except (OSError, ValueError, TypeError) as error:
-        reason = str(error) or "something else listens there"
-        raise StudyError(
-            f"no Dask scheduler answers at DASK_SCHEDULER_ADDRESS={address} ({reason}). Expected tcp://host:port of a "
-            "running `dask scheduler`: start it, or unset the variable to train on this machine."
-        ) from error
+    address, client = _address(), _connected()
 
     def workers() -> int:
         return client.scheduler_info(n_workers=0).get("n_workers", 0)
@@ -69,6 +63,25 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
         print(f"Dask cluster at {address}: {workers()} workers so far", flush=True)
         with contextlib.closing(_results(client, address, runs, images, labels, train)) as results:
             yield results, under_way
+
+
+def _address() -> str:
+    return os.environ["DASK_SCHEDULER_ADDRESS"]
+
+
+def _connected() -> Client:
+    # Dask logs a broken connection with several tracebacks; our errors say what follows from it.
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        asyncio.run(_greet(_address()))
+        return Client(_address(), timeout=CONNECT_SECONDS)
+    except (OSError, ValueError, TypeError) as error:
+        reason = str(error) or "something else listens there"
+        raise StudyError(
+            f"no Dask scheduler answers at DASK_SCHEDULER_ADDRESS={_address()} ({reason}). Expected tcp://host:port of "
+            "a running `dask scheduler`: start it, or unset the variable to train on this machine."
+        ) from error
 
 
 async def _greet(address: str) -> None:
