@@ -69,7 +69,7 @@ def headline(runs: Runs, study: Params) -> tuple[str, str]:
     if "undecided" in words.values() or "worse" in words.values():
         title = f"{best} leads, undecided"
     else:
-        title = f"{' and '.join([best, *level])} are equivalent" if level else f"{best} wins"
+        title = f"{', '.join([best, *level[:-1]])} and {level[-1]} are equivalent" if level else f"{best} wins"
     duel = next(plain_rows(duels))
     span = " … ".join(written(duel[end], "{:+.2f}") for end in ("low", "high")) if np.isfinite(duel["low"]) else "any"
     return title, (

@@ -70,11 +70,11 @@ def render(sections: Sequence[Section], runs: Runs, study: Params) -> str:
     environment.tests["picture"] = lambda part: isinstance(part, Picture)
     environment.filters["svg"] = lambda part: drawing.svg(part.figure, part.caption, part.name)
     title, sentence = approaches.headline(runs, study)
-    images = len(next(iter(runs.values())).truth)
+    images, questions = len(next(iter(runs.values())).truth), len(answers.family(study))
     page = environment.get_template("report.html.j2").render(
         title=title,
         sentence=sentence,
-        promise=answers.promise(len(answers.family(study)), images, study.statistics),
+        promise=answers.promise(questions, images, study.statistics) if questions else "",
         sections=sections,
         verdicts=sequential.VERDICTS,
         data=study.data.name,

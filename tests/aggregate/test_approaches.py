@@ -33,7 +33,7 @@ def test_approaches_that_are_equivalent_share_the_headline() -> None:
     for name in ("ridge", "wide", "wider"):
         runs[name] = made.variant(name, made.predicted(same, runs[name].truth), runs[name].truth)
     title, _ = approaches.headline(runs, study.model_copy(update={"statistics": settings}))
-    assert title == "linear and MLP and big MLP are equivalent"
+    assert title == "linear, MLP and big MLP are equivalent"
 
 
 def test_one_approach_alone_has_its_mean_in_the_headline() -> None:
