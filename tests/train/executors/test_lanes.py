@@ -246,7 +246,7 @@ def test_every_image_of_an_epoch_is_trained_on_once() -> None:
 
 
 def test_memory_that_runs_out_halves_the_width_and_the_lanes_begin_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = engine._Batch.train_epoch
+    whole = engine.Batch.train_epoch
     widths = []
 
     def short(batch):  # type: ignore[no-untyped-def]
@@ -255,7 +255,7 @@ def test_memory_that_runs_out_halves_the_width_and_the_lanes_begin_again(monkeyp
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
         return whole(batch)
 
-    monkeypatch.setattr(engine._Batch, "train_epoch", short)
+    monkeypatch.setattr(engine.Batch, "train_epoch", short)
     runs = train([lane(seed) for seed in range(4)])
     assert sorted(runs) == [0, 1, 2, 3]
     assert widths[:2] == [4, 2]

@@ -94,15 +94,15 @@ def train(
     Raises:
         StudyError: lanes set aside different numbers of images, or not even one lane fits into memory.
     """
-    if len({_set_aside(lane) for lane in lanes}) > 1:
+    if len({set_aside(lane) for lane in lanes}) > 1:
         raise StudyError(
-            f"lanes of a batch should set aside equally many dev images; received {sorted(map(_set_aside, lanes))}"
+            f"lanes of a batch should set aside equally many dev images; received {sorted(map(set_aside, lanes))}"
         )
     waiting = dict(enumerate(lanes))
     while waiting:
         first = next(iter(waiting.values()))
         if width is None:
-            width = _fitting_width(recipe, len(waiting), images, dev=_set_aside(first), batch_size=batch_size)
+            width = _fitting_width(recipe, len(waiting), images, dev=set_aside(first), batch_size=batch_size)
         try:
             for index, finished in _train_batch(
                 recipe, waiting.copy(), images, labels, batch_size, width, narrowest, on_epoch
@@ -119,12 +119,12 @@ def train(
             narrowest = min(narrowest, width)
 
 
-def _set_aside(lane: Lane) -> int:
+def set_aside(lane: Lane) -> int:
     return 0 if lane.dev is None else len(lane.dev)
 
 
 @dataclass
-class _Course:
+class Course:
     """How far a lane is."""
 
     index: int
@@ -164,7 +164,7 @@ class _Course:
         return Finished(None if self.failure else weights, self.curve, best, self.failure)
 
 
-class _Batch:
+class Batch:
     """The lanes that train at present, on the device: one in each slot; an idle slot's values don't matter."""
 
     def __init__(
@@ -172,7 +172,7 @@ class _Batch:
     ) -> None:
         self.recipe, self.batch_size, self.pool = recipe, batch_size, pool
         self.images, self.labels = jnp.asarray(images), jnp.asarray(labels.astype(np.int32))
-        self.slots: list[_Course | None] = []
+        self.slots: list[Course | None] = []
         self.state: State = {}
         self.side: dict[str, jax.Array] = {}  # "keys", "dev" and this epoch's "orders" of the lanes
         self.best: dict[str, list[jax.Array]] | None = None
@@ -181,7 +181,16 @@ class _Batch:
     def width(self) -> int:
         return len(self.slots)
 
-    def begin(self, courses: Sequence[_Course], width: int) -> None:
+    @property
+    def dev_images(self) -> int:
+        """How many images each lane sets aside."""
+        return self.side["dev"].shape[1] if "dev" in self.side else 0
+
+    @property
+    def training_images(self) -> int:
+        return len(self.images) - self.dev_images
+
+    def begin(self, courses: Sequence[Course], width: int) -> None:
         self.slots = [*courses, *[None] * (width - len(courses))]
         filled = [*courses, *[courses[0]] * (width - len(courses))]
         lanes = [programs.lane_state(self.recipe, course.lane.variables) for course in filled]
@@ -197,7 +206,7 @@ class _Batch:
         if any(course.lane.restore_best for course in courses):
             self.best = jax.tree.map(jnp.copy, self._weights())
 
-    def place(self, course: _Course, slot: int) -> None:
+    def place(self, course: Course, slot: int) -> None:
         """Put a lane that begins into a free slot."""
         self.slots[slot] = course
         lane = jax.tree.map(np.asarray, programs.lane_state(self.recipe, list(course.lane.variables)))
@@ -220,24 +229,27 @@ class _Batch:
         rates = [course.lane.rates(course.epoch) if course else 0.0 for course in self.slots]
         self.state["optimizer"][self.recipe.rate_index] = jnp.asarray(np.array(rates, np.float32))
         sums, start = programs.zero_sums(self.width), 0
-        for stretch in programs.epoch_plan(self._training_images(), self.batch_size):
+        for stretch in programs.epoch_plan(self.training_images, self.batch_size):
             for _ in range(stretch.repeats):
-                train = self._train_program(stretch, sums, np.int32(start))
-                self.state, sums = train(
-                    self.state, sums, self.images, self.labels, self.side["orders"], np.int32(start), self.side["keys"]
-                )
+                sums = self.train_stretch(stretch, sums, start)
                 start += stretch.steps * stretch.size
-        if "dev" not in self.side:
-            return sums, None
-        args = ({**self._weights(), "optimizer": []}, self.images, self.labels, self.side["dev"])
-        return sums, programs.program(programs.score, self.recipe, (dev_block(self.batch_size),), (), *args)(*args)
+        return sums, self.score_dev() if self.dev_images else None
 
-    def _train_program(self, stretch: programs.Stretch, sums: Any, start: Any) -> Any:
-        args = (self.state, sums, self.images, self.labels, self.side["orders"], start, self.side["keys"])
-        return programs.program(programs.train_steps, self.recipe, (stretch.steps, stretch.size), (0, 1), *args)
+    def train_stretch(self, stretch: programs.Stretch, sums: dict[str, jax.Array], start: int) -> dict[str, jax.Array]:
+        """One call of a stretch's program, from the epoch's image `start` on: the sums with its scores added."""
+        side = self.side
+        args = (self.state, sums, self.images, self.labels, side["orders"], np.int32(start), side["keys"])
+        sizes = (stretch.steps, stretch.size)
+        self.state, sums = programs.program(programs.train_steps, self.recipe, sizes, (0, 1), *args)(*args)
+        return sums
+
+    def score_dev(self) -> dict[str, jax.Array]:
+        """The sums of the scores of each lane's dev images."""
+        args = ({**self._weights(), "optimizer": []}, self.images, self.labels, self.side["dev"])
+        return programs.program(programs.score, self.recipe, (dev_block(self.batch_size),), (), *args)(*args)
 
     def compile(self, width: int) -> None:
-        compile_ahead(self.recipe, self.images, dev=self._dev(), batch_size=self.batch_size, width=width)
+        compile_ahead(self.recipe, self.images, dev=self.dev_images, batch_size=self.batch_size, width=width)
 
     def prepare_orders(self) -> "Future[jax.Array]":
         """Begin to make the next epoch's orders of the lanes that are in the slots now."""
@@ -260,12 +272,6 @@ class _Batch:
     def _weights(self) -> dict[str, list[jax.Array]]:
         return {part: self.state[part] for part in ("trainable", "fixed")}
 
-    def _training_images(self) -> int:
-        return len(self.images) - self._dev()
-
-    def _dev(self) -> int:
-        return self.side["dev"].shape[1] if "dev" in self.side else 0
-
 
 def _later(make: Callable[[], Any]) -> Future:
     """`make()` in a thread of its own."""
@@ -280,7 +286,7 @@ def dev_block(batch_size: int) -> int:
     return min(4 * batch_size, 512)
 
 
-def _side(course: _Course) -> dict[str, np.ndarray]:
+def _side(course: Course) -> dict[str, np.ndarray]:
     seed = course.lane.seed
     side = {"keys": np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32), "orders": course.order(course.epoch)}
     if course.lane.dev is not None:
@@ -288,7 +294,7 @@ def _side(course: _Course) -> dict[str, np.ndarray]:
     return side
 
 
-def _orders(lane: Lane, images: int) -> Callable[[int], np.ndarray]:
+def orders_of(lane: Lane, images: int) -> Callable[[int], np.ndarray]:
     """The order of an epoch's training images, as in fit_network, in an array for all images."""
     kept = np.ones(images, bool)
     if lane.dev is not None:
@@ -314,10 +320,10 @@ def _train_batch(
     narrowest: int,
     on_epoch: Callable[[int, dict[str, float]], None] | None,
 ) -> Iterator[tuple[int, Finished]]:
-    waiting = deque(_Course(index, lane, _orders(lane, len(images))) for index, lane in lanes.items())
+    waiting = deque(Course(index, lane, orders_of(lane, len(images))) for index, lane in lanes.items())
     may_narrow = len({lane.epochs for lane in lanes.values()}) > 1 or any(lane.patience for lane in lanes.values())
     with ThreadPoolExecutor(ORDER_THREADS) as pool:
-        batch = _Batch(recipe, images, labels, batch_size, pool)
+        batch = Batch(recipe, images, labels, batch_size, pool)
         batch.begin([waiting.popleft() for _ in range(min(width, len(waiting)))], width)
         ended: list[tuple[int, Finished]] = []
         while any(batch.slots):
@@ -340,20 +346,20 @@ def _train_batch(
 
 
 def _judge(
-    batch: _Batch,
+    batch: Batch,
     trained: dict[str, np.ndarray],
     dev: dict[str, np.ndarray] | None,
     on_epoch: Callable[[int, dict[str, float]], None] | None,
 ) -> list[tuple[int, Finished]]:
     """Take in an epoch's scores; the lanes that end leave their slots."""
     better, over = np.zeros(batch.width, bool), []
-    count = batch._training_images()
+    count = batch.training_images
     for slot, course in enumerate(batch.slots):
         if course is None:
             continue
         row: dict[str, float] = {"epoch": course.epoch} | _means(trained, slot, count)
         if dev is not None:
-            row |= {f"val_{name}": value for name, value in _means(dev, slot, _set_aside(course.lane)).items()}
+            row |= {f"val_{name}": value for name, value in _means(dev, slot, set_aside(course.lane)).items()}
         row["learning_rate"] = course.lane.rates(course.epoch)
         better[slot], ends = course.judge(row)
         if on_epoch and not course.failure:
@@ -435,6 +441,17 @@ def initial_values(build: Callable[[int], keras.Model], seeds: Sequence[int]) ->
     """For each seed the values of all variables of a freshly built model, made by the CPU."""
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
         return [[np.asarray(variable) for variable in build(seed).variables] for seed in seeds]
+
+
+def compile_predict(recipe: Recipe, images: np.ndarray, *, width: int, block: int) -> None:
+    """Compile what `predict` will run."""
+    struct = jax.ShapeDtypeStruct
+    state = {
+        "trainable": [struct((width, *v.shape), v.dtype) for v in recipe.model.variables if v.trainable],
+        "fixed": [struct((width, *v.shape), v.dtype) for v in recipe.model.variables if not v.trainable],
+        "optimizer": [],
+    }
+    programs.program(programs.outputs, recipe, (block,), (), state, struct(images.shape, images.dtype))
 
 
 def predict(
