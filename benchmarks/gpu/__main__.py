@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 # Before JAX is imported.
@@ -136,7 +135,7 @@ def best_form(results: Results) -> Callable[[str], str]:
         seconds = {
             name.split()[-1]: row["epoch_seconds"]
             for name, row in results.facts.get("lanes", {}).items()
-            if name.startswith(f"{alike} x {FORM_WIDTH} ") and "epoch_seconds" in row
+            if name.startswith(f"{alike} x {FORM_WIDTH} ") and "epoch_seconds" in row and "dropout" not in name
         }
         if not variant.startswith("cnn") or not seconds:
             return "patches"
@@ -201,8 +200,8 @@ def fit_ridge_blocks(study: Params, data: Data, results: Results, seeds: int, jo
 
 
 @contextlib.contextmanager
-def compile_cache(folder: Path, earlier: Path | None) -> Iterator[None]:
-    """JAX's cache of compiled programs, carried as one file from call to call."""
+def compile_cache(folder: Path, earlier: Path | None) -> Iterator[Callable[[], None]]:
+    """JAX's cache of compiled programs, carried as one file from call to call; yields what writes that file."""
     with tempfile.TemporaryDirectory() as cache:
         for source in (earlier, folder):
             if source and (source / CACHE).exists():
@@ -211,7 +210,7 @@ def compile_cache(folder: Path, earlier: Path | None) -> Iterator[None]:
         jax.config.update("jax_compilation_cache_dir", cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
         try:
-            yield
+            yield lambda: _pack(Path(cache), folder / CACHE)
         finally:
             _pack(Path(cache), folder / CACHE)
 
@@ -227,13 +226,13 @@ def _pack(cache: Path, target: Path) -> None:
                 archive.add(path, path.relative_to(cache))
 
 
-def run_study(study: Params, data: Data, results: Results, seeds: int, jobs: int, deadline: float) -> None:
+def run_study(study: Params, data: Data, results: Results, seeds: int, groups: Any, jobs: int, deadline: float) -> None:
     """All variants with `seeds` seeds, and how long it takes from the start of training to the last prediction."""
     started = time.perf_counter()
     host = threading.Thread(target=fit_ridge_blocks, args=(study, data, results, seeds, jobs, deadline))
     host.start()
     whole = run_blocks(
-        study_blocks(seeds, GROUPS),
+        study_blocks(seeds, groups),
         study,
         data,
         results,
@@ -285,14 +284,15 @@ def main() -> None:
     study = small_study(study) if asked.small else study
     results = Results(asked.folder, asked.earlier, "study.zip" if asked.study else "runs.zip")
     parts = asked.parts.split(",")
-    with compile_cache(asked.folder, asked.earlier):
+    with compile_cache(asked.folder, asked.earlier) as keep_programs:
         if not results.has("device", "facts"):
             results.note("device", "facts", device.facts(asked.small))
         if asked.study:
-            run_study(study, data, results, asked.study, jobs, deadline)
+            run_study(study, data, results, asked.study, SMALL_GROUPS if asked.small else GROUPS, jobs, deadline)
             return
         if "table" in parts:
             measure_table(study, data, results, asked.small)
+            keep_programs()
         if "seeds" in parts:
             blocks = study_blocks(2, SMALL_GROUPS) if asked.small else seed_blocks()
             run_seeds(study, data, results, blocks, 2 if asked.small else MOST_SEEDS, jobs, deadline)

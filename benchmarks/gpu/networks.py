@@ -19,8 +19,8 @@ def build(recipe: Network, seed: int) -> keras.Model:
     return build_network(**{name: getattr(recipe, name) for name in SHAPE}, seed=seed)
 
 
-def shared(recipe: Network, convolution: str) -> programs.Recipe:
-    return programs.Recipe(build(recipe, 0), keras.optimizers.Adam(), convolution=convolution)
+def shared(recipe: Network, convolution: str, dropout: str = "bytes") -> programs.Recipe:
+    return programs.Recipe(build(recipe, 0), keras.optimizers.Adam(), convolution=convolution, dropout=dropout)
 
 
 def lanes(recipe: Network, seeds: Sequence[int], images: int, dev_fraction: float) -> list[engine.Lane]:

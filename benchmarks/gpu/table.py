@@ -26,17 +26,20 @@ class Case:
     recipe: Network
     lanes: int
     convolution: str
+    dropout: str = "bytes"
 
     @property
     def name(self) -> str:
-        return f"{self.variant} x {self.lanes} {self.convolution}"
+        dropout = "" if self.dropout == "bytes" else f" dropout:{self.dropout}"
+        return f"{self.variant} x {self.lanes} {self.convolution}{dropout}"
 
 
 def cases(recipes: dict[str, Network], widths: Sequence[int], form_width: int) -> list[Case]:
     """In order of worth: the widths with the form that GPUs want, then the other forms at one width."""
     rows = [Case(v, r, lanes, "patches") for lanes in widths for v, r in recipes.items()]
     forms = [Case(v, r, form_width, form) for v, r in recipes.items() if r.filters for form in ("grouped", "loop")]
-    return rows + forms
+    draws = [Case(v, r, form_width, "patches", "keras") for v, r in recipes.items()]
+    return rows + draws + forms
 
 
 def compile_all(rows: Sequence[Case], images: np.ndarray, dev_fraction: float, threads: int) -> dict[str, Any]:
@@ -58,14 +61,14 @@ def compile_all(rows: Sequence[Case], images: np.ndarray, dev_fraction: float, t
 
 
 def _compiled(case: Case, images: np.ndarray, dev_fraction: float) -> list[Any]:
-    recipe = networks.shared(case.recipe, case.convolution)
+    recipe = networks.shared(case.recipe, case.convolution, case.dropout)
     dev = networks.dev_images(case.recipe, len(images), dev_fraction)
     return engine.compile_ahead(recipe, images, dev=dev, batch_size=case.recipe.batch_size, width=case.lanes)
 
 
 def measure(case: Case, images: np.ndarray, labels: np.ndarray, dev_fraction: float) -> dict[str, float]:
     """Seconds of an epoch of all lanes: the training steps timed for some seconds, the look at the dev images once."""
-    shared = networks.shared(case.recipe, case.convolution)
+    shared = networks.shared(case.recipe, case.convolution, case.dropout)
     lane = networks.lanes(case.recipe, [0], len(images), dev_fraction)[0]
     with ThreadPoolExecutor(engine.ORDER_THREADS) as pool:
         batch = engine.Batch(shared, images, labels, case.recipe.batch_size, pool)

@@ -98,7 +98,7 @@ def test_a_lane_is_the_run_that_keras_fits_from_the_same_values_in_the_same_orde
         row = model.fit(IMAGES[order], LABELS[order], BATCH, shuffle=False, verbose=0).history
         val = model.evaluate(IMAGES[run.dev], LABELS[run.dev], verbose=0, return_dict=True)
         rows.append({**{k: v[0] for k, v in row.items()}, **{f"val_{k}": v for k, v in val.items()}})
-    finished = train([run])[0]
+    finished = train([run], recipe(dropout="keras"))[0]
     for row, expected in zip(finished.curve, rows, strict=True):
         assert {name: row[name] for name in expected} == pytest.approx(expected, rel=1e-3)
     assert finished.weights
@@ -212,12 +212,21 @@ def test_patches_and_pairs_give_the_values_and_gradients_of_keras() -> None:
 
     values = [v.value for v in model.trainable_variables]
     expected = jax.value_and_grad(total, argnums=(0, 1))(values, images)
-    with patches.patched(model):
+    with patches.patched(model, convolution=True, dropout=False):
         found = jax.value_and_grad(total, argnums=(0, 1))(values, images)
         text = str(jax.make_jaxpr(total)(values, images))
     assert "reduce_window" not in text
     assert text.count("conv_general_dilated[") == 1  # the dilated one stays
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), found, expected)
+
+
+@pytest.mark.parametrize("rate", [0.25, 0.3])
+def test_dropout_drops_its_share_of_values_and_scales_the_others(rate: float) -> None:
+    dropped = patches.drop(jax.numpy.ones((501, 301)), rate, jax.random.key_data(jax.random.key(0)))
+    assert float((dropped == 0).mean()) == pytest.approx(rate, abs=0.005)
+    assert float(dropped.mean()) == pytest.approx(1, abs=0.01)
+    other = patches.drop(jax.numpy.ones((501, 301)), rate, jax.random.key_data(jax.random.key(1)))
+    assert float(((dropped == 0) == (other == 0)).mean()) == pytest.approx(rate**2 + (1 - rate) ** 2, abs=0.01)
 
 
 def test_augmentation_has_its_own_draws_in_each_lane_and_step() -> None:

@@ -1,4 +1,4 @@
-"""Convolution and max pooling in forms that stay fast when many models run as one batch.
+"""Convolution, max pooling and dropout in forms that stay fast when many models run as one batch.
 
 With a kernel for each lane, a convolution becomes a grouped convolution, whose backward pass is slow on CUDA
 (https://github.com/jax-ml/jax/issues/13800); patches times a kernel matrix becomes a batched matrix product instead.
@@ -90,20 +90,40 @@ def _pool_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> t
 pool_pairs.defvjp(_pool_forward, _pool_backward)
 
 
-@contextlib.contextmanager
-def patched(model: keras.Model) -> Iterator[None]:
-    """Within the block, `model` computes its plain convolutions and 2×2 poolings in these forms.
+def drop(inputs: jax.Array, rate: float, key: jax.Array) -> jax.Array:
+    """Dropout that takes a byte for each value, or two, where JAX's own takes two words.
 
-    Other layers (dilated, grouped, channels first, overlapping windows) compute as they are.
+    Args:
+        inputs: of any shape.
+        rate: the share of zeros, to 1/65,536.
+        key: uint32 [2].
+    """
+    whole = float(rate * 256).is_integer()
+    parts, kind = (4, jnp.uint8) if whole else (2, jnp.uint16)
+    count = inputs.size
+    words = jax.random.bits(key, (-(-count // parts),), jnp.uint32)
+    draws = jax.lax.bitcast_convert_type(words, kind).reshape(-1)[:count].reshape(inputs.shape)
+    kept = draws >= round(rate * (256 if whole else 65536))
+    return jnp.where(kept, inputs / (1 - rate), jnp.zeros_like(inputs))
+
+
+@contextlib.contextmanager
+def patched(model: keras.Model, *, convolution: bool, dropout: bool) -> Iterator[None]:
+    """Within the block, `model` computes its plain convolutions and 2×2 poolings, or its dropout, in these forms.
+
+    Other layers (dilated, grouped, channels first, overlapping windows, noise of another shape) compute as they are.
     """
     changed: list[tuple[keras.Layer, str]] = []
     try:
         for layer in model._flatten_layers():
-            if _is_plain_convolution(layer):
+            if convolution and _is_plain_convolution(layer):
                 layer.convolution_op = _convolution_of(layer)
                 changed.append((layer, "convolution_op"))
-            elif _is_pool_of_pairs(layer):
+            elif convolution and _is_pool_of_pairs(layer):
                 layer.call = pool_pairs
+                changed.append((layer, "call"))
+            elif dropout and _is_plain_dropout(layer):
+                layer.call = _dropout_of(layer)
                 changed.append((layer, "call"))
         yield
     finally:
@@ -115,6 +135,17 @@ def _convolution_of(layer: keras.layers.Conv2D):  # type: ignore[no-untyped-def]
     return lambda inputs, kernel: convolve(
         jnp.asarray(inputs), jnp.asarray(kernel, inputs.dtype), layer.strides, layer.padding
     )
+
+
+def _dropout_of(layer: keras.layers.Dropout):  # type: ignore[no-untyped-def]
+    def call(inputs, training=False):  # type: ignore[no-untyped-def]
+        return drop(inputs, layer.rate, layer.seed_generator.next()) if training else inputs
+
+    return call
+
+
+def _is_plain_dropout(layer: keras.Layer) -> bool:
+    return type(layer) is keras.layers.Dropout and layer.noise_shape is None and 0 < layer.rate < 1
 
 
 def _is_plain_convolution(layer: keras.Layer) -> bool:

@@ -21,6 +21,7 @@ from stages.records import StudyError
 from stages.train.executors.lanes.patches import patched
 
 CONVOLUTIONS = ("patches", "grouped", "loop")
+DROPOUTS = ("bytes", "keras")
 MOST_STEPS = 125  # of a program: few enough that epochs of different lengths share one, many enough to keep Python out
 
 State = dict[str, list[jax.Array]]
@@ -34,6 +35,7 @@ class Recipe:
     model: its variables' values don't matter. optimizer: with one learning rate, not a schedule.
     smoothing: of the labels, 0 for none.
     convolution: "patches" (matrix products), "grouped" (what vmap makes of Keras's) or "loop" (lane after lane).
+    dropout: "bytes" (fewer random numbers) or "keras" (the very masks of Keras's layers).
     augment: from uint8 images [n, ...] and a key to images, or None.
     """
 
@@ -41,12 +43,15 @@ class Recipe:
     optimizer: keras.optimizers.Optimizer
     smoothing: float = 0.0
     convolution: str = "patches"
+    dropout: str = "bytes"
     augment: Augment | None = None
     identity: str = field(init=False)
 
     def __post_init__(self) -> None:
         if self.convolution not in CONVOLUTIONS:
             raise StudyError(f"convolution should be one of {', '.join(CONVOLUTIONS)}; received {self.convolution!r}")
+        if self.dropout not in DROPOUTS:
+            raise StudyError(f"dropout should be one of {', '.join(DROPOUTS)}; received {self.dropout!r}")
         if not self.optimizer.built:
             self.optimizer.build(self.model.trainable_variables)
         object.__setattr__(self, "identity", _identity(self))
@@ -68,7 +73,9 @@ def _identity(recipe: Recipe) -> str:
     shapes = [(tuple(v.shape), v.dtype, v.trainable) for v in recipe.model.variables]
     parts = [_bare(json.loads(recipe.model.to_json())), _bare(optimizer), shapes]
     augment = recipe.augment and f"{recipe.augment.__module__}.{recipe.augment.__qualname__} {id(recipe.augment)}"
-    return json.dumps([*parts, recipe.smoothing, recipe.convolution, augment], sort_keys=True, default=str)
+    return json.dumps(
+        [*parts, recipe.smoothing, recipe.convolution, recipe.dropout, augment], sort_keys=True, default=str
+    )
 
 
 def _bare(config: Any) -> Any:
@@ -133,7 +140,7 @@ def program(function: Callable, recipe: Recipe, sizes: tuple[int, ...], donated:
 def _compile(function: Callable, recipe: Recipe, sizes: tuple[int, ...], donated: tuple[int, ...], args: Any) -> Any:
     structs = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
     with _tracing:
-        forms = patched(recipe.model) if recipe.convolution == "patches" else contextlib.nullcontext()
+        forms = patched(recipe.model, convolution=recipe.convolution == "patches", dropout=recipe.dropout == "bytes")
         with forms, _logits(recipe.model) as has_logits:
 
             def whole(*values: Any) -> Any:
@@ -176,7 +183,7 @@ def train_steps(
     batches = batches.reshape(lanes, steps, size).swapaxes(0, 1)
 
     def one(state: State, batch: jax.Array, key: jax.Array) -> tuple[State, dict[str, jax.Array]]:
-        return _train_step(recipe, has_logits, state, images[batch], labels[batch], key)
+        return _train_step(recipe, has_logits, state, _at(images, batch), _at(labels, batch), key)
 
     def step(carry: Any, batch: jax.Array) -> tuple[Any, None]:
         state, sums = carry
@@ -187,6 +194,10 @@ def train_steps(
         return (state, jax.tree.map(jnp.add, sums, scores)), None
 
     return jax.lax.scan(step, (state, sums), batches)[0]
+
+
+def _at(values: jax.Array, indices: jax.Array) -> jax.Array:
+    return values.at[indices].get(mode="promise_in_bounds")
 
 
 def _train_step(
@@ -236,10 +247,10 @@ def score(
     def one(lane: tuple[State, jax.Array, jax.Array]) -> dict[str, jax.Array]:
         state, block, counted = lane
         outputs, _, penalties = recipe.model.stateless_call(
-            state["trainable"], state["fixed"], images[block], training=False, return_losses=True
+            state["trainable"], state["fixed"], _at(images, block), training=False, return_losses=True
         )
-        losses = _cross_entropy(outputs, labels[block], has_logits, recipe.smoothing) + sum(penalties)
-        correct = (outputs.argmax(-1) == labels[block]) & counted
+        losses = _cross_entropy(outputs, _at(labels, block), has_logits, recipe.smoothing) + sum(penalties)
+        correct = (outputs.argmax(-1) == _at(labels, block)) & counted
         return {"loss": (losses * counted).sum(), "correct": correct.sum(dtype=jnp.int32)}
 
     def add(sums: dict[str, jax.Array], block: tuple[jax.Array, jax.Array]) -> tuple[dict[str, jax.Array], None]:
