@@ -1,0 +1,324 @@
+"""What runs on the device: the compiled programs of a batch of lanes, each compiled once in a process.
+
+A state is a dict of lists of arrays, each with a first axis of lanes: "trainable" and "fixed" are the model's trainable
+and other variables (the seeds of its dropout among them), "optimizer" the optimizer's.
+"""
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+
+from stages.records import StudyError
+from stages.train.executors.lanes.patches import patched
+
+CONVOLUTIONS = ("patches", "grouped", "loop")
+DROPOUTS = ("bytes", "keras")
+MOST_STEPS = 125  # of a program: few enough that epochs of different lengths share one, many enough to keep Python out
+
+State = dict[str, list[jax.Array]]
+Augment = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """What all the lanes of a batch have in common.
+
+    model: its variables' values don't matter. optimizer: with one learning rate, not a schedule.
+    smoothing: of the labels, 0 for none.
+    convolution: "patches" (matrix products), "grouped" (what vmap makes of Keras's) or "loop" (lane after lane).
+    dropout: "bytes" (fewer random numbers) or "keras" (the very masks of Keras's layers).
+    augment: from uint8 images [n, ...] and a key to images, or None.
+    """
+
+    model: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    smoothing: float = 0.0
+    convolution: str = "patches"
+    dropout: str = "bytes"
+    augment: Augment | None = None
+    identity: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.convolution not in CONVOLUTIONS:
+            raise StudyError(f"convolution should be one of {', '.join(CONVOLUTIONS)}; received {self.convolution!r}")
+        if self.dropout not in DROPOUTS:
+            raise StudyError(f"dropout should be one of {', '.join(DROPOUTS)}; received {self.dropout!r}")
+        if not self.optimizer.built:
+            self.optimizer.build(self.model.trainable_variables)
+        object.__setattr__(self, "identity", _identity(self))
+
+    @property
+    def rate_index(self) -> int:
+        """Where among the optimizer's variables the learning rate is."""
+        for i, variable in enumerate(self.optimizer.variables):
+            if variable.path.endswith("/learning_rate"):
+                return i
+        raise StudyError(
+            "lanes set the learning rate of each epoch: the optimizer should have a number, not a schedule"
+        )
+
+
+def _identity(recipe: Recipe) -> str:
+    """The same text for recipes whose programs are the same, whatever their seeds and initial values."""
+    optimizer = recipe.optimizer.get_config() | {"class": type(recipe.optimizer).__name__, "learning_rate": None}
+    shapes = [(tuple(v.shape), v.dtype, v.trainable) for v in recipe.model.variables]
+    parts = [_bare(json.loads(recipe.model.to_json())), _bare(optimizer), shapes]
+    augment = recipe.augment and f"{recipe.augment.__module__}.{recipe.augment.__qualname__} {id(recipe.augment)}"
+    return json.dumps(
+        [*parts, recipe.smoothing, recipe.convolution, recipe.dropout, augment], sort_keys=True, default=str
+    )
+
+
+def _bare(config: Any) -> Any:
+    if isinstance(config, list):
+        return [_bare(part) for part in config]
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: _bare(value)
+        for key, value in config.items()
+        if key not in ("name", "seed", "shared_object_id") and not key.endswith("_initializer")
+    }
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """`repeats` calls of one program, each of `steps` batches of `size` images."""
+
+    steps: int
+    size: int
+    repeats: int
+
+
+def epoch_plan(images: int, batch_size: int) -> list[Stretch]:
+    """An epoch in as few programs as may be: equal stretches, what remains step by step, the last partial batch."""
+    steps, rest = divmod(images, batch_size)
+    length = next((k for k in range(min(MOST_STEPS, steps), 0, -1) if steps % k == 0), 0)
+    if length and length < min(steps, MOST_STEPS) // 3:  # a number of steps with no good divisor
+        length = steps // -(-steps // MOST_STEPS)
+    plan = [Stretch(length, batch_size, steps // length)] if length else []
+    if length and steps % length:
+        plan.append(Stretch(1, batch_size, steps % length))
+    return [*plan, Stretch(1, rest, 1)] if rest else plan
+
+
+_programs: dict[Any, Future] = {}
+_programs_lock = threading.Lock()
+_tracing = threading.RLock()  # a model's layers are changed while it is traced
+
+
+def program(function: Callable, recipe: Recipe, sizes: tuple[int, ...], donated: tuple[int, ...], *args: Any) -> Any:
+    """The compiled `function(recipe, sizes, *args)`; arguments may be arrays or `jax.ShapeDtypeStruct`s.
+
+    Compiled once in this process for each function, recipe, sizes and shapes; whoever else wants it meanwhile waits.
+    """
+    shapes = jax.tree.map(lambda x: (tuple(x.shape), str(x.dtype)), args)
+    key = (function.__name__, recipe.identity, sizes, str(shapes))
+    with _programs_lock:
+        ours = key not in _programs
+        future = _programs.setdefault(key, Future())
+    if ours:
+        try:
+            future.set_result(_compile(function, recipe, sizes, donated, args))
+        except BaseException as error:
+            with _programs_lock:
+                del _programs[key]
+            future.set_exception(error)
+            raise
+    return future.result()
+
+
+def _compile(function: Callable, recipe: Recipe, sizes: tuple[int, ...], donated: tuple[int, ...], args: Any) -> Any:
+    structs = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
+    with _tracing:
+        forms = patched(recipe.model, convolution=recipe.convolution == "patches", dropout=recipe.dropout == "bytes")
+        with forms, _logits(recipe.model) as has_logits:
+
+            def whole(*values: Any) -> Any:
+                return function(recipe, has_logits, sizes, *values)
+
+            lowered = jax.jit(whole, donate_argnums=donated).lower(*structs)
+    return lowered.compile()
+
+
+@contextlib.contextmanager
+def _logits(model: keras.Model) -> Iterator[bool]:
+    """Within the block a last softmax is left out, and True is yielded: the loss is more exact from its inputs."""
+    last = model.layers[-1]
+    softmax = type(last) is keras.layers.Dense and last.activation is keras.activations.softmax
+    if softmax:
+        last.activation = keras.activations.linear
+    try:
+        yield softmax
+    finally:
+        if softmax:
+            last.activation = keras.activations.softmax
+
+
+def train_steps(
+    recipe: Recipe,
+    has_logits: bool,
+    sizes: tuple[int, ...],
+    state: State,
+    sums: dict[str, jax.Array],
+    images: jax.Array,
+    labels: jax.Array,
+    orders: jax.Array,
+    start: jax.Array,
+    keys: jax.Array,
+) -> tuple[State, dict[str, jax.Array]]:
+    """A stretch of an epoch: `sizes` is (steps, batch size), orders int32 [lanes, images] from column `start` on."""
+    steps, size = sizes
+    lanes = orders.shape[0]
+    batches = jax.lax.dynamic_slice(orders, (0, start), (lanes, steps * size))
+    batches = batches.reshape(lanes, steps, size).swapaxes(0, 1)
+
+    def one(state: State, batch: jax.Array, key: jax.Array) -> tuple[State, dict[str, jax.Array]]:
+        return _train_step(recipe, has_logits, state, _at(images, batch), _at(labels, batch), key)
+
+    def step(carry: Any, batch: jax.Array) -> tuple[Any, None]:
+        state, sums = carry
+        if recipe.convolution == "loop":
+            state, scores = jax.lax.map(lambda lane: one(*lane), (state, batch, keys))
+        else:
+            state, scores = jax.vmap(one)(state, batch, keys)
+        return (state, jax.tree.map(jnp.add, sums, scores)), None
+
+    return jax.lax.scan(step, (state, sums), batches)[0]
+
+
+def _at(values: jax.Array, indices: jax.Array) -> jax.Array:
+    return values.at[indices].get(mode="promise_in_bounds")
+
+
+def _train_step(
+    recipe: Recipe, has_logits: bool, state: State, images: jax.Array, labels: jax.Array, key: jax.Array
+) -> tuple[State, dict[str, jax.Array]]:
+    if recipe.augment:
+        images = recipe.augment(images, jax.random.fold_in(key, state["optimizer"][0]))
+
+    def objective(trainable: list[jax.Array]) -> tuple[jax.Array, Any]:
+        outputs, fixed, penalties = recipe.model.stateless_call(
+            trainable, state["fixed"], images, training=True, return_losses=True
+        )
+        loss = _cross_entropy(outputs, labels, has_logits, recipe.smoothing).mean() + sum(penalties)
+        correct = (outputs.argmax(-1) == labels).sum(dtype=jnp.int32)
+        return loss, (fixed, {"loss": loss * len(labels), "correct": correct})
+
+    gradients, (fixed, scores) = jax.grad(objective, has_aux=True)(state["trainable"])
+    trainable, optimizer = recipe.optimizer.stateless_apply(state["optimizer"], gradients, state["trainable"])
+    return {"trainable": trainable, "fixed": fixed, "optimizer": optimizer}, scores
+
+
+def _cross_entropy(outputs: jax.Array, labels: jax.Array, has_logits: bool, smoothing: float) -> jax.Array:
+    """Of each image, float32 [n]; from probabilities as `keras.losses.sparse_categorical_crossentropy`."""
+    outputs = outputs.astype(jnp.float32)
+    if has_logits:
+        logs = jax.nn.log_softmax(outputs)
+    else:
+        least = keras.config.epsilon()
+        logs = jnp.log(jnp.clip(outputs / outputs.sum(-1, keepdims=True), least, 1 - least))
+    targets = jax.nn.one_hot(labels, outputs.shape[-1])
+    if smoothing:
+        targets = targets * (1 - smoothing) + smoothing / outputs.shape[-1]
+    return -(targets * logs).sum(-1)
+
+
+def score(
+    recipe: Recipe,
+    has_logits: bool,
+    sizes: tuple[int, ...],
+    state: State,
+    images: jax.Array,
+    labels: jax.Array,
+    indices: jax.Array,
+) -> dict[str, jax.Array]:
+    """Sums of loss and correct answers [lanes] over each lane's images: int32 [lanes, n], in blocks of `sizes`[0]."""
+
+    def one(lane: tuple[State, jax.Array, jax.Array]) -> dict[str, jax.Array]:
+        state, block, counted = lane
+        outputs, _, penalties = recipe.model.stateless_call(
+            state["trainable"], state["fixed"], _at(images, block), training=False, return_losses=True
+        )
+        losses = _cross_entropy(outputs, _at(labels, block), has_logits, recipe.smoothing) + sum(penalties)
+        correct = (outputs.argmax(-1) == _at(labels, block)) & counted
+        return {"loss": (losses * counted).sum(), "correct": correct.sum(dtype=jnp.int32)}
+
+    def add(sums: dict[str, jax.Array], block: tuple[jax.Array, jax.Array]) -> tuple[dict[str, jax.Array], None]:
+        lanes = (state, block[0], jnp.broadcast_to(block[1], block[0].shape))
+        scores = jax.lax.map(one, lanes) if recipe.convolution == "loop" else jax.vmap(one)(lanes)
+        return jax.tree.map(jnp.add, sums, scores), None
+
+    # The last block is filled with images that don't count.
+    (lanes, count), size = indices.shape, sizes[0]
+    blocks = -(-count // size)
+    padded = jnp.pad(indices, [(0, 0), (0, blocks * size - count)]).reshape(lanes, blocks, size).swapaxes(0, 1)
+    counted = (jnp.arange(blocks * size) < count).reshape(blocks, size)
+    return jax.lax.scan(add, zero_sums(lanes), (padded, counted))[0]
+
+
+def outputs(
+    recipe: Recipe, has_logits: bool, sizes: tuple[int, ...], state: State, images: jax.Array
+) -> dict[str, jax.Array]:
+    """What each lane's model says of the same images: float32 [lanes, n, classes], in blocks of `sizes`[0] images."""
+
+    def one(state: State, block: jax.Array) -> jax.Array:
+        said, _ = recipe.model.stateless_call(state["trainable"], state["fixed"], block, training=False)
+        return jax.nn.softmax(said) if has_logits else said
+
+    count, size = len(images), sizes[0]
+    blocks = -(-count // size)
+    padded = jnp.pad(images, [(0, blocks * size - count)] + [(0, 0)] * (images.ndim - 1))
+    said = jax.lax.map(
+        lambda block: jax.vmap(one, in_axes=(0, None))(state, block), padded.reshape(blocks, size, *images.shape[1:])
+    )
+    return said.swapaxes(0, 1).reshape(said.shape[1], blocks * size, -1)[:, :count]
+
+
+def zero_sums(lanes: int) -> dict[str, jax.Array]:
+    return {"loss": jnp.zeros(lanes, jnp.float32), "correct": jnp.zeros(lanes, jnp.int32)}
+
+
+@jax.jit
+def take(tree: Any, index: jax.Array) -> Any:
+    """One lane of a tree of arrays, or for an array of indices those lanes."""
+    return jax.tree.map(lambda x: x[index], tree)
+
+
+def _put(tree: Any, index: jax.Array, lane: Any) -> Any:
+    return jax.tree.map(lambda x, y: x.at[index].set(y), tree, lane)
+
+
+def _keep(best: Any, tree: Any, better: jax.Array) -> Any:
+    return jax.tree.map(lambda b, x: jnp.where(better.reshape(-1, *[1] * (x.ndim - 1)), x, b), best, tree)
+
+
+put = jax.jit(_put, donate_argnums=0)  # one lane replaced, in place
+keep = jax.jit(_keep, donate_argnums=0)  # the lanes that are better replaced, in place
+
+
+def lane_state(recipe: Recipe, variables: list[Any]) -> State:
+    """One lane before its first step, from its model's variables; without the axis of lanes."""
+    trainable = [value for value, v in zip(variables, recipe.model.variables, strict=True) if v.trainable]
+    fixed = [value for value, v in zip(variables, recipe.model.variables, strict=True) if not v.trainable]
+    return {"trainable": trainable, "fixed": fixed, "optimizer": [np.asarray(v) for v in recipe.optimizer.variables]}
+
+
+def weights_state(recipe: Recipe, weights: Sequence[Any]) -> State:
+    """One lane that is done with training, from its model's weights."""
+    values = {id(v): value for v, value in zip(recipe.model.weights, weights, strict=True)}
+    rest = [(v, values.get(id(v), v.value)) for v in recipe.model.variables]  # seeds are no weights, and not used
+    return {
+        "trainable": [value for v, value in rest if v.trainable],
+        "fixed": [value for v, value in rest if not v.trainable],
+        "optimizer": [],
+    }
