@@ -122,8 +122,13 @@ class Settling:
         """The answers to the questions, as the seeds have it that are there."""
         return answers(read_runs(self.study, self.variants), self.pairs, self.study)
 
+    @property
+    def at_once(self) -> int:
+        """How many runs this machine trains at a time."""
+        return max(slots(self.study.recipe(name)) for name in self.variants)
+
     def steps(self, table: pd.DataFrame) -> list[Step]:
-        return steps(table, self.study, seconds_of_runs(self.study), self._most, slots())
+        return steps(table, self.study, seconds_of_runs(self.study), self._most, self.at_once)
 
     def add_seeds(self, step: Step) -> None:
         """Give params.yaml the seeds of a step, and nothing else.
@@ -162,7 +167,8 @@ def settle(settling: Settling, hours: float) -> None:
     while True:
         table = settling.look()
         print(as_text(table), flush=True)
-        affordable = [step for step in settling.steps(table) if _fits(step, deadline)]
+        left = deadline - time.monotonic()
+        affordable = [step for step in settling.steps(table) if 0 < left >= (step.seconds or 0.0) / settling.at_once]
         if not affordable:
             break
         step = affordable[0]
@@ -172,11 +178,6 @@ def settle(settling: Settling, hours: float) -> None:
         runs += sum(step.runs.values())
     settling.record()
     print(conclusion(table, settling.study, settling.steps(table), runs))
-
-
-def _fits(step: Step, deadline: float) -> bool:
-    left = deadline - time.monotonic()
-    return left > 0 and (step.seconds or 0.0) / slots() <= left
 
 
 def as_text(table: pd.DataFrame) -> str:
@@ -221,18 +222,18 @@ def plan(settling: Settling) -> str:
     for step in settling.steps(table):
         (row,) = table[(table["a"] == step.pair[0]) & (table["b"] == step.pair[1])].itertuples()
         runs = ", ".join(f"{count} of {name}" for name, count in step.runs.items()) or "none"
-        lines.append(f"{_name(step.pair)}: next {step.n} → {step.more} seeds, runs: {runs}; {_until(row, step, hours)}")
-        hours += (step.to_end or 0.0) / slots() / 3600
+        took = None if step.to_end is None else step.to_end / settling.at_once / 3600
+        hours += took or 0.0
+        lines.append(f"{_name(step.pair)}: next {step.n} → {step.more} seeds, runs: {runs}; {_until(row, took, hours)}")
     return "\n".join(lines) if settling.steps(table) else lines[0] + "\n\nevery question is decided"
 
 
-def _until(row: Any, step: Step, hours: float) -> str:
-    if step.to_end is None:
+def _until(row: Any, took: float | None, hours: float) -> str:
+    if took is None:
         return "no run of it is here that says how long one takes"
-    took = step.to_end / slots() / 3600
     if pd.isna(row.seeds_about):
         return f"{took:.1f} hours to the most seeds that it may have"
-    return f"decided at about {row.seeds_about:,} seeds, after {took:.1f} hours, {hours + took:.1f} with those above"
+    return f"decided at about {row.seeds_about:,} seeds, after {took:.1f} hours, {hours:.1f} with those above"
 
 
 def _positive(text: str) -> float:

@@ -22,7 +22,9 @@ from distributed.protocol import pickle  # also for what the standard one can't
 
 from stages.errors import StudyError
 from stages.families import code_digest
-from stages.train.executors import Execution
+from stages.recipes.shared.recipe import Recipe
+from stages.recipes.shared.training import backend
+from stages.train.executors.interface import Execution
 from stages.train.run import Failed, Run, Train, Trained, differing, installed_versions
 
 CONNECT_SECONDS = 10  # also how long a scheduler that was lost is looked for
@@ -31,6 +33,10 @@ REQUIRED = (
     "The scheduler and every worker need this commit of the project and the packages of requirements.lock: "
     "docs/clusters.md."
 )
+
+
+def takes(recipe: Recipe) -> bool:
+    return True
 
 
 def slots() -> int:
@@ -115,7 +121,7 @@ def _check(client: Client, address: str, runs: Sequence[Run]) -> None:
 
 def _objection(versions: dict[str, str], code: dict[str, str]) -> str:
     """Why this worker can't train with the driver's package versions and code digests by family; empty if it can."""
-    found = installed_versions()
+    found = installed_versions(backend())
     parts = [differing(found, versions)] if found != versions else []
     parts += [f"other code for {family} runs there" for family, digest in code.items() if code_digest(family) != digest]
     return "; ".join(parts)

@@ -12,8 +12,9 @@ import joblib
 import numpy as np
 
 from stages.errors import StudyError
+from stages.recipes.shared.recipe import Recipe
 from stages.terminal import when_orphaned
-from stages.train.executors import Execution
+from stages.train.executors.interface import Execution
 from stages.train.run import Failed, Run, Train, Trained
 
 
@@ -63,6 +64,10 @@ def _attempt(train: Train, run: Run, images: np.ndarray, labels: np.ndarray, epo
         return train(run, images, labels, epoch)
     except Exception as error:  # noqa: BLE001
         return Failed(run, f"{type(error).__name__}: {error}")
+
+
+def takes(recipe: Recipe) -> bool:
+    return True
 
 
 def slots() -> int:
