@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import keras
 import numpy as np
 
@@ -104,7 +103,7 @@ def train(
     while waiting:
         first = next(iter(waiting.values()))
         if width is None:
-            width = _fitting_width(shared, len(waiting), images, dev=set_aside(first), batch_size=batch_size)
+            width = fitting_width(shared, len(waiting), images, dev=set_aside(first), batch_size=batch_size)
         try:
             for index, finished in _train_batch(
                 shared, waiting.copy(), images, labels, batch_size, width, narrowest, on_epoch
@@ -173,11 +172,11 @@ class Batch:
         self, shared: Shared, images: np.ndarray, labels: np.ndarray, batch_size: int, pool: ThreadPoolExecutor
     ) -> None:
         self.shared, self.batch_size, self.pool = shared, batch_size, pool
-        self.images, self.labels = jnp.asarray(images), jnp.asarray(labels.astype(np.int32))
+        self.images, self.labels = jax.device_put((images, labels.astype(np.int32)))
         self.slots: list[Course | None] = []
         self.state: State = {}
         self.side: dict[str, jax.Array] = {}  # "keys", "dev" and this epoch's "orders" of the lanes
-        self.rates = jnp.zeros((0, 0))  # of each lane and step of this epoch
+        self.rates: Any = None  # of each lane and step of this epoch
         self.best: dict[str, list[jax.Array]] | None = None
 
     @property
@@ -198,16 +197,14 @@ class Batch:
         filled = [*courses, *[courses[0]] * (width - len(courses))]
         lanes = [programs.lane_state(self.shared, course.lane.variables) for course in filled]
         self.state = {
-            part: [
-                jnp.asarray(np.stack([np.asarray(lane[part][i]) for lane in lanes])) for i in range(len(lanes[0][part]))
-            ]
+            part: [np.stack([np.asarray(lane[part][i]) for lane in lanes]) for i in range(len(lanes[0][part]))]
             for part in ("trainable", "fixed")
         }
-        self.state["optimizer"] = [jnp.tile(value, (width, *[1] * value.ndim)) for value in lanes[0]["optimizer"]]
+        self.state = jax.device_put(self.state) | {"optimizer": programs.spread(lanes[0]["optimizer"], width)}
         sides = list(self.pool.map(_side, filled))
-        self.side = {name: jnp.asarray(np.stack([side[name] for side in sides])) for name in sides[0]}
+        self.side = jax.device_put({name: np.stack([side[name] for side in sides]) for name in sides[0]})
         if any(course.lane.restore_best for course in courses):
-            self.best = jax.tree.map(jnp.copy, self._weights())
+            self.best = programs.copy(self._weights())
 
     def place(self, course: Course, slot: int) -> None:
         """Put a lane that begins into a free slot."""
@@ -216,7 +213,7 @@ class Batch:
         self.state = programs.put(self.state, slot, lane)
         self.side = programs.put(self.side, slot, _side(course))
         if course.lane.restore_best and self.best is None:
-            self.best = jax.tree.map(jnp.copy, self._weights())
+            self.best = programs.copy(self._weights())
 
     def narrow(self, width: int) -> None:
         """Drop slots that are idle."""
@@ -242,13 +239,13 @@ class Batch:
         """Of an epoch."""
         return -(-self.training_images // self.batch_size)
 
-    def rates_of_epoch(self) -> jax.Array:
+    def rates_of_epoch(self) -> Any:
         """Of every step of the epoch that begins: float32 [lanes, most steps of any epoch], the rest zeros."""
         rates = np.zeros((self.width, most_steps(self.images, self.batch_size)), np.float32)
         for slot, course in enumerate(self.slots):
             if course:
                 rates[slot, : self.steps] = course.lane.rates(course.epoch, self.steps)
-        return jnp.asarray(rates)
+        return jax.device_put(rates)
 
     def train_stretch(
         self, stretch: programs.Stretch, sums: dict[str, jax.Array], image: int, step: int
@@ -273,7 +270,7 @@ class Batch:
         """Begin to make the next epoch's orders of the lanes that are in the slots now."""
         rows = [self.pool.submit(c.order, c.epoch + 1) if c else None for c in self.slots]
         idle = np.zeros(len(self.images), np.int32)
-        return _later(lambda: jnp.asarray(np.stack([row.result() if row else idle for row in rows])))
+        return _later(lambda: jax.device_put(np.stack([row.result() if row else idle for row in rows])))
 
     def keep_best(self, better: np.ndarray) -> None:
         if self.best is not None and better.any():
@@ -406,7 +403,15 @@ def _means(sums: dict[str, np.ndarray], slot: int, count: int) -> dict[str, floa
     return {"loss": float(sums["loss"][slot]) / count, "accuracy": float(sums["correct"][slot]) / count}
 
 
-def compile_ahead(shared: Shared, images: Any, *, dev: int, batch_size: int, width: int) -> list[Any]:
+def compile_ahead(
+    shared: Shared,
+    images: Any,
+    *,
+    dev: int,
+    batch_size: int,
+    width: int,
+    plan: Sequence[programs.Stretch] | None = None,
+) -> list[Any]:
     """Compile what a batch of `width` lanes will run, in a thread, say, while another batch trains.
 
     Args:
@@ -415,6 +420,7 @@ def compile_ahead(shared: Shared, images: Any, *, dev: int, batch_size: int, wid
         dev: the number of images that each lane sets aside.
         batch_size: images a step.
         width: of the batch.
+        plan: the stretches of an epoch, if not those of `programs.epoch_plan`.
 
     Returns:
         The compiled programs, those of training first.
@@ -434,7 +440,7 @@ def compile_ahead(shared: Shared, images: Any, *, dev: int, batch_size: int, wid
     }
     place = {"image": struct((), np.int32), "step": struct((), np.int32)}
     compiled = []
-    for stretch in programs.epoch_plan(images.shape[0] - dev, batch_size):
+    for stretch in plan or programs.epoch_plan(images.shape[0] - dev, batch_size):
         args = (state, sums, *data, side, place)
         sizes = (stretch.steps, stretch.size)
         compiled.append(programs.program(programs.train_steps, shared, sizes, (0, 1), *args))
@@ -451,7 +457,7 @@ def needed_bytes(compiled: Any) -> int:
     return int(total - sizes.alias_size_in_bytes)
 
 
-def _fitting_width(shared: Shared, lanes: int, images: np.ndarray, *, dev: int, batch_size: int) -> int:
+def fitting_width(shared: Shared, lanes: int, images: np.ndarray, *, dev: int, batch_size: int) -> int:
     """As many lanes as there are, or halves of them until a batch fits into the device's memory."""
     memory = jax.local_devices()[0].memory_stats()
     if not memory or "bytes_limit" not in memory:
@@ -500,12 +506,12 @@ def predict(
     Returns:
         float32 [lanes, n, classes].
     """
-    said, on_device = [], jnp.asarray(images)
+    said, on_device = [], jax.device_put(images)
     for first in range(0, len(weights), width):
         group = weights[first : first + width]
         filled = [*group, *[group[0]] * (width - len(group))]
         states = [programs.weights_state(shared, lane) for lane in filled]
-        state = jax.tree.map(lambda *lanes: jnp.stack(lanes), *states)
+        state = programs.stack(states)
         args = (state, on_device)
         said.append(np.asarray(programs.program(programs.outputs, shared, (block,), (), *args)(*args))[: len(group)])
     return np.concatenate(said)
