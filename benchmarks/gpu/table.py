@@ -15,6 +15,7 @@ from stages.params import Network
 from stages.train.executors.lanes import engine, programs
 
 FIT_WARM_STEPS = 20
+FORM_STEPS = 5  # of a call: a step of the slow forms can take seconds
 SECONDS = 1.0  # of measuring, for each row
 
 
@@ -32,6 +33,15 @@ class Case:
     def name(self) -> str:
         dropout = "" if self.dropout == "bytes" else f" dropout:{self.dropout}"
         return f"{self.variant} x {self.lanes} {self.convolution}{dropout}"
+
+    @property
+    def is_form(self) -> bool:
+        """Whether it stands beside the other rows for its form alone, timed over few steps, without the dev images."""
+        return self.convolution != "patches"
+
+    def plan(self, training_images: int) -> list[programs.Stretch]:
+        whole = programs.epoch_plan(training_images, self.recipe.batch_size)
+        return [programs.Stretch(FORM_STEPS, self.recipe.batch_size, 1)] if self.is_form else whole
 
 
 def cases(recipes: dict[str, Network], widths: Sequence[int], form_width: int) -> list[Case]:
@@ -63,7 +73,8 @@ def compile_all(rows: Sequence[Case], images: np.ndarray, dev_fraction: float, t
 def _compiled(case: Case, images: np.ndarray, dev_fraction: float) -> list[Any]:
     recipe = networks.shared(case.recipe, case.convolution, case.dropout)
     dev = networks.dev_images(case.recipe, len(images), dev_fraction)
-    return engine.compile_ahead(recipe, images, dev=dev, batch_size=case.recipe.batch_size, width=case.lanes)
+    size, plan = case.recipe.batch_size, case.plan(len(images) - dev)
+    return engine.compile_ahead(recipe, images, dev=dev, batch_size=size, width=case.lanes, plan=plan)
 
 
 def measure(case: Case, images: np.ndarray, labels: np.ndarray, dev_fraction: float) -> dict[str, float]:
@@ -74,7 +85,7 @@ def measure(case: Case, images: np.ndarray, labels: np.ndarray, dev_fraction: fl
         batch = engine.Batch(shared, images, labels, case.recipe.batch_size, pool)
         courses = [engine.Course(i, lane, engine.orders_of(lane, len(images))) for i in range(case.lanes)]
         batch.begin(courses, case.lanes)
-        stretch = programs.epoch_plan(len(images) - engine.set_aside(lane), case.recipe.batch_size)[0]
+        stretch = case.plan(len(images) - engine.set_aside(lane))[0]
         batch.train_stretch(stretch, programs.zero_sums(case.lanes), 0)
         jax.block_until_ready(batch.state)
         calls, started = 0, time.perf_counter()
@@ -83,7 +94,7 @@ def measure(case: Case, images: np.ndarray, labels: np.ndarray, dev_fraction: fl
             jax.block_until_ready(batch.state)
             calls += 1
         step = (time.perf_counter() - started) / calls / stretch.steps
-        dev = _dev_seconds(batch)
+        dev = 0.0 if case.is_form else _dev_seconds(batch)
     steps = -(-(len(images) - engine.set_aside(lane)) // case.recipe.batch_size)
     flops = networks.step_flops(shared.model, case.recipe.batch_size) * case.lanes
     return {

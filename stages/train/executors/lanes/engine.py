@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import keras
 import numpy as np
 
@@ -171,7 +170,7 @@ class Batch:
         self, recipe: Recipe, images: np.ndarray, labels: np.ndarray, batch_size: int, pool: ThreadPoolExecutor
     ) -> None:
         self.recipe, self.batch_size, self.pool = recipe, batch_size, pool
-        self.images, self.labels = jnp.asarray(images), jnp.asarray(labels.astype(np.int32))
+        self.images, self.labels = jax.device_put((images, labels.astype(np.int32)))
         self.slots: list[Course | None] = []
         self.state: State = {}
         self.side: dict[str, jax.Array] = {}  # "keys", "dev" and this epoch's "orders" of the lanes
@@ -195,16 +194,14 @@ class Batch:
         filled = [*courses, *[courses[0]] * (width - len(courses))]
         lanes = [programs.lane_state(self.recipe, course.lane.variables) for course in filled]
         self.state = {
-            part: [
-                jnp.asarray(np.stack([np.asarray(lane[part][i]) for lane in lanes])) for i in range(len(lanes[0][part]))
-            ]
+            part: [np.stack([np.asarray(lane[part][i]) for lane in lanes]) for i in range(len(lanes[0][part]))]
             for part in ("trainable", "fixed")
         }
-        self.state["optimizer"] = [jnp.tile(value, (width, *[1] * value.ndim)) for value in lanes[0]["optimizer"]]
+        self.state = jax.device_put(self.state) | {"optimizer": programs.spread(lanes[0]["optimizer"], width)}
         sides = list(self.pool.map(_side, filled))
-        self.side = {name: jnp.asarray(np.stack([side[name] for side in sides])) for name in sides[0]}
+        self.side = jax.device_put({name: np.stack([side[name] for side in sides]) for name in sides[0]})
         if any(course.lane.restore_best for course in courses):
-            self.best = jax.tree.map(jnp.copy, self._weights())
+            self.best = programs.copy(self._weights())
 
     def place(self, course: Course, slot: int) -> None:
         """Put a lane that begins into a free slot."""
@@ -213,7 +210,7 @@ class Batch:
         self.state = programs.put(self.state, slot, lane)
         self.side = programs.put(self.side, slot, _side(course))
         if course.lane.restore_best and self.best is None:
-            self.best = jax.tree.map(jnp.copy, self._weights())
+            self.best = programs.copy(self._weights())
 
     def narrow(self, width: int) -> None:
         """Drop slots that are idle."""
@@ -227,7 +224,7 @@ class Batch:
     def train_epoch(self) -> tuple[dict[str, jax.Array], dict[str, jax.Array] | None]:
         """Set an epoch going: the sums of its scores, and those of the dev images after it."""
         rates = [course.lane.rates(course.epoch) if course else 0.0 for course in self.slots]
-        self.state["optimizer"][self.recipe.rate_index] = jnp.asarray(np.array(rates, np.float32))
+        self.state["optimizer"][self.recipe.rate_index] = jax.device_put(np.array(rates, np.float32))
         sums, start = programs.zero_sums(self.width), 0
         for stretch in programs.epoch_plan(self.training_images, self.batch_size):
             for _ in range(stretch.repeats):
@@ -255,7 +252,7 @@ class Batch:
         """Begin to make the next epoch's orders of the lanes that are in the slots now."""
         rows = [self.pool.submit(c.order, c.epoch + 1) if c else None for c in self.slots]
         idle = np.zeros(len(self.images), np.int32)
-        return _later(lambda: jnp.asarray(np.stack([row.result() if row else idle for row in rows])))
+        return _later(lambda: jax.device_put(np.stack([row.result() if row else idle for row in rows])))
 
     def keep_best(self, better: np.ndarray) -> None:
         if self.best is not None and better.any():
@@ -380,7 +377,15 @@ def _means(sums: dict[str, np.ndarray], slot: int, count: int) -> dict[str, floa
     return {"loss": float(sums["loss"][slot]) / count, "accuracy": float(sums["correct"][slot]) / count}
 
 
-def compile_ahead(recipe: Recipe, images: Any, *, dev: int, batch_size: int, width: int) -> list[Any]:
+def compile_ahead(
+    recipe: Recipe,
+    images: Any,
+    *,
+    dev: int,
+    batch_size: int,
+    width: int,
+    plan: Sequence[programs.Stretch] | None = None,
+) -> list[Any]:
     """Compile what a batch of `width` lanes will run, in a thread, say, while another batch trains.
 
     Args:
@@ -389,6 +394,7 @@ def compile_ahead(recipe: Recipe, images: Any, *, dev: int, batch_size: int, wid
         dev: the number of images that each lane sets aside.
         batch_size: images a step.
         width: of the batch.
+        plan: the stretches of an epoch, if not those of `programs.epoch_plan`.
 
     Returns:
         The compiled programs, those of training first.
@@ -403,7 +409,7 @@ def compile_ahead(recipe: Recipe, images: Any, *, dev: int, batch_size: int, wid
     data = struct(images.shape, images.dtype), struct(images.shape[:1], np.int32)
     orders, keys = struct((width, len(images)), np.int32), struct((width, 2), np.uint32)
     compiled = []
-    for stretch in programs.epoch_plan(images.shape[0] - dev, batch_size):
+    for stretch in plan or programs.epoch_plan(images.shape[0] - dev, batch_size):
         args = (state, sums, *data, orders, struct((), np.int32), keys)
         sizes = (stretch.steps, stretch.size)
         compiled.append(programs.program(programs.train_steps, recipe, sizes, (0, 1), *args))
@@ -469,12 +475,12 @@ def predict(
     Returns:
         float32 [lanes, n, classes].
     """
-    said, on_device = [], jnp.asarray(images)
+    said, on_device = [], jax.device_put(images)
     for first in range(0, len(weights), width):
         group = weights[first : first + width]
         filled = [*group, *[group[0]] * (width - len(group))]
         states = [programs.weights_state(recipe, lane) for lane in filled]
-        state = jax.tree.map(lambda *lanes: jnp.stack(lanes), *states)
+        state = programs.stack(states)
         args = (state, on_device)
         said.append(np.asarray(programs.program(programs.outputs, recipe, (block,), (), *args)(*args))[: len(group)])
     return np.concatenate(said)

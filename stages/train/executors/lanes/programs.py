@@ -5,6 +5,7 @@ and other variables (the seeds of its dropout among them), "optimizer" the optim
 """
 
 import contextlib
+import functools
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -263,7 +264,8 @@ def score(
     blocks = -(-count // size)
     padded = jnp.pad(indices, [(0, 0), (0, blocks * size - count)]).reshape(lanes, blocks, size).swapaxes(0, 1)
     counted = (jnp.arange(blocks * size) < count).reshape(blocks, size)
-    return jax.lax.scan(add, zero_sums(lanes), (padded, counted))[0]
+    zeros = {"loss": jnp.zeros(lanes, jnp.float32), "correct": jnp.zeros(lanes, jnp.int32)}
+    return jax.lax.scan(add, zeros, (padded, counted))[0]
 
 
 def outputs(
@@ -285,7 +287,23 @@ def outputs(
 
 
 def zero_sums(lanes: int) -> dict[str, jax.Array]:
-    return {"loss": jnp.zeros(lanes, jnp.float32), "correct": jnp.zeros(lanes, jnp.int32)}
+    return jax.device_put({"loss": np.zeros(lanes, np.float32), "correct": np.zeros(lanes, np.int32)})
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def spread(tree: Any, lanes: int) -> Any:
+    """One lane's arrays for all of so many lanes."""
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (lanes, *x.shape)), tree)
+
+
+@jax.jit
+def copy(tree: Any) -> Any:
+    return jax.tree.map(jnp.copy, tree)
+
+
+@jax.jit
+def stack(lanes: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *parts: jnp.stack(parts), *lanes)
 
 
 @jax.jit
