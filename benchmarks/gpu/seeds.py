@@ -54,13 +54,13 @@ class Prepared:
     seconds: float
 
 
-def prepare(block: Block, study: Params, data: Data, convolution: str) -> Prepared:
+def prepare(block: Block, study: Params, data: Data, convolution: str, dropout: str) -> Prepared:
     """Make initial values and compile what the block will run."""
     started = time.perf_counter()
     recipes = {name: study.recipe(name) for name in block.variants}
     first = recipes[block.variants[0]]
     assert isinstance(first, Network)
-    recipe, fraction = networks.shared(first, convolution), study.split.dev_fraction
+    recipe, fraction = networks.shared(first, convolution, dropout), study.split.dev_fraction
     lanes: list[engine.Lane] = []
     for each in recipes.values():
         assert isinstance(each, Network)
@@ -72,7 +72,7 @@ def prepare(block: Block, study: Params, data: Data, convolution: str) -> Prepar
     return Prepared(block, recipe, lanes, owners, time.perf_counter() - started)
 
 
-def train_block(prepared: Prepared, study: Params, data: Data, results: Results) -> dict[str, float]:
+def train_block(prepared: Prepared, study: Params, data: Data, results: Results) -> dict[str, Any]:
     """Train a block and keep it; what it took."""
     started = time.perf_counter()
     first = study.recipe(prepared.block.variants[0])
@@ -92,6 +92,9 @@ def train_block(prepared: Prepared, study: Params, data: Data, results: Results)
         _keep_networks(variant, prepared, finished, data, results)
     return {
         "lanes": len(prepared.lanes),
+        "width": prepared.block.width,
+        "convolution": prepared.recipe.convolution,
+        "dropout": prepared.recipe.dropout,
         "train_seconds": trained,
         "evaluate_seconds": time.perf_counter() - started - trained,
         "prepare_seconds": prepared.seconds,
@@ -186,6 +189,7 @@ def run_blocks(
     *,
     part: str,
     form: Callable[[str], str],
+    dropout: str,
     deadline: float,
     guess: Callable[[Block], float],
 ) -> bool:
@@ -200,7 +204,7 @@ def run_blocks(
         for i, block in enumerate(wanted):
             for later in wanted[i : i + 3]:
                 if later not in [known for known, _ in coming]:
-                    coming.append((later, pool.submit(prepare, later, study, data, form(later.variants[0]))))
+                    coming.append((later, pool.submit(prepare, later, study, data, form(later.variants[0]), dropout)))
             if time.time() + guess(block) > deadline:
                 whole = False
                 continue
