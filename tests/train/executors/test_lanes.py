@@ -89,6 +89,7 @@ def test_a_lane_of_another_width_differs_by_rounding_only() -> None:
 
 def test_a_lane_is_the_run_that_keras_fits_from_the_same_values_in_the_same_order() -> None:
     run = lane(1, epochs=2)
+    assert run.dev is not None
     kept = np.setdiff1d(np.arange(len(IMAGES)), run.dev)
     model = mlp(1)
     model.compile(keras.optimizers.Adam(0.01), loss="sparse_categorical_crossentropy", metrics=["accuracy"])

@@ -206,7 +206,7 @@ class Batch:
     def place(self, course: Course, slot: int) -> None:
         """Put a lane that begins into a free slot."""
         self.slots[slot] = course
-        lane = jax.tree.map(np.asarray, programs.lane_state(self.recipe, list(course.lane.variables)))
+        lane = jax.tree.map(np.asarray, programs.lane_state(self.recipe, course.lane.variables))
         self.state = programs.put(self.state, slot, lane)
         self.side = programs.put(self.side, slot, _side(course))
         if course.lane.restore_best and self.best is None:
@@ -331,7 +331,8 @@ def _train_batch(
                 _later(lambda half=half: batch.compile(half))  # type: ignore[misc]
             # The device trains while whoever called deals with what has ended.
             yield from ended
-            ended = _judge(batch, *jax.tree.map(np.asarray, scores), on_epoch)
+            trained, dev = jax.tree.map(np.asarray, scores)
+            ended = _judge(batch, trained, dev, on_epoch)
             batch.side["orders"] = orders.result()
             for slot, course in enumerate(batch.slots):
                 if course is None and waiting:
@@ -414,8 +415,8 @@ def compile_ahead(
         sizes = (stretch.steps, stretch.size)
         compiled.append(programs.program(programs.train_steps, recipe, sizes, (0, 1), *args))
     if dev:
-        args = ({**state, "optimizer": []}, *data, struct((width, dev), np.int32))
-        compiled.append(programs.program(programs.score, recipe, (dev_block(batch_size),), (), *args))
+        looks = ({**state, "optimizer": []}, *data, struct((width, dev), np.int32))
+        compiled.append(programs.program(programs.score, recipe, (dev_block(batch_size),), (), *looks))
     return compiled
 
 

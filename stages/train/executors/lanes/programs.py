@@ -324,7 +324,7 @@ put = jax.jit(_put, donate_argnums=0)  # one lane replaced, in place
 keep = jax.jit(_keep, donate_argnums=0)  # the lanes that are better replaced, in place
 
 
-def lane_state(recipe: Recipe, variables: list[Any]) -> State:
+def lane_state(recipe: Recipe, variables: Sequence[Any]) -> State:
     """One lane before its first step, from its model's variables; without the axis of lanes."""
     trainable = [value for value, v in zip(variables, recipe.model.variables, strict=True) if v.trainable]
     fixed = [value for value, v in zip(variables, recipe.model.variables, strict=True) if not v.trainable]
