@@ -22,7 +22,7 @@ import psutil
 from benchmarks import overhead
 from benchmarks.process import measure, processor, processor_name
 from benchmarks.summary import BFLOAT16, BUSY, ratios, summarise
-from stages import params, records
+from stages import files, params, records, terminal
 from stages.params import DatasetName, Network, Params
 from stages.train.run import installed_versions
 
@@ -86,7 +86,7 @@ def take(effort: Effort, study: Params) -> Results:
     for name, images in effort.images.items():
         recipe = study.recipe(name)
         assert isinstance(recipe, Network)
-        scores = records.read_table(records.scores_path(name), records.TEST_COLUMNS)
+        scores = files.read_table(records.scores_path(name), records.TEST_COLUMNS)
         results["variants"][name] = {
             **{"convolutions": len(recipe.filters), "batch_size": recipe.batch_size},
             **{"images": images, "all_images": all_images},
@@ -144,7 +144,7 @@ def former_ratios(path: Path, conditions: Results) -> dict[str, float] | None:
     """The ratios of the run before, if it measured the same on the same machine, however often."""
     if not path.exists():
         return None
-    former = records.read_json(path)
+    former = files.read_json(path)
     once = {"repeats": 1}
     same = former["machine"] == conditions["machine"] and former["effort"] | once == conditions["effort"] | once
     return ratios(former) if same else None
@@ -162,7 +162,7 @@ def page(results: Results) -> str:
     return environment.get_template("README.md.j2").render(summarise(results))
 
 
-@records.command
+@terminal.command
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -173,14 +173,14 @@ def main() -> None:
     folder = QUICK_FOLDER if arguments.quick else FOLDER
     path = folder / "bench.json"
     if arguments.render:
-        results = records.read_json(path)
+        results = files.read_json(path)
     else:
         effort = QUICK if arguments.quick else FULL
         conditions = {"machine": machine(), "effort": dataclasses.asdict(effort)}
         own = {**conditions, "versions": versions(), "former": former_ratios(path, conditions)}
         results = own | take(effort, params.load())
-        records.write_json(path, results)
-    records.write_bytes(folder / "README.md", page(results).encode())
+        files.write_json(path, results)
+    files.write_bytes(folder / "README.md", page(results).encode())
     print(f"written: {folder / 'README.md'}")
 
 

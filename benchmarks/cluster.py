@@ -18,7 +18,8 @@ import distributed
 
 from benchmarks.process import environment, processor_name
 from benchmarks.scheduling import cluster
-from stages import params, records
+from stages import files, params, records, terminal
+from stages.errors import StudyError
 from stages.params import Network
 from stages.train.run import installed_versions
 from stages.train.schedule import workers
@@ -62,7 +63,7 @@ def train(variant: str, size: Size, way: str) -> Trained:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "data").symlink_to(Path("data").resolve())
-        records.write_json(folder / params.PARAMS, study.model_copy(update=short).model_dump())  # JSON is YAML
+        files.write_json(folder / params.PARAMS, study.model_copy(update=short).model_dump())  # JSON is YAML
         settings = environment(folder)
         if way == WITHOUT:
             seconds = stage(variant, folder, settings)
@@ -70,7 +71,7 @@ def train(variant: str, size: Size, way: str) -> Trained:
             with cluster(folder, workers()) as address:
                 seconds = stage(variant, folder, settings | {"DASK_SCHEDULER_ADDRESS": address})
         runs = [folder / records.run_path(variant, seed) for seed in study.seeds[: size.seeds]]
-        return Trained(seconds, [records.digest((run / "model.keras").read_bytes()) for run in runs])
+        return Trained(seconds, [files.digest((run / "model.keras").read_bytes()) for run in runs])
 
 
 def stage(variant: str, folder: Path, settings: dict[str, str]) -> float:
@@ -83,7 +84,7 @@ def stage(variant: str, folder: Path, settings: dict[str, str]) -> float:
     command = [sys.executable, "-m", "stages.train", variant]
     answer = subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, check=False)
     if answer.returncode != 0:
-        raise records.StudyError(f"training {variant} failed:\n{answer.stderr[-2000:]}")
+        raise StudyError(f"training {variant} failed:\n{answer.stderr[-2000:]}")
     return time.perf_counter() - started
 
 
@@ -100,9 +101,7 @@ def page(pairs: Pairs) -> str:
     for variant, repeats in pairs.items():
         first, *others = [trained.models for pair in repeats for trained in pair]
         if any(other != first for other in others):
-            raise records.StudyError(
-                f"the models of {variant} should be the same bits with Dask and without, and are not"
-            )
+            raise StudyError(f"the models of {variant} should be the same bits with Dask and without, and are not")
         models += len(first)
     seconds = {
         variant: [(without.seconds, dask.seconds) for without, dask in repeats] for variant, repeats in pairs.items()
@@ -147,9 +146,9 @@ def figures(seconds: Sequence[tuple[float, float]]) -> str:
     return f"{without:.0f} | {dask:.0f} | {statistics.median(ratios):.2f} × | {min(ratios):.2f} … {max(ratios):.2f} |"
 
 
-@records.command
+@terminal.command
 def main() -> None:
-    records.take_no_arguments("benchmarks.cluster", __doc__)
+    terminal.take_no_arguments("benchmarks.cluster", __doc__)
     records.read_images(records.TRAIN)  # or an error that says how to get the data
     pairs: Pairs = {variant: [] for variant in SIZES}
     for repeat in range(REPEATS):
@@ -159,7 +158,7 @@ def main() -> None:
                 trained[way] = train(variant, size, way)
                 print(f"{repeat + 1} of {REPEATS}: {variant}, {way}: {trained[way].seconds:.1f} s", flush=True)
             pairs[variant].append((trained[WITHOUT], trained[DASK]))
-    records.write_bytes(REPORT, page(pairs).encode())
+    files.write_bytes(REPORT, page(pairs).encode())
     print(f"written: {REPORT}")
 
 

@@ -16,7 +16,8 @@ from typing import Any
 import joblib
 import numpy as np
 
-from stages import params, records, tracking
+from stages import params, records, terminal, tracking
+from stages.errors import StudyError
 from stages.params import Network
 from stages.split.__main__ import dev_indices
 from stages.train import schedule
@@ -143,7 +144,7 @@ def pipeline(variant: str, images: int, epochs: int, precision: str) -> Measured
             runs = []
             for clock, result in zip(clocks, joblib.Parallel(batch_size=1)(jobs), strict=True):
                 if isinstance(result, Failed):
-                    raise records.StudyError(result.reason)
+                    raise StudyError(result.reason)
                 times = [result.facts["started"], *map(float, clock.read_text().split())]
                 runs.append({"seconds": result.facts["seconds"], "epochs": np.diff(times).tolist()})
             return runs
@@ -188,7 +189,7 @@ def publish() -> Measured:
     ready = time.perf_counter()
     published = publisher.publish_variants(list(study.variants))
     if published < len(study.variants) * len(study.seeds):
-        raise records.StudyError(f"MLflow should have taken every run of the study, and took {published}")
+        raise StudyError(f"MLflow should have taken every run of the study, and took {published}")
     return {"start_seconds": ready - started, "seconds": time.perf_counter() - ready}
 
 
@@ -206,7 +207,7 @@ def _mib(whose: int) -> float:
     return resource.getrusage(whose).ru_maxrss * unit / 2**20
 
 
-@records.command
+@terminal.command
 def main() -> None:
     measurements: dict[str, Callable[..., Measured]] = {"plain": plain, "pipeline": pipeline}
     measurements |= {"peak": peak, "publish": publish}

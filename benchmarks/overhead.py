@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.process import DATABASE, environment, measure
-from stages import records
+from stages import files, records
+from stages.errors import StudyError
 from stages.params import PARAMS, Comparison, Data, DatasetName, Params, Split
 from stages.train.schedule import workers
 
@@ -54,14 +55,14 @@ def reproduce(study: Params, folder: Path) -> dict[str, float]:
             shutil.copy(name, folder / name)
     if study.data.name != "digits":
         shutil.copytree(records.RAW, folder / records.RAW)
-    records.write_json(folder / PARAMS, study.model_dump())  # JSON is YAML
+    files.write_json(folder / PARAMS, study.model_dump())  # JSON is YAML
     subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
     marks = repro(folder)
     seconds = dict.fromkeys(PARTS, 0.0)
     for (name, start), (_, end) in itertools.pairwise(marks):
         stage, _, variant = name.partition("@")
         if stage == "train":
-            facts = [records.read_json(folder / records.run_path(variant, seed) / "run.json") for seed in study.seeds]
+            facts = [files.read_json(folder / records.run_path(variant, seed) / "run.json") for seed in study.seeds]
             facts.sort(key=lambda run: run["started"])
             training = makespan([run["seconds"] for run in facts], workers())
             seconds[START] += facts[0]["started"] - start
@@ -72,7 +73,7 @@ def reproduce(study: Params, folder: Path) -> dict[str, float]:
             seconds[part] += end - start
     again = repro(folder)
     if len(again) != 2:
-        raise records.StudyError(f"a second `dvc repro` should have nothing to do, but ran {again[1][0]}")
+        raise StudyError(f"a second `dvc repro` should have nothing to do, but ran {again[1][0]}")
     (folder / DATABASE).unlink()
     return seconds | {AGAIN: again[1][1] - again[0][1], PUBLISH: measure("publish", folder=folder)["seconds"]}
 
@@ -94,7 +95,7 @@ def repro(folder: Path) -> list[tuple[str, float]]:
             if match := re.match("Running stage '(.+)':", line):
                 marks.append((match[1], time.time()))
     if process.returncode != 0:
-        raise records.StudyError("`dvc repro` of a small study failed:\n" + "".join(lines[-20:]))
+        raise StudyError("`dvc repro` of a small study failed:\n" + "".join(lines[-20:]))
     return [*marks, ("end", time.time())]
 
 

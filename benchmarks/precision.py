@@ -15,7 +15,8 @@ from pathlib import Path
 
 from benchmarks.process import environment, processor_name
 from benchmarks.summary import BFLOAT16
-from stages import params, records
+from stages import files, params, records, terminal
+from stages.errors import StudyError
 from stages.params import Network, Params
 from stages.train.run import installed_versions
 
@@ -34,7 +35,7 @@ def in_bfloat16(study: Params, variants: Sequence[str]) -> Params:
     for name in variants:
         recipe = study.recipe(name)
         if not isinstance(recipe, Network) or recipe.precision == BFLOAT16:
-            raise records.StudyError(
+            raise StudyError(
                 f"expected a network in float32, received {name!r}, which {params.PARAMS} has as {recipe.family}"
                 + (f" in {BFLOAT16}" if isinstance(recipe, Network) else "")
             )
@@ -50,21 +51,21 @@ def run(*command: str, folder: Path = FOLDER) -> None:
     """
     status = subprocess.run(command, cwd=folder, env=environment(FOLDER), check=False).returncode
     if status != 0:
-        raise records.StudyError(f"`{' '.join(command)}` ended with status {status} in {folder}")
+        raise StudyError(f"`{' '.join(command)}` ended with status {status} in {folder}")
 
 
 def train(variants: Sequence[str]) -> str:
     """Train and evaluate variants in bfloat16, and return how they differ from the last commit, as Markdown."""
     records.read_images(records.TRAIN)  # or an error that says how to get the data
     if not (FOLDER / ".git").exists():
-        with records.written_whole(FOLDER) as unfinished:
+        with files.written_whole(FOLDER) as unfinished:
             run("git", "clone", "--quiet", ".", str(unfinished), folder=Path())
     # The copy's own repository, named: where that is damaged, git would reset the checkout around it.
     run("git", "--git-dir=.git", "fetch", "--quiet", "origin", "HEAD")
     run("git", "--git-dir=.git", "reset", "--quiet", "--hard", "FETCH_HEAD")
     shutil.copytree("data", FOLDER / "data", dirs_exist_ok=True)
     study = params.load(FOLDER / params.PARAMS)
-    records.write_json(FOLDER / params.PARAMS, in_bfloat16(study, variants).model_dump())  # JSON is YAML
+    files.write_json(FOLDER / params.PARAMS, in_bfloat16(study, variants).model_dump())  # JSON is YAML
     for variant in variants:
         run(sys.executable, "-m", "stages.train", variant)
     for variant in variants:
@@ -87,7 +88,7 @@ How much faster an epoch is stands in [README.md](README.md).
 {difference}"""
 
 
-@records.command
+@terminal.command
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.precision", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -95,7 +96,7 @@ def main() -> None:
     parser.add_argument("variants", nargs="*", default=VARIANTS, help=f"networks; by default {' and '.join(VARIANTS)}")
     variants = parser.parse_args().variants
     in_bfloat16(params.load(), variants)  # or an error before anything is done
-    records.write_bytes(REPORT, page(train(variants)).encode())
+    files.write_bytes(REPORT, page(train(variants)).encode())
     print(f"written: {REPORT}")
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from stages import records
+from stages.errors import StudyError
 
 DATABASE = "mlflow.db"
 # The first row decides what is computed where and what is published, the second how many threads it has.
@@ -53,5 +53,5 @@ def measure(what: str, folder: Path = Path(), **arguments: Any) -> dict[str, Any
     command = [sys.executable, "-m", "benchmarks.measure", what, json.dumps(arguments)]
     answer = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
     if answer.returncode != 0:
-        raise records.StudyError(f"measuring {what} {arguments} failed:\n{answer.stderr[-2000:]}")
+        raise StudyError(f"measuring {what} {arguments} failed:\n{answer.stderr[-2000:]}")
     return json.loads(answer.stdout.splitlines()[-1])

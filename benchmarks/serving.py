@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.process import processor_name
-from stages import predict, records
+from stages import files, predict, records, terminal
 
 OUTPUT = Path("benchmarks/SERVING.md")
 SERVE = (sys.executable, "-m", "stages.serve", "--port", "0")  # on any port that is free
@@ -96,8 +96,8 @@ def evaluated_labels() -> tuple[np.ndarray, np.ndarray]:
     """What evaluate found for the test images: labels uint8 [n] of the best seed, and of the vote."""
     champion = predict.read_champion()
     variant = champion["variant"]
-    seeds = records.read_table(records.scores_path(variant), records.TEST_COLUMNS)["seed"].tolist()
-    predictions = records.read_arrays(records.predictions_path(variant))
+    seeds = files.read_table(records.scores_path(variant), records.TEST_COLUMNS)["seed"].tolist()
+    predictions = files.read_arrays(records.predictions_path(variant))
     return predictions["labels"][seeds.index(champion["seed"])], predictions["ensemble"]
 
 
@@ -161,7 +161,7 @@ def machine() -> str:
     return f"{os.cpu_count()} cores of {processor_name()}; Python {platform.python_version()}, {versions}"
 
 
-@records.command
+@terminal.command
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
     parser.add_argument("--requests", type=int, default=2000, help="for each number of clients (default: %(default)s)")
@@ -197,7 +197,7 @@ from sending to the parsed answer. Lost: not answered with 200. Wrong: another d
 
 Every test image in batches of {BATCH}, labels equal to evaluate's: {"; ".join(equal)}.
 """
-    records.write_bytes(OUTPUT, report.encode())
+    files.write_bytes(OUTPUT, report.encode())
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 from benchmarks.measure import SHAPE, layer_products, peak
 from benchmarks.process import processor_name
 from benchmarks.summary import image_flops
-from stages import params, records
+from stages import files, params, records, terminal
 from stages.params import Network
 from stages.train.network import build_network
 from stages.train.run import _prepare_device
@@ -272,14 +272,14 @@ the highest. Above 1 is slower.
 {table}"""
 
 
-@records.command
+@terminal.command
 def main() -> None:
-    records.take_no_arguments("benchmarks.tried", __doc__)
+    terminal.take_no_arguments("benchmarks.tried", __doc__)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     _prepare_device()
     images, labels = records.read_images(records.TRAIN)
-    records.write_bytes(REPORT, page(params.load(), images, labels).encode())
+    files.write_bytes(REPORT, page(params.load(), images, labels).encode())
     print(f"written: {REPORT}")
 
 

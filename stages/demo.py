@@ -14,7 +14,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from stages import params, records, tracking
+from stages import params, records, terminal, tracking
+from stages.errors import StudyError
 
 FOLDER = Path("build/demo")
 SEEDS = [0, 1, 2]
@@ -44,19 +45,19 @@ def run(*commands: list[str], environment: dict[str, str]) -> None:
         ]
     for command, process in zip(commands, processes, strict=True):
         if process.returncode != 0:
-            raise records.StudyError(f"`{shlex.join(command)}` ended with status {process.returncode} in {FOLDER}")
+            raise StudyError(f"`{shlex.join(command)}` ended with status {process.returncode} in {FOLDER}")
 
 
-@records.command
+@terminal.command
 def main() -> None:
-    records.take_no_arguments("stages.demo", __doc__)
+    terminal.take_no_arguments("stages.demo", __doc__)
     params.load()
     yaml = YAML()
     yaml.default_flow_style = None
     shutil.rmtree(FOLDER, ignore_errors=True)
     clone = subprocess.run(["git", "clone", "--quiet", ".", str(FOLDER)], capture_output=True, text=True, check=False)
     if clone.returncode != 0:
-        raise records.StudyError(f"this checkout can't be copied with git: {clone.stderr.strip()}")
+        raise StudyError(f"this checkout can't be copied with git: {clone.stderr.strip()}")
     shutil.rmtree(FOLDER / "metrics", ignore_errors=True)
     if subprocess.run(["git", "status", "--porcelain"], capture_output=True, check=False).stdout:
         print("The demo shows the last commit: what is not committed here has no part in it.", flush=True)

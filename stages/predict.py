@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from stages import records
-from stages.records import StudyError
+from stages import files, records, terminal
+from stages.errors import StudyError
 
 SIDE = 28  # of an image as the models take it
 BOX = 20  # that a digit fills in it
@@ -138,7 +138,7 @@ def read_champion(path: Path = records.CHAMPION) -> dict[str, Any]:
     """
     if not path.exists():
         raise StudyError(f"{path} is missing: run `dvc repro`")
-    champion = records.read_json(path)
+    champion = files.read_json(path)
     if champion is None:
         raise StudyError(f"{path} names no model: no variant in params.yaml has a dev split to choose by")
     return champion
@@ -160,7 +160,7 @@ class Champion:
         Raises:
             StudyError: a file is missing, or is not of the run that was evaluated.
         """
-        table = records.read_table(scores, records.TEST_COLUMNS)
+        table = files.read_table(scores, [*records.RUN_COLUMNS, "test_accuracy"], more=True)
         if key not in set(table["key"][table["seed"] == seed]):
             raise StudyError(f"{records.CHAMPION} names seed {seed} of other runs than {scores} has: run `dvc repro`")
         wanted = table if vote else table[table["seed"] == seed]
@@ -220,7 +220,7 @@ def _read(path: Path) -> bytes:
         return file.read(BYTES_LIMIT + 1)
 
 
-@records.command
+@terminal.command
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.predict", description="Classify images of digits.")
     parser.add_argument("images", nargs="+", metavar="IMAGE", type=Path, help="a PNG or JPEG file with one digit")

@@ -9,9 +9,9 @@ from typing import Any
 import mlflow
 import pandas as pd
 
-from stages import params, predict, records, serve, tracking
+from stages import files, params, predict, records, serve, terminal, tracking
+from stages.errors import StudyError
 from stages.params import Params
-from stages.records import StudyError
 
 HARDEST = 8  # digits, in the card
 
@@ -30,7 +30,7 @@ def register(study: Params) -> str:
         return f"no model is registered: {error}"
     if not tracking.aggregated(study):
         return f"no model is registered: the results are not all of {params.PARAMS}; run `dvc repro`"
-    scores = records.read_table(records.scores_path(champion["variant"]), records.TEST_COLUMNS)
+    scores = records.read_scores(champion["variant"])
     if champion["key"] not in set(scores["key"]):
         return f"no model is registered: {records.CHAMPION} is of runs that others have replaced; run `dvc repro`"
     for seed in scores["seed"]:
@@ -40,7 +40,7 @@ def register(study: Params) -> str:
     card = model_card(study, champion, scores)
     # What is served: these models by this code; and what is said of them.
     code = [path.read_bytes() for path in sorted(serve.EXAMPLE.parent.glob("*.py"))]
-    key = records.digest(records.json_bytes([champion, list(scores["key"])]), *code, card)
+    key = files.digest(files.json_bytes([champion, list(scores["key"])]), *code, card)
     client, name = mlflow.MlflowClient(), study.data.name
     with tracking.lock():
         known = client.get_registered_model(name) if client.search_registered_models(f"name = '{name}'") else None
@@ -90,7 +90,7 @@ def model_card(study: Params, champion: dict[str, Any], scores: pd.DataFrame) ->
     name = champion["variant"]
     best = scores.set_index("seed").loc[champion["seed"]]
     recipe = "\n".join(f"- {key}: {value}" for key, value in study.recipe(name).model_dump().items())
-    summary = records.read_json(records.SUMMARY)[name]
+    summary = files.read_json(records.SUMMARY)[name]
     accuracy = summary["test_accuracy"]
     interval = (
         f" ({study.statistics.percent} interval over seeds {accuracy['ci_low']:.4f} to {accuracy['ci_high']:.4f})"
@@ -127,9 +127,9 @@ probability. The report shows how far probabilities can be trusted.
 """
 
 
-@records.command
+@terminal.command
 def main() -> None:
-    records.take_no_arguments("stages.register", __doc__)
+    terminal.take_no_arguments("stages.register", __doc__)
     os.environ |= {**serve.ENVIRONMENT, "MLFLOW_TRACKING_URI": tracking.tracking_uri(), **os.environ}
     print(register(params.load()))
 

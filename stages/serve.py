@@ -30,8 +30,8 @@ from mlflow.types.schema import Array
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from starlette.requests import ClientDisconnect
 
-from stages import params, predict, records, tracking
-from stages.records import StudyError
+from stages import params, predict, records, terminal, tracking
+from stages.errors import StudyError
 
 ALIAS = "champion"
 EXAMPLE = Path(__file__).with_name("example.png")
@@ -227,7 +227,7 @@ def _error(status: int, message: str) -> Response:
     return JSONResponse(content, status)
 
 
-@records.command
+@terminal.command
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.serve", description=__doc__.partition("\n")[0])
     parser.add_argument(

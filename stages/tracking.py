@@ -19,8 +19,9 @@ from typing import Any
 import pandas as pd
 from ruamel.yaml import YAML
 
-from stages import params, records, views
-from stages.params import Network, Params
+from stages import files, git, params, records, terminal, views
+from stages.errors import StudyError
+from stages.params import Params
 
 LOCK = Path("dvc.lock")
 DATABASE = Path("mlflow.db")
@@ -40,22 +41,10 @@ STUDY_NOTE = (
     "What the study found, at one commit. Artifacts: `report.html` is the answer, `tables` and `plots` are its parts, "
     "`champion.json` names the best variant and seed by dev accuracy."
 )
-NETWORK_CURVES = "Curves by epoch: `loss`, `accuracy` of the training images, `val_` of the seed's dev split."
-SEARCH_CURVES = "Curves by step of the search for `alpha`: `val_loss`, `val_accuracy` of the seed's dev split."
 SCORES_NOTE = (
     "`dev_` and `test_` are the scores of the saved weights. Artifacts: `model.keras`, and `run.json` with all that "
     "decides the run's bits."
 )
-SCORES = [
-    "test_accuracy",
-    "test_loss",
-    "dev_accuracy",
-    "dev_loss",
-    "epochs",
-    "best_epoch",
-    "alpha_mse",
-    "alpha_accuracy",
-]
 
 
 class Publisher:
@@ -81,7 +70,7 @@ class Publisher:
                 flush=True,
             )
         fresh = [variant for variant in variants if variant not in stale]
-        runs = [(variant, seed) for variant in fresh for seed in self._study.seeds]
+        runs = [(variant, seed) for variant in fresh for seed in range(self._study.recipe(variant).seeds)]
         return self._try(lambda mlflow: mlflow.publish(runs, fresh))
 
     def publish_study(self) -> int:
@@ -164,11 +153,11 @@ class _Mlflow:
         with lock():  # two processes that create the database at once collide
             if (database := _local_database()) and not database.exists():
                 # Whole or not at all: MLflow refuses for ever what a kill has left of a database half made.
-                with records.written_whole(database) as unfinished:
+                with files.written_whole(database) as unfinished:
                     mlflow.MlflowClient(tracking_uri=f"sqlite:///{unfinished}").search_experiments()
             self._client = mlflow.MlflowClient(tracking_uri=tracking_uri())
             self._experiment = self._experiment_id(study.data.name)
-        self._commit = records.code_commit()
+        self._commit = git.code_commit()
         self._now = int(time.time() * 1000)
 
     def _experiment_id(self, name: str) -> str:
@@ -214,7 +203,7 @@ class _Mlflow:
     def _read(self, variant: str, seed: int) -> "_Record | None":
         try:
             return _Record.read(self._study, variant, seed)
-        except records.StudyError as error:
+        except StudyError as error:
             print(f"warning: {variant} seed {seed} is not published: {error}", file=sys.stderr, flush=True)
             return None
 
@@ -242,8 +231,8 @@ class _Mlflow:
         return found
 
     def _parent_key(self, variant: str) -> str:
-        recipe = self._study.recipe(variant).model_dump()
-        return records.digest("parent", records.json_bytes([self._study.data.name, variant, recipe]))
+        recipe = self._study.recipe(variant).decisive()
+        return files.digest("parent", files.json_bytes([self._study.data.name, variant, recipe]))
 
     def _parent(self, record: "_Record", known: dict[str, Any]) -> Any:
         variant, key = record.variant, self._parent_key(record.variant)
@@ -258,7 +247,7 @@ class _Mlflow:
                     **{"mlflow.note.content": VARIANT_NOTE.format(variant=variant), **self._source(f"train@{variant}")},
                 },
             )
-            self._client.log_batch(run.info.run_id, params=self._parameters(recipe.model_dump()))
+            self._client.log_batch(run.info.run_id, params=self._parameters(recipe.model_dump(exclude={"seeds"})))
             self._log_data(run.info.run_id, record)
             self._client.set_terminated(run.info.run_id)
             known[key] = self._client.get_run(run.info.run_id)
@@ -330,7 +319,9 @@ class _Mlflow:
     def _log_scores(self, run_id: str, record: "_Record") -> None:
         assert record.scores is not None
         metrics = [
-            self._metric(name, float(record.scores[name]), 0) for name in SCORES if pd.notna(record.scores[name])
+            self._metric(name, float(value), 0)
+            for name, value in record.scores.items()
+            if name not in records.RUN_COLUMNS and pd.notna(value)
         ]
         self._client.log_batch(run_id, metrics=metrics)
 
@@ -340,18 +331,13 @@ class _Mlflow:
             self._client.log_artifact(run_id, str(folder / name))
 
     def _publish_means(self, variant: str, parent: Any) -> int:
-        path = records.scores_path(variant)
-        if not path.exists():
+        if not records.scores_path(variant).exists():
             return 0
-        scores = records.read_table(path, records.TEST_COLUMNS)
+        scores = records.read_scores(variant).drop(columns=records.RUN_COLUMNS).dropna(axis="columns")
         values = {"seeds": float(len(scores))}
-        for name in SCORES[:4]:
-            if scores[name].notna().all():
-                values[f"{name}_mean"] = float(scores[name].mean())
-                if len(scores) > 1:
-                    values[f"{name}_sd"] = float(scores[name].std())
         # The UI's columns have one name for parents and children: the parent shows the mean.
-        values |= {name: values[f"{name}_mean"] for name in SCORES[:4] if f"{name}_mean" in values}
+        for suffix, statistic in {"": scores.mean(), "_mean": scores.mean(), "_sd": scores.std()}.items():
+            values |= {f"{name}{suffix}": float(value) for name, value in statistic.dropna().items()}
         fresh = {name: value for name, value in values.items() if parent.data.metrics.get(name) != value}
         if fresh:
             metrics = [self._metric(name, value, 0) for name, value in fresh.items()]
@@ -364,7 +350,7 @@ class _Mlflow:
     def publish_study(self) -> int:
         if not aggregated(self._study):
             return 0
-        means, files, key = records.read_json(records.SUMMARY), study_files(), study_key()
+        means, key = files.read_json(records.SUMMARY), study_key()
         with lock():
             run = self._find({key}).get(key)
             if run and run.info.status == FINISHED:
@@ -385,9 +371,9 @@ class _Mlflow:
                     self._metric(f"mean_test_accuracy/{variant}", values["test_accuracy"]["mean"], 0)
                     for variant, values in means.items()
                 ],
-                params=self._parameters({"variants": len(means), "seeds": self._study.seeds}),
+                params=self._parameters({"variants": len(means)}),
             )
-            for path in files:
+            for path in study_files():
                 folder = path.parent.name if path.parent in (records.TABLES, records.PLOTS) else None
                 self._client.log_artifact(run.info.run_id, str(path), folder)
             self._client.set_terminated(run.info.run_id)
@@ -408,18 +394,18 @@ def study_files() -> list[Path]:
 
 def study_key() -> str:
     """The tag `KEY` of the run `study` with the files that are here."""
-    return records.digest("study", *(part for path in study_files() for part in (path.name, path.read_bytes())))
+    return files.digest("study", *(part for path in study_files() for part in (path.name, path.read_bytes())))
 
 
 def aggregated(study: Params) -> bool:
     """Whether what aggregation made is of the study's parameters, and of the scores that the workspace holds."""
     if not all(path.exists() for path in study_files()) or outdated(study):
         return False
-    summary = records.read_json(records.SUMMARY)
+    summary = files.read_json(records.SUMMARY)
     for variant in study.variants:
         if variant not in summary or not records.scores_path(variant).exists():
             return False
-        scores = records.read_table(records.scores_path(variant), records.TEST_COLUMNS)["test_accuracy"]
+        scores = records.read_scores(variant)["test_accuracy"]
         if not math.isclose(scores.mean(), summary[variant]["test_accuracy"]["mean"], abs_tol=1e-7):
             return False
     return True
@@ -448,12 +434,11 @@ class _Record:
     def read(study: Params, variant: str, seed: int) -> "_Record | None":
         """The run's record, or None where the workspace has nothing of it."""
         recipe = study.recipe(variant)
-        columns = records.CURVE_COLUMNS if isinstance(recipe, Network) else records.SEARCH_COLUMNS
         folder = records.run_path(variant, seed)
         facts = records.read_facts(folder) if (folder / "run.json").exists() else None
         scores = None
         if records.scores_path(variant).exists():
-            table = records.read_table(records.scores_path(variant), records.TEST_COLUMNS)
+            table = records.read_scores(variant)
             rows = table[table["seed"] == seed].to_dict("records")
             scores = {str(name): value for name, value in rows[0].items()} if rows else None
         if facts and scores and facts["key"] != scores["key"]:
@@ -461,19 +446,20 @@ class _Record:
         if facts is None and scores is None:
             return None
         own = folder / "curves.csv"
-        table = records.read_table(own if own.exists() else records.curves_path(variant), columns)
-        return _Record(variant, seed, recipe.model_dump(), facts, table[table["seed"] == seed], scores)
+        table = files.read_table(own if own.exists() else records.curves_path(variant), ["seed", *recipe.curve])
+        return _Record(variant, seed, recipe.model_dump(exclude={"seeds"}), facts, table[table["seed"] == seed], scores)
 
     def note(self) -> str:
-        curves = NETWORK_CURVES if self.recipe["family"] == "network" else SEARCH_CURVES
-        return f"Seed {self.seed} of {self.variant}. {curves} {SCORES_NOTE}"
+        curves = ", ".join(f"`{name}`" for name in self.curves.columns if name not in ("seed", "epoch", "search"))
+        by = "epoch" if "epoch" in self.curves.columns else "step of the search"
+        return f"Seed {self.seed} of {self.variant}. Curves by {by}: {curves}; `val_` is its dev split. {SCORES_NOTE}"
 
     def digest(self, part: str) -> str | None:
         """What tells whether a part has been published as it is; None where there is nothing of it to publish."""
         if part == "training":
-            return records.digest(records.csv_bytes(self.curves))
+            return files.digest(files.csv_bytes(self.curves))
         if part == "scores":
-            return records.digest(repr([self.scores[name] for name in SCORES])) if self.scores else None
+            return files.digest(repr(sorted(self.scores.items()))) if self.scores else None
         return self.facts["digests"]["model"] if self.facts else None
 
 
@@ -486,14 +472,14 @@ def lock() -> Iterator[None]:
         yield
 
 
-@records.command
+@terminal.command
 def main() -> None:
-    records.take_no_arguments("stages.tracking", __doc__)
+    terminal.take_no_arguments("stages.tracking", __doc__)
     study = params.load()
     publisher = Publisher(study)
     changed = publisher.publish_variants(list(study.variants)) + publisher.publish_study()
     if publisher.failed:
-        raise records.StudyError("not everything is published: mend what the warning names, or set MLFLOW_TRACKING_URI")
+        raise StudyError("not everything is published: mend what the warning names, or set MLFLOW_TRACKING_URI")
     print(f"{changed} runs published or brought up to date; {tracking_uri()}")
 
 

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 STUDY = """\
 data: {name: digits}
 seeds: [0, 1]
-split: {dev_fraction: 0.2}
+split: {dev_fraction: 0.2, seeds: 8}
 variants:
   ridge: {family: linear, grid_powers: [-4, 12], tolerance: 8.0}
   random_features: {family: elm, grid_powers: [-14, 12], tolerance: 8.0, hidden_units: 40, weight_sd: 0.2}
@@ -57,7 +57,7 @@ comparisons:
   - {a: plain, b: watched}
 chains:
   MLP: [plain, watched]
-statistics: {confidence: 0.95, equivalence_margin: 0.05, reproduction_margin: 0.1, resamples: 100, seed: 0}
+statistics: {confidence: 0.95, equivalence_margin: 0.05, reproduction_margin: 0.1, design: open}
 """
 
 
@@ -94,8 +94,8 @@ def split_study(tmp_path_factory: pytest.TempPathFactory, study: Params) -> Path
     (folder / "params.yaml").write_text(STUDY)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        fetch(study.data.name)
-        split(study.split.dev_fraction, study.seeds)
+        fetch(study.data)
+        split(study.split.dev_fraction, study.split.seeds)
     return folder
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from stages import params
+from stages.errors import StudyError
 from stages.params import Network, Params
-from stages.records import StudyError
 from tests.conftest import ROOT, STUDY
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from stages import records
+from stages import files, records
 
 REPOSITORY = Path(__file__).parents[1]
 SEEDS = [5, 0]
@@ -44,7 +44,7 @@ STUDY: dict[str, Any] = {
     "chains": {"layers": ["mlp", "cnn"]},
     "statistics": {
         **{"confidence": 0.95, "equivalence_margin": 0.05, "reproduction_margin": 0.1},
-        **{"resamples": 200, "seed": 0},
+        "design": "open",
     },
 }
 
@@ -86,7 +86,7 @@ class Clone:
 
     def model_digests(self) -> dict[str, str]:
         paths = sorted(self.folder.glob("models/*/*/model.keras"))
-        return {str(path.relative_to(self.folder)): records.digest(path.read_bytes()) for path in paths}
+        return {str(path.relative_to(self.folder)): files.digest(path.read_bytes()) for path in paths}
 
 
 def stages_run(output: str) -> list[str]:
@@ -285,7 +285,7 @@ def test_a_repro_that_refuses_its_parameters_leaves_every_output_in_place(
 ) -> None:
     def outputs() -> dict[str, str]:
         files = [path for name in ("data", "models", "metrics") for path in (clone.folder / name).rglob("*")]
-        return {str(path): records.digest(path.read_bytes()) for path in files if path.is_file()}
+        return {str(path): files.digest(path.read_bytes()) for path in files if path.is_file()}
 
     clone.repro()  # whatever the tests before this one have left
     before = outputs()

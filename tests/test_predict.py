@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from stages import predict, records
-from stages.aggregate import tables
+from stages import files, predict, records
+from stages.aggregate import summary
 from stages.aggregate.runs import read_runs
+from stages.errors import StudyError
 from stages.params import Params
-from stages.records import StudyError
 from tests.conftest import ROOT
 
 EXAMPLE = ROOT / "stages" / "example.png"
@@ -204,11 +204,11 @@ def test_a_bad_image_has_an_error_of_its_own(content: bytes, said: str) -> None:
 def champion(request: pytest.FixtureRequest, evaluated: Path, study: Params) -> str:
     """The variant that is made the champion of the study in the current folder."""
     variant: str = request.param
-    records.write_json(records.CHAMPION, tables.champion({variant: read_runs(study)[variant]}))
+    files.write_json(records.CHAMPION, summary.champion({variant: read_runs(study)[variant]}))
     return variant
 
 
-def files(folder: Path, count: int) -> list[str]:
+def image_files(folder: Path, count: int) -> list[str]:
     """The first test images as PNG files."""
     names = []
     for number, image in enumerate(records.read_images(records.TEST)[0][:count]):
@@ -227,18 +227,18 @@ def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 def test_a_champion_of_other_runs_than_those_evaluated_is_refused(
     champion: str, other: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    records.write_json(records.CHAMPION, records.read_json(records.CHAMPION) | other)
+    files.write_json(records.CHAMPION, files.read_json(records.CHAMPION) | other)
     with pytest.raises(SystemExit, match=r"champion\.json names seed \d of other runs than .*test\.csv has: run `dvc"):
-        run_main(monkeypatch, *files(tmp_path, 1))
+        run_main(monkeypatch, *image_files(tmp_path, 1))
 
 
 @pytest.mark.parametrize("vote", [False, True])
 def test_files_get_the_labels_that_evaluate_found(
     champion: str, vote: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_main(monkeypatch, *files(tmp_path, 360), "--json", *(["--vote"] if vote else []))
+    run_main(monkeypatch, *image_files(tmp_path, 360), "--json", *(["--vote"] if vote else []))
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    predictions = records.read_arrays(records.predictions_path(champion))
+    predictions = files.read_arrays(records.predictions_path(champion))
     best = predict.read_champion()["seed"]  # also the place of its row: the seeds are 0 and 1
     expected = predictions["ensemble"] if vote else predictions["labels"][best]
     assert [answer["digit"] for answer in answers] == expected.tolist()
@@ -259,7 +259,7 @@ def test_the_nearest_probabilities_are_those_worked_by_hand() -> None:
 def test_a_bad_file_is_named_and_the_others_are_classified(
     champion: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first, second = files(tmp_path, 2)
+    first, second = image_files(tmp_path, 2)
     (tmp_path / "notes.png").write_text("a digit")
     with pytest.raises(SystemExit, match="1"):
         run_main(monkeypatch, first, f"{tmp_path}/notes.png", f"{tmp_path}/none.png", str(tmp_path), second, second)
@@ -287,8 +287,8 @@ def damage(path: Path) -> None:
 
 
 def another_key(path: Path) -> None:
-    facts = records.read_json(path.with_name("run.json"))
-    records.write_json(path.with_name("run.json"), {**facts, "key": "of another training"})
+    facts = files.read_json(path.with_name("run.json"))
+    files.write_json(path.with_name("run.json"), {**facts, "key": "of another training"})
 
 
 @pytest.mark.parametrize(
@@ -314,6 +314,6 @@ def test_models_that_are_not_those_of_the_results_are_refused(
 def test_without_a_champion_the_error_says_why(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit, match=r"metrics/champion\.json is missing: run `dvc repro`"):
         run_main(monkeypatch, str(EXAMPLE))
-    records.write_json(records.CHAMPION, None)
+    files.write_json(records.CHAMPION, None)
     with pytest.raises(SystemExit, match=r"names no model: no variant in params\.yaml has a dev split"):
         run_main(monkeypatch, str(EXAMPLE))

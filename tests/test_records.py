@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages import records
-from stages.records import StudyError
+from stages import files, terminal
+from stages.errors import StudyError
 
 
 def test_a_file_whose_writing_fails_leaves_the_old_one_and_no_litter(tmp_path: Path) -> None:
@@ -16,7 +16,7 @@ def test_a_file_whose_writing_fails_leaves_the_old_one_and_no_litter(tmp_path: P
     path.write_text("old")
 
     def write_half() -> None:
-        with records.written_whole(path) as unfinished:
+        with files.written_whole(path) as unfinished:
             unfinished.write_text("ne")
             raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -28,24 +28,24 @@ def test_a_file_whose_writing_fails_leaves_the_old_one_and_no_litter(tmp_path: P
 
 def test_a_file_appears_with_its_folders(tmp_path: Path) -> None:
     path = tmp_path / "metrics" / "runs" / "test.csv"
-    records.write_bytes(path, b"new")
+    files.write_bytes(path, b"new")
     assert path.read_bytes() == b"new"
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_folder_replaces_the_old_one_with_all_its_files(tmp_path: Path) -> None:
     path = tmp_path / "0"
-    records.write_folder(path, {"model.keras": b"old", "notes.txt": b"old"})
-    records.write_folder(path, {"model.keras": b"new", "run.json": b"{}"})
+    files.write_folder(path, {"model.keras": b"old", "notes.txt": b"old"})
+    files.write_folder(path, {"model.keras": b"new", "run.json": b"{}"})
     assert {file.name: file.read_bytes() for file in path.iterdir()} == {"model.keras": b"new", "run.json": b"{}"}
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_whose_writing_fails_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "0"
-    records.write_folder(path, {"run.json": b"old"})
+    files.write_folder(path, {"run.json": b"old"})
     with pytest.raises(StudyError, match="0 can't be written"):
-        records.write_folder(path, {"run.json": b"new", "no/such/folder": b""})
+        files.write_folder(path, {"run.json": b"new", "no/such/folder": b""})
     assert [(file.name, file.read_bytes()) for file in path.iterdir()] == [("run.json", b"old")]
     assert list(tmp_path.iterdir()) == [path]
 
@@ -53,17 +53,17 @@ def test_a_folder_whose_writing_fails_leaves_the_old_one(tmp_path: Path) -> None
 def test_a_table_comes_back_as_it_was_written(tmp_path: Path) -> None:
     table = pd.DataFrame({"seed": [0, 1], "loss": [0.0123456789, 1 / 3], "val_loss": [float("nan"), 2.0]})
     path = tmp_path / "curves.csv"
-    records.write_table(path, table)
+    files.write_table(path, table)
     assert path.read_text() == "seed,loss,val_loss\n0,0.012345679,\n1,0.33333333,2\n"
-    again = records.read_table(path, ["seed", "loss", "val_loss"])
-    assert records.csv_bytes(again) == path.read_bytes()
+    again = files.read_table(path, ["seed", "loss", "val_loss"])
+    assert files.csv_bytes(again) == path.read_bytes()
     np.testing.assert_allclose(again["loss"], table["loss"], rtol=1e-8)
 
 
 def test_an_accuracy_over_ten_thousand_images_is_read_exactly(tmp_path: Path) -> None:
     accuracies = np.arange(10_001) / 10_000
-    records.write_table(tmp_path / "test.csv", pd.DataFrame({"test_accuracy": accuracies}))
-    again = records.read_table(tmp_path / "test.csv", ["test_accuracy"])
+    files.write_table(tmp_path / "test.csv", pd.DataFrame({"test_accuracy": accuracies}))
+    again = files.read_table(tmp_path / "test.csv", ["test_accuracy"])
     assert (again["test_accuracy"].to_numpy() == accuracies).all()
 
 
@@ -82,16 +82,16 @@ def test_a_damaged_table_is_refused_by_its_name(content: bytes | None, said: str
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(StudyError, match=rf"curves\.csv {said}"):
-        records.read_table(path, ["seed", "loss"])
+        files.read_table(path, ["seed", "loss"])
 
 
 def test_the_bytes_of_an_array_file_depend_on_the_arrays_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arrays = {"images": np.arange(12, dtype=np.uint8).reshape(3, 4), "labels": np.array([3, 1, 2], np.uint8)}
-    records.write_arrays(tmp_path / "now.npz", **arrays)
+    files.write_arrays(tmp_path / "now.npz", **arrays)
     monkeypatch.setattr("time.time", lambda: 2_000_000_000.0)
-    records.write_arrays(tmp_path / "later.npz", **arrays)
+    files.write_arrays(tmp_path / "later.npz", **arrays)
     assert (tmp_path / "now.npz").read_bytes() == (tmp_path / "later.npz").read_bytes()
-    again = records.read_arrays(tmp_path / "now.npz")
+    again = files.read_arrays(tmp_path / "now.npz")
     assert again.keys() == arrays.keys()
     for name, array in arrays.items():
         np.testing.assert_array_equal(again[name], array, strict=True)
@@ -99,24 +99,24 @@ def test_the_bytes_of_an_array_file_depend_on_the_arrays_alone(tmp_path: Path, m
 
 def test_an_array_file_that_was_cut_short_is_refused_by_its_name(tmp_path: Path) -> None:
     path = tmp_path / "train.npz"
-    records.write_arrays(path, labels=np.arange(100, dtype=np.uint8))
+    files.write_arrays(path, labels=np.arange(100, dtype=np.uint8))
     content = path.read_bytes()
     for length in range(len(content)):
         path.write_bytes(content[:length])
         with pytest.raises(StudyError, match=r"train\.npz is damaged"):
-            records.read_arrays(path)
+            files.read_arrays(path)
 
 
 def test_an_array_file_with_a_changed_byte_is_refused_or_reads_the_same(tmp_path: Path) -> None:
     path = tmp_path / "train.npz"
     labels = np.random.default_rng(0).integers(0, 3, 60, dtype=np.uint8)
-    records.write_arrays(path, labels=labels)
+    files.write_arrays(path, labels=labels)
     content = path.read_bytes()
     odd = []
     for i in range(len(content)):
         path.write_bytes(content[:i] + bytes([content[i] ^ 0x55]) + content[i + 1 :])
         try:
-            again = records.read_arrays(path)
+            again = files.read_arrays(path)
         except StudyError:
             continue
         except Exception as error:  # noqa: BLE001  # all of them belong into the message below
@@ -132,7 +132,7 @@ def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
     np.savez(buffer, images=np.array([{}], dtype=object))
     (tmp_path / "train.npz").write_bytes(buffer.getvalue())
     with pytest.raises(StudyError, match="is damaged"):
-        records.read_arrays(tmp_path / "train.npz")
+        files.read_arrays(tmp_path / "train.npz")
 
 
 def test_damaged_json_is_refused_by_its_name(tmp_path: Path) -> None:
@@ -140,12 +140,12 @@ def test_damaged_json_is_refused_by_its_name(tmp_path: Path) -> None:
     for content in (b"", b'{"key": "12', b"\xff"):
         path.write_bytes(content)
         with pytest.raises(StudyError, match=r"run\.json is not valid JSON"):
-            records.read_json(path)
+            files.read_json(path)
 
 
 def test_a_score_that_is_not_a_number_is_never_written_to_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
-        records.write_json(tmp_path / "summary.json", {"mean": float("nan")})
+        files.write_json(tmp_path / "summary.json", {"mean": float("nan")})
     assert not (tmp_path / "summary.json").exists()
 
 
@@ -161,13 +161,13 @@ def test_different_contents_have_different_digests() -> None:
         (rows.astype(np.int64),),
         (rows + 1,),
     ]
-    assert len({records.digest(*parts) for parts in contents}) == len(contents)
+    assert len({files.digest(*parts) for parts in contents}) == len(contents)
 
 
 def test_equal_contents_have_equal_digests() -> None:
     rows = np.arange(6, dtype=np.uint8).reshape(2, 3)
-    assert records.digest(rows.T.copy()) == records.digest(rows.T)
-    assert records.digest("α") == records.digest("α".encode())
+    assert files.digest(rows.T.copy()) == files.digest(rows.T)
+    assert files.digest("α") == files.digest("α".encode())
 
 
 def test_only_unknown_entries_are_removed_and_links_are_not_followed(tmp_path: Path) -> None:
@@ -180,14 +180,14 @@ def test_only_unknown_entries_are_removed_and_links_are_not_followed(tmp_path: P
         (folder / name / "run.json").write_text("{}")
     (folder / "stray.txt").write_text("")
     (folder / "link").symlink_to(outside)
-    records.remove_unknown(folder, {"0", "1"})
+    files.remove_unknown(folder, {"0", "1"})
     assert [entry.name for entry in folder.iterdir()] == ["0"]
     assert (folder / "0" / "run.json").exists()
     assert (outside / "precious").exists()
 
 
 def test_removing_from_a_folder_that_is_not_there_does_nothing(tmp_path: Path) -> None:
-    records.remove_unknown(tmp_path / "models", {"0"})
+    files.remove_unknown(tmp_path / "models", {"0"})
     assert not list(tmp_path.iterdir())
 
 
@@ -205,7 +205,7 @@ def test_removing_from_a_folder_that_is_not_there_does_nothing(tmp_path: Path) -
 def test_a_persons_mistake_ends_a_command_with_one_line_and_status_1(
     raised: Exception, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    @records.command
+    @terminal.command
     def main() -> None:
         raise raised
 
@@ -217,7 +217,7 @@ def test_a_persons_mistake_ends_a_command_with_one_line_and_status_1(
 
 
 def test_a_mistake_in_the_program_keeps_its_traceback() -> None:
-    @records.command
+    @terminal.command
     def main() -> None:
         raise KeyError("a bug")
 

@@ -9,8 +9,8 @@ from typing import Any
 import mlflow
 import pytest
 
-from stages import records, serve, tracking
-from stages.aggregate import tables
+from stages import files, records, serve, tracking
+from stages.aggregate import summary
 from stages.aggregate.runs import read_runs
 from stages.params import Params
 from stages.register import register
@@ -36,16 +36,16 @@ def champion_version() -> Any:
 def test_the_best_model_by_dev_score_is_registered_once_and_anew_when_another_is_best(
     published: Path, study: Params
 ) -> None:
-    best = records.read_json(records.CHAMPION)
+    best = files.read_json(records.CHAMPION)
     assert "version 1 now" in register(study)
     version = champion_version()
     assert (version.tags["variant"], version.tags["seed"]) == (best["variant"], str(best["seed"]))
     assert "version 1, as before" in register(study)
     # The other variant with a dev split becomes the best on dev, though its test scores are as they were.
     other = next(name for name, run in read_runs(study).items() if name != best["variant"] and dev(run))
-    table = records.read_table(records.scores_path(other), records.TEST_COLUMNS)
-    records.write_table(records.scores_path(other), table.assign(dev_accuracy=[0.998, 0.999]))
-    records.write_json(records.CHAMPION, tables.champion(read_runs(study)))
+    table = files.read_table(records.scores_path(other), records.TEST_COLUMNS)
+    files.write_table(records.scores_path(other), table.assign(dev_accuracy=[0.998, 0.999]))
+    files.write_json(records.CHAMPION, summary.champion(read_runs(study)))
     Publisher(study).publish_study()
     assert f"version 2 now: {other}, best seed 1" in register(study)
     version = champion_version()
@@ -63,12 +63,12 @@ def test_the_champion_follows_the_dev_score_where_the_test_score_says_otherwise(
     best_by_test = max(tested, key=lambda name: tested[name])
     assert best_by_test != "watched"
     for name in (best_by_test, "watched"):
-        table = records.read_table(records.scores_path(name), records.TEST_COLUMNS)
-        records.write_table(
+        table = files.read_table(records.scores_path(name), records.TEST_COLUMNS)
+        files.write_table(
             records.scores_path(name), table.assign(dev_accuracy=[0.6, 0.9] if name == "watched" else 0.5)
         )
     runs = {name: run for name, run in read_runs(study).items() if name in (best_by_test, "watched")}
-    champion = tables.champion(runs)
+    champion = summary.champion(runs)
     assert champion is not None
     assert (champion["variant"], champion["seed"]) == ("watched", 1)
 
@@ -76,8 +76,8 @@ def test_the_champion_follows_the_dev_score_where_the_test_score_says_otherwise(
 def test_the_model_card_says_what_the_model_is_how_good_and_what_it_cannot(published: Path, study: Params) -> None:
     register(study)
     card = champion_version().description
-    best = records.read_json(records.CHAMPION)
-    row = records.read_table(records.scores_path(best["variant"]), records.TEST_COLUMNS).set_index("seed")
+    best = files.read_json(records.CHAMPION)
+    row = files.read_table(records.scores_path(best["variant"]), records.TEST_COLUMNS).set_index("seed")
     assert f"test accuracy {row.loc[best['seed'], 'test_accuracy']:.4f}" in card
     assert "95 % interval" in card
     assert "seen as" in card
@@ -94,8 +94,8 @@ def test_a_workspace_without_the_models_registers_nothing_and_says_what_is_missi
 
 
 def test_a_champion_of_other_runs_than_those_evaluated_is_not_registered(published: Path, study: Params) -> None:
-    champion = records.read_json(records.CHAMPION)
-    records.write_json(records.CHAMPION, {**champion, "key": "of a run that another one has replaced"})
+    champion = files.read_json(records.CHAMPION)
+    files.write_json(records.CHAMPION, {**champion, "key": "of a run that another one has replaced"})
     assert "dvc repro" in register(study)
     assert not mlflow.MlflowClient().search_registered_models()
 
@@ -121,7 +121,7 @@ def test_results_that_are_not_of_params_yaml_register_nothing_so_that_the_ui_sti
 def test_a_study_without_a_champion_registers_nothing_so_that_the_ui_still_opens(
     published: Path, study: Params
 ) -> None:
-    records.write_json(records.CHAMPION, None)
+    files.write_json(records.CHAMPION, None)
     assert "no variant in params.yaml has a dev split" in register(study)
     records.CHAMPION.unlink()
     assert "champion.json is missing: run `dvc repro`" in register(study)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stages import params, records
+from stages import files, params, records
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -47,6 +47,6 @@ def test_no_committed_result_is_stale() -> None:
 
 def test_the_summary_has_every_variant_and_all_seeds() -> None:
     study = params.load(REPOSITORY / params.PARAMS)
-    summary = records.read_json(REPOSITORY / records.SUMMARY)
+    summary = files.read_json(REPOSITORY / records.SUMMARY)
     assert list(summary) == list(study.variants)
     assert {values["seeds"] for values in summary.values()} == {len(study.seeds)}

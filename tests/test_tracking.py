@@ -17,7 +17,7 @@ import pytest
 from mlflow.entities import ViewType
 from ruamel.yaml import YAML
 
-from stages import params, records, tracking
+from stages import files, params, records, tracking
 from stages.params import Params
 from stages.tracking import Publisher
 from tests.conftest import STUDY
@@ -85,14 +85,14 @@ def test_every_run_is_published_under_a_parent_for_its_variant(published: Path, 
 def test_a_published_run_says_what_its_files_say(published: Path, study: Params) -> None:
     Publisher(study).publish_variants(["watched"])
     run = run_of("watched", 1)
-    facts = records.read_json(records.run_path("watched", 1) / "run.json")
+    facts = files.read_json(records.run_path("watched", 1) / "run.json")
     assert run.data.params == {name: str(value) for name, value in {**facts["parameters"], "seed": 1}.items()}
-    curves = records.read_table(records.curves_path("watched"), records.CURVE_COLUMNS)
+    curves = files.read_table(records.curves_path("watched"), records.CURVE_COLUMNS)
     curves = curves[curves["seed"] == 1]
     for name in ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"):
         history = client().get_metric_history(run.info.run_id, name)
         assert [(m.step, m.value) for m in history] == list(zip(curves["epoch"], curves[name], strict=True))
-    scores = records.read_table(records.scores_path("watched"), records.TEST_COLUMNS).set_index("seed").loc[1]
+    scores = files.read_table(records.scores_path("watched"), records.TEST_COLUMNS).set_index("seed").loc[1]
     for name in ("test_accuracy", "test_loss", "dev_accuracy", "dev_loss", "epochs", "best_epoch"):
         assert run.data.metrics[name] == scores[name]
     tags = run.data.tags
@@ -109,14 +109,14 @@ def test_a_published_run_says_what_its_files_say(published: Path, study: Params)
 
 def test_a_search_for_alpha_is_published_as_a_curve(published: Path, study: Params) -> None:
     Publisher(study).publish("ridge", 0)
-    search = records.read_table(records.run_path("ridge", 0) / "curves.csv", records.SEARCH_COLUMNS)
+    search = files.read_table(records.run_path("ridge", 0) / "curves.csv", records.SEARCH_COLUMNS)
     history = client().get_metric_history(run_of("ridge", 0).info.run_id, "alpha")
     assert sorted((m.step, m.value) for m in history) == list(enumerate(search["alpha"]))
 
 
 def test_a_parent_shows_the_mean_and_the_spread_of_its_seeds(published: Path, study: Params) -> None:
     Publisher(study).publish_variants(["plain"])
-    scores = records.read_table(records.scores_path("plain"), records.TEST_COLUMNS)["test_accuracy"]
+    scores = files.read_table(records.scores_path("plain"), records.TEST_COLUMNS)["test_accuracy"]
     metrics = parent_of("plain").data.metrics
     assert metrics["test_accuracy_mean"] == metrics["test_accuracy"] == pytest.approx((scores[0] + scores[1]) / 2)
     assert metrics["test_accuracy_sd"] == pytest.approx(abs(scores[0] - scores[1]) / 2**0.5)
@@ -139,7 +139,7 @@ def test_scores_are_added_to_the_run_that_training_published(published: Path, st
     before = run_of("watched", 0)
     assert "loss" in before.data.metrics
     assert "test_accuracy" not in before.data.metrics
-    records.write_bytes(records.scores_path("watched"), scores)
+    files.write_bytes(records.scores_path("watched"), scores)
     Publisher(study).publish_variants(["watched"])
     after = run_of("watched", 0)
     assert after.info.run_id == before.info.run_id
@@ -157,9 +157,9 @@ def test_the_scores_of_a_model_that_was_replaced_are_not_published(published: Pa
 
 def test_new_scores_replace_the_old_ones(published: Path, study: Params) -> None:
     Publisher(study).publish_variants(["plain"])
-    table = records.read_table(records.scores_path("plain"), records.TEST_COLUMNS)
+    table = files.read_table(records.scores_path("plain"), records.TEST_COLUMNS)
     table["test_accuracy"] = [0.25, 0.75]
-    records.write_table(records.scores_path("plain"), table)
+    files.write_table(records.scores_path("plain"), table)
     assert Publisher(study).publish_variants(["plain"]) == 3
     assert len(runs()) == 3
     assert [run_of("plain", seed).data.metrics["test_accuracy"] for seed in (0, 1)] == [0.25, 0.75]
@@ -363,21 +363,21 @@ def test_the_study_is_a_run_with_its_report_tables_figures_and_means(whole: Path
     for path in [records.REPORT, records.TABLES / "comparisons.md", records.PLOTS / "approaches.png"]:
         name = str(path.relative_to("metrics"))
         assert Path(client().download_artifacts(run.info.run_id, name)).read_bytes() == path.read_bytes()
-    means = records.read_json(records.SUMMARY)
+    means = files.read_json(records.SUMMARY)
     assert run.data.metrics == {
         f"mean_test_accuracy/{variant}": values["test_accuracy"]["mean"] for variant, values in means.items()
     }
 
 
 def evaluate_anew(variant: str, accuracy: float) -> None:
-    table = records.read_table(records.scores_path(variant), records.TEST_COLUMNS)
-    records.write_table(records.scores_path(variant), table.assign(test_accuracy=accuracy))
+    table = files.read_table(records.scores_path(variant), records.TEST_COLUMNS)
+    files.write_table(records.scores_path(variant), table.assign(test_accuracy=accuracy))
 
 
 def test_a_study_whose_scores_are_newer_than_its_report_is_not_published(whole: Path, study: Params) -> None:
     """Another data set, say, halfway through its `dvc repro`: the report is still the former one's."""
     evaluate_anew("plain", 0.5)
-    records.write_bytes(records.REPORT, b"<h1>Of other scores</h1>")
+    files.write_bytes(records.REPORT, b"<h1>Of other scores</h1>")
     assert Publisher(study).publish_study() == 0
     assert len(study_runs()) == 1
 
@@ -387,9 +387,9 @@ def test_a_study_is_published_once_and_another_result_beside_it(whole: Path, stu
     assert Publisher(study).publish_study() == 0
     assert dump() == before
     evaluate_anew("plain", 0.5)
-    summary = records.read_json(records.SUMMARY)
+    summary = files.read_json(records.SUMMARY)
     summary["plain"]["test_accuracy"]["mean"] = 0.5
-    records.write_json(records.SUMMARY, summary)
+    files.write_json(records.SUMMARY, summary)
     assert Publisher(study).publish_study() == 1
     newest, oldest = study_runs()
     assert newest.data.metrics["mean_test_accuracy/plain"] == 0.5
@@ -398,7 +398,7 @@ def test_a_study_is_published_once_and_another_result_beside_it(whole: Path, stu
 
 def test_a_study_whose_publication_broke_off_is_published_anew(whole: Path, study: Params) -> None:
     files = sorted(file.path for file in client().list_artifacts(study_runs()[0].info.run_id, "plots"))
-    records.write_bytes(records.REPORT, b"<h1>Another</h1>")
+    files.write_bytes(records.REPORT, b"<h1>Another</h1>")
     with breaking_off(after=3):
         assert Publisher(study).publish_study() == 0
     assert Publisher(study).publish_study() == 1

@@ -2,78 +2,105 @@
 
 import argparse
 import os
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from stages import params, records
-from stages.evaluate.scores import calibration, cross_entropy, hardest, squared_error
+from stages import files, params, records, terminal
+from stages.evaluate import scores
+from stages.evaluate.former import Evaluated, Former, code
 
 BATCH = 500
 HARDEST = 60  # images of which the pixels are kept: enough to have those that are hard for all variants
+VOTERS = 10  # the first seeds, whose mean output is the variant's vote: a number that later seeds don't change
 
 
-def evaluate(variant: str, seeds: list[int], is_network: bool) -> None:
+def evaluate(variant: str, recipe: params.Recipe) -> None:
+    """Evaluate the seeds of a variant, and keep what was evaluated before of runs that are still the same."""
     images, truth = records.read_images(records.TEST)
-    rows, bins, outputs = [], [], []
-    weights = None
-    for seed in seeds:
-        run = records.run_path(variant, seed)
-        facts = records.read_facts(run)
-        model = records.read_model(run, facts)
+    former = Former(variant, truth)
+    voters = range(min(VOTERS, recipe.seeds))
+    # The vote needs the outputs of all voters, which no file keeps.
+    kept = set(range(len(voters), recipe.seeds)) | (set(voters) if former.voters == len(voters) else set())
+    kept = {seed for seed in kept if former.has(seed)}
+    kept = kept if kept.issuperset(voters) else kept.difference(voters)
+    runs, outputs, pictures = [], [], former.pictures
+    for seed in range(recipe.seeds):
+        if seed in kept:
+            runs.append(former.run(seed))
+            continue
+        path = records.run_path(variant, seed)
+        facts = records.read_facts(path)
+        model = records.read_model(path, facts)
         output = predict(model, images)
-        loss = cross_entropy if is_network else squared_error
-        rows.append(
-            {
-                **{"seed": seed, "key": facts["key"], "data": facts["digests"]["data"]},
-                "test_loss": loss(output, truth),
-                "test_accuracy": float((output.argmax(axis=1) == truth).mean()),
-                **{name: facts[name] for name in records.TEST_COLUMNS[5:]},
-            }
-        )
-        outputs.append(output)
-        if is_network:
-            table = calibration(output, truth)
-            table.insert(0, "seed", seed)
-            bins.append(table)
-        if weights is None and len(model.get_weights()) == 2 and not is_network:
-            weights = model.get_weights()[0].T.reshape(-1, 28, 28)
-    predicted = np.stack(outputs).argmax(axis=2).astype(np.uint8)
-    indices = hardest(predicted, truth, HARDEST)
-    records.write_arrays(
+        runs.append(evaluated(recipe, seed, facts, output, truth))
+        if seed in voters:
+            outputs.append(output)
+        if seed == 0:
+            pictures = recipe.pictures(model)
+    vote = labels_of(np.mean(outputs, axis=0)) if outputs else former.vote
+    extra = {"ensemble": vote, "voters": np.array(len(voters))} | ({} if pictures is None else {"weights": pictures})
+    write(variant, runs, images, truth, extra)
+
+
+def evaluated(
+    recipe: params.Recipe, seed: int, facts: dict[str, Any], output: np.ndarray, truth: np.ndarray
+) -> Evaluated:
+    row = {"seed": seed, "key": facts["key"], "data": facts["digests"]["data"]}
+    row |= {name: metric(output, truth) for name, metric in scores.metrics(recipe.probabilities).items()}
+    row |= {name: facts[name] for name in recipe.facts}
+    bins = scores.calibration(output, truth) if recipe.probabilities else pd.DataFrame()
+    bins.insert(0, "seed", seed)
+    return Evaluated(row, labels_of(output), bins)
+
+
+def labels_of(outputs: np.ndarray) -> np.ndarray:
+    return outputs.argmax(axis=1).astype(np.uint8 if outputs.shape[1] <= 256 else np.uint16)
+
+
+def write(
+    variant: str,
+    runs: list[Evaluated],
+    images: np.ndarray,
+    truth: np.ndarray,
+    extra: dict[str, np.ndarray],
+) -> None:
+    labels = np.stack([run.labels for run in runs])
+    indices = scores.hardest(labels, truth, HARDEST)
+    files.write_arrays(
         records.predictions_path(variant),
-        labels=predicted,
-        ensemble=np.mean(outputs, axis=0).argmax(axis=1).astype(np.uint8),
+        compressed=True,
+        labels=labels,
         truth=truth,
+        classes=np.array(records.read_classes(records.TEST)),
+        code=np.array(code()),
         hardest=indices,
         hardest_images=images[indices],
-        **({} if weights is None else {"weights": weights}),
+        **extra,
     )
-    empty = pd.DataFrame(columns=records.CALIBRATION_COLUMNS)
-    records.write_table(records.calibration_path(variant), pd.concat(bins) if bins else empty)
-    whole = {"epochs": "Int64", "best_epoch": "Int64"}
-    table = pd.DataFrame(rows, columns=records.TEST_COLUMNS).astype(whole)
-    records.write_table(records.scores_path(variant), table)
+    bins = pd.concat([run.calibration for run in runs]).reindex(columns=records.CALIBRATION_COLUMNS)
+    files.write_table(records.calibration_path(variant), bins)
+    files.write_table(records.scores_path(variant), pd.DataFrame([run.row for run in runs]))
 
 
 def predict(model, images: np.ndarray) -> np.ndarray:  # type: ignore[no-untyped-def]
-    """Outputs float32 [n, 10] for images uint8 [n, 28, 28]."""
+    """Outputs float32 [n, classes] for images uint8 [n, height, width] or [n, height, width, 3]."""
     import keras
 
     batches = [model(images[start : start + BATCH], training=False) for start in range(0, len(images), BATCH)]
     return np.concatenate([np.asarray(keras.ops.convert_to_numpy(batch), np.float32) for batch in batches])
 
 
-@records.command
+@terminal.command
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description=__doc__)
     parser.add_argument("variant", help="a variant in params.yaml")
     variant = parser.parse_args().variant
-    study = params.load()
-    recipe = study.recipe(variant)
+    recipe = params.load().recipe(variant)
     # One thread: the number of threads decides the last bits of a loss. Set before TensorFlow is imported.
     os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
-    evaluate(variant, study.seeds, recipe.family == "network")
+    evaluate(variant, recipe)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,17 @@
 """What a model's outputs on the test set are worth: pure functions over arrays."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
 CALIBRATION_BINS = 15
 SMALLEST_PROBABILITY = 1e-7  # as Keras clips it in the cross-entropy
+
+
+def accuracy(outputs: np.ndarray, truth: np.ndarray) -> float:
+    """The share of outputs [n, classes] whose highest is that of the label [n]."""
+    return float((outputs.argmax(axis=1) == truth).mean())
 
 
 def cross_entropy(probabilities: np.ndarray, truth: np.ndarray) -> float:
@@ -16,6 +23,15 @@ def cross_entropy(probabilities: np.ndarray, truth: np.ndarray) -> float:
 def squared_error(outputs: np.ndarray, truth: np.ndarray) -> float:
     """Mean squared error of outputs [n, classes] against the one-hot labels [n]."""
     return float(((outputs.astype(np.float64) - np.eye(outputs.shape[1])[truth]) ** 2).mean())
+
+
+def metrics(probabilities: bool) -> dict[str, Callable[[np.ndarray, np.ndarray], float]]:
+    """The scores of a run by their column in test.csv, for outputs that are probabilities or not.
+
+    Each is a function of the outputs [n, classes] and the labels [n]. Whatever stands here is in every table, in MLflow
+    and in summary.json.
+    """
+    return {"test_loss": cross_entropy if probabilities else squared_error, "test_accuracy": accuracy}
 
 
 def calibration(probabilities: np.ndarray, truth: np.ndarray) -> pd.DataFrame:

@@ -1,39 +1,62 @@
-"""Fetch stage: the data set's four raw files, checked, into data/raw/."""
+"""Fetch stage: the files of a data set, checked, into data/raw/, and beside them what they are."""
 
-from stages import params, records
-from stages.fetch.datasets import DOWNLOADS, SIZES
-from stages.fetch.digits import digits_files
-from stages.fetch.download import check, fetch_file, mirrors_of
+from stages import files, params, records, terminal
+from stages.data import CONTENTS, Contents, Data, write_contents
+from stages.fetch.datasets import DATASETS, Dataset
+from stages.fetch.download import bring, is_kept, places_of
+from stages.fetch.own import bring_own
 
-
-def fetch(name: str) -> None:
-    # Half a file, where the last fetch was killed.
-    records.remove_unknown(records.RAW, set(records.RAW_FILES.values()))
-    if name == "digits":
-        for part, content in digits_files().items():
-            records.write_bytes(records.RAW / records.RAW_FILES[part], content)
-        return
-    dataset = DOWNLOADS[name]
-    for part, file in records.RAW_FILES.items():
-        if not _is_there(part, dataset.sha256[part]):
-            content = fetch_file(part, mirrors_of(dataset.mirrors), dataset.sha256[part])
-            records.write_bytes(records.RAW / file, content)
-            print(f"{file}: {len(content):,} bytes, checksum right")
+ADVICE = "Put the file into a folder and set DATA_MIRROR to it, or run `make demo`, which needs no download."
 
 
-def _is_there(part: str, sha256: str) -> bool:
-    path = records.RAW / records.RAW_FILES[part]
-    try:
-        check(path.read_bytes(), size=SIZES[part], sha256=sha256)
-    except (FileNotFoundError, records.StudyError):
-        return False
-    return True
+def fetch(data: Data) -> None:
+    """Bring what `data` names to data/raw; what is there and sound stays as it is, also where another file fails.
+
+    Raises:
+        StudyError: a file is nowhere to be had, or is not what it should be.
+    """
+    known = DATASETS.get(data.name)
+    contents = _of_known(known) if known else _of_own(data)
+    # Until all files are there, nobody reads those of two data sets as one.
+    CONTENTS.unlink(missing_ok=True)
+    if known is None:
+        for part, source in data.sources.items():
+            bring_own(part, source, data.sha256.get(part), records.RAW / part)
+    elif known.made:
+        for part, content in known.made().items():
+            files.write_bytes(records.RAW / contents.files[part], content)
+    else:
+        _bring_known(known)
+    write_contents(contents)
+    files.remove_unknown(records.RAW, {CONTENTS.name, *contents.files.values()})
 
 
-@records.command
+def _of_known(known: Dataset) -> Contents:
+    files = {part: file.kept_as for part, file in known.files.items()}
+    sources = {part: str(records.RAW / name) for part, name in files.items()}
+    return Contents(format=known.format, files=files, sources=sources, classes=list(known.classes))
+
+
+def _of_own(data: Data) -> Contents:
+    assert data.format is not None  # else its name would be a known one
+    return Contents(
+        format=data.format, files={part: part for part in data.sources}, sources=data.sources, classes=data.classes,
+        test_fraction=data.test_fraction, test_seed=data.test_seed,
+    )  # fmt: skip
+
+
+def _bring_known(known: Dataset) -> None:
+    for file in known.files.values():
+        target = records.RAW / file.kept_as
+        if not is_kept(file, target):
+            bring(file, places_of(file.name, known.mirrors), target, ADVICE)
+            print(f"{target.name}: {target.stat().st_size:,} bytes, checksum right")
+
+
+@terminal.command
 def main() -> None:
-    records.take_no_arguments("stages.fetch", __doc__)
-    fetch(params.load().data.name)
+    terminal.take_no_arguments("stages.fetch", __doc__)
+    fetch(params.load().data)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998.
 """
 
-import gzip
-
 import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -15,23 +13,23 @@ TEST_IMAGES = (
 
 
 def digits_files() -> dict[str, bytes]:
-    """The four files, by the keys of `RAW_FILES`: 1,437 training and 360 test images, as gzip of IDX."""
+    """Part → IDX file: 1,437 training and 360 test images, and their labels."""
     bunch = load_digits()
     images = np.stack([_scale(image) for image in bunch.images])
     labels = bunch.target.astype(np.uint8)
     cut = len(images) - TEST_IMAGES
     return {
-        "train_images": idx_gzip(images[:cut]),
-        "train_labels": idx_gzip(labels[:cut]),
-        "test_images": idx_gzip(images[cut:]),
-        "test_labels": idx_gzip(labels[cut:]),
+        "train_images": idx_bytes(images[:cut]),
+        "train_labels": idx_bytes(labels[:cut]),
+        "test_images": idx_bytes(images[cut:]),
+        "test_labels": idx_bytes(labels[cut:]),
     }
 
 
-def idx_gzip(array: np.ndarray) -> bytes:
-    """A uint8 array as gzip of IDX: two zero bytes, type 8, number of axes, their lengths, the values."""
+def idx_bytes(array: np.ndarray) -> bytes:
+    """A uint8 array as IDX: two zero bytes, type 8, number of axes, their lengths, the values."""
     header = bytes([0, 0, 8, array.ndim]) + b"".join(length.to_bytes(4, "big") for length in array.shape)
-    return gzip.compress(header + array.tobytes(), mtime=0)
+    return header + array.tobytes()
 
 
 def _scale(image: np.ndarray) -> np.ndarray:

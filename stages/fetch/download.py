@@ -1,102 +1,177 @@
-"""Bring the four files of a data set from the first mirror that has them whole."""
+"""Bring a file from the first place that has it whole."""
 
+import contextlib
 import hashlib
-import io
 import os
+import shutil
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import requests
 from tqdm import tqdm
 from urllib3.exceptions import HTTPError, ReadTimeoutError  # of the body, which requests hands through raw
 
-from stages.fetch.datasets import SIZES
-from stages.records import RAW_FILES, StudyError
+from stages.data import is_address
+from stages.errors import StudyError
+from stages.files import written_whole
 
 TIMEOUT = (10, 30)  # seconds to connect, seconds between two bytes
-CHUNK = 1 << 16
+CHUNK = 1 << 20
 
 
-def fetch_file(part: str, mirrors: Sequence[str], sha256: str) -> bytes:
-    """The gzip bytes of one file, from the first mirror whose copy holds what it should.
+@dataclass(frozen=True)
+class File:
+    """A file that is wanted.
+
+    Attributes:
+        name: what mirrors call it.
+        sha256: of the file as it is kept, hexadecimal; None for a person's own, which may be anything.
+        limit: the bytes that it may have at most, as it is kept.
+        unpack: mirrors hold it as gzip, and it is kept unpacked: compressed copies of one content differ.
+    """
+
+    name: str
+    sha256: str | None
+    limit: int
+    unpack: bool = False
+
+    @property
+    def kept_as(self) -> str:
+        return self.name.removesuffix(".gz") if self.unpack else self.name
+
+
+def bring(file: File, places: Sequence[str], target: Path, advice: str) -> None:
+    """Bring `file` to `target` from the first place whose copy is what it should be.
+
+    Nothing is left at `target` unless it is whole. What a broken download brought lies beside it, and the next one from
+    the same address goes on from there.
 
     Args:
-        part: a key of `RAW_FILES`, such as "train_images".
-        mirrors: folders and HTTPS addresses, tried in order.
-        sha256: of the decompressed content.
+        file: what is wanted.
+        places: paths and addresses of the file itself, tried in order.
+        target: where to put it.
+        advice: what a person can do where no place has it.
 
     Raises:
-        StudyError: no mirror has it; the message lists what was tried and why each failed.
+        StudyError: no place has it; the message lists what was tried and why each failed.
     """
-    name, tried = RAW_FILES[part], []
-    for mirror in mirrors:
+    tried = []
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for place in places:
         try:
-            content = _read(mirror, name, limit=SIZES[part] + (1 << 20))
-            check(content, size=SIZES[part], sha256=sha256)
-            return content
+            with _copy(place, file, target) as copy:
+                _keep(copy, file, target)
+            for part in target.parent.glob(f".{target.name}.*.part"):
+                part.unlink()
+            return
         except (OSError, StudyError, HTTPError) as error:
-            tried.append(f"  {mirror}: {_reason(error)}")
-            if isinstance(error, StudyError):  # a damaged copy is worth a word even when the next mirror is sound
-                tqdm.write(f"warning: {name} from {mirror} is not used: {error}")
-    raise StudyError(
-        f"no mirror has a sound {name}; tried\n" + "\n".join(tried) + "\n"
-        "Put the file into a folder and set DATA_MIRROR to it, or run `make demo`, which needs no download."
-    )
+            tried.append(f"  {place}: {_reason(error)}")
+            if isinstance(error, StudyError):  # a damaged copy is worth a word even when the next place is sound
+                tqdm.write(f"warning: {file.name} from {place} is not used: {error}")
+    raise StudyError(f"nowhere is a sound {file.name}; tried\n" + "\n".join(tried) + f"\n{advice}")
 
 
-def mirrors_of(mirrors: Sequence[str], environment: Mapping[str, str] = os.environ) -> list[str]:
-    """The mirrors to try: the folder or address in DATA_MIRROR first, when it is set."""
+def places_of(name: str, mirrors: Sequence[str], environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Where the file `name` may be: in the folder or at the address in DATA_MIRROR, if set, then the mirrors."""
     own = environment.get("DATA_MIRROR")
-    return [*([own] if own else []), *mirrors]
+    return [f"{mirror.rstrip('/')}/{name}" for mirror in [*([own] if own else []), *mirrors]]
 
 
-def check(content: bytes, *, size: int, sha256: str) -> None:
-    """See that gzip `content` decompresses to `size` bytes with the digest `sha256`, and to no byte more.
+def is_kept(file: File, target: Path) -> bool:
+    """Whether `target` is the file that is wanted; one without a digest never is known to be."""
+    return file.sha256 is not None and target.is_file() and _sha256(target) == file.sha256
+
+
+def unpacked(content: bytes, limit: int) -> bytes:
+    """What gzip `content` holds.
 
     Raises:
-        StudyError: it is not gzip, is cut short, inflates beyond `size`, or holds something else.
+        StudyError: it is not gzip, is cut short, inflates beyond `limit` bytes, or goes on behind its end.
     """
     inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     try:
-        plain = inflate.decompress(content, size + 1)
+        plain = inflate.decompress(content, limit + 1)
     except zlib.error as error:
         raise StudyError(f"is not a sound gzip file ({error}); {len(content):,} bytes received") from error
-    if len(plain) > size:
-        raise StudyError(f"should hold {size:,} bytes, but inflates to more")
+    if len(plain) > limit:
+        raise StudyError(f"should hold {limit:,} bytes at most, but inflates to more")
     if not inflate.eof:
-        raise StudyError(f"is cut short: holds {len(plain):,} of {size:,} bytes")
+        raise StudyError(f"is cut short: {len(content):,} bytes received, which hold {len(plain):,}")
     if inflate.unused_data:
         raise StudyError(f"goes on for {len(inflate.unused_data):,} bytes behind the end of the gzip file")
-    found = hashlib.sha256(plain).hexdigest()
-    if found != sha256:
-        raise StudyError(f"has been changed: its SHA-256 should be {sha256}, found {found}")
+    return plain
 
 
-def _read(mirror: str, name: str, limit: int) -> bytes:
-    if "://" not in mirror:
-        with (Path(mirror) / name).open("rb") as file:
-            content = file.read(limit + 1)
-    else:
-        content = _download(f"{mirror.rstrip('/')}/{name}", limit)
-    if len(content) > limit:
-        raise StudyError(f"is larger than the {limit:,} bytes that it may have")
-    return content
+def _keep(copy: Path, file: File, target: Path) -> None:
+    """Put the copy, unpacked and checked, into its place."""
+    with written_whole(target) as unfinished:
+        if file.unpack:
+            unfinished.write_bytes(unpacked(copy.read_bytes(), file.limit))
+        else:
+            shutil.copyfile(copy, unfinished)
+        found = _sha256(unfinished)
+        if file.sha256 not in (None, found):
+            raise StudyError(f"is another file: its SHA-256 should be {file.sha256}, found {found}")
 
 
-def _download(url: str, limit: int) -> bytes:
-    with requests.get(url, stream=True, timeout=TIMEOUT) as response:
+@contextlib.contextmanager
+def _copy(place: str, file: File, target: Path) -> Iterator[Path]:
+    """A copy on this machine of the file at `place`; of a download that is whole but wrong nothing is left."""
+    most = file.limit + CHUNK if file.unpack else file.limit  # what can't be compressed grows a little
+    if not is_address(place):
+        _not_beyond(Path(place).stat().st_size, most)
+        yield Path(place)
+        return
+    address = hashlib.sha256(place.encode()).hexdigest()[:8]
+    part = target.with_name(f".{target.name}.{address}.part")
+    try:
+        _download(place, part, most)
+        yield part
+    except StudyError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _download(url: str, part: Path, most: int) -> None:
+    """Append to `part` what it lacks of the file at `url`.
+
+    A server that can't go on from there, or whose file is shorter, sends it from the start.
+    """
+    have = part.stat().st_size if part.exists() else 0
+    # As sent: a file that the server labels `Content-Encoding: gzip` must not be unpacked on the way.
+    asked = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
+    with requests.get(url, stream=True, timeout=TIMEOUT, headers=asked) as response:
+        if have and response.status_code == requests.codes.requested_range_not_satisfiable:
+            part.unlink()
+            return _download(url, part, most)
         response.raise_for_status()
-        expected = int(response.headers.get("Content-Length", 0)) or None
-        buffer = io.BytesIO()
-        with tqdm(total=expected, unit="B", unit_scale=True, desc=url.rsplit("/", 1)[1], disable=None) as bar:
-            # As sent: a file that the server labels `Content-Encoding: gzip` must not be unpacked on the way.
+        if response.status_code != requests.codes.partial_content:
+            have = 0
+        length = int(response.headers.get("Content-Length", 0))
+        with (
+            part.open("ab" if have else "wb") as output,
+            tqdm(
+                total=have + length if length else None, initial=have, desc=url.rsplit("/", 1)[1],
+                unit="B", unit_scale=True, disable=None,
+            ) as bar,
+        ):  # fmt: skip
             for chunk in response.raw.stream(CHUNK, decode_content=False):
-                buffer.write(chunk)
+                output.write(chunk)
                 bar.update(len(chunk))
-                if buffer.tell() > limit:
-                    break
-    return buffer.getvalue()
+                _not_beyond(output.tell(), most)
+    return None
+
+
+def _not_beyond(size: int, limit: int) -> None:
+    if size > limit:
+        raise StudyError(f"is larger than the {limit:,} bytes that it may have")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _reason(error: Exception) -> str:

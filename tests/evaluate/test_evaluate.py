@@ -5,11 +5,11 @@ import keras
 import numpy as np
 import pytest
 
-from stages import records
+from stages import files, records
+from stages.errors import StudyError
 from stages.evaluate import __main__ as stage
 from stages.evaluate.__main__ import evaluate
 from stages.params import Params
-from stages.records import StudyError
 
 
 def model_of(variant: str, seed: int) -> keras.Model:
@@ -20,7 +20,7 @@ def model_of(variant: str, seed: int) -> keras.Model:
 def test_scores_and_predictions_are_those_of_the_models_on_the_test_images(variant: str, evaluated: Path) -> None:
     images, truth = records.read_images(records.TEST)
     outputs = np.stack([model_of(variant, seed).predict(images, verbose=0) for seed in (0, 1)])
-    table = records.read_table(records.scores_path(variant), records.TEST_COLUMNS)
+    table = files.read_table(records.scores_path(variant), records.TEST_COLUMNS)
     assert table["seed"].tolist() == [0, 1]
     np.testing.assert_allclose(table["test_accuracy"], (outputs.argmax(axis=2) == truth).mean(axis=1), rtol=1e-7)
     of_truth = outputs[:, np.arange(len(truth)), truth]
@@ -28,7 +28,7 @@ def test_scores_and_predictions_are_those_of_the_models_on_the_test_images(varia
     losses = -np.log(of_truth).mean(axis=1) if variant == "watched" else ((outputs - one_hot) ** 2).mean(axis=(1, 2))
     np.testing.assert_allclose(table["test_loss"], losses, rtol=1e-5)
 
-    arrays = records.read_arrays(records.predictions_path(variant))
+    arrays = files.read_arrays(records.predictions_path(variant))
     np.testing.assert_array_equal(arrays["labels"], outputs.argmax(axis=2).astype(np.uint8), strict=True)
     np.testing.assert_array_equal(arrays["ensemble"], outputs.mean(axis=0).argmax(axis=1).astype(np.uint8), strict=True)
     np.testing.assert_array_equal(arrays["truth"], truth)
@@ -36,17 +36,17 @@ def test_scores_and_predictions_are_those_of_the_models_on_the_test_images(varia
 
 
 def test_a_table_of_scores_says_what_training_knew(evaluated: Path) -> None:
-    table = records.read_table(records.scores_path("watched"), records.TEST_COLUMNS).set_index("seed")
+    table = files.read_table(records.scores_path("watched"), records.TEST_COLUMNS).set_index("seed")
     for seed in (0, 1):
-        facts = records.read_json(records.run_path("watched", seed) / "run.json")
+        facts = files.read_json(records.run_path("watched", seed) / "run.json")
         row = table.loc[seed]
         assert (row["key"], row["data"]) == (facts["key"], facts["digests"]["data"])
         assert (row["epochs"], row["best_epoch"]) == (facts["epochs"], facts["best_epoch"])
         np.testing.assert_allclose([row["dev_loss"], row["dev_accuracy"]], [facts["dev_loss"], facts["dev_accuracy"]])
-    linear = records.read_table(records.scores_path("ridge"), records.TEST_COLUMNS)
+    linear = files.read_table(records.scores_path("ridge"), records.TEST_COLUMNS)
     assert linear["epochs"].isna().all()
     assert (linear["alpha_accuracy"] > 0).all()
-    plain = records.read_table(records.scores_path("plain"), records.TEST_COLUMNS)
+    plain = files.read_table(records.scores_path("plain"), records.TEST_COLUMNS)
     assert plain["dev_loss"].isna().all()
 
 
@@ -58,16 +58,16 @@ def test_evaluating_again_writes_the_same_bytes(evaluated: Path, study: Params) 
 
 
 def test_only_networks_have_a_calibration_and_only_the_linear_classifier_has_weights_to_show(evaluated: Path) -> None:
-    calibration = records.read_table(records.calibration_path("watched"), records.CALIBRATION_COLUMNS)
+    calibration = files.read_table(records.calibration_path("watched"), records.CALIBRATION_COLUMNS)
     assert calibration.groupby("seed")["images"].sum().to_dict() == {0: 360, 1: 360}
-    assert records.read_table(records.calibration_path("ridge"), records.CALIBRATION_COLUMNS).empty
+    assert files.read_table(records.calibration_path("ridge"), records.CALIBRATION_COLUMNS).empty
     with_weights = {
         variant
         for variant in ("ridge", "random_features", "plain", "watched")
-        if "weights" in records.read_arrays(records.predictions_path(variant))
+        if "weights" in files.read_arrays(records.predictions_path(variant))
     }
     assert with_weights == {"ridge"}
-    weights = records.read_arrays(records.predictions_path("ridge"))["weights"]
+    weights = files.read_arrays(records.predictions_path("ridge"))["weights"]
     assert weights.shape == (10, 28, 28)
     kernel = model_of("ridge", 0).get_weights()[0]
     np.testing.assert_array_equal(weights[3].ravel(), kernel[:, 3])
@@ -75,7 +75,7 @@ def test_only_networks_have_a_calibration_and_only_the_linear_classifier_has_wei
 
 def test_the_digits_are_learned(evaluated: Path) -> None:
     """Far above chance, so that images and labels are not out of step anywhere on the way."""
-    accuracy = records.read_table(records.scores_path("ridge"), records.TEST_COLUMNS)["test_accuracy"]
+    accuracy = files.read_table(records.scores_path("ridge"), records.TEST_COLUMNS)["test_accuracy"]
     assert accuracy.min() > 0.8
 
 

@@ -1,41 +1,50 @@
-import gzip
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from stages import files, records
+from stages.data import KNOWN, Data, read_contents
 from stages.fetch import __main__ as stage
-from stages.fetch.datasets import DOWNLOADS, SIZES
+from stages.fetch.datasets import DATASETS
 from stages.fetch.digits import digits_files
-from stages.fetch.download import check
-from stages.params import DatasetName
-from stages.records import RAW, RAW_FILES
-from stages.split.idx import read_idx
+from stages.split.__main__ import READERS, split
 from tests.conftest import ROOT
 
 LOCAL = {"mnist": ROOT.parent / "shared" / "mnist", "fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}
+FETCHED = [name for name, dataset in DATASETS.items() if dataset.made is None]
 
 
-def test_every_data_set_that_params_may_name_can_be_fetched() -> None:
-    assert set(DatasetName.__args__) == {*DOWNLOADS, "digits"}  # type: ignore[attr-defined]
+def test_every_data_set_that_params_may_name_can_be_fetched_and_read() -> None:
+    assert set(KNOWN) == DATASETS.keys()
+    assert {dataset.format for dataset in DATASETS.values()} <= READERS.keys()
 
 
-@pytest.mark.parametrize("name", DOWNLOADS)
+@pytest.mark.parametrize("name", FETCHED)
 def test_every_file_of_a_data_set_has_a_checksum_and_some_mirror_is_an_encrypted_address(name: str) -> None:
-    dataset = DOWNLOADS[name]
-    assert dataset.sha256.keys() == RAW_FILES.keys()
-    assert len(set(dataset.sha256.values())) == 4
+    dataset = DATASETS[name]
+    digests = [file.sha256 for file in dataset.files.values()]
+    assert all(digests)
+    assert len(set(digests)) == len(digests)
     assert not [mirror for mirror in dataset.mirrors if mirror.startswith("http://")]
     assert [mirror for mirror in dataset.mirrors if mirror.startswith("https://")]
 
 
-@pytest.mark.parametrize("name", DOWNLOADS)
-def test_the_checksums_are_those_of_the_real_files(name: str) -> None:
+@pytest.mark.parametrize("name", LOCAL)
+def test_the_checksums_are_those_of_the_real_files(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not LOCAL[name].is_dir():
         pytest.skip(f"{name} is not at {LOCAL[name]}")
-    for part, file in RAW_FILES.items():
-        check((LOCAL[name] / file).read_bytes(), size=SIZES[part], sha256=DOWNLOADS[name].sha256[part])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATA_MIRROR", str(LOCAL[name]))
+    stage.fetch(Data(name=name))
+    split(0.2, 1)
+    images, labels = records.read_images(records.TRAIN)
+    assert (images.shape, np.bincount(labels).size) == ((60_000, 28, 28), 10)
+    # Of the images and labels as every run's key has them.
+    if name == "mnist":
+        known = "465b4c294b957b850120e6abb5b8a2e81d06429f0e2fd488ddf7a4e046b4c37d"
+        assert files.digest(images, labels) == known
 
 
 def test_digits_need_no_mirror_and_are_the_digits_of_scikit_learn(
@@ -43,17 +52,16 @@ def test_digits_need_no_mirror_and_are_the_digits_of_scikit_learn(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATA_MIRROR", str(tmp_path / "missing"))
-    stage.fetch("digits")
-    shapes, labels = [], []
-    for part in ("train", "test"):
-        shapes.append(read_idx(RAW / RAW_FILES[f"{part}_images"], axes=3).shape)
-        labels.append(read_idx(RAW / RAW_FILES[f"{part}_labels"], axes=1))
-    assert shapes == [(1437, 28, 28), (360, 28, 28)]
-    np.testing.assert_array_equal(np.concatenate(labels), load_digits().target)
+    stage.fetch(Data(name="digits"))
+    assert read_contents().classes == list("0123456789")
+    split(0.2, 1)
+    train, test = records.read_images(records.TRAIN), records.read_images(records.TEST)
+    assert [train[0].shape, test[0].shape] == [(1437, 28, 28), (360, 28, 28)]
+    np.testing.assert_array_equal(np.concatenate([train[1], test[1]]), load_digits().target)
 
 
 def test_a_digit_is_scaled_up_to_the_grey_values_of_mnist() -> None:
-    content = gzip.decompress(digits_files()["train_images"])[16:]
+    content = digits_files()["train_images"][16:]
     images = np.frombuffer(content, np.uint8).reshape(-1, 28, 28)
     assert images.max() == 255
     # Averaged back over its 8x8 cells (3.5 pixels wide), an image looks like the original.

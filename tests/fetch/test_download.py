@@ -1,6 +1,6 @@
-import functools
 import gzip
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,17 +10,20 @@ import numpy as np
 import pytest
 import requests
 
+from stages.data import CONTENTS, Data
+from stages.errors import StudyError
 from stages.fetch import __main__ as stage
 from stages.fetch import download
-from stages.fetch.datasets import DOWNLOADS, SIZES, Download
+from stages.fetch.datasets import DATASETS, IDX_NAMES, Dataset
 from stages.fetch.digits import digits_files
-from stages.fetch.download import check, fetch_file, mirrors_of
-from stages.records import RAW, RAW_FILES, StudyError
+from stages.fetch.download import File, bring, places_of
+from stages.records import RAW
 
-PART, FILE = "test_labels", RAW_FILES["test_labels"]
-PLAIN = np.random.default_rng(0).integers(0, 10, SIZES[PART], dtype=np.uint8).tobytes()
+PLAIN = np.random.default_rng(0).integers(0, 10, 10_008, dtype=np.uint8).tobytes()
 SOUND = gzip.compress(PLAIN)
-SHA256 = hashlib.sha256(PLAIN).hexdigest()
+FILE = "labels.gz"
+WANTED = File(FILE, hashlib.sha256(PLAIN).hexdigest(), limit=len(PLAIN), unpack=True)
+AS_IT_IS = File("labels", WANTED.sha256, limit=len(PLAIN))
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -32,6 +35,8 @@ class Mirror:
         self.url = url
         self.answers: dict[str, Answer] = {}
         self.asked: list[str] = []
+        self.goes_on = False  # answers requests for the rest of a file, and notes in `sent` how much that was
+        self.sent: list[int] = []
 
     def hold(self, name: str, body: bytes, status: int = 200, **headers: str) -> None:
         self.answers[f"/{name}"] = (status, {"Content-Length": str(len(body)), **headers}, body)
@@ -43,6 +48,10 @@ def mirror() -> Iterator[Mirror]:
         def do_GET(self) -> None:  # the name that http.server calls
             served.asked.append(self.path)
             status, headers, body = served.answers.get(self.path, (404, {"Content-Length": "0"}, b""))
+            if served.goes_on and (start := int(self.headers.get("Range", "bytes=0-")[6:-1])):
+                status = 206 if start < len(body) else 416
+                headers, body = {"Content-Length": str(len(body[start:]))}, body[start:]
+                served.sent.append(len(body))
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name.replace("_", "-"), value)
@@ -75,33 +84,45 @@ def folder(tmp_path: Path) -> Callable[[str, bytes], str]:
 
 
 @pytest.fixture
-def closed_address(mirror: Mirror) -> str:
+def closed_address() -> str:
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         return f"http://127.0.0.1:{server.server_port}"
 
 
-fetch_labels = functools.partial(fetch_file, PART, sha256=SHA256)
+@pytest.fixture
+def fetch_labels(tmp_path: Path) -> Callable[[list[str]], bytes]:
+    """Brings the labels from the first of some mirrors, and gives what lies at the target then."""
+
+    def fetch(mirrors: list[str], file: File = WANTED) -> bytes:
+        target = tmp_path / "raw" / file.kept_as
+        bring(file, places_of(file.name, mirrors, {}), target, "Ask somebody.")
+        assert os.listdir(target.parent) == [target.name]
+        return target.read_bytes()
+
+    return fetch
 
 
-def test_a_folder_serves_a_file(folder: Callable[[str, bytes], str]) -> None:
-    assert fetch_labels([folder("own", SOUND)]) == SOUND
+def test_a_folder_serves_a_file(fetch_labels: Callable[..., bytes], folder: Callable[[str, bytes], str]) -> None:
+    assert fetch_labels([folder("own", SOUND)]) == PLAIN
 
 
-def test_a_server_serves_a_file(mirror: Mirror) -> None:
+def test_a_server_serves_a_file(fetch_labels: Callable[..., bytes], mirror: Mirror) -> None:
     mirror.hold(FILE, SOUND)
-    assert fetch_labels([mirror.url]) == SOUND
+    assert fetch_labels([mirror.url]) == PLAIN
 
 
-def test_a_file_that_a_server_labels_as_compressed_stays_as_it_is(mirror: Mirror) -> None:
+def test_a_file_that_a_server_labels_as_compressed_stays_as_it_is(
+    fetch_labels: Callable[..., bytes], mirror: Mirror
+) -> None:
     mirror.hold(FILE, SOUND, Content_Encoding="gzip")
-    assert fetch_labels([mirror.url]) == SOUND
+    assert fetch_labels([mirror.url]) == PLAIN
 
 
 def test_the_first_mirror_that_has_the_file_is_the_last_one_asked(
-    mirror: Mirror, folder: Callable[[str, bytes], str], tmp_path: Path
+    fetch_labels: Callable[..., bytes], mirror: Mirror, folder: Callable[[str, bytes], str], tmp_path: Path
 ) -> None:
     mirror.hold(FILE, SOUND)
-    assert fetch_labels([str(tmp_path / "missing"), folder("own", SOUND), mirror.url]) == SOUND
+    assert fetch_labels([str(tmp_path / "missing"), folder("own", SOUND), mirror.url]) == PLAIN
     assert mirror.asked == []
 
 
@@ -112,12 +133,12 @@ def damaged_copies() -> list[tuple[str, bytes, str]]:
     return [
         ("truncated", SOUND[:-100], "is cut short"),
         ("truncated in its checksum", SOUND[:-4], "is cut short"),
-        ("empty", b"", "is cut short: holds 0 of"),
-        ("tampered", gzip.compress(bytes(flipped)), f"has been changed: its SHA-256 should be {SHA256}"),
-        ("shortened", gzip.compress(PLAIN[:-1]), "has been changed"),
+        ("empty", b"", "is cut short: 0 bytes received"),
+        ("tampered", gzip.compress(bytes(flipped)), f"is another file: its SHA-256 should be {WANTED.sha256}"),
+        ("shortened", gzip.compress(PLAIN[:-1]), "is another file"),
         ("flipped in transit", SOUND[:2000] + bytes([SOUND[2000] ^ 1]) + SOUND[2001:], "is not a sound gzip file"),
         ("no gzip", b"<html>log in to this network first</html>", "is not a sound gzip file"),
-        ("inflating", beyond, f"should hold {SIZES[PART]:,} bytes, but inflates to more"),
+        ("inflating", beyond, f"should hold {len(PLAIN):,} bytes at most, but inflates to more"),
         ("one byte too long", gzip.compress(PLAIN + b"\0"), "inflates to more"),
         ("too large as it is", SOUND + bytes(2 << 20), "is larger than"),
         ("two files in one", SOUND + gzip.compress(b"more"), ""),
@@ -128,38 +149,46 @@ def damaged_copies() -> list[tuple[str, bytes, str]]:
 @pytest.mark.parametrize(("content", "said"), [c[1:] for c in damaged_copies()], ids=[c[0] for c in damaged_copies()])
 @pytest.mark.parametrize("kind", ["folder", "server"])
 def test_a_damaged_copy_is_refused_with_its_file_its_mirror_and_its_fault(
-    kind: str, content: bytes, said: str, mirror: Mirror, folder: Callable[[str, bytes], str]
+    fetch_labels: Callable[..., bytes],
+    kind: str,
+    content: bytes,
+    said: str,
+    mirror: Mirror,
+    folder: Callable[[str, bytes], str],
 ) -> None:
     mirror.hold(FILE, content)
     place = mirror.url if kind == "server" else folder("bad", content)
     with pytest.raises(StudyError) as error:
         fetch_labels([place])
     message = str(error.value)
-    assert f"no mirror has a sound {FILE}" in message
-    [line] = [line for line in message.split("\n") if line.startswith(f"  {place}: ")]
+    assert f"nowhere is a sound {FILE}" in message
+    [line] = [line for line in message.split("\n") if line.startswith(f"  {place.rstrip('/')}/{FILE}: ")]
     assert said in line
-    assert "make demo" in message
+    assert "Ask somebody." in message
 
 
 def test_a_damaged_copy_is_passed_over_with_a_warning(
-    mirror: Mirror, folder: Callable[[str, bytes], str], capsys: pytest.CaptureFixture[str]
+    fetch_labels: Callable[..., bytes],
+    mirror: Mirror,
+    folder: Callable[[str, bytes], str],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     mirror.hold(FILE, SOUND)
     bad = folder("bad", SOUND[:-100])
-    assert fetch_labels([bad, mirror.url]) == SOUND
+    assert fetch_labels([bad, mirror.url]) == PLAIN
     said = capsys.readouterr()
-    assert f"{FILE} from {bad} is not used: is cut short" in said.out + said.err
+    assert f"{FILE} from {bad}/{FILE} is not used: is cut short" in said.out + said.err
 
 
 def test_a_connection_that_breaks_off_counts_as_a_damaged_copy(
-    mirror: Mirror, folder: Callable[[str, bytes], str]
+    fetch_labels: Callable[..., bytes], mirror: Mirror, folder: Callable[[str, bytes], str]
 ) -> None:
     mirror.answers[f"/{FILE}"] = (200, {"Content-Length": str(len(SOUND))}, SOUND[:-100])
-    assert fetch_labels([mirror.url, folder("own", SOUND)]) == SOUND
+    assert fetch_labels([mirror.url, folder("own", SOUND)]) == PLAIN
 
 
 def test_a_server_that_falls_silent_half_way_is_passed_over(
-    folder: Callable[[str, bytes], str], monkeypatch: pytest.MonkeyPatch
+    fetch_labels: Callable[..., bytes], folder: Callable[[str, bytes], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enough = threading.Event()
 
@@ -179,7 +208,7 @@ def test_a_server_that_falls_silent_half_way_is_passed_over(
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
-            assert fetch_labels([f"http://127.0.0.1:{server.server_port}", folder("own", SOUND)]) == SOUND
+            assert fetch_labels([f"http://127.0.0.1:{server.server_port}", folder("own", SOUND)]) == PLAIN
         finally:
             enough.set()
             server.shutdown()
@@ -187,91 +216,147 @@ def test_a_server_that_falls_silent_half_way_is_passed_over(
 
 
 def test_when_nothing_is_reachable_the_error_lists_all_that_was_tried(
-    mirror: Mirror, closed_address: str, tmp_path: Path
+    fetch_labels: Callable[..., bytes], mirror: Mirror, closed_address: str, tmp_path: Path
 ) -> None:
     missing = str(tmp_path / "missing")
     mirror.hold("elsewhere", SOUND)
     with pytest.raises(StudyError) as error:
         fetch_labels([missing, closed_address, mirror.url])
     message = str(error.value)
-    assert f"{missing}: no such file" in message
-    assert f"{closed_address}: can't be reached" in message
-    assert f"{mirror.url}: the server answered 404" in message
-    assert "DATA_MIRROR" in message
-    assert "make demo" in message
+    assert f"{missing}/{FILE}: no such file" in message
+    assert f"{closed_address}/{FILE}: can't be reached" in message
+    assert f"{mirror.url}{FILE}: the server answered 404" in message
 
 
-def test_a_server_is_given_up_after_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_is_given_up_after_a_time(fetch_labels: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object, timeout: tuple[float, float], **__: object) -> None:
         assert all(0 < seconds <= 60 for seconds in timeout)
         raise requests.ConnectTimeout
 
     monkeypatch.setattr(requests, "get", never)
-    with pytest.raises(StudyError, match=r"https://example\.org/mnist: no answer in time"):
+    with pytest.raises(StudyError, match=rf"https://example\.org/mnist/{FILE}: no answer in time"):
         fetch_labels(["https://example.org/mnist"])
 
 
 def test_the_mirror_in_the_environment_comes_first() -> None:
-    assert mirrors_of(["a", "b"], {"DATA_MIRROR": "/own"}) == ["/own", "a", "b"]
-    assert mirrors_of(["a", "b"], {"DATA_MIRROR": ""}) == ["a", "b"]
-    assert mirrors_of(["a", "b"], {}) == ["a", "b"]
+    assert places_of("f", ["a/", "b"], {"DATA_MIRROR": "/own"}) == ["/own/f", "a/f", "b/f"]
+    assert places_of("f", ["a", "b"], {"DATA_MIRROR": ""}) == ["a/f", "b/f"]
+    assert places_of("f", ["a", "b"], {}) == ["a/f", "b/f"]
 
 
-def test_check_accepts_what_it_should_hold() -> None:
-    check(SOUND, size=len(PLAIN), sha256=SHA256)
+def test_a_file_may_be_kept_as_it_comes(fetch_labels: Callable[..., bytes], mirror: Mirror) -> None:
+    mirror.hold("labels", PLAIN)
+    assert fetch_labels([mirror.url], AS_IT_IS) == PLAIN
+
+
+@pytest.mark.parametrize(("goes_on", "sent"), [(True, [len(PLAIN) - 4000]), (False, [])])
+def test_a_download_that_broke_off_goes_on_where_it_was(
+    goes_on: bool, sent: list[int], fetch_labels: Callable[..., bytes], mirror: Mirror, tmp_path: Path
+) -> None:
+    mirror.answers["/labels"] = (200, {"Content-Length": str(len(PLAIN))}, PLAIN[:4000])
+    with pytest.raises(StudyError, match="the connection broke off"):
+        fetch_labels([mirror.url], AS_IT_IS)
+    [part] = (tmp_path / "raw").iterdir()
+    assert part.stat().st_size == 4000
+    mirror.hold("labels", PLAIN)
+    mirror.goes_on = goes_on
+    assert fetch_labels([mirror.url], AS_IT_IS) == PLAIN
+    assert mirror.sent == sent
+
+
+def test_a_download_that_was_killed_when_it_was_whole_is_fetched_anew(
+    fetch_labels: Callable[..., bytes], mirror: Mirror, tmp_path: Path
+) -> None:
+    mirror.answers["/labels"] = (200, {"Content-Length": "99999"}, PLAIN)
+    with pytest.raises(StudyError, match="the connection broke off"):
+        fetch_labels([mirror.url], AS_IT_IS)
+    mirror.hold("labels", PLAIN)
+    mirror.goes_on = True
+    assert fetch_labels([mirror.url], AS_IT_IS) == PLAIN
+
+
+def test_the_beginning_of_another_file_is_not_gone_on_with_twice(
+    fetch_labels: Callable[..., bytes], mirror: Mirror, tmp_path: Path
+) -> None:
+    mirror.answers["/labels"] = (200, {"Content-Length": str(len(PLAIN))}, bytes(4000))
+    with pytest.raises(StudyError, match="the connection broke off"):
+        fetch_labels([mirror.url], AS_IT_IS)
+    mirror.hold("labels", PLAIN)
+    mirror.goes_on = True
+    with pytest.raises(StudyError, match="is another file"):
+        fetch_labels([mirror.url], AS_IT_IS)
+    assert fetch_labels([mirror.url], AS_IT_IS) == PLAIN
 
 
 @pytest.fixture
 def small_mnist(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """A data set named mnist that is small and lies on `mirror`; the current folder is empty."""
-    files = digits_files()
-    plain = {part: gzip.decompress(content) for part, content in files.items()}
-    sha256 = {part: hashlib.sha256(content).hexdigest() for part, content in plain.items()}
-    for part, content in plain.items():
-        monkeypatch.setitem(SIZES, part, len(content))
-        mirror.hold(RAW_FILES[part], files[part])
-    monkeypatch.setitem(DOWNLOADS, "mnist", Download((str(tmp_path / "missing"), mirror.url), sha256))
+    """A data set named mnist that is small and lies on `mirror`: name → content; the current folder is empty."""
+    contents = {IDX_NAMES[part]: content for part, content in digits_files().items()}
+    files = {}
+    for part, name in IDX_NAMES.items():
+        mirror.hold(name, gzip.compress(contents[name]))
+        files[part] = File(name, hashlib.sha256(contents[name]).hexdigest(), limit=len(contents[name]), unpack=True)
+    dataset = Dataset("idx", tuple("0123456789"), files, mirrors=(str(tmp_path / "missing"), mirror.url))
+    monkeypatch.setitem(DATASETS, "mnist", dataset)
     monkeypatch.chdir(tmp_path)
-    return files
+    return {name.removesuffix(".gz"): content for name, content in contents.items()}
+
+
+MNIST = Data(name="mnist")
+IMAGES = "t10k-images-idx3-ubyte"
 
 
 def test_a_sound_file_is_fetched_once_and_a_damaged_one_anew(small_mnist: dict[str, bytes], mirror: Mirror) -> None:
-    stage.fetch("mnist")
-    assert {part: (RAW / file).read_bytes() for part, file in RAW_FILES.items()} == small_mnist
+    stage.fetch(MNIST)
+    assert {name: (RAW / name).read_bytes() for name in small_mnist} == small_mnist
     assert len(mirror.asked) == 4
-    stage.fetch("mnist")
+    stage.fetch(MNIST)
     assert len(mirror.asked) == 4
-    damaged = RAW / RAW_FILES["test_images"]
-    damaged.write_bytes(damaged.read_bytes()[:-50])
-    stage.fetch("mnist")
-    assert mirror.asked[4:] == [f"/{RAW_FILES['test_images']}"]
-    assert damaged.read_bytes() == small_mnist["test_images"]
+    (RAW / IMAGES).write_bytes(small_mnist[IMAGES][:-50])
+    stage.fetch(MNIST)
+    assert mirror.asked[4:] == [f"/{IMAGES}.gz"]
+    assert (RAW / IMAGES).read_bytes() == small_mnist[IMAGES]
+
+
+def test_copies_that_another_zlib_compressed_leave_the_same_bytes(
+    small_mnist: dict[str, bytes], mirror: Mirror
+) -> None:
+    for name, content in small_mnist.items():
+        mirror.hold(f"{name}.gz", gzip.compress(content, compresslevel=1, mtime=1))
+    stage.fetch(MNIST)
+    assert {name: (RAW / name).read_bytes() for name in small_mnist} == small_mnist
 
 
 def test_the_mirror_in_the_environment_spares_the_others(
     small_mnist: dict[str, bytes], mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "own").mkdir()
-    for part, content in small_mnist.items():
-        (tmp_path / "own" / RAW_FILES[part]).write_bytes(content)
+    for name, content in small_mnist.items():
+        (tmp_path / "own" / f"{name}.gz").write_bytes(gzip.compress(content))
     monkeypatch.setenv("DATA_MIRROR", str(tmp_path / "own"))
-    stage.fetch("mnist")
+    stage.fetch(MNIST)
     assert mirror.asked == []
-    assert (RAW / RAW_FILES["train_images"]).read_bytes() == small_mnist["train_images"]
+    assert (RAW / IMAGES).read_bytes() == small_mnist[IMAGES]
 
 
 def test_files_that_were_fetched_before_a_failure_are_kept_and_nothing_half(
     small_mnist: dict[str, bytes], mirror: Mirror
 ) -> None:
-    mirror.hold(RAW_FILES["test_images"], small_mnist["test_images"][:-50])
-    with pytest.raises(StudyError, match=RAW_FILES["test_images"]):
-        stage.fetch("mnist")
-    assert sorted(file.name for file in RAW.iterdir()) == sorted([RAW_FILES["train_images"], RAW_FILES["train_labels"]])
+    stage.fetch(Data(name="digits"))
+    mirror.hold(f"{IMAGES}.gz", gzip.compress(small_mnist[IMAGES])[:-50])
+    (RAW / IMAGES).unlink()
+    with pytest.raises(StudyError, match=r"DATA_MIRROR.*make demo"):
+        stage.fetch(MNIST)
+    assert {file.name for file in RAW.iterdir()} == small_mnist.keys() - {IMAGES}
+    assert not CONTENTS.exists(), "nobody should take the files of two data sets for one"
 
 
-def test_what_a_killed_fetch_left_behind_is_gone_after_the_next(small_mnist: dict[str, bytes]) -> None:
-    left = RAW / f".{RAW_FILES['test_images']}.abcdef12"
+def test_what_a_killed_fetch_and_another_data_set_left_behind_is_gone_after_the_next(
+    small_mnist: dict[str, bytes],
+) -> None:
+    left = RAW / f".{IMAGES}.abcdef12"
     left.mkdir(parents=True)
-    (left / RAW_FILES["test_images"]).write_bytes(b"half")
-    stage.fetch("mnist")
-    assert {file.name for file in RAW.iterdir()} == set(RAW_FILES.values())
+    (left / IMAGES).write_bytes(b"half")
+    (RAW / "cifar-10-binary.tar.gz").write_bytes(b"")
+    stage.fetch(MNIST)
+    assert {file.name for file in RAW.iterdir()} == {*small_mnist, CONTENTS.name}

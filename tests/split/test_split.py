@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from stages import records
-from stages.fetch.digits import idx_gzip
-from stages.records import StudyError
-from stages.split.__main__ import dev_indices, split
+from stages import files, records
+from stages.errors import StudyError
+from stages.fetch.digits import idx_bytes
+from stages.split.__main__ import dev_bits, dev_indices, split
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**32 - 1])
@@ -24,36 +24,52 @@ def test_every_seed_sets_other_images_aside() -> None:
     assert not np.array_equal(dev_indices(1000, 0.2, 0), dev_indices(1000, 0.2, 1))
 
 
-def test_the_stage_writes_all_images_and_the_dev_indices_of_every_seed(workspace: Path) -> None:
+def test_the_stage_writes_all_images_with_the_names_of_their_classes(workspace: Path) -> None:
     images, labels = records.read_images(records.TRAIN)
     test_images, test_labels = records.read_images(records.TEST)
     assert (images.shape, labels.shape) == ((1437, 28, 28), (1437,))
     assert (test_images.shape, test_labels.shape) == ((360, 28, 28), (360,))
     assert images.dtype == labels.dtype == np.uint8
-    assert sorted(file.name for file in records.DEV.iterdir()) == ["0.npy", "1.npy"]
-    for seed in (0, 1):
-        np.testing.assert_array_equal(np.load(records.dev_path(seed)), dev_indices(1437, 0.2, seed))
+    assert records.read_classes(records.TRAIN) == records.read_classes(records.TEST) == list("0123456789")
 
 
-def test_more_seeds_leave_the_old_files_as_they_were(workspace: Path) -> None:
-    files = [records.TRAIN, records.TEST, records.dev_path(0), records.dev_path(1)]
-    before = [file.read_bytes() for file in files]
-    split(0.2, [1, 5, 0])
-    assert [file.read_bytes() for file in files] == before
-    assert records.dev_path(5).exists()
+def test_the_dev_images_that_are_read_are_those_that_each_seed_draws(tmp_path: Path) -> None:
+    path = tmp_path / "dev.npz"
+    files.write_arrays(path, dev=dev_bits(60_000, 0.2, 10), images=np.array(60_000))
+    for seed in range(10):
+        drawn = dev_indices(60_000, 0.2, seed)
+        np.testing.assert_array_equal(records.read_dev(seed, path), drawn, strict=True)
+        # The digest is part of a run's key, and takes the type in as well.
+        assert files.digest(records.read_dev(seed, path)) == files.digest(drawn)
 
 
-def test_the_indices_of_a_seed_that_is_no_longer_named_are_removed(workspace: Path) -> None:
-    split(0.2, [1])
-    assert [file.name for file in records.DEV.iterdir()] == ["1.npy"]
+def test_dev_images_of_a_number_that_is_no_multiple_of_eight_come_back(workspace: Path) -> None:
+    for seed in range(8):
+        np.testing.assert_array_equal(records.read_dev(seed), dev_indices(1437, 0.2, seed), strict=True)
+
+
+@pytest.mark.parametrize("seed", [8, -1])
+def test_a_seed_beyond_those_that_were_drawn_is_refused_with_what_to_do(seed: int, workspace: Path) -> None:
+    with pytest.raises(StudyError, match=f"has the dev images of seeds 0 to 7, received seed {seed}: set split.seeds"):
+        records.read_dev(seed)
+
+
+def test_splitting_again_changes_no_byte_and_more_seeds_none_of_the_images(workspace: Path) -> None:
+    paths = [records.TRAIN, records.TEST, records.DEV]
+    before = [file.read_bytes() for file in paths]
+    split(0.2, 8)
+    assert [file.read_bytes() for file in paths] == before
+    split(0.2, 9)
+    assert [file.read_bytes() for file in paths[:2]] == before[:2]
+    np.testing.assert_array_equal(records.read_dev(7), dev_indices(1437, 0.2, 7))
 
 
 def test_images_without_labels_are_refused(workspace: Path) -> None:
-    records.write_bytes(records.RAW / records.RAW_FILES["test_labels"], idx_gzip(np.zeros(359, np.uint8)))
+    files.write_bytes(records.RAW / "t10k-labels-idx1-ubyte", idx_bytes(np.zeros(359, np.uint8)))
     with pytest.raises(StudyError, match="test: 360 images, but 359 labels"):
-        split(0.2, [0])
+        split(0.2, 1)
 
 
 def test_a_dev_split_that_leaves_nothing_to_train_on_is_refused_by_its_name(workspace: Path) -> None:
     with pytest.raises(StudyError, match="dev_fraction"):
-        split(0.9999, [0])
+        split(0.9999, 1)

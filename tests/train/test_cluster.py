@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from distributed import Client, Event, get_worker
 
-from stages import records
+from stages import files, records
+from stages.errors import StudyError
 from stages.params import Params
-from stages.records import StudyError
 from stages.train import __main__ as stage
 from stages.train import cluster as dask_cluster
 from stages.train import schedule
@@ -97,9 +97,9 @@ def results(folder: Path, *variants: str) -> dict[str, bytes]:
     found = {}
     for variant in variants:
         for path in sorted((folder / records.MODELS / variant).glob("*/*")):
-            facts = {**records.read_json(path), "started": 0, "seconds": 0} if path.suffix == ".json" else None
+            facts = {**files.read_json(path), "started": 0, "seconds": 0} if path.suffix == ".json" else None
             found[f"{variant}/{path.parent.name}/{path.name}"] = (
-                path.read_bytes() if facts is None else records.json_bytes(facts)
+                path.read_bytes() if facts is None else files.json_bytes(facts)
             )
     return found
 

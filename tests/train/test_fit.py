@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from stages.records import StudyError
+from stages.errors import StudyError
 from stages.train import fit
 from stages.train.fit import fit_network
 from stages.train.network import build_network

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from stages.records import StudyError
+from stages.errors import StudyError
 from stages.train.ridge import as_keras, fit_ridge, golden_section, hidden_weights, reduce, search_alpha, solve
 
 

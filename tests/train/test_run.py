@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages import records
+from stages import files, records
+from stages.errors import StudyError
 from stages.params import Params
 from stages.train import run as run_module
 from stages.train import schedule
@@ -43,7 +44,7 @@ def trained(run: Run, few: Digits) -> Trained:
 def results(result: Trained) -> dict[str, bytes]:
     """The files that are the same for every training of a run: all but the times in run.json."""
     facts = {name: value for name, value in result.facts.items() if name not in ("started", "seconds")}
-    return {**result.files, "run.json": records.json_bytes(facts)}
+    return {**result.files, "run.json": files.json_bytes(facts)}
 
 
 def test_a_run_trained_twice_has_the_same_bytes_whatever_was_trained_between(study: Params, few: Digits) -> None:
@@ -104,7 +105,7 @@ def test_run_json_and_the_curves_say_how_a_network_was_trained(study: Params, fe
     assert (facts["variant"], facts["seed"], facts["key"]) == ("watched", 1, run.key)
     assert facts["parameters"] == run.recipe
     assert facts["versions"].keys() == {"keras", "numpy", "scikit-learn", "scipy", "tensorflow"}
-    assert facts["digests"] == {**run.digests, "model": records.digest(result.files["model.keras"])}
+    assert facts["digests"] == {**run.digests, "model": files.digest(result.files["model.keras"])}
     assert facts["backend"] == "tensorflow"
     assert facts["seconds"] > 0
     curves = pd.read_csv(io.BytesIO(result.files["curves.csv"]))
@@ -165,7 +166,7 @@ def test_training_that_diverges_is_a_failed_run_not_a_crash(study: Params, few: 
 def test_a_backend_that_is_not_installed_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     monkeypatch.setitem(run_module.RESULT_PACKAGES, "jax", ["a-package-that-is-not-there"])
-    with pytest.raises(records.StudyError, match="the Keras backend jax is not installed"):
+    with pytest.raises(StudyError, match="the Keras backend jax is not installed"):
         installed_versions()
 
 
@@ -240,5 +241,5 @@ def test_a_run_finished_elsewhere_is_known_by_its_key(study: Params, few: Digits
     result = trained(run, few)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
-        records.write_folder(records.run_path("plain", 0), result.files)
+        files.write_folder(records.run_path("plain", 0), result.files)
         assert schedule.finished(run) == result.facts

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages import params, records
+from stages import files, params, records
+from stages.errors import StudyError
 from stages.params import Params
-from stages.records import StudyError
 from stages.train import __main__ as stage
 from stages.train import schedule
 from stages.train.run import Failed, Run, Trained
@@ -25,7 +25,7 @@ def plan(study: Params, *variants: str) -> list[Run]:
     return schedule.plan(study, variants, *records.read_images(records.TRAIN))
 
 
-def files(folder: Path) -> dict[str, bytes]:
+def content_of(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
@@ -133,13 +133,13 @@ def no_publisher(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_stage_that_starts_again_trains_what_is_damaged_and_keeps_the_rest(
     evaluated: Path, study: Params, one_worker: None, no_publisher: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = files(evaluated / "models" / "plain")
+    before = content_of(evaluated / "models" / "plain")
     kept = (records.run_path("plain", 0) / "model.keras").stat()
     flip_a_byte(records.run_path("plain", 1) / "model.keras")
     (records.MODELS / "plain" / ".1.half").mkdir()
     stage.train(study, ["plain"])
     assert "2 runs, 1 of them finished before" in capsys.readouterr().out
-    after = files(evaluated / "models" / "plain")
+    after = content_of(evaluated / "models" / "plain")
     assert before.keys() == after.keys()
     assert {name for name in after if after[name] != before[name]} == {"1/run.json"}  # the time it took
     assert (records.run_path("plain", 0) / "model.keras").stat().st_ino == kept.st_ino
@@ -176,20 +176,20 @@ def test_two_more_seeds_train_two_more_runs_and_fewer_seeds_remove_theirs(
 ) -> None:
     from stages.split.__main__ import split
 
-    before = files(evaluated / "models" / "plain")
+    before = content_of(evaluated / "models" / "plain")
     split(0.2, [2, 0, 1])
     stage.train(params.parse(STUDY.replace("seeds: [0, 1]", "seeds: [2, 0, 1]"), "more"), ["plain"])
     assert "3 runs, 2 of them finished before" in capsys.readouterr().out
-    after = files(evaluated / "models" / "plain")
+    after = content_of(evaluated / "models" / "plain")
     assert {name: after[name] for name in before} == before
-    assert records.read_table(records.curves_path("plain"), records.CURVE_COLUMNS)["seed"].unique().tolist() == [
+    assert files.read_table(records.curves_path("plain"), records.CURVE_COLUMNS)["seed"].unique().tolist() == [
         2,
         0,
         1,
     ]
     stage.train(params.parse(STUDY.replace("seeds: [0, 1]", "seeds: [1]"), "fewer"), ["plain"])
     assert [entry.name for entry in (records.MODELS / "plain").iterdir()] == ["1"]
-    assert records.read_table(records.curves_path("plain"), records.CURVE_COLUMNS)["seed"].unique().tolist() == [1]
+    assert files.read_table(records.curves_path("plain"), records.CURVE_COLUMNS)["seed"].unique().tolist() == [1]
 
 
 def test_the_curves_of_a_variant_are_those_of_its_seeds_in_their_order(evaluated: Path, study: Params) -> None:
@@ -269,7 +269,7 @@ def test_two_workers_have_the_results_of_one(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """The runs of `evaluated` were trained in this process, one after the other; these in two, the other way round."""
-    before = {name: content for name, content in files(records.MODELS).items() if not name.endswith("run.json")}
+    before = {name: content for name, content in content_of(records.MODELS).items() if not name.endswith("run.json")}
     reversed_seeds = params.parse(STUDY.replace("seeds: [0, 1]", "seeds: [1, 0]"), "reversed")
     variants = ["ridge", "random_features", "watched"]
     for variant in variants:
@@ -281,7 +281,7 @@ def test_two_workers_have_the_results_of_one(
     assert "6 runs, 0 of them finished before" in said.out
     assert "[6/6]" in said.err
     assert "dev accuracy 0." in said.err
-    after = {name: content for name, content in files(records.MODELS).items() if not name.endswith("run.json")}
+    after = {name: content for name, content in content_of(records.MODELS).items() if not name.endswith("run.json")}
     assert after == before
 
 

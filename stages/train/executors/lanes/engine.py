@@ -16,9 +16,9 @@ import jax
 import keras
 import numpy as np
 
-from stages.records import StudyError
+from stages.errors import StudyError
 from stages.train.executors.lanes import programs
-from stages.train.executors.lanes.programs import Recipe, State
+from stages.train.executors.lanes.programs import Shared, State
 
 WIDEST = 256  # where the device does not say how much memory it has
 NARROWEST = 8  # fewer lanes hardly take less time on a GPU
@@ -30,10 +30,11 @@ ORDER_THREADS = 4
 class Lane:
     """One run of a batch.
 
-    seed: of the batch orders, as in fit_network, and of augmentation.
+    seed: of the batch orders, as in fit_network.
+    augmenter_seed: of augmentation.
     variables: initial values of all of the model's variables, in the order of `model.variables`.
     dev: indices of the images set aside, or None; all lanes of a batch set aside equally many.
-    rates: the learning rate of an epoch; epochs count from 0.
+    rates: the learning rate of an epoch, or of each of its steps; of the epoch, from 0, and its number of steps.
     epochs: at most.
     patience: training ends after so many epochs without a lower dev loss; None for never.
     restore_best: end with the weights of the lowest dev loss.
@@ -42,10 +43,11 @@ class Lane:
     seed: int
     variables: Sequence[Any]
     dev: np.ndarray | None
-    rates: Callable[[int], float]
+    rates: Callable[[int, int], float | np.ndarray]
     epochs: int
     patience: int | None = None
     restore_best: bool = False
+    augmenter_seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Finished:
 
 
 def train(
-    recipe: Recipe,
+    shared: Shared,
     lanes: Sequence[Lane],
     images: np.ndarray,
     labels: np.ndarray,
@@ -78,7 +80,7 @@ def train(
     """Train `lanes`, each to its own end.
 
     Args:
-        recipe: what the lanes share.
+        shared: what the lanes have in common.
         lanes: the runs, in the order in which to start them.
         images: uint8 [n, ...], as the model takes them.
         labels: integers [n].
@@ -101,10 +103,10 @@ def train(
     while waiting:
         first = next(iter(waiting.values()))
         if width is None:
-            width = _fitting_width(recipe, len(waiting), images, dev=set_aside(first), batch_size=batch_size)
+            width = fitting_width(shared, len(waiting), images, dev=set_aside(first), batch_size=batch_size)
         try:
             for index, finished in _train_batch(
-                recipe, waiting.copy(), images, labels, batch_size, width, narrowest, on_epoch
+                shared, waiting.copy(), images, labels, batch_size, width, narrowest, on_epoch
             ):
                 del waiting[index]
                 yield index, finished
@@ -167,13 +169,14 @@ class Batch:
     """The lanes that train at present, on the device: one in each slot; an idle slot's values don't matter."""
 
     def __init__(
-        self, recipe: Recipe, images: np.ndarray, labels: np.ndarray, batch_size: int, pool: ThreadPoolExecutor
+        self, shared: Shared, images: np.ndarray, labels: np.ndarray, batch_size: int, pool: ThreadPoolExecutor
     ) -> None:
-        self.recipe, self.batch_size, self.pool = recipe, batch_size, pool
+        self.shared, self.batch_size, self.pool = shared, batch_size, pool
         self.images, self.labels = jax.device_put((images, labels.astype(np.int32)))
         self.slots: list[Course | None] = []
         self.state: State = {}
         self.side: dict[str, jax.Array] = {}  # "keys", "dev" and this epoch's "orders" of the lanes
+        self.rates: Any = None  # of each lane and step of this epoch
         self.best: dict[str, list[jax.Array]] | None = None
 
     @property
@@ -192,7 +195,7 @@ class Batch:
     def begin(self, courses: Sequence[Course], width: int) -> None:
         self.slots = [*courses, *[None] * (width - len(courses))]
         filled = [*courses, *[courses[0]] * (width - len(courses))]
-        lanes = [programs.lane_state(self.recipe, course.lane.variables) for course in filled]
+        lanes = [programs.lane_state(self.shared, course.lane.variables) for course in filled]
         self.state = {
             part: [np.stack([np.asarray(lane[part][i]) for lane in lanes]) for i in range(len(lanes[0][part]))]
             for part in ("trainable", "fixed")
@@ -206,7 +209,7 @@ class Batch:
     def place(self, course: Course, slot: int) -> None:
         """Put a lane that begins into a free slot."""
         self.slots[slot] = course
-        lane = jax.tree.map(np.asarray, programs.lane_state(self.recipe, course.lane.variables))
+        lane = jax.tree.map(np.asarray, programs.lane_state(self.shared, list(course.lane.variables)))
         self.state = programs.put(self.state, slot, lane)
         self.side = programs.put(self.side, slot, _side(course))
         if course.lane.restore_best and self.best is None:
@@ -223,30 +226,45 @@ class Batch:
 
     def train_epoch(self) -> tuple[dict[str, jax.Array], dict[str, jax.Array] | None]:
         """Set an epoch going: the sums of its scores, and those of the dev images after it."""
-        rates = [course.lane.rates(course.epoch) if course else 0.0 for course in self.slots]
-        self.state["optimizer"][self.recipe.rate_index] = jax.device_put(np.array(rates, np.float32))
-        sums, start = programs.zero_sums(self.width), 0
+        self.rates = self.rates_of_epoch()
+        sums, image, step = programs.zero_sums(self.width), 0, 0
         for stretch in programs.epoch_plan(self.training_images, self.batch_size):
             for _ in range(stretch.repeats):
-                sums = self.train_stretch(stretch, sums, start)
-                start += stretch.steps * stretch.size
+                sums = self.train_stretch(stretch, sums, image, step)
+                image, step = image + stretch.steps * stretch.size, step + stretch.steps
         return sums, self.score_dev() if self.dev_images else None
 
-    def train_stretch(self, stretch: programs.Stretch, sums: dict[str, jax.Array], start: int) -> dict[str, jax.Array]:
-        """One call of a stretch's program, from the epoch's image `start` on: the sums with its scores added."""
-        side = self.side
-        args = (self.state, sums, self.images, self.labels, side["orders"], np.int32(start), side["keys"])
+    @property
+    def steps(self) -> int:
+        """Of an epoch."""
+        return -(-self.training_images // self.batch_size)
+
+    def rates_of_epoch(self) -> Any:
+        """Of every step of the epoch that begins: float32 [lanes, most steps of any epoch], the rest zeros."""
+        rates = np.zeros((self.width, most_steps(self.images, self.batch_size)), np.float32)
+        for slot, course in enumerate(self.slots):
+            if course:
+                rates[slot, : self.steps] = course.lane.rates(course.epoch, self.steps)
+        return jax.device_put(rates)
+
+    def train_stretch(
+        self, stretch: programs.Stretch, sums: dict[str, jax.Array], image: int, step: int
+    ) -> dict[str, jax.Array]:
+        """One call of a stretch's program, from the epoch's `image` and `step` on: the sums with its scores added."""
+        side = {"orders": self.side["orders"], "keys": self.side["keys"], "rates": self.rates}
+        place = {"image": np.int32(image), "step": np.int32(step)}
+        args = (self.state, sums, self.images, self.labels, side, place)
         sizes = (stretch.steps, stretch.size)
-        self.state, sums = programs.program(programs.train_steps, self.recipe, sizes, (0, 1), *args)(*args)
+        self.state, sums = programs.program(programs.train_steps, self.shared, sizes, (0, 1), *args)(*args)
         return sums
 
     def score_dev(self) -> dict[str, jax.Array]:
         """The sums of the scores of each lane's dev images."""
         args = ({**self._weights(), "optimizer": []}, self.images, self.labels, self.side["dev"])
-        return programs.program(programs.score, self.recipe, (dev_block(self.batch_size),), (), *args)(*args)
+        return programs.program(programs.score, self.shared, (dev_block(self.batch_size),), (), *args)(*args)
 
     def compile(self, width: int) -> None:
-        compile_ahead(self.recipe, self.images, dev=self.dev_images, batch_size=self.batch_size, width=width)
+        compile_ahead(self.shared, self.images, dev=self.dev_images, batch_size=self.batch_size, width=width)
 
     def prepare_orders(self) -> "Future[jax.Array]":
         """Begin to make the next epoch's orders of the lanes that are in the slots now."""
@@ -262,12 +280,19 @@ class Batch:
         course = self.slots[slot]
         tree = self.best if course and course.lane.restore_best and self.best is not None else self._weights()
         parts = {part: iter(values) for part, values in programs.take(tree, slot).items()}
-        model = self.recipe.model
+        model = self.shared.model
         values = {id(v): next(parts["trainable" if v.trainable else "fixed"]) for v in model.variables}
         return [values[id(v)] for v in model.weights]
 
     def _weights(self) -> dict[str, list[jax.Array]]:
-        return {part: self.state[part] for part in ("trainable", "fixed")}
+        """What is looked at and kept: the moving averages of the weights, where there are some."""
+        averages = [self.state["optimizer"][i] for i in self.shared.average_indices]
+        return {"trainable": averages or self.state["trainable"], "fixed": self.state["fixed"]}
+
+
+def most_steps(images: Any, batch_size: int) -> int:
+    """Of an epoch of all images, so that epochs with and without dev images share their programs."""
+    return -(-images.shape[0] // batch_size)
 
 
 def _later(make: Callable[[], Any]) -> Future:
@@ -284,7 +309,7 @@ def dev_block(batch_size: int) -> int:
 
 
 def _side(course: Course) -> dict[str, np.ndarray]:
-    seed = course.lane.seed
+    seed = course.lane.augmenter_seed
     side = {"keys": np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32), "orders": course.order(course.epoch)}
     if course.lane.dev is not None:
         side["dev"] = course.lane.dev.astype(np.int32)
@@ -308,7 +333,7 @@ def orders_of(lane: Lane, images: int) -> Callable[[int], np.ndarray]:
 
 
 def _train_batch(
-    recipe: Recipe,
+    shared: Shared,
     lanes: dict[int, Lane],
     images: np.ndarray,
     labels: np.ndarray,
@@ -320,7 +345,7 @@ def _train_batch(
     waiting = deque(Course(index, lane, orders_of(lane, len(images))) for index, lane in lanes.items())
     may_narrow = len({lane.epochs for lane in lanes.values()}) > 1 or any(lane.patience for lane in lanes.values())
     with ThreadPoolExecutor(ORDER_THREADS) as pool:
-        batch = Batch(recipe, images, labels, batch_size, pool)
+        batch = Batch(shared, images, labels, batch_size, pool)
         batch.begin([waiting.popleft() for _ in range(min(width, len(waiting)))], width)
         ended: list[tuple[int, Finished]] = []
         while any(batch.slots):
@@ -358,7 +383,7 @@ def _judge(
         row: dict[str, float] = {"epoch": course.epoch} | _means(trained, slot, count)
         if dev is not None:
             row |= {f"val_{name}": value for name, value in _means(dev, slot, set_aside(course.lane)).items()}
-        row["learning_rate"] = course.lane.rates(course.epoch)
+        row["learning_rate"] = float(np.ravel(course.lane.rates(course.epoch, batch.steps))[-1])
         better[slot], ends = course.judge(row)
         if on_epoch and not course.failure:
             on_epoch(course.index, row)
@@ -379,7 +404,7 @@ def _means(sums: dict[str, np.ndarray], slot: int, count: int) -> dict[str, floa
 
 
 def compile_ahead(
-    recipe: Recipe,
+    shared: Shared,
     images: Any,
     *,
     dev: int,
@@ -390,7 +415,7 @@ def compile_ahead(
     """Compile what a batch of `width` lanes will run, in a thread, say, while another batch trains.
 
     Args:
-        recipe: what the lanes share.
+        shared: what the lanes have in common.
         images: uint8 [n, ...], or anything with such a shape and dtype.
         dev: the number of images that each lane sets aside.
         batch_size: images a step.
@@ -402,21 +427,26 @@ def compile_ahead(
     """
     struct = jax.ShapeDtypeStruct
     state = {
-        "trainable": [struct((width, *v.shape), v.dtype) for v in recipe.model.variables if v.trainable],
-        "fixed": [struct((width, *v.shape), v.dtype) for v in recipe.model.variables if not v.trainable],
-        "optimizer": [struct((width, *v.shape), v.dtype) for v in recipe.optimizer.variables],
+        "trainable": [struct((width, *v.shape), v.dtype) for v in shared.model.variables if v.trainable],
+        "fixed": [struct((width, *v.shape), v.dtype) for v in shared.model.variables if not v.trainable],
+        "optimizer": [struct((width, *v.shape), v.dtype) for v in shared.optimizer.variables],
     }
     sums = {"loss": struct((width,), np.float32), "correct": struct((width,), np.int32)}
     data = struct(images.shape, images.dtype), struct(images.shape[:1], np.int32)
-    orders, keys = struct((width, len(images)), np.int32), struct((width, 2), np.uint32)
+    side = {
+        "orders": struct((width, images.shape[0]), np.int32),
+        "rates": struct((width, most_steps(images, batch_size)), np.float32),
+        "keys": struct((width, 2), np.uint32),
+    }
+    place = {"image": struct((), np.int32), "step": struct((), np.int32)}
     compiled = []
     for stretch in plan or programs.epoch_plan(images.shape[0] - dev, batch_size):
-        args = (state, sums, *data, orders, struct((), np.int32), keys)
+        args = (state, sums, *data, side, place)
         sizes = (stretch.steps, stretch.size)
-        compiled.append(programs.program(programs.train_steps, recipe, sizes, (0, 1), *args))
+        compiled.append(programs.program(programs.train_steps, shared, sizes, (0, 1), *args))
     if dev:
-        looks = ({**state, "optimizer": []}, *data, struct((width, dev), np.int32))
-        compiled.append(programs.program(programs.score, recipe, (dev_block(batch_size),), (), *looks))
+        looked_at = ({**state, "optimizer": []}, *data, struct((width, dev), np.int32))
+        compiled.append(programs.program(programs.score, shared, (dev_block(batch_size),), (), *looked_at))
     return compiled
 
 
@@ -427,7 +457,7 @@ def needed_bytes(compiled: Any) -> int:
     return int(total - sizes.alias_size_in_bytes)
 
 
-def _fitting_width(recipe: Recipe, lanes: int, images: np.ndarray, *, dev: int, batch_size: int) -> int:
+def fitting_width(shared: Shared, lanes: int, images: np.ndarray, *, dev: int, batch_size: int) -> int:
     """As many lanes as there are, or halves of them until a batch fits into the device's memory."""
     memory = jax.local_devices()[0].memory_stats()
     if not memory or "bytes_limit" not in memory:
@@ -435,9 +465,9 @@ def _fitting_width(recipe: Recipe, lanes: int, images: np.ndarray, *, dev: int, 
     free = MEMORY_SHARE * memory["bytes_limit"] - memory["bytes_in_use"]
     width = lanes
     while width > 1:
-        compiled = compile_ahead(recipe, images, dev=dev, batch_size=batch_size, width=width)
+        compiled = compile_ahead(shared, images, dev=dev, batch_size=batch_size, width=width)
         # The best weights so far lie beside a program's own values.
-        best = width * sum(v.value.nbytes for v in recipe.model.variables)
+        best = width * sum(v.value.nbytes for v in shared.model.variables)
         if max(map(needed_bytes, compiled)) + best < free:
             break
         width = -(-width // 2)
@@ -450,24 +480,24 @@ def initial_values(build: Callable[[int], keras.Model], seeds: Sequence[int]) ->
         return [[np.asarray(variable) for variable in build(seed).variables] for seed in seeds]
 
 
-def compile_predict(recipe: Recipe, images: np.ndarray, *, width: int, block: int) -> None:
+def compile_predict(shared: Shared, images: np.ndarray, *, width: int, block: int) -> None:
     """Compile what `predict` will run."""
     struct = jax.ShapeDtypeStruct
     state = {
-        "trainable": [struct((width, *v.shape), v.dtype) for v in recipe.model.variables if v.trainable],
-        "fixed": [struct((width, *v.shape), v.dtype) for v in recipe.model.variables if not v.trainable],
+        "trainable": [struct((width, *v.shape), v.dtype) for v in shared.model.variables if v.trainable],
+        "fixed": [struct((width, *v.shape), v.dtype) for v in shared.model.variables if not v.trainable],
         "optimizer": [],
     }
-    programs.program(programs.outputs, recipe, (block,), (), state, struct(images.shape, images.dtype))
+    programs.program(programs.outputs, shared, (block,), (), state, struct(images.shape, images.dtype))
 
 
 def predict(
-    recipe: Recipe, weights: Sequence[Sequence[Any]], images: np.ndarray, *, width: int, block: int
+    shared: Shared, weights: Sequence[Sequence[Any]], images: np.ndarray, *, width: int, block: int
 ) -> np.ndarray:
     """What trained lanes say of images.
 
     Args:
-        recipe: that they were trained with.
+        shared: what they had in common.
         weights: of each lane, as `Finished` has them.
         images: uint8 [n, ...].
         width: lanes at a time; the last ones are filled up.
@@ -480,8 +510,8 @@ def predict(
     for first in range(0, len(weights), width):
         group = weights[first : first + width]
         filled = [*group, *[group[0]] * (width - len(group))]
-        states = [programs.weights_state(recipe, lane) for lane in filled]
+        states = [programs.weights_state(shared, lane) for lane in filled]
         state = programs.stack(states)
         args = (state, on_device)
-        said.append(np.asarray(programs.program(programs.outputs, recipe, (block,), (), *args)(*args))[: len(group)])
+        said.append(np.asarray(programs.program(programs.outputs, shared, (block,), (), *args)(*args))[: len(group)])
     return np.concatenate(said)

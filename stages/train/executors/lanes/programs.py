@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
-from stages.records import StudyError
+from stages.errors import StudyError
 from stages.train.executors.lanes.patches import patched
 
 CONVOLUTIONS = ("patches", "grouped", "loop")
@@ -30,14 +30,14 @@ Augment = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 @dataclass(frozen=True, eq=False)
-class Recipe:
+class Shared:
     """What all the lanes of a batch have in common.
 
     model: its variables' values don't matter. optimizer: with one learning rate, not a schedule.
     smoothing: of the labels, 0 for none.
     convolution: "patches" (matrix products), "grouped" (what vmap makes of Keras's) or "loop" (lane after lane).
     dropout: "bytes" (fewer random numbers) or "keras" (the very masks of Keras's layers).
-    augment: from uint8 images [n, ...] and a key to images, or None.
+    augment: from uint8 images [n, ...] and a key uint32 [2] to images, or None. augment_name: tells one from another.
     """
 
     model: keras.Model
@@ -46,6 +46,7 @@ class Recipe:
     convolution: str = "patches"
     dropout: str = "bytes"
     augment: Augment | None = None
+    augment_name: str = ""
     identity: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -63,20 +64,24 @@ class Recipe:
         for i, variable in enumerate(self.optimizer.variables):
             if variable.path.endswith("/learning_rate"):
                 return i
-        raise StudyError(
-            "lanes set the learning rate of each epoch: the optimizer should have a number, not a schedule"
-        )
+        raise StudyError("lanes set the learning rate of each step: the optimizer should have a number, not a schedule")
+
+    @property
+    def average_indices(self) -> list[int]:
+        """Where among the optimizer's variables the moving averages of the weights are, if it keeps them."""
+        if not self.optimizer.use_ema:
+            return []
+        places = {id(variable): i for i, variable in enumerate(self.optimizer.variables)}
+        return [places[id(average)] for average in self.optimizer._model_variables_moving_average]
 
 
-def _identity(recipe: Recipe) -> str:
+def _identity(shared: Shared) -> str:
     """The same text for recipes whose programs are the same, whatever their seeds and initial values."""
-    optimizer = recipe.optimizer.get_config() | {"class": type(recipe.optimizer).__name__, "learning_rate": None}
-    shapes = [(tuple(v.shape), v.dtype, v.trainable) for v in recipe.model.variables]
-    parts = [_bare(json.loads(recipe.model.to_json())), _bare(optimizer), shapes]
-    augment = recipe.augment and f"{recipe.augment.__module__}.{recipe.augment.__qualname__} {id(recipe.augment)}"
-    return json.dumps(
-        [*parts, recipe.smoothing, recipe.convolution, recipe.dropout, augment], sort_keys=True, default=str
-    )
+    optimizer = shared.optimizer.get_config() | {"class": type(shared.optimizer).__name__, "learning_rate": None}
+    shapes = [(tuple(v.shape), v.dtype, v.trainable) for v in shared.model.variables]
+    parts = [_bare(json.loads(shared.model.to_json())), _bare(optimizer), shapes]
+    settings = [shared.smoothing, shared.convolution, shared.dropout, shared.augment_name]
+    return json.dumps([*parts, *settings], sort_keys=True, default=str)
 
 
 def _bare(config: Any) -> Any:
@@ -117,19 +122,19 @@ _programs_lock = threading.Lock()
 _tracing = threading.RLock()  # a model's layers are changed while it is traced
 
 
-def program(function: Callable, recipe: Recipe, sizes: tuple[int, ...], donated: tuple[int, ...], *args: Any) -> Any:
-    """The compiled `function(recipe, sizes, *args)`; arguments may be arrays or `jax.ShapeDtypeStruct`s.
+def program(function: Callable, shared: Shared, sizes: tuple[int, ...], donated: tuple[int, ...], *args: Any) -> Any:
+    """The compiled `function(shared, sizes, *args)`; arguments may be arrays or `jax.ShapeDtypeStruct`s.
 
-    Compiled once in this process for each function, recipe, sizes and shapes; whoever else wants it meanwhile waits.
+    Compiled once in this process for each function, shared, sizes and shapes; whoever else wants it meanwhile waits.
     """
     shapes = jax.tree.map(lambda x: (tuple(x.shape), str(x.dtype)), args)
-    key = (function.__name__, recipe.identity, sizes, str(shapes))
+    key = (function.__name__, shared.identity, sizes, str(shapes))
     with _programs_lock:
         ours = key not in _programs
         future = _programs.setdefault(key, Future())
     if ours:
         try:
-            future.set_result(_compile(function, recipe, sizes, donated, args))
+            future.set_result(_compile(function, shared, sizes, donated, args))
         except BaseException as error:
             with _programs_lock:
                 del _programs[key]
@@ -138,14 +143,14 @@ def program(function: Callable, recipe: Recipe, sizes: tuple[int, ...], donated:
     return future.result()
 
 
-def _compile(function: Callable, recipe: Recipe, sizes: tuple[int, ...], donated: tuple[int, ...], args: Any) -> Any:
+def _compile(function: Callable, shared: Shared, sizes: tuple[int, ...], donated: tuple[int, ...], args: Any) -> Any:
     structs = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
     with _tracing:
-        forms = patched(recipe.model, convolution=recipe.convolution == "patches", dropout=recipe.dropout == "bytes")
-        with forms, _logits(recipe.model) as has_logits:
+        forms = patched(shared.model, convolution=shared.convolution == "patches", dropout=shared.dropout == "bytes")
+        with forms, _logits(shared.model) as has_logits:
 
             def whole(*values: Any) -> Any:
-                return function(recipe, has_logits, sizes, *values)
+                return function(shared, has_logits, sizes, *values)
 
             lowered = jax.jit(whole, donate_argnums=donated).lower(*structs)
     return lowered.compile()
@@ -166,35 +171,45 @@ def _logits(model: keras.Model) -> Iterator[bool]:
 
 
 def train_steps(
-    recipe: Recipe,
+    shared: Shared,
     has_logits: bool,
     sizes: tuple[int, ...],
     state: State,
     sums: dict[str, jax.Array],
     images: jax.Array,
     labels: jax.Array,
-    orders: jax.Array,
-    start: jax.Array,
-    keys: jax.Array,
+    side: dict[str, jax.Array],
+    place: dict[str, jax.Array],
 ) -> tuple[State, dict[str, jax.Array]]:
-    """A stretch of an epoch: `sizes` is (steps, batch size), orders int32 [lanes, images] from column `start` on."""
+    """A stretch of an epoch.
+
+    Args:
+        sizes: (steps, batch size).
+        side: of each lane, "orders" int32 [lanes, images], "rates" float32 [lanes, steps of an epoch], "keys" uint32
+            [lanes, 2].
+        place: where the stretch begins: its first "image" in the orders, its first "step" in the rates.
+    """
     steps, size = sizes
-    lanes = orders.shape[0]
-    batches = jax.lax.dynamic_slice(orders, (0, start), (lanes, steps * size))
+    lanes = side["orders"].shape[0]
+    batches = jax.lax.dynamic_slice(side["orders"], (0, place["image"]), (lanes, steps * size))
     batches = batches.reshape(lanes, steps, size).swapaxes(0, 1)
+    rates = jax.lax.dynamic_slice(side["rates"], (0, place["step"]), (lanes, steps)).T
 
-    def one(state: State, batch: jax.Array, key: jax.Array) -> tuple[State, dict[str, jax.Array]]:
-        return _train_step(recipe, has_logits, state, _at(images, batch), _at(labels, batch), key)
+    def one(state: State, batch: jax.Array, rate: jax.Array, key: jax.Array) -> tuple[State, dict[str, jax.Array]]:
+        optimizer = list(state["optimizer"])
+        optimizer[shared.rate_index] = rate
+        state = {**state, "optimizer": optimizer}
+        return _train_step(shared, has_logits, state, _at(images, batch), _at(labels, batch), key)
 
-    def step(carry: Any, batch: jax.Array) -> tuple[Any, None]:
+    def step(carry: Any, shown: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
         state, sums = carry
-        if recipe.convolution == "loop":
-            state, scores = jax.lax.map(lambda lane: one(*lane), (state, batch, keys))
+        if shared.convolution == "loop":
+            state, scores = jax.lax.map(lambda lane: one(*lane), (state, *shown, side["keys"]))
         else:
-            state, scores = jax.vmap(one)(state, batch, keys)
+            state, scores = jax.vmap(one)(state, *shown, side["keys"])
         return (state, jax.tree.map(jnp.add, sums, scores)), None
 
-    return jax.lax.scan(step, (state, sums), batches)[0]
+    return jax.lax.scan(step, (state, sums), (batches, rates))[0]
 
 
 def _at(values: jax.Array, indices: jax.Array) -> jax.Array:
@@ -202,21 +217,22 @@ def _at(values: jax.Array, indices: jax.Array) -> jax.Array:
 
 
 def _train_step(
-    recipe: Recipe, has_logits: bool, state: State, images: jax.Array, labels: jax.Array, key: jax.Array
+    shared: Shared, has_logits: bool, state: State, images: jax.Array, labels: jax.Array, key: jax.Array
 ) -> tuple[State, dict[str, jax.Array]]:
-    if recipe.augment:
-        images = recipe.augment(images, jax.random.fold_in(key, state["optimizer"][0]))
+    if shared.augment:
+        # The optimizer's first variable counts its steps.
+        images = shared.augment(images, jax.random.fold_in(key, state["optimizer"][0]))
 
     def objective(trainable: list[jax.Array]) -> tuple[jax.Array, Any]:
-        outputs, fixed, penalties = recipe.model.stateless_call(
+        outputs, fixed, penalties = shared.model.stateless_call(
             trainable, state["fixed"], images, training=True, return_losses=True
         )
-        loss = _cross_entropy(outputs, labels, has_logits, recipe.smoothing).mean() + sum(penalties)
+        loss = _cross_entropy(outputs, labels, has_logits, shared.smoothing).mean() + sum(penalties)
         correct = (outputs.argmax(-1) == labels).sum(dtype=jnp.int32)
         return loss, (fixed, {"loss": loss * len(labels), "correct": correct})
 
     gradients, (fixed, scores) = jax.grad(objective, has_aux=True)(state["trainable"])
-    trainable, optimizer = recipe.optimizer.stateless_apply(state["optimizer"], gradients, state["trainable"])
+    trainable, optimizer = shared.optimizer.stateless_apply(state["optimizer"], gradients, state["trainable"])
     return {"trainable": trainable, "fixed": fixed, "optimizer": optimizer}, scores
 
 
@@ -235,7 +251,7 @@ def _cross_entropy(outputs: jax.Array, labels: jax.Array, has_logits: bool, smoo
 
 
 def score(
-    recipe: Recipe,
+    shared: Shared,
     has_logits: bool,
     sizes: tuple[int, ...],
     state: State,
@@ -247,16 +263,16 @@ def score(
 
     def one(lane: tuple[State, jax.Array, jax.Array]) -> dict[str, jax.Array]:
         state, block, counted = lane
-        outputs, _, penalties = recipe.model.stateless_call(
+        outputs, _, penalties = shared.model.stateless_call(
             state["trainable"], state["fixed"], _at(images, block), training=False, return_losses=True
         )
-        losses = _cross_entropy(outputs, _at(labels, block), has_logits, recipe.smoothing) + sum(penalties)
+        losses = _cross_entropy(outputs, _at(labels, block), has_logits, shared.smoothing) + sum(penalties)
         correct = (outputs.argmax(-1) == _at(labels, block)) & counted
         return {"loss": (losses * counted).sum(), "correct": correct.sum(dtype=jnp.int32)}
 
     def add(sums: dict[str, jax.Array], block: tuple[jax.Array, jax.Array]) -> tuple[dict[str, jax.Array], None]:
         lanes = (state, block[0], jnp.broadcast_to(block[1], block[0].shape))
-        scores = jax.lax.map(one, lanes) if recipe.convolution == "loop" else jax.vmap(one)(lanes)
+        scores = jax.lax.map(one, lanes) if shared.convolution == "loop" else jax.vmap(one)(lanes)
         return jax.tree.map(jnp.add, sums, scores), None
 
     # The last block is filled with images that don't count.
@@ -269,12 +285,12 @@ def score(
 
 
 def outputs(
-    recipe: Recipe, has_logits: bool, sizes: tuple[int, ...], state: State, images: jax.Array
+    shared: Shared, has_logits: bool, sizes: tuple[int, ...], state: State, images: jax.Array
 ) -> dict[str, jax.Array]:
     """What each lane's model says of the same images: float32 [lanes, n, classes], in blocks of `sizes`[0] images."""
 
     def one(state: State, block: jax.Array) -> jax.Array:
-        said, _ = recipe.model.stateless_call(state["trainable"], state["fixed"], block, training=False)
+        said, _ = shared.model.stateless_call(state["trainable"], state["fixed"], block, training=False)
         return jax.nn.softmax(said) if has_logits else said
 
     count, size = len(images), sizes[0]
@@ -324,17 +340,17 @@ put = jax.jit(_put, donate_argnums=0)  # one lane replaced, in place
 keep = jax.jit(_keep, donate_argnums=0)  # the lanes that are better replaced, in place
 
 
-def lane_state(recipe: Recipe, variables: Sequence[Any]) -> State:
+def lane_state(shared: Shared, variables: Sequence[Any]) -> State:
     """One lane before its first step, from its model's variables; without the axis of lanes."""
-    trainable = [value for value, v in zip(variables, recipe.model.variables, strict=True) if v.trainable]
-    fixed = [value for value, v in zip(variables, recipe.model.variables, strict=True) if not v.trainable]
-    return {"trainable": trainable, "fixed": fixed, "optimizer": [np.asarray(v) for v in recipe.optimizer.variables]}
+    trainable = [value for value, v in zip(variables, shared.model.variables, strict=True) if v.trainable]
+    fixed = [value for value, v in zip(variables, shared.model.variables, strict=True) if not v.trainable]
+    return {"trainable": trainable, "fixed": fixed, "optimizer": [np.asarray(v) for v in shared.optimizer.variables]}
 
 
-def weights_state(recipe: Recipe, weights: Sequence[Any]) -> State:
+def weights_state(shared: Shared, weights: Sequence[Any]) -> State:
     """One lane that is done with training, from its model's weights."""
-    values = {id(v): value for v, value in zip(recipe.model.weights, weights, strict=True)}
-    rest = [(v, values.get(id(v), v.value)) for v in recipe.model.variables]  # seeds are no weights, and not used
+    values = {id(v): value for v, value in zip(shared.model.weights, weights, strict=True)}
+    rest = [(v, values.get(id(v), v.value)) for v in shared.model.variables]  # seeds are no weights, and not used
     return {
         "trainable": [value for v, value in rest if v.trainable],
         "fixed": [value for v, value in rest if not v.trainable],

@@ -5,13 +5,15 @@ train side by side. Here the data lie in the graph as uint8, and a pass is a loo
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-Pass = Callable[[np.ndarray], None]
+
+class Pass(Protocol):
+    def __call__(self, order: np.ndarray, rates: np.ndarray | None = None) -> None: ...
 
 
 class FusedAdam(keras.optimizers.Adam):
@@ -35,32 +37,48 @@ class FusedAdam(keras.optimizers.Adam):
         )
 
 
-def batch_pass(step: Callable[[Any], Any], images: np.ndarray, labels: np.ndarray, batch_size: int) -> Pass:
+def batch_pass(
+    step: Callable[[Any], Any],
+    images: np.ndarray,
+    labels: np.ndarray,
+    batch_size: int,
+    *,
+    augment: Callable[[Any], Any] | None = None,
+    learning_rate: Any = None,
+) -> Pass:
     """A function of an order that shows `step` the images in that order, batch by batch.
 
     Args:
         step: `train_step` or `test_step` of a compiled Keras model, which sums up its metrics itself.
-        images: uint8 [n, 28, 28].
-        labels: uint8 [n].
+        images: uint8 [n, height, width] or [n, height, width, 3].
+        labels: uint8 or uint16 [n].
         batch_size: images a step; the last batch of a pass has what is left.
+        augment: what becomes of each batch of images.
+        learning_rate: the optimizer's variable, which takes the rates, if the function is given one for each step.
     """
     x, y = tf.constant(images), tf.constant(labels)
 
     @tf.function(jit_compile=False, autograph=False)
-    def run(order: tf.Tensor) -> None:
-        def show(indices: tf.Tensor) -> None:
-            step((tf.gather(x, indices), tf.gather(y, indices)))
+    def run(order: tf.Tensor, rates: tf.Tensor | None) -> None:
+        def show(batch: Any, indices: tf.Tensor) -> None:
+            if rates is not None:
+                learning_rate.assign(rates[batch])
+            shown = tf.gather(x, indices)
+            step((shown if augment is None else augment(shown), tf.gather(y, indices)))
 
         def body(batch: tf.Tensor) -> Sequence[tf.Tensor]:
             indices = order[batch * batch_size : (batch + 1) * batch_size]
             indices.set_shape([batch_size])
-            show(indices)
+            show(batch, indices)
             return (batch + 1,)
 
         full, left = divmod(order.shape[0], batch_size)
         if full:
             tf.while_loop(lambda batch: batch < full, body, [tf.constant(0)], parallel_iterations=1)
         if left:
-            show(order[full * batch_size :])
+            show(full, order[full * batch_size :])
 
-    return lambda order: run(tf.constant(order.astype(np.int32)))
+    def over(order: np.ndarray, rates: np.ndarray | None = None) -> None:
+        run(tf.constant(order.astype(np.int32)), None if rates is None else tf.constant(rates))
+
+    return over

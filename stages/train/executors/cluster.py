@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import threading
 import uuid
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -20,8 +20,12 @@ from distributed import Client, KilledWorker, Security, as_completed, get_worker
 from distributed.comm import connect
 from distributed.protocol import pickle  # also for what the standard one can't
 
-from stages import records
-from stages.train.run import Failed, Run, Trained, code_digest, installed_versions
+from stages.errors import StudyError
+from stages.families import code_digest
+from stages.recipes.shared.recipe import Recipe
+from stages.recipes.shared.training import backend
+from stages.train.executors.interface import Execution
+from stages.train.run import Failed, Run, Train, Trained, differing, installed_versions
 
 CONNECT_SECONDS = 10  # also how long a scheduler that was lost is looked for
 GROWTH = 300e6  # bytes by which a process may grow from run to run; as much as loky allows
@@ -30,14 +34,20 @@ REQUIRED = (
     "docs/clusters.md."
 )
 
-Train = Callable[[Run, np.ndarray, np.ndarray, None], Trained | Failed]
+
+def takes(recipe: Recipe) -> bool:
+    return True
+
+
+def slots() -> int:
+    """Threads of all workers of the cluster; 1 while it has none."""
+    with _connected() as client:
+        return max(1, sum(worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()))
 
 
 @contextlib.contextmanager
-def training(
-    address: str, runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train: Train
-) -> Iterator[tuple[Iterator[Trained | Failed], Callable[[], str]]]:
-    """Train runs on the Dask cluster whose scheduler is at `address`; workers may join and leave meanwhile.
+def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train: Train) -> Iterator[Execution]:
+    """Train runs on the Dask cluster of DASK_SCHEDULER_ADDRESS; workers may join and leave meanwhile.
 
     Yields:
         What comes of every run, as it ends; and a function that says what is under way.
@@ -45,18 +55,7 @@ def training(
     Raises:
         StudyError: the scheduler does not answer or is lost, or a worker does not fit the study.
     """
-    # Dask logs a broken connection with several tracebacks; our errors say what follows from it.
-    for name in ("distributed", "distributed.client"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        asyncio.run(_greet(address))
-        client = Client(address, timeout=CONNECT_SECONDS)
-    except (OSError, ValueError, TypeError) as error:
-        reason = str(error) or "something else listens there"
-        raise records.StudyError(
-            f"no Dask scheduler answers at DASK_SCHEDULER_ADDRESS={address} ({reason}). Expected tcp://host:port of a "
-            "running `dask scheduler`: start it, or unset the variable to train on this machine."
-        ) from error
+    address, client = _address(), _connected()
 
     def workers() -> int:
         return client.scheduler_info(n_workers=0).get("n_workers", 0)
@@ -72,6 +71,25 @@ def training(
             yield results, under_way
 
 
+def _address() -> str:
+    return os.environ["DASK_SCHEDULER_ADDRESS"]
+
+
+def _connected() -> Client:
+    # Dask logs a broken connection with several tracebacks; our errors say what follows from it.
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        asyncio.run(_greet(_address()))
+        return Client(_address(), timeout=CONNECT_SECONDS)
+    except (OSError, ValueError, TypeError) as error:
+        reason = str(error) or "something else listens there"
+        raise StudyError(
+            f"no Dask scheduler answers at DASK_SCHEDULER_ADDRESS={_address()} ({reason}). Expected tcp://host:port of "
+            "a running `dask scheduler`: start it, or unset the variable to train on this machine."
+        ) from error
+
+
 async def _greet(address: str) -> None:
     """Raise TimeoutError where something else than a scheduler listens, for which `Client` waits for ever."""
     async with asyncio.timeout(1.5 * CONNECT_SECONDS):
@@ -81,12 +99,12 @@ async def _greet(address: str) -> None:
 
 def _check(client: Client, address: str, runs: Sequence[Run]) -> None:
     """Refuse to start beside a worker that could not train these runs to the same bits."""
-    code = {run.recipe["family"]: run.digests["code"] for run in runs}
+    code = {run.recipe.family: run.digests["code"] for run in runs}
     try:
         client.run_on_scheduler(_Trainer, None, None)  # it unpickles what it hands out
         answers = client.run(_objection, runs[0].versions, code, on_error="return")
     except (ImportError, AttributeError) as error:
-        raise records.StudyError(f"the Dask scheduler at {address} lacks the project ({error}). {REQUIRED}") from error
+        raise StudyError(f"the Dask scheduler at {address} lacks the project ({error}). {REQUIRED}") from error
     except OSError as error:
         raise _lost(address) from error
     # A worker that does not answer is the scheduler's to drop.
@@ -94,7 +112,7 @@ def _check(client: Client, address: str, runs: Sequence[Run]) -> None:
         f"{worker}: {answer}" for worker, answer in answers.items() if answer and not isinstance(answer, OSError)
     ]
     if refused:
-        raise records.StudyError(
+        raise StudyError(
             f"{len(refused)} of {len(answers)} Dask workers can't train this study:\n  "
             + "\n  ".join(refused)
             + f"\n{REQUIRED} Nothing was trained; restart them and run the same command again."
@@ -103,12 +121,8 @@ def _check(client: Client, address: str, runs: Sequence[Run]) -> None:
 
 def _objection(versions: dict[str, str], code: dict[str, str]) -> str:
     """Why this worker can't train with the driver's package versions and code digests by family; empty if it can."""
-    found = installed_versions()
-    parts = [
-        f"{name} {found.get(name, 'missing')} there, {versions.get(name, 'missing')} here"
-        for name in sorted(found.keys() | versions.keys())
-        if found.get(name) != versions.get(name)
-    ]
+    found = installed_versions(backend())
+    parts = [differing(found, versions)] if found != versions else []
     parts += [f"other code for {family} runs there" for family, digest in code.items() if code_digest(family) != digest]
     return "; ".join(parts)
 
@@ -183,10 +197,10 @@ def _serve(pipe: Connection, images: np.ndarray, labels: np.ndarray) -> None:
         while True:
             train, run = pickle.loads(pipe.recv_bytes())
             try:
-                if loaded_code(run.recipe["family"]) == run.digests["code"]:
+                if loaded_code(run.recipe.family) == run.digests["code"]:
                     result = train(run, images, labels, None)
                 else:  # the worker joined after the check
-                    result = Failed(run, f"other code for {run.recipe['family']} runs on a Dask worker. {REQUIRED}")
+                    result = Failed(run, f"other code for {run.recipe.family} runs on a Dask worker. {REQUIRED}")
             except Exception as error:  # noqa: BLE001  # whatever a run may raise
                 result = Failed(run, _reason(error))
             held = memory.memory_info().rss
@@ -214,8 +228,8 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _lost(address: str) -> records.StudyError:
-    return records.StudyError(
+def _lost(address: str) -> StudyError:
+    return StudyError(
         f"the Dask scheduler at {address} was lost or restarted. The runs that had finished are kept: see that it and "
         "its workers are up and run the same command again."
     )

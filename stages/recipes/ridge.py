@@ -1,16 +1,77 @@
-"""The two closed-form classifiers: ridge regression on one-hot targets, from pixels or from random features."""
+"""Ridge regression on one-hot targets: from pixels, or from random features (an extreme learning machine)."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Self
 
-import keras
 import numpy as np
-from sklearn.linear_model import Ridge
+from pydantic import Field, model_validator
 
-from stages.records import CLASSES, StudyError
+from stages.errors import StudyError
+from stages.recipes.shared import recipe
+from stages.recipes.shared.recipe import Count, Fitted, Positive, Report
 
 INVERSE_GOLDEN_RATIO = (5**0.5 - 1) / 2
 BLOCK = 4096  # rows at a time: all at once, the copies would take more memory than a network
+
+
+class Recipe(recipe.Recipe):
+    """The strength α of the ridge is searched on the seed's dev split.
+
+    grid_powers: the lowest and the highest power of two of a coarse grid of α.
+    tolerance: a golden-section search ends when half the interval is under this.
+    hidden_units: ReLU units before the regression, drawn once and never trained; None to regress on the pixels.
+    weight_sd: the standard deviation of their weights.
+    """
+
+    grid_powers: Annotated[list[Annotated[int, Field(ge=-60, le=60)]], Field(min_length=2, max_length=2)]
+    tolerance: Annotated[float, Field(ge=1e-6, allow_inf_nan=False)]
+    hidden_units: Count | None = None
+    weight_sd: Positive | None = None
+
+    curve: ClassVar[list[str]] = ["search", "alpha", "val_loss", "val_accuracy"]
+    facts: ClassVar[list[str]] = ["dev_loss", "dev_accuracy", "alpha_mse", "alpha_accuracy"]
+    probabilities: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _fields_fit_together(self) -> Self:
+        lowest, highest = self.grid_powers
+        if highest - lowest < 2:
+            raise ValueError(f"grid_powers must span at least three points [low, high], received {self.grid_powers}")
+        if (self.hidden_units is None) != (self.weight_sd is None):
+            raise ValueError("hidden_units and weight_sd belong together: give both or neither")
+        return self
+
+    @property
+    def uses_dev(self) -> bool:
+        return True
+
+    def fit(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        classes: int,
+        *,
+        dev: np.ndarray | None,
+        seed: int,
+        report: Report,
+    ) -> Fitted:
+        assert dev is not None
+        hidden = None
+        if self.hidden_units is not None and self.weight_sd is not None:
+            hidden = hidden_weights(int(np.prod(images.shape[1:])), self.hidden_units, self.weight_sd, seed)
+        low, high = self.grid_powers
+        model, rows, best, scores = fit_ridge(
+            images, labels, classes, dev, grid_powers=(low, high), tolerance=self.tolerance, hidden=hidden
+        )
+        facts = {"dev_loss": scores["val_loss"], "dev_accuracy": scores["val_accuracy"]}
+        return Fitted(model, rows, {**facts, "alpha_mse": best["mse"], "alpha_accuracy": best["accuracy"]})
+
+    def pictures(self, model: Any) -> np.ndarray | None:
+        shape = model.input_shape[1:]
+        if self.hidden_units is not None or len(shape) != 2:
+            return None
+        return model.get_weights()[0].T.reshape(-1, *shape)
 
 
 @dataclass(frozen=True)
@@ -20,7 +81,7 @@ class Reduced:
     ‖ΦW + b − Y‖² over n rows, with the best b for each W, equals ‖features·W − targets‖² but for a constant: the R of
     a QR decomposition of [Φ Y], both centred. So every α costs a solve of this small problem.
 
-    features: float64 [k, d]; targets: float64 [k, 10]; feature_mean: [d]; target_mean: [10].
+    features: float64 [k, d]; targets: float64 [k, classes]; feature_mean: [d]; target_mean: [10].
     """
 
     features: np.ndarray
@@ -29,15 +90,15 @@ class Reduced:
     target_mean: np.ndarray
 
 
-def reduce(features: np.ndarray, labels: np.ndarray) -> Reduced:
+def reduce(features: np.ndarray, labels: np.ndarray, classes: int) -> Reduced:
     """Fold features [n, d] and labels [n] into a `Reduced` problem, a block of rows at a time.
 
     The R of each block is stacked on the next one's rows (Demmel et al. 2012, "Communication-optimal parallel and
     sequential QR and LU factorizations", section 2). A first column of ones takes the means out of all the others.
     """
-    folded = np.empty((0, 1 + features.shape[1] + CLASSES))
+    folded = np.empty((0, 1 + features.shape[1] + classes))
     for rows in _blocks(len(features)):
-        one_hot = np.eye(CLASSES)[labels[rows]]
+        one_hot = np.eye(classes)[labels[rows]]
         block = np.hstack([np.ones((len(one_hot), 1)), features[rows], one_hot])
         folded = np.asarray(np.linalg.qr(np.vstack([folded, block]), mode="r"))
     mean, centred = folded[0, 1:] / folded[0, 0], folded[1:, 1:]
@@ -46,7 +107,9 @@ def reduce(features: np.ndarray, labels: np.ndarray) -> Reduced:
 
 
 def solve(problem: Reduced, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    """The kernel [d, 10] and bias [10] that minimise the squared error plus α‖kernel‖²; the bias is not penalised."""
+    """Kernel [d, classes] and bias [classes] of the lowest squared error plus α‖kernel‖²; the bias is not penalised."""
+    from sklearn.linear_model import Ridge  # a second to import
+
     model = Ridge(alpha=alpha, fit_intercept=False, solver="cholesky").fit(problem.features, problem.targets)
     kernel = model.coef_.T
     return kernel, problem.target_mean - problem.feature_mean @ kernel
@@ -122,20 +185,22 @@ def search_alpha(
     return rows, best
 
 
-def hidden_weights(units: int, weight_sd: float, seed: int) -> np.ndarray:
-    """The fixed input weights of an extreme learning machine, float32 [784, units], from N(0, weight_sd²)."""
+def hidden_weights(pixels: int, units: int, weight_sd: float, seed: int) -> np.ndarray:
+    """The fixed input weights of an extreme learning machine, float32 [pixels, units], from N(0, weight_sd²)."""
     generator = np.random.default_rng(np.random.SeedSequence([seed, 0]))
-    return generator.normal(0, weight_sd, (784, units)).astype(np.float32)
+    return generator.normal(0, weight_sd, (pixels, units)).astype(np.float32)
 
 
-def as_keras(kernel: np.ndarray, bias: np.ndarray, hidden: np.ndarray | None) -> keras.Sequential:
-    """The classifier as a Keras model from grey values 0–255 to ten scores; the class is the highest."""
-    layers = keras.layers
-    stack = [layers.Input((28, 28), dtype="uint8", name="pixels"), layers.Rescaling(1 / 255, name="scale")]
+def as_keras(shape: tuple[int, ...], kernel: np.ndarray, bias: np.ndarray, hidden: np.ndarray | None) -> Any:
+    """The classifier as a Keras model from values 0–255 to a score for each class; the class is the highest."""
+    import keras
+    from keras import layers
+
+    stack = [layers.Input(shape, dtype="uint8", name="pixels"), layers.Rescaling(1 / 255, name="scale")]
     stack.append(layers.Flatten(name="flatten"))
     if hidden is not None:
         stack.append(layers.Dense(hidden.shape[1], activation="relu", use_bias=False, name="random_features"))
-    stack.append(layers.Dense(CLASSES, name="scores"))
+    stack.append(layers.Dense(len(bias), name="scores"))
     model = keras.Sequential(stack, name="ridge")
     model.set_weights([*([] if hidden is None else [hidden]), kernel.astype(np.float32), bias.astype(np.float32)])
     return model
@@ -144,30 +209,32 @@ def as_keras(kernel: np.ndarray, bias: np.ndarray, hidden: np.ndarray | None) ->
 def fit_ridge(
     images: np.ndarray,
     labels: np.ndarray,
+    classes: int,
     dev: np.ndarray,
     *,
     grid_powers: tuple[int, int],
     tolerance: float,
     hidden: np.ndarray | None,
-) -> tuple[keras.Sequential, list[dict[str, float | str]], dict[str, float], dict[str, float]]:
+) -> tuple[Any, list[dict[str, float | str]], dict[str, float], dict[str, float]]:
     """Search α on the dev split, then fit on all images with the α of the highest dev accuracy.
 
     Args:
-        images: uint8 [n, 28, 28].
-        labels: uint8 [n].
+        images: uint8 [n, height, width] or [n, height, width, 3].
+        labels: uint8 or uint16 [n].
+        classes: how many there are.
         dev: indices of the dev images.
         grid_powers: of the coarse grid.
         tolerance: of the golden-section search.
-        hidden: input weights [784, units] of an extreme learning machine, or None to use the pixels.
+        hidden: input weights [pixels, units] of an extreme learning machine, or None to use the pixels.
 
     Returns:
         The model; the rows of the search; the best α of each target; the dev scores at the α chosen.
     """
     kept = np.ones(len(images), bool)
     kept[dev] = False
-    problem = reduce(_features(images[kept], hidden), labels[kept])
+    problem = reduce(_features(images[kept], hidden), labels[kept], classes)
     dev_features, dev_labels = _features(images[dev], hidden), labels[dev]
-    dev_targets = np.eye(CLASSES)[dev_labels]
+    dev_targets = np.eye(classes)[dev_labels]
 
     def score(alpha: float) -> dict[str, float]:
         kernel, bias = solve(problem, alpha)
@@ -178,16 +245,17 @@ def fit_ridge(
         }
 
     rows, best = search_alpha(score, grid_powers, tolerance)
-    model = as_keras(*solve(reduce(_features(images, hidden), labels), best["accuracy"]), hidden)
-    return model, rows, best, score(best["accuracy"])
+    kernel, bias = solve(reduce(_features(images, hidden), labels, classes), best["accuracy"])
+    return as_keras(images.shape[1:], kernel, bias, hidden), rows, best, score(best["accuracy"])
 
 
 def _features(images: np.ndarray, hidden: np.ndarray | None) -> np.ndarray:
     """Pixels in [0, 1], or the ReLU of their random combinations, float64 [n, d]."""
-    features = np.empty((len(images), 784 if hidden is None else hidden.shape[1]))
+    pixels = images.reshape(len(images), -1)
+    features = np.empty((len(images), pixels.shape[1] if hidden is None else hidden.shape[1]))
     for rows in _blocks(len(images)):
-        pixels = images[rows].reshape(-1, 784) / 255
-        features[rows] = pixels if hidden is None else np.maximum(pixels @ hidden, 0)
+        scaled = pixels[rows] / 255
+        features[rows] = scaled if hidden is None else np.maximum(scaled @ hidden, 0)
     return features
 
 

@@ -1,0 +1,174 @@
+"""The `data:` section of params.yaml, and what lies in data/raw for the split to read.
+
+A study names a data set that the project knows, or says where a person's own lies; both reach the split stage alike.
+"""
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stages.errors import StudyError
+from stages.files import write_bytes
+from stages.records import RAW
+
+KNOWN = ("mnist", "fashion_mnist", "kmnist", "cifar10", "digits")
+# Where a person's own files lie. One folder, because DVC watches what dvc.yaml names, and dvc.yaml can't follow a path
+# that some studies have and others have not.
+OWN = "own"
+MOST_CLASSES = 65_535
+
+# The parts that a data set of each format has: those it needs, and those of a test set.
+PARTS = {
+    "idx": (("train_images", "train_labels"), ("test_images", "test_labels")),
+    "npz": (("train",), ("test",)),
+    "folders": (("train",), ("test",)),
+}
+ALL_PARTS = tuple(dict.fromkeys(part for needed, tests in PARTS.values() for part in (*needed, *tests)))
+
+DatasetName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")]
+Source = Annotated[str, Field(min_length=1)]
+ClassName = Annotated[str, Field(pattern=r"^\S(.*\S)?$")]
+ClassNames = Annotated[list[ClassName], Field(min_length=2, max_length=MOST_CLASSES)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+TestFraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Data(_Strict):
+    """A data set that the project knows, by `name` alone; or a person's own, with its `format` and its parts.
+
+    A part is a path below own/, or an address with the SHA-256 of the file that it leads to.
+
+    Attributes:
+        name: of the data set, in tables and in the report.
+        format: of a person's own data; None for a data set that the project knows.
+        train, test: an .npz archive each, or a folder of images (or a zip or tar of one) each.
+        train_images, train_labels, test_images, test_labels: IDX files, as MNIST has them.
+        sha256: part → SHA-256 of its file, hexadecimal.
+        classes: the names of the labels 0, 1, …; for folders, in which order their names count.
+        test_fraction: the share of the images of each class that is drawn as the test set where none is given; None: a
+            fifth.
+        test_seed: of that draw, which is made once and not by each seed.
+    """
+
+    name: DatasetName
+    format: Literal["idx", "npz", "folders"] | None = None
+    train: Source | None = None
+    test: Source | None = None
+    train_images: Source | None = None
+    train_labels: Source | None = None
+    test_images: Source | None = None
+    test_labels: Source | None = None
+    sha256: dict[str, Digest] = {}
+    classes: ClassNames | None = None
+    test_fraction: TestFraction | None = None
+    test_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Part → path or address, of the parts that are given."""
+        return {part: source for part in ALL_PARTS if (source := getattr(self, part)) is not None}
+
+    @model_validator(mode="after")
+    def _fields_fit_together(self) -> Self:
+        given = sorted(self.model_fields_set - {"name"})
+        if self.format is None:
+            _known(self.name, given)
+        else:
+            _parts_fit(self.format, self.sources)
+            if self.name in KNOWN:
+                raise ValueError(f"name {self.name!r} is that of a data set that the project knows: name yours another")
+        for part, source in self.sources.items():
+            _source_can_be_trusted(part, source, self.sha256)
+        if unknown := sorted(self.sha256.keys() - self.sources.keys()):
+            raise ValueError(f"sha256 names {', '.join(unknown)}, but the parts are {', '.join(self.sources)}")
+        if self.test_fraction is not None and any(part.startswith("test") for part in self.sources):
+            raise ValueError("test_fraction draws a test set where none is given: remove it, or the test set")
+        if self.classes and (twice := sorted({name for name in self.classes if self.classes.count(name) > 1})):
+            raise ValueError(f"classes must differ from one another, received {', '.join(twice)} more than once")
+        return self
+
+
+def is_address(source: str) -> bool:
+    return re.match(r"https?://", source) is not None
+
+
+def _known(name: str, given: list[str]) -> None:
+    if name not in KNOWN:
+        raise ValueError(
+            f"name should be one of {', '.join(KNOWN)}; received {name!r}. Data of your own need `format:` beside "
+            "their name: idx, npz or folders"
+        )
+    if given:
+        raise ValueError(
+            f"{name} needs no more than its name; received {', '.join(given)} as well. Data of your own need `format:`"
+        )
+
+
+def _parts_fit(form: str, sources: dict[str, str]) -> None:
+    needed, tests = PARTS[form]
+    if missing := [part for part in needed if part not in sources]:
+        raise ValueError(f"format {form} needs {' and '.join(needed)}; {' and '.join(missing)} missing")
+    if foreign := [part for part in sources if part not in (*needed, *tests)]:
+        raise ValueError(f"format {form} has {', '.join((*needed, *tests))}; received {', '.join(foreign)}")
+    if 0 < sum(part in sources for part in tests) < len(tests):
+        raise ValueError(f"a test set of format {form} needs {' and '.join(tests)}, or neither")
+
+
+def _source_can_be_trusted(part: str, source: str, sha256: dict[str, str]) -> None:
+    if is_address(source):
+        if part not in sha256:
+            raise ValueError(f"{part} comes over the net, so sha256.{part} must say the SHA-256 of its file")
+        return
+    path = PurePosixPath(source)
+    if "://" in source or "\\" in source or path.is_absolute() or ".." in path.parts or path.parts[:1] != (OWN,):
+        raise ValueError(
+            f"{part} should be a path below {OWN}/ (such as {OWN}/shapes), or an https address; received {source!r}"
+        )
+    if len(path.parts) < 2:
+        raise ValueError(f"{part} should name a file or folder in {OWN}/, such as {OWN}/shapes; received {source!r}")
+
+
+class Contents(_Strict):
+    """What lies in data/raw: how to read it, and what the person wants of it.
+
+    Attributes:
+        format: idx, npz, folders or cifar10.
+        files: part → name of its file in data/raw.
+        sources: part → where it came from, for errors that people can act on.
+        classes: the names of the labels, where they are said and not found in the data.
+        test_fraction, test_seed: as in `Data`.
+    """
+
+    format: str
+    files: dict[str, str]
+    sources: dict[str, str]
+    classes: list[str] | None = None
+    test_fraction: float | None = None
+    test_seed: int = 0
+
+
+CONTENTS = RAW / "contents.json"
+
+
+def write_contents(contents: Contents, path: Path = CONTENTS) -> None:
+    write_bytes(path, (contents.model_dump_json(indent=2) + "\n").encode())
+
+
+def read_contents(path: Path = CONTENTS) -> Contents:
+    """What data/raw says of itself.
+
+    Raises:
+        StudyError: the file is missing or damaged.
+    """
+    try:
+        return Contents.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise StudyError(f"{path} is missing: run `dvc repro`") from None
+    except ValidationError as error:
+        raise StudyError(f"{path} is damaged: delete it and run `dvc repro`") from error

@@ -1,0 +1,2 @@
+class StudyError(Exception):
+    """Something the person at the keyboard can mend; the message says what was expected, what was found, what to do."""

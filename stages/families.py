@@ -1,0 +1,73 @@
+"""The families of models in stages/recipes: which there are, and what code decides their results.
+
+The same files are a train stage's dependencies in dvc.yaml; a test sees to that.
+"""
+
+import ast
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stages import files
+from stages.errors import StudyError
+from stages.recipes.shared.recipe import Recipe
+
+FOLDER = Path(__file__).parent / "recipes"
+
+
+def names() -> list[str]:
+    return sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
+
+
+def recipe_class(family: object) -> type[Recipe]:
+    """The class of the family's recipes.
+
+    Raises:
+        StudyError: there is no such family, or its file can't be used.
+    """
+    if not isinstance(family, str) or family not in names():
+        raise StudyError(f"should be one of {', '.join(names())} (the files in stages/recipes); received {family!r}")
+    place = f"stages/recipes/{family}.py"
+    try:
+        found = getattr(importlib.import_module(f"stages.recipes.{family}"), "Recipe", None)
+    except Exception as error:  # whatever a person's file may raise
+        raise StudyError(f"{place} can't be imported: {type(error).__name__}: {error}") from error
+    if not isinstance(found, type) or not issubclass(found, Recipe):
+        raise StudyError(f"{place} should define a class named Recipe, derived from Trained or another recipe")
+    if found.__abstractmethods__:
+        raise StudyError(f"{place}: Recipe should define {', '.join(sorted(found.__abstractmethods__))}")
+    return found
+
+
+def code_files(family: str) -> list[Path]:
+    """The files that decide the results of a family: what the families share, and the family's own."""
+    return [*sorted((FOLDER / "shared").glob("*.py")), FOLDER / f"{family}.py"]
+
+
+def code_digest(family: str) -> str:
+    """A digest of the code that decides a family's results."""
+    return meaning(code_files(family))
+
+
+def meaning(paths: Sequence[Path]) -> str:
+    """A digest of Python files that is the same after an edit of a comment, a docstring, layout or an error's text."""
+    return files.digest(*(_meaning(path.read_text(encoding="utf-8")) for path in paths))
+
+
+def _meaning(source: str) -> str:
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, ast.Raise):
+            node.exc = node.cause = None
+    return repr(_shape(tree))
+
+
+def _shape(node: Any) -> Any:
+    """A syntax tree as nested tuples, the same in every Python: their own printers differ from version to version."""
+    if isinstance(node, ast.AST):
+        fields = [(name, _shape(value)) for name, value in ast.iter_fields(node)]
+        return type(node).__name__, [(name, value) for name, value in fields if value not in (None, [])]
+    return [_shape(part) for part in node] if isinstance(node, list) else node

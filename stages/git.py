@@ -1,0 +1,19 @@
+"""What git knows of the results."""
+
+import subprocess
+
+# What decides the scores; the commit that last touched one of them is the commit of the results.
+CODE = ["params.yaml", "stages/fetch", "stages/split", "stages/recipes", "stages/evaluate"]
+
+
+def code_commit() -> str | None:
+    """The commit that last changed what decides the scores, "-dirty" after it where that has changes since.
+
+    None outside a git checkout.
+    """
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments, "--", *CODE], capture_output=True, text=True, check=False).stdout
+
+    commit = git("log", "-1", "--format=%H").strip()
+    return commit + ("-dirty" if git("status", "--porcelain") else "") if commit else None

@@ -1,0 +1,79 @@
+"""The files in a zip or tar archive, read one by one and never unpacked to the disk."""
+
+import functools
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, cast
+
+from stages.errors import StudyError
+
+LIMIT = 1 << 36  # bytes of all files together, unpacked: 64 GiB
+FILE_LIMIT = 1 << 28  # bytes of one file, unpacked: 256 MiB
+# What systems leave in folders that people never put there. Names that begin with a dot go the same way.
+LITTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}
+
+
+def contents_of(path: Path, source: str) -> Iterator[tuple[PurePosixPath, bytes | None]]:
+    """Name and content of every file in the archive at `path`, in its order; of a folder, None.
+
+    Args:
+        path: a zip file, or a tar file, which may be compressed.
+        source: what to call it in errors.
+
+    Raises:
+        StudyError: it is no such archive or a damaged one; a name leads out of it or comes twice; it holds links; it
+            unpacks to too much.
+    """
+    seen: set[PurePosixPath] = set()
+    unpacked = 0
+    try:
+        for name, size, content in _zip(path, source) if zipfile.is_zipfile(path) else _tar(path, source):
+            unpacked += size
+            if size > FILE_LIMIT or unpacked > LIMIT:
+                raise StudyError(f"{source}: {name} makes it unpack to more than may be: {unpacked:,} bytes")
+            place = _place(name, source)
+            if any(part.startswith(".") or part in LITTER for part in place.parts) or not place.parts:
+                continue
+            if content is not None and place in seen:
+                raise StudyError(f"{source}: {place} comes twice in it: remove one")
+            seen.add(place)
+            yield place, None if content is None else content()
+    except (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
+        raise StudyError(f"{source} should be a folder, or a sound zip or tar archive of one: {error}") from error
+
+
+# Name, size in bytes, and what reads its content: None for a folder.
+Member = tuple[str, int, Callable[[], bytes] | None]
+
+
+def _zip(path: Path, source: str) -> Iterator[Member]:
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            if stat.S_ISLNK(entry.external_attr >> 16):
+                raise StudyError(f"{source}: {entry.filename} is a link: put the file itself into the archive")
+            content = None if entry.is_dir() else functools.partial(archive.read, entry)
+            yield entry.filename, entry.file_size, content
+
+
+def _tar(path: Path, source: str) -> Iterator[Member]:
+    with tarfile.open(path) as archive:
+        for entry in archive:
+            if not entry.isreg() and not entry.isdir():
+                raise StudyError(f"{source}: {entry.name} is neither file nor folder: put files into the archive")
+            yield entry.name, entry.size, None if entry.isdir() else functools.partial(_read, archive, entry)
+
+
+def _read(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
+    with cast(IO[bytes], archive.extractfile(entry)) as file:
+        return file.read()
+
+
+def _place(name: str, source: str) -> PurePosixPath:
+    place = PurePosixPath(name)
+    if place.is_absolute() or ".." in place.parts or "\\" in name or ":" in name.partition("/")[0]:
+        raise StudyError(f"{source}: {name!r} leads out of the archive: pack it anew")
+    return place

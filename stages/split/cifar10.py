@@ -1,0 +1,42 @@
+"""The binary version of CIFAR-10: https://www.cs.toronto.edu/~kriz/cifar.html, section "Binary version"."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from stages.errors import StudyError
+from stages.split.archive import contents_of
+from stages.split.halves import Halves, Labelled
+
+RECORD = 1 + 3 * 32 * 32  # a label, then the red, the green and the blue plane
+FOLDER = "cifar-10-batches-bin"
+TRAIN = [f"{FOLDER}/data_batch_{number}.bin" for number in range(1, 6)]
+TEST = [f"{FOLDER}/test_batch.bin"]
+
+
+def read(files: Mapping[str, Path], sources: Mapping[str, str], classes: list[str] | None) -> Halves:
+    """Images uint8 [n, 32, 32, 3] and labels uint8 [n] of the archive `train`, batch after batch.
+
+    Args:
+        files: train → archive.
+        sources: train → where the archive came from, for errors.
+        classes: the names of the labels, handed on.
+
+    Raises:
+        StudyError: the archive is damaged, or lacks a batch.
+    """
+    found = contents_of(files["train"], sources["train"])
+    batches = {str(name): content for name, content in found if content is not None and name.suffix == ".bin"}
+    if missing := [name for name in (*TRAIN, *TEST) if name not in batches]:
+        raise StudyError(f"{sources['train']} should hold {', '.join(missing)}: delete it and run `dvc repro`")
+    return Halves(_half(batches, TRAIN), _half(batches, TEST), classes)
+
+
+def _half(batches: Mapping[str, bytes], names: list[str]) -> Labelled:
+    content = b"".join(batches[name] for name in names)
+    if len(content) % RECORD:
+        raise StudyError(f"{', '.join(names)} should hold records of {RECORD:,} bytes, found {len(content):,} bytes")
+    records = np.frombuffer(content, np.uint8).reshape(-1, RECORD)
+    images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    return Labelled(np.ascontiguousarray(images), records[:, 0].copy())

@@ -1,0 +1,138 @@
+"""Folders of images: one folder for each class, in one tree or in `train/` and `test/`."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from tqdm import tqdm
+
+from stages.errors import StudyError
+from stages.split.archive import contents_of
+from stages.split.halves import Halves, Labelled
+from stages.split.pictures import decode
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Image of each file, and the folders, empty ones too."""
+
+    images: dict[PurePosixPath, np.ndarray]
+    folders: set[PurePosixPath]
+
+
+def read(files: Mapping[str, Path], sources: Mapping[str, str], classes: list[str] | None) -> Halves:
+    """The images of one tree of folders, or of one for training and one for testing, with the names of their folders.
+
+    The images come in the order of their file names, whatever their class ("9.png" before "10.png"). Where some are in
+    colour, grey ones are taken as colours.
+
+    Args:
+        files: train and perhaps test → zip or tar archive of the folders.
+        sources: the same parts → where the folders came from, for errors.
+        classes: the names of the folders in the order in which they count; None: in alphabetical order.
+
+    Raises:
+        StudyError: a file is not an image of the size of the others, or lies elsewhere than in the folder of a class; a
+            class has no images.
+    """
+    trees = _halves(_tree(files["train"], sources["train"]))
+    if "test" in files:
+        if "test" in trees:
+            raise StudyError(f"{sources['train']} has a folder test/ of its own: remove it, or data.test")
+        trees["test"] = _within(_tree(files["test"], sources["test"]))
+    names = {half: sources.get(half, sources["train"]) for half in trees}
+    for half, tree in trees.items():
+        _check_layout(tree, names[half])
+    found = {half: sorted({folder.name for folder in tree.folders}) for half, tree in trees.items()}
+    known = _class_names(found, names, classes)
+    _check_sizes(trees)
+    colour = any(image.ndim == 3 for tree in trees.values() for image in tree.images.values())
+    labelled = {half: _labelled(tree, known, colour) for half, tree in trees.items()}
+    return Halves(labelled["train"], labelled.get("test"), known)
+
+
+def _tree(path: Path, source: str) -> Tree:
+    images, folders = {}, set()
+    for place, content in tqdm(contents_of(path, source), desc=f"read {source}", unit="file", disable=None):
+        if content is None:
+            folders.add(place)
+        else:
+            images[place] = decode(content, f"{source}: {place}")
+            folders.add(place.parent)
+    return Tree(images, folders - {PurePosixPath()})
+
+
+def _within(tree: Tree) -> Tree:
+    """The tree below a single folder around all others, which archives often have."""
+    tops = {path.parts[0] for path in (*tree.images, *tree.folders)}
+    if len(tops) == 1 and any(len(path.parts) > 2 for path in tree.images):
+        return _within(_below(tree, tops.pop()))
+    return tree
+
+
+def _below(tree: Tree, top: str) -> Tree:
+    images = {path.relative_to(top): image for path, image in tree.images.items() if path.parts[0] == top}
+    folders = {path.relative_to(top) for path in tree.folders if path.parts[0] == top}
+    return Tree(images, folders - {PurePosixPath()})
+
+
+def _halves(tree: Tree) -> dict[str, Tree]:
+    """The tree as `train`, or what lies in train/ and test/ where these are all that there is."""
+    tree = _within(tree)
+    tops = {path.parts[0] for path in (*tree.images, *tree.folders)}
+    return {top: _below(tree, top) for top in sorted(tops)} if tops == {"train", "test"} else {"train": tree}
+
+
+def _check_layout(tree: Tree, source: str) -> None:
+    if not tree.images:
+        raise StudyError(f"{source} should hold a folder of images for each class; it holds no image")
+    for path in sorted((*tree.images, *tree.folders)):
+        if len(path.parts) != (2 if path in tree.images else 1):
+            raise StudyError(
+                f"{source}: {path} should lie right in the folder of its class, as cat/1.png "
+                "does in one tree, and train/cat/1.png beside test/cat/1.png in two"
+            )
+    if empty := sorted(folder.name for folder in tree.folders - {path.parent for path in tree.images}):
+        raise StudyError(f"{source}: the folder of the class {empty[0]!r} is empty: put images into it, or remove it")
+
+
+def _class_names(found: Mapping[str, list[str]], sources: Mapping[str, str], classes: list[str] | None) -> list[str]:
+    everywhere = sorted({name for names in found.values() for name in names})
+    for half, names in found.items():
+        if lacking := [name for name in everywhere if name not in names]:
+            raise StudyError(
+                f"{half}: there should be images of every class, but {sources[half]} has no folder {lacking[0]!r} there"
+            )
+    if classes is not None and sorted(classes) != everywhere:
+        raise StudyError(f"data.classes should name the folders {', '.join(everywhere)}; received {', '.join(classes)}")
+    return classes or everywhere
+
+
+def _check_sizes(trees: Mapping[str, Tree]) -> None:
+    """The first image in the order of the names says what size they all should have."""
+    images = {half / path: image for half, tree in _named(trees) for path, image in tree.images.items()}
+    first = min(images)
+    for path in sorted(images):
+        if images[path].shape[:2] != images[first].shape[:2]:
+            sizes = [f"{name} is {images[name].shape[1]}x{images[name].shape[0]} pixels" for name in (first, path)]
+            raise StudyError(f"images should be of one size: {sizes[0]}, {sizes[1]}")
+
+
+def _named(trees: Mapping[str, Tree]) -> Iterator[tuple[PurePosixPath, Tree]]:
+    """Each tree with what its paths begin with, where there are two."""
+    return ((PurePosixPath(half if len(trees) > 1 else ""), tree) for half, tree in trees.items())
+
+
+def _labelled(tree: Tree, classes: list[str], colour: bool) -> Labelled:
+    paths = sorted(tree.images, key=lambda path: (_natural(path.name), path.name, path.parent.name))
+    images = [tree.images[path] for path in paths]
+    if colour:
+        images = [np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image for image in images]
+    numbers = {name: label for label, name in enumerate(classes)}
+    return Labelled(np.stack(images), np.array([numbers[path.parent.name] for path in paths]))
+
+
+def _natural(name: str) -> list[str | int]:
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name, flags=re.ASCII)]

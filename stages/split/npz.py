@@ -1,0 +1,98 @@
+"""NumPy archives under the names that Keras's data sets, MedMNIST's and people's own give to their arrays."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from stages.arrays import read_npz
+from stages.errors import StudyError
+from stages.split.halves import Halves, Labelled
+
+TRAIN = [("x_train", "y_train"), ("train_images", "train_labels"), ("images", "labels")]
+VALIDATION = [("x_val", "y_val"), ("val_images", "val_labels")]
+TEST = [("x_test", "y_test"), ("test_images", "test_labels")]
+
+
+def read(files: Mapping[str, Path], sources: Mapping[str, str], classes: list[str] | None) -> Halves:
+    """The images and labels of one archive, or of one for training and one for testing.
+
+    Validation images join the training images: dev images are drawn anew by each seed.
+
+    Args:
+        files: train and perhaps test → archive.
+        sources: the same parts → where the archive came from, for errors.
+        classes: the names of the labels; None: those of the array `classes`, where there is one.
+
+    Raises:
+        StudyError: an archive is damaged, needs pickle, or has no such arrays; or there are two test sets.
+    """
+    arrays = _arrays(files["train"], sources["train"])
+    train = _pair(arrays, TRAIN, sources["train"])
+    if _has(arrays, VALIDATION):
+        validation = _pair(arrays, VALIDATION, sources["train"])
+        _check_joinable(train, validation, sources["train"])
+        train = Labelled(*(np.concatenate(pair) for pair in zip(_values(train), _values(validation), strict=True)))
+    test = _pair(arrays, TEST, sources["train"]) if _has(arrays, TEST) else None
+    if "test" in files:
+        if test is not None:
+            raise StudyError(f"{sources['train']} has a test set of its own: remove data.test, or those arrays")
+        test = _pair(_arrays(files["test"], sources["test"]), [*TEST, TRAIN[-1]], sources["test"])
+    return Halves(train, test, classes or _names(arrays, sources["train"]))
+
+
+def _arrays(path: Path, source: str) -> dict[str, np.ndarray]:
+    try:
+        with path.open("rb") as file:
+            if file.read(4) != b"PK\x03\x04":
+                raise StudyError(f"{source} is not an .npz archive: write it with numpy.savez")
+            file.seek(0)
+            return read_npz(file)
+    except StudyError:
+        raise
+    # NumPy, zip and zlib each have errors of their own for a damaged file.
+    except Exception as error:
+        if "allow_pickle" in str(error):
+            raise StudyError(
+                f"{source} holds Python objects, which could run a program when they are read: store arrays of numbers"
+            ) from error
+        raise StudyError(f"{source} is damaged: {error}") from error
+
+
+def _has(arrays: Mapping[str, np.ndarray], names: list[tuple[str, str]]) -> bool:
+    return any(name in arrays for pair in names for name in pair)
+
+
+def _pair(arrays: Mapping[str, np.ndarray], names: list[tuple[str, str]], source: str) -> Labelled:
+    found = [pair for pair in names if pair[0] in arrays and pair[1] in arrays]
+    if len(found) != 1:
+        wanted = ", or ".join(f"{images} and {labels}" for images, labels in names)
+        raise StudyError(f"{source} should hold {wanted}; it holds {', '.join(arrays) or 'nothing'}")
+    images, labels = (arrays[name] for name in found[0])
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    return Labelled(images, labels)
+
+
+def _values(data: Labelled) -> tuple[np.ndarray, np.ndarray]:
+    return data.images, data.labels
+
+
+def _check_joinable(train: Labelled, validation: Labelled, source: str) -> None:
+    for a, b in zip(_values(train), _values(validation), strict=True):
+        if a.dtype != b.dtype or a.shape[1:] != b.shape[1:]:
+            raise StudyError(
+                f"{source}: training and validation arrays should be alike, received {a.dtype} {list(a.shape)} and "
+                f"{b.dtype} {list(b.shape)}"
+            )
+
+
+def _names(arrays: Mapping[str, np.ndarray], source: str) -> list[str] | None:
+    if "classes" not in arrays:
+        return None
+    classes = arrays["classes"]
+    if classes.dtype.kind != "U" or classes.ndim != 1 or len(set(classes.tolist())) < len(classes):
+        raise StudyError(f"{source}: classes should be names that differ, as text [classes], received {classes!r}")
+    return [str(name) for name in classes]

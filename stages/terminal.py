@@ -1,0 +1,73 @@
+"""How a command ends, and what it keeps from the terminal."""
+
+import argparse
+import contextlib
+import functools
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from stages.errors import StudyError
+
+ALIVE_SECONDS = 0.5  # between two looks of a process at the one that started it
+
+
+def command(main: Callable[[], None]) -> Callable[[], None]:
+    """Let `main` end with one clear line where a person's input or machine is at fault, or a signal stops it.
+
+    The exit status is 1, or 130 after a signal. SIGTERM and SIGHUP, which a batch system or a lost connection sends,
+    end it like Ctrl-C: what is under way is cleared away, and no process stays behind.
+    """
+
+    @functools.wraps(main)
+    def run() -> None:
+        for signum in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(signum) is signal.SIG_DFL:  # nohup has it ignored
+                signal.signal(signum, signal.default_int_handler)
+        try:
+            main()
+        except StudyError as error:
+            sys.exit(f"error: {error}")
+        except OSError as error:
+            sys.exit(f"error: {error.strerror or error}: {error.filename or 'no file named'}")
+        except KeyboardInterrupt:
+            print("stopped: what was finished is kept, and the same command goes on from there", file=sys.stderr)
+            sys.exit(130)
+
+    return run
+
+
+def when_orphaned(act: Callable[[], object]) -> None:
+    """Call `act`, in a thread, once the process that started this one has ended, in whatever way it did."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(ALIVE_SECONDS)
+        act()
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def take_no_arguments(module: str, description: str | None) -> None:
+    """Answer --help, and refuse any other argument, for a module that is run without."""
+    argparse.ArgumentParser(
+        prog=f"python -m {module}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+
+
+@contextlib.contextmanager
+def native_stderr_hidden() -> Iterator[None]:
+    """Hide what native code prints while TensorFlow starts: a greeting in every process that no setting turns off."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

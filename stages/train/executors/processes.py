@@ -1,0 +1,87 @@
+"""Runs side by side in processes of this machine, one thread each."""
+
+import contextlib
+import os
+import signal
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import joblib
+import numpy as np
+
+from stages.errors import StudyError
+from stages.recipes.shared.recipe import Recipe
+from stages.terminal import when_orphaned
+from stages.train.executors.interface import Execution
+from stages.train.run import Failed, Run, Train, Trained
+
+
+@contextlib.contextmanager
+def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train: Train) -> Iterator[Execution]:
+    """Train runs on this machine's cores.
+
+    Yields:
+        What comes of every run, as it ends; and a function that says what is under way.
+
+    Raises:
+        StudyError: a worker died.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # workers inherit it
+    # A worker that has grown is replaced between two runs, which is as it should be and loses nothing.
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+    # Where this process stops for an error of its own, which says all that there is to say.
+    warnings.filterwarnings("ignore", ".* tasks which were still being processed", UserWarning)
+    with tempfile.TemporaryDirectory() as folder:
+        epochs = Path(folder)  # a file for each run under way, with its epoch
+
+        def under_way() -> str:
+            return "; ".join(f"{file.name} {_text(file)}" for file in sorted(epochs.iterdir()))
+
+        tasks = (joblib.delayed(_attempt)(train, run, images, labels, epochs / run.name) for run in runs)
+        count = min(slots(), len(runs))
+        settings = {"initializer": _end_with_driver} if count > 1 else {}
+        with joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1, **settings):
+            try:
+                yield joblib.Parallel(return_as="generator_unordered", batch_size=1)(tasks), under_way
+            except joblib.externals.loky.process_executor.TerminatedWorkerError as error:
+                raise StudyError(
+                    "a worker process died: it was killed, or the machine ran out of memory. The runs that had "
+                    "finished are kept; run `dvc repro`, with STUDY_WORKERS=1 if memory is short."
+                ) from error
+
+
+def _end_with_driver() -> None:
+    """Let this worker end when its driver does, and leave Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    when_orphaned(lambda: os._exit(1))
+
+
+def _attempt(train: Train, run: Run, images: np.ndarray, labels: np.ndarray, epoch: Path) -> Trained | Failed:
+    # Whatever ends one run, memory or a full disk or a library, the others go on.
+    try:
+        return train(run, images, labels, epoch)
+    except Exception as error:  # noqa: BLE001
+        return Failed(run, f"{type(error).__name__}: {error}")
+
+
+def takes(recipe: Recipe) -> bool:
+    return True
+
+
+def slots() -> int:
+    """Worker processes on this machine: STUDY_WORKERS, or one for each core that this process may use."""
+    text = os.environ.get("STUDY_WORKERS", "")
+    if not text:
+        return joblib.cpu_count()
+    if not text.isdecimal() or int(text) < 1:
+        raise StudyError(f"STUDY_WORKERS should be a whole number from 1, received {text!r}")
+    return int(text)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:  # the run has just ended
+        return ""

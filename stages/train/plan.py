@@ -1,0 +1,62 @@
+"""The runs of a study: which there are, which are finished, and which take longest."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages import families, files, records
+from stages.errors import StudyError
+from stages.params import Params
+from stages.recipes.shared.training import backend
+from stages.train import executors
+from stages.train.executors import lanes
+from stages.train.run import Run, installed_versions
+
+
+def plan(study: Params, variants: Sequence[str], images: np.ndarray, labels: np.ndarray, classes: int) -> list[Run]:
+    """Every run of `variants`, variant by variant in the order of the seeds."""
+    data, runs = files.digest(images, labels), []
+    code = {family: families.code_digest(family) for family in {study.recipe(variant).family for variant in variants}}
+    for variant in variants:
+        recipe = study.recipe(variant)
+        executor = executors.name_for(recipe)
+        versions = installed_versions("jax" if executor == lanes.NAME else backend())
+        shared = {"data": data, "code": code[recipe.family], **executors.decisive(executor)}
+        for seed in range(recipe.seeds):
+            dev = records.read_dev(seed) if recipe.uses_dev else None
+            digests = shared if dev is None else {**shared, "dev": files.digest(dev)}
+            runs.append(Run(variant, recipe, seed, classes, dev, executor, digests, versions))
+    return runs
+
+
+def finished(run: Run) -> dict[str, Any] | None:
+    """What run.json says, if the run's folder holds just this run, whole; otherwise None."""
+    folder = records.run_path(run.variant, run.seed)
+    try:
+        facts = files.read_json(folder / "run.json")
+        sound = facts["key"] == run.key and facts["digests"]["model"] == files.digest(
+            (folder / "model.keras").read_bytes()
+        )
+        curve = (folder / "curves.csv").read_bytes()
+        # A curve that was cut does not read back as it was written.
+        sound = sound and files.csv_bytes(pd.read_csv(io.BytesIO(curve))) == curve
+    except (FileNotFoundError, NotADirectoryError, KeyError, TypeError, ValueError, StudyError):
+        return None
+    return facts if sound else None
+
+
+def evaluated(run: Run) -> bool:
+    """Whether metrics/runs holds what just this run got right, though its model may not be here."""
+    try:
+        table = records.read_scores(run.variant)
+    except StudyError:
+        return False
+    return run.key in set(table["key"][table["seed"] == run.seed])
+
+
+def longest_first(runs: Sequence[Run], shape: tuple[int, ...]) -> list[Run]:
+    """`runs` by a guess at how long they take on training images of `shape`."""
+    return sorted(runs, key=lambda run: -run.recipe.cost(shape))

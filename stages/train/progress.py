@@ -1,0 +1,58 @@
+"""How far the runs are, for the person who waits."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from tqdm import tqdm
+
+from stages.train.run import Trained
+
+LOG_SECONDS = 60  # between two lines about the runs under way, where there is no terminal
+
+
+class Progress:
+    """Bars on a terminal; elsewhere a line for every finished run and one a minute for those under way."""
+
+    def __init__(self, total: int, under_way: Callable[[], str]) -> None:
+        self._total, self._done, self._under_way = total, 0, under_way
+        self._terminal = sys.stderr.isatty()
+        self._bar = tqdm(total=total, unit="run", disable=not self._terminal, file=sys.stderr)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "Progress":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._bar.close()
+
+    def say(self, line: str) -> None:
+        tqdm.write(line, file=sys.stderr)
+
+    def finish(self, trained: Trained) -> None:
+        self._done += 1
+        self._bar.update()
+        facts = trained.facts
+        parts = [f"[{self._done}/{self._total}] {trained.run.name}: {facts['seconds']:.0f} s"]
+        if facts.get("epochs") is not None:
+            parts.append(f"{facts['epochs']} epochs")
+        if facts.get("dev_accuracy") is not None:
+            parts.append(f"dev accuracy {facts['dev_accuracy']:.4f}")
+        self.say(", ".join(parts))
+
+    def _watch(self) -> None:
+        said = time.monotonic()
+        while not self._stop.wait(0.5):
+            if not self._terminal and time.monotonic() - said < LOG_SECONDS:
+                continue
+            said = time.monotonic()
+            under_way = self._under_way()
+            if self._terminal:
+                self._bar.set_postfix_str(under_way)
+            elif under_way:
+                self.say(f"under way: {under_way}")

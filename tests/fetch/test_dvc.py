@@ -1,0 +1,80 @@
+"""What DVC sees of data: a person's own files, and the same bytes whatever git's settings."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+from tests.conftest import ROOT
+
+OWN = {"name": "shapes", "format": "folders", "train": "own/shapes"}
+
+
+def run(folder: Path, *command: str) -> str:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A git repository of the working tree as it is, without its results."""
+    folder = tmp_path / "clone"
+    listed = run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    for name in filter(None, listed):
+        if (ROOT / name).is_file() and not name.startswith("metrics/") and name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    run(folder, "git", "init", "--quiet")
+    commit(folder)
+    return folder
+
+
+def commit(folder: Path) -> None:
+    run(folder, "git", "add", "--all")
+    run(folder, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--allow-empty", "-m", "a")
+
+
+def set_data(folder: Path, data: dict[str, str]) -> None:
+    yaml = YAML(typ="safe")
+    study = yaml.load((folder / "params.yaml").read_text(encoding="utf-8"))
+    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
+        yaml.dump({**study, "data": data}, file)
+
+
+def test_dvc_sees_a_changed_file_of_a_persons_own_and_nothing_else_below_own(clone: Path) -> None:
+    for number in range(10):
+        path = clone / "own/shapes" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((4, 4), number, np.uint8)).save(path)
+    set_data(clone, OWN)
+    run(clone, "dvc", "repro", "split")
+    (clone / "own/README.md").write_text("other words", encoding="utf-8")
+    assert "up to date" in run(clone, "dvc", "status", "fetch", "split")
+    assert run(clone, "git", "status", "--porcelain", "own/shapes") == "", "a person's own data are not for git"
+    before = (clone / "data/train.npz").read_bytes()
+    Image.fromarray(np.full((4, 4), 99, np.uint8)).save(clone / "own/shapes/a/0.png")
+    assert "modified:           own" in run(clone, "dvc", "status", "fetch")
+    run(clone, "dvc", "repro", "split")
+    assert (clone / "data/train.npz").read_bytes() != before
+
+
+def test_a_clone_with_autocrlf_has_every_byte_of_the_original(clone: Path, tmp_path: Path) -> None:
+    set_data(clone, {"name": "digits"})
+    run(clone, "dvc", "repro", "split")
+    commit(clone)
+    run(tmp_path, "git", "clone", "--quiet", "--config", "core.autocrlf=true", str(clone), "windows")
+    for name in filter(None, run(clone, "git", "ls-files", "-z").split("\0")):
+        assert (tmp_path / "windows" / name).read_bytes() == (clone / name).read_bytes(), name
+    shutil.copytree(clone / "data", tmp_path / "windows/data")
+    said = run(tmp_path / "windows", "dvc", "repro", "--dry", "--allow-missing", "split")
+    assert said.count("didn't change, skipping") == 2
