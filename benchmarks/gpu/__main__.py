@@ -12,6 +12,7 @@ import re
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -80,6 +81,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--parts", default=",".join(PARTS), help="some of %(default)s")
     parser.add_argument("--study-seeds", type=int, default=10, help="of each variant, from training to the report")
     parser.add_argument("--seeds", type=int, default=64, help="of each variant, for the answers (%(default)s)")
+    parser.add_argument("--earlier", type=Path, help="an archive with runs of an earlier call, to go on from")
     parser.add_argument("--small", action="store_true", help="small numbers, to try it on a CPU")
     return parser.parse_args(given)
 
@@ -97,7 +99,12 @@ def main(given: Sequence[str] | None = None) -> None:
         with study_folder(max(table.WIDTHS), asked.small):
             table.measure_all(params.load(), results, asked.small)
     if "seeds" in parts:
+        earlier = asked.earlier and asked.earlier.absolute()
         with study_folder(asked.seeds, asked.small):
+            if earlier:
+                with zipfile.ZipFile(earlier) as archive:
+                    runs = f"{records.RUNS.as_posix()}/"
+                    archive.extractall(members=[name for name in archive.namelist() if name.startswith(runs)])
             seeds.train(params.load(), results)
 
 

@@ -28,11 +28,11 @@ class Results:
         return name in self.facts.get(part, {})
 
     def keep(self, name: str, folder: Path) -> None:
-        """Every file below `folder`, as an archive."""
+        """Every file below `folder`, by its path from here, as an archive."""
         with (
             files.written_whole(self.folder / name) as unfinished,
             zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive,
         ):
             for path in sorted(folder.rglob("*")):
                 if path.is_file():
-                    archive.write(path, path.relative_to(folder.parent))
+                    archive.write(path)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,33 +14,42 @@ import pandas as pd
 from benchmarks.gpu.results import Results
 from stages import files, records
 from stages.evaluate import __main__ as evaluation
+from stages.evaluate.former import Former
 from stages.params import Params
 from stages.train.executors import lanes
 from stages.train.executors.lanes import batches, engine
-from stages.train.plan import plan
+from stages.train.plan import evaluated, plan
+from stages.train.run import Run
 
 TEST_BLOCK = 500  # test images at a time
 TEST_LANES = 16
 
-# Variants that share their programs train side by side. The chain of the MLPs has the cheapest seeds and the most
+MLP_LANES, CNN_LANES = 256, 64  # of a batch, at most
+
+# Variants that share their programs stand side by side. The chain of the MLPs has the cheapest seeds and the most
 # steps; then the CNNs, those whose seeds cost most last.
 ORDER = (
-    *("mlp_reference", "mlp_1_wider", "mlp_2_ten_epochs", "mlp_6_batch_128", "mlp_tuned", "mlp_8_batch_512"),
-    *("mlp_3_early_stopping", "mlp_4_lower_rate", "mlp_5_glorot"),
-    *("cnn_3_pool_first", "cnn_4_ten_epochs", "cnn_2_dropout", "cnn_reference"),
-    *("cnn_tuned", "cnn_5_early_stopping", "cnn_6_schedule"),
+    ("mlp_reference",),
+    ("mlp_1_wider", "mlp_2_ten_epochs"),
+    ("mlp_6_batch_128", "mlp_tuned"),
+    ("mlp_8_batch_512",),
+    ("mlp_3_early_stopping", "mlp_4_lower_rate", "mlp_5_glorot"),
+    ("cnn_3_pool_first", "cnn_4_ten_epochs"),
+    ("cnn_2_dropout",),
+    ("cnn_reference",),
+    ("cnn_tuned",),
+    ("cnn_5_early_stopping", "cnn_6_schedule"),
 )
 
 
 def train(study: Params, results: Results) -> None:
-    """Train, evaluate and keep every run of `study`, batch by batch."""
+    """Train, evaluate and keep every run of `study` that metrics/runs lacks, batch by batch."""
     images, labels = records.read_images(records.TRAIN)
     host = threading.Thread(target=_ridge, args=(study, results))
     host.start()
-    networks = sorted(filter(lambda name: lanes.takes(study.recipe(name)), study.variants), key=_place)
+    networks = [name for group in ORDER for name in group]
     runs = plan(study, networks, images, labels, len(records.read_classes(records.TRAIN)))
-    groups, failed = batches.groups_of(runs, images)
-    assert not failed, failed
+    groups = [group for runs_of_line in _lines(runs) for group in _groups(runs_of_line, images)]
     waited = time.perf_counter()
     for batch in batches.ready(groups, images):
         started = time.perf_counter()
@@ -56,31 +65,49 @@ def train(study: Params, results: Results) -> None:
             "train_seconds": trained - started,
             "evaluate_seconds": time.perf_counter() - trained,
         }
-        results.note("batches", batches.names(batch.runs), took)
+        seeds = sorted({run.seed for run in batch.runs})
+        results.note("batches", f"{batches.names(batch.runs)} seeds {seeds[0]}-{seeds[-1]}", took)
         waited = time.perf_counter()
     host.join()
     results.keep("runs.zip", records.RUNS)
 
 
-def _place(variant: str) -> int:
-    return ORDER.index(variant) if variant in ORDER else len(ORDER)
+def _lines(runs: Sequence[Run]) -> Iterator[list[Run]]:
+    """The runs that are to be trained, batch by batch: of each line of ORDER, seed by seed."""
+    for group in ORDER:
+        lacking = [run for run in runs if run.variant in group and not evaluated(run)]
+        lacking.sort(key=lambda run: run.seed)
+        most = (MLP_LANES if group[0].startswith("mlp") else CNN_LANES) // len(group) * len(group)
+        yield from (lacking[first : first + most] for first in range(0, len(lacking), most))
+
+
+def _groups(runs: list[Run], images: np.ndarray) -> list[batches.Group]:
+    groups, failed = batches.groups_of(runs, images)
+    assert not failed, failed
+    return groups
 
 
 def _evaluate(study: Params, batch: batches.Ready, finished: dict[int, engine.Finished]) -> None:
+    """Add the runs of a batch to what metrics/runs has of their variants."""
     images, truth = records.read_images(records.TEST)
     for variant in dict.fromkeys(run.variant for run in batch.runs):
         places = [i for i, run in enumerate(batch.runs) if run.variant == variant]
         weights = [finished[i].weights or [] for i in places]
         outputs = engine.predict(batch.shared, weights, images, width=TEST_LANES, block=TEST_BLOCK)
-        evaluated, curves = [], []
+        former = Former(variant, truth)
+        kept = [former.run(seed) for seed in range(batch.runs[places[0]].seed)]
+        curves = (
+            [files.read_table(records.curves_path(variant), ["seed", *study.recipe(variant).curve])] if kept else []
+        )
         for i, output in zip(places, outputs, strict=True):
             run, facts = batch.runs[i], batches.facts_of(finished[i])
             facts |= {"key": run.key, "digests": run.digests}
-            evaluated.append(evaluation.evaluated(run.recipe, run.seed, facts, output, truth))
+            kept.append(evaluation.evaluated(run.recipe, run.seed, facts, output, truth))
             curve = pd.DataFrame(finished[i].curve, columns=run.recipe.curve)
             curve.insert(0, "seed", run.seed)
             curves.append(curve)
-        evaluation.write(variant, evaluated, images, truth, _vote(outputs))
+        vote = {"ensemble": former.vote, "voters": np.array(former.voters)} if former.voters else _vote(outputs)
+        evaluation.write(variant, kept, images, truth, vote)
         files.write_table(records.curves_path(variant), pd.concat(curves))
 
 
@@ -93,6 +120,7 @@ def _ridge(study: Params, results: Results) -> None:
     """What is no network, on the machine's own cores."""
     started = time.perf_counter()
     environment = {"STUDY_EXECUTOR": "processes", "JAX_PLATFORMS": "cpu", "STUDY_WORKERS": str(_spare_cores())}
+    environment["STUDY_REUSE"] = "1"
     for variant in (name for name in study.variants if not lanes.takes(study.recipe(name))):
         for stage in ("train", "evaluate"):
             run([sys.executable, "-m", f"stages.{stage}", variant], environment)
