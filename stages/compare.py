@@ -17,48 +17,71 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import ValidationError
+from ruamel.yaml import YAML, YAMLError
 
 from stages import files, params, records, terminal
-from stages.aggregate import present, tables
-from stages.aggregate.runs import Predictions
+from stages.aggregate import answers, parts
 from stages.errors import StudyError
-from stages.params import Params
+from stages.params import Statistics
 
 COLUMNS = ["seed", "key", "data", "test_accuracy"]
 WORKING_TREE = "the working tree"
 HEADER_WIDTH = 14
 LINE_WIDTH = 110
 
+BY_DEFAULT = "as by default"
+
 Reader = Callable[[Path], bytes | None]
 
 
 @dataclass(frozen=True)
-class Runs(Predictions):
+class Trained:
     """The runs of one variant on one side, one row a seed.
 
+    predicted: [seeds, images], the class that each seed's model gives each test image.
+    truth: labels [images].
     keys: what decides each run's result, as a digest.
     data: the digest of the training data of each run.
     """
 
+    predicted: np.ndarray
+    truth: np.ndarray
     seeds: list[int]
     keys: list[str]
     data: list[str]
 
-    def of_seeds(self, seeds: Sequence[int]) -> "Runs":
+    @property
+    def right(self) -> np.ndarray:
+        """Whether each seed's model is right about each test image, bool [seeds, images]."""
+        return self.predicted == self.truth
+
+    def of_seeds(self, seeds: Sequence[int]) -> "Trained":
         """The runs of `seeds`, in that order."""
         rows = [self.seeds.index(seed) for seed in seeds]
         keys, data = [self.keys[row] for row in rows], [self.data[row] for row in rows]
-        return Runs(self.name, self.predicted[rows], self.truth, list(seeds), keys, data)
+        return Trained(self.predicted[rows], self.truth, list(seeds), keys, data)
 
 
 @dataclass(frozen=True)
 class Side:
-    """What one revision, or the working tree, says of the study: its parameters and the runs that it holds."""
+    """What one revision, or the working tree, says of the study, and the runs that it holds.
+
+    Of another version of this code its params.yaml may have other keys: only what is needed here is read of it.
+
+    data: the name of the data set.
+    dev_fraction: of the training images.
+    recipes: fields of each variant.
+    statistics: as params.yaml has them.
+    """
 
     label: str
     commit: str | None
-    study: Params
-    runs: dict[str, Runs]
+    data: str
+    dev_fraction: float
+    recipes: dict[str, dict[str, Any]]
+    statistics: dict[str, Any]
+    runs: dict[str, Trained]
 
 
 @dataclass(frozen=True)
@@ -69,8 +92,8 @@ class Pair:
     only_old, only_new: the seeds that the other side lacks.
     """
 
-    old: Runs
-    new: Runs
+    old: Trained
+    new: Trained
     parameters: dict[str, tuple[Any, Any]]
     only_old: list[int]
     only_new: list[int]
@@ -89,12 +112,14 @@ class Pair:
 class Difference:
     """All that is to be said about two sides.
 
-    table: what tables.compare finds, a row for each variant that changed.
+    table: the answer for each variant that changed, as `answers.compared` has it.
+    settings: of the new side.
     changed, unchanged, unpaired: the variants of both sides; those that are unpaired have no seed in common.
     """
 
     old: Side
     new: Side
+    settings: Statistics
     table: pd.DataFrame
     changed: dict[str, Pair]
     unchanged: dict[str, Pair]
@@ -111,7 +136,7 @@ class Difference:
     @property
     def without_runs(self) -> list[str]:
         """Variants that a params.yaml names and neither side has trained."""
-        named = {**self.new.study.variants, **self.old.study.variants}
+        named = {**self.new.recipes, **self.old.recipes}
         return [name for name in named if name not in self.old.runs and name not in self.new.runs]
 
 
@@ -129,7 +154,7 @@ def read_side(revision: str | None) -> Side:
 
 
 def compare(old: Side, new: Side) -> Difference:
-    """Every variant that both sides have, tested where it changed, with the settings of the new side.
+    """Every variant that both sides have, compared where it changed, with the settings of the new side.
 
     Raises:
         StudyError: the sides were evaluated on different test sets.
@@ -137,13 +162,13 @@ def compare(old: Side, new: Side) -> Difference:
     pairs = {name: _pair(name, old, new) for name in new.runs if name in old.runs}
     paired = {name: pair for name, pair in pairs.items() if pair.new.seeds}
     changed = {name: pair for name, pair in paired.items() if not pair.unchanged}
+    settings = _settings(new)
+    rows = [(name, name, pair.old.right, pair.new.right) for name, pair in changed.items()]
     return Difference(
         old=old,
         new=new,
-        table=tables.compare(
-            [(pair.old, pair.new) for pair in changed.values()],
-            new.study.statistics,
-        ),
+        settings=settings,
+        table=answers.compared(rows, len(rows), settings),
         changed=changed,
         unchanged={name: pair for name, pair in paired.items() if pair.unchanged},
         unpaired={name: pair for name, pair in pairs.items() if not pair.new.seeds},
@@ -174,11 +199,11 @@ def as_json(difference: Difference) -> dict[str, Any]:
     return {
         "old": {"name": old.label, "commit": old.commit},
         "new": {"name": new.label, "commit": new.commit},
-        "settings": new.study.statistics.model_dump(),
+        "settings": difference.settings.model_dump(),
         "changed": [
             {
                 "variant": row["b"],
-                **{name: None if pd.isna(value) else value for name, value in row.items() if name not in ("a", "b")},
+                **{name: _json_value(value) for name, value in row.items() if name not in ("a", "b")},
                 **_facts(difference.changed[row["b"]]),
             }
             for row in difference.table.to_dict("records")
@@ -198,6 +223,11 @@ def as_json(difference: Difference) -> dict[str, Any]:
             },
         },
     }
+
+
+def _json_value(value: Any) -> Any:
+    """A cell of a table; None where it is missing or infinite, which JSON does not know."""
+    return None if pd.isna(value) or value in (np.inf, -np.inf) else value
 
 
 def _working_tree(path: Path) -> bytes | None:
@@ -251,18 +281,44 @@ def _side(label: str, commit: str | None, read: Reader) -> Side:
     text = read(params.PARAMS)
     if text is None:
         raise StudyError(f"{label} has no {params.PARAMS} here: run this from the top folder of the study")
-    study = params.parse(text.decode(errors="replace"), f"{params.PARAMS} in {label}")
-    found = {name: _runs(name, label, read) for name in study.variants}
+    source = f"{params.PARAMS} in {label}"
+    try:
+        study = YAML(typ="safe").load(text.decode(errors="replace"))
+        recipes = {name: dict(recipe) for name, recipe in study["variants"].items()}
+        data, dev_fraction = str(study["data"]["name"]), float(study["split"]["dev_fraction"])
+        settings = dict(study["statistics"])
+    except YAMLError as error:
+        raise StudyError(f"{source} is not valid YAML: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StudyError(
+            f"{source} should have data.name, split.dev_fraction, variants and statistics, received something else: "
+            f"{error!r}"
+        ) from error
+    found = {name: _runs(name, label, read) for name in recipes}
     runs = {name: variant for name, variant in found.items() if variant is not None}
     if not runs:
         raise StudyError(
             f"{label} has no results: expected {records.scores_path('<variant>')} for the variants of its "
             f"{params.PARAMS}, found none"
         )
-    return Side(label, commit, study, runs)
+    return Side(label, commit, data, dev_fraction, recipes, settings, runs)
 
 
-def _runs(variant: str, label: str, read: Reader) -> Runs | None:
+def _settings(side: Side) -> Statistics:
+    """The settings of a side; where it says nothing of the design, seeds may have been added."""
+    known = {"design": "open"} | {
+        name: side.statistics[name] for name in Statistics.model_fields if name in side.statistics
+    }
+    try:
+        return Statistics.model_validate(known)
+    except ValidationError as error:
+        complaints = [f"{'.'.join(map(str, of['loc']))}: {of['msg']}" for of in error.errors()]
+        raise StudyError(
+            f"statistics in {params.PARAMS} of {side.label} are not valid: {'; '.join(complaints)}"
+        ) from error
+
+
+def _runs(variant: str, label: str, read: Reader) -> Trained | None:
     """The runs of a variant on one side; None where it has none."""
     scores, predictions = (read(path(variant)) for path in (records.scores_path, records.predictions_path))
     if scores is None and predictions is None:
@@ -283,9 +339,9 @@ def _runs(variant: str, label: str, read: Reader) -> Runs | None:
             f"study: expected the columns {', '.join(COLUMNS)} in test.csv and the arrays labels and truth in "
             f"predictions.npz, received: {str(error).partition('. ')[0]}"
         ) from error
-    runs = Runs(variant, predicted, truth, seeds, table["key"].tolist(), table["data"].tolist())
+    runs = Trained(predicted, truth, seeds, table["key"].tolist(), table["data"].tolist())
     whole = predicted.shape == (len(set(seeds)), *truth.shape) and len(table) == len(predicted)
-    if not whole or not np.allclose(runs.accuracy, table["test_accuracy"], atol=1e-6):
+    if not whole or not np.allclose(runs.right.mean(axis=1), table["test_accuracy"], atol=1e-6):
         raise StudyError(
             f"{records.predictions_path(variant)} and {records.scores_path(variant)} in {label} tell of different "
             "runs: restore both with git, or run `dvc repro`"
@@ -297,26 +353,29 @@ def _pair(variant: str, old: Side, new: Side) -> Pair:
     a, b = old.runs[variant], new.runs[variant]
     if not np.array_equal(a.truth, b.truth):
         raise StudyError(
-            f"{variant} was evaluated on different test sets: on {len(a.truth):,} images of {old.study.data.name} in "
-            f"{old.label}, on {len(b.truth):,} of {new.study.data.name} in {new.label}. Their scores can't be compared"
+            f"{variant} was evaluated on different test sets: on {len(a.truth):,} images of {old.data} in "
+            f"{old.label}, on {len(b.truth):,} of {new.data} in {new.label}. Their scores can't be compared"
         )
     common = [seed for seed in b.seeds if seed in a.seeds]
     return Pair(
         old=a.of_seeds(common),
         new=b.of_seeds(common),
-        parameters=_parameters(variant, old.study, new.study),
+        parameters=_parameters(variant, old, new),
         only_old=[seed for seed in a.seeds if seed not in common],
         only_new=[seed for seed in b.seeds if seed not in common],
     )
 
 
-def _parameters(variant: str, old: Params, new: Params) -> dict[str, tuple[Any, Any]]:
-    """The parameters of a variant's runs that differ, with both values."""
-    a, b = old.recipe(variant), new.recipe(variant)
-    found = params.differences(a, b)
-    # A network without dev split trains on everything; the closed-form families always need one.
-    if a.family == b.family and getattr(b, "dev_split", True) and old.split != new.split:
-        found["split.dev_fraction"] = old.split.dev_fraction, new.split.dev_fraction
+def _parameters(variant: str, old: Side, new: Side) -> dict[str, tuple[Any, Any]]:
+    """The parameters of a variant's runs that differ, with both values; of two families, only the family."""
+    a, b = old.recipes[variant], new.recipes[variant]
+    if a.get("family") != b.get("family"):
+        return {"family": (a.get("family"), b.get("family"))}
+    sides = {name: (a.get(name, BY_DEFAULT), b.get(name, BY_DEFAULT)) for name in {**a, **b} if name != "seeds"}
+    found = {name: values for name, values in sides.items() if values[0] != values[1]}
+    # A network without dev split trains on everything; what has no such field needs one always.
+    if b.get("dev_split", True) and old.dev_fraction != new.dev_fraction:
+        found["split.dev_fraction"] = old.dev_fraction, new.dev_fraction
     return found
 
 
@@ -329,14 +388,13 @@ def _facts(pair: Pair) -> dict[str, Any]:
     }
 
 
-def _shown(difference: Difference) -> present.Shown:
-    table, study = difference.table, difference.new.study
-    columns: list[present.Column] = [("variant", lambda row: (row["b"], row["b"])), *present.compared(study)]
-    # How a verdict is reached is said in the words of the report.
-    how = present.comparisons(table, study).caption
-    caption = f"a: {difference.old.label}; b: {difference.new.label}. {how}"
-    title = f"Test accuracy: {difference.old.label} → {difference.new.label}"
-    return present.shown("compare", title, caption, table, columns)
+def _shown(difference: Difference) -> parts.Table:
+    old, new, table = difference.old, difference.new, difference.table
+    columns = [parts.text("variant", "b"), *answers.columns(parts.images_of(new.data))]
+    images = len(next(iter(new.runs.values())).truth)
+    promise = answers.promise(len(table), images, difference.settings)
+    caption = f"a: {old.label}; b: {new.label}. {promise}"
+    return parts.Table("compare", f"Test accuracy: {old.label} → {new.label}", caption, table, columns)
 
 
 def _aligned(header: list[str], rows: list[list[str]]) -> list[str]:
@@ -354,20 +412,22 @@ def _remarks(difference: Difference) -> list[str]:
     """A line for each thing that the table doesn't say."""
     old, new = difference.old.label, difference.new.label
     remarks = [f"{name}: {'; '.join(_why(pair))}" for name, pair in difference.changed.items()]
+    again: dict[str, list[str]] = {}
     for name, pair in difference.unchanged.items():
         if not pair.same_keys:
-            remarks.append(f"{name}: {'; '.join(_why(pair))}; but the predictions are the same")
+            again.setdefault("; ".join(_why(pair)), []).append(name)
         elif pair.parameters:
             remarks.append(
                 f"{name}: {params.in_words(pair.parameters)} in {params.PARAMS}, but the runs are the same: not "
                 "trained with it, see `dvc status`"
             )
+    remarks += [f"{', '.join(names)}: {why}; but the predictions are the same" for why, names in again.items()]
     for name, pair in {**difference.changed, **difference.unchanged, **difference.unpaired}.items():
         remarks += [f"{name}: {_seeds(pair.only_old)} only in {old}"] if pair.only_old else []
         remarks += [f"{name}: {_seeds(pair.only_new)} only in {new}"] if pair.only_new else []
     unchanged = [name for name, pair in difference.unchanged.items() if not (pair.same_keys and pair.parameters)]
     lists = [
-        ("Unchanged, with the same predictions, so not tested", unchanged),
+        ("Unchanged, with the same predictions, so not compared", unchanged),
         ("Not compared, without a seed that both sides have", difference.unpaired),
         (f"Only in {old}", difference.only_old),
         (f"Only in {new}", difference.only_new),

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, SerializeAsAny, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 
-from stages import families
+from stages import families, files, sequential
 from stages.data import Data
 from stages.errors import StudyError
 from stages.recipes.shared.recipe import Positive, Recipe, Strict
@@ -47,17 +47,16 @@ class Statistics(Strict):
     confidence: Fraction
     equivalence_margin: Positive
     reproduction_margin: Positive
-    resamples: Annotated[int, Field(ge=100)]
-    seed: Seed
+    design: sequential.Design  # whether seeds may be added after a look
 
     @property
     def alpha(self) -> float:
-        """The level of every test."""
+        """How often any of the intervals may miss."""
         return round(1 - self.confidence, 12)  # 0.05, not 0.050000000000000044
 
     @property
     def percent(self) -> str:
-        """The confidence of every interval as people write it."""
+        """The confidence of all intervals as people write it."""
         return f"{100 * self.confidence:g} %"
 
 
@@ -115,6 +114,11 @@ def in_words(changes: dict[str, tuple[Any, Any]]) -> str:
         return value if isinstance(value, str) else json.dumps(value)
 
     return ", ".join(f"{name}: {text(a)} → {text(b)}" for name, (a, b) in changes.items())
+
+
+def write(text: str) -> None:
+    """Replace params.yaml, whole or not at all."""
+    files.write_bytes(PARAMS, text.encode())
 
 
 def load(path: Path = PARAMS) -> Params:

@@ -59,7 +59,7 @@ comparisons:
   - {a: plain, b: watched}
 chains:
   MLP: [plain, watched]
-statistics: {confidence: 0.95, equivalence_margin: 0.05, reproduction_margin: 0.1, resamples: 100, seed: 0}
+statistics: {confidence: 0.95, equivalence_margin: 0.05, reproduction_margin: 0.1, design: open}
 """
 
 

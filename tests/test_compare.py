@@ -22,7 +22,7 @@ NETWORK = {
     **{"initializer": "glorot_uniform", "precision": "float32", "learning_rate": 0.001, "decay": None},
     **{"batch_size": 32, "epochs": 2, "dev_split": False, "patience": None, "restore_best": False},
 }
-LINEAR = {"family": "linear", "grid_powers": [-10, 13], "tolerance": 0.1}
+RIDGE = {"family": "ridge", "grid_powers": [-10, 13], "tolerance": 0.1}
 
 
 def write_study(seeds: Sequence[int] = SEEDS, **variants: dict[str, Any]) -> None:
@@ -30,8 +30,7 @@ def write_study(seeds: Sequence[int] = SEEDS, **variants: dict[str, Any]) -> Non
         **{"data": {"name": "digits"}, "seeds": list(seeds), "split": {"dev_fraction": 0.2}, "variants": variants},
         **{"approaches": {"first": next(iter(variants))}, "comparisons": [], "chains": {}},
         "statistics": {
-            **{"confidence": 0.95, "equivalence_margin": 0.05, "reproduction_margin": 0.1},
-            **{"resamples": 200, "seed": 0},
+            **{"confidence": 0.95, "equivalence_margin": 0.05, "reproduction_margin": 0.1, "design": "fixed"},
         },
     }
     with Path("params.yaml").open("w") as file:
@@ -51,7 +50,7 @@ def write_runs(
     labels = np.tile(truth, (len(seeds), 1))
     for row, mistakes in enumerate(wrong):
         labels[row, :mistakes] = (labels[row, :mistakes] + 1) % 10
-    scores = pd.DataFrame({"seed": seeds}).reindex(columns=records.TEST_COLUMNS)
+    scores = pd.DataFrame({"seed": seeds}).reindex(columns=[*records.RUN_COLUMNS, "test_loss", "test_accuracy"])
     scores = scores.assign(key=[f"{key}{seed}" for seed in seeds], data=data, test_loss=0.5)
     scores["test_accuracy"] = (labels == truth).mean(axis=1)
     files.write_table(records.scores_path(variant), scores)
@@ -74,7 +73,7 @@ def first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The current folder is a repository whose tag `first` holds the runs of a network and of a linear model."""
     monkeypatch.chdir(tmp_path)
     git("init", "--quiet")
-    write_study(mlp=NETWORK, linear=LINEAR)
+    write_study(mlp=NETWORK, linear=RIDGE)
     write_runs("mlp", [10, 12, 14])
     write_runs("linear", [30, 30, 30])
     commit("first")
@@ -115,20 +114,19 @@ class TestCompare:
         git("update-ref", "refs/exps/12/3456/wider", "first")
         assert "2 experiments have the name 'wider'" in error(monkeypatch, "first", "wider")
 
-    def test_a_changed_variant_shows_its_difference_and_an_unchanged_one_is_not_tested(
+    def test_a_changed_variant_shows_its_difference_and_an_unchanged_one_is_not_compared(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        write_study(mlp={**NETWORK, "dropout": 0.4}, linear=LINEAR)
+        write_study(mlp={**NETWORK, "dropout": 0.4}, linear=RIDGE)
         write_runs("mlp", [8, 9, 10], key="second")
         text = said(monkeypatch, capsys, "first")
-        # 2, 3 and 4 fewer of 200 digits wrong: 1, 1.5 and 2 points; t(2) = 4.303, sd 0.5: 1.5 ± 1.242.
+        # 2, 3 and 4 fewer of 200 digits wrong: 1, 1.5 and 2 points; t(2) = 4.303, sd 0.5: 1.5 ± 1.242, one variant.
         row = next(line for line in text.splitlines() if line.startswith("mlp "))
         assert "+1.500" in row
         assert "+0.258 … +2.742" in row
-        assert "0.250" in row  # 2 of the 8 choices of signs reach as far; one test, so Holm leaves it
-        assert "undecided" in row
+        assert "better" in row
         assert "mlp: dropout: 0.5 → 0.4\n" in text
-        assert "Unchanged, with the same predictions, so not tested: linear" in text
+        assert "Unchanged, with the same predictions, so not compared: linear" in text
         assert not any(line.startswith("linear ") for line in text.splitlines())
 
     def test_two_revisions_are_compared_in_the_order_given(
@@ -146,19 +144,40 @@ class TestCompare:
         write_runs("mlp", [13, 11, 9], key="second", seeds=[2, 1, 0])
         (row,) = found(monkeypatch, capsys, "first")["changed"]
         assert row["difference"] == pytest.approx(0.5)
-        # Every seed gained one digit, so that there is no spread between the seeds.
-        assert (row["seeds_low"], row["seeds_high"]) == pytest.approx((0.5, 0.5))
+        # Every seed gained one digit: no spread but the floor of one image, half a point; t(2) / sqrt(3) = 2.484.
+        assert (row["low"], row["high"]) == pytest.approx((0.5 - 1.242, 0.5 + 1.242), abs=1e-3)
 
-    def test_holm_corrects_over_the_variants_that_changed(
+    def test_the_intervals_hold_together_over_the_variants_that_changed(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         write_runs("mlp", [8, 9, 10], key="second")
         write_runs("linear", [20, 21, 22], key="second")
-        rows = found(monkeypatch, capsys, "first")["changed"]
-        assert [(row["variant"], row["p"], row["p_holm"]) for row in rows] == [
-            ("mlp", 0.25, 0.5),
-            ("linear", 0.25, 0.5),
-        ]
+        rows = {row["variant"]: row for row in found(monkeypatch, capsys, "first")["changed"]}
+        # Two of them, so each at 0.05 / 2: t(2) = 6.205, over sqrt(3) times sd 0.5: 1.791.
+        assert (rows["mlp"]["low"], rows["mlp"]["high"]) == pytest.approx((1.5 - 1.791, 1.5 + 1.791), abs=1e-3)
+        assert {name: row["verdict"] for name, row in rows.items()} == {"mlp": "undecided", "linear": "better"}
+        assert "The m = 2 intervals hold together" in " ".join(said(monkeypatch, capsys, "first").split())
+
+    def test_a_commit_of_another_version_of_this_code_is_read_as_it_is(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        study = YAML(typ="safe").load(Path("params.yaml").read_text(encoding="utf-8"))
+        del study["statistics"]["design"]
+        study |= {"seeds": SEEDS, "statistics": {**study["statistics"], "resamples": 2000, "seed": 0}}
+        study["variants"]["linear"] = {**RIDGE, "family": "linear"}
+        with Path("params.yaml").open("w") as file:
+            YAML().dump(study, file)
+        commit("old")
+        write_study(mlp={**NETWORK, "seeds": 3, "optimizer": {"name": "sgd"}}, linear={**RIDGE, "seeds": 3})
+        write_runs("mlp", [8, 9, 10], key="second")
+        write_runs("linear", [30, 30, 30], key="second")
+        text = said(monkeypatch, capsys, "old")
+        assert 'mlp: optimizer: as by default → {"name": "sgd"}\n' in text
+        assert "linear: family: linear → ridge; but the predictions are the same" in text
+        # As the newer side its settings count, and it says nothing of a design: seeds may have been added.
+        commit("new")
+        (row,) = found(monkeypatch, capsys, "new", "old")["changed"]
+        assert (row["low"], row["high"]) == (None, None)  # three seeds rule out nothing
 
     def test_missing_variants_and_seeds_are_named(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -182,7 +201,7 @@ class TestCompare:
         write_runs("mlp", [8, 9], key="second", seeds=[0, 7])
         (row,) = found(monkeypatch, capsys, "first")["changed"]
         assert (row["n"], row["difference"]) == (1, pytest.approx(1.0))
-        assert [row[f"{name}_{end}"] for name in ("seeds", "digits") for end in ("low", "high")] == [None] * 4
+        assert [row[name] for name in ("low", "high", "seeds_about", "seeds_at_most")] == [None] * 4
         assert "+1.000" in said(monkeypatch, capsys, "first")
 
     def test_no_seed_in_common_is_said_and_not_compared(
@@ -214,13 +233,13 @@ class TestCompare:
     ) -> None:
         write_runs("mlp", [10, 12, 14], key="second")
         text = said(monkeypatch, capsys, "first")
-        assert "so not tested: mlp, linear" in text
+        assert "so not compared: mlp, linear" in text
         assert "mlp: the same parameters and data, so other code or library versions; but the predictions" in text
 
     def test_parameters_that_nothing_was_trained_with_are_pointed_out(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        write_study(mlp={**NETWORK, "dropout": 0.4}, linear=LINEAR)
+        write_study(mlp={**NETWORK, "dropout": 0.4}, linear=RIDGE)
         assert "mlp: dropout: 0.5 → 0.4 in params.yaml, but the runs are the same" in said(monkeypatch, capsys, "first")
 
     def test_markdown_has_a_table_and_a_list(
@@ -228,8 +247,8 @@ class TestCompare:
     ) -> None:
         write_runs("mlp", [8, 9, 10], key="second")
         text = said(monkeypatch, capsys, "first", "--markdown")
-        assert "| mlp | 3 | +1.500 |" in text
-        assert "- Unchanged, with the same predictions, so not tested: linear" in text
+        assert "| mlp | better | +1.500 |" in text
+        assert "- Unchanged, with the same predictions, so not compared: linear" in text
 
 
 @pytest.mark.usefixtures("first")

@@ -44,7 +44,7 @@ STUDY: dict[str, Any] = {
     "chains": {"layers": ["mlp", "cnn"]},
     "statistics": {
         **{"confidence": 0.95, "equivalence_margin": 0.05, "reproduction_margin": 0.1},
-        **{"resamples": 200, "seed": 0},
+        "design": "open",
     },
 }
 

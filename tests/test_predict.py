@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from stages import files, predict, records
-from stages.aggregate import tables
+from stages.aggregate import summary
 from stages.aggregate.runs import read_runs
 from stages.errors import StudyError
 from stages.params import Params
@@ -204,7 +204,7 @@ def test_a_bad_image_has_an_error_of_its_own(content: bytes, said: str) -> None:
 def champion(request: pytest.FixtureRequest, evaluated: Path, study: Params) -> str:
     """The variant that is made the champion of the study in the current folder."""
     variant: str = request.param
-    files.write_json(records.CHAMPION, tables.champion({variant: read_runs(study)[variant]}))
+    files.write_json(records.CHAMPION, summary.champion({variant: read_runs(study)[variant]}))
     return variant
 
 

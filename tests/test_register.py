@@ -10,7 +10,7 @@ import mlflow
 import pytest
 
 from stages import files, records, serve, tracking
-from stages.aggregate import tables
+from stages.aggregate import summary
 from stages.aggregate.runs import read_runs
 from stages.params import Params
 from stages.register import register
@@ -45,7 +45,7 @@ def test_the_best_model_by_dev_score_is_registered_once_and_anew_when_another_is
     other = next(name for name, run in read_runs(study).items() if name != best["variant"] and dev(run))
     table = files.read_table(records.scores_path(other), records.TEST_COLUMNS)
     files.write_table(records.scores_path(other), table.assign(dev_accuracy=[0.998, 0.999]))
-    files.write_json(records.CHAMPION, tables.champion(read_runs(study)))
+    files.write_json(records.CHAMPION, summary.champion(read_runs(study)))
     Publisher(study).publish_study()
     assert f"version 2 now: {other}, best seed 1" in register(study)
     version = champion_version()
@@ -68,7 +68,7 @@ def test_the_champion_follows_the_dev_score_where_the_test_score_says_otherwise(
             records.scores_path(name), table.assign(dev_accuracy=[0.6, 0.9] if name == "watched" else 0.5)
         )
     runs = {name: run for name, run in read_runs(study).items() if name in (best_by_test, "watched")}
-    champion = tables.champion(runs)
+    champion = summary.champion(runs)
     assert champion is not None
     assert (champion["variant"], champion["seed"]) == ("watched", 1)
 

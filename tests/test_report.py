@@ -6,6 +6,7 @@ import pytest
 from selenium.webdriver import Chrome
 
 from stages import params, records
+from stages.aggregate import answers
 from tests.conftest import ROOT
 
 REPORT = (ROOT / records.REPORT).as_uri()
@@ -70,7 +71,7 @@ def test_nothing_is_wider_than_the_screen_but_what_scrolls_by_itself(page: Chrom
     outside = evaluated(
         page,
         """[...document.querySelectorAll("body *")].filter(element => {
-            const scrolls = element.closest(".scroll") || (innerWidth < 640 && element.closest("figure"));
+            const scrolls = element.closest(".scroll");
             return !(scrolls && scrolls !== element) && element.getBoundingClientRect().right > innerWidth + 1;
         }).map(element => element.outerHTML.slice(0, 80))""",
     )
@@ -81,6 +82,24 @@ def test_the_answer_and_its_interval_are_in_the_first_screen(page: Chrome) -> No
     lead = evaluated(page, "document.querySelector('.lead').getBoundingClientRect().bottom")
     assert lead < evaluated(page, "innerHeight")
     assert "interval" in evaluated(page, "document.querySelector('.lead').textContent")
+
+
+def test_the_questions_and_their_verdicts_begin_in_the_first_screen(page: Chrome) -> None:
+    assert evaluated(page, "document.querySelector('#figure-answers svg').getBoundingClientRect().top") < 400
+    told = evaluated(page, "document.querySelector('#figure-answers figcaption').textContent")
+    study = params.load(ROOT / params.PARAMS)
+    assert f"of {len(answers.family(study))} questions are decided" in told
+
+
+def test_every_word_of_a_figure_can_be_read(page: Chrome) -> None:
+    small = evaluated(
+        page,
+        """[...document.querySelectorAll("figure svg text")].filter(text => {
+            const {a, b} = text.getScreenCTM();  // rotated ones have their scale in b
+            return parseFloat(getComputedStyle(text).fontSize) * Math.hypot(a, b) < 8;
+        }).map(text => text.textContent)""",
+    )
+    assert small == []
 
 
 def test_a_click_on_a_header_sorts_its_table_up_and_another_one_down(page: Chrome) -> None:

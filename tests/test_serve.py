@@ -22,7 +22,7 @@ from mlflow.exceptions import MlflowException
 
 from benchmarks.serving import Server, evaluated_labels, invocation, load, png, post, served_labels, serving
 from stages import files, predict, records, serve, tracking
-from stages.aggregate import tables
+from stages.aggregate import summary
 from stages.aggregate.runs import read_runs
 from stages.params import Params
 from tests.conftest import ROOT
@@ -41,7 +41,7 @@ def registered(
     shutil.copy(empty_database, folder / tracking.DATABASE)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        files.write_json(records.CHAMPION, tables.champion({"watched": read_runs(study)["watched"]}))
+        files.write_json(records.CHAMPION, summary.champion({"watched": read_runs(study)["watched"]}))
         patch.setenv("MLFLOW_TRACKING_URI", tracking.tracking_uri())
         experiment = mlflow.create_experiment("digits", artifact_location=(folder / tracking.ARTIFACTS).as_uri())
         with mlflow.start_run(experiment_id=experiment):

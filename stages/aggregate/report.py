@@ -1,62 +1,93 @@
 """The report: one page that stands by itself."""
 
-import tomllib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import jinja2
 
-from stages import git
-from stages.aggregate.present import Shown
+from stages import sequential
+from stages.aggregate import (
+    answers,
+    approaches,
+    calibration,
+    comparisons,
+    course,
+    curves,
+    drawing,
+    mistakes,
+    reproduction,
+    ridge,
+    steps,
+    variance,
+    variants,
+)
+from stages.aggregate.parts import Part, Picture, Section
+from stages.aggregate.runs import Runs, VariantRuns
 from stages.params import Params
 
-PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy", "scikit-learn")
+
+def sections(runs: Runs, study: Params) -> list[Section]:
+    """All that the study has to show, the questions first; what it lacks has no section."""
+    main = main_variants(runs, study)
+    listed = [
+        Section("answers", "The questions", glance(runs, study)),
+        Section("approaches", "The approaches", approaches.parts(runs, study)),
+        Section("pairs", "The pairs", comparisons.parts(runs, study)),
+        Section("steps", "The steps", steps.parts(runs, study)),
+        Section(
+            "variants",
+            "The variants",
+            [*variants.parts(runs, study), *variance.parts(runs, study), *reproduction.parts(runs, study)],
+        ),
+        Section("curves", "Learning and calibration", [*curves.parts(main), *calibration.parts(main)]),
+        Section("mistakes", "Mistakes", mistakes.parts(runs, main, study)),
+        Section("ridge", "In closed form", ridge.parts(main)),
+    ]
+    return [section for section in listed if section.parts]
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure of the report: an <svg> element, and the sentence under it."""
-
-    name: str
-    svg: str
-    caption: str
-
-
-@dataclass(frozen=True)
-class Section:
-    id: str
-    title: str
-    intro: str
-    parts: Sequence[Shown | Picture]
+def glance(runs: Runs, study: Params) -> list[Part]:
+    """Every question of the study with its verdict, in one figure."""
+    pairs = answers.family(study)
+    if not pairs:
+        return []
+    table = answers.answers(runs, pairs, study)
+    figure = answers.forest(table, [f"{a} → {b}" for a, b in pairs], study.statistics.equivalence_margin)
+    return [Picture("answers", figure, f"Is b better than a (a → b)? {answers.in_words(table)}")]
 
 
-def render(
-    title: str, sentence: str, first: Sequence[Shown | Picture], sections: Sequence[Section], study: Params
-) -> str:
+def main_variants(runs: Runs, study: Params) -> list[VariantRuns]:
+    """The variants that stand for something by themselves, not only as a step of a chain, in params.yaml's order."""
+    named = {*study.approaches.values(), *(name for pair in study.comparisons for name in (pair.a, pair.b))}
+    return [runs[name] for name in study.variants if name in named]
+
+
+def render(sections: Sequence[Section], runs: Runs, study: Params) -> str:
     """The page as HTML: no file, font or script from elsewhere."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
     environment.tests["picture"] = lambda part: isinstance(part, Picture)
+    environment.filters["svg"] = lambda part: drawing.svg(part.figure, part.caption, part.name)
+    title, sentence = approaches.headline(runs, study)
+    images, questions = len(next(iter(runs.values())).truth), len(answers.family(study))
     page = environment.get_template("report.html.j2").render(
         title=title,
         sentence=sentence,
-        first=first,
+        promise=answers.promise(questions, images, study.statistics) if questions else "",
         sections=sections,
+        verdicts=sequential.VERDICTS,
         data=study.data.name,
-        seeds=study.seeds,
-        variants=list(study.variants),
+        in_2020=course.told(study),
+        images=f"{images:,}",
+        seeds={name: variant.seeds for name, variant in runs.items()},
+        spread=_range(variant.seeds for variant in runs.values()),
         dev_percent=f"{100 * study.split.dev_fraction:g}",
-        versions=pinned_versions(),
-        commit=git.code_commit(),
     )
     return page.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
-def pinned_versions(pyproject: Path = Path("pyproject.toml")) -> list[str]:
-    """The pins, such as "keras 3.15.1", of the packages that results depend on."""
-    project = tomllib.loads(pyproject.read_text())["project"]
-    pins = [*project["optional-dependencies"]["cpu"], *project["dependencies"]]
-    named = [pin.split(";")[0].strip().split("==") for pin in pins]
-    return [f"{name} {version}" for name, version in named if name in PACKAGES]
+def _range(numbers: Iterable[int]) -> str:
+    """One number for all, or from the lowest to the highest."""
+    found = sorted(set(numbers))
+    return f"{found[0]}" if len(found) == 1 else f"{found[0]}–{found[-1]}"

@@ -1,6 +1,6 @@
 """What the runs of the study left in metrics/runs, read whole or refused."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,20 +8,41 @@ import pandas as pd
 
 from stages import files, records
 from stages.errors import StudyError
-from stages.params import Network, Params
+from stages.params import Params
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """What the runs of one variant say about the test images: all that a comparison needs.
+class VariantRuns:
+    """All runs of one variant, in the order of its seeds.
 
-    predicted: uint8 [seeds, images], the class that each seed's model gives each test image.
-    truth: uint8 [images].
+    probabilities: whether outputs are probabilities.
+    classes: names of the classes.
+    truth: labels [images] of the test images.
+    predicted: [seeds, images], the class that each seed's model gives each test image.
+    ensemble: [images], the class with the highest mean output over the first seeds, its voters.
+    scores: test.csv, a row a seed.
+    curves: curves.csv.
+    calibration: calibration.csv; empty where outputs are no probabilities.
+    hardest: indices of the test images that most seeds get wrong, with their pixels uint8 [k, height, width(, 3)].
+    weights: float32 [classes, height, width] of the first seed, where the variant is linear in the pixels.
     """
 
     name: str
-    predicted: np.ndarray
+    probabilities: bool
+    classes: Sequence[str]
     truth: np.ndarray
+    predicted: np.ndarray
+    ensemble: np.ndarray
+    scores: pd.DataFrame
+    curves: pd.DataFrame
+    calibration: pd.DataFrame
+    hardest: np.ndarray
+    hardest_images: np.ndarray
+    weights: np.ndarray | None
+
+    @property
+    def seeds(self) -> int:
+        return len(self.predicted)
 
     @property
     def right(self) -> np.ndarray:
@@ -33,40 +54,30 @@ class Predictions:
         """Test accuracy of each seed, float64 [seeds]."""
         return self.right.mean(axis=1)
 
-
-@dataclass(frozen=True)
-class VariantRuns(Predictions):
-    """All runs of one variant, in the order of the seeds in params.yaml.
-
-    scores: test.csv, a row a seed.
-    curves: curves.csv.
-    calibration: calibration.csv; empty where outputs are no probabilities.
-    ensemble: uint8 [images], the class with the highest mean output over the seeds.
-    hardest: indices of the test images that most seeds get wrong, with their pixels uint8 [k, 28, 28].
-    weights: float32 [10, 28, 28] of the first seed, where the variant is linear in the pixels.
-    """
-
-    is_network: bool
-    scores: pd.DataFrame
-    curves: pd.DataFrame
-    calibration: pd.DataFrame
-    ensemble: np.ndarray
-    hardest: np.ndarray
-    hardest_images: np.ndarray
-    weights: np.ndarray | None
-
     @property
-    def ensemble_accuracy(self) -> float:
+    def vote_accuracy(self) -> float:
         return float((self.ensemble == self.truth).mean())
 
+    def score(self, name: str) -> np.ndarray:
+        """A column of test.csv, float64 [seeds]; NaN where the variant's runs don't tell it."""
+        return self.scores.reindex(columns=[name])[name].to_numpy(float)
 
-def read_runs(study: Params) -> dict[str, VariantRuns]:
-    """The runs of every variant that params.yaml names.
+
+Runs = dict[str, VariantRuns]
+
+
+def shared_seeds(variants: Iterable[VariantRuns]) -> int:
+    """How many seeds, counted from the first, all of the variants have."""
+    return min(variant.seeds for variant in variants)
+
+
+def read_runs(study: Params, variants: Iterable[str] | None = None) -> Runs:
+    """The runs of these variants, or of every one that params.yaml names.
 
     Raises:
         StudyError: a variant or a seed is missing, or the files of a variant do not belong together.
     """
-    runs = {variant: _read_variant(variant, study) for variant in study.variants}
+    runs = {variant: _read_variant(variant, study) for variant in variants or study.variants}
     first = next(iter(runs.values()))
     for variant, others in runs.items():
         if not np.array_equal(first.truth, others.truth):
@@ -75,30 +86,30 @@ def read_runs(study: Params) -> dict[str, VariantRuns]:
 
 
 def _read_variant(variant: str, study: Params) -> VariantRuns:
-    is_network = isinstance(study.recipe(variant), Network)
-    curves = files.read_table(
-        records.curves_path(variant), records.CURVE_COLUMNS if is_network else records.SEARCH_COLUMNS
-    )
-    scores = files.read_table(records.scores_path(variant), records.TEST_COLUMNS)
+    recipe = study.recipe(variant)
+    scores = records.read_scores(variant)
+    curves = files.read_table(records.curves_path(variant), ["seed", *recipe.curve])
     for path, table in ((records.scores_path(variant), scores), (records.curves_path(variant), curves)):
-        _require_seeds(str(path), table["seed"].unique().tolist(), study.seeds)
-    if not np.isfinite(scores[["test_loss", "test_accuracy"]].to_numpy(float)).all():
+        _require_seeds(str(path), table["seed"].unique().tolist(), range(recipe.seeds))
+    if not np.isfinite(scores.filter(like="test_").to_numpy(float)).all():
         raise StudyError(f"{records.scores_path(variant)} holds a score that is no number: run `dvc repro`")
     arrays = files.read_arrays(records.predictions_path(variant))
+    classes = arrays.get("classes", np.arange(arrays["truth"].max() + 1))
     runs = VariantRuns(
         name=variant,
-        is_network=is_network,
+        probabilities=recipe.probabilities,
+        classes=[str(name) for name in classes],
+        truth=arrays["truth"],
+        predicted=arrays["labels"],
+        ensemble=arrays["ensemble"],
         scores=scores,
         curves=curves,
         calibration=files.read_table(records.calibration_path(variant), records.CALIBRATION_COLUMNS),
-        predicted=arrays["labels"],
-        ensemble=arrays["ensemble"],
-        truth=arrays["truth"],
         hardest=arrays["hardest"],
         hardest_images=arrays["hardest_images"],
         weights=arrays.get("weights"),
     )
-    if len(runs.predicted) != len(scores) or not np.allclose(runs.accuracy, scores["test_accuracy"], atol=1e-6):
+    if runs.seeds != len(scores) or not np.allclose(runs.accuracy, scores["test_accuracy"], atol=1e-6):
         raise StudyError(
             f"{records.predictions_path(variant)} and {records.scores_path(variant)} tell of different runs: "
             f"run `dvc repro evaluate@{variant}`"

@@ -7,15 +7,20 @@ import signal
 import pandas as pd
 
 from stages import files, params, records, terminal, tracking
-from stages.train.plan import finished, longest_first, plan
+from stages.train import cache
+from stages.train.plan import evaluated, finished, longest_first, plan
 from stages.train.schedule import train_all
 
 
 def train(study: params.Params, variants: list[str]) -> None:
     images, labels = records.read_images(records.TRAIN)
     runs = plan(study, variants, images, labels, len(records.read_classes(records.TRAIN)))
-    stale = [run for run in runs if finished(run) is None]
+    cache.restore([run for run in runs if finished(run) is None])
+    missing = [run for run in runs if finished(run) is None]
+    stale = [run for run in missing if not (os.environ.get("STUDY_REUSE") and evaluated(run))]
     print(f"{len(runs)} runs, {len(runs) - len(stale)} of them finished before", flush=True)
+    if kept := len(missing) - len(stale):
+        print(f"{kept} of them as they were evaluated, without their models", flush=True)
     if stale:
         publisher = tracking.Publisher(study)
         train_all(longest_first(stale, images.shape), images, labels, on_finish=publisher.publish)
@@ -29,8 +34,12 @@ def gather(variant: str, recipe: params.Recipe) -> None:
     files.remove_unknown(records.MODELS / variant, {str(seed) for seed in seeds})
     files.remove_unknown(records.RUNS / variant, records.RUN_FILES)
     columns = ["seed", *recipe.curve]
-    curves = [files.read_table(records.run_path(variant, seed) / "curves.csv", columns) for seed in seeds]
-    files.write_table(records.curves_path(variant), pd.concat(curves))
+    own = {seed: records.run_path(variant, seed) / "curves.csv" for seed in seeds}
+    curves = {seed: files.read_table(path, columns) for seed, path in own.items() if path.exists()}
+    if len(curves) < len(seeds):  # a run whose model is not here has its curve where it was gathered before
+        former = files.read_table(records.curves_path(variant), columns)
+        curves |= {seed: former[former["seed"] == seed] for seed in seeds if seed not in curves}
+    files.write_table(records.curves_path(variant), pd.concat([curves[seed] for seed in seeds]))
 
 
 @terminal.command

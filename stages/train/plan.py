@@ -10,22 +10,25 @@ import pandas as pd
 from stages import families, files, records
 from stages.errors import StudyError
 from stages.params import Params
+from stages.recipes.shared.training import backend
+from stages.train import executors
+from stages.train.executors import lanes
 from stages.train.run import Run, installed_versions
 
 
 def plan(study: Params, variants: Sequence[str], images: np.ndarray, labels: np.ndarray, classes: int) -> list[Run]:
     """Every run of `variants`, variant by variant in the order of the seeds."""
-    data, versions = files.digest(images, labels), installed_versions()
+    data, runs = files.digest(images, labels), []
     code = {family: families.code_digest(family) for family in {study.recipe(variant).family for variant in variants}}
-    runs = []
     for variant in variants:
         recipe = study.recipe(variant)
+        executor = executors.name_for(recipe)
+        versions = installed_versions("jax" if executor == lanes.NAME else backend())
+        shared = {"data": data, "code": code[recipe.family], **executors.decisive(executor)}
         for seed in range(recipe.seeds):
-            digests = {"data": data, "code": code[recipe.family]}
-            indices = records.read_dev(seed) if recipe.uses_dev else None
-            if indices is not None:
-                digests["dev"] = files.digest(indices)
-            runs.append(Run(variant, recipe, seed, classes, indices, digests, versions))
+            dev = records.read_dev(seed) if recipe.uses_dev else None
+            digests = shared if dev is None else {**shared, "dev": files.digest(dev)}
+            runs.append(Run(variant, recipe, seed, classes, dev, executor, digests, versions))
     return runs
 
 
@@ -43,6 +46,15 @@ def finished(run: Run) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError, KeyError, TypeError, ValueError, StudyError):
         return None
     return facts if sound else None
+
+
+def evaluated(run: Run) -> bool:
+    """Whether metrics/runs holds what just this run got right, though its model may not be here."""
+    try:
+        table = records.read_scores(run.variant)
+    except StudyError:
+        return False
+    return run.key in set(table["key"][table["seed"] == run.seed])
 
 
 def longest_first(runs: Sequence[Run], shape: tuple[int, ...]) -> list[Run]:

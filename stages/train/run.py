@@ -25,7 +25,8 @@ class Run:
 
     classes: how many the data have.
     dev: indices of the seed's dev images, or None where the recipe uses none.
-    digests: SHA-256 of what the result depends on: "data", "dev", "code".
+    executor: that trains it.
+    digests: SHA-256 of what the result depends on: "data", "dev", "code", and "executor" where that decides bits.
     versions: of the packages that the result depends on; a worker with others refuses.
     """
 
@@ -34,6 +35,7 @@ class Run:
     seed: int
     classes: int
     dev: np.ndarray | None
+    executor: str
     digests: dict[str, str]
     versions: dict[str, str]
 
@@ -67,25 +69,23 @@ class Failed:
 Train = Callable[[Run, np.ndarray, np.ndarray, Path | None], Trained | Failed]
 
 
-def installed_versions() -> dict[str, str]:
+def installed_versions(keras_backend: str) -> dict[str, str]:
     """Versions of the packages that results depend on, by the name they are imported under.
 
     Raises:
         StudyError: the Keras backend is unknown or missing.
     """
-    if backend() not in RESULT_PACKAGES:
-        raise StudyError(f"KERAS_BACKEND should be one of {', '.join(RESULT_PACKAGES)}, received {backend()!r}")
+    if keras_backend not in RESULT_PACKAGES:
+        raise StudyError(f"KERAS_BACKEND should be one of {', '.join(RESULT_PACKAGES)}, received {keras_backend!r}")
     versions = {name: importlib.metadata.version(name) for name in ("keras", "numpy", "scikit-learn", "scipy")}
-    for package in RESULT_PACKAGES[backend()]:
+    for package in RESULT_PACKAGES[keras_backend]:
         try:
-            versions[backend()] = importlib.metadata.version(package)
+            versions[keras_backend] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    if backend() not in versions:
-        way_out = (
-            "run `make setup`" if backend() == "tensorflow" else f"pip install {backend()}, or unset KERAS_BACKEND"
-        )
-        raise StudyError(f"the Keras backend {backend()} is not installed: {way_out}")
+    if keras_backend not in versions:
+        way_out = "run `make setup`" if keras_backend == "tensorflow" else "install it, or unset KERAS_BACKEND"
+        raise StudyError(f"the Keras backend {keras_backend} is not installed: {way_out}")
     return versions
 
 
@@ -101,7 +101,7 @@ def train_run(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path |
     Returns:
         The files of the run's folder, or why there can be none.
     """
-    if (found := installed_versions()) != run.versions:
+    if (found := installed_versions(backend())) != run.versions:
         return Failed(run, f"this worker's packages differ: {differing(found, run.versions)}. Install the locked ones.")
 
     def report(epoch: int, row: dict[str, float]) -> None:

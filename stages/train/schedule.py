@@ -6,7 +6,7 @@ import numpy as np
 
 from stages import files, records
 from stages.errors import StudyError
-from stages.train.executors import executor
+from stages.train.executors import executing
 from stages.train.progress import Progress
 from stages.train.run import Failed, Run, Train, train_run
 
@@ -33,7 +33,7 @@ def train_all(
     """
     failures = []
     with (
-        executor(runs, images, labels, train) as (results, under_way),
+        executing(runs, images, labels, train) as (results, under_way),
         Progress(len(runs), under_way) as progress,
     ):
         for result in results:

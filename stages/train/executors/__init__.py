@@ -1,36 +1,109 @@
-"""Where runs are computed. An executor is a file with `training`, and a line in the table `EXECUTORS`."""
+"""Where runs are computed: a table of executors, of which each run goes to the first that is asked for and takes it."""
 
+import contextlib
 import importlib
 import os
+import queue
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from stages import families
 from stages.errors import StudyError
+from stages.recipes.shared.recipe import Recipe
+from stages.train.executors import lanes
+from stages.train.executors.interface import Execution, Executor
 from stages.train.run import Failed, Run, Train, Trained
 
-# What comes of every run, as it ends; and a function that says what is under way.
-Execution = tuple[Iterator[Trained | Failed], Callable[[], str]]
 
-# name: whether this machine's settings ask for it, in this order; the module; the extra of pyproject.toml it needs
+class Entry(NamedTuple):
+    """asked: whether this machine's settings ask for it. extra: of pyproject.toml, that it needs."""
+
+    asked: Callable[[], bool]
+    module: str
+    extra: str
+
+
 EXECUTORS = {
-    "dask": (lambda: bool(os.environ.get("DASK_SCHEDULER_ADDRESS")), "stages.train.executors.cluster", "cluster"),
-    "processes": (lambda: True, "stages.train.executors.processes", None),
+    "dask": Entry(lambda: bool(os.environ.get("DASK_SCHEDULER_ADDRESS")), "stages.train.executors.cluster", "cluster"),
+    "lanes": Entry(lanes.sees_gpu, "stages.train.executors.lanes", "gpu"),
+    "processes": Entry(lambda: True, "stages.train.executors.processes", "cpu"),
 }
 
 
-def executor(
-    runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train: Train
-) -> AbstractContextManager[Execution]:
-    """Train `runs`, in this order, by the first executor that this machine's settings ask for.
+def name_for(recipe: Recipe) -> str:
+    """The executor of this recipe's runs: that of STUDY_EXECUTOR, or the first that this machine's settings ask for.
 
     Raises:
-        StudyError: what the executor needs is not installed.
+        StudyError: STUDY_EXECUTOR is none, or what the executor needs is not installed.
     """
-    name, (_, module, extra) = next(item for item in EXECUTORS.items() if item[1][0]())
+    wanted = os.environ.get("STUDY_EXECUTOR")
+    if wanted and wanted not in EXECUTORS:
+        raise StudyError(f"STUDY_EXECUTOR should be one of {', '.join(EXECUTORS)}, received {wanted!r}")
+    asked = [name for name, entry in EXECUTORS.items() if name == wanted or (not wanted and entry.asked())]
+    return next((name for name in asked if _module(name).takes(recipe)), "processes")
+
+
+def decisive(name: str) -> dict[str, str]:
+    """What an executor adds to the digests of its runs: nothing, unless it computes them in a way of its own."""
+    if name != lanes.NAME:
+        return {}
+    return {"executor": families.meaning(lanes.code_files())}
+
+
+def slots(recipe: Recipe) -> int:
+    """How many runs of this recipe are trained at a time."""
+    return _module(name_for(recipe)).slots()
+
+
+@contextlib.contextmanager
+def executing(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train: Train) -> Iterator[Execution]:
+    """Train `runs`, each by its executor, the executors side by side."""
+    by_executor: dict[str, list[Run]] = {}
+    for run in runs:
+        by_executor.setdefault(run.executor, []).append(run)
+    with contextlib.ExitStack() as stack:
+        executions = [
+            stack.enter_context(_module(name).training(own, images, labels, train)) for name, own in by_executor.items()
+        ]
+        results = [results for results, _ in executions]
+        yield (
+            results[0] if len(results) == 1 else _merged(results),
+            lambda: "; ".join(text for _, under_way in executions if (text := under_way())),
+        )
+
+
+def _merged(sources: Sequence[Iterator[Trained | Failed]]) -> Iterator[Trained | Failed]:
+    """What the sources yield, each taken from in a thread of its own."""
+    found: queue.Queue[Any] = queue.Queue()
+
+    def take(source: Iterator[Trained | Failed]) -> None:
+        try:
+            for result in source:
+                found.put(result)
+            found.put(None)
+        except BaseException as error:  # noqa: BLE001  # raised where the results are waited for
+            found.put(error)
+
+    for source in sources:
+        threading.Thread(target=take, args=(source,), daemon=True).start()
+    left = len(sources)
+    while left:
+        result = found.get()
+        if isinstance(result, BaseException):
+            raise result
+        if result is None:
+            left -= 1
+        else:
+            yield result
+
+
+def _module(name: str) -> Executor:
     try:
-        chosen = importlib.import_module(module)
+        return cast(Executor, importlib.import_module(EXECUTORS[name].module))
     except ImportError as error:
-        raise StudyError(f"runs should be computed by {name}, but {error}: pip install -e '.[{extra}]'") from error
-    return chosen.training(runs, images, labels, train)
+        raise StudyError(
+            f"runs should be computed by {name}, but {error}: pip install -e '.[{EXECUTORS[name].extra}]'"
+        ) from error

@@ -23,7 +23,9 @@ from distributed.protocol import pickle  # also for what the standard one can't
 
 from stages.errors import StudyError
 from stages.families import code_digest
-from stages.train.executors import Execution
+from stages.recipes.shared.recipe import Recipe
+from stages.recipes.shared.training import backend
+from stages.train.executors.interface import Execution
 from stages.train.run import Failed, Run, Train, Trained, differing, installed_versions
 
 CONNECT_SECONDS = 10  # also how long a scheduler that was lost is looked for
@@ -33,6 +35,16 @@ REQUIRED = (
     "The scheduler and every worker need this commit of the project and the packages of requirements.lock: "
     "docs/clusters.md."
 )
+
+
+def takes(recipe: Recipe) -> bool:
+    return True
+
+
+def slots() -> int:
+    """Threads of all workers of the cluster; 1 while it has none."""
+    with _connected() as client:
+        return max(1, sum(worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()))
 
 
 @contextlib.contextmanager
@@ -45,19 +57,7 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
     Raises:
         StudyError: the scheduler does not answer or is lost, or a worker does not fit the study.
     """
-    address = os.environ["DASK_SCHEDULER_ADDRESS"]
-    # Dask logs a broken connection with several tracebacks; our errors say what follows from it.
-    for name in ("distributed", "distributed.client"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        asyncio.run(_greet(address))
-        client = Client(address, timeout=CONNECT_SECONDS)
-    except (OSError, ValueError, TypeError) as error:
-        reason = str(error) or "something else listens there"
-        raise StudyError(
-            f"no Dask scheduler answers at DASK_SCHEDULER_ADDRESS={address} ({reason}). Expected tcp://host:port of a "
-            "running `dask scheduler`: start it, or unset the variable to train on this machine."
-        ) from error
+    address, client = _address(), _connected()
 
     def workers() -> int:
         return client.scheduler_info(n_workers=0).get("n_workers", 0)
@@ -71,6 +71,25 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
         print(f"Dask cluster at {address}: {workers()} workers so far", flush=True)
         with contextlib.closing(_results(client, address, runs, images, labels, train)) as results:
             yield results, under_way
+
+
+def _address() -> str:
+    return os.environ["DASK_SCHEDULER_ADDRESS"]
+
+
+def _connected() -> Client:
+    # Dask logs a broken connection with several tracebacks; our errors say what follows from it.
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        asyncio.run(_greet(_address()))
+        return Client(_address(), timeout=CONNECT_SECONDS)
+    except (OSError, ValueError, TypeError) as error:
+        reason = str(error) or "something else listens there"
+        raise StudyError(
+            f"no Dask scheduler answers at DASK_SCHEDULER_ADDRESS={_address()} ({reason}). Expected tcp://host:port of "
+            "a running `dask scheduler`: start it, or unset the variable to train on this machine."
+        ) from error
 
 
 async def _greet(address: str) -> None:
@@ -104,7 +123,7 @@ def _check(client: Client, address: str, runs: Sequence[Run]) -> None:
 
 def _objection(versions: dict[str, str], code: dict[str, str]) -> str:
     """Why this worker can't train with the driver's package versions and code digests by family; empty if it can."""
-    found = installed_versions()
+    found = installed_versions(backend())
     parts = [differing(found, versions)] if found != versions else []
     parts += [f"other code for {family} runs there" for family, digest in code.items() if code_digest(family) != digest]
     return "; ".join(parts)

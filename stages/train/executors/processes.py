@@ -12,8 +12,9 @@ import joblib
 import numpy as np
 
 from stages.errors import StudyError
+from stages.recipes.shared.recipe import Recipe
 from stages.terminal import when_orphaned
-from stages.train.executors import Execution
+from stages.train.executors.interface import Execution
 from stages.train.run import Failed, Run, Train, Trained
 
 
@@ -39,7 +40,7 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
             return "; ".join(f"{file.name} {_text(file)}" for file in sorted(epochs.iterdir()))
 
         tasks = (joblib.delayed(_attempt)(train, run, images, labels, epochs / run.name) for run in runs)
-        count = min(workers(), len(runs))
+        count = min(slots(), len(runs))
         settings = {"initializer": _end_with_driver} if count > 1 else {}
         with joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1, **settings):
             try:
@@ -65,7 +66,11 @@ def _attempt(train: Train, run: Run, images: np.ndarray, labels: np.ndarray, epo
         return Failed(run, f"{type(error).__name__}: {error}")
 
 
-def workers() -> int:
+def takes(recipe: Recipe) -> bool:
+    return True
+
+
+def slots() -> int:
     """Worker processes on this machine: STUDY_WORKERS, or one for each core that this process may use."""
     text = os.environ.get("STUDY_WORKERS", "")
     if not text:

@@ -1,0 +1,185 @@
+"""How fast lanes are: variants, numbers of lanes and forms of convolution, beside Keras's fit on the same device."""
+
+import math
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import keras
+import numpy as np
+import pandas as pd
+
+from benchmarks.gpu.results import Results
+from stages import records
+from stages.params import Params
+from stages.recipes.network import Recipe
+from stages.recipes.shared.models import layer_seeds
+from stages.train.executors.lanes import batches, engine, programs
+from stages.train.plan import plan
+from stages.train.run import Run
+
+VARIANTS = ("mlp_tuned", "mlp_reference", "cnn_tuned", "cnn_reference")
+WIDTHS = (64, 256, 10, 1)  # the goals first
+FORM_WIDTH = 64
+SIDE_BY_SIDE = 4  # rows that are compiled at once
+FIT_WARM_STEPS = 20
+SECONDS = 1.0  # of measuring, for each row
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row of the table: as many lanes of one run."""
+
+    run: Run
+    recipe: Recipe
+    lanes: int
+    convolution: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.run.variant} x {self.lanes} {self.convolution}"
+
+    @property
+    def dev(self) -> int:
+        return 0 if self.run.dev is None else len(self.run.dev)
+
+
+def cases(runs: Sequence[Run], widths: Sequence[int], form_width: int) -> list[Case]:
+    """In order of worth: the widths with the form that GPUs want, then the other forms at one width."""
+    networks = [(run, run.recipe) for run in runs if isinstance(run.recipe, Recipe)]
+    rows = [Case(run, recipe, lanes, "patches") for lanes in widths for run, recipe in networks]
+    forms = ("grouped", "loop")
+    return rows + [Case(run, recipe, form_width, form) for run, recipe in networks if recipe.filters for form in forms]
+
+
+def measure_all(study: Params, results: Results, small: bool) -> None:
+    """The whole table; what is there already stays."""
+    images, labels = records.read_images(records.TRAIN)
+    images, labels = (images[:960], labels[:960]) if small else (images, labels)
+    runs = [run for run in plan(study, VARIANTS, images, labels, int(labels.max()) + 1) if run.seed == 0]
+    rows = cases(runs[:1] if small else runs, (2, 1) if small else WIDTHS, 2 if small else FORM_WIDTH)
+    for run in runs[:1] if small else runs:
+        if not results.has("fit", run.variant):
+            results.note("fit", run.variant, fit_epoch(run, images, labels))
+    rows = [case for case in rows if not results.has("lanes", case.name)]
+    for first in range(0, len(rows), SIDE_BY_SIDE):
+        some = rows[first : first + SIDE_BY_SIDE]
+        with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+            compiled = list(pool.map(lambda case: _compiled(case, images), some))
+        for case, costs in zip(some, compiled, strict=True):
+            fit = results.facts["fit"][case.run.variant]["epoch_seconds"]
+            results.note("lanes", case.name, costs | _row(case, images, labels, fit, results.facts["device"]["facts"]))
+
+
+def _compiled(case: Case, images: np.ndarray) -> dict[str, float]:
+    started = time.perf_counter()
+    programs_of = engine.compile_ahead(
+        _shared(case, images), images, dev=case.dev, batch_size=case.recipe.batch_size, width=case.lanes
+    )
+    return {"compile_seconds": time.perf_counter() - started, "gib": engine.needed_bytes(programs_of[0]) / 2**30}
+
+
+def _shared(case: Case, images: np.ndarray) -> programs.Shared:
+    shared = batches.shared_of(case.run, images, case.convolution)
+    assert isinstance(shared, programs.Shared), shared
+    return shared
+
+
+def _row(case: Case, images: np.ndarray, labels: np.ndarray, fit: float, device: dict[str, Any]) -> dict[str, float]:
+    found = measure(case, images, labels)
+    epochs = mean_epochs(case.run.variant)
+    return {
+        **found,
+        "seeds_per_minute": 60 * case.lanes / (found["epoch_seconds"] * epochs),
+        "fit_seeds_per_minute": 60 / (fit * epochs),
+        "ratio_to_fit": fit * case.lanes / found["epoch_seconds"],
+        "share_of_peak": found["tflops"] / device["tflops"]["float32"],
+    }
+
+
+def mean_epochs(variant: str) -> float:
+    """Of the study's committed runs."""
+    from benchmarks.gpu.__main__ import ROOT
+
+    return float(pd.read_csv(ROOT / records.scores_path(variant))["epochs"].mean())
+
+
+def measure(case: Case, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Seconds of an epoch of all lanes: the training steps timed for some seconds, the look at the dev images once."""
+    shared, size = _shared(case, images), case.recipe.batch_size
+    model = case.recipe.build(images.shape[1:], case.run.classes, layer_seeds(0))
+    lane = batches.lane_of(case.run, model)
+    with ThreadPoolExecutor(engine.ORDER_THREADS) as pool:
+        batch = engine.Batch(shared, images, labels, size, pool)
+        order = engine.orders_of(lane, len(images))
+        batch.begin([engine.Course(i, lane, order) for i in range(case.lanes)], case.lanes)
+        batch.rates = batch.rates_of_epoch()
+        stretch = programs.epoch_plan(len(images) - case.dev, size)[0]
+        step = _seconds_of_step(batch, stretch)
+        dev = _dev_seconds(batch)
+    steps = math.ceil((len(images) - case.dev) / size)
+    return {
+        "step_ms": 1e3 * step,
+        "dev_seconds": dev,
+        "epoch_seconds": steps * step + dev,
+        "tflops": step_flops(shared.model, size) * case.lanes / step / 1e12,
+    }
+
+
+def _seconds_of_step(batch: engine.Batch, stretch: programs.Stretch) -> float:
+    def once() -> None:
+        batch.train_stretch(stretch, programs.zero_sums(batch.width), 0, 0)
+        jax.block_until_ready(batch.state)
+
+    once()
+    calls, started = 0, time.perf_counter()
+    while not calls or time.perf_counter() - started < SECONDS:
+        once()
+        calls += 1
+    return (time.perf_counter() - started) / calls / stretch.steps
+
+
+def _dev_seconds(batch: engine.Batch) -> float:
+    if not batch.dev_images:
+        return 0.0
+    jax.block_until_ready(batch.score_dev())
+    started = time.perf_counter()
+    jax.block_until_ready(batch.score_dev())
+    return time.perf_counter() - started
+
+
+def step_flops(model: Any, batch_size: int) -> float:
+    """Of the matrix products of one training step: forward, and both gradients (the first layer has one)."""
+    first, total = True, 0.0
+    for layer in model.layers:
+        if not isinstance(layer, keras.layers.Dense | keras.layers.Conv2D):
+            continue
+        places = np.prod(layer.output.shape[1:-1]) if isinstance(layer, keras.layers.Conv2D) else 1
+        total += 2 * float(np.prod(layer.kernel.shape)) * float(places) * batch_size * (2 if first else 3)
+        first = False
+    return total
+
+
+def fit_epoch(run: Run, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Seconds of an epoch of Keras's fit as people write it, compiled before."""
+    recipe = run.recipe
+    assert isinstance(recipe, Recipe)
+    model = recipe.build(images.shape[1:], run.classes, layer_seeds(0))
+    model.compile(
+        optimizer=keras.optimizers.Adam(recipe.learning_rate),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    count = len(images) - (0 if run.dev is None else len(run.dev))
+    looks: dict[str, Any] = {"validation_data": (images[count:], labels[count:])} if count < len(images) else {}
+    settings: dict[str, Any] = {"batch_size": recipe.batch_size, "epochs": 1, "verbose": 0, **looks}
+    warm = FIT_WARM_STEPS * recipe.batch_size
+    started = time.perf_counter()
+    model.fit(images[:warm], labels[:warm], **settings)
+    compiled = time.perf_counter() - started
+    started = time.perf_counter()
+    model.fit(images[:count], labels[:count], **settings)
+    return {"first_seconds": compiled, "epoch_seconds": time.perf_counter() - started}

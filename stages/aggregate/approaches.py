@@ -1,0 +1,110 @@
+"""The approaches: the variant that stands for each, and all pairs of them."""
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from stages import sequential
+from stages.aggregate import answers, course, variants
+from stages.aggregate.drawing import BLUE, ORANGE, panels, styled
+from stages.aggregate.parts import Column, Part, Picture, Table, images_of, number, plain_rows, text, written
+from stages.aggregate.runs import Runs
+from stages.params import Params
+
+TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)  # percent
+
+
+def parts(runs: Runs, study: Params) -> list[Part]:
+    scores, pairs = table(runs, study), answers.answers(runs, _pairs(study), study)
+    images = images_of(study.data.name)
+    columns: list[Column] = [
+        text("approach", "approach"),
+        text("variant", "variant"),
+        *variants.columns_of_scores(images),
+    ]
+    if scores["accuracy_2020"].notna().any():
+        columns.append(number("2020", "accuracy_2020", "{:.2f} %", 100))
+    caption = "Mean test accuracy of n seeds; sd in points."
+    found: list[Part] = [
+        Table("approaches", "Every approach", caption, scores, columns),
+        Picture("approaches", figure(scores), "Test error of each approach, with its interval."),
+    ]
+    if not pairs.empty:
+        columns = [text("a", "a"), text("b", "b"), *answers.columns(images)]
+        found.append(Table("approach_pairs", "Is approach b better than a?", "", pairs, columns))
+    return found
+
+
+def table(runs: Runs, study: Params) -> pd.DataFrame:
+    """A row for each approach: the scores of its variant beside the figure of 2020."""
+    then = course.accuracy() if course.told(study) else {}
+    rows = [
+        {
+            **{"approach": approach, "variant": name, **variants.row(runs[name], study.statistics)},
+            **{"vote_accuracy": runs[name].vote_accuracy, "accuracy_2020": then.get(name)},
+        }
+        for approach, name in study.approaches.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def _pairs(study: Params) -> list[answers.Pair]:
+    return list(combinations(study.approaches.values(), 2))
+
+
+def headline(runs: Runs, study: Params) -> tuple[str, str]:
+    """Which approach wins, by how much and how sure: a headline and a sentence."""
+    scores = {approach: float(runs[name].accuracy.mean()) for approach, name in study.approaches.items()}
+    best, *others = sorted(scores, key=scores.__getitem__, reverse=True)
+    gets = f"{best} gets {100 * scores[best]:.2f} % of the test {images_of(study.data.name)} right"
+    if not others:
+        n = runs[study.approaches[best]].seeds
+        return f"{best}: {100 * scores[best]:.2f} %", f"{gets}, on average over n = {n} seeds."
+    # The other way round an interval is mirrored, and nothing else changes.
+    duels = answers.answers(runs, [(study.approaches[other], study.approaches[best]) for other in others], study)
+    words = dict(zip(others, duels["verdict"], strict=True))
+    level = [other for other in others if words[other] == "equivalent"]
+    if "undecided" in words.values() or "worse" in words.values():
+        title = f"{best} leads, undecided"
+    else:
+        title = f"{', '.join([best, *level[:-1]])} and {level[-1]} are equivalent" if level else f"{best} wins"
+    duel = next(plain_rows(duels))
+    span = " … ".join(written(duel[end], "{:+.2f}") for end in ("low", "high")) if np.isfinite(duel["low"]) else "any"
+    return title, (
+        f"{gets}, {written(duel['difference'], '{:+.2f}')} points beside {others[0]} (interval {span}, n = {duel['n']} "
+        "seeds each)."
+    )
+
+
+@styled
+def figure(scores: pd.DataFrame) -> Figure:
+    """Test error of each approach on a logarithmic axis, with its interval, and 2020's figure."""
+    drawn, axes = panels(0.5 * len(scores) + 0.9)
+    ax = axes[0, 0]
+    y = np.arange(len(scores))[::-1]
+    error, high, low = (sequential.POINTS * (1 - scores[name].to_numpy(float)) for name in ("accuracy", "low", "high"))
+    finite = np.isfinite(low)
+    # An interval may reach 0 %, which a logarithmic axis does not.
+    low, high = np.where(finite, np.maximum(low, error / 20), error), np.where(finite, np.minimum(high, 100), error)
+    floor = max(min(low.min(), error.min()), 0.01)
+    ax.hlines(y, low, high, color=BLUE, linewidth=2.5)
+    ax.plot(np.maximum(error, floor), y, "o", color=BLUE, markersize=6, markeredgecolor="white", label="this study")
+    then = sequential.POINTS * (1 - scores["accuracy_2020"].astype(float))
+    if then.notna().any():
+        ax.plot(then, y, "|", color=ORANGE, markersize=14, markeredgewidth=2, label="2020")
+    for value, height in zip(error, y, strict=True):
+        place = (max(value, floor), height)
+        ax.annotate(f"{value:.2f} %", place, (0, 9), textcoords="offset points", ha="center")
+    ax.set_yticks(y, scores["approach"])
+    ax.set_xscale("log")
+    ax.set_xlim(floor * 0.7, max(high.max(), then.max() if then.notna().any() else 0) * 1.4)
+    ticks = [tick for tick in TICKS if ax.get_xlim()[0] <= tick <= ax.get_xlim()[1]]
+    ax.set_xticks(ticks, [f"{tick:g} %" for tick in ticks])
+    ax.xaxis.minorticks_off()
+    ax.set_ylim(-0.5, len(scores) - 0.3)
+    ax.set_xlabel("test error (logarithmic)")
+    ax.grid(axis="x")
+    drawn.legend(loc="outside upper left", ncols=2)
+    return drawn

@@ -1,0 +1,67 @@
+"""Learning curves of the variants that are trained by epochs."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter
+
+from stages.aggregate.drawing import BLUE, ORANGE, panels, styled
+from stages.aggregate.parts import Part, Picture
+from stages.aggregate.runs import Runs, VariantRuns, shared_seeds
+
+TICKS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+
+
+def parts(shown: Sequence[VariantRuns]) -> list[Part]:
+    return [
+        Picture(
+            f"curves_{variant.name}",
+            figure(variant),
+            f"{variant.name}: median over the seeds still training, band from the lowest to the highest.",
+        )
+        for variant in shown
+        if "epoch" in variant.curves
+    ]
+
+
+def dev_losses(runs: Runs) -> pd.DataFrame:
+    """Of each variant that watches a dev split: variant, epoch, n seeds still training, their mean val_loss.
+
+    Over the seeds that all of these variants have.
+    """
+    watched = [of for of in runs.values() if "epoch" in of.curves and of.curves["val_loss"].notna().all()]
+    found = [pd.DataFrame(columns=["variant", "epoch", "n", "val_loss"])]
+    for variant in watched:
+        seeds = variant.scores["seed"].head(shared_seeds(watched))
+        curves = variant.curves[variant.curves["seed"].isin(seeds)]
+        by_epoch = curves.groupby("epoch")["val_loss"].agg(["count", "mean"]).reset_index()
+        by_epoch.columns = found[0].columns[1:]
+        found.append(by_epoch.assign(variant=variant.name)[found[0].columns])
+    return pd.concat(found[1:] or found, ignore_index=True)
+
+
+@styled
+def figure(variant: VariantRuns) -> Figure:
+    """Loss and accuracy by epoch: the median over the seeds still training, and a band from lowest to highest."""
+    drawn, axes = panels(4.2, rows=2)
+    for ax, score in zip(axes[:, 0], ("loss", "accuracy"), strict=True):
+        for column, label, color in ((score, "training", ORANGE), (f"val_{score}", "dev split", BLUE)):
+            table = variant.curves.pivot_table(index="epoch", columns="seed", values=column)
+            if table.empty:
+                continue
+            ax.fill_between(table.index, table.min(axis=1), table.max(axis=1), color=color, alpha=0.25, linewidth=0)
+            lone, named = "o" if len(table) == 1 else "", label if score == "loss" else None
+            ax.plot(table.index, table.median(axis=1), color=color, marker=lone, label=named)
+        ax.set_ylabel(score)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.grid(axis="y")
+    axes[1, 0].set_xlabel("epoch")
+    upper = axes[0, 0]
+    upper.set_yscale("log")
+    low, high = upper.get_ylim()
+    upper.set_yticks([tick for tick in TICKS if low <= tick <= high])
+    upper.yaxis.set_major_formatter("{x:g}")
+    upper.yaxis.set_minor_formatter(NullFormatter())
+    drawn.legend(loc="outside upper left", ncols=2)
+    return drawn

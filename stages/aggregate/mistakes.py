@@ -1,0 +1,150 @@
+"""Which test images are missed: by class, by variant, and by all of them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from stages.aggregate.drawing import INK, WIDTH, panels, styled
+from stages.aggregate.parts import Part, Picture, Table, images_of, number, text
+from stages.aggregate.runs import Runs, VariantRuns, shared_seeds
+from stages.params import Params
+
+HARDEST = 24
+MOST_CLASSES = 20
+
+
+def parts(runs: Runs, shown: Sequence[VariantRuns], study: Params) -> list[Part]:
+    images = images_of(study.data.name)
+    found = _of_all(runs, images)
+    for variant in shown:
+        caption = f"{variant.name}: test images by true and predicted class, mean over seeds; colour shows mistakes."
+        found.append(Picture(f"confusion_{variant.name}", confusion(variant), caption))
+        caption = f"{variant.name}: {images} that most seeds get wrong, true → seen (seeds wrong)."
+        found.append(Picture(f"misclassified_{variant.name}", misclassified(variant), caption))
+    return found
+
+
+def _of_all(runs: Runs, images: str) -> list[Part]:
+    table = hardest(runs, HARDEST)
+    if table.empty:
+        return []
+    columns = [
+        *(number("test image", "image", "{:.0f}"), text("true", "truth"), text("most often seen as", "seen")),
+        *(number("runs that are wrong", "wrong"), number("of", "runs")),
+    ]
+    caption = "Wrong in the most runs of the study, on the seeds that all variants have. Images count from 0."
+    pixels = {
+        int(index): image
+        for variant in runs.values()
+        for index, image in zip(variant.hardest, variant.hardest_images, strict=True)
+    }
+    # Of an image that is hard only for all variants together, no variant may have kept the pixels.
+    drawn = [row for row in table.itertuples() if row.image in pixels]
+    titles = [f"{_short(row.truth)} → {_short(row.seen)}\n{100 * row.wrong / row.runs:.0f} %" for row in drawn]
+    figure = gallery([pixels[row.image] for row in drawn], titles)
+    sentence = f"The hardest {images} of all: true → what most wrong runs see (share of runs that are wrong)."
+    return [Table("hardest", f"The hardest {images}", caption, table, columns), Picture("hardest", figure, sentence)]
+
+
+def hardest(runs: Runs, most: int) -> pd.DataFrame:
+    """The test images that most runs get wrong, and what most of these see: image, truth, seen, wrong, runs."""
+    n, first = shared_seeds(runs.values()), next(iter(runs.values()))
+    truth, classes = first.truth, first.classes
+    predicted = np.concatenate([variant.predicted[:n] for variant in runs.values()])
+    wrong = (predicted != truth).sum(axis=0)
+    chosen = np.argsort(-wrong, kind="stable")[:most]
+    rows = []
+    for image in chosen[wrong[chosen] > 0]:
+        seen = _most_seen(predicted[:, image], truth[image])
+        rows.append(
+            {
+                **{"image": int(image), "truth": classes[truth[image]], "seen": classes[seen]},
+                **{"wrong": int(wrong[image]), "runs": len(predicted)},
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _most_seen(predicted: np.ndarray, truth: int) -> int:
+    """What most of those see that are wrong; of equals the first class."""
+    return int(np.bincount(predicted[predicted != truth]).argmax())
+
+
+@styled
+def misclassified(variant: VariantRuns, most: int = HARDEST) -> Figure:
+    """The test images that most seeds get wrong: true class, what most of the wrong seeds see, how many are wrong."""
+    wrong = (variant.predicted != variant.truth).sum(axis=0)
+    shown = [i for i, image in enumerate(variant.hardest[:most]) if wrong[image] > 0]
+    titles = []
+    for image in variant.hardest[shown]:
+        truth = variant.truth[image]
+        seen = variant.classes[_most_seen(variant.predicted[:, image], truth)]
+        titles.append(f"{_short(variant.classes[truth])} → {_short(seen)}\n{wrong[image]} of {variant.seeds}")
+    return gallery(list(variant.hardest_images[shown]), titles)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 10 else f"{name[:9]}…"
+
+
+@styled
+def gallery(images: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
+    """Images uint8 [height, width(, 3)] of one size in rows, each below its title of two lines."""
+    columns = 6 if max(map(len, titles), default=0) <= 18 else 4
+    rows = max(1, -(-len(images) // columns))
+    height, width = images[0].shape[:2] if images else (1, 1)
+    side = max(height, width)
+    place_width, place_height = int(1.25 * side) + 1, int(1.9 * side) + 1
+    # One pair of axes for all, transparent between the images: one for each takes ten times as long.
+    sheet = np.zeros((rows * place_height, columns * place_width, 4), np.uint8)
+    figure, axes = panels(WIDTH * sheet.shape[0] / sheet.shape[1])
+    ax = axes[0, 0]
+    for place, (image, title) in enumerate(zip(images, titles, strict=True)):
+        bottom = (place // columns + 1) * place_height
+        left = (place % columns) * place_width + (place_width - width) // 2
+        cell = sheet[bottom - height : bottom, left : left + width]
+        cell[..., 3] = 255
+        cell[..., :3] = image if image.ndim == 3 else 255 - image[..., None]  # grey ones as ink on paper
+        ax.text(left + width / 2, bottom - height - 1, title, ha="center", va="bottom", fontsize=7, linespacing=1.1)
+    ax.imshow(sheet)
+    ax.set_axis_off()
+    return figure
+
+
+@styled
+def confusion(variant: VariantRuns) -> Figure:
+    """How many test images of each class go to each other class, on average over seeds; right answers left blank."""
+    counts = confusion_counts(variant)
+    shown = np.sort(np.argsort(np.diag(counts) - counts.sum(axis=1), kind="stable")[:MOST_CLASSES])
+    counts, names = counts[np.ix_(shown, shown)], [_short(variant.classes[i]) for i in shown]
+    errors = counts.copy()
+    np.fill_diagonal(errors, np.nan)
+    top = max(np.nanmax(errors), 1)
+    figure, axes = panels(3.8)
+    ax = axes[0, 0]
+    ax.imshow(errors, cmap="Blues", vmin=0, vmax=top)
+    for (i, j), value in np.ndenumerate(counts):
+        if (i == j or value >= 0.05) and len(names) <= 12:
+            text = f"{value:.0f}" if i == j or value >= 9.95 else f"{value:.1f}"
+            ax.text(j, i, text, ha="center", va="center", fontsize=6.5, color=_ink(i != j, value > 0.55 * top))
+    ax.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0)
+    ax.set_yticks(range(len(names)), names)
+    ax.set_xlabel("predicted")
+    ax.set_ylabel("true")
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    return figure
+
+
+def confusion_counts(variant: VariantRuns) -> np.ndarray:
+    """Test images of each true class [row] that go to each class [column], mean over seeds."""
+    classes = len(variant.classes)
+    places = variant.truth.astype(int) * classes + variant.predicted
+    return np.bincount(places.ravel(), minlength=classes**2).reshape(classes, classes) / variant.seeds
+
+
+def _ink(on_colour: bool, dark: bool) -> str:
+    # Numbers on the map's own light cells stay dark in a dark page; those on its background follow the page.
+    return ("white" if dark else "#101418") if on_colour else INK

@@ -1,0 +1,97 @@
+"""What the page is made of: tables as people read them, pictures, and sections of both."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+NOTHING = "–"
+
+Row = dict[str, Any]
+Cell = tuple[str, float | str]  # what is shown, and what it is sorted by
+Column = tuple[str, Callable[[Row], Cell]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A data frame that is kept as CSV, and how people read it: each column makes a cell of each row."""
+
+    name: str
+    title: str
+    caption: str
+    data: pd.DataFrame
+    columns: Sequence[Column]
+
+    @property
+    def header(self) -> list[str]:
+        return [header for header, _ in self.columns]
+
+    @property
+    def rows(self) -> list[list[Cell]]:
+        return [[cell(row) for _, cell in self.columns] for row in plain_rows(self.data)]
+
+    def markdown(self) -> str:
+        lines = [self.header, ["---"] * len(self.columns), *([text for text, _ in row] for row in self.rows)]
+        table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        return "\n\n".join(filter(None, [f"## {self.title}", self.caption, table])) + "\n"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, and the sentence under it."""
+
+    name: str
+    figure: Figure
+    caption: str
+
+
+Part = Table | Picture
+
+
+@dataclass(frozen=True)
+class Section:
+    id: str
+    title: str
+    parts: Sequence[Part]
+
+
+def plain_rows(table: pd.DataFrame) -> Iterator[Row]:
+    """Rows with None where pandas has put NaN."""
+    for row in table.to_dict("records"):
+        yield {str(name): None if pd.isna(value) else value for name, value in row.items()}
+
+
+def text(header: str, name: str) -> Column:
+    return header, lambda row: (NOTHING, "") if row[name] is None else (str(row[name]), str(row[name]))
+
+
+def number(header: str, name: str, form: str = "{:,.0f}", scale: float = 1) -> Column:
+    # What is missing sorts below everything, and is shown as missing.
+    return (
+        header,
+        lambda row: (NOTHING, -math.inf) if row[name] is None else (written(row[name] * scale, form), float(row[name])),
+    )
+
+
+def span(header: str, low: str, high: str, form: str, scale: float = 1) -> Column:
+    """An interval; "any" where it rules out nothing."""
+
+    def cell(row: Row) -> Cell:
+        if row[low] is None:
+            return NOTHING, -math.inf
+        ends = [written(row[end] * scale, form) for end in (low, high)]
+        return (" … ".join(ends) if math.isfinite(row[high]) else "any"), float(row[low])
+
+    return header, cell
+
+
+def written(value: float, form: str) -> str:
+    return form.format(value).replace("-", "−")
+
+
+def images_of(data: str) -> str:
+    """What people call the images of a data set."""
+    return "digits" if data in ("mnist", "digits") else "images"

@@ -1,0 +1,60 @@
+"""Our scores against the ten of the notebook of 2020."""
+
+import pandas as pd
+
+from stages import sequential
+from stages.aggregate import course
+from stages.aggregate.parts import Part, Table, number, span, text
+from stages.aggregate.runs import Runs
+from stages.params import Params
+
+SEEDS = 10  # as many as in 2020, however many there are by now
+
+
+def parts(runs: Runs, study: Params) -> list[Part]:
+    found = table(runs, study)
+    if found.empty:
+        return []
+    margin = study.statistics.reproduction_margin
+    caption = (
+        f"Reproduced: Welch's interval of the difference lies within ±{margin:g} points, on the first {SEEDS} seeds. "
+        f"These intervals hold together with {study.statistics.percent} confidence."
+    )
+    columns = [
+        *(text("variant", "variant"), text("reproduced", "reproduced")),
+        number("difference, points", "difference", "{:+.3f}"),
+        span("interval", "low", "high", "{:+.3f}"),
+        *(number("n", "n"), number("test accuracy", "accuracy", "{:.2f} %", 100)),
+        *(number("n in 2020", "n_2020"), number("accuracy in 2020", "accuracy_2020", "{:.2f} %", 100)),
+    ]
+    return [Table("reproduction", "Against the notebook of 2020", caption, found, columns)]
+
+
+def table(runs: Runs, study: Params) -> pd.DataFrame:
+    """A row for each variant that the notebook measured over seeds; none for another data set."""
+    if not course.told(study):
+        return pd.DataFrame()
+    measured = {
+        str(name): of.to_numpy(float)
+        for name, of in course.scores().groupby("variant", sort=False)["test_accuracy"]
+        if name in runs
+    }
+    settings, rows = study.statistics, []
+    for name, theirs in measured.items():
+        ours = runs[name].accuracy[:SEEDS]
+        found = sequential.welch_interval(
+            sequential.POINTS * ours,
+            sequential.POINTS * theirs,
+            level=settings.alpha / len(measured),
+            step=sequential.POINTS / len(runs[name].truth),
+        )
+        same = sequential.verdict(found, settings.reproduction_margin) == "equivalent"
+        difference = float(sequential.POINTS * (ours.mean() - theirs.mean()))
+        rows.append(
+            {
+                **{"variant": name, "n": len(ours), "accuracy": float(ours.mean()), "n_2020": len(theirs)},
+                **{"accuracy_2020": float(theirs.mean()), "difference": difference},
+                **{"low": found.low, "high": found.high, "reproduced": "yes" if same else "not shown"},
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,68 @@
+"""Variants in closed form: the search for the strength of their penalty, and the weights that it led to."""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from stages.aggregate.drawing import BLUE, ORANGE, panels, styled
+from stages.aggregate.parts import Part, Picture
+from stages.aggregate.runs import VariantRuns
+
+MOST_CLASSES = 20
+
+
+def parts(shown: Sequence[VariantRuns]) -> list[Part]:
+    found: list[Part] = []
+    for variant in shown:
+        if "alpha" in variant.curves:
+            caption = f"{variant.name}: dev error against the strength of the ridge penalty."
+            found.append(Picture(f"alpha_{variant.name}", alpha_search(variant), caption))
+        if variant.weights is not None:
+            caption = f"{variant.name}: weights of each class; blue pixels speak for it, orange ones against."
+            found.append(Picture(f"weights_{variant.name}", weights(variant.weights, variant.classes), caption))
+    return found
+
+
+@styled
+def alpha_search(variant: VariantRuns) -> Figure:
+    """Dev error against α: the coarse grid of every seed, and the points of the golden-section searches."""
+    drawn, axes = panels(4.4, rows=2)
+    rows = variant.curves
+    targets = (("mse", "val_loss", "dev mean squared error"), ("accuracy", "val_accuracy", "dev error rate"))
+    for ax, (target, column, label) in zip(axes[:, 0], targets, strict=True):
+        error = rows[column] if target == "mse" else 1 - rows[column]
+        coarse = rows.assign(error=error)[rows["search"] == "grid"]
+        for _, seed in coarse.groupby("seed"):
+            ax.plot(seed["alpha"], seed["error"], "-", color=BLUE, alpha=0.35, linewidth=1)
+        median = coarse.groupby("alpha")["error"].median()
+        ax.plot(median.index, median, "o-", color=BLUE, markersize=3, label="grid: seeds, median")
+        fine = rows["search"] == target
+        ax.plot(rows["alpha"][fine], error[fine], ".", color=ORANGE, markersize=3, label="golden-section search")
+        ax.set_xscale("log", base=2)
+        ax.set_ylabel(label)
+        ax.grid(axis="y")
+    axes[1, 0].yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+    axes[1, 0].set_xlabel("α (logarithmic)")
+    drawn.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=2, markerscale=2)
+    return drawn
+
+
+@styled
+def weights(values: np.ndarray, classes: Sequence[str]) -> Figure:
+    """The weight vectors [classes, height, width] of a linear classifier as images, one for each class."""
+    shown = min(len(values), MOST_CLASSES)
+    columns = min(5, shown)
+    rows = -(-shown // columns)
+    drawn, axes = panels(0.95 * rows, columns, rows)
+    # The few largest weights belong to border pixels that are almost always blank, and would hide the others.
+    limit = np.quantile(np.abs(values), 0.99)
+    colours = mpl.colors.LinearSegmentedColormap.from_list("against_for", [ORANGE, "#f7f7f7", BLUE])
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, image, name in zip(axes.flat, values[:shown], classes, strict=False):
+        ax.imshow(image, cmap=colours, vmin=-limit, vmax=limit)
+        ax.set_title(name, loc="center")
+    return drawn

@@ -1,0 +1,93 @@
+"""Where the noise of a single run's score comes from: its seed, the test images, or both at once."""
+
+from dataclasses import astuple, dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from stages import sequential
+from stages.aggregate.parts import Column, Part, Table, images_of, number, span, text
+from stages.aggregate.runs import Runs, shared_seeds
+from stages.params import Params
+
+COLUMNS = ["variant", "n", "seeds_sd", "seeds_low", "seeds_high", "interaction_sd", "digits_sd"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """What one run's score owes to chance, as standard deviations in points; their squares add up to its variance.
+
+    Attributes:
+        seeds: how far seeds differ over all images there could be.
+        seeds_low, seeds_high: limits of that.
+        interaction: which seed fails on which image.
+        images: how far draws of the test images differ for a variant averaged over all seeds.
+    """
+
+    seeds: float
+    seeds_low: float
+    seeds_high: float
+    interaction: float
+    images: float
+
+
+def parts(runs: Runs, study: Params) -> list[Part]:
+    images, settings = images_of(study.data.name), study.statistics
+    columns: list[Column] = [
+        *(text("variant", "variant"), number("n", "n"), number("sd from the seed", "seeds_sd", "{:.3f}")),
+        span(f"its {settings.percent} limits", "seeds_low", "seeds_high", "{:.3f}"),
+        number(f"sd from seed × {images}", "interaction_sd", "{:.3f}"),
+        number(f"sd from the test {images}", "digits_sd", "{:.3f}"),
+    ]
+    caption = (
+        "How far the test accuracy of a single run is off, in points. From the seed: what makes a run better or worse "
+        f"on whatever {images}. Seed × {images}: which of these each run happens to miss. From the test {images}: "
+        "others might have been drawn. Limits hold one at a time."
+    )
+    return [Table("variance", "Where the noise comes from", caption, table(runs, settings.alpha), columns)]
+
+
+def table(runs: Runs, level: float) -> pd.DataFrame:
+    """A row for each variant, on the seeds that all of them have."""
+    n, rows = shared_seeds(runs.values()), []
+    for name, variant in runs.items():
+        found = split(variant.right[:n], level)
+        rows.append([name, n, *(astuple(found) if found else [None] * 5)])
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def split(right: np.ndarray, level: float) -> Split | None:
+    """Split of the variance of one run's accuracy into seeds, test images and their interaction.
+
+    Two-way random model without replication, by the analysis of variance: Searle, Casella and McCulloch 1992, "Variance
+    components", chapter 4. A component that comes out negative is 0. Limits: Williams 1962, "A confidence interval for
+    variance components", Biometrika 49.
+
+    Args:
+        right: bool [seeds, images].
+        level: probability that the limits miss.
+
+    Returns:
+        None for fewer than two seeds or two images.
+
+    Raises:
+        ValueError: right is not bool or not two-dimensional.
+    """
+    if right.ndim != 2 or right.dtype != np.bool_:
+        raise ValueError(f"Expected bool [seeds, images], received {right.dtype} {list(right.shape)}.")
+    seeds, images = right.shape
+    if seeds < 2 or images < 2:
+        return None
+    mean = right.mean()
+    of_seed, of_image = right.mean(axis=1) - mean, right.mean(axis=0) - mean
+    rest = right - mean - of_seed[:, None] - of_image
+    freedom = seeds - 1, (seeds - 1) * (images - 1)
+    # Mean squares.
+    between_seeds = images * (of_seed**2).sum() / (seeds - 1)
+    between_images = seeds * (of_image**2).sum() / (images - 1)
+    left = (rest**2).sum() / freedom[1]
+    low, high = (between_seeds / stats.f.ppf(chance, *freedom) - left for chance in (1 - level / 2, level / 2))
+    variances = (between_seeds - left, low, high, left, (between_images - left) / seeds)
+    # A score is a mean over the images, which divides what differs from image to image.
+    return Split(*(sequential.POINTS * float(max(variance, 0.0) / images) ** 0.5 for variance in variances))

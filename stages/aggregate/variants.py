@@ -1,0 +1,58 @@
+"""Every variant by itself: its scores over the seeds."""
+
+from typing import Any
+
+import pandas as pd
+
+from stages import sequential
+from stages.aggregate import calibration
+from stages.aggregate.parts import Column, Part, Table, images_of, number, span, text
+from stages.aggregate.runs import Runs, VariantRuns
+from stages.params import Params, Statistics
+
+
+def parts(runs: Runs, study: Params) -> list[Part]:
+    columns: list[Column] = [
+        *(text("variant", "variant"), *columns_of_scores(images_of(study.data.name))),
+        *(number("test loss", "loss", "{:.4f}"), number("sd of loss", "loss_sd", "{:.4f}")),
+        number("calibration error", "calibration_error", "{:.2f}", 100),
+        number("epochs", "epochs", "{:.1f}"),
+    ]
+    caption = (
+        f"Each interval holds with {study.statistics.percent} confidence, one at a time. Vote: the class with the "
+        "highest mean output of the first seeds, ten at most. Loss: cross-entropy where outputs are probabilities, "
+        "else squared error. Sd and calibration error (expected, 15 bins) in points."
+    )
+    return [Table("variants", "Every variant", caption, table(runs, study.statistics), columns)]
+
+
+def columns_of_scores(images: str) -> list[Column]:
+    return [
+        *(number("n", "n"), number("test accuracy", "accuracy", "{:.2f} %", 100)),
+        *(span("interval", "low", "high", "{:.2f}", 100), number("sd", "sd", "{:.2f}", 100)),
+        number(f"± {images}", "digits", "{:.2f}"),
+        number("vote", "vote_accuracy", "{:.2f} %", 100),
+    ]
+
+
+def row(variant: VariantRuns, settings: Statistics) -> dict[str, Any]:
+    """n, mean accuracy (a fraction), its interval and standard deviation, and what other images could add (points)."""
+    step = 1 / len(variant.truth)
+    found = sequential.interval(variant.accuracy, level=settings.alpha, step=step, design=settings.design)
+    return {
+        **{"n": variant.seeds, "accuracy": float(variant.accuracy.mean()), "low": found.low, "high": found.high},
+        "sd": float(variant.accuracy.std(ddof=1)) if variant.seeds > 1 else None,
+        "digits": sequential.digits_part(variant.right.mean(axis=0)),
+    }
+
+
+def table(runs: Runs, settings: Statistics) -> pd.DataFrame:
+    """A row for each variant: accuracy, the vote of the seeds, loss, calibration, epochs."""
+    rows = []
+    for name, variant in runs.items():
+        of: dict[str, Any] = {"variant": name, **row(variant, settings), "vote_accuracy": variant.vote_accuracy}
+        loss, epochs = variant.score("test_loss"), variant.score("epochs")
+        of |= {"loss": float(loss.mean()), "loss_sd": float(loss.std(ddof=1)) if len(loss) > 1 else None}
+        of |= {"calibration_error": calibration.mean_error(variant.calibration), "epochs": float(epochs.mean())}
+        rows.append(of)
+    return pd.DataFrame(rows)

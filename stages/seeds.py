@@ -1,0 +1,59 @@
+"""More seeds for some variants of params.yaml, as a person would write them: comments, anchors and layout stay."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from stages import params
+from stages.errors import StudyError
+
+
+def with_seeds(text: str, wanted: Mapping[str, int]) -> str:
+    """The text of params.yaml with so many seeds for these variants.
+
+    A variant that has its number from another recipe, by `<<:`, gets a line of its own where that number changes.
+
+    Raises:
+        StudyError: the text can't be edited like that.
+    """
+    before = params.parse(text, str(params.PARAMS))
+    goal = {name: recipe.seeds for name, recipe in before.variants.items()} | dict(wanted)
+    for name, seeds in goal.items():
+        if _seeds(text)[name] != seeds:
+            text = _with_own(text, name, seeds)
+    # What inherited a number that has just changed keeps its own.
+    for name, seeds in goal.items():
+        if _seeds(text)[name] != seeds:
+            text = _with_own(text, name, seeds)
+    after = params.parse(text, str(params.PARAMS))
+    kept = {name: recipe.model_copy(update={"seeds": goal[name]}) for name, recipe in before.variants.items()}
+    if after != before.model_copy(update={"variants": kept}):
+        raise StudyError(f"{params.PARAMS} can't be given more seeds: write `seeds:` of {', '.join(wanted)} by hand")
+    return text
+
+
+def _seeds(text: str) -> dict[str, int]:
+    return {name: recipe.seeds for name, recipe in params.parse(text, str(params.PARAMS)).variants.items()}
+
+
+def _with_own(text: str, variant: str, seeds: int) -> str:
+    """`seeds` as the variant's own: in place of the number that it has, or before its first field."""
+    mapping: Any = YAML().load(text)["variants"][variant]
+    lines = text.splitlines(keepends=True)
+    places = mapping.lc.data or {}
+    if "seeds" in places:
+        line, column = mapping.lc.value("seeds")
+        rest = lines[line][column:].lstrip("0123456789")
+        lines[line] = f"{lines[line][:column]}{seeds}{rest}"
+        return "".join(lines)
+    if places:
+        line, column = min(tuple(place[:2]) for place in places.values())
+    else:  # it has nothing but `<<:`, of which ruamel keeps no place
+        line = next(i for i in range(mapping.lc.line, len(lines)) if "<<" in lines[i])
+        column = lines[line].index("<<")
+    if mapping.fa.flow_style():
+        lines[line] = f"{lines[line][:column]}seeds: {seeds}, {lines[line][column:]}"
+    else:
+        lines.insert(line, f"{' ' * column}seeds: {seeds}\n")
+    return "".join(lines)

@@ -1,0 +1,42 @@
+"""Runs that DVC's cache still has, of a recipe or a number of seeds that params.yaml goes back to."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from stages import files, records
+from stages.train.run import Run
+
+NAMES = {"model.keras", "curves.csv", "run.json"}  # of a run's folder
+
+
+def restore(runs: Sequence[Run]) -> None:
+    """Bring back those of `runs` that the cache has, into their folders."""
+    wanted = {run.key: run for run in runs}
+    if not wanted or not Path(".dvc").is_dir():
+        return
+    for contents in _cached_runs(_cache()):
+        run = wanted.get(json.loads(contents["run.json"].read_bytes()).get("key"))
+        if run is not None and {name for name, path in contents.items() if path.exists()} == NAMES:
+            kept = {name: path.read_bytes() for name, path in contents.items()}
+            files.write_folder(records.run_path(run.variant, run.seed), kept)
+            del wanted[run.key]
+
+
+def _cache() -> Path:
+    dvc = Path(sys.executable).with_name("dvc")
+    answer = subprocess.run([dvc, "cache", "dir"], capture_output=True, text=True, check=False)
+    return Path(answer.stdout.strip() or ".dvc/cache") / "files" / "md5"
+
+
+def _cached_runs(cache: Path) -> Iterator[dict[str, Path]]:
+    """The files of every run in the cache, by their name in the run's folder."""
+    for folder in sorted(cache.glob("*/*.dir")):
+        seeds: dict[str, dict[str, Path]] = {}
+        for entry in json.loads(folder.read_bytes()):
+            seed, _, name = entry["relpath"].partition("/")
+            if name in NAMES:
+                seeds.setdefault(seed, {})[name] = cache / entry["md5"][:2] / entry["md5"][2:]
+        yield from (contents for contents in seeds.values() if "run.json" in contents and contents["run.json"].exists())

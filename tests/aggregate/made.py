@@ -1,0 +1,122 @@
+"""A made-up study whose answers can be told by hand: nothing is trained."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from stages import files, params, records
+from stages.aggregate.runs import VariantRuns
+from stages.arrays import write_npz
+from stages.params import Params
+
+IMAGES = 200
+NETWORK = """
+    family: network
+    seeds: 10
+    filters: []
+    pool: []
+    conv_dropout: []
+    units: [8]
+    dropout: 0.25
+    initializer: glorot_uniform
+    precision: float32
+    learning_rate: 0.002
+    decay: null
+    batch_size: 64
+    epochs: 2
+    dev_split: true
+    patience: null
+    restore_best: false
+"""
+STUDY = f"""\
+data: {{name: digits}}
+split: {{dev_fraction: 0.2, seeds: 256}}
+variants:
+  ridge: {{family: ridge, seeds: 4, grid_powers: [-4, 12], tolerance: 8.0}}
+  plain: &plain {NETWORK}
+  wide: {{<<: *plain, units: [16]}}
+  wider: {{<<: *plain, units: [32], seeds: 12}}
+approaches: {{linear: ridge, MLP: wide, big MLP: wider}}
+comparisons:
+  - {{a: wide, b: plain}}
+chains:
+  units: [plain, wide, wider]
+statistics: {{confidence: 0.95, equivalence_margin: 0.05, reproduction_margin: 0.1, design: open}}
+"""
+# Of the 200 images, as many as this are wrong in each seed.
+WRONG = {
+    "ridge": [40, 41, 42, 40],
+    "plain": [20, 21, 22, 20, 21, 22, 20, 21, 22, 20],
+    "wide": [19, 22, 20, 21, 20, 22, 21, 20, 22, 19],
+    "wider": [2, 3, 4, 2, 3, 4, 2, 3, 4, 2, 3, 4],
+}
+
+
+def study() -> Params:
+    return params.parse(STUDY, "the made-up study")
+
+
+def predicted(wrong: Sequence[int], truth: np.ndarray, classes: int = 10) -> np.ndarray:
+    """Labels [seeds, images]; each seed gets its first images wrong."""
+    labels = np.tile(truth, (len(wrong), 1))
+    for row, mistakes in enumerate(wrong):
+        labels[row, :mistakes] = (labels[row, :mistakes] + 1) % classes
+    return labels
+
+
+def variant(
+    name: str,
+    labels: np.ndarray,
+    truth: np.ndarray,
+    *,
+    classes: Sequence[str] = tuple("0123456789"),
+    scores: pd.DataFrame | None = None,
+    hardest: Sequence[int] = (),
+) -> VariantRuns:
+    """Runs without curves and pictures."""
+    return VariantRuns(
+        name=name,
+        probabilities=True,
+        classes=classes,
+        truth=truth,
+        predicted=labels,
+        ensemble=labels[0],
+        scores=pd.DataFrame({"seed": range(len(labels))}) if scores is None else scores,
+        curves=pd.DataFrame({"seed": range(len(labels)), "epoch": 0, "val_loss": 0.5}),
+        calibration=pd.DataFrame(columns=records.CALIBRATION_COLUMNS),
+        hardest=np.array(hardest, int),
+        hardest_images=np.zeros((len(hardest), 8, 8), np.uint8),
+        weights=None,
+    )
+
+
+def runs() -> dict[str, VariantRuns]:
+    truth = np.arange(IMAGES, dtype=np.uint8) % 10
+    return {name: variant(name, predicted(wrong, truth), truth) for name, wrong in WRONG.items()}
+
+
+def write(*, classes: Sequence[str] = tuple("0123456789"), shape: tuple[int, ...] = (8, 8)) -> None:
+    """The files of the study's runs in metrics/runs of the current folder."""
+    truth = np.arange(IMAGES, dtype=np.uint8) % len(classes)
+    generator = np.random.default_rng(0)
+    for name, recipe in study().variants.items():
+        labels = predicted(WRONG[name], truth, len(classes))
+        seeds = range(recipe.seeds)
+        facts = dict.fromkeys(recipe.facts, 1.0) | {"dev_accuracy": np.linspace(0.8, 0.9, recipe.seeds)}
+        scores = pd.DataFrame({"seed": seeds, "key": "k", "data": "d", "test_loss": 0.5}).assign(
+            test_accuracy=(labels == truth).mean(axis=1), **facts
+        )
+        curve = {column: "grid" if column == "search" else 0.5 for column in recipe.curve}
+        places = ("alpha", "epoch") if "alpha" in curve else ("epoch",)
+        rows = [{"seed": seed, **curve, places[0]: step + 1} for seed in seeds for step in range(3)]
+        bins = pd.DataFrame({"seed": seeds, "bin": 14, "images": IMAGES, "confidence": 0.9, "accuracy": 0.8})
+        files.write_table(records.scores_path(name), scores)
+        files.write_table(records.curves_path(name), pd.DataFrame(rows))
+        files.write_table(records.calibration_path(name), bins if recipe.probabilities else bins.head(0))
+        arrays = {"labels": labels, "truth": truth, "ensemble": labels[0], "classes": np.array(classes)}
+        arrays["hardest"] = np.arange(30, dtype=np.uint16)
+        arrays["hardest_images"] = generator.integers(0, 256, (30, *shape), dtype=np.uint8)
+        if not recipe.probabilities:
+            arrays["weights"] = generator.normal(size=(len(classes), *shape[:2]))
+        write_npz(records.predictions_path(name), arrays)

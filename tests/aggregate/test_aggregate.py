@@ -1,0 +1,123 @@
+"""The stage as a whole, over files of runs that nobody trained."""
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from stages import files, records
+from stages.aggregate.__main__ import aggregate
+from stages.arrays import write_npz
+from stages.errors import StudyError
+from tests.aggregate import made
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def aggregated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The made-up study with its tables, figures and report; not to be written to."""
+    folder = tmp_path_factory.mktemp("aggregated")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        made.write()
+        records.TABLES.mkdir()
+        (records.TABLES / "of_an_earlier_study.csv").touch()
+        aggregate(made.study())
+    return folder
+
+
+@pytest.fixture
+def results(aggregated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current folder is `aggregated`."""
+    monkeypatch.chdir(aggregated)
+
+
+@pytest.mark.usefixtures("results")
+def test_variants_of_different_numbers_of_seeds_are_in_every_table_and_figure() -> None:
+    tables, plots = ({path.name for path in of.iterdir()} for of in (records.TABLES, records.PLOTS))
+    for name in ("approaches", "approach_pairs", "comparisons", "ablations_units", "selection", "variants", "variance"):
+        assert {f"{name}.csv", f"{name}.md"} <= tables
+        assert "nan" not in (records.TABLES / f"{name}.md").read_text(encoding="utf-8").lower()
+    assert {"scores.csv", "curves.csv", "pair_wide_plain.csv", "hardest.csv"} <= tables
+    assert "of_an_earlier_study.csv" not in tables
+    wanted = ("answers", "approaches", "ablations_units", "curves_wide", "calibration", "hardest", "confusion_wide")
+    assert {f"{name}.png" for name in (*wanted, "misclassified_wide", "alpha_ridge", "weights_ridge")} <= plots
+    steps = pd.read_csv(records.TABLES / "ablations_units.csv")
+    assert list(steps)[:9] == [
+        *("step", "n", "difference", "low", "high", "verdict", "digits", "seeds_about", "seeds_at_most")
+    ]
+    assert steps["n"].tolist() == [10, 10]
+    assert len(pd.read_csv(records.TABLES / "scores.csv")) == 4 + 10 + 10 + 12
+    summary = json.loads(records.SUMMARY.read_text(encoding="utf-8"))
+    assert [of["seeds"] for of in summary.values()] == [4, 10, 10, 12]
+    assert "ci_low" in summary["wide"]["test_accuracy"]
+    assert set(json.loads(records.ACCURACY.read_text(encoding="utf-8"))) == {"test", "dev"}
+
+
+@pytest.mark.usefixtures("results")
+def test_the_report_says_once_what_the_intervals_promise_and_asks_the_questions_first() -> None:
+    report = records.REPORT.read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
+    assert report.count("hold together with 95 % confidence") == 1
+    assert report.index('id="figure-answers"') < report.index('id="approaches"')
+    assert "4–12 seeds on digits" in report
+    assert not re.search(r'(>|data-value=")\s*nan\s*[<"]', report, re.IGNORECASE)
+
+
+def test_words_and_pictures_follow_the_data() -> None:
+    made.write(classes=["circle", "rounded square", "triangle"], shape=(12, 16, 3))
+    study = made.study()
+    aggregate(study.model_copy(update={"data": study.data.model_copy(update={"name": "shapes"})}))
+    hardest = (records.TABLES / "hardest.md").read_text(encoding="utf-8")
+    assert "The hardest images" in hardest
+    assert "rounded square" in hardest
+    assert "digits" not in records.REPORT.read_text(encoding="utf-8").lower()
+
+
+def test_the_same_runs_make_the_same_bytes(aggregated: Path) -> None:
+    made.write()
+    aggregate(made.study())
+    files = {path.relative_to(aggregated): path for path in (aggregated / "metrics").rglob("*") if path.is_file()}
+    assert {name: Path(name).read_bytes() for name in files} == {
+        name: path.read_bytes() for name, path in files.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("lost", "complaint"), [(slice(0, 9), r"lacks the seeds \[9\]"), (slice(None, None, -1), "in this order")]
+)
+def test_a_seed_that_params_yaml_names_and_no_run_has_is_an_error(lost: slice, complaint: str) -> None:
+    made.write()
+    path = records.scores_path("wide")
+    pd.read_csv(path).iloc[lost].to_csv(path, index=False)
+    with pytest.raises(StudyError, match=complaint):
+        aggregate(made.study())
+
+
+def test_scores_and_predictions_of_different_runs_are_refused() -> None:
+    made.write()
+    path = records.scores_path("wide")
+    table = pd.read_csv(path)
+    table.assign(test_accuracy=table["test_accuracy"] - 0.1).to_csv(path, index=False)
+    with pytest.raises(StudyError, match="tell of different runs: run `dvc repro evaluate@wide`"):
+        aggregate(made.study())
+
+
+def test_a_study_of_one_variant_and_one_seed_asks_nothing_and_has_its_report() -> None:
+    made.write()
+    recipe = made.study().variants["wide"].model_copy(update={"seeds": 1})
+    for path in (records.scores_path("wide"), records.curves_path("wide"), records.calibration_path("wide")):
+        pd.read_csv(path).query("seed == 0").to_csv(path, index=False)
+    arrays = files.read_arrays(records.predictions_path("wide"))
+    write_npz(records.predictions_path("wide"), {**arrays, "labels": arrays["labels"][:1]})
+    alone = {"variants": {"wide": recipe}, "approaches": {"MLP": "wide"}, "comparisons": [], "chains": {}}
+    aggregate(made.study().model_copy(update=alone))
+    report = records.REPORT.read_text(encoding="utf-8")
+    assert "MLP: 90.50" in report
+    assert "hold" not in report[: report.index("<nav")]
+    assert "any" in (records.TABLES / "approaches.md").read_text(encoding="utf-8")  # one seed rules out nothing

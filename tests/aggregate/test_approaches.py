@@ -1,0 +1,48 @@
+import pytest
+
+from stages.aggregate import approaches
+from tests.aggregate import made
+
+
+def titled(**wrong: list[int]) -> tuple[str, str]:
+    runs = made.runs()
+    for name, mistakes in wrong.items():
+        truth = runs[name].truth
+        runs[name] = made.variant(name, made.predicted(mistakes, truth), truth)
+    return approaches.headline(runs, made.study())
+
+
+def test_what_is_better_than_all_others_wins_and_the_sentence_has_its_interval() -> None:
+    title, sentence = titled(ridge=[40, 41, 42, 40, 39, 41, 40, 42, 41, 40])
+    assert title == "big MLP wins"
+    assert sentence.startswith("big MLP gets 98.50 % of the test digits right, +8.")
+    assert "(interval +" in sentence
+    assert "n = 10 seeds each" in sentence
+
+
+def test_what_too_few_seeds_have_been_compared_with_only_leads() -> None:
+    assert titled()[0] == "big MLP leads, undecided"  # ridge has four seeds
+
+
+def test_approaches_that_are_equivalent_share_the_headline() -> None:
+    same = [20] * 200
+    # The floor of one image, half a point, needs many seeds to lie within 0.05 points.
+    study = made.study()
+    settings = study.statistics.model_copy(update={"equivalence_margin": 0.5})
+    runs = made.runs()
+    for name in ("ridge", "wide", "wider"):
+        runs[name] = made.variant(name, made.predicted(same, runs[name].truth), runs[name].truth)
+    title, _ = approaches.headline(runs, study.model_copy(update={"statistics": settings}))
+    assert title == "linear, MLP and big MLP are equivalent"
+
+
+def test_one_approach_alone_has_its_mean_in_the_headline() -> None:
+    study = made.study().model_copy(update={"approaches": {"MLP": "wide"}})
+    assert approaches.headline(made.runs(), study)[0] == "MLP: 89.70 %"
+
+
+def test_a_table_of_approaches_shows_each_by_itself() -> None:
+    table = approaches.table(made.runs(), made.study())
+    assert table["n"].tolist() == [4, 10, 12]
+    assert table["accuracy"].tolist() == pytest.approx([0.79625, 0.897, 0.985])
+    assert table["accuracy_2020"].isna().all()  # of MNIST alone

@@ -1,0 +1,213 @@
+"""The interval and its verdict, against values worked out apart from this code."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from stages import files, records, sequential
+from stages.sequential import Design, Interval, interval, verdict
+from tests.conftest import ROOT
+
+STEP = 0.01  # points: one of 10,000 images
+MARGIN = 0.05
+TENTHS = np.arange(1, 11) / 10
+NEAR = np.array([0.12, 0.05, 0.20, 0.08, 0.15, 0.02, 0.11, 0.17, 0.06, 0.14])
+SMALL = np.tile([-0.01, 0.02, 0, 0.01], 25)
+SOME = np.random.default_rng(11).normal(0.1, 0.2, 14)
+
+
+def half(values: np.ndarray, level: float, design: Design = "open") -> float:
+    found = interval(values, level=level, step=STEP, design=design)
+    assert (found.low + found.high) / 2 == pytest.approx(values.mean())
+    return (found.high - found.low) / 2
+
+
+@pytest.mark.parametrize(
+    ("values", "level", "expected"),
+    [
+        (np.arange(1, 5), 0.2, 2.973869),
+        (np.arange(1, 6), 0.05, 5.977306),
+        (TENTHS, 0.05, 0.370504),
+        (TENTHS, 0.05 / 8, 0.551059),
+        (NEAR, 0.05 / 8, 0.104027),
+        (np.full(10, 0.04), 0.05 / 8, 0.018201),  # no spread: the floor of one image
+        (SMALL, 0.05 / 8, 0.004486),
+    ],
+)
+def test_the_open_interval_is_as_wide_as_worked_out(values: np.ndarray, level: float, expected: float) -> None:
+    assert half(values, level) == pytest.approx(expected, abs=6e-7)
+
+
+@pytest.mark.parametrize(
+    ("values", "level", "expected"),
+    [(TENTHS, 0.05, 0.216585), (TENTHS, 0.05 / 8, 0.339552), (np.arange(1, 6), 0.05, 1.963243)],
+)
+def test_the_interval_of_a_fixed_number_of_seeds_is_students(values: np.ndarray, level: float, expected: float) -> None:
+    assert half(values, level, "fixed") == pytest.approx(expected, abs=6e-7)
+
+
+@pytest.mark.parametrize("values", [np.arange(1, 5), np.array([0.3])])
+def test_an_interval_of_too_few_seeds_rules_out_nothing(values: np.ndarray) -> None:
+    assert interval(values, level=0.05, step=STEP) == Interval(-np.inf, np.inf)
+    assert verdict(interval(values, level=0.05, step=STEP), MARGIN) == "undecided"
+
+
+def test_one_seed_rules_out_nothing_even_where_the_number_was_fixed() -> None:
+    assert interval(np.array([0.3]), level=0.05, step=STEP, design="fixed") == Interval(-np.inf, np.inf)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        (1, [1.503, 1.224, 1.063, 0.913, 0.766, 0.675, 0.581, 0.469, 0.384, 0.335, 0.276, 0.215]),
+        (8, [2.590, 1.820, 1.490, 1.224, 0.989, 0.854, 0.722, 0.572, 0.462, 0.399, 0.326, 0.252]),
+        (19, [3.447, 2.143, 1.696, 1.361, 1.082, 0.927, 0.778, 0.612, 0.492, 0.424, 0.345, 0.265]),
+    ],
+)
+def test_the_half_width_in_standard_deviations_falls_with_the_seeds(pairs: int, expected: list[float]) -> None:
+    n = np.array([8, 10, 12, 15, 20, 25, 33, 50, 75, 100, 150, 256])
+    np.testing.assert_allclose(sequential.half_width(n, 0.05 / pairs), expected, atol=5.1e-4)
+
+
+def likelihood_ratio(values: np.ndarray, mean: float) -> float:
+    """E_n: "mean/sd is drawn from N(0, 1)" against "the mean is this one"."""
+    n, away = len(values), values - mean
+    squares = (n + 1) * (away**2).sum()
+    return (1 / (n + 1)) ** 0.5 * (squares / (squares - away.sum() ** 2)) ** (n / 2)
+
+
+@pytest.mark.parametrize("level", [0.2, 0.05, 0.05 / 19])
+def test_at_both_ends_the_likelihood_ratio_is_one_over_the_level(level: float) -> None:
+    found = interval(SOME, level=level, step=STEP)
+    assert [likelihood_ratio(SOME, end) for end in (found.low, found.high)] == pytest.approx([1 / level] * 2)
+    assert likelihood_ratio(SOME, SOME.mean()) < 1
+
+
+@pytest.mark.parametrize("design", ["open", "fixed"])
+def test_the_interval_moves_with_the_differences_and_mirrors_when_a_and_b_change_places(design: Design) -> None:
+    def of(values: np.ndarray, level: float = 0.05) -> np.ndarray:
+        found = interval(values, level=level, step=STEP, design=design)
+        return np.array([found.low, found.high])
+
+    np.testing.assert_allclose(of(SOME + 3), of(SOME) + 3)
+    np.testing.assert_allclose(of(7 * SOME), 7 * of(SOME))
+    np.testing.assert_allclose(of(-SOME), -of(SOME)[::-1])
+    assert np.ptp(of(SOME, 0.01)) > np.ptp(of(SOME, 0.05))
+
+
+@pytest.mark.parametrize("values", [[], [[0.1]], [0.1, np.nan], [np.inf, 0.1]])
+def test_what_are_no_differences_is_refused(values: list[float]) -> None:
+    with pytest.raises(ValueError, match="Expected finite numbers"):
+        interval(np.array(values), level=0.05, step=STEP)
+
+
+@pytest.mark.parametrize("level", [0, 1, -0.1])
+def test_a_level_that_is_no_probability_is_refused(level: float) -> None:
+    with pytest.raises(ValueError, match="0 < level < 1"):
+        sequential.half_width(10, level)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (-0.04, 0.04, "equivalent"),
+        (0.01, 0.04, "equivalent"),  # surely not 0, and not worth having
+        (0.01, 0.05, "better"),
+        (-0.05, -0.01, "worse"),
+        (0.0, 0.3, "undecided"),
+        (-0.06, 0.04, "undecided"),
+        (-np.inf, np.inf, "undecided"),
+    ],
+)
+def test_the_verdict_is_read_off_the_interval(low: float, high: float, expected: str) -> None:
+    assert verdict(Interval(low, high), MARGIN) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "pairs", "expected"),
+    [
+        (TENTHS, 1, "better"),
+        (TENTHS, 8, "undecided"),
+        (NEAR, 8, "better"),
+        (-NEAR, 8, "worse"),
+        (np.full(10, 0.04), 8, "better"),
+        (SMALL, 8, "equivalent"),
+    ],
+)
+def test_the_verdicts_worked_out(values: np.ndarray, pairs: int, expected: str) -> None:
+    assert verdict(interval(values, level=0.05 / pairs, step=STEP), MARGIN) == expected
+
+
+def test_what_other_images_could_add_is_196_standard_errors_of_the_mean_over_the_images() -> None:
+    assert sequential.digits_part(np.array([1, 0.5, 0, 0, -0.5])) == pytest.approx(49.970391, abs=6e-7)
+
+
+def test_one_looks_again_after_a_quarter_more_seeds_and_no_worker_stays_idle() -> None:
+    assert list(itertools.islice(sequential.looks(10), 6)) == [13, 17, 22, 28, 35, 44]
+    assert list(itertools.islice(sequential.looks(10, at_least=8), 4)) == [18, 26, 34, 43]
+
+
+def test_the_forecast_is_the_first_look_at_which_mean_and_spread_as_seen_decide() -> None:
+    level = 0.05 / 19
+    # f(12) = 1.696 and f(13) = 1.56 standard deviations: 0.252 / 0.161 = 1.565.
+    assert sequential.seeds_about(10, 0.252, 0.161, level=level, margin=MARGIN) == 13
+    assert sequential.seeds_about(10, -0.252, 0.161, level=level, margin=MARGIN) == 13
+    # Nothing but equivalence can be found where there is no difference: f(n) < 0.05 / 0.11.
+    about = sequential.seeds_about(10, 0.0, 0.11, level=level, margin=MARGIN)
+    assert about is not None
+    assert (
+        float(sequential.half_width(about, level)) < 0.05 / 0.11 < float(sequential.half_width(about * 4 // 5, level))
+    )
+    assert sequential.seeds_at_most(10, 0.11, level=level, margin=MARGIN) == 422
+    assert sequential.seeds_at_most(10, 100.0, level=level, margin=MARGIN) is None
+
+
+def test_welchs_interval_of_two_samples() -> None:
+    # Variances 2 and 2: error sqrt(2/2 + 2/2), 2 degrees of freedom, quantile 4.302653.
+    found = sequential.welch_interval(np.array([1.0, 3.0]), np.array([0.0, 2.0]), level=0.05, step=STEP)
+    assert (found.low, found.high) == pytest.approx((1 - 4.302653 * 2**0.5, 1 + 4.302653 * 2**0.5))
+    # No spread, so the floor of 1 in both: error sqrt(1/2 + 1/2), 2 degrees of freedom, quantile 0.816497.
+    found = sequential.welch_interval(np.array([1.0, 1.0]), np.array([0.0, 0.0]), level=0.5, step=1.0)
+    assert (found.low, found.high) == pytest.approx((1 - 0.816497, 1 + 0.816497), abs=1e-6)
+
+
+def test_welchs_interval_of_one_value_rules_out_nothing() -> None:
+    one, two = np.array([98.0]), np.array([98.0, 98.1])
+    assert sequential.welch_interval(one, two, level=0.05, step=STEP) == Interval(-np.inf, np.inf)
+    assert sequential.welch_interval(two, one, level=0.05, step=STEP) == Interval(-np.inf, np.inf)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "difference", "low", "high", "expected", "about"),
+    [
+        ("mlp_reference", "mlp_tuned", 0.432, 0.023, 0.841, "better", None),
+        ("cnn_reference", "cnn_tuned", 0.285, 0.057, 0.513, "better", None),
+        ("mlp_tuned", "cnn_tuned", 0.998, 0.834, 1.162, "better", None),
+        ("mlp_1_wider", "mlp_2_ten_epochs", 0.252, -0.094, 0.598, "undecided", 13),
+        ("mlp_tuned", "mlp_8_batch_512", -0.089, -0.192, 0.014, "undecided", 13),
+    ],
+)
+def test_what_ten_seeds_of_the_study_say_of_five_of_its_pairs(
+    a: str, b: str, difference: float, low: float, high: float, expected: str, about: int | None
+) -> None:
+    right = {}
+    for name in (a, b):
+        arrays = files.read_arrays(ROOT / records.predictions_path(name))
+        right[name] = (arrays["labels"] == arrays["truth"])[:10]
+    found = sequential.answer(right[a], right[b], level=0.05 / 19, margin=MARGIN)
+    assert found.n == 10
+    assert (found.difference, found.low, found.high) == pytest.approx((difference, low, high), abs=6e-4)
+    assert (found.verdict, found.seeds_about) == (expected, about)
+    assert (found.seeds_at_most is None) == (expected != "undecided")
+
+
+def test_a_pair_needs_the_same_seeds_and_images_on_both_sides() -> None:
+    with pytest.raises(ValueError, match=r"\(3, 5\), \(2, 5\)"):
+        sequential.answer(np.ones((3, 5), bool), np.ones((2, 5), bool), level=0.05, margin=MARGIN)
+
+
+def test_a_pair_of_one_seed_has_a_difference_and_no_forecast() -> None:
+    found = sequential.answer(np.zeros((1, 4), bool), np.ones((1, 4), bool), level=0.05, margin=MARGIN)
+    assert (found.n, found.difference, found.verdict) == (1, 100, "undecided")
+    assert (found.seeds_about, found.seeds_at_most) == (None, None)
