@@ -149,7 +149,7 @@ def test_a_run_of_another_recipe_is_not_finished(evaluated: Path) -> None:
 def test_the_longest_runs_of_the_study_start_first() -> None:
     real = params.load(ROOT / "params.yaml")
     names = ["linear", "mlp_reference", "cnn_reference", "mlp_tuned", "cnn_tuned"]
-    runs = [Run(name, real.recipe(name), 0, CLASSES, None, {}, {}) for name in names]
+    runs = [Run(name, real.recipe(name), 0, CLASSES, None, "processes", {}, {}) for name in names]
     order = [run.variant for run in longest_first(runs, (60_000, 28, 28))]
     assert order[0] == "cnn_tuned"
     assert order.index("cnn_reference") < order.index("mlp_reference")

@@ -34,7 +34,9 @@ def a_run(study: Params, variant: str, seed: int, **fields: Any) -> Run:
     recipe = study.recipe(variant)
     recipe = type(recipe).model_validate({**recipe.model_dump(), **fields})
     dev = np.arange(seed % 5, 300, 5) if recipe.uses_dev else None
-    return Run(variant, recipe, seed, CLASSES, dev, {"data": "d", "code": "c"}, installed_versions())
+    return Run(
+        variant, recipe, seed, CLASSES, dev, "processes", {"data": "d", "code": "c"}, installed_versions("tensorflow")
+    )
 
 
 def trained(run: Run, few: Digits) -> Trained:
@@ -142,10 +144,9 @@ def test_training_that_diverges_is_a_failed_run_not_a_crash(study: Params, few: 
 
 
 def test_a_backend_that_is_not_installed_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
     monkeypatch.setitem(run_module.RESULT_PACKAGES, "jax", ["a-package-that-is-not-there"])
     with pytest.raises(StudyError, match="the Keras backend jax is not installed"):
-        installed_versions()
+        installed_versions("jax")
 
 
 def test_the_progress_of_a_run_can_be_read_while_it_lasts(

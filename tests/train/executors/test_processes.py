@@ -65,16 +65,16 @@ def test_a_worker_that_is_killed_ends_in_a_message_that_says_what_to_do(
 
 def test_the_number_of_workers_comes_from_the_environment_or_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUDY_WORKERS", "3")
-    assert processes.workers() == 3
+    assert processes.slots() == 3
     monkeypatch.delenv("STUDY_WORKERS")
-    assert processes.workers() == joblib.cpu_count()
+    assert processes.slots() == joblib.cpu_count()
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", " 2"])
 def test_a_number_of_workers_that_is_none_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUDY_WORKERS", text)
     with pytest.raises(StudyError, match=f"STUDY_WORKERS should be a whole number from 1, received '{text}'"):
-        processes.workers()
+        processes.slots()
 
 
 # The longest run starts first, and would train for hours beside the others.
