@@ -8,6 +8,7 @@ is known.
 import argparse
 import contextlib
 import os
+import re
 import sys
 import tempfile
 import time
@@ -29,9 +30,14 @@ EVALUATIONS = 6  # side by side on the device
 
 
 @contextlib.contextmanager
-def study_folder(seeds_of_each: int) -> Iterator[None]:
-    """A folder with the study's parameters and data, which is the current one as long as the block runs."""
+def study_folder(seeds_of_each: int, small: bool) -> Iterator[None]:
+    """A folder with the study's parameters and data, which is the current one as long as the block runs.
+
+    A small one has the digits of scikit-learn and ends after two epochs.
+    """
     text = (ROOT / params.PARAMS).read_text(encoding="utf-8")
+    if small:
+        text = re.sub(r"epochs: \d+", "epochs: 2", text.replace("name: mnist", "name: digits"))
     names = params.parse(text, str(params.PARAMS)).variants
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
@@ -83,15 +89,15 @@ def main(given: Sequence[str] | None = None) -> None:
     results, parts = Results(asked.folder.absolute()), asked.parts.split(",")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     if "study" in parts:  # first, while this process has no memory of the device
-        with study_folder(asked.study_seeds):
+        with study_folder(asked.study_seeds, asked.small):
             whole_study(results)
     if "device" in parts:
         results.note("device", "facts", device.facts(asked.small))
     if "table" in parts:
-        with study_folder(max(table.WIDTHS)):
+        with study_folder(max(table.WIDTHS), asked.small):
             table.measure_all(params.load(), results, asked.small)
     if "seeds" in parts:
-        with study_folder(asked.seeds):
+        with study_folder(asked.seeds, asked.small):
             seeds.train(params.load(), results)
 
 

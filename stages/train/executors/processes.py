@@ -53,7 +53,8 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
 
 
 def _end_with_driver() -> None:
-    """Let this worker end when its driver does, and leave Ctrl-C to it."""
+    """Let this worker end when its driver does, leave Ctrl-C to it, and a GPU to lanes."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     when_orphaned(lambda: os._exit(1))
 

@@ -101,7 +101,8 @@ def drop(inputs: jax.Array, rate: float, key: jax.Array) -> jax.Array:
     whole = float(rate * 256).is_integer()
     parts, kind = (4, jnp.uint8) if whole else (2, jnp.uint16)
     count = inputs.size
-    words = jax.random.bits(key, (-(-count // parts),), jnp.uint32)
+    # The barrier keeps XLA from drawing a word anew for each of its parts.
+    words = jax.lax.optimization_barrier(jax.random.bits(key, (-(-count // parts),), jnp.uint32))
     draws = jax.lax.bitcast_convert_type(words, kind).reshape(-1)[:count].reshape(inputs.shape)
     kept = draws >= round(rate * (256 if whole else 65536))
     return jnp.where(kept, inputs / (1 - rate), jnp.zeros_like(inputs))
