@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits  # noqa: E402
 if keras.backend.backend() != "jax":
     pytest.skip("lanes need KERAS_BACKEND=jax", allow_module_level=True)
 
-from stages.records import StudyError  # noqa: E402
+from stages.errors import StudyError  # noqa: E402
 from stages.train.executors.lanes import engine, patches, programs  # noqa: E402
 
 layers = keras.layers
@@ -53,15 +53,23 @@ def cnn(seed: int) -> keras.Model:
 
 def lane(seed: int, build=mlp, *, epochs=3, dev=100, rate=0.01, **ends) -> engine.Lane:  # type: ignore[no-untyped-def]
     chosen = np.random.default_rng(seed).permutation(len(IMAGES))[:dev] if dev else None
-    return engine.Lane(seed, engine.initial_values(build, [seed])[0], chosen, lambda epoch: rate, epochs, **ends)
+    return engine.Lane(
+        seed,
+        engine.initial_values(build, [seed])[0],
+        chosen,
+        lambda epoch, steps: rate,
+        epochs,
+        augmenter_seed=seed,
+        **ends,
+    )
 
 
-def recipe(build=mlp, **fields) -> programs.Recipe:  # type: ignore[no-untyped-def]
-    return programs.Recipe(build(0), keras.optimizers.Adam(), **fields)
+def shared_of(build=mlp, **fields) -> programs.Shared:  # type: ignore[no-untyped-def]
+    return programs.Shared(build(0), keras.optimizers.Adam(), **fields)
 
 
 def train(lanes, shared=None, **settings) -> dict[int, engine.Finished]:  # type: ignore[no-untyped-def]
-    return dict(engine.train(shared or recipe(), lanes, IMAGES, LABELS, batch_size=BATCH, **settings))
+    return dict(engine.train(shared or shared_of(), lanes, IMAGES, LABELS, batch_size=BATCH, **settings))
 
 
 def assert_same(a: engine.Finished, b: engine.Finished) -> None:
@@ -89,6 +97,7 @@ def test_a_lane_of_another_width_differs_by_rounding_only() -> None:
 
 def test_a_lane_is_the_run_that_keras_fits_from_the_same_values_in_the_same_order() -> None:
     run = lane(1, epochs=2)
+    assert run.dev is not None
     kept = np.setdiff1d(np.arange(len(IMAGES)), run.dev)
     model = mlp(1)
     model.compile(keras.optimizers.Adam(0.01), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
@@ -98,7 +107,7 @@ def test_a_lane_is_the_run_that_keras_fits_from_the_same_values_in_the_same_orde
         row = model.fit(IMAGES[order], LABELS[order], BATCH, shuffle=False, verbose=0).history
         val = model.evaluate(IMAGES[run.dev], LABELS[run.dev], verbose=0, return_dict=True)
         rows.append({**{k: v[0] for k, v in row.items()}, **{f"val_{k}": v for k, v in val.items()}})
-    finished = train([run], recipe(dropout="keras"))[0]
+    finished = train([run], shared_of(dropout="keras"))[0]
     for row, expected in zip(finished.curve, rows, strict=True):
         assert {name: row[name] for name in expected} == pytest.approx(expected, rel=1e-3)
     assert finished.weights
@@ -167,7 +176,7 @@ def test_two_variants_share_one_call_and_its_programs() -> None:
     def other(seed: int) -> keras.Model:
         return mlp(seed, start="glorot_normal")
 
-    runs = train([lane(0), lane(0, other, rate=0.002)], recipe(other))
+    runs = train([lane(0), lane(0, other, rate=0.002)], shared_of(other))
     assert len(programs._programs) == before
     assert runs[0].curve != runs[1].curve
     assert runs[1].curve[0]["learning_rate"] == 0.002
@@ -175,12 +184,12 @@ def test_two_variants_share_one_call_and_its_programs() -> None:
 
 
 def test_a_model_with_moving_averages_trains_and_predicts() -> None:
-    runs = train([lane(seed, cnn) for seed in range(3)], recipe(cnn))
+    runs = train([lane(seed, cnn) for seed in range(3)], shared_of(cnn))
     for run in runs.values():
         model = cnn(0)
         model.set_weights([np.asarray(value) for value in run.weights or []])
         assert run.curve[-1]["val_accuracy"] > 0.5
-    said = engine.predict(recipe(cnn), [run.weights or [] for run in runs.values()], IMAGES[:90], width=2, block=40)
+    said = engine.predict(shared_of(cnn), [run.weights or [] for run in runs.values()], IMAGES[:90], width=2, block=40)
     assert said.shape == (3, 90, 10)
     np.testing.assert_allclose(said[-1], model.predict(IMAGES[:90], verbose=0), atol=1e-5)
 
@@ -188,7 +197,7 @@ def test_a_model_with_moving_averages_trains_and_predicts() -> None:
 @pytest.mark.parametrize("convolution", ["grouped", "loop"])
 def test_the_forms_of_convolution_agree(convolution: str) -> None:
     runs = [
-        train([lane(seed, cnn) for seed in range(2)], recipe(cnn, convolution=form))
+        train([lane(seed, cnn) for seed in range(2)], shared_of(cnn, convolution=form))
         for form in ("patches", convolution)
     ]
     for row, other in zip(runs[0][1].curve, runs[1][1].curve, strict=True):
@@ -234,9 +243,34 @@ def test_augmentation_has_its_own_draws_in_each_lane_and_step() -> None:
         return jax.numpy.roll(images, jax.random.randint(key, (), -2, 3), axis=2)
 
     lanes = [lane(0), lane(1)]
-    runs = train(lanes, recipe(augment=shift), width=2, narrowest=2)
+    runs = train(lanes, shared_of(augment=shift, augment_name="shift"), width=2, narrowest=2)
     assert runs[0].curve != train(lanes, width=2, narrowest=2)[0].curve
-    assert_same(runs[1], train([lanes[1]], recipe(augment=shift), width=2, narrowest=2)[0])
+    assert_same(runs[1], train([lanes[1]], shared_of(augment=shift, augment_name="shift"), width=2, narrowest=2)[0])
+
+
+def test_the_learning_rate_may_change_from_step_to_step() -> None:
+    constant = lane(0)
+    stepped = dataclasses.replace(constant, rates=lambda epoch, steps: np.full(steps, 0.01))
+    falling = dataclasses.replace(constant, rates=lambda epoch, steps: np.linspace(0.01, 0.001, steps))
+    runs = train([constant, stepped, falling])
+    assert_same(runs[1], runs[0])
+    assert runs[2].curve[0]["loss"] != runs[0].curve[0]["loss"]
+    assert runs[2].curve[0]["learning_rate"] == pytest.approx(0.001)
+
+
+def test_a_moving_average_of_the_weights_is_what_is_looked_at_and_kept() -> None:
+    shared = programs.Shared(mlp(0), keras.optimizers.Adam(use_ema=True, ema_momentum=0.99))
+    averaged, last = train([lane(0)], shared)[0], train([lane(0)])[0]
+    assert averaged.curve[0]["loss"] == pytest.approx(last.curve[0]["loss"], rel=1e-5)
+    assert averaged.curve[0]["val_loss"] > last.curve[0]["val_loss"]  # it lags behind at first
+    model = mlp(0)
+    model.set_weights([np.asarray(value) for value in averaged.weights or []])
+    model.compile(loss="sparse_categorical_crossentropy")
+    dev = lane(0).dev
+    assert dev is not None
+    assert model.evaluate(IMAGES[dev], LABELS[dev], verbose=0) == pytest.approx(
+        averaged.curve[-1]["val_loss"], rel=1e-4
+    )
 
 
 def test_lanes_that_set_aside_different_numbers_of_images_are_refused() -> None:
