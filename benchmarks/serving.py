@@ -96,7 +96,7 @@ def evaluated_labels() -> tuple[np.ndarray, np.ndarray]:
     """What evaluate found for the test images: labels uint8 [n] of the best seed, and of the vote."""
     champion = predict.read_champion()
     variant = champion["variant"]
-    seeds = files.read_table(records.scores_path(variant), records.TEST_COLUMNS)["seed"].tolist()
+    seeds = records.read_scores(variant)["seed"].tolist()
     predictions = files.read_arrays(records.predictions_path(variant))
     return predictions["labels"][seeds.index(champion["seed"])], predictions["ensemble"]
 

@@ -18,7 +18,7 @@ from stages import params, records, terminal, tracking
 from stages.errors import StudyError
 
 FOLDER = Path("build/demo")
-SEEDS = [0, 1, 2]
+SEEDS = 3
 EPOCHS = 5
 STAGES = ["train", "evaluate"]
 
@@ -26,10 +26,10 @@ STAGES = ["train", "evaluate"]
 def demo_params(study: dict[str, Any]) -> dict[str, Any]:
     """The values of params.yaml with another data set, three seeds and few epochs."""
     variants = {
-        name: {**recipe, "epochs": min(recipe["epochs"], EPOCHS)} if "epochs" in recipe else recipe
+        name: {**recipe, "seeds": SEEDS, **({"epochs": min(recipe["epochs"], EPOCHS)} if "epochs" in recipe else {})}
         for name, recipe in study["variants"].items()
     }
-    return {**study, "data": {"name": "digits"}, "seeds": SEEDS, "variants": variants}
+    return {**study, "data": {"name": "digits"}, "variants": variants}
 
 
 def run(*commands: list[str], environment: dict[str, str]) -> None:

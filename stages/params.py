@@ -145,26 +145,34 @@ def parse(text: str, source: str) -> Params:
         raise StudyError(f"{source} is not valid YAML: {error}") from error
     complaints: list[str] = []
     if isinstance(values, dict) and isinstance(values.get("variants"), dict):
-        values["variants"] = {name: _recipe(name, fields, complaints) for name, fields in values["variants"].items()}
-    if not complaints:
-        try:
-            return Params.model_validate(values)
-        except ValidationError as error:
-            complaints = [_explain(detail) for detail in error.errors()]
+        values["variants"] = _recipes(values["variants"], complaints)
+    try:
+        study = Params.model_validate(values)
+    except ValidationError as error:
+        # What is missing of the variants, or names one of them, is no mistake where a variant was left out above.
+        ours = {(), ("variants",)} if complaints else set()
+        complaints += [_explain(detail) for detail in error.errors() if detail["loc"] not in ours]
+    else:
+        if not complaints:
+            return study
     raise StudyError(f"{source} is not valid:\n" + "\n".join(complaints))
 
 
-def _recipe(variant: object, fields: Any, complaints: list[str]) -> Any:
-    """A variant as a recipe of its family; what is wrong with it is added to `complaints`."""
-    if not isinstance(fields, dict):
-        return fields
-    try:
-        return families.recipe_class(fields.get("family")).model_validate(fields)
-    except StudyError as error:
-        complaints.append(f"  variants.{variant}.family: {error}")
-    except ValidationError as error:
-        complaints += [_explain(detail, "variants", str(variant)) for detail in error.errors()]
-    return fields
+def _recipes(variants: dict[Any, Any], complaints: list[str]) -> dict[Any, Recipe]:
+    """The variants as recipes of their families, without those with which something is wrong: `complaints` say what."""
+    recipes = {}
+    for variant, fields in variants.items():
+        if not isinstance(fields, dict):
+            complaints.append(f"  variants.{variant}: should be keys with values; received {fields!r}")
+            continue
+        try:
+            kind = families.recipe_class(fields.get("family"))
+            recipes[variant] = kind.model_validate(fields)
+        except StudyError as error:
+            complaints.append(f"  variants.{variant}.family: {error}")
+        except ValidationError as error:
+            complaints += [_explain(detail, "variants", str(variant)) for detail in error.errors()]
+    return recipes
 
 
 def _explain(error: Any, *above: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from stages import files, records, terminal
+from stages import families, files, records, terminal
 from stages.errors import StudyError
 
 SIDE = 28  # of an image as the models take it
@@ -28,6 +28,7 @@ WORKING_SIDE = 400  # a larger image is averaged down to about this, which takes
 CONTRAST = 32  # grey levels of 255 between background and ink: with fewer an image counts as blank
 FORMATS = ("PNG", "JPEG")
 BATCH = 500  # images
+VOTERS = 10  # the first seeds, as in stages/evaluate
 
 # As Pillow's documentation advises; refused in `_decode` with a message of our own.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -145,7 +146,7 @@ def read_champion(path: Path = records.CHAMPION) -> dict[str, Any]:
 
 
 class Champion:
-    """The models of the best variant: its best seed's and, for the vote, those of all its seeds."""
+    """The models of the best variant: its best seed's and, for the vote, those of its first seeds."""
 
     def __init__(self, seed: int, key: str, scores: Path, runs: Path, *, vote: bool) -> None:
         """Load the models, in Keras's safe mode, and only those that were evaluated.
@@ -155,7 +156,7 @@ class Champion:
             key: of its run.
             scores: `metrics/runs/<variant>/test.csv`, which has the seeds and the key of each run.
             runs: `models/<variant>`, a folder for each seed.
-            vote: load the models of all seeds.
+            vote: load the models that vote, too.
 
         Raises:
             StudyError: a file is missing, or is not of the run that was evaluated.
@@ -163,9 +164,10 @@ class Champion:
         table = files.read_table(scores, [*records.RUN_COLUMNS, "test_accuracy"], more=True)
         if key not in set(table["key"][table["seed"] == seed]):
             raise StudyError(f"{records.CHAMPION} names seed {seed} of other runs than {scores} has: run `dvc repro`")
-        wanted = table if vote else table[table["seed"] == seed]
-        self._seed = seed
-        self._is_network = bool(wanted["epochs"].notna().all())  # the closed-form variants have none
+        self._seed, self._voters = seed, [int(voter) for voter in table["seed"][:VOTERS]] if vote else []
+        wanted = table[table["seed"].isin([seed, *self._voters])]
+        family = records.read_facts(runs / str(seed))["parameters"]["family"]
+        self._are_probabilities = families.recipe_class(family).probabilities
         self._models = {
             int(row_seed): _load_model(runs / str(row_seed), key)
             for row_seed, key in zip(wanted["seed"], wanted["key"], strict=True)
@@ -174,15 +176,15 @@ class Champion:
     def probabilities(self, images: np.ndarray, *, vote: bool = False) -> np.ndarray:
         """Probabilities float32 [n, 10] for images uint8 [n, 28, 28].
 
-        The closed-form variants estimate them by least squares, which may leave [0, 1]: theirs are the nearest ones.
+        Where a family's outputs are scores, which may leave [0, 1], they are the nearest probabilities.
 
         Args:
             images: as `prepare` makes them, or as MNIST has them.
-            vote: give the mean of all seeds, not the best seed's; they must have been loaded.
+            vote: give the mean of the seeds that vote, not the best seed's; they must have been loaded.
         """
-        models = list(self._models.values()) if vote else [self._models[self._seed]]
-        outputs = np.mean([_outputs(model, images) for model in models], axis=0)
-        return outputs if self._is_network else nearest_probabilities(outputs)
+        seeds = self._voters if vote else [self._seed]
+        outputs = np.mean([_outputs(self._models[seed], images) for seed in seeds], axis=0)
+        return outputs if self._are_probabilities else nearest_probabilities(outputs)
 
 
 def nearest_probabilities(outputs: np.ndarray) -> np.ndarray:
@@ -224,7 +226,9 @@ def _read(path: Path) -> bytes:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.predict", description="Classify images of digits.")
     parser.add_argument("images", nargs="+", metavar="IMAGE", type=Path, help="a PNG or JPEG file with one digit")
-    parser.add_argument("--vote", action="store_true", help="the mean of all seeds' models, not the best seed's alone")
+    parser.add_argument(
+        "--vote", action="store_true", help="the mean of the first ten seeds' models, not the best seed's alone"
+    )
     parser.add_argument("--json", action="store_true", help="a JSON object on each line, with all ten probabilities")
     arguments = parser.parse_args()
     paths, images = [], []

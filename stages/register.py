@@ -121,7 +121,8 @@ of the variant: mean test accuracy {accuracy["mean"]:.4f}{interval}. Their vote:
 format, a digit of 20×20 pixels in the middle. Whatever is shown is given one of the classes, often with a high
 probability. The report shows how far probabilities can be trusted.
 
-**Use**: `python -m stages.predict IMAGE`, or `make serve`. The parameter `vote` asks all seeds.
+**Use**: `python -m stages.predict IMAGE`, or `make serve`. The parameter `vote` asks the first
+{min(predict.VOTERS, len(scores))} seeds.
 
 **Licence**: MIT for code and weights; the data have terms of their own.
 """

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from stages import files, git, params, records, terminal, views
+from stages import families, files, git, params, records, terminal, views
 from stages.errors import StudyError
 from stages.params import Params
 
@@ -109,18 +110,26 @@ def outdated(study: Params) -> list[str]:
     def parameters(stage: str) -> dict[str, Any]:
         return dict(stages[stage].get("params", {}).get(str(params.PARAMS), {}))
 
-    other_data = "fetch" in stages and parameters("fetch").get("data.name") != study.data.name
+    other_data = "fetch" in stages and parameters("fetch").get("data") != study.data.model_dump(exclude_unset=True)
     images = str(records.TRAIN)
     found = []
     for variant, recipe in study.variants.items():
         stage = f"train@{variant}"
         if stage in stages and (
             other_data
-            or parameters(stage).get(f"variants.{variant}") != recipe.model_dump()
+            or _decisive(parameters(stage).get(f"variants.{variant}")) != recipe.decisive()
             or recorded(stage, "deps").get(images) != recorded("split", "outs").get(images)
         ):
             found.append(variant)
     return found
+
+
+def _decisive(fields: Any) -> dict[str, Any] | None:
+    """What of a recipe in dvc.lock decides its runs; None where such a recipe can't be any more."""
+    try:
+        return families.recipe_class(fields["family"]).model_validate(fields).decisive()
+    except (KeyError, TypeError, StudyError, ValidationError):
+        return None
 
 
 def tracking_uri() -> str:
@@ -402,11 +411,11 @@ def aggregated(study: Params) -> bool:
     if not all(path.exists() for path in study_files()) or outdated(study):
         return False
     summary = files.read_json(records.SUMMARY)
-    for variant in study.variants:
+    for variant, recipe in study.variants.items():
         if variant not in summary or not records.scores_path(variant).exists():
             return False
-        scores = records.read_scores(variant)["test_accuracy"]
-        if not math.isclose(scores.mean(), summary[variant]["test_accuracy"]["mean"], abs_tol=1e-7):
+        scores, mean = records.read_scores(variant)["test_accuracy"], summary[variant]["test_accuracy"]["mean"]
+        if len(scores) != recipe.seeds or not math.isclose(scores.mean(), mean, abs_tol=1e-7):
             return False
     return True
 

@@ -21,16 +21,18 @@ from stages import params, records
 from stages.params import Params
 
 ROOT = Path(__file__).parent.parent
+CLASSES = 10  # of the digits
 
 STUDY = """\
 data: {name: digits}
-seeds: [0, 1]
 split: {dev_fraction: 0.2, seeds: 8}
 variants:
-  ridge: {family: linear, grid_powers: [-4, 12], tolerance: 8.0}
-  random_features: {family: elm, grid_powers: [-14, 12], tolerance: 8.0, hidden_units: 40, weight_sd: 0.2}
+  ridge: {family: ridge, seeds: 2, grid_powers: [-4, 12], tolerance: 8.0}
+  random_features:
+    {family: ridge, seeds: 2, grid_powers: [-14, 12], tolerance: 8.0, hidden_units: 40, weight_sd: 0.2}
   plain: &plain
     family: network
+    seeds: 2
     filters: []
     pool: []
     conv_dropout: []
@@ -65,8 +67,9 @@ statistics: {confidence: 0.95, equivalence_margin: 0.05, reproduction_margin: 0.
 def own_environment() -> Iterator[None]:
     """No setting of the person who runs the tests reaches them."""
     with pytest.MonkeyPatch.context() as patch:
-        names = ("MLFLOW_TRACKING_URI", "DATA_MIRROR", "DASK_SCHEDULER_ADDRESS", "STUDY_WORKERS", "KERAS_BACKEND")
-        for name in names:
+        for name in ("MLFLOW_TRACKING_URI", "DATA_MIRROR", "DASK_SCHEDULER_ADDRESS", "KERAS_BACKEND"):
+            patch.delenv(name, raising=False)
+        for name in ("STUDY_WORKERS", "STUDY_EXECUTOR", "STUDY_REUSE"):
             patch.delenv(name, raising=False)
         yield
 
@@ -74,9 +77,9 @@ def own_environment() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tensorflow_ready() -> None:
     """TensorFlow set up as a worker sets it up, before any test's first operation."""
-    from stages.train.run import _prepare_device
+    from stages.recipes.shared.training import prepare
 
-    _prepare_device()
+    prepare()
 
 
 @pytest.fixture(scope="session")
@@ -105,8 +108,9 @@ def evaluated_study(
 ) -> Path:
     """The same after train and evaluate; not to be written to."""
     from stages.evaluate.__main__ import evaluate
-    from stages.train import schedule
     from stages.train.__main__ import gather
+    from stages.train.plan import plan
+    from stages.train.schedule import train_all
 
     folder = tmp_path_factory.mktemp("evaluated") / "study"
     shutil.copytree(split_study, folder)
@@ -114,11 +118,11 @@ def evaluated_study(
         patch.chdir(folder)
         patch.setenv("STUDY_WORKERS", "1")  # in this process, where TensorFlow is imported already
         images, labels = records.read_images(records.TRAIN)
-        runs = schedule.plan(study, list(study.variants), images, labels)
-        schedule.train_all(runs, images, labels, on_finish=lambda variant, seed: None)
+        runs = plan(study, list(study.variants), images, labels, CLASSES)
+        train_all(runs, images, labels, on_finish=lambda variant, seed: None)
         for variant, recipe in study.variants.items():
-            gather(variant, study)
-            evaluate(variant, study.seeds, recipe.family == "network")
+            gather(variant, recipe)
+            evaluate(variant, recipe)
     return folder
 
 

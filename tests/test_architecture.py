@@ -7,14 +7,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
-from stages.train.run import RESULT_MODULES
+from stages import families, params
 from tests.conftest import ROOT
 
 STAGES = ROOT / "stages"
 FOLDERS = ["fetch", "split", "train", "evaluate", "aggregate"]
-SHARED = ["params", "records", "sequential", "tracking"]
-SERVING = ["predict", "register", "serve", "views"]
+# What every file may need, and of each module what it may know besides.
+SHARED = {
+    **{"arrays": [], "errors": [], "git": [], "sequential": [], "terminal": []},
+    **{"data": ["records"], "families": ["recipes"], "files": ["arrays"], "records": []},
+    "params": ["data", "families", "recipes", "sequential"],
+    "tracking": ["families", "git", "params", "records", "views"],
+}
+TOOLS = {
+    "views": ["params"],
+    "predict": ["families", "records"],
+    "serve": ["params", "predict", "records", "tracking"],
+    "register": ["params", "predict", "records", "serve", "tracking"],
+    "seeds": ["params"],
+}
+EVERYBODYS = {"errors", "files", "terminal"}
 FILES = sorted(STAGES.rglob("*.py"))
 
 
@@ -35,23 +49,60 @@ def stage_modules(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_stage_imports_its_own_folder_and_the_shared_modules_only(folder: str) -> None:
-    files = sorted((STAGES / folder).glob("*.py"))
-    assert files
-    for path in files:
-        assert stage_modules(path) <= {folder, *SHARED}, path
+    paths = sorted((STAGES / folder).rglob("*.py"))
+    assert paths
+    own = {folder, "recipes"} if folder in ("train", "evaluate") else {folder}
+    for path in paths:
+        assert stage_modules(path) <= own | SHARED.keys(), path
 
 
-@pytest.mark.parametrize("module", [*SHARED, *SERVING])
+@pytest.mark.parametrize("module", [*SHARED, *TOOLS])
 def test_a_shared_module_knows_no_stage_and_neither_does_what_serves_its_results(module: str) -> None:
-    known = {
-        "sequential": [],
-        "views": ["params"],
-        "tracking": [*SHARED, "views"],
-        "predict": ["records"],
-        "serve": [*SHARED, "predict"],
-    }
-    known["register"] = [*SHARED, "predict", "serve"]
-    assert stage_modules(STAGES / f"{module}.py") <= set(known.get(module, SHARED))
+    assert stage_modules(STAGES / f"{module}.py") <= {*(SHARED | TOOLS)[module], *EVERYBODYS}
+
+
+def test_what_decides_a_result_is_in_one_folder() -> None:
+    """But for how a command ends and what an error is called."""
+    for path in (STAGES / "recipes").rglob("*.py"):
+        assert stage_modules(path) <= {"recipes", "errors", "terminal"}, path
+
+
+def test_a_family_knows_no_other() -> None:
+    for family in families.names():
+        known = {name for name in imported(families.FOLDER / f"{family}.py") if name.startswith("stages.recipes.")}
+        assert {name.split(".")[2] for name in known} == {"shared"}
+    for path in (families.FOLDER / "shared").glob("*.py"):
+        assert not [name for name in imported(path) if name.split(".")[2:3] and name.split(".")[2] in families.names()]
+
+
+def test_nobody_outside_asks_for_a_family_by_its_name() -> None:
+    """What differs between families is said in the family's file."""
+    for path in FILES:
+        if not path.is_relative_to(STAGES / "recipes"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Compare):
+                    values = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)}
+                    assert not values & {*families.names()}, f"{path}:{node.lineno}"
+            own = {name for name in imported(path) if name.startswith("stages.recipes.")}
+            assert {name.split(".")[2] for name in own} <= {"shared"}, path
+
+
+def watched(stage: str, variant: str) -> set[Path]:
+    """The files of code that DVC watches for a stage of a variant."""
+    dvc = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]["do"]
+    family = params.load(ROOT / "params.yaml").recipe(variant).family
+    names = [name.replace("${key}", variant).replace("${item.family}", family) for name in dvc["deps"]]
+    paths = [ROOT / name for name in names if name.startswith("stages/")]
+    assert all(path.exists() for path in paths)
+    return {file for path in paths for file in ([path] if path.is_file() else path.rglob("*.py"))}
+
+
+@pytest.mark.parametrize("variant", ["linear", "elm", "mlp_reference", "cnn_tuned"])
+def test_dvc_watches_the_files_that_a_runs_key_digests(variant: str) -> None:
+    family = params.load(ROOT / "params.yaml").recipe(variant).family
+    assert watched("train", variant) == set(families.code_files(family))
+    evaluate = set((STAGES / "evaluate").glob("*.py"))
+    assert watched("evaluate", variant) == {*evaluate, families.FOLDER / f"{family}.py"}
 
 
 def test_only_tracking_and_what_serves_the_model_import_mlflow() -> None:
@@ -61,27 +112,42 @@ def test_only_tracking_and_what_serves_the_model_import_mlflow() -> None:
 
 def test_the_test_set_is_named_where_it_is_written_and_where_it_is_evaluated_only() -> None:
     """In `stages.evaluate` and `stages.split`; anything else beside the folders is a tool that people run by hand."""
-    for folder in {*FOLDERS} - {"split", "evaluate"}:
-        for path in (STAGES / folder).glob("*.py"):
+    for folder in {*FOLDERS, "recipes"} - {"split", "evaluate"}:
+        for path in (STAGES / folder).rglob("*.py"):
             names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
             assert "TEST" not in names, path
             assert "test.npz" not in path.read_text(), path
 
 
-def test_what_decides_a_trained_model_is_in_the_digest_of_its_code() -> None:
-    """A module left out would let stale models pass as finished."""
-    reached, waiting = set(), ["run"]
-    while waiting:
-        module = waiting.pop()
-        if module not in reached:
-            reached.add(module)
-            names = imported(STAGES / "train" / f"{module}.py")
-            waiting += [name.split(".")[2] for name in names if name.startswith("stages.train.")]
-    assert reached == {module for modules in RESULT_MODULES.values() for module in modules}
-
-
-@pytest.mark.parametrize("module", ["train.__main__", "predict"])
-def test_a_process_that_only_hands_out_runs_or_reads_images_loads_neither_tensorflow_nor_mlflow(module: str) -> None:
-    code = f"import sys, stages.{module}; print({{'tensorflow', 'keras', 'mlflow'}} & sys.modules.keys())"
+@pytest.mark.parametrize(
+    "modules",
+    [
+        ["train.__main__"],
+        ["predict"],
+        ["params", "records"],
+        [f"recipes.{family}" for family in families.names()],
+        [f"recipes.shared.{name}" for name in ("trained", "recipe", "optimizers", "rates", "augmentation", "training")],
+    ],
+    ids=["train", "predict", "params", "families", "shared"],
+)
+def test_what_only_hands_out_runs_or_reads_files_loads_neither_tensorflow_nor_mlflow(modules: list[str]) -> None:
+    heavy = "{'tensorflow', 'keras', 'jax', 'torch', 'mlflow', 'sklearn'}"
+    code = "; ".join(
+        ["import sys", *(f"import stages.{name}" for name in modules), f"print({heavy} & {{*sys.modules}})"]
+    )
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "set()"
+
+
+def function_lines() -> Iterator[tuple[int, str]]:
+    """The length of the body of every function in stages/, its docstring aside."""
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                lines = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+                yield lines, f"{path.relative_to(ROOT)} {node.name}"
+
+
+def test_no_function_is_longer_than_a_page() -> None:
+    assert [found for found in function_lines() if found[0] > 40] == []

@@ -19,6 +19,7 @@ from stages import files, predict, records
 from stages.aggregate import summary
 from stages.aggregate.runs import read_runs
 from stages.errors import StudyError
+from stages.evaluate import __main__ as evaluate
 from stages.params import Params
 from tests.conftest import ROOT
 
@@ -247,6 +248,20 @@ def test_files_get_the_labels_that_evaluate_found(
         assert answer["probability"] == max(answer["probabilities"])
         assert min(answer["probabilities"]) >= 0
         assert sum(answer["probabilities"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_of_more_seeds_than_vote_the_first_are_asked_and_the_best_one_answers_alone(
+    evaluated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one that votes, and another that is the best."""
+    assert predict.VOTERS == evaluate.VOTERS
+    monkeypatch.setattr(predict, "VOTERS", 1)
+    images = records.read_images(records.TEST)[0][:50]
+    table, runs = records.read_scores("watched"), records.MODELS / "watched"
+    champion = predict.Champion(1, table["key"][1], records.scores_path("watched"), runs, vote=True)
+    for vote, seed in ((True, 0), (False, 1)):
+        model = records.read_model(runs / str(seed), records.read_facts(runs / str(seed)))
+        np.testing.assert_allclose(champion.probabilities(images, vote=vote), model(images), atol=1e-6)
 
 
 def test_the_nearest_probabilities_are_those_worked_by_hand() -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pytest
 
 from stages import files, records, serve, tracking
 from stages.aggregate import summary
 from stages.aggregate.runs import read_runs
 from stages.params import Params
-from stages.register import register
+from stages.register import model_card, register
 from stages.tracking import Publisher
 from tests.mlflow_tools import runs
 
@@ -43,7 +44,7 @@ def test_the_best_model_by_dev_score_is_registered_once_and_anew_when_another_is
     assert "version 1, as before" in register(study)
     # The other variant with a dev split becomes the best on dev, though its test scores are as they were.
     other = next(name for name, run in read_runs(study).items() if name != best["variant"] and dev(run))
-    table = files.read_table(records.scores_path(other), records.TEST_COLUMNS)
+    table = records.read_scores(other)
     files.write_table(records.scores_path(other), table.assign(dev_accuracy=[0.998, 0.999]))
     files.write_json(records.CHAMPION, summary.champion(read_runs(study)))
     Publisher(study).publish_study()
@@ -53,7 +54,7 @@ def test_the_best_model_by_dev_score_is_registered_once_and_anew_when_another_is
 
 
 def dev(run: Any) -> bool:
-    return bool(run.scores["dev_accuracy"].notna().all())
+    return bool(np.isfinite(run.score("dev_accuracy")).all())
 
 
 def test_the_champion_follows_the_dev_score_where_the_test_score_says_otherwise(
@@ -63,7 +64,7 @@ def test_the_champion_follows_the_dev_score_where_the_test_score_says_otherwise(
     best_by_test = max(tested, key=lambda name: tested[name])
     assert best_by_test != "watched"
     for name in (best_by_test, "watched"):
-        table = files.read_table(records.scores_path(name), records.TEST_COLUMNS)
+        table = records.read_scores(name)
         files.write_table(
             records.scores_path(name), table.assign(dev_accuracy=[0.6, 0.9] if name == "watched" else 0.5)
         )
@@ -77,12 +78,21 @@ def test_the_model_card_says_what_the_model_is_how_good_and_what_it_cannot(publi
     register(study)
     card = champion_version().description
     best = files.read_json(records.CHAMPION)
-    row = files.read_table(records.scores_path(best["variant"]), records.TEST_COLUMNS).set_index("seed")
+    row = records.read_scores(best["variant"]).set_index("seed")
     assert f"test accuracy {row.loc[best['seed'], 'test_accuracy']:.4f}" in card
-    assert "95 % interval" in card
+    assert "interval" not in card  # of two seeds there is none
     assert "seen as" in card
     assert "Limits" in card
     assert "Licence" in card
+    assert "`vote` asks the first\n2 seeds" in card
+
+
+def test_the_model_card_has_the_interval_of_the_variants_accuracy(aggregated: Path, study: Params) -> None:
+    champion, means = files.read_json(records.CHAMPION), files.read_json(records.SUMMARY)
+    means[champion["variant"]]["test_accuracy"] |= {"ci_low": 0.8125, "ci_high": 0.9375}
+    files.write_json(records.SUMMARY, means)
+    card = model_card(study, champion, records.read_scores(champion["variant"]))
+    assert "(95 % interval over seeds 0.8125 to 0.9375)" in card
 
 
 def test_a_workspace_without_the_models_registers_nothing_and_says_what_is_missing(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 import pytest
 from mlflow.entities import ViewType
 from ruamel.yaml import YAML
@@ -87,12 +88,13 @@ def test_a_published_run_says_what_its_files_say(published: Path, study: Params)
     run = run_of("watched", 1)
     facts = files.read_json(records.run_path("watched", 1) / "run.json")
     assert run.data.params == {name: str(value) for name, value in {**facts["parameters"], "seed": 1}.items()}
-    curves = files.read_table(records.curves_path("watched"), records.CURVE_COLUMNS)
+    assert "seeds" not in run.data.params
+    curves = pd.read_csv(records.curves_path("watched"))
     curves = curves[curves["seed"] == 1]
     for name in ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"):
         history = client().get_metric_history(run.info.run_id, name)
         assert [(m.step, m.value) for m in history] == list(zip(curves["epoch"], curves[name], strict=True))
-    scores = files.read_table(records.scores_path("watched"), records.TEST_COLUMNS).set_index("seed").loc[1]
+    scores = records.read_scores("watched").set_index("seed").loc[1]
     for name in ("test_accuracy", "test_loss", "dev_accuracy", "dev_loss", "epochs", "best_epoch"):
         assert run.data.metrics[name] == scores[name]
     tags = run.data.tags
@@ -109,14 +111,14 @@ def test_a_published_run_says_what_its_files_say(published: Path, study: Params)
 
 def test_a_search_for_alpha_is_published_as_a_curve(published: Path, study: Params) -> None:
     Publisher(study).publish("ridge", 0)
-    search = files.read_table(records.run_path("ridge", 0) / "curves.csv", records.SEARCH_COLUMNS)
+    search = pd.read_csv(records.run_path("ridge", 0) / "curves.csv")
     history = client().get_metric_history(run_of("ridge", 0).info.run_id, "alpha")
     assert sorted((m.step, m.value) for m in history) == list(enumerate(search["alpha"]))
 
 
 def test_a_parent_shows_the_mean_and_the_spread_of_its_seeds(published: Path, study: Params) -> None:
     Publisher(study).publish_variants(["plain"])
-    scores = files.read_table(records.scores_path("plain"), records.TEST_COLUMNS)["test_accuracy"]
+    scores = records.read_scores("plain")["test_accuracy"]
     metrics = parent_of("plain").data.metrics
     assert metrics["test_accuracy_mean"] == metrics["test_accuracy"] == pytest.approx((scores[0] + scores[1]) / 2)
     assert metrics["test_accuracy_sd"] == pytest.approx(abs(scores[0] - scores[1]) / 2**0.5)
@@ -157,7 +159,7 @@ def test_the_scores_of_a_model_that_was_replaced_are_not_published(published: Pa
 
 def test_new_scores_replace_the_old_ones(published: Path, study: Params) -> None:
     Publisher(study).publish_variants(["plain"])
-    table = files.read_table(records.scores_path("plain"), records.TEST_COLUMNS)
+    table = records.read_scores("plain")
     table["test_accuracy"] = [0.25, 0.75]
     files.write_table(records.scores_path("plain"), table)
     assert Publisher(study).publish_variants(["plain"]) == 3
@@ -370,7 +372,7 @@ def test_the_study_is_a_run_with_its_report_tables_figures_and_means(whole: Path
 
 
 def evaluate_anew(variant: str, accuracy: float) -> None:
-    table = files.read_table(records.scores_path(variant), records.TEST_COLUMNS)
+    table = records.read_scores(variant)
     files.write_table(records.scores_path(variant), table.assign(test_accuracy=accuracy))
 
 
@@ -380,6 +382,11 @@ def test_a_study_whose_scores_are_newer_than_its_report_is_not_published(whole: 
     files.write_bytes(records.REPORT, b"<h1>Of other scores</h1>")
     assert Publisher(study).publish_study() == 0
     assert len(study_runs()) == 1
+
+
+def test_a_study_that_lacks_seeds_of_params_yaml_is_not_published(whole: Path) -> None:
+    more = params.parse(STUDY.replace("network\n    seeds: 2", "network\n    seeds: 4"), "more seeds")
+    assert Publisher(more).publish_study() == 0
 
 
 def test_a_study_is_published_once_and_another_result_beside_it(whole: Path, study: Params) -> None:
@@ -397,14 +404,14 @@ def test_a_study_is_published_once_and_another_result_beside_it(whole: Path, stu
 
 
 def test_a_study_whose_publication_broke_off_is_published_anew(whole: Path, study: Params) -> None:
-    files = sorted(file.path for file in client().list_artifacts(study_runs()[0].info.run_id, "plots"))
+    plots = sorted(file.path for file in client().list_artifacts(study_runs()[0].info.run_id, "plots"))
     files.write_bytes(records.REPORT, b"<h1>Another</h1>")
     with breaking_off(after=3):
         assert Publisher(study).publish_study() == 0
     assert Publisher(study).publish_study() == 1
     newest, _ = study_runs()
     assert newest.info.status == "FINISHED"
-    assert sorted(file.path for file in client().list_artifacts(newest.info.run_id, "plots")) == files
+    assert sorted(file.path for file in client().list_artifacts(newest.info.run_id, "plots")) == plots
 
 
 def test_a_parent_says_what_it_stands_for_as_params_say_it_now(whole: Path, study: Params) -> None:
@@ -426,20 +433,23 @@ def test_publishing_by_hand_ends_with_an_error_where_mlflow_is_down(
 
 
 def write_lock(study: Params, **changes: Any) -> None:
-    """What DVC records of a study that it has just reproduced, with some of it changed."""
+    """What DVC records of a study that it has just reproduced, with some of it changed.
+
+    As params.yaml has it: without the fields that are left at their defaults.
+    """
     recorded = {
-        "data": study.data.name,
+        "data": study.data.model_dump(exclude_unset=True),
         "images": "0" * 32,
-        **{variant: recipe.model_dump() for variant, recipe in study.variants.items()},
+        **{variant: recipe.model_dump(exclude_unset=True) for variant, recipe in study.variants.items()},
     } | changes
     stages: dict[str, Any] = {
-        "fetch": {"params": {"params.yaml": {"data.name": recorded["data"]}}},
+        "fetch": {"params": {"params.yaml": {"data": recorded["data"]}}},
         "split": {"outs": [{"path": "data/train.npz", "md5": recorded["images"]}]},
     }
     for variant in study.variants:
         stages[f"train@{variant}"] = {
             "deps": [{"path": "data/train.npz", "md5": "0" * 32}],
-            "params": {"params.yaml": {"seeds": study.seeds, f"variants.{variant}": recorded[variant]}},
+            "params": {"params.yaml": {f"variants.{variant}": recorded[variant]}},
         }
     with tracking.LOCK.open("w") as file:
         YAML().dump({"schema": "2.0", "stages": stages}, file)
@@ -458,9 +468,27 @@ def test_results_of_former_parameters_are_not_published_as_those_of_the_new_ones
     assert not publisher.failed
 
 
-@pytest.mark.parametrize("changes", [{"data": "mnist"}, {"images": "1" * 32}])
+def test_results_of_fewer_seeds_or_with_a_later_field_at_its_default_are_the_studys_own(
+    published: Path, study: Params
+) -> None:
+    fields = study.recipe("plain").model_dump(exclude_unset=True)
+    write_lock(study, plain={**fields, "seeds": 1, "padding": "valid"})
+    assert tracking.outdated(study) == []
+
+
+@pytest.mark.parametrize(
+    "recorded", [None, {}, {"family": "perceptron"}, {"family": "network", "seeds": 2}, {"family": "ridge", "alpha": 1}]
+)
+def test_results_of_a_recipe_that_there_can_no_longer_be_are_out_of_date(
+    recorded: Any, published: Path, study: Params
+) -> None:
+    write_lock(study, plain=recorded)
+    assert tracking.outdated(study) == ["plain"]
+
+
+@pytest.mark.parametrize("changes", [{"data": {"name": "mnist"}}, {"images": "1" * 32}])
 def test_results_on_another_data_set_are_not_published_as_those_of_the_new_one(
-    published: Path, study: Params, changes: dict[str, str]
+    published: Path, study: Params, changes: dict[str, Any]
 ) -> None:
     write_lock(study, **changes)
     Publisher(study).publish_variants(list(study.variants))

@@ -1,15 +1,21 @@
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
-from stages import files, records
+from stages import files, params, records
 from stages.errors import StudyError
 from stages.evaluate import __main__ as stage
+from stages.evaluate import former
 from stages.evaluate.__main__ import evaluate
-from stages.params import Params
+from stages.params import Params, Recipe
+from tests.conftest import STUDY
 
 
 def model_of(variant: str, seed: int) -> keras.Model:
@@ -20,7 +26,7 @@ def model_of(variant: str, seed: int) -> keras.Model:
 def test_scores_and_predictions_are_those_of_the_models_on_the_test_images(variant: str, evaluated: Path) -> None:
     images, truth = records.read_images(records.TEST)
     outputs = np.stack([model_of(variant, seed).predict(images, verbose=0) for seed in (0, 1)])
-    table = files.read_table(records.scores_path(variant), records.TEST_COLUMNS)
+    table = records.read_scores(variant)
     assert table["seed"].tolist() == [0, 1]
     np.testing.assert_allclose(table["test_accuracy"], (outputs.argmax(axis=2) == truth).mean(axis=1), rtol=1e-7)
     of_truth = outputs[:, np.arange(len(truth)), truth]
@@ -35,26 +41,132 @@ def test_scores_and_predictions_are_those_of_the_models_on_the_test_images(varia
     np.testing.assert_array_equal(arrays["hardest_images"], images[arrays["hardest"]])
 
 
-def test_a_table_of_scores_says_what_training_knew(evaluated: Path) -> None:
-    table = files.read_table(records.scores_path("watched"), records.TEST_COLUMNS).set_index("seed")
-    for seed in (0, 1):
-        facts = files.read_json(records.run_path("watched", seed) / "run.json")
-        row = table.loc[seed]
-        assert (row["key"], row["data"]) == (facts["key"], facts["digests"]["data"])
-        assert (row["epochs"], row["best_epoch"]) == (facts["epochs"], facts["best_epoch"])
-        np.testing.assert_allclose([row["dev_loss"], row["dev_accuracy"]], [facts["dev_loss"], facts["dev_accuracy"]])
-    linear = files.read_table(records.scores_path("ridge"), records.TEST_COLUMNS)
-    assert linear["epochs"].isna().all()
-    assert (linear["alpha_accuracy"] > 0).all()
-    plain = files.read_table(records.scores_path("plain"), records.TEST_COLUMNS)
-    assert plain["dev_loss"].isna().all()
+def test_a_table_of_scores_says_what_training_knew(evaluated: Path, study: Params) -> None:
+    for variant, recipe in study.variants.items():
+        table = records.read_scores(variant)
+        assert list(table.columns) == [*records.RUN_COLUMNS, "test_loss", "test_accuracy", *recipe.facts]
+        for row in table.to_dict("records"):
+            facts = files.read_json(records.run_path(variant, row["seed"]) / "run.json")
+            assert (row["key"], row["data"]) == (facts["key"], facts["digests"]["data"])
+            for name in recipe.facts:
+                expected = np.nan if facts[name] is None else facts[name]
+                np.testing.assert_allclose(row[name], expected, rtol=1e-7)
+    assert records.read_scores("plain")["dev_loss"].isna().all()
+    assert (records.read_scores("ridge")["alpha_accuracy"] > 0).all()
 
 
-def test_evaluating_again_writes_the_same_bytes(evaluated: Path, study: Params) -> None:
-    paths = [make("watched") for make in (records.scores_path, records.calibration_path, records.predictions_path)]
-    before = [path.read_bytes() for path in paths]
-    evaluate("watched", study.seeds, is_network=True)
-    assert [path.read_bytes() for path in paths] == before
+def outputs_of(variant: str) -> list[Path]:
+    return [make(variant) for make in (records.scores_path, records.calibration_path, records.predictions_path)]
+
+
+@pytest.fixture
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The models that are evaluated, in their order."""
+    seen: list[str] = []
+    read_model = records.read_model
+
+    def noting(run: Path, facts: dict[str, Any]) -> Any:
+        seen.append(f"{run.parent.name} {run.name}")
+        return read_model(run, facts)
+
+    monkeypatch.setattr(records, "read_model", noting)
+    return seen
+
+
+@pytest.mark.parametrize("variant", ["watched", "plain", "ridge"])
+def test_evaluating_again_looks_at_no_model_and_writes_the_same_bytes(
+    variant: str, evaluated: Path, study: Params, looked_at: list[str]
+) -> None:
+    before = [path.read_bytes() for path in outputs_of(variant)]
+    evaluate(variant, study.recipe(variant))
+    assert looked_at == []
+    assert [path.read_bytes() for path in outputs_of(variant)] == before
+
+
+def test_results_without_models_can_be_evaluated_again(evaluated: Path, study: Params) -> None:
+    """As in a clone that has metrics/ from git and no models."""
+    before = [path.read_bytes() for path in outputs_of("watched")]
+    shutil.rmtree(records.MODELS)
+    evaluate("watched", study.recipe("watched"))
+    assert [path.read_bytes() for path in outputs_of("watched")] == before
+
+
+@pytest.fixture
+def copied(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Recipe]:
+    """Give `ridge` so many seeds by copies of its two runs, the vote being of the first three; its recipe."""
+    monkeypatch.setattr(stage, "VOTERS", 3)
+
+    def copy(seeds: int) -> Recipe:
+        for seed in range(2, seeds):
+            if not records.run_path("ridge", seed).exists():
+                shutil.copytree(records.run_path("ridge", seed % 2), records.run_path("ridge", seed))
+        return params.parse(STUDY.replace("seeds: 2", f"seeds: {seeds}"), "more").recipe("ridge")
+
+    return copy
+
+
+def test_more_seeds_than_vote_are_as_many_evaluations_and_leave_the_vote(
+    copied: Callable[[int], Recipe], looked_at: list[str]
+) -> None:
+    evaluate("ridge", copied(3))
+    before, vote = records.read_scores("ridge"), files.read_arrays(records.predictions_path("ridge"))["ensemble"]
+    looked_at.clear()
+    evaluate("ridge", copied(6))
+    assert looked_at == ["ridge 3", "ridge 4", "ridge 5"]
+    after = records.read_scores("ridge")
+    assert after["seed"].tolist() == list(range(6))
+    pd.testing.assert_frame_equal(after.head(3), before)
+    arrays = files.read_arrays(records.predictions_path("ridge"))
+    np.testing.assert_array_equal(arrays["ensemble"], vote)
+    np.testing.assert_array_equal(arrays["labels"][[2, 3, 4, 5]], arrays["labels"][[0, 1, 0, 1]])
+    assert "weights" in arrays
+    whole = [path.read_bytes() for path in outputs_of("ridge")]
+    for path in outputs_of("ridge"):
+        path.unlink()
+    evaluate("ridge", copied(6))  # all at once: the same bytes
+    assert [path.read_bytes() for path in outputs_of("ridge")] == whole
+    evaluate("ridge", copied(4))
+    assert records.read_scores("ridge")["seed"].tolist() == list(range(4))
+
+
+def rename_key(variant: str, seed: int) -> None:
+    path = records.run_path(variant, seed) / "run.json"
+    files.write_json(path, {**files.read_json(path), "key": "of another recipe"})
+
+
+def test_a_run_that_was_trained_anew_is_evaluated_anew(copied: Callable[[int], Recipe], looked_at: list[str]) -> None:
+    evaluate("ridge", copied(6))
+    looked_at.clear()
+    rename_key("ridge", 4)
+    evaluate("ridge", copied(6))
+    assert looked_at == ["ridge 4"]
+    assert records.read_scores("ridge")["key"].tolist()[4] == "of another recipe"
+    looked_at.clear()
+    rename_key("ridge", 1)
+    evaluate("ridge", copied(6))
+    assert looked_at == ["ridge 0", "ridge 1", "ridge 2"]  # all that vote
+
+
+@pytest.mark.parametrize("change", ["the code", "the test set", "a damaged table", "damaged predictions"])
+def test_whatever_makes_former_rows_unfit_evaluates_all_anew(
+    change: str, evaluated: Path, study: Params, looked_at: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if change == "the code":
+        monkeypatch.setattr(former, "code", lambda: "another")
+        monkeypatch.setattr(stage, "code", lambda: "another")
+    elif change == "the test set":
+        arrays = files.read_arrays(records.TEST)
+        arrays["labels"][0] = (arrays["labels"][0] + 1) % 10
+        files.write_arrays(records.TEST, **arrays)
+    elif change == "a damaged table":
+        records.scores_path("plain").write_bytes(records.scores_path("plain").read_bytes()[:40])
+    else:
+        records.predictions_path("plain").write_bytes(b"PK")
+    evaluate("plain", study.recipe("plain"))
+    assert looked_at == ["plain 0", "plain 1"]
+    looked_at.clear()
+    evaluate("plain", study.recipe("plain"))
+    assert looked_at == []
 
 
 def test_only_networks_have_a_calibration_and_only_the_linear_classifier_has_weights_to_show(evaluated: Path) -> None:
@@ -75,7 +187,7 @@ def test_only_networks_have_a_calibration_and_only_the_linear_classifier_has_wei
 
 def test_the_digits_are_learned(evaluated: Path) -> None:
     """Far above chance, so that images and labels are not out of step anywhere on the way."""
-    accuracy = files.read_table(records.scores_path("ridge"), records.TEST_COLUMNS)["test_accuracy"]
+    accuracy = records.read_scores("ridge")["test_accuracy"]
     assert accuracy.min() > 0.8
 
 
@@ -86,17 +198,18 @@ def damage(path: Path) -> None:
 
 
 def test_a_damaged_model_is_refused_by_its_name_and_no_score_is_written(evaluated: Path, study: Params) -> None:
-    before = records.scores_path("plain").read_bytes()
+    records.scores_path("plain").unlink()
     damage(records.run_path("plain", 1) / "model.keras")
     with pytest.raises(StudyError, match=r"models/plain/1/model\.keras is damaged.*dvc repro"):
-        evaluate("plain", study.seeds, is_network=True)
-    assert records.scores_path("plain").read_bytes() == before
+        evaluate("plain", study.recipe("plain"))
+    assert not records.scores_path("plain").exists()
 
 
 def test_a_missing_model_is_refused_by_its_name(evaluated: Path, study: Params) -> None:
+    records.scores_path("plain").unlink()
     (records.run_path("plain", 1) / "model.keras").unlink()
     with pytest.raises(StudyError, match=r"models/plain/1/model\.keras is missing: run .* `dvc repro`"):
-        evaluate("plain", study.seeds, is_network=True)
+        evaluate("plain", study.recipe("plain"))
 
 
 @pytest.mark.parametrize("content", [None, "{", "{}", "[]"])
@@ -104,6 +217,7 @@ def test_a_missing_or_damaged_run_json_ends_the_command_with_its_name(
     content: str | None, evaluated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = records.run_path("plain", 1) / "run.json"
+    records.scores_path("plain").unlink()
     path.unlink()
     if content is not None:
         path.write_text(content)

@@ -10,6 +10,7 @@ import threading
 import uuid
 from collections.abc import Generator, Iterator, Sequence
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import dask
@@ -28,6 +29,7 @@ from stages.train.executors.interface import Execution
 from stages.train.run import Failed, Run, Train, Trained, differing, installed_versions
 
 CONNECT_SECONDS = 10  # also how long a scheduler that was lost is looked for
+WANTED_SECONDS = 0.5  # between two looks whether anybody still waits for a run
 GROWTH = 300e6  # bytes by which a process may grow from run to run; as much as loky allows
 REQUIRED = (
     "The scheduler and every worker need this commit of the project and the packages of requirements.lock: "
@@ -151,7 +153,7 @@ def _results(
 
 
 class _Trainer:
-    """The images on a worker, and processes of it that train on them, which end when Dask drops this object.
+    """The images on a worker, and processes of it that train on them, which end when Dask drops this object or a run.
 
     TensorFlow keeps the images of every run (about 50 MB) for as long as its process lives. Dask would stop giving runs
     to a worker that has grown so, for good; a process beside it is replaced.
@@ -159,33 +161,45 @@ class _Trainer:
 
     def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
         self._data = images, labels
-        self._idle: list[Connection] = []  # a process for each thread of the worker, at most
+        self._idle: list[tuple[BaseProcess, Connection]] = []  # one for each thread of the worker, at most
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Trainer, self._data
 
     def train(self, train: Train, run: Run) -> Trained | Failed:
         try:
-            pipe = self._idle.pop()
+            process, pipe = self._idle.pop()
         except IndexError:
-            pipe = _start_process(*self._data)
+            process, pipe = _start_process(*self._data)
         try:
             pipe.send_bytes(pickle.dumps((train, run)))
+            while not pipe.poll(WANTED_SECONDS):
+                if not _wanted():
+                    process.kill()
             result, may_go_on = pickle.loads(pipe.recv_bytes())
         except (EOFError, OSError):
+            process.join()
             return Failed(run, f"its process on Dask worker {get_worker().address} died: out of memory, or killed")
         if may_go_on:
-            self._idle.append(pipe)
+            self._idle.append((process, pipe))
         return result
 
 
-def _start_process(images: np.ndarray, labels: np.ndarray) -> Connection:
+def _wanted() -> bool:
+    """Whether anybody waits for the run of this thread: Dask can't stop a thread where the driver has gone."""
+    worker = get_worker()
+    task = worker.state.tasks.get(worker.get_current_task())
+    return task is not None and task.state != "cancelled"
+
+
+def _start_process(images: np.ndarray, labels: np.ndarray) -> tuple[BaseProcess, Connection]:
     multiprocessing.current_process().daemon = False  # a nanny's worker is one, and may start no process then
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
-    spawn.Process(target=_serve, args=(theirs, images, labels), daemon=True).start()
+    process = spawn.Process(target=_serve, args=(theirs, images, labels), daemon=True)
+    process.start()
     theirs.close()
-    return ours
+    return process, ours
 
 
 def _serve(pipe: Connection, images: np.ndarray, labels: np.ndarray) -> None:

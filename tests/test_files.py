@@ -1,5 +1,4 @@
 import errno
-import importlib
 import io
 from pathlib import Path
 
@@ -7,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages import files, terminal
+from stages import files
 from stages.errors import StudyError
 
 
@@ -189,50 +188,3 @@ def test_only_unknown_entries_are_removed_and_links_are_not_followed(tmp_path: P
 def test_removing_from_a_folder_that_is_not_there_does_nothing(tmp_path: Path) -> None:
     files.remove_unknown(tmp_path / "models", {"0"})
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("raised", "said"),
-    [
-        (StudyError("seeds must differ"), "error: seeds must differ"),
-        (
-            FileNotFoundError(2, "No such file or directory", "data/dev/3.npy"),
-            "No such file or directory: data/dev/3.n",
-        ),
-        (OSError(errno.ENOSPC, "No space left on device"), "error: No space left on device"),
-    ],
-)
-def test_a_persons_mistake_ends_a_command_with_one_line_and_status_1(
-    raised: Exception, said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    @terminal.command
-    def main() -> None:
-        raise raised
-
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert isinstance(end.value.code, str)  # Python prints it and exits with 1
-    assert said in end.value.code
-    assert "\n" not in end.value.code
-
-
-def test_a_mistake_in_the_program_keeps_its_traceback() -> None:
-    @terminal.command
-    def main() -> None:
-        raise KeyError("a bug")
-
-    with pytest.raises(KeyError):
-        main()
-
-
-@pytest.mark.parametrize("module", ["fetch.__main__", "split.__main__", "aggregate.__main__", "tracking", "demo"])
-def test_a_command_without_arguments_refuses_one_before_it_does_anything(
-    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["python -m", "mlp_tuned"])
-    with pytest.raises(SystemExit) as end:
-        importlib.import_module(f"stages.{module}").main()
-    assert end.value.code == 2
-    assert "unrecognized arguments: mlp_tuned" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []

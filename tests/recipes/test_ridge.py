@@ -1,11 +1,14 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from sklearn.linear_model import Ridge
 
 from stages.errors import StudyError
-from stages.train.ridge import as_keras, fit_ridge, golden_section, hidden_weights, reduce, search_alpha, solve
+from stages.recipes.ridge import as_keras, fit_ridge, golden_section, hidden_weights, reduce, search_alpha, solve
+from tests.small_recipes import ridge
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +22,7 @@ def test_the_folded_problem_has_the_solution_of_the_whole(alpha: float) -> None:
     features = generator.normal(3, 2, (200, 20))
     features[:, 4] = 1.0  # a constant one, such as a pixel that no digit touches
     labels = generator.integers(0, 10, 200)
-    kernel, bias = solve(reduce(features, labels), alpha)
+    kernel, bias = solve(reduce(features, labels, 10), alpha)
     whole = Ridge(alpha=alpha, fit_intercept=True, solver="svd").fit(features, np.eye(10)[labels])
     np.testing.assert_allclose(kernel, whole.coef_.T, atol=1e-10)
     np.testing.assert_allclose(bias, whole.intercept_, atol=1e-10)
@@ -28,7 +31,7 @@ def test_the_folded_problem_has_the_solution_of_the_whole(alpha: float) -> None:
 def test_folding_works_with_fewer_rows_than_features() -> None:
     generator = np.random.default_rng(0)
     features, labels = generator.normal(size=(15, 40)), np.arange(15) % 10
-    kernel, bias = solve(reduce(features, labels), 0.5)
+    kernel, bias = solve(reduce(features, labels, 10), 0.5)
     whole = Ridge(alpha=0.5, solver="svd").fit(features, np.eye(10)[labels])
     np.testing.assert_allclose(features @ kernel + bias, whole.predict(features), atol=1e-10)
 
@@ -74,22 +77,24 @@ def test_an_optimum_on_the_edge_of_the_grid_is_refused(optimum: float, edge: str
 
 
 def test_every_seed_has_hidden_weights_of_its_own_with_the_spread_asked_for() -> None:
-    weights = hidden_weights(300, 0.2, seed=0)
+    weights = hidden_weights(784, 300, 0.2, seed=0)
     assert weights.shape == (784, 300)
     assert weights.dtype == np.float32
     assert weights.std() == pytest.approx(0.2, rel=0.01)
-    np.testing.assert_array_equal(weights, hidden_weights(300, 0.2, seed=0))
-    assert not np.array_equal(weights, hidden_weights(300, 0.2, seed=1))
+    np.testing.assert_array_equal(weights, hidden_weights(784, 300, 0.2, seed=0))
+    assert not np.array_equal(weights, hidden_weights(784, 300, 0.2, seed=1))
 
 
 @pytest.mark.usefixtures("tensorflow_ready")
-@pytest.mark.parametrize("hidden", [None, hidden_weights(30, 0.2, seed=0)], ids=["linear", "elm"])
+@pytest.mark.parametrize("hidden", [None, hidden_weights(784, 30, 0.2, seed=0)], ids=["linear", "elm"])
 def test_the_model_is_ridge_regression_on_all_images_with_the_alpha_found(
     hidden: np.ndarray | None, few: tuple[np.ndarray, np.ndarray]
 ) -> None:
     images, labels = few
     dev = np.arange(0, 400, 5)
-    model, rows, best, dev_scores = fit_ridge(images, labels, dev, grid_powers=(-8, 12), tolerance=0.5, hidden=hidden)
+    model, rows, best, dev_scores = fit_ridge(
+        images, labels, 10, dev, grid_powers=(-8, 12), tolerance=0.5, hidden=hidden
+    )
     features = images.reshape(400, -1) / 255
     if hidden is not None:
         features = np.maximum(features @ hidden, 0)
@@ -112,5 +117,39 @@ def test_a_kernel_becomes_a_keras_model_from_grey_values() -> None:
     generator = np.random.default_rng(0)
     kernel, bias = generator.normal(size=(784, 10)), generator.normal(size=10)
     images = generator.integers(0, 256, (6, 28, 28), dtype=np.uint8)
-    outputs = np.asarray(as_keras(kernel, bias, None)(images))
+    outputs = np.asarray(as_keras((28, 28), kernel, bias, None)(images))
     np.testing.assert_allclose(outputs, images.reshape(6, -1) / 255 @ kernel + bias, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.usefixtures("tensorflow_ready")
+@pytest.mark.parametrize("hidden", [{}, {"hidden_units": 30, "weight_sd": 0.2}], ids=["linear", "elm"])
+def test_any_size_colour_and_number_of_classes_is_fitted(hidden: dict[str, Any]) -> None:
+    generator = np.random.default_rng(0)
+    labels = np.arange(90, dtype=np.uint8) % 3
+    images = (generator.integers(0, 60, (90, 6, 5, 3)) + 60 * labels[:, None, None, None]).astype(np.uint8)
+    fitted = ridge(grid_powers=[-16, 16], **hidden).fit(
+        images, labels, 3, dev=np.arange(0, 90, 5), seed=0, report=lambda epoch, row: None
+    )
+    outputs = np.asarray(fitted.model(images))
+    assert outputs.shape == (90, 3)
+    assert (outputs.argmax(axis=1) == labels).mean() > 0.9
+    assert fitted.facts.keys() == set(ridge().facts)
+    assert set(ridge().curve) == set(fitted.curve[0])
+
+
+@pytest.mark.usefixtures("tensorflow_ready")
+def test_pictures_are_the_weights_of_each_class_where_a_pixel_has_one_weight() -> None:
+    generator = np.random.default_rng(0)
+    kernel, bias = generator.normal(size=(30, 4)), np.zeros(4)
+    pictures = ridge().pictures(as_keras((6, 5), kernel, bias, None))
+    assert pictures is not None
+    np.testing.assert_allclose(pictures[2].ravel(), kernel[:, 2], rtol=1e-6)
+    assert ridge().pictures(as_keras((2, 5, 3), kernel, bias, None)) is None  # in colour
+    elm = ridge(hidden_units=30, weight_sd=0.2)
+    assert elm.pictures(as_keras((6, 5), kernel, bias, np.zeros((30, 30)))) is None
+
+
+@pytest.mark.parametrize("half", [{"hidden_units": 30}, {"weight_sd": 0.2}])
+def test_hidden_units_and_the_spread_of_their_weights_belong_together(half: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="hidden_units and weight_sd belong together"):
+        ridge(**half)

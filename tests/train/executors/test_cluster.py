@@ -15,6 +15,7 @@ from typing import Any
 
 import distributed
 import numpy as np
+import psutil
 import pytest
 from distributed import Client, Event, get_worker
 
@@ -22,10 +23,13 @@ from stages import files, records
 from stages.errors import StudyError
 from stages.params import Params
 from stages.train import __main__ as stage
-from stages.train import cluster as dask_cluster
-from stages.train import schedule
+from stages.train import progress
+from stages.train.executors import cluster as dask_cluster
 from stages.train.run import Failed, Run, Trained, train_run
+from stages.train.schedule import train_all
 from tests.conftest import ROOT
+from tests.train.executors.test_processes import LONG, driver, stop
+from tests.train.test_plan import planned
 
 Digits = tuple[np.ndarray, np.ndarray]
 FACTS = {"seconds": 0.0, "epochs": None, "dev_accuracy": None}
@@ -59,6 +63,9 @@ class Cluster:
             env={**inherited, "PYTHONPATH": str(ROOT), **environment},
             stderr=subprocess.DEVNULL,
         )
+
+    def pid(self, name: str) -> int:
+        return self._processes[name].pid
 
     def kill(self, name: str) -> None:
         process = self._processes.pop(name)
@@ -108,10 +115,6 @@ def nobody(variant: str, seed: int) -> None:
     """Wants to hear of a run that has finished."""
 
 
-def plan(study: Params, *variants: str) -> list[Run]:
-    return schedule.plan(study, variants, *records.read_images(records.TRAIN))
-
-
 def test_a_cluster_has_the_results_of_one_machine_though_a_worker_is_killed(
     shared: Cluster,
     workspace: Path,
@@ -144,10 +147,10 @@ def test_a_cluster_has_the_results_of_one_machine_though_a_worker_is_killed(
 
         shared.worker("victim", VICTIM="1")
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
-        monkeypatch.setattr(schedule, "LOG_SECONDS", 0)
+        monkeypatch.setattr(progress, "LOG_SECONDS", 0)
         with Client(shared.address) as client:
             client.wait_for_workers(3)
-        schedule.train_all(plan(study, *study.variants), *digits, on_finish=kill, train=train)
+        train_all(planned(study, *study.variants), *digits, on_finish=kill, train=train)
     assert results(workspace, *study.variants) == results(evaluated_study, *study.variants)
     said = capfd.readouterr().err.splitlines()
     assert "under way: runs on 3 Dask workers" in said
@@ -170,7 +173,7 @@ def test_the_images_reach_every_worker_once(
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
     with Client(shared.address) as client:
         before = sum(client.run(transfers).values())
-        schedule.train_all(plan(study, *study.variants), *digits, on_finish=nobody)
+        train_all(planned(study, *study.variants), *digits, on_finish=nobody)
         # One has them from us, the other from the first.
         assert sum(client.run(transfers).values()) - before == 1
 
@@ -204,7 +207,7 @@ def test_a_worker_that_joins_takes_part(
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
     with ThreadPoolExecutor(1) as beside:
         added = beside.submit(add)
-        schedule.train_all(plan(study, *variants), *digits, on_finish=nobody)
+        train_all(planned(study, *variants), *digits, on_finish=nobody)
         added.result()
     assert results(workspace, *variants) == results(evaluated_study, *variants)
 
@@ -252,9 +255,12 @@ def test_a_lost_scheduler_ends_in_a_message_and_the_study_goes_on_where_it_stopp
     assert results(workspace, *study.variants) == results(evaluated_study, *study.variants)
 
 
-def test_a_driver_that_waits_says_for_what(empty: Cluster, workspace: Path, study: Params, digits: Digits) -> None:
-    runs = plan(study, "plain")
-    with dask_cluster.training(empty.address, runs, *digits, train_run) as (_, under_way):
+def test_a_driver_that_waits_says_for_what(
+    empty: Cluster, workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
+    runs = planned(study, "plain")
+    with dask_cluster.training(runs, *digits, train_run) as (_, under_way):
         assert under_way() == "none: every run waits for a Dask worker"
         empty.worker("late")
         with Client(empty.address) as client:
@@ -283,7 +289,7 @@ def test_a_run_that_kills_its_workers_fails_alone(
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.address)
     try:
         with pytest.raises(StudyError) as error:
-            schedule.train_all(plan(study, "plain", "ridge"), *digits, on_finish=nobody, train=train)
+            train_all(planned(study, "plain", "ridge"), *digits, on_finish=nobody, train=train)
     finally:
         cluster.close()
     assert "1 of 4 runs failed; the others are kept" in str(error.value)
@@ -293,6 +299,20 @@ def test_a_run_that_kills_its_workers_fails_alone(
         "models/ridge/0",
         "models/ridge/1",
     ]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_no_training_process_of_a_cluster_outlives_a_driver_that_was_stopped(
+    signum: signal.Signals, empty: Cluster, workspace: Path
+) -> None:
+    (workspace / "params.yaml").write_text(LONG)
+    empty.worker("one", threads=2)
+    with driver(DASK_SCHEDULER_ADDRESS=empty.address) as process:
+        children = psutil.Process(empty.pid("one")).children()
+        training = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        assert len(training) == 2
+        stop(process, signum)
+        assert psutil.wait_procs(training, timeout=20)[1] == []
 
 
 def test_a_run_that_raises_or_kills_its_process_fails_alone(
@@ -307,7 +327,7 @@ def test_a_run_that_raises_or_kills_its_process_fails_alone(
 
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
     with pytest.raises(StudyError) as error:
-        schedule.train_all(plan(study, "plain", "ridge"), *digits, on_finish=nobody, train=train)
+        train_all(planned(study, "plain", "ridge"), *digits, on_finish=nobody, train=train)
     first, *failed = str(error.value).splitlines()
     assert first == "2 of 4 runs failed; the others are kept:"
     raised, died = sorted(failed)
@@ -335,7 +355,7 @@ def test_a_process_that_has_grown_is_replaced_and_none_outlives_the_study(
 
         empty.worker("one")
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
-        schedule.train_all(plan(study, *study.variants), *digits, on_finish=accept, train=train)
+        train_all(planned(study, *study.variants), *digits, on_finish=accept, train=train)
         for connection in connections:
             with connection:
                 connection.settimeout(60)
@@ -358,7 +378,7 @@ def test_a_training_process_uses_again_the_memory_that_it_freed(
 
     empty.worker("one", "--nanny")
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
-    schedule.train_all(plan(study, "plain"), *digits, on_finish=nobody, train=train)
+    train_all(planned(study, "plain"), *digits, on_finish=nobody, train=train)
     faults = [int(path.read_text()) for path in records.MODELS.glob("*/*/run.json")]
     assert len(faults) == 2
     assert max(faults) < 10 * 1e6 / resource.getpagesize()  # of 100 MB that were used, 10 were new
@@ -368,7 +388,7 @@ def test_no_run_waits_behind_another_while_a_worker_is_free(
     shared: Cluster, workspace: Path, digits: Digits, study: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finished: list[str] = []
-    runs = plan(study, "plain", "ridge")
+    runs = planned(study, "plain", "ridge")
 
     def on_worker(train: object, run: Run, trainer: object) -> Trained | Failed:
         if run.name == runs[0].name and not Event("others").wait("60s"):
@@ -383,7 +403,7 @@ def test_no_run_waits_behind_another_while_a_worker_is_free(
     monkeypatch.setattr(dask_cluster, "_train", on_worker)
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
     with Client(shared.address, set_as_default=False) as client:
-        schedule.train_all(runs, *digits, on_finish=on_finish)
+        train_all(runs, *digits, on_finish=on_finish)
     assert finished == [run.name for run in [*runs[1:], runs[0]]]  # the others in their order
 
 
@@ -400,7 +420,7 @@ def other_keras(tmp_path: Path) -> str:
 def other_code(tmp_path: Path) -> str:
     """The project with another line in a module that decides results."""
     shutil.copytree(ROOT / "stages", tmp_path / "code" / "stages")
-    with (tmp_path / "code/stages/train/fit.py").open("a") as file:
+    with (tmp_path / "code/stages/recipes/network.py").open("a") as file:
         file.write("MORE = 1\n")
     return str(tmp_path / "code")
 
@@ -442,15 +462,16 @@ def test_a_worker_that_joins_late_and_does_not_fit_fails_its_runs(
     monkeypatch.setattr(dask_cluster, "_check", lambda *_: None)  # it was not there yet
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
     for name, path, reason in [
-        ("versions", other_keras, f"keras 0.1 here, {importlib.metadata.version('keras')} on the driver"),
+        ("versions", other_keras, f"keras 0.1 there, {importlib.metadata.version('keras')} here"),
         ("code", other_code, "other code for network runs on a Dask worker"),
     ]:
         empty.worker(name, PYTHONPATH=path)
         with pytest.raises(StudyError) as error:
-            schedule.train_all(plan(study, "plain"), *digits, on_finish=nobody)
+            train_all(planned(study, "plain"), *digits, on_finish=nobody)
         empty.kill(name)
         assert str(error.value).startswith("2 of 2 runs failed")
-        assert str(error.value).count(reason) == 2
+        assert "plain seed 0, plain seed 1: " in str(error.value)
+        assert reason in str(error.value)
 
 
 def test_a_scheduler_without_the_project_is_refused(
@@ -460,7 +481,7 @@ def test_a_scheduler_without_the_project_is_refused(
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.address)
     try:
         with pytest.raises(StudyError, match=r"scheduler at tcp.* lacks the project \(No module named 'stages'\)"):
-            schedule.train_all(plan(study, "plain"), *digits, on_finish=nobody)
+            train_all(planned(study, "plain"), *digits, on_finish=nobody)
     finally:
         cluster.close()
 
@@ -506,9 +527,9 @@ def test_an_address_without_a_scheduler_is_refused(
 
 def test_a_driver_without_dask_says_how_to_install_it(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:8786")
-    monkeypatch.delitem(sys.modules, "stages.train.cluster")
-    monkeypatch.delattr("stages.train.cluster")
+    monkeypatch.delitem(sys.modules, "stages.train.executors.cluster")
+    monkeypatch.delattr("stages.train.executors.cluster")
     monkeypatch.setitem(sys.modules, "distributed", None)
     monkeypatch.setattr(sys, "argv", ["train", "--all"])
-    with pytest.raises(SystemExit, match=r"Dask is missing: pip install -e '\.\[cluster\]'"):
+    with pytest.raises(SystemExit, match=r"computed by dask, but .*distributed.*: pip install -e '\.\[cluster\]'"):
         stage.main()

@@ -1,0 +1,153 @@
+"""Which families of models there are, and which edits of their code make trained models stale."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stages import families, params
+from stages.errors import StudyError
+from stages.families import meaning
+from stages.recipes.network import Recipe as Network
+from stages.recipes.ridge import Recipe as Ridge
+from tests.conftest import STUDY
+
+
+def test_the_families_are_the_files_of_the_folder() -> None:
+    assert families.names() == ["network", "ridge"]
+    assert families.recipe_class("network") is Network
+    assert families.recipe_class("ridge") is Ridge
+
+
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """Where a family file `own` may be written, in a folder that is read as stages/recipes is."""
+    import stages.recipes
+
+    monkeypatch.setattr(families, "FOLDER", tmp_path)
+    monkeypatch.setattr(stages.recipes, "__path__", [*stages.recipes.__path__, str(tmp_path)])
+    yield tmp_path / "own.py"
+    import sys
+
+    sys.modules.pop("stages.recipes.own", None)
+    vars(stages.recipes).pop("own", None)
+
+
+SOUND = """
+import keras
+
+from stages.recipes.shared.recipe import Count
+from stages.recipes.shared.trained import Trained
+
+
+class Recipe(Trained):
+    width: Count
+
+    def build(self, shape, classes, seeds):
+        raise NotImplementedError
+"""
+
+
+def test_a_file_with_fields_and_a_build_is_a_family(own: Path) -> None:
+    own.write_text(SOUND)
+    assert families.names() == ["own"]
+    assert "width" in families.recipe_class("own").model_fields
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (
+            "from stages.recipes.shared.trained import Trained\n\n\nclass Recipe(Trained):\n    width: int\n",
+            "stages/recipes/own.py: Recipe should define build",
+        ),
+        ("class Recipe(\n", "stages/recipes/own.py can't be imported: SyntaxError: "),
+        ("import nobody_has_this\n", "stages/recipes/own.py can't be imported: ModuleNotFoundError: .*nobody_has_this"),
+        ("", "stages/recipes/own.py should define a class named Recipe, derived from Trained"),
+        ("class Recipe:\n    pass\n", "stages/recipes/own.py should define a class named Recipe"),
+        ("Recipe = 3\n", "stages/recipes/own.py should define a class named Recipe"),
+        ("1 / 0\n", "stages/recipes/own.py can't be imported: ZeroDivisionError"),
+    ],
+    ids=["no build", "a syntax error", "a missing package", "empty", "another class", "no class", "raises"],
+)
+def test_a_file_that_is_no_family_is_refused_by_its_name_and_variant(source: str, said: str, own: Path) -> None:
+    own.write_text(source)
+    text = STUDY.replace("  ridge: {family: ridge, ", "  ridge: {family: own, ")
+    with pytest.raises(StudyError, match=rf"(?s)params\.yaml is not valid.*variants\.ridge\.family: {said}"):
+        params.parse(text, "params.yaml")
+
+
+@pytest.mark.parametrize("family", ["netwrok", "shared", "__init__", "../params", "", None, 3, ["network"]])
+def test_an_unknown_family_is_refused_with_those_there_are(family: object) -> None:
+    with pytest.raises(StudyError, match=r"should be one of network, ridge \(the files in stages/recipes\); received"):
+        families.recipe_class(family)
+
+
+SOURCE = '''
+"""What this does."""
+
+def scale(x):
+    """Scale x."""
+    # in half
+    if x < 0:
+        raise ValueError(f"x should not be negative, received {x}") from None
+    return x * 0.5
+
+class Layer:
+    """A layer."""
+'''
+
+
+def meaning_of(source: str, folder: Path) -> str:
+    path = folder / "code.py"
+    path.write_text(source, encoding="utf-8")
+    return meaning([path])
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        ("# in half", "# by two"),
+        ("    # in half\n", ""),
+        ('"""Scale x."""', '"""Halve x."""'),
+        ('    """Scale x."""\n', ""),
+        ('"""What this does."""', ""),
+        ('    """A layer."""', "    pass"),
+        ("return x * 0.5", "return (x *\n        0.50)"),
+        ("x should not be negative, received {x}", "negative: {x}; give one from 0"),
+    ],
+)
+def test_comments_docstrings_layout_and_the_texts_of_errors_leave_the_meaning(
+    edit: tuple[str, str], tmp_path: Path
+) -> None:
+    assert edit[0] in SOURCE
+    assert meaning_of(SOURCE.replace(*edit), tmp_path) == meaning_of(SOURCE, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "edit", [("0.5", "0.6"), ("x * 0", "x / 0"), ("def scale(x)", "def scale(x=1)"), ("x < 0", "x < 1")]
+)
+def test_a_changed_constant_has_another_meaning(edit: tuple[str, str], tmp_path: Path) -> None:
+    assert edit[0] in SOURCE
+    assert meaning_of(SOURCE.replace(*edit), tmp_path) != meaning_of(SOURCE, tmp_path)
+
+
+def test_a_familys_code_is_its_own_file_and_what_all_share() -> None:
+    shared = {path.name for path in (families.FOLDER / "shared").glob("*.py")}
+    assert {"fit.py", "recipe.py", "trained.py", "training.py", "augmentation.py", "saved.py"} <= shared
+    for family in families.names():
+        assert {path.name for path in families.code_files(family)} == {*shared, f"{family}.py"}
+
+
+def test_an_edit_of_any_of_its_files_changes_a_familys_digest_and_of_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_text = Path.read_text
+    before = {family: families.code_digest(family) for family in families.names()}
+    for changed in {path for family in before for path in families.code_files(family)}:
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                Path,
+                "read_text",
+                lambda path, changed=changed, **how: read_text(path, **how) + ("\nX = 1\n" if path == changed else ""),
+            )
+            for family, digest in before.items():
+                assert (families.code_digest(family) != digest) == (changed in families.code_files(family))

@@ -1,0 +1,122 @@
+"""How a command ends: with one line where a person's input is at fault or a signal stops it."""
+
+import errno
+import importlib
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages import terminal
+from stages.errors import StudyError
+from tests.conftest import ROOT
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (StudyError("seeds must differ"), "error: seeds must differ"),
+        (
+            FileNotFoundError(2, "No such file or directory", "data/dev.npz"),
+            "No such file or directory: data/dev.npz",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), "error: No space left on device"),
+    ],
+)
+def test_a_persons_mistake_ends_a_command_with_one_line_and_status_1(
+    raised: Exception, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @terminal.command
+    def main() -> None:
+        raise raised
+
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert isinstance(end.value.code, str)  # Python prints it and exits with 1
+    assert said in end.value.code
+    assert "\n" not in end.value.code
+
+
+def test_a_mistake_in_the_program_keeps_its_traceback() -> None:
+    @terminal.command
+    def main() -> None:
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError):
+        main()
+
+
+@pytest.mark.parametrize("module", ["fetch.__main__", "split.__main__", "aggregate.__main__", "tracking", "demo"])
+def test_a_command_without_arguments_refuses_one_before_it_does_anything(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["python -m", "mlp_tuned"])
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module(f"stages.{module}").main()
+    assert end.value.code == 2
+    assert "unrecognized arguments: mlp_tuned" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+WAITS = """
+import signal, sys
+from stages import terminal
+
+@terminal.command
+def main():
+    try:
+        print("ready", flush=True)
+        while True:
+            signal.pause()
+    finally:
+        print("cleared", flush=True)
+
+main()
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_command_with_one_line_after_it_has_cleared_up(signum: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WAITS], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signum)
+        said, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said == "cleared\n"
+    assert errors == "stopped: what was finished is kept, and the same command goes on from there\n"
+
+
+def test_a_command_that_nohup_started_goes_on_when_its_terminal_is_gone() -> None:
+    with subprocess.Popen(
+        ["nohup", sys.executable, "-c", WAITS], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert process.returncode == 130  # of the second
+
+
+ORPHAN = """
+import os, sys, threading
+from stages import terminal
+terminal.when_orphaned(lambda: os._exit(0))
+print("ready", flush=True)
+threading.Event().wait()
+"""
+
+
+def test_an_orphan_hears_of_the_end_of_its_parent_however_that_ended() -> None:
+    parent_of = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {ORPHAN!r}])"
+    with subprocess.Popen([sys.executable, "-c", parent_of], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "ready\n"
+        parent.kill()
+        assert parent.stdout.read() == ""  # which ends when the orphan does
