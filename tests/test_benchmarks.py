@@ -126,8 +126,9 @@ def test_a_cluster_is_compared_pair_by_pair_and_only_where_it_gives_the_same_bit
 
 @pytest.mark.usefixtures("tensorflow_ready")
 def test_every_way_that_was_tried_trains_the_same_network() -> None:
-    from benchmarks import tried
     from stages.train.network import build_network
+
+    from benchmarks import tried
 
     recipe = recipe_of("cnn_tuned").model_copy(update={"filters": [4, 4], "units": [8]})
     generator = np.random.default_rng(0)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from itertools import combinations, pairwise
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -22,10 +22,10 @@ Pair = tuple[str, str]
 
 
 def family(study: Params) -> list[Pair]:
-    """Every pair that params.yaml names, once: comparisons, steps of chains, and all pairs of approaches."""
+    """Every pair that params.yaml names, once: comparisons, steps of chains, and neighbouring approaches."""
     named = [(pair.a, pair.b) for pair in study.comparisons]
     named += [step for chain in study.chains.values() for step in pairwise(chain)]
-    named += combinations(study.approaches.values(), 2)
+    named += pairwise(study.approaches.values())
     questions: dict[frozenset[str], Pair] = {}
     for pair in named:
         questions.setdefault(frozenset(pair), pair)  # the other way round it is the same question

@@ -1,6 +1,6 @@
-"""The approaches: the variant that stands for each, and all pairs of them."""
+"""The approaches: the variant that stands for each, and each beside the one before it in params.yaml."""
 
-from itertools import combinations
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -51,30 +51,26 @@ def table(runs: Runs, study: Params) -> pd.DataFrame:
 
 
 def _pairs(study: Params) -> list[answers.Pair]:
-    return list(combinations(study.approaches.values(), 2))
+    return list(pairwise(study.approaches.values()))
 
 
 def headline(runs: Runs, study: Params) -> tuple[str, str]:
     """Which approach wins, by how much and how sure: a headline and a sentence."""
     scores = {approach: float(runs[name].accuracy.mean()) for approach, name in study.approaches.items()}
-    best, *others = sorted(scores, key=scores.__getitem__, reverse=True)
+    names, best = list(scores), max(scores, key=scores.__getitem__)
     gets = f"{best} gets {100 * scores[best]:.2f} % of the test {images_of(study.data.name)} right"
-    if not others:
+    if len(scores) == 1:
         n = runs[study.approaches[best]].seeds
         return f"{best}: {100 * scores[best]:.2f} %", f"{gets}, on average over n = {n} seeds."
-    # The other way round an interval is mirrored, and nothing else changes.
-    duels = answers.answers(runs, [(study.approaches[other], study.approaches[best]) for other in others], study)
-    words = dict(zip(others, duels["verdict"], strict=True))
-    level = [other for other in others if words[other] == "equivalent"]
-    if "undecided" in words.values() or "worse" in words.values():
-        title = f"{best} leads, undecided"
-    else:
-        title = f"{', '.join([best, *level[:-1]])} and {level[-1]} are equivalent" if level else f"{best} wins"
-    duel = next(plain_rows(duels))
+    # Only neighbours are compared, in an order that no score has chosen; the other way round an interval is mirrored.
+    place = names.index(best)
+    beside = max((i for i in (place - 1, place + 1) if 0 <= i < len(names)), key=lambda i: scores[names[i]])
+    (duel,) = plain_rows(answers.answers(runs, [(study.approaches[names[beside]], study.approaches[best])], study))
+    ranked = answers.answers(runs, _pairs(study), study)["verdict"].eq("better").all()
     span = " … ".join(written(duel[end], "{:+.2f}") for end in ("low", "high")) if np.isfinite(duel["low"]) else "any"
-    return title, (
-        f"{gets}, {written(duel['difference'], '{:+.2f}')} points beside {others[0]} (interval {span}, n = {duel['n']} "
-        "seeds each)."
+    return f"{best} {'wins' if ranked else 'leads'}", (
+        f"{gets}, {written(duel['difference'], '{:+.2f}')} points beside {names[beside]}: {duel['verdict']} (interval "
+        f"{span}, n = {duel['n']} seeds each)."
     )
 
 
