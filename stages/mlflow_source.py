@@ -178,7 +178,7 @@ def _variants_of(runs: Sequence[_Run], seed: str | None, by: Sequence[str]) -> l
         variants = [" ".join(f"{name}={value}" for name, value in of if value is not None) for of in facts]
     if len({*variants}) == len(runs) > 2:
         raise StudyError(
-            f"each of the {len(runs):,} runs would be a variant of its own, by {sources.named(by)}: name with --by what tells "
-            "variants apart, and with --seed what does not"
+            f"each of the {len(runs):,} runs would be a variant of its own, by {sources.named(by)}: name with --by "
+            "what tells variants apart, and with --seed what does not"
         )
     return variants

@@ -95,7 +95,7 @@ def _finite(column: pd.Series, metric: str, place: Place) -> np.ndarray:
     if not len(bad):
         return values
     first = column.iloc[bad[0]]
-    received = "nothing" if first is None or first == "" or pd.isna(first) else repr(first)
+    received = "nothing or NaN" if first is None or first == "" or pd.isna(first) else repr(first)
     hint = "take the row out if the run did not happen; a run that diverged counts, so give it the score that it has"
     if isinstance(first, str) and "," in first:
         hint = "write decimals with a point"
@@ -165,7 +165,7 @@ def _csv(content: bytes, name: str, text_columns: Sequence[str]) -> pd.DataFrame
             sep=separator,
             names=header,
             header=0,
-            dtype={column: "category" for column in text_columns if column in header},  # text, each value once
+            dtype={column: str for column in text_columns if column in header},
             keep_default_na=False,  # else a variant can't be called NA
             na_values=[""],
             skipinitialspace=True,
@@ -179,8 +179,8 @@ def _csv(content: bytes, name: str, text_columns: Sequence[str]) -> pd.DataFrame
 
 def _json_lines(content: bytes, name: str, text_columns: Sequence[str]) -> pd.DataFrame:
     try:
-        table = pd.read_json(io.BytesIO(content), lines=True, dtype=False, convert_dates=False, encoding="utf-8")
-    except (ValueError, AttributeError) as error:
+        table = pd.read_json(io.BytesIO(content), lines=True, dtype=False)
+    except (ValueError, TypeError, AttributeError) as error:
         raise StudyError(f"{name} should have a JSON object on each line: {_bad_line(content) or error}") from error
     for column in {*text_columns} & {*table.columns}:
         present = table[column].notna()
@@ -280,12 +280,11 @@ def _require(table: pd.DataFrame, name: str, option: str, what: str) -> None:
 
 
 def _only_number(table: pd.DataFrame, used: Sequence[str]) -> str:
-    left = [str(name) for name in table.select_dtypes("number").columns if name not in used]
+    others = [str(name) for name in table.columns if name not in used]
+    numbers = [str(name) for name in table[others].select_dtypes("number").columns]
+    left = numbers or others
     if len(left) != 1:
-        others = left or [str(name) for name in table.columns if name not in used]
-        raise StudyError(
-            f"name the column of the scores with --metric: expected one with numbers, found {named(others)}"
-        )
+        raise StudyError(f"name the column of the scores with --metric: expected one with numbers, found {named(left)}")
     return left[0]
 
 
