@@ -21,6 +21,7 @@ from stages.errors import StudyError
 STDIN = "-"
 BY, SEED = "variant", "seed"
 SHOWN = 10  # names in a message
+LINES = 100_000  # of JSON at a time: pandas takes a kilobyte for each
 
 Place = Callable[[int], str]
 
@@ -179,7 +180,8 @@ def _csv(content: bytes, name: str, text_columns: Sequence[str]) -> pd.DataFrame
 
 def _json_lines(content: bytes, name: str, text_columns: Sequence[str]) -> pd.DataFrame:
     try:
-        table = pd.read_json(io.BytesIO(content), lines=True, dtype=False)
+        with pd.read_json(io.BytesIO(content), lines=True, dtype=False, chunksize=LINES) as parts:
+            table = pd.concat(parts, ignore_index=True)
     except (ValueError, TypeError, AttributeError) as error:
         raise StudyError(f"{name} should have a JSON object on each line: {_bad_line(content) or error}") from error
     for column in {*text_columns} & {*table.columns}:
@@ -230,7 +232,7 @@ def long_scores(
     places = np.flatnonzero(rows)
     if where:
         remarks.append(f"{len(places):,} of {len(table):,} rows meet {' and '.join(where)}")
-    used = [*by, *([seed] if seed else []), *(condition.partition("=")[0] for condition in where)]
+    used = [*by, seed or SEED, *(condition.partition("=")[0] for condition in where)]
     metric = metric or _only_number(table, used)
     _require(table, metric, "--metric", "the scores")
     chosen = table[rows]

@@ -267,7 +267,7 @@ def number_form(found: Sequence[Answer]) -> str:
     """How differences are written: with as many decimals as the intervals deserve."""
     widths = [answer.high - answer.low for answer in found if 0 < answer.high - answer.low < math.inf]
     size = float(np.median(widths)) / 2 if widths else max(abs(answer.difference) for answer in found)
-    decimals = 1 - math.floor(math.log10(size)) if size > 0 else 3
+    decimals = max(1 - math.floor(math.log10(size)), 0) if size > 0 else 3
     return f"{{:+.{decimals}f}}" if decimals <= 8 else "{:+.3g}" if size else "{:+.3f}"
 
 
@@ -282,7 +282,15 @@ def rows(found: Sequence[Answer], form: str) -> list[list[str]]:
 
 
 def header(metric: str) -> list[str]:
-    return ["a", "b", "b is", f"{metric}, b − a", "interval", "n", "seeds to decide it: about (at most)"]
+    return [
+        "a",
+        "b",
+        "b is",
+        f"{metric}, b\N{NO-BREAK SPACE}−\N{NO-BREAK SPACE}a",
+        "interval",
+        "n",
+        "seeds to decide it: about (at most)",
+    ]
 
 
 def _span(answer: Answer, form: str) -> str:
