@@ -34,7 +34,7 @@ def gitlab() -> list[str]:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A clone as the checkout action leaves it: at a merge of a branch with main, which only the remote has a name for."""
+    """A clone as the checkout action leaves it: at a commit without a branch; only the remote has a main."""
     (tmp_path / "origin").mkdir()
     monkeypatch.chdir(tmp_path / "origin")
     git("init", "--quiet", "--initial-branch", "main")
