@@ -44,7 +44,7 @@ def _speed(facts: dict[str, Any]) -> str:
                 f"| {row['gib']:.2g} | {row['compile_seconds']:.0f} |"
             )
     said = (
-        "\n\nAn epoch is the steps of one, timed for a second after they were compiled, and the look at the dev images; "
+        "\n\nAn epoch is its steps, timed for a second after they were compiled, and the look at the dev images. "
         "`fit` is an epoch of `model.fit` with arrays, as people write it, on the same device, one seed after the "
         "other. Seeds a minute are for the mean number of epochs that the study's ten seeds took. n = 1.\n\n"
     )
@@ -83,8 +83,8 @@ def _seeds(facts: dict[str, Any]) -> str:
         for name in ("comparisons", "ablations_mlp", "ablations_cnn")
     ]
     said = (
-        "\n\nSeeds 0–9 are those of the table above; cnn_5_early_stopping, cnn_6_schedule and cnn_tuned have no more, the "
-        "device's time was over. [study/](study) has every prediction and curve; `python -m stages.aggregate` there "
+        "\n\nSeeds 0–9 are those of the table above, from its device; cnn_5_early_stopping, cnn_6_schedule and cnn_tuned "
+        "have no more, as the device's time was over. [study/](study) has every prediction and curve; `python -m stages.aggregate` there "
         "makes every table, figure and the report.\n\n"
     )
     return "\n".join(rows) + said + "\n".join(tables)
@@ -92,8 +92,8 @@ def _seeds(facts: dict[str, Any]) -> str:
 
 def _how() -> str:
     return (
-        "\n## Measured how\n\n`python -m benchmarks.gpu FOLDER` on a machine with nothing but Python 3.12, JAX for CUDA "
-        "and a few wheels; `gpu.json` has what it found.\n"
+        "\n## Measured how\n\n`python -m benchmarks.gpu FOLDER` on a machine with nothing but Python 3.12, JAX for "
+        "CUDA and a few wheels; `gpu.json` has what it found.\n"
     )
 
 
