@@ -83,9 +83,9 @@ def _seeds(facts: dict[str, Any]) -> str:
         for name in ("comparisons", "ablations_mlp", "ablations_cnn")
     ]
     said = (
-        "\n\nSeeds 0–9 are those of the table above, from its device; cnn_5_early_stopping, cnn_6_schedule and cnn_tuned "
-        "have no more, as the device's time was over. [study/](study) has every prediction and curve; `python -m stages.aggregate` there "
-        "makes every table, figure and the report.\n\n"
+        "\n\nSeeds 0–9 are those of the table above, from its device; cnn_5_early_stopping, cnn_6_schedule and "
+        "cnn_tuned have no more, as the device's time was over. [study/](study) has every prediction and curve; "
+        "`python -m stages.aggregate` there makes every table, figure and the report.\n\n"
     )
     return "\n".join(rows) + said + "\n".join(tables)
 
