@@ -17,7 +17,8 @@ from benchmarks.process import environment, processor_name
 from benchmarks.summary import BFLOAT16
 from stages import files, params, records, terminal
 from stages.errors import StudyError
-from stages.params import Network, Params
+from stages.params import Params
+from stages.recipes.shared.training import backend
 from stages.train.run import installed_versions
 
 FOLDER = Path("build/precision")
@@ -34,10 +35,11 @@ def in_bfloat16(study: Params, variants: Sequence[str]) -> Params:
     changed = {}
     for name in variants:
         recipe = study.recipe(name)
-        if not isinstance(recipe, Network) or recipe.precision == BFLOAT16:
+        precision = recipe.model_dump().get("precision")
+        if precision in (None, BFLOAT16):
             raise StudyError(
-                f"expected a network in float32, received {name!r}, which {params.PARAMS} has as {recipe.family}"
-                + (f" in {BFLOAT16}" if isinstance(recipe, Network) else "")
+                f"expected a variant with `precision: float32`, received {name!r}, which {params.PARAMS} has as "
+                f"{recipe.family}" + (f" in {precision}" if precision else "")
             )
         changed[name] = recipe.model_copy(update={"precision": BFLOAT16})
     return study.model_copy(update={"variants": {**study.variants, **changed}})
@@ -77,7 +79,7 @@ def train(variants: Sequence[str]) -> str:
 
 
 def page(difference: str) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in installed_versions().items())
+    versions = ", ".join(f"{name} {version}" for name, version in installed_versions(backend()).items())
     return f"""\
 # What bfloat16 does to the accuracy
 
