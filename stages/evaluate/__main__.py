@@ -34,17 +34,17 @@ def evaluate(variant: str, recipe: params.Recipe) -> None:
         facts = records.read_facts(path)
         model = records.read_model(path, facts)
         output = predict(model, images)
-        runs.append(_evaluated(recipe, seed, facts, output, truth))
+        runs.append(evaluated(recipe, seed, facts, output, truth))
         if seed in voters:
             outputs.append(output)
         if seed == 0:
             pictures = recipe.pictures(model)
-    vote = _labels(np.mean(outputs, axis=0)) if outputs else former.vote
+    vote = labels_of(np.mean(outputs, axis=0)) if outputs else former.vote
     extra = {"ensemble": vote, "voters": np.array(len(voters))} | ({} if pictures is None else {"weights": pictures})
-    _write(variant, runs, images, truth, extra)
+    write(variant, runs, images, truth, extra)
 
 
-def _evaluated(
+def evaluated(
     recipe: params.Recipe, seed: int, facts: dict[str, Any], output: np.ndarray, truth: np.ndarray
 ) -> Evaluated:
     row = {"seed": seed, "key": facts["key"], "data": facts["digests"]["data"]}
@@ -52,14 +52,14 @@ def _evaluated(
     row |= {name: facts[name] for name in recipe.facts}
     bins = scores.calibration(output, truth) if recipe.probabilities else pd.DataFrame()
     bins.insert(0, "seed", seed)
-    return Evaluated(row, _labels(output), bins)
+    return Evaluated(row, labels_of(output), bins)
 
 
-def _labels(outputs: np.ndarray) -> np.ndarray:
+def labels_of(outputs: np.ndarray) -> np.ndarray:
     return outputs.argmax(axis=1).astype(np.uint8 if outputs.shape[1] <= 256 else np.uint16)
 
 
-def _write(
+def write(
     variant: str,
     runs: list[Evaluated],
     images: np.ndarray,
