@@ -56,6 +56,7 @@ check: setup ## lint and type-check
 	mypy
 
 bench: setup ## measure speed and scale on an idle machine, into benchmarks/README.md
+	dvc repro split # the images; nothing is trained for it
 	python -m benchmarks.bench
 
 lock: .venv/bin/uv ## resolve requirements.lock anew from pyproject.toml

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.process import environment, processor_name
+from benchmarks.process import environment, processor_name, require_data, write_study
 from benchmarks.summary import BFLOAT16
-from stages import files, params, records, terminal
+from stages import files, params, terminal
 from stages.errors import StudyError
 from stages.params import Params
 from stages.recipes.shared.training import backend
@@ -58,7 +58,6 @@ def run(*command: str, folder: Path = FOLDER) -> None:
 
 def train(variants: Sequence[str]) -> str:
     """Train and evaluate variants in bfloat16, and return how they differ from the last commit, as Markdown."""
-    records.read_images(records.TRAIN)  # or an error that says how to get the data
     if not (FOLDER / ".git").exists():
         with files.written_whole(FOLDER) as unfinished:
             run("git", "clone", "--quiet", ".", str(unfinished), folder=Path())
@@ -67,7 +66,7 @@ def train(variants: Sequence[str]) -> str:
     run("git", "--git-dir=.git", "reset", "--quiet", "--hard", "FETCH_HEAD")
     shutil.copytree("data", FOLDER / "data", dirs_exist_ok=True)
     study = params.load(FOLDER / params.PARAMS)
-    files.write_json(FOLDER / params.PARAMS, in_bfloat16(study, variants).model_dump())  # JSON is YAML
+    write_study(in_bfloat16(study, variants), FOLDER)
     for variant in variants:
         run(sys.executable, "-m", "stages.train", variant)
     for variant in variants:
@@ -98,6 +97,7 @@ def main() -> None:
     parser.add_argument("variants", nargs="*", default=VARIANTS, help=f"networks; by default {' and '.join(VARIANTS)}")
     variants = parser.parse_args().variants
     in_bfloat16(params.load(), variants)  # or an error before anything is done
+    require_data()
     files.write_bytes(REPORT, page(train(variants)).encode())
     print(f"written: {REPORT}")
 
