@@ -348,6 +348,19 @@ def test_another_dropout_retrains_its_variant_alone(clone: Clone, edited: Callab
     assert others.items() <= clone.model_digests().items()
 
 
+def test_a_recipe_that_the_study_goes_back_to_is_not_trained_again(
+    clone: Clone, edited: Callable[[dict[str, Any]], None]
+) -> None:
+    clone.repro()
+    before = clone.model_digests()
+    edited({**STUDY, "variants": variants_with("mlp", units=[9], seeds=1)})
+    clone.repro("train@mlp")
+    assert clone.model_digests() != before
+    edited(STUDY)
+    assert f"{SEEDS} runs, {SEEDS} of them finished before" in clone.repro("train@mlp")
+    assert clone.model_digests() == before
+
+
 @pytest.fixture
 def committed(clone: Clone) -> Clone:
     """The clone with its results up to date and committed, whatever the tests before have left."""
