@@ -1,70 +1,56 @@
-"""More seeds in params.yaml, as a person would write them."""
-
-import difflib
+"""More seeds for some variants, written into params.yaml as a person would."""
 
 import pytest
 
 from stages import params
+from stages.errors import StudyError
 from stages.seeds import with_seeds
+from tests.conftest import STUDY
 
-TEXT = """\
-# What is studied.
-data: {name: digits}
-split: {dev_fraction: 0.2, seeds: 64} # enough
-variants:
-  base: &base # of all
-    family: ridge
-    seeds: 5 # to begin with
-    grid_powers: [-4, 12]
-    tolerance: 8.0
-  child: &child
-    <<: *base
-    tolerance: 4.0
-  grandchild: {<<: *child, tolerance: 2.0}
-  copy:
-    <<: *base # the same
-approaches: {linear: base}
-comparisons:
-  - {a: base, b: child}
-chains: {}
-statistics: {confidence: 0.95, equivalence_margin: 0.5, reproduction_margin: 0.1, design: open}
-"""
+COMMENTED = STUDY.replace("    seeds: 2\n    filters", "    seeds: 2 # 0 and 1\n    filters")
 
 
 def seeds(text: str) -> dict[str, int]:
-    return {name: recipe.seeds for name, recipe in params.parse(text, "the test's study").variants.items()}
+    return {name: recipe.seeds for name, recipe in params.parse(text, "text").variants.items()}
 
 
-def added(text: str) -> list[str]:
-    lines = difflib.ndiff(TEXT.splitlines(), text.splitlines())
-    return [line[2:] for line in lines if line.startswith("+ ")]
+def changed_lines(before: str, after: str) -> list[str]:
+    kept = before.splitlines()
+    return [line for line in after.splitlines() if line not in kept]
 
 
-@pytest.mark.parametrize("name", ["base", "child", "grandchild", "copy"])
-def test_a_variant_gets_its_seeds_and_every_other_keeps_its_own(name: str) -> None:
-    assert seeds(with_seeds(TEXT, {name: 9})) == {**seeds(TEXT), name: 9}
+def test_a_variants_number_is_replaced_where_it_stands_and_its_comment_stays() -> None:
+    text = with_seeds(COMMENTED, {"plain": 6, "watched": 6})
+    assert seeds(text) == {"ridge": 2, "random_features": 2, "plain": 6, "watched": 6}
+    assert changed_lines(COMMENTED, text) == ["    seeds: 6 # 0 and 1"]
 
 
-def test_several_variants_get_theirs_at_once() -> None:
-    wanted = {"base": 7, "child": 12, "grandchild": 5, "copy": 6}
-    assert seeds(with_seeds(TEXT, wanted)) == wanted
+def test_a_variant_that_inherited_its_number_gets_a_line_of_its_own() -> None:
+    text = with_seeds(STUDY, {"watched": 5})
+    assert seeds(text) == {"ridge": 2, "random_features": 2, "plain": 2, "watched": 5}
+    assert changed_lines(STUDY, text) == ["    seeds: 5"]
 
 
-def test_only_the_lines_of_seeds_change_and_comments_stay() -> None:
-    assert added(with_seeds(TEXT, {"child": 9})) == [
-        "    seeds: 9",
-        "  grandchild: {<<: *child, seeds: 5, tolerance: 2.0}",
-    ]
-    changed = with_seeds(TEXT, {"base": 8})
-    assert added(changed)[0] == "    seeds: 8 # to begin with"
-    assert "# enough" in changed
-    assert "<<: *base # the same" in changed
+def test_what_inherits_a_number_that_changes_keeps_its_own() -> None:
+    text = with_seeds(STUDY, {"plain": 7})
+    assert seeds(text) == {"ridge": 2, "random_features": 2, "plain": 7, "watched": 2}
 
 
-def test_seeds_that_are_there_already_change_nothing() -> None:
-    assert with_seeds(TEXT, {"base": 5, "copy": 5}) == TEXT
+def test_a_variant_in_one_line_is_edited_within_it() -> None:
+    text = with_seeds(STUDY, {"ridge": 3})
+    assert changed_lines(STUDY, text) == ["  ridge: {family: ridge, seeds: 3, grid_powers: [-4, 12], tolerance: 8.0}"]
 
 
-def test_adding_seeds_twice_replaces_the_number() -> None:
-    twice = with_seeds(with_seeds(TEXT, {"child": 9}), {"child": 14})
-    assert twice == with_seeds(TEXT, {"child": 14})
+def test_a_variant_that_is_another_one_and_nothing_else_gets_a_line_of_its_own() -> None:
+    twin = STUDY.replace("approaches: {", "  twin:\n    <<: *plain\napproaches: {")
+    assert seeds(with_seeds(twin, {"twin": 6}))["twin"] == 6
+    assert seeds(with_seeds(twin, {"plain": 6}))["twin"] == 2
+
+
+def test_nothing_to_change_changes_nothing() -> None:
+    assert with_seeds(COMMENTED, {"plain": 2}) == COMMENTED
+
+
+def test_more_seeds_than_are_drawn_are_refused() -> None:
+    with pytest.raises(StudyError, match=r"variants\.plain\.seeds is 9, but only 8 of split\.seeds"):
+        with_seeds(STUDY, {"plain": 9})

@@ -1,169 +1,110 @@
-"""Seeds added until questions are decided, on the digits, through a real `dvc repro`."""
+"""Seeds for what is undecided, and for nothing else."""
 
-import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from stages import params, settle
+from stages import params, records, settle
 from stages.errors import StudyError
-from tests.test_pipeline import Clone
-
-ELM = {"family": "ridge", "seeds": 6, "grid_powers": [-14, 12], "tolerance": 8.0, "weight_sd": 0.2}
-# One clearly better, a copy under another name, and one in between.
-STUDY: dict[str, Any] = {
-    "data": {"name": "digits"},
-    "split": {"dev_fraction": 0.2, "seeds": 64},
-    "variants": {
-        name: {**ELM, "hidden_units": units}
-        for name, units in {"few": 100, "twin": 100, "more": 180, "many": 300}.items()
-    },
-    "approaches": {"ELM": "few"},
-    "comparisons": [{"a": "few", "b": "many"}, {"a": "few", "b": "twin"}, {"a": "few", "b": "more"}],
-    "chains": {},
-    "statistics": {"confidence": 0.95, "equivalence_margin": 1.0, "reproduction_margin": 0.1, "design": "open"},
-}
+from stages.params import Params
+from stages.settle import Settling, chosen, steps
+from tests.conftest import STUDY
 
 
-@pytest.fixture(scope="module")
-def begun(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """The study with six seeds, which decide nothing; not to be written to."""
-    clone = Clone(tmp_path_factory.mktemp("begun"))
-    clone.write(STUDY)
-    clone.repro()
-    return clone
+def row(a: str, b: str, n: int, about: float, verdict: str = "undecided") -> dict[str, Any]:
+    return {"a": a, "b": b, "n": n, "seeds_about": about, "verdict": verdict}
 
 
-@pytest.fixture(scope="module")
-def settled(begun: Clone, tmp_path_factory: pytest.TempPathFactory) -> tuple[Clone, str]:
-    """The same settled, without a break, and what was said."""
-    clone = copied(begun, tmp_path_factory.mktemp("settled"))
-    answer = clone.run(sys.executable, "-m", "stages.settle")
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    return clone, answer.stdout
+SECONDS = {"ridge": 1.0, "plain": 2.0, "watched": 10.0}
 
 
-@pytest.fixture
-def own(begun: Clone, tmp_path: Path) -> Clone:
-    return copied(begun, tmp_path)
+def test_the_next_step_is_a_quarter_more_seeds_and_trains_what_either_variant_lacks(study: Params) -> None:
+    more = params.parse(STUDY.replace("family: network\n    seeds: 2", "family: network\n    seeds: 6"), "more")
+    table = pd.DataFrame([row("ridge", "plain", 2, 6), row("plain", "watched", 6, 8)])
+    cheap, dear = steps(table, more, SECONDS, most=8, at_once=1)
+    assert (cheap.pair, cheap.n, cheap.more, dict(cheap.runs)) == (("ridge", "plain"), 2, 3, {"ridge": 1})
+    assert (cheap.seconds, cheap.to_end) == (1.0, 4.0)  # to 6 seeds of ridge; plain has them
+    assert (dear.n, dear.more, dict(dear.runs)) == (6, 8, {"plain": 2, "watched": 2})
+    assert (dear.seconds, dear.to_end) == (24.0, 24.0)
+    [wide] = steps(table[:1], study, SECONDS, most=8, at_once=4)
+    assert wide.more == 6  # as many as the machine trains at a time
 
 
-def copied(clone: Clone, folder: Path) -> Clone:
-    other = object.__new__(Clone)
-    other.folder = folder / "study"
-    shutil.copytree(clone.folder, other.folder, symlinks=True)
-    return other
+def test_a_question_that_is_decided_or_has_all_its_seeds_has_no_next_step(study: Params) -> None:
+    table = pd.DataFrame([row("ridge", "plain", 2, 3, verdict="better"), row("plain", "watched", 8, 20)])
+    assert steps(table, study, SECONDS, most=8, at_once=1) == []
 
 
-def seeds(clone: Clone) -> dict[str, int]:
-    return {name: recipe.seeds for name, recipe in params.load(clone.folder / "params.yaml").variants.items()}
-
-
-def results(clone: Clone) -> dict[str, bytes]:
-    """What is in git of the runs, and the parameters."""
-    files = [clone.folder / "params.yaml", *sorted((clone.folder / "metrics" / "runs").rglob("*.*"))]
-    return {str(path.relative_to(clone.folder)): path.read_bytes() for path in files}
-
-
-def test_every_question_is_decided_with_seeds_for_its_variants_alone(settled: tuple[Clone, str]) -> None:
-    clone, said = settled
-    last = said[said.rindex("few → many") :]
-    verdicts = re.findall(r"few → (\w+) +(\d+) seeds .* (better|equivalent)", last)
-    assert [(name, word) for name, _, word in verdicts] == [
-        ("many", "better"), ("twin", "equivalent"), ("more", "better")
-    ]  # fmt: skip
-    assert "3 of 3 questions are decided" in said
-    found = seeds(clone)
-    # The hungriest question decides for the variant that they share; a fixed study gives as many to all.
-    assert found["few"] == found["more"] > found["many"] >= found["twin"] >= 6
-    runs, fixed = re.findall(r"(\d+) runs in all; .* would be (\d+)", said)[0]
-    assert int(runs) == sum(found.values()) < int(fixed) == 4 * found["more"]
-
-
-def test_dvc_has_recorded_what_was_settled(settled: tuple[Clone, str]) -> None:
-    clone, _ = settled
-    status = clone.run("dvc", "status")
-    assert "up to date" in status.stdout, status.stdout
-
-
-def test_a_kill_at_any_moment_leads_to_the_same_end(settled: tuple[Clone, str], own: Clone) -> None:
-    for line in ("seeds, ", "dev accuracy", "equivalent"):  # before, while and after something is trained
-        process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "stages.settle"],
-            cwd=own.folder, env=own.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-        assert process.stdout is not None
-        next((text for text in process.stdout if line in text), None)
-        process.kill()
-        process.communicate()
-    answer = own.run(sys.executable, "-m", "stages.settle")
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert results(own) == results(settled[0])
-
-
-def test_a_clone_without_models_settles_one_question_and_trains_only_its_new_seeds(own: Clone) -> None:
-    for folder in ("models", ".dvc/cache"):
-        shutil.rmtree(own.folder / folder)
-    before = seeds(own)
-    answer = own.run(sys.executable, "-m", "stages.settle", "--pairs", "few:many")
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    after = seeds(own)
-    assert {name for name in after if after[name] != before[name]} == {"few", "many"}
-    trained = {path.parent.name + "/" + path.name for path in (own.folder / "models").glob("*/*") if path.is_dir()}
-    assert trained == {f"{name}/{seed}" for name in ("few", "many") for seed in range(6, after[name])}
-
-
-def test_the_plan_says_what_would_be_trained_and_trains_nothing(own: Clone) -> None:
-    before = results(own)
-    answer = own.run(sys.executable, "-m", "stages.settle", "--plan")
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert "few → twin: next 6 → " in answer.stdout
-    assert re.search(r"runs: \d of few, \d of twin; decided at about \d+ seeds, after 0\.0 hours", answer.stdout)
-    assert results(own) == before
-
-
-@pytest.fixture
-def here(own: Clone, monkeypatch: pytest.MonkeyPatch) -> Clone:
-    monkeypatch.chdir(own.folder)
-    return own
-
-
-def said_by(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
-    monkeypatch.setattr(sys, "argv", ["settle", *arguments])
-    with pytest.raises(SystemExit) as end:
-        settle.main()
-    return str(end.value.code)
-
-
-def test_an_unknown_question_is_refused_with_those_that_there_are(here: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert said_by(monkeypatch, "--pairs", "few:none").endswith(
-        "--pairs names few:none, but params.yaml asks few:many, few:twin, few:more"
+def test_a_question_that_is_not_expected_to_be_decided_comes_last(study: Params) -> None:
+    table = pd.DataFrame(
+        [row("ridge", "plain", 2, 100), row("plain", "watched", 2, 6), row("ridge", "watched", 2, None)]
     )
+    first, *_ = steps(table, study, SECONDS, most=8, at_once=1)
+    assert first.pair == ("plain", "watched")
 
 
-def test_a_budget_of_nothing_is_refused(
-    here: Clone, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_only_a_question_of_params_yaml_can_be_chosen(study: Params) -> None:
+    assert chosen(study, "plain:watched") == [("plain", "watched")]
+    with pytest.raises(StudyError, match=r"--pairs names plain:ridge, but params\.yaml asks .*plain:watched"):
+        chosen(study, "plain:ridge")
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """One worker, no MLflow; what DVC is asked to record."""
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setenv("STUDY_WORKERS", "1")
+    monkeypatch.setattr("stages.tracking.Publisher.publish", lambda *_: 0)
+    monkeypatch.setattr(settle, "_dvc", lambda *arguments: asked.append(arguments))
+    return asked
+
+
+def test_seeds_are_added_to_an_undecided_pair_alone_and_what_is_there_is_kept(
+    evaluated: Path, quiet: list[tuple[str, ...]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert said_by(monkeypatch, "--hours", "0") == "2"
-    assert "should be more than 0" in capsys.readouterr().err
-    assert said_by(monkeypatch, "--most", "0") == "2"
+    models = {path: path.stat().st_ino for path in records.MODELS.glob("*/*/model.keras")}
+    settle.settle(Settling("plain:watched", most=4), hours=float("inf"))
+    study = params.load()
+    assert {name: recipe.seeds for name, recipe in study.variants.items()} == {
+        **{"ridge": 2, "random_features": 2, "plain": 4, "watched": 4},
+    }
+    for name, recipe in study.variants.items():
+        assert records.read_scores(name)["seed"].tolist() == list(range(recipe.seeds))
+    assert {path: path.stat().st_ino for path in models} == models
+    assert quiet[0] == (*("--single-item", "train@plain", "evaluate@plain", "train@watched", "evaluate@watched"),)
+    said = capsys.readouterr().out
+    assert "plain → watched: 2 → 3 seeds, 2 runs" in said
+    assert "0 of 1 questions are decided; 4 runs were trained for it." in said
+    assert "undecided: plain → watched, after the most seeds that it may have, 4" in said
 
 
-def test_a_study_of_fixed_seeds_is_refused(here: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = here.folder / "params.yaml"
-    path.write_text(path.read_text(encoding="utf-8").replace("open", "fixed"), encoding="utf-8")
-    assert "statistics.design is fixed" in said_by(monkeypatch)
+def test_the_plan_trains_nothing_and_says_what_would_be(evaluated: Path, quiet: list[tuple[str, ...]]) -> None:
+    text = settle.plan(Settling("plain:watched", most=8))
+    assert "plain → watched: next 2 → 3 seeds, runs: 1 of plain, 1 of watched" in text
+    assert params.PARAMS.read_text() == STUDY
+    assert quiet == []
 
 
-def test_parameters_that_somebody_edits_meanwhile_are_left_alone(here: Clone) -> None:
-    settling = settle.Settling(None, settle.MOST)
-    (step, *_) = settling.steps(settling.look())
-    edited = params.PARAMS.read_text(encoding="utf-8") + "# mine\n"
-    params.PARAMS.write_text(edited, encoding="utf-8")
+def test_no_batch_begins_that_takes_longer_than_the_hours_that_are_left(
+    evaluated: Path, quiet: list[tuple[str, ...]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    settle.settle(Settling("plain:watched", most=8), hours=1e-9)
+    assert params.PARAMS.read_text() == STUDY
+    assert "undecided: plain → watched, the hours are spent" in capsys.readouterr().out
+
+
+def test_an_edit_by_somebody_else_is_not_overwritten(evaluated: Path, quiet: list[tuple[str, ...]]) -> None:
+    settling = Settling("plain:watched", most=8)
+    [step] = settling.steps(settling.look())
+    params.PARAMS.write_text(STUDY + "# a note\n")
     with pytest.raises(StudyError, match="was edited while this ran"):
         settling.add_seeds(step)
-    assert params.PARAMS.read_text(encoding="utf-8") == edited
+    assert params.PARAMS.read_text().endswith("# a note\n")
+
+
+def test_a_study_whose_number_of_seeds_was_fixed_before_is_refused(evaluated: Path) -> None:
+    params.PARAMS.write_text(STUDY.replace("design: open", "design: fixed"))
+    with pytest.raises(StudyError, match="design is fixed"):
+        Settling(None, most=8)
