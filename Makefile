@@ -18,7 +18,7 @@ help: ## list the targets
 setup: .venv/ready ## make .venv; TensorFlow's GPU build where there is an NVIDIA GPU (or DEVICE=gpu)
 
 .venv/ready: .venv/bin/uv pyproject.toml requirements.lock dask.yaml
-	uv pip install --quiet --system-certs --python .venv -c requirements.lock -e '.[$(DEVICE),cluster,dev]'
+	uv pip install --quiet --system-certs --python .venv -c requirements.lock -e '.[$(DEVICE),pipeline,cluster,dev]'
 	.venv/bin/python -m compileall -j 0 -qq -x '/tests?/' .venv/lib || true # on all cores; some files are for other Pythons
 	@mkdir -p .venv/etc/dask && cp dask.yaml .venv/etc/dask/many-seeds.yaml # where Dask looks for settings
 	@touch $@
