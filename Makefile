@@ -15,7 +15,7 @@ export DVC_NO_ANALYTICS ?= true
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/ready ## make .venv; TensorFlow's GPU build where there is an NVIDIA GPU (or DEVICE=gpu)
+setup: .venv/ready ## make .venv; with JAX for CUDA where there is an NVIDIA GPU (or DEVICE=gpu)
 
 .venv/ready: .venv/bin/uv pyproject.toml requirements.lock dask.yaml
 	uv pip install --quiet --system-certs --python .venv -c requirements.lock -e '.[$(DEVICE),pipeline,cluster,dev]'
@@ -25,6 +25,7 @@ setup: .venv/ready ## make .venv; TensorFlow's GPU build where there is an NVIDI
 
 .venv/bin/uv:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("error: Python 3.11, 3.12 or 3.13 is needed, %s is %d.%d; name another with make PYTHON=..." % (sys.executable, *v))'
+	@$(PYTHON) -c 'import sys; "$(DEVICE)" != "gpu" or sys.version_info >= (3, 12) or sys.exit("error: JAX for CUDA needs Python 3.12 or 3.13: make PYTHON=..., or DEVICE=cpu")'
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 
@@ -49,6 +50,7 @@ serve: setup ## publish the best model and answer requests for it on 127.0.0.1 (
 
 test: setup ## run the tests
 	python -m pytest --numprocesses auto --dist loadfile
+	KERAS_BACKEND=jax JAX_PLATFORMS=cpu python -m pytest --quiet tests/train/executors/test_lanes.py
 
 check: setup ## lint and type-check
 	ruff format --check .
