@@ -13,7 +13,7 @@ from stages.settle import Settling, chosen, steps
 from tests.conftest import STUDY
 
 
-def row(a: str, b: str, n: int, about: float, verdict: str = "undecided") -> dict[str, Any]:
+def row(a: str, b: str, n: int, about: float | None, verdict: str = "undecided") -> dict[str, Any]:
     return {"a": a, "b": b, "n": n, "seeds_about": about, "verdict": verdict}
 
 
