@@ -21,10 +21,20 @@ from ruamel.yaml import YAML
 from stages import files, params, records, tracking
 from stages.params import Params
 from stages.tracking import Publisher
+from stages.tracking.__main__ import main
 from tests.conftest import STUDY
 from tests.mlflow_tools import client, content, runs
 
-WRITERS = ["create_run", "log_batch", "log_inputs", "set_tag", "log_artifact", "set_terminated", "delete_run"]
+WRITERS = [
+    "create_run",
+    "log_batch",
+    "log_inputs",
+    "set_tag",
+    "log_artifact",
+    "set_terminated",
+    "update_run",
+    "delete_run",
+]
 
 
 @pytest.fixture
@@ -429,7 +439,7 @@ def test_publishing_by_hand_ends_with_an_error_where_mlflow_is_down(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setattr("sys.argv", ["stages.tracking"])
     with pytest.raises(SystemExit, match="not everything is published"):
-        tracking.main()
+        main()
 
 
 def write_lock(study: Params, **changes: Any) -> None:

@@ -1,0 +1,26 @@
+"""The study's runs as MLflow shows them.
+
+MLflow is a view: everything here is read from the files of the study, and can be published again at any time.
+`python -m stages.tracking` publishes whatever the workspace holds and MLflow lacks.
+"""
+
+from stages.tracking.address import ARTIFACTS, DATABASE, KEY, MARK, experiment_name, lock, model_name, tracking_uri
+from stages.tracking.current import LOCK, aggregated, outdated, study_files, study_key
+from stages.tracking.publisher import Publisher
+
+__all__ = [
+    "ARTIFACTS",
+    "DATABASE",
+    "KEY",
+    "LOCK",
+    "MARK",
+    "Publisher",
+    "aggregated",
+    "experiment_name",
+    "lock",
+    "model_name",
+    "outdated",
+    "study_files",
+    "study_key",
+    "tracking_uri",
+]
