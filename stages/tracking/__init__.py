@@ -4,22 +4,37 @@ MLflow is a view: everything here is read from the files of the study, and can b
 `python -m stages.tracking` publishes whatever the workspace holds and MLflow lacks.
 """
 
-from stages.tracking.address import ARTIFACTS, DATABASE, KEY, MARK, experiment_name, lock, model_name, tracking_uri
+from stages.tracking.address import (
+    ARTIFACTS,
+    DATABASE,
+    ENVIRONMENT,
+    KEY,
+    MARK,
+    MODEL_NAME,
+    experiment_name,
+    lock,
+    model_name,
+    server,
+    tracking_uri,
+)
 from stages.tracking.current import LOCK, aggregated, outdated, study_files, study_key
 from stages.tracking.publisher import Publisher
 
 __all__ = [
     "ARTIFACTS",
     "DATABASE",
+    "ENVIRONMENT",
     "KEY",
     "LOCK",
     "MARK",
+    "MODEL_NAME",
     "Publisher",
     "aggregated",
     "experiment_name",
     "lock",
     "model_name",
     "outdated",
+    "server",
     "study_files",
     "study_key",
     "tracking_uri",
