@@ -19,6 +19,7 @@ from stages.tracking.address import (
 )
 from stages.tracking.current import LOCK, aggregated, outdated, study_files, study_key
 from stages.tracking.publisher import Publisher
+from stages.tracking.target import pages
 
 __all__ = [
     "ARTIFACTS",
@@ -34,6 +35,7 @@ __all__ = [
     "lock",
     "model_name",
     "outdated",
+    "pages",
     "server",
     "study_files",
     "study_key",

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from stages import git
+from stages.errors import StudyError
 from stages.params import Params
-from stages.tracking import address, client, experiment
+from stages.tracking import address, client, experiment, views
 from stages.tracking.address import KEY
 
 PAGE = 1000  # runs of one answer
@@ -29,6 +30,25 @@ def connect(study: Params) -> Target:
     with address.lock():
         opened = client.connect()
         return Target(opened, experiment.own(opened, study), git.code_commit())
+
+
+def pages(study: Params, base: str) -> dict[str, str]:
+    """The addresses of the study's views by their names, the one that answers first.
+
+    Args:
+        study: what params.yaml says.
+        base: the address of MLflow's UI on the tracking URI.
+
+    Raises:
+        StudyError: the experiment can't be the study's, or MLflow can't be reached.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return views.addresses(study, base, connect(study).experiment)
+    except MlflowException as error:
+        said = str(error).partition("\n")[0]
+        raise StudyError(f"MLflow at {address.tracking_uri()} can't be asked ({said})") from error
 
 
 def search(target: Target, text: str) -> list[Any]:
