@@ -17,7 +17,7 @@ help: ## list the targets
 setup: .venv/ready ## make .venv; TensorFlow's GPU build where there is an NVIDIA GPU (or DEVICE=gpu)
 
 .venv/ready: .venv/bin/uv pyproject.toml requirements.lock dask.yaml
-	uv pip install --quiet --system-certs --python .venv -c requirements.lock -e '.[$(DEVICE),cluster,dev]'
+	uv pip install --quiet --system-certs --python .venv -c requirements.lock -e '.[$(DEVICE),pipeline,cluster,dev]'
 	.venv/bin/python -m compileall -j 0 -qq -x '/tests?/' .venv/lib || true # on all cores; some files are for other Pythons
 	@mkdir -p .venv/etc/dask && cp dask.yaml .venv/etc/dask/many-seeds.yaml # where Dask looks for settings
 	@touch $@
@@ -54,6 +54,7 @@ check: setup ## lint and type-check
 	mypy
 
 bench: setup ## measure speed and scale on an idle machine, into benchmarks/README.md
+	dvc repro split # the images; nothing is trained for it
 	python -m benchmarks.bench
 
 lock: .venv/bin/uv ## resolve requirements.lock anew from pyproject.toml

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -45,13 +45,17 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, command: Sequence[str] = SERVE) -> Iterator[Server]:
+def serving(
+    folder: Path, command: Sequence[str] = SERVE, environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     """The registered champion of the study in `folder`, served until the block ends.
 
     Raises:
         RuntimeError: the server ended before it could answer; the message has what it printed.
     """
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
         assert process.stdout is not None
         server = Server()
         # Read on: a full pipe would stop the server.

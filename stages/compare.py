@@ -2,12 +2,12 @@
 
 `python -m stages.compare REV` compares the working tree with REV, `python -m stages.compare OLD NEW` two revisions.
 Everything is read from git or from the files of the working tree: no models, no data set, no DVC.
+With --fail-on it is a gate: exit status 0, 1 where it is shut, 2 for an error.
 """
 
 import argparse
 import io
 import subprocess
-import textwrap
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -20,15 +20,13 @@ import pandas as pd
 from pydantic import ValidationError
 from ruamel.yaml import YAML, YAMLError
 
-from stages import files, params, records, terminal
+from stages import files, gate, layout, params, records
 from stages.aggregate import answers, parts
 from stages.errors import StudyError
 from stages.params import Statistics
 
 COLUMNS = ["seed", "key", "data", "test_accuracy"]
 WORKING_TREE = "the working tree"
-HEADER_WIDTH = 14
-LINE_WIDTH = 110
 
 BY_DEFAULT = "as by default"
 
@@ -175,21 +173,72 @@ def compare(old: Side, new: Side) -> Difference:
     )
 
 
-def as_text(difference: Difference) -> str:
-    """An aligned table, how to read it, and what else is to be said."""
+def findings(difference: Difference) -> list[gate.Finding]:
+    """What the gate may look at: every variant of either side."""
+    found = []
+    for row in parts.plain_rows(difference.table):
+        why = f"{_points(row['difference'])}, interval {_span(row)}"
+        if row["verdict"] == "undecided":
+            why += f"; {gate.undecided(row['n'], row['seeds_about'], row['seeds_at_most'])}"
+        found.append(gate.Finding(row["b"], row["verdict"], why))
+    found += [gate.Finding(name, gate.UNCHANGED, "the same predictions") for name in difference.unchanged]
+    old, new = difference.old.label, difference.new.label
+    for names, why in (
+        (difference.unpaired, "no seed that both sides have"),
+        (difference.only_old, f"only in {old}"),
+        (difference.only_new, f"only in {new}"),
+        (difference.without_runs, "no runs on either side"),
+    ):
+        found += [gate.Finding(name, gate.NOT_COMPARED, why) for name in names]
+    return found
+
+
+def as_text(difference: Difference, says: Sequence[str] = ()) -> str:
+    """An aligned table, how to read it, what else is to be said, and what the gate says."""
     table = _shown(difference)
     parts = [table.title]
     if table.rows:
         cells = [[text for text, _ in row] for row in table.rows]
-        parts += ["\n".join(_aligned(table.header, cells)), textwrap.fill(table.caption, LINE_WIDTH)]
-    parts.append("\n".join(textwrap.fill(line, LINE_WIDTH, subsequent_indent="  ") for line in _remarks(difference)))
+        parts += [layout.aligned(table.header, cells), layout.filled(table.caption)]
+    for lines in (_remarks(difference), says):
+        if lines:
+            parts.append("\n".join(layout.filled(line, "  ") for line in lines))
     return "\n\n".join(parts) + "\n"
 
 
-def as_markdown(difference: Difference) -> str:
+def as_markdown(difference: Difference, says: Sequence[str] = ()) -> str:
+    """The same for pull requests, the verdicts first."""
     table = _shown(difference)
-    start = table.markdown() if table.rows else f"## {table.title}\n"
-    return start + "\n" + "\n".join(f"- {remark}" for remark in _remarks(difference)) + "\n"
+    paragraphs = [f"## {table.title}", *([_bullets(says)] if says else []), _verdicts(difference)]
+    if table.rows:
+        cells = [[text for text, _ in row] for row in table.rows]
+        paragraphs += [layout.markdown(table.header, cells), table.caption]
+    if remarks := _remarks(difference):
+        paragraphs.append(_bullets(remarks))
+    return "\n\n".join(paragraphs) + "\n"
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {layout.escaped(line)}" for line in lines)
+
+
+def _verdicts(difference: Difference) -> str:
+    """A line for each verdict, and the variants that have it."""
+    rows = list(parts.plain_rows(difference.table))
+    lines = []
+    for verdict in ("worse", "undecided", "better", "equivalent"):
+        names = [f"{row['b']} ({_points(row['difference'])})" for row in rows if row["verdict"] == verdict]
+        lines += [f"**{verdict}**: {layout.escaped(', '.join(names))}"] if names else []
+    return "\\\n".join(lines) or "**unchanged**: no variant predicts anything else"
+
+
+def _points(difference: float) -> str:
+    return f"{layout.number(difference, '{:+.3f}')} points"
+
+
+def _span(row: parts.Row) -> str:
+    (text, _) = parts.span("interval", "low", "high", "{:+.3f}")[1](row)
+    return text
 
 
 def as_json(difference: Difference) -> dict[str, Any]:
@@ -397,17 +446,6 @@ def _shown(difference: Difference) -> parts.Table:
     return parts.Table("compare", f"Test accuracy: {old.label} → {new.label}", caption, table, columns)
 
 
-def _aligned(header: list[str], rows: list[list[str]]) -> list[str]:
-    """Lines of a table with long headers broken; the first column to the left, numbers and words to the right."""
-    broken = [textwrap.wrap(text, HEADER_WIDTH) for text in header]
-    height = max(map(len, broken))
-    heads = [[""] * (height - len(lines)) + lines for lines in broken]
-    lines = [*map(list, zip(*heads, strict=True)), *rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(height, ["-" * width for width in widths])
-    return ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
-
-
 def _remarks(difference: Difference) -> list[str]:
     """A line for each thing that the table doesn't say."""
     old, new = difference.old.label, difference.new.label
@@ -452,7 +490,7 @@ def _seeds(seeds: list[int]) -> str:
     return f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
 
 
-@terminal.command
+@gate.command
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m stages.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -462,12 +500,17 @@ def main() -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="for programs")
     form.add_argument("--markdown", action="store_true", help="for pull requests")
+    gate.add_arguments(parser)
     arguments = parser.parse_args()
+    asked = gate.from_arguments(arguments)
     difference = compare(read_side(arguments.old), read_side(arguments.new))
+    reasons = asked.reasons(findings(difference))
+    says = gate.lines(asked, reasons)
     if arguments.json:
-        print(files.json_bytes(as_json(difference)).decode(), end="")
+        print(files.json_bytes(as_json(difference) | {"gate": gate.as_json(asked, reasons)}).decode(), end="")
     else:
-        print(as_markdown(difference) if arguments.markdown else as_text(difference), end="")
+        print((as_markdown if arguments.markdown else as_text)(difference, says), end="")
+    gate.close(reasons, says)
 
 
 if __name__ == "__main__":

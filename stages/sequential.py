@@ -11,12 +11,14 @@ of Statistics 4(2). Verdicts read off one repeated interval: Jennison and Turnbu
 and repeated confidence intervals", Biometrics 49.
 """
 
+import functools
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 Design = Literal["open", "fixed"]
 Verdict = Literal["undecided", "equivalent", "better", "worse"]
@@ -83,7 +85,7 @@ def half_width(n: np.ndarray | int, level: float, design: Design = "open") -> np
     few = n < 2
     n = np.where(few, 2, n)  # no warnings for what is infinite anyway
     if design == "fixed":
-        found = stats.t.ppf(1 - level / 2, n - 1) / np.sqrt(n)
+        found = special.stdtrit(n - 1, 1 - level / 2) / np.sqrt(n)  # scipy.stats takes a second to import
     elif design == "open":
         threshold = ((n + 1) / level**2) ** (1 / n)
         few = few | (threshold >= n + 1)
@@ -213,15 +215,19 @@ def welch_interval(a: np.ndarray, b: np.ndarray, *, level: float, step: float) -
     of_a, of_b = spread(a, step) ** 2 / len(a), spread(b, step) ** 2 / len(b)
     freedom = (of_a + of_b) ** 2 / (of_a**2 / (len(a) - 1) + of_b**2 / (len(b) - 1))
     middle = float(a.mean() - b.mean())
-    half = float(stats.t.ppf(1 - level / 2, freedom) * (of_a + of_b) ** 0.5)
+    half = float(special.stdtrit(freedom, 1 - level / 2) * (of_a + of_b) ** 0.5)
     return Interval(middle - half, middle + half)
 
 
 def _halves(n: int, sd: float, level: float) -> Iterator[tuple[int, float]]:
-    for seeds in looks(n):
-        if seeds > FARTHEST:
-            return
-        yield seeds, sd * float(half_width(seeds, level))
+    for seeds, half in _half_widths(n, level):
+        yield seeds, sd * half
+
+
+@functools.lru_cache(maxsize=256)  # a thousand pairs of as many seeds ask for the same
+def _half_widths(n: int, level: float) -> list[tuple[int, float]]:
+    seeds = list(itertools.takewhile(lambda seeds: seeds <= FARTHEST, looks(n)))
+    return list(zip(seeds, half_width(np.array(seeds), level).tolist(), strict=True))
 
 
 def _first(found: Iterable[tuple[int, float]]) -> int | None:

@@ -1,5 +1,7 @@
 """Two commits of a small made-up study in a real git repository, compared."""
 
+import contextlib
+import io
 import json
 import re
 import subprocess
@@ -87,9 +89,11 @@ def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *a
 
 def error(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
     monkeypatch.setattr(sys, "argv", ["compare", *arguments])
-    with pytest.raises(SystemExit) as ended:
+    said = io.StringIO()
+    with pytest.raises(SystemExit) as ended, contextlib.redirect_stderr(said):
         compare.main()
-    return str(ended.value.code)  # text: Python prints it and exits with 1
+    assert ended.value.code == 2
+    return said.getvalue()
 
 
 def found(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:

@@ -49,4 +49,6 @@ def test_the_summary_has_every_variant_and_all_seeds() -> None:
     study = params.load(REPOSITORY / params.PARAMS)
     summary = files.read_json(REPOSITORY / records.SUMMARY)
     assert list(summary) == list(study.variants)
-    assert {values["seeds"] for values in summary.values()} == {len(study.seeds)}
+    assert {name: values["seeds"] for name, values in summary.items()} == {
+        name: recipe.seeds for name, recipe in study.variants.items()
+    }

@@ -1,4 +1,4 @@
-"""The study's runs as MLflow shows them.
+"""The study's runs as MLflow shows them. Besides, only `register`, `serve` and `mlflow_source` import mlflow.
 
 MLflow is a view: everything here is read from the files of the study, and can be published again at any time.
 `python -m stages.tracking` publishes whatever the workspace holds and MLflow lacks.

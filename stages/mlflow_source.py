@@ -1,0 +1,184 @@
+"""Scores of the runs of an MLflow experiment, whoever logged them."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stages import sources
+from stages.errors import StudyError
+
+PAGE = 1000  # runs that one answer of MLflow holds
+FINISHED = "FINISHED"
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run of MLflow, as far as it is needed."""
+
+    id: str
+    status: str
+    parent: str | None
+    parameters: dict[str, str]
+    tags: dict[str, str]
+    metrics: dict[str, float]
+
+    def fact(self, name: str) -> str | None:
+        return self.parameters.get(name, self.tags.get(name))
+
+
+def scores(
+    experiment: str, metric: str | None, seed: str | None, by: Sequence[str], where: Sequence[str]
+) -> sources.Scores:
+    """Scores of the finished runs of an MLflow experiment, on the server or database of MLFLOW_TRACKING_URI.
+
+    A run that has runs below it only holds them together: it is left out, and they have its parameters where they do
+    not say otherwise. A metric that was logged at several steps counts as logged last.
+
+    Args:
+        experiment: its name.
+        metric: None where the runs have only one.
+        seed: the parameter or tag of the seeds; None: they are not known, or not shared.
+        by: the parameters or tags that tell variants apart; empty for every parameter that differs but for the seed.
+        where: conditions in MLflow's own language, such as params.depth = '3'.
+
+    Raises:
+        StudyError: MLflow is not installed or does not answer, there are no such runs, or see `sources.of_columns`.
+    """
+    everything = _fetched(experiment, " and ".join(where))
+    runs, remarks = _leaves(everything)
+    if not runs:
+        raise StudyError(f"the experiment {experiment!r} has no finished runs: {'; '.join(remarks) or 'it is empty'}")
+    metric = metric or _only_metric(runs)
+    for what, has in (
+        (f"the metric {metric}", lambda run: metric in run.metrics),
+        (f"a parameter or tag {seed}", lambda run: seed is None or run.fact(seed) is not None),
+    ):
+        with_it = [run for run in runs if has(run)]
+        if not with_it:
+            raise StudyError(f"no finished run of {experiment!r} has {what}. {_what_there_is(runs)}")
+        if len(with_it) < len(runs):
+            remarks.append(f"{len(runs) - len(with_it):,} runs without {what} are left out")
+        runs = with_it
+    variants = _variants_of(runs, seed, by)
+    return sources.of_columns(
+        metric,
+        pd.Series(variants, name="variant"),
+        pd.Series([run.fact(seed) for run in runs], name=seed) if seed else None,
+        pd.Series([run.metrics[metric] for run in runs]),
+        lambda row: f"run {runs[row].id}",
+        remarks,
+    )
+
+
+def _fetched(experiment: str, conditions: str) -> list[_Run]:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # Whoever waits for an answer wants to hear soon that nobody is there.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    try:
+        import mlflow  # here: it takes seconds, and whoever reads a file need not have it
+    except ModuleNotFoundError as error:
+        raise StudyError(f"--mlflow needs the package mlflow ({error}): pip install mlflow") from error
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    database = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not database.exists():
+        raise StudyError(f"there is no MLflow database {database}: say with MLFLOW_TRACKING_URI where the runs are")
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    try:
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            names = [one.name for one in client.search_experiments()]
+            raise StudyError(f"MLflow at {uri} has no experiment {experiment!r}. There are: {sources.named(names)}")
+        return list(_pages(client, found.experiment_id, conditions))
+    except mlflow.exceptions.MlflowException as error:
+        message = str(error).strip().split("\n")[0]
+        raise StudyError(f"MLflow at {uri} did not give the runs of {experiment!r}: {message}") from error
+
+
+def _pages(client: Any, experiment_id: str, conditions: str) -> Iterator[_Run]:
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            conditions,
+            order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
+            max_results=PAGE,
+            page_token=token,
+        )
+        for run in page:
+            tags = dict(run.data.tags)
+            yield _Run(
+                run.info.run_id,
+                run.info.status,
+                tags.get("mlflow.parentRunId"),
+                dict(run.data.params),
+                tags,
+                dict(run.data.metrics),
+            )
+        token = page.token
+        if not token:
+            return
+
+
+def _leaves(everything: Sequence[_Run]) -> tuple[list[_Run], list[str]]:
+    """The finished runs that have none below them, with the parameters of those above; and what was left out."""
+    by_id = {run.id: run for run in everything}
+    parents = {run.parent for run in everything}
+    unfinished = Counter(run.status for run in everything if run.status != FINISHED and run.id not in parents)
+    remarks = [f"{count:,} runs left out that are {status.lower()}" for status, count in unfinished.items()]
+    above = sum(run.id in parents for run in everything)
+    if above:
+        remarks.append(f"{above:,} runs left out that hold others together")
+    leaves = []
+    for run in everything:
+        if run.status == FINISHED and run.id not in parents:
+            parameters, up = dict(run.parameters), by_id.get(run.parent or "")
+            while up is not None:
+                parameters = up.parameters | parameters
+                up = by_id.get(up.parent or "")
+            leaves.append(replace(run, parameters=parameters))
+    return leaves, remarks
+
+
+def _only_metric(runs: Sequence[_Run]) -> str:
+    names = sorted({name for run in runs for name in run.metrics})
+    if len(names) != 1:
+        raise StudyError(f"name the metric with --metric: the runs have {sources.named(names)}")
+    return names[0]
+
+
+def _what_there_is(runs: Sequence[_Run]) -> str:
+    parameters = sorted({name for run in runs for name in run.parameters})
+    tags = sorted({name for run in runs for name in run.tags if not name.startswith("mlflow.")})
+    metrics = sorted({name for run in runs for name in run.metrics})
+    return f"Parameters: {sources.named(parameters)}; tags: {sources.named(tags)}; metrics: {sources.named(metrics)}"
+
+
+def _variants_of(runs: Sequence[_Run], seed: str | None, by: Sequence[str]) -> list[str]:
+    """The name of each run's variant."""
+    if missing := [name for name in by if all(run.fact(name) is None for run in runs)]:
+        raise StudyError(f"no run has a parameter or tag {missing[0]!r} (--by). {_what_there_is(runs)}")
+    if not by:
+        names = sorted({name for run in runs for name in run.parameters} - {seed})
+        by = [name for name in names if len({run.parameters.get(name) for run in runs}) > 1]
+        if not by:
+            raise StudyError(
+                f"{len(runs):,} runs differ in no parameter but the seed: name with --by what tells variants apart. "
+                f"{_what_there_is(runs)}"
+            )
+    facts = [[(name, run.fact(name)) for name in by] for run in runs]
+    if len(by) == 1:
+        variants = [value if value is not None else f"without {name}" for ((name, value),) in facts]
+    else:
+        variants = [" ".join(f"{name}={value}" for name, value in of if value is not None) for of in facts]
+    if len({*variants}) == len(runs) > 2:
+        raise StudyError(
+            f"each of the {len(runs):,} runs would be a variant of its own, by {sources.named(by)}: name with --by "
+            "what tells variants apart, and with --seed what does not"
+        )
+    return variants

@@ -1,0 +1,231 @@
+"""The verdict on runs in MLflow, logged as people log them."""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.entities import Metric, Param
+
+from stages import params, tracking, verdict
+from stages.aggregate import answers
+from stages.aggregate.runs import read_runs
+from tests.conftest import STUDY
+from tests.mlflow_tools import mlflow_server
+
+FIXED = ["--design", "fixed"]
+
+
+@pytest.fixture
+def client(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Of a database of the test's own, which MLFLOW_TRACKING_URI names."""
+    import mlflow
+
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    return mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def log(
+    client: Any,
+    parameters: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    status: str = "FINISHED",
+    parent: str | None = None,
+    **tags: str,
+) -> str:
+    found = client.get_experiment_by_name("trees")
+    experiment = found.experiment_id if found else client.create_experiment("trees")
+    run = client.create_run(experiment, tags=tags | ({"mlflow.parentRunId": parent} if parent else {}))
+    client.log_batch(
+        run.info.run_id,
+        params=[Param(name, str(value)) for name, value in parameters.items()],
+        metrics=[Metric(name, value, 0, 0) for name, value in metrics.items()],
+    )
+    client.update_run(run.info.run_id, status=status)
+    return str(run.info.run_id)
+
+
+def say(*arguments: str) -> tuple[str, str, int]:
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setattr(sys, "argv", ["verdict", "--mlflow", *arguments])
+        try:
+            verdict.main()
+        except SystemExit as ended:
+            return out.getvalue(), err.getvalue(), int(ended.code or 0)
+    return out.getvalue(), err.getvalue(), 0
+
+
+def found(*arguments: str) -> dict[str, Any]:
+    out, err, status = say(*arguments, "--json")
+    assert (err, status) == ("", 0)
+    return json.loads(out)
+
+
+def test_runs_are_grouped_by_the_parameters_that_differ_but_for_the_seed(client: Any) -> None:
+    for trees in (10, 50):
+        for depth in (3, 5):
+            for seed in (0, 1):
+                score = 0.9 + trees / 1000 + depth / 100 + seed * depth / 1000
+                log(client, {"trees": trees, "depth": depth, "loss": "gini", "seed": seed}, {"accuracy": score})
+    said = found("trees", *FIXED, "--baseline", "depth=3 trees=10", "--step", "0.001")
+    assert said["metric"] == "accuracy"
+    assert {answer["b"]: answer["difference"] for answer in said["answers"]} == {
+        "depth=5 trees=10": pytest.approx(0.021),
+        "depth=3 trees=50": pytest.approx(0.04),
+        "depth=5 trees=50": pytest.approx(0.061),
+    }
+    # Chosen by MLflow's own conditions, one parameter is left that differs.
+    said = found("trees", *FIXED, "--where", "params.depth = '3'", "--pairs", "50:10", "--step", "0.001")
+    assert said["answers"][0]["difference"] == pytest.approx(-0.04)
+    assert "variant depth=3" not in say("trees", *FIXED)[0]
+
+
+def test_what_is_left_out_is_counted(client: Any) -> None:
+    for trees in (10, 50):
+        for seed in (0, 1):
+            log(client, {"trees": trees, "seed": seed}, {"f1": trees + seed * trees})
+    log(client, {"trees": 10, "seed": 2}, {"f1": 1.0}, status="FAILED")
+    log(client, {"trees": 10, "seed": 3}, {"f1": 1.0}, status="RUNNING")
+    log(client, {"trees": 10, "seed": 4}, {"f1": 1.0}, status="RUNNING")
+    log(client, {"trees": 10, "seed": 5}, {"other": 1.0})
+    log(client, {"trees": 10}, {"f1": 1.0})
+    said = found("trees", *FIXED, "--metric", "f1")
+    assert said["answers"][0]["n_a"] == 2
+    assert said["remarks"] == [
+        "1 runs left out that are failed",
+        "2 runs left out that are running",
+        "1 runs without the metric f1 are left out",
+        "1 runs without a parameter or tag seed are left out",
+    ]
+
+
+def test_nested_runs_have_the_parameters_of_the_run_that_holds_them(client: Any) -> None:
+    for trees in (10, 50):
+        parent = log(client, {"trees": trees, "seed": 99}, {"f1": 0.0})
+        for seed in (0, 1):
+            log(client, {"seed": seed}, {"f1": trees + seed * trees}, parent=parent)
+    said = found("trees", *FIXED)
+    assert [(answer["a"], answer["b"], answer["difference"]) for answer in said["answers"]] == [("10", "50", 60)]
+    assert said["remarks"] == ["2 runs left out that hold others together"]
+
+
+def test_variants_and_seeds_may_be_tags(client: Any) -> None:
+    for name in ("old", "new"):
+        for seed in range(2):
+            log(
+                client,
+                {"job": f"{name}{seed}"},
+                {"f1": seed * len(name) + (name == "new") * seed},
+                model=name,
+                rng=str(seed),
+            )
+    answer = found("trees", *FIXED, "--by", "model", "--seed", "rng", "--step", "1")["answers"][0]
+    assert (answer["a"], answer["b"], answer["n_a"]) == ("old", "new", 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["tree"], "has no experiment 'tree'. There are: "),
+        (["trees"], "name the metric with --metric: the runs have f1, loss"),
+        (["trees", "--metric", "f2"], "has the metric f2. Parameters: id, seed, trees; tags: model; metrics: f1, loss"),
+        (["trees", "--metric", "f1", "--seed", "rng"], "has a parameter or tag rng. Parameters: id, seed, trees"),
+        (["trees", "--metric", "f1"], "each of the 4 runs would be a variant of its own, by id, trees"),
+        (["trees", "--metric", "f1", "--by", "tree"], "no run has a parameter or tag 'tree' (--by)"),
+        (["trees", "--metric", "f1", "--by", "model"], "variant m has seed 0 twice"),
+        (["trees", "--metric", "loss", "--by", "trees"], "should have a finite number as loss"),
+        (["trees", "--metric", "f1", "--by", "trees", "--where", "trees = 10"], "did not give the runs of 'trees'"),
+        (["trees", "--metric", "f1", "--where", "params.trees = '7'"], "has no finished runs: it is empty"),
+        (["trees", "--wide"], "--wide is for files"),
+    ],
+)
+def test_what_is_missing_or_unclear_is_named(arguments: list[str], expected: str, client: Any) -> None:
+    for trees in (10, 50):
+        for seed in (0, 1):
+            log(
+                client,
+                {"trees": trees, "seed": seed, "id": f"{trees}-{seed}"},
+                {"f1": trees + seed * trees, "loss": float("nan")},
+                model="m",
+            )
+    out, err, status = say(*arguments)
+    assert (out, status) == ("", 2)
+    assert expected in err
+
+
+def test_a_seed_that_was_run_twice_is_named_with_both_runs(client: Any) -> None:
+    ids = [log(client, {"trees": trees, "seed": 0}, {"f1": trees}) for trees in (10, 50, 10)]
+    _, err, status = say("trees")
+    assert status == 2
+    assert f"variant 10 has seed 0 twice, in run {ids[0]} and run {ids[2]}" in err
+
+
+def test_a_database_that_is_not_there_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, err, status = say("trees")
+    assert status == 2
+    assert "there is no MLflow database mlflow.db: say with MLFLOW_TRACKING_URI" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_server_that_is_down_costs_an_error_and_no_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    _, err, status = say("trees")
+    assert status == 2
+    assert err.startswith("error: MLflow at http://127.0.0.1:9 did not give the runs of 'trees'")
+
+
+def test_without_mlflow_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)  # as if it were not installed
+    _, err, status = say("trees")
+    assert status == 2
+    assert "--mlflow needs the package mlflow" in err
+    assert "pip install mlflow" in err
+
+
+def test_a_server_is_asked_page_by_page(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stages import mlflow_source
+
+    for trees in (10, 50):
+        for seed in range(3):
+            log(client, {"trees": trees, "seed": seed}, {"f1": trees + seed * trees})
+    monkeypatch.setattr(mlflow_source, "PAGE", 4)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")  # it says that it is up a moment before it is
+    with mlflow_server(os.environ["MLFLOW_TRACKING_URI"], tmp_path / "artifacts") as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        assert found("trees", *FIXED)["answers"][0]["n_a"] == 3
+
+
+def test_runs_that_this_study_published_get_the_verdicts_of_its_tables(
+    evaluated: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = evaluated / "mlflow.db"
+    shutil.copy(empty_database, database)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+    study = params.parse(STUDY.replace("design: open", "design: fixed"), "the tests' study")
+    publisher = tracking.Publisher(study)
+    publisher.publish_variants(list(study.variants))
+    assert not publisher.failed
+    runs = read_runs(study)
+    expected = answers.answers(runs, answers.family(study), study)
+    images = next(iter(runs.values())).right.shape[1]
+    margin = study.statistics.equivalence_margin / 100
+    said = found(
+        *("digits", "--by", "variant", "--metric", "test_accuracy", "--design", "fixed"),
+        *("--margin", str(margin), "--step", str(1 / images)),
+        *(part for a, b in answers.family(study) for part in ("--pairs", f"{a}:{b}")),
+    )
+    for answer, row in zip(said["answers"], expected.to_dict("records"), strict=True):
+        assert (answer["a"], answer["b"], answer["n_a"]) == (row["a"], row["b"], row["n"])
+        assert answer["verdict"] == row["verdict"]
+        assert (100 * answer["low"], 100 * answer["high"]) == pytest.approx((row["low"], row["high"]), abs=1e-5)
