@@ -4,7 +4,6 @@ PYTHON ?= python3
 DEVICE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export DO_NOT_TRACK ?= true
 export DVC_NO_ANALYTICS ?= true
@@ -36,11 +35,10 @@ study: setup ## rebuild the study on MNIST: dvc repro
 	dvc repro
 
 ui: PORT ?= 5000
-ui: setup ## publish what MLflow lacks and open its UI on 127.0.0.1 (PORT=5000)
-	@python -c 'import socket; socket.socket().connect_ex(("127.0.0.1", $(PORT))) or exit("error: something else answers on port $(PORT): name another with make ui PORT=...")'
+ui: setup ## publish what MLflow lacks and open its UI on 127.0.0.1 (PORT=5000), or name the server's page
 	python -m stages.tracking
-	python -m stages.register
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri "$$MLFLOW_TRACKING_URI" --host 127.0.0.1 --port $(PORT) --workers 1
+	-python -m stages.register
+	python -m stages.ui --port $(PORT)
 
 serve: PORT ?= 5001
 serve: setup ## publish the best model and answer requests for it on 127.0.0.1 (PORT=5001)
