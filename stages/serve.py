@@ -39,8 +39,7 @@ BODY_LIMIT = 16_000_000  # bytes of one request: an image of predict.BYTES_LIMIT
 CONNECTION_LIMIT = 64  # at once; with the limit above it bounds the memory that requests can take
 MESSAGE_LIMIT = 500  # characters of an error message
 ENVIRONMENT = {
-    **{"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"},
-    **{"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"},  # a server that is down
+    **tracking.ENVIRONMENT,
     # One thread within an operation, as in evaluate: the requests run side by side.
     **{"TF_NUM_INTRAOP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"},
 }
@@ -234,7 +233,7 @@ def main() -> None:
         "--port", type=int, default=5001, help="on 127.0.0.1; 0 for any that is free (default: %(default)s)"
     )
     port = parser.parse_args().port
-    name = params.load().data.name
+    name = tracking.model_name(params.load())
     # For the server too.
     os.environ |= {**ENVIRONMENT, "MLFLOW_TRACKING_URI": tracking.tracking_uri(), **os.environ}
     try:

@@ -17,9 +17,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from benchmarks.serving import png, served_labels, serving
 from stages import files, records
-from tests.documentation import code_block
 
 REPOSITORY = Path(__file__).parents[1]
 SEEDS = 2
@@ -497,58 +495,6 @@ def test_no_process_outlives_a_repro_that_is_killed(clone: Clone, without_cache:
         process.kill()
         process.communicate(timeout=20)  # until every process that could say something has ended
     clone.repro("--single-item", "train@cnn")
-
-
-@pytest.fixture
-def with_own_model(committed: Clone) -> Iterator[Clone]:
-    """The clone with the model of docs/models.md, as its reader adds it, and a `dvc repro`."""
-    code, variant = (code_block("docs/models.md", language) for language in ("python", "yaml"))
-    path = committed.folder / "stages/recipes/residual.py"
-    path.write_text(code)
-    own = YAML(typ="safe").load(variant)
-    committed.write(
-        {
-            **STUDY,
-            "variants": {**STUDY["variants"], **own},
-            "approaches": {**STUDY["approaches"], "residual network": "residual"},
-            "comparisons": [*STUDY["comparisons"], {"a": "cnn", "b": "residual"}],
-        }
-    )
-    assert stages_run(committed.repro()) == ["train@residual", "evaluate@residual", "aggregate"]
-    yield committed
-    path.unlink()
-    committed.write(STUDY)
-
-
-def test_a_model_of_ones_own_has_all_that_the_others_have(with_own_model: Clone) -> None:
-    clone = with_own_model
-    for name in ("approaches", "variants", "scores", "comparisons"):
-        assert "residual" in (clone.folder / records.TABLES / f"{name}.csv").read_text()
-    for name in ("pair_cnn_residual", "curves_residual", "confusion_residual"):
-        assert (clone.folder / records.PLOTS / f"{name}.png").exists()
-    assert "residual network" in (clone.folder / records.REPORT).read_text()
-
-    published = mlflow.MlflowClient(f"sqlite:///{clone.folder}/mlflow.db")
-    experiment = published.get_experiment_by_name("digits")
-    assert experiment is not None
-    found = published.search_runs([experiment.experiment_id], "tags.variant = 'residual' and tags.role = 'seed'")
-    assert sorted(run.data.tags["seed"] for run in found) == ["0", "1"]
-    assert all(run.data.params["blocks"] == "1" and run.data.metrics["test_accuracy"] > 0.8 for run in found)
-
-    compared = clone.run(sys.executable, "-m", "stages.compare", "HEAD")
-    assert compared.returncode == 0, compared.stderr
-    assert "residual" in compared.stdout
-
-    champion = files.read_json(clone.folder / records.CHAMPION)
-    assert champion["variant"] == "residual"
-    registered = clone.run(sys.executable, "-m", "stages.register")
-    assert "residual, best seed" in registered.stdout, registered.stdout + registered.stderr
-    images, truth = records.read_images(clone.folder / records.TEST)
-    with serving(clone.folder, environment=clone.environment()) as server:
-        labels = served_labels(server, [png(image) for image in images[:50]], vote=False)
-    predicted = files.read_arrays(clone.folder / records.predictions_path("residual"))["labels"]
-    assert labels.tolist() == predicted[champion["seed"]][:50].tolist()
-    assert (labels == truth[:50]).mean() > 0.8
 
 
 def test_a_variant_in_bfloat16_is_compared_seed_by_seed_with_the_committed_one(committed: Clone) -> None:

@@ -11,7 +11,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from stages import records
+from stages import records, tracking
 from stages.params import Params
 from stages.tracking import Publisher
 from tests.mlflow_tools import client, mlflow_server, sqlite
@@ -110,6 +110,16 @@ def test_a_view_compares_the_approaches(page: Chrome, study: Params) -> None:
     listed(page, 5)
     open_view(page, "Approaches")
     assert sorted(listed(page, len(study.approaches))) == sorted(study.approaches.values())
+
+
+def test_the_address_that_is_named_shows_the_approaches_with_their_scores(ui: str, page: Chrome, study: Params) -> None:
+    """In a browser that has never been here, where MLflow's UI would open in its mode for language models."""
+    server = ui.partition("/#/")[0]
+    page.get(next(iter(tracking.pages(study, server).values())))
+    page.refresh()
+    assert sorted(listed(page, len(study.approaches))) == sorted(study.approaches.values())
+    headers = page.find_element(By.CSS_SELECTOR, ".ag-header").text
+    assert {"dev_accuracy", "test_accuracy"} <= set(headers.split())
 
 
 def test_the_chart_page_draws_the_curves_of_several_seeds(page: Chrome) -> None:

@@ -21,10 +21,20 @@ from ruamel.yaml import YAML
 from stages import files, params, records, tracking
 from stages.params import Params
 from stages.tracking import Publisher
+from stages.tracking.__main__ import main
 from tests.conftest import STUDY
 from tests.mlflow_tools import client, content, runs
 
-WRITERS = ["create_run", "log_batch", "log_inputs", "set_tag", "log_artifact", "set_terminated", "delete_run"]
+WRITERS = [
+    "create_run",
+    "log_batch",
+    "log_inputs",
+    "set_tag",
+    "log_artifact",
+    "set_terminated",
+    "update_run",
+    "delete_run",
+]
 
 
 @pytest.fixture
@@ -176,6 +186,9 @@ def test_a_workspace_without_models_publishes_its_runs_from_metrics_alone(publis
             run = run_of(variant, seed)
             assert {"val_loss" if variant != "plain" else "loss", "test_accuracy"} <= run.data.metrics.keys()
             assert run.data.params["seed"] == str(seed)
+            # The time between start and end would be that of its publication.
+            assert (run.info.status, run.info.end_time) == ("FINISHED", None)
+            assert "model.keras" not in run.data.tags["mlflow.note.content"]
 
 
 def test_models_that_arrive_later_are_added_to_the_runs_published_from_metrics(published: Path, study: Params) -> None:
@@ -187,6 +200,9 @@ def test_models_that_arrive_later_are_added_to_the_runs_published_from_metrics(p
     after = run_of("watched", 0)
     assert after.info.run_id == before.info.run_id
     assert [file.path for file in client().list_artifacts(after.info.run_id)] == ["model.keras", "run.json"]
+    assert "model.keras" in after.data.tags["mlflow.note.content"]
+    seconds = files.read_json(records.run_path("watched", 0) / "run.json")["seconds"]
+    assert after.info.end_time - after.info.start_time == pytest.approx(seconds * 1000, abs=2)
     history = client().get_metric_history(after.info.run_id, "val_loss")
     assert len(history) == after.data.metrics["epochs"]
 
@@ -429,7 +445,7 @@ def test_publishing_by_hand_ends_with_an_error_where_mlflow_is_down(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setattr("sys.argv", ["stages.tracking"])
     with pytest.raises(SystemExit, match="not everything is published"):
-        tracking.main()
+        main()
 
 
 def write_lock(study: Params, **changes: Any) -> None:
