@@ -62,13 +62,13 @@ def _version(study: Params, name: str, champion: dict[str, Any], card: str, key:
     if newest and client.get_model_version(name, newest).tags.get(tracking.KEY) == key and _is_there(name, newest):
         return f"models:/{name}@{serve.ALIAS} is version {newest}, as before"
     experiment, run_id = _published(client, study)
+    model = _logged(client, experiment, run_id)
     if known is None:
         client.create_registered_model(
             name,
             tags={tracking.MARK: study.data.name},
             description=f"The best model of the study on {study.data.name}, by dev accuracy.",
         )
-    model = _logged(client, experiment, run_id)
     made = client.create_model_version(
         name,
         model.model_uri,
@@ -125,14 +125,13 @@ def _logged(client: Any, experiment: str, run_id: str) -> Any:
 
 def _explained(error: MlflowException) -> str:
     """What went wrong with the registry, in a line; a server's page of HTML says nothing to a person."""
-    said = str(error).partition("\n")[0].partition("Response body")[0].strip()
     where = tracking.tracking_uri()
     if tracking.server() and (version := _server_version(where)) and int(version.partition(".")[0]) < NEEDED:
         return (
             f"the model is not registered: {where} runs MLflow {version}, and models need a server of MLflow {NEEDED} "
             "or later; the runs are published"
         )
-    return f"the model is not registered: MLflow at {where} says: {said}"
+    return f"the model is not registered: MLflow at {where} says: {tracking.in_a_line(error)}"
 
 
 def _server_version(where: str) -> str | None:

@@ -17,6 +17,7 @@ from stages.tracking.address import (
     server,
     tracking_uri,
 )
+from stages.tracking.client import in_a_line
 from stages.tracking.current import LOCK, aggregated, outdated, study_files, study_key
 from stages.tracking.publisher import Publisher
 from stages.tracking.target import pages
@@ -32,6 +33,7 @@ __all__ = [
     "Publisher",
     "aggregated",
     "experiment_name",
+    "in_a_line",
     "lock",
     "model_name",
     "outdated",

@@ -81,6 +81,11 @@ def finish(client: Any, run_id: str) -> None:
     client.update_run(run_id, status="FINISHED")
 
 
+def in_a_line(error: Exception) -> str:
+    """What an error of MLflow says, without the page of HTML or the stack trace that a server may have answered."""
+    return str(error).strip().partition("\n")[0].partition(" Response body")[0]
+
+
 def metric(name: str, value: float, step: int = 0) -> Any:
     from mlflow.entities import Metric
 

@@ -7,6 +7,7 @@ from stages import params
 from stages.errors import StudyError
 from stages.params import Params
 from stages.tracking import address, runs, study_run
+from stages.tracking.client import in_a_line
 from stages.tracking.current import LOCK, outdated
 from stages.tracking.target import Target, connect
 
@@ -52,9 +53,8 @@ class Publisher:
             _warn(f"nothing more is published: {error}. The study goes on without.")
         except Exception as error:  # noqa: BLE001
             self.failed = True
-            first_line = str(error).strip().split("\n")[0]
             _warn(
-                f"MLflow at {address.tracking_uri()} can't be written ({type(error).__name__}: {first_line}). "
+                f"MLflow at {address.tracking_uri()} can't be written ({type(error).__name__}: {in_a_line(error)}). "
                 "The study goes on; `make ui` publishes what is missing."
             )
         return 0

@@ -47,7 +47,7 @@ def pages(study: Params, base: str) -> dict[str, str]:
     try:
         return views.addresses(study, base, connect(study).experiment)
     except MlflowException as error:
-        said = str(error).partition("\n")[0]
+        said = client.in_a_line(error)
         raise StudyError(f"MLflow at {address.tracking_uri()} can't be asked ({said})") from error
 
 

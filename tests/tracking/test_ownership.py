@@ -294,6 +294,7 @@ def test_a_server_of_mlflow_2_gets_the_runs_and_registering_says_what_it_lacks(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         assert not publish(study).failed
         refused = subprocess.run([sys.executable, "-m", "stages.register"], capture_output=True, text=True, check=False)
+        assert not client().search_registered_models()
     assert refused.returncode == 1
     assert f"error: the model is not registered: {address} runs MLflow 2.22.0" in refused.stderr
     assert "html" not in refused.stderr
