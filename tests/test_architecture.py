@@ -27,6 +27,8 @@ TOOLS = {
     "serve": ["params", "predict", "records", "tracking"],
     "register": ["params", "predict", "records", "serve", "tracking"],
     "seeds": ["params"],
+    "stale": ["params", "records"],
+    "demo": ["params", "records", "tracking"],
 }
 EVERYBODYS = {"errors", "files", "terminal"}
 FILES = sorted(STAGES.rglob("*.py"))
