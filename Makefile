@@ -14,7 +14,7 @@ export DVC_NO_ANALYTICS ?= true
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/bin/uv ## make .venv; with JAX for CUDA where there is an NVIDIA GPU (or DEVICE=gpu)
+setup: .venv/bin/uv | home ## make .venv; with JAX for CUDA where there is an NVIDIA GPU (or DEVICE=gpu)
 	@$(INSTALLED) | cmp -s - .venv/ready || { $(INSTALL) && $(INSTALLED) > .venv/ready; }
 	@[ -e .git ] || [ -e .dvc/config.local ] || printf '[core]\n    no_scm = true\n' > .dvc/config.local # a ZIP: DVC without git
 

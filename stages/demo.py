@@ -37,6 +37,7 @@ class Progress:
 
     def __init__(self, total: int) -> None:
         self._terminal, self._started, self._total, self._done = sys.stderr.isatty(), time.monotonic(), total, 0
+        self._stage = ""
         layout = "{desc:<44} {bar:24} {n_fmt}/{total_fmt}  {elapsed}"
         self._bar = tqdm(total=total, bar_format=layout, disable=not self._terminal, leave=False)
 
@@ -92,7 +93,7 @@ def repro(study: Params) -> None:
     environment = os.environ | {"MLFLOW_TRACKING_URI": tracking.tracking_uri(), "PYTHONUNBUFFERED": "1"}
     progress, last = Progress(steps(study)), deque[str](maxlen=LAST_LINES)
     with (
-        LOG.open("w", encoding="utf-8") as log,
+        LOG.open("w", buffering=1, encoding="utf-8") as log,
         subprocess.Popen(
             command, cwd=FOLDER, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
         ) as process,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from stages import params, terminal
+from stages import params, records, terminal
 from stages.errors import StudyError
 
 GONE = {"deleted", "not in cache"}  # what is not in this workspace, which says nothing about the results
@@ -86,9 +86,12 @@ def report(study: params.Params, status: dict[str, list[Any]]) -> str:
     if then := following(stale, all_stages(study)):
         lines.append(f"if their results change, then too: {', '.join(then)}")
     if gone := missing(status):
+        models = [path for path in gone if path.startswith(f"{records.MODELS}/")]
+        others = [path for path in gone if path not in models]
+        named = others + ([f"the models of {len(models)} variant(s)"] if models else [])
         lines.append(
-            f"Not in this workspace: {', '.join(gone)}. `dvc pull` brings them where somebody has pushed them; "
-            "`dvc repro split`, then `dvc repro --allow-missing` does without them and makes what is stale alone."
+            f"Not in this workspace: {', '.join(named)}. `dvc pull` brings them where somebody has pushed them; "
+            "`dvc repro split` and `dvc repro --allow-missing` make what is stale without the models of the others."
         )
     return "\n".join(lines)
 

@@ -28,6 +28,8 @@ TOOLS = {
     "seeds": ["params"],
     "ui": ["params", "tracking"],
     **{"layout": [], "sources": [], "gate": [], "mlflow_source": ["sources"]},
+    "stale": ["params", "records"],
+    "demo": ["params", "records", "tracking"],
 }
 EVERYBODYS = {"errors", "files", "terminal"}
 FILES = sorted(STAGES.rglob("*.py"))

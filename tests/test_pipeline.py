@@ -415,6 +415,15 @@ def test_in_a_fresh_clone_nothing_is_stale(fresh: Clone) -> None:
     assert stages_run(fresh.repro("--dry", "--allow-missing")) == []
 
 
+def test_in_a_fresh_clone_stale_names_what_an_edit_made_stale_and_why(fresh: Clone) -> None:
+    assert "Nothing is stale" in fresh.run(sys.executable, "-m", "stages.stale").stdout
+    add_line(fresh, "stages/recipes/ridge.py")
+    said = fresh.run(sys.executable, "-m", "stages.stale").stdout
+    assert "train@linear: stages/recipes/ridge.py is modified" in said
+    assert "then too: aggregate" in said
+    assert "train@mlp" not in said
+
+
 def test_an_edit_of_what_decides_no_result_makes_nothing_stale(fresh: Clone) -> None:
     """Schedulers, tracking, tools, what every file needs: all of them at once."""
     decisive = {"recipes", "evaluate", "aggregate", "fetch", "split"}
