@@ -193,7 +193,7 @@ def dark_border(ink: Ink, generator: np.random.Generator) -> bytes:
 
 def badge(ink: Ink, generator: np.random.Generator) -> bytes:
     """A light digit on a dark disc, with nothing around it."""
-    digit = ink.drawn(170)
+    digit = np.pad(ink.drawn(170), 20)
     y, x = np.mgrid[: len(digit), : len(digit)] - (len(digit) - 1) / 2
     pixels = np.zeros((*digit.shape, 4), np.uint8)
     pixels[..., :3] = np.round(on_paper(digit, paper=0.25, dark=0.95) * 255)[..., None]

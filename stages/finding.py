@@ -124,17 +124,17 @@ def _inner_page(grey: np.ndarray) -> np.ndarray | None:
     shape = labels == 1 + int(np.argmax([(part[0].stop - part[0].start) * (part[1].stop - part[1].start)
                                          for part in ndimage.find_objects(labels)]))
     outline = ndimage.binary_fill_holes(shape)
-    if outline.mean() < 0.12 or _border(outline).mean() > 0.05 or not _is_convex(outline):
+    if outline.mean() < 0.04 or _border(outline).mean() > 0.2 or not _is_convex(outline):
         return None
-    if not _has_sharp_edge(grey, outline):
-        return None
-    inside = _inside(shape, outline)
+    inside = _inside(grey, shape, outline, labels == 0)
     return None if inside is None else _cut_out(grey, inside)
 
 
-def _inside(shape: np.ndarray, outline: np.ndarray) -> np.ndarray | None:
+def _inside(grey: np.ndarray, shape: np.ndarray, outline: np.ndarray, ground: np.ndarray) -> np.ndarray | None:
     """Where a drawing lies in a shape: within a frame's line, or on a sheet; None where the shape is the drawing."""
-    labels, count = ndimage.label(outline & ~shape)
+    if _thickness(shape) > max(grey.shape) / 5 and _slenderness(shape) < 1.6 and _has_sharp_edge(grey, outline):
+        raise StudyError(f"there is a shape in the image, and nothing is drawn on it: it should {ALONE}")
+    labels, count = ndimage.label(outline & ground)
     if not count:
         return None
     largest = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
@@ -146,7 +146,8 @@ def _inside(shape: np.ndarray, outline: np.ndarray) -> np.ndarray | None:
     if shape.sum() < 0.5 * outline.sum() or _extent(largest) < 0.15 * height:
         return None
     # The hole of an 8 or a 0 is round; what is drawn on a sheet has strokes, or holes of its own.
-    return outline if _slenderness(largest) > 3 or island.any() else None
+    has_drawing = _slenderness(largest) > 3 or island.any() or not _is_convex(largest)
+    return outline if has_drawing and _has_sharp_edge(grey, outline) else None
 
 
 def _extent(mask: np.ndarray) -> int:
@@ -210,14 +211,14 @@ def _is_dark(grey: np.ndarray) -> bool:
     """Whether ink is darker than the paper, which a quadratic surface is laid through at the picture's edges."""
     y, x = np.meshgrid(*(np.linspace(-1, 1, length) for length in grey.shape), indexing="ij")
     terms = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=-1)
-    places = np.flatnonzero(np.maximum(abs(x), abs(y)).ravel() > 0.9)
+    places = np.flatnonzero(np.maximum(abs(x), abs(y)).ravel() > 0.95)
     basis, values = terms.reshape(-1, 6)[places], grey.ravel()[places]
-    kept = np.ones(len(places), bool)
-    for _ in range(4):
-        # By the normal equations: six unknowns of similar size, thousands of pixels.
-        surface = np.linalg.solve(basis[kept].T @ basis[kept], basis[kept].T @ values[kept])
-        misses = abs(values - basis @ surface)
-        kept = misses <= max(0.02, 2.5 * float(np.median(misses)))
+    weights = np.ones(len(places))
+    for _ in range(12):
+        # The least absolute misses, by weighted squares: ink that reaches the edges has little say.
+        weighted = basis.T * weights
+        surface = np.linalg.solve(weighted @ basis, weighted @ values)
+        weights = 1 / np.maximum(0.02, abs(values - basis @ surface))
     low, high = np.percentile(grey - terms @ surface, [100 - PEAK, PEAK])
     return bool(-low > high)
 
@@ -265,14 +266,14 @@ def _without_level_lines(darkness: np.ndarray) -> np.ndarray:
     mask = darkness > _half(darkness)
     height, width = mask.shape
     thickest = max(3, max(mask.shape) // 25)
-    thin = mask & ~_opened(mask, thickest, 0)
-    runs = _opened(thin, max(5, width // 8), 1)
+    runs = _opened(mask, max(5, width // 8), 1)
+    runs &= ~_opened(runs, thickest, 0)
     bridged = _closed(ndimage.maximum_filter1d(runs, 5, axis=0), width // 3, 1)
     labels, _ = ndimage.label(bridged, CONNECTED)
     line = np.zeros_like(mask)
     for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
         if columns.stop - columns.start > 0.9 * width and rows.stop - rows.start < 0.15 * height:
-            line |= (labels == number) & thin
+            line |= (labels == number) & runs
     if not line.any():
         return darkness
     rest = mask & ~line
