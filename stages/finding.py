@@ -124,7 +124,7 @@ def _inner_page(grey: np.ndarray) -> np.ndarray | None:
     shape = labels == 1 + int(np.argmax([(part[0].stop - part[0].start) * (part[1].stop - part[1].start)
                                          for part in ndimage.find_objects(labels)]))
     outline = ndimage.binary_fill_holes(shape)
-    if outline.mean() < 0.04 or _border(outline).mean() > 0.2 or not _is_convex(outline):
+    if outline.mean() < 0.04 or _border(outline).mean() > 0.2 or _convexity(outline) < 0.92:
         return None
     inside = _inside(grey, shape, outline, labels == 0)
     return None if inside is None else _cut_out(grey, inside)
@@ -146,7 +146,7 @@ def _inside(grey: np.ndarray, shape: np.ndarray, outline: np.ndarray, ground: np
     if shape.sum() < 0.5 * outline.sum() or _extent(largest) < 0.15 * height:
         return None
     # The hole of an 8 or a 0 is round; what is drawn on a sheet has strokes, or holes of its own.
-    has_drawing = _slenderness(largest) > 3 or island.any() or not _is_convex(largest)
+    has_drawing = _slenderness(largest) > 3 or island.any() or _convexity(largest) < 0.9
     return outline if has_drawing and _has_sharp_edge(grey, outline) else None
 
 
@@ -166,13 +166,13 @@ def _slenderness(mask: np.ndarray) -> float:
     return float(mask.sum()) / _thickness(mask) ** 2
 
 
-def _is_convex(mask: np.ndarray) -> bool:
+def _convexity(mask: np.ndarray) -> float:
+    """The share of its convex hull that it fills."""
     edge = np.argwhere(mask & ~ndimage.binary_erosion(mask))
     try:
-        hull = ConvexHull(edge).volume  # the area, in two dimensions
-    except QhullError:
-        return False
-    return float(mask.sum()) > 0.92 * hull
+        return float(mask.sum()) / ConvexHull(edge).volume  # the area, in two dimensions
+    except QhullError:  # all in one line
+        return 0.0
 
 
 def _has_sharp_edge(grey: np.ndarray, outline: np.ndarray) -> bool:
@@ -208,12 +208,12 @@ def _flattened(grey: np.ndarray) -> np.ndarray:
 
 
 def _is_dark(grey: np.ndarray) -> bool:
-    """Whether ink is darker than the paper, which a quadratic surface is laid through at the picture's edges."""
+    """Whether ink is darker than the paper, which a quadratic surface through the edges estimates."""
     y, x = np.meshgrid(*(np.linspace(-1, 1, length) for length in grey.shape), indexing="ij")
     terms = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=-1)
-    places = np.flatnonzero(np.maximum(abs(x), abs(y)).ravel() > 0.95)
-    basis, values = terms.reshape(-1, 6)[places], grey.ravel()[places]
-    weights = np.ones(len(places))
+    rim = np.maximum(abs(x), abs(y)) > 0.95
+    basis, values = terms[rim], grey[rim]
+    weights = np.ones(len(values))
     for _ in range(12):
         # The least absolute misses, by weighted squares: ink that reaches the edges has little say.
         weighted = basis.T * weights
@@ -263,17 +263,20 @@ def _without_lines(darkness: np.ndarray) -> np.ndarray:
 
 
 def _without_level_lines(darkness: np.ndarray) -> np.ndarray:
-    mask = darkness > _half(darkness)
+    mask = darkness > 0.6 * _half(darkness)  # lines may be paler than ink
     height, width = mask.shape
-    thickest = max(3, max(mask.shape) // 25)
+    thickest = max(4, max(mask.shape) // 35)
     runs = _opened(mask, max(5, width // 8), 1)
-    runs &= ~_opened(runs, thickest, 0)
+    strokes = ndimage.binary_dilation(_opened(runs, thickest, 0), CONNECTED, iterations=2)
+    runs &= ~strokes
     bridged = _closed(ndimage.maximum_filter1d(runs, 5, axis=0), width // 3, 1)
     labels, _ = ndimage.label(bridged, CONNECTED)
     line = np.zeros_like(mask)
     for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
-        if columns.stop - columns.start > 0.9 * width and rows.stop - rows.start < 0.15 * height:
-            line |= (labels == number) & runs
+        if columns.stop - columns.start > 0.9 * width and rows.stop - rows.start < 0.2 * height:
+            found = (labels == number) & runs
+            thick = found.sum(axis=0)
+            line |= found & (thick <= 1 + 1.5 * np.median(thick[thick > 0]))  # a stroke along it is thicker
     if not line.any():
         return darkness
     rest = mask & ~line
@@ -366,7 +369,7 @@ def _outline_filled(drawn: np.ndarray) -> np.ndarray | None:
         region = labels == number
         if number == outside or _border(region).any() or region.sum() < 30:
             continue
-        if _slenderness(region) > 4 and _thickness(region) > pen:
+        if _thickness(region) > 1.2 * pen and (_slenderness(region) > 3 or _convexity(region) < 0.85):
             strokes |= region
     if not strokes.any():
         return None
