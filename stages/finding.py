@@ -64,14 +64,13 @@ def find(picture: Image.Image) -> np.ndarray:
     darkness = _flattened(ndimage.gaussian_filter(grey, max(0.5, max(grey.shape) / 500)))
     darkness = _without_lines(_without_edges(darkness))
     mask = darkness > _half(darkness)
+    strokes = _outlined_strokes(mask)
+    mask, darkness = mask | strokes, np.where(strokes, darkness.max(), darkness)
     labels, pieces = _pieces(mask)
     drawn = np.isin(labels, [piece.number for piece in _one_drawing(pieces, mask.shape)])
     level = float(np.median(darkness[drawn]))
     near = ndimage.binary_dilation(drawn, iterations=2) & ~(mask & ~drawn)
     ink = np.where(near, darkness / level, 0)
-    filled = _outline_filled(drawn)
-    if filled is not None:
-        drawn, ink = filled, np.where(filled, 1.0, ink)
     _see_that_it_has_strokes(drawn)
     rows, columns = (np.flatnonzero(drawn.any(axis=axis)) for axis in (1, 0))
     digit = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -142,7 +141,8 @@ def _inside(grey: np.ndarray, shape: np.ndarray, outline: np.ndarray, ground: np
     island = whole & ~largest
     height = _extent(outline)
     if largest.sum() > 0.5 * outline.sum():  # a line around it all
-        return whole if _extent(island) > 0.15 * height else None
+        is_frame = _extent(island) > 0.15 * height and _thickness(largest) > 0.28 * height
+        return whole if is_frame else None  # an outlined 0 or 8 is as narrow as a stroke in there
     if shape.sum() < 0.5 * outline.sum() or _extent(largest) < 0.15 * height:
         return None
     # The hole of an 8 or a 0 is round; what is drawn on a sheet has strokes, or holes of its own.
@@ -240,7 +240,8 @@ def _half(darkness: np.ndarray) -> float:
 
 def _without_edges(darkness: np.ndarray) -> np.ndarray:
     """Without what lies along a whole edge of the picture, such as a table beside the paper."""
-    mask = darkness > _half(darkness)
+    thick = max(4, max(darkness.shape) // 35)
+    mask = ndimage.binary_opening(darkness > _half(darkness), np.ones((thick, thick)))  # no lines of ruled paper
     labels, _ = ndimage.label(mask, CONNECTED)
     along = {
         int(label)
@@ -248,7 +249,7 @@ def _without_edges(darkness: np.ndarray) -> np.ndarray:
         for label in np.unique(edge[edge > 0])
         if (edge == label).mean() > 0.6
     }
-    strips = ndimage.binary_dilation(np.isin(labels, list(along)), iterations=3)
+    strips = ndimage.binary_dilation(np.isin(labels, list(along)), CONNECTED, iterations=3)
     rest = np.where(strips, 0, darkness)
     return rest if along and float(np.percentile(rest, PEAK)) > CONTRAST else darkness
 
@@ -269,7 +270,7 @@ def _without_level_lines(darkness: np.ndarray) -> np.ndarray:
     runs = _opened(mask, max(5, width // 8), 1)
     strokes = ndimage.binary_dilation(_opened(runs, thickest, 0), CONNECTED, iterations=2)
     runs &= ~strokes
-    bridged = _closed(ndimage.maximum_filter1d(runs, 5, axis=0), width // 3, 1)
+    bridged = _closed(ndimage.maximum_filter1d(runs, 5, axis=0), 2 * width // 3, 1)
     labels, _ = ndimage.label(bridged, CONNECTED)
     line = np.zeros_like(mask)
     for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
@@ -358,23 +359,22 @@ def _are_two(drawing: list[Piece]) -> bool:
     return False
 
 
-def _outline_filled(drawn: np.ndarray) -> np.ndarray | None:
-    """A drawing of which the strokes are outlined, with the strokes filled; None for any other."""
+def _outlined_strokes(drawn: np.ndarray) -> np.ndarray:
+    """What lies within the outlines of a drawing's strokes; nothing where strokes are not outlined."""
     labels, count = ndimage.label(~np.pad(drawn, 1, constant_values=False))
     labels = labels[1:-1, 1:-1]
-    outside = labels[0, 0] if not drawn[0, 0] else 0
     pen = _thickness(drawn)
     strokes = np.zeros_like(drawn)
     for number in range(1, count + 1):
         region = labels == number
-        if number == outside or _border(region).any() or region.sum() < 30:
+        if _border(region).any() or region.sum() < 30:
             continue
         if _thickness(region) > 1.2 * pen and (_slenderness(region) > 3 or _convexity(region) < 0.85):
             strokes |= region
     if not strokes.any():
-        return None
+        return strokes
     beside = ndimage.distance_transform_edt(~strokes) <= pen + 3
-    return drawn | strokes if (drawn & beside).sum() > 0.9 * drawn.sum() else None
+    return strokes if (drawn & beside).sum() > 0.9 * drawn.sum() else np.zeros_like(drawn)
 
 
 def _see_that_it_has_strokes(drawn: np.ndarray) -> None:
