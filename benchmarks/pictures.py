@@ -7,7 +7,6 @@ with any Keras model of MNIST by `--model`; and writes benchmarks/PICTURES.md. S
 import argparse
 import io
 import subprocess
-import sys
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -388,3 +387,113 @@ def seen(
     rows = probabilities(np.stack(images))
     right = np.zeros(len(rows), bool) if truth is None else rows.argmax(axis=1) == truth[places]
     return Seen(right.sum() / count, refused, (~right & (rows.max(axis=1) > SURE)).sum() / count)
+
+
+def former_prepare(commit: str) -> Callable[[bytes], np.ndarray]:
+    """`prepare` of stages/predict.py as it was in a commit, for the column "before".
+
+    Raises:
+        StudyError: the commit is not here.
+    """
+    command = ["git", "show", f"{commit}:stages/predict.py"]
+    source = subprocess.run(command, capture_output=True, text=True, check=False)
+    if source.returncode:
+        raise StudyError(
+            f"--before should name a commit of this repository that has stages/predict.py: {source.stderr}"
+        )
+    module = types.ModuleType("former")
+    exec(compile(source.stdout, f"{commit}:stages/predict.py", "exec"), module.__dict__)
+    found: Callable[[bytes], np.ndarray] = module.prepare
+    return found
+
+
+def table(
+    kinds: dict[str, Draw],
+    data: tuple[np.ndarray, np.ndarray],
+    count: int,
+    ways: Sequence[Callable[[bytes], np.ndarray]],
+    probabilities: Callable[[np.ndarray], np.ndarray],
+    *,
+    readable: bool,
+) -> str:
+    """Rows in Markdown: a kind each, with what every way of preparing makes of it.
+
+    Args:
+        kinds: name → how its pictures are made.
+        data: the test images and their labels.
+        count: pictures of each kind.
+        ways: functions from a file to an image as the model takes it.
+        probabilities: of such images.
+        readable: whether a digit is there to be read.
+    """
+    images, labels = data
+    rows = []
+    for seed, (kind, draw) in enumerate(kinds.items()):
+        contents, shown = made(draw, images, count, seed)
+        cells = []
+        for way in ways:
+            found = seen(contents, labels[shown] if readable else None, way, probabilities)
+            right = [found.right] if readable else []
+            cells += [f"{100 * share:.1f}" for share in (*right, found.refused, found.surely_wrong)]
+        rows.append(f"| {kind} | {' | '.join(cells)} |")
+        print(rows[-1], flush=True)
+    return "\n".join(rows)
+
+
+def head(columns: Sequence[str], ways: Sequence[str]) -> str:
+    """The head of a table in Markdown: the columns once for each way."""
+    names = ["picture", *(f"{way}: {column}" for way in ways for column in columns)]
+    return f"| {' | '.join(names)} |\n|{' --- |' * len(names)}"
+
+
+def model_of(path: Path | None) -> Callable[[np.ndarray], np.ndarray]:
+    """Probabilities [n, 10] of images, by a Keras model in a file, or by the study's champion."""
+    if path is None:
+        best = predict.read_champion()
+        scores, runs = records.scores_path(best["variant"]), records.MODELS / best["variant"]
+        return predict.Classifier(best["seed"], best["key"], scores, runs, vote=False).probabilities
+    import keras  # here: it takes seconds
+
+    model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    return lambda images: np.asarray(model(images, training=False), np.float32)
+
+
+@terminal.command
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pictures", description=__doc__)
+    parser.add_argument("--pictures", type=int, default=200, help="of each kind (default: %(default)s)")
+    parser.add_argument("--model", type=Path, help="a .keras file (default: the study's best model)")
+    parser.add_argument(
+        "--before", metavar="COMMIT", help="show beside it what this commit's stages.predict makes of it"
+    )
+    arguments = parser.parse_args()
+    data = records.read_images(records.TEST)
+    form = prepare.measured(data[0], records.read_classes(records.TEST))
+    ways: dict[str, Callable[[bytes], np.ndarray]] = {}
+    if arguments.before:
+        ways["before"] = former_prepare(arguments.before)
+    ways["now"] = lambda content: prepare.prepare(content, form)
+    probabilities = model_of(arguments.model)
+    common = (data, arguments.pictures, list(ways.values()), probabilities)
+    one, none = table(ONE_DIGIT, *common, readable=True), table(NO_DIGIT, *common, readable=False)
+    accuracy = float((probabilities(data[0]).argmax(axis=1) == data[1]).mean())
+    report = f"""\
+# Which pictures are read?
+
+`python -m benchmarks.pictures`: {arguments.pictures} pictures of each kind, made from MNIST's test digits, and what a
+model with {100 * accuracy:.1f} % test accuracy says of them, in percent. Refused: an error in words instead of an
+answer. Surely wrong: another digit than is shown, or any where none is to be read, at a probability above {SURE}.
+
+{head(["right", "refused", "surely wrong"], list(ways))}
+{one}
+
+Of these, refusing is all that is right:
+
+{head(["refused", "surely wrong"], list(ways))}
+{none}
+"""
+    files.write_bytes(REPORT, report.encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -120,8 +120,11 @@ def _inner_page(grey: np.ndarray) -> np.ndarray | None:
     labels, count = ndimage.label(bright != (_border(bright).mean() > 0.5))
     if not count:
         return None
-    shape = labels == 1 + int(np.argmax([(part[0].stop - part[0].start) * (part[1].stop - part[1].start)
-                                         for part in ndimage.find_objects(labels)]))
+    shape = labels == 1 + int(
+        np.argmax(
+            [(part[0].stop - part[0].start) * (part[1].stop - part[1].start) for part in ndimage.find_objects(labels)]
+        )
+    )
     outline = ndimage.binary_fill_holes(shape)
     if outline.mean() < 0.04 or _border(outline).mean() > 0.2 or _convexity(outline) < 0.92:
         return None
@@ -146,7 +149,7 @@ def _inside(grey: np.ndarray, shape: np.ndarray, outline: np.ndarray, ground: np
     if shape.sum() < 0.5 * outline.sum() or _extent(largest) < 0.15 * height:
         return None
     # The hole of an 8 or a 0 is round; what is drawn on a sheet has strokes, or holes of its own.
-    has_drawing = _slenderness(largest) > 3 or island.any() or _convexity(largest) < 0.9
+    has_drawing = _slenderness(largest) > 2.2 or island.any() or _convexity(largest) < 0.9
     return outline if has_drawing and _has_sharp_edge(grey, outline) else None
 
 
@@ -201,10 +204,11 @@ def _flattened(grey: np.ndarray) -> np.ndarray:
     """How much of the paper's brightness each pixel lacks, from 0 to 1; where ink is lighter, how much more it has."""
     reach = max(3, max(grey.shape) // 4)
     if _is_dark(grey):
-        paper = ndimage.uniform_filter(ndimage.grey_closing(grey, size=(reach, reach)), reach // 4)
+        paper = ndimage.grey_closing(grey, size=(reach, reach))
+        paper = np.minimum(paper, ndimage.uniform_filter(paper, reach // 4))  # a table's edge stays sharp
         return np.clip(1 - grey / np.maximum(paper, CONTRAST), 0, 1)
-    paper = ndimage.uniform_filter(ndimage.grey_opening(grey, size=(reach, reach)), reach // 4)
-    return np.clip(grey - paper, 0, 1)
+    paper = ndimage.grey_opening(grey, size=(reach, reach))
+    return np.clip(grey - np.maximum(paper, ndimage.uniform_filter(paper, reach // 4)), 0, 1)
 
 
 def _is_dark(grey: np.ndarray) -> bool:

@@ -85,7 +85,9 @@ def prepare(content: bytes, form: Format) -> np.ndarray:
 def _whole(picture: Image.Image, shape: tuple[int, ...]) -> np.ndarray:
     low, high = picture.convert("L").getextrema()
     if high - low < 255 * finding.CONTRAST:
-        raise StudyError(f"the image is blank: its brightness varies by {high - low} of 255: send one that shows something")
+        raise StudyError(
+            f"the image is blank: its brightness varies by {high - low} of 255: send one that shows something"
+        )
     coloured = picture.convert("RGB" if len(shape) == 3 else "L")
     return np.asarray(coloured.resize((shape[1], shape[0]), Image.Resampling.BILINEAR, reducing_gap=3))
 

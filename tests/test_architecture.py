@@ -23,8 +23,9 @@ SHARED = {
 }
 TOOLS = {
     "views": ["params"],
-    "predict": ["families", "records"],
-    "serve": ["params", "predict", "records", "tracking"],
+    **{"finding": [], "pictures": [], "prepare": ["finding", "pictures"]},
+    "predict": ["families", "pictures", "prepare", "records"],
+    "serve": ["params", "predict", "prepare", "records", "tracking"],
     "register": ["params", "predict", "records", "serve", "tracking"],
     "seeds": ["params"],
 }
