@@ -22,8 +22,9 @@ SHARED = {
     "tracking": ["families", "git", "params", "records", "tracking"],
 }
 TOOLS = {
-    "predict": ["families", "records"],
-    "serve": ["params", "predict", "records", "tracking"],
+    **{"finding": [], "pictures": [], "prepare": ["finding", "pictures"]},
+    "predict": ["families", "pictures", "prepare", "records"],
+    "serve": ["params", "predict", "prepare", "records", "tracking"],
     "register": ["params", "predict", "records", "serve", "tracking"],
     "seeds": ["params"],
     "ui": ["params", "tracking"],
