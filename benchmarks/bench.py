@@ -20,10 +20,13 @@ import joblib
 import psutil
 
 from benchmarks import overhead
-from benchmarks.process import measure, processor, processor_name
+from benchmarks.measure import network_of
+from benchmarks.process import measure, processor, processor_name, require_data
 from benchmarks.summary import BFLOAT16, BUSY, ratios, summarise
 from stages import files, params, records, terminal
-from stages.params import DatasetName, Network, Params
+from stages.data import DatasetName
+from stages.params import Params
+from stages.recipes.shared.training import backend
 from stages.train.run import installed_versions
 
 FOLDER, QUICK_FOLDER = Path("benchmarks"), Path("build/bench")
@@ -84,14 +87,12 @@ def take(effort: Effort, study: Params) -> Results:
     results: Results = {"load": load, "peak": {"one core": [], "all cores": []}, "variants": {}}
     all_images = len(records.read_images(records.TRAIN)[1])
     for name, images in effort.images.items():
-        recipe = study.recipe(name)
-        assert isinstance(recipe, Network)
-        scores = files.read_table(records.scores_path(name), records.TEST_COLUMNS)
+        recipe = network_of(study, name)
         results["variants"][name] = {
             **{"convolutions": len(recipe.filters), "batch_size": recipe.batch_size},
             **{"images": images, "all_images": all_images},
             "dev_images": round(study.split.dev_fraction * images) if recipe.dev_split else 0,
-            "epochs": scores["epochs"].tolist(),
+            "epochs": records.read_scores(name)["epochs"].tolist(),
             **{"plain": [], "pipeline": [], BFLOAT16: []},
         }
     for repeat in range(1, effort.repeats + 1):
@@ -121,7 +122,7 @@ def take(effort: Effort, study: Params) -> Results:
 
 def costs(study: Params, data: DatasetName, seeds: int, variants: Sequence[str]) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
-        return overhead.reproduce(overhead.short_study(study, data, range(seeds), variants), Path(folder))
+        return overhead.reproduce(overhead.short_study(study, data, seeds, variants), Path(folder))
 
 
 def machine() -> dict[str, Any]:
@@ -137,7 +138,7 @@ def machine() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     others = {name: importlib.metadata.version(name) for name in ("dvc", "mlflow")}
-    return {"python": platform.python_version(), **installed_versions(), **others}
+    return {"python": platform.python_version(), **installed_versions(backend()), **others}
 
 
 def former_ratios(path: Path, conditions: Results) -> dict[str, float] | None:
@@ -175,6 +176,7 @@ def main() -> None:
     if arguments.render:
         results = files.read_json(path)
     else:
+        require_data()
         effort = QUICK if arguments.quick else FULL
         conditions = {"machine": machine(), "effort": dataclasses.asdict(effort)}
         own = {**conditions, "versions": versions(), "former": former_ratios(path, conditions)}

@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import distributed
+import joblib
 
-from benchmarks.process import environment, processor_name
+from benchmarks.process import environment, processor_name, require_data, write_study
 from benchmarks.scheduling import cluster
 from stages import files, params, records, terminal
 from stages.errors import StudyError
-from stages.params import Network
+from stages.recipes.shared.training import backend
 from stages.train.run import installed_versions
-from stages.train.schedule import workers
 
 REPORT = Path(__file__).with_name("CLUSTER.md")
 REPEATS = 3
@@ -56,21 +56,20 @@ class Trained:
 def train(variant: str, size: Size, way: str) -> Trained:
     """Train a variant as its stage does, in an empty folder; a cluster is up before the clock starts."""
     study = params.load()
-    recipe = study.recipe(variant)
-    if isinstance(recipe, Network) and size.epochs:
-        recipe = recipe.model_copy(update={"epochs": size.epochs})
-    short = {"seeds": study.seeds[: size.seeds], "variants": {**study.variants, variant: recipe}}
+    changes = {"seeds": size.seeds} | ({"epochs": size.epochs} if size.epochs else {})
+    recipe = study.recipe(variant).model_copy(update=changes)
+    short = study.model_copy(update={"variants": {**study.variants, variant: recipe}})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "data").symlink_to(Path("data").resolve())
-        files.write_json(folder / params.PARAMS, study.model_copy(update=short).model_dump())  # JSON is YAML
+        write_study(short, folder)
         settings = environment(folder)
         if way == WITHOUT:
             seconds = stage(variant, folder, settings)
         else:
-            with cluster(folder, workers()) as address:
+            with cluster(folder, joblib.cpu_count()) as address:
                 seconds = stage(variant, folder, settings | {"DASK_SCHEDULER_ADDRESS": address})
-        runs = [folder / records.run_path(variant, seed) for seed in study.seeds[: size.seeds]]
+        runs = [folder / records.run_path(variant, seed) for seed in range(size.seeds)]
         return Trained(seconds, [files.digest((run / "model.keras").read_bytes()) for run in runs])
 
 
@@ -114,14 +113,15 @@ def page(pairs: Pairs) -> str:
         (sum(without for without, _ in repeat), sum(dask for _, dask in repeat))
         for repeat in zip(*seconds.values(), strict=True)
     ]
-    versions = {"Dask": distributed.__version__, **installed_versions()}
+    workers = joblib.cpu_count()
+    versions = {"Dask": distributed.__version__, **installed_versions(backend())}
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
     return f"""\
 # Training on a Dask cluster
 
 Written by `python -m benchmarks.cluster`: the train stage of a variant in an empty folder, with this machine's \
-{workers()} worker
-processes and with a Dask cluster of {workers()} workers on it, in turn, {len(whole)} times. From the start of the \
+{workers} worker
+processes and with a Dask cluster of {workers} workers on it, in turn, {len(whole)} times. From the start of the \
 command to its
 end, its imports and MLflow among it. The cluster is up before, and new each time, so that every process of it starts
 without the images and without TensorFlow. Seconds are medians, the ratio is the median of the ratios of the \
@@ -149,7 +149,7 @@ def figures(seconds: Sequence[tuple[float, float]]) -> str:
 @terminal.command
 def main() -> None:
     terminal.take_no_arguments("benchmarks.cluster", __doc__)
-    records.read_images(records.TRAIN)  # or an error that says how to get the data
+    require_data()
     pairs: Pairs = {variant: [] for variant in SIZES}
     for repeat in range(REPEATS):
         for variant, size in SIZES.items():

@@ -3,14 +3,14 @@
 `python -m benchmarks.measure plain '{"variant": "mlp_tuned", …}'` ends with one line of JSON.
 """
 
+import dataclasses
 import json
 import math
 import resource
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import PosixPath
+from pathlib import Path, PosixPath
 from typing import Any
 
 import joblib
@@ -18,17 +18,31 @@ import numpy as np
 
 from stages import params, records, terminal, tracking
 from stages.errors import StudyError
-from stages.params import Network
+from stages.params import Params
+from stages.recipes.network import Recipe as Network
+from stages.recipes.shared.training import backend
 from stages.split.__main__ import dev_indices
-from stages.train import schedule
-from stages.train.run import Failed, Run, installed_versions, train_run
+from stages.train.executors import processes
+from stages.train.run import Failed, Run, Trained, installed_versions, train_run
 
 WARM_UP_IMAGES = 1000
 MATRIX = 2048  # rows and columns
 PEAK_SECONDS = 2.0
-SHAPE = {"filters", "pool", "conv_dropout", "units", "dropout", "initializer", "precision"}
+NOT_PLAIN = {"optimizer", "schedule", "label_smoothing", "average", "augment"}  # what `plain` does not do
 
 Measured = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Training images uint8 [n, height, width] or [n, height, width, 3], their labels [n], and how many classes."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    classes: int
+
+    def first(self, count: int) -> "Data":
+        return Data(self.images[:count], self.labels[:count], self.classes)
 
 
 class EpochClock(PosixPath):
@@ -48,25 +62,30 @@ def plain(variant: str, images: int, epochs: int) -> Measured:
     Returns:
         start_seconds: imports and a small first run, which is not counted; runs: "seconds", and the seconds of each of
         its "epochs"; driver_mib: peak memory of this process; products: as `layer_products`.
+
+    Raises:
+        StudyError: the recipe has what is not done here.
     """
     started = time.perf_counter()
-    study, recipe, x, y = _data(variant, images, epochs=epochs)
-    _plain_run(recipe, study.split.dev_fraction, x[:WARM_UP_IMAGES], y[:WARM_UP_IMAGES])
+    study, recipe, data = _data(variant, images, epochs=epochs)
+    if more := sorted(NOT_PLAIN & recipe.decisive().keys()):
+        raise StudyError(f"{variant} should be trained as in a notebook, which does not have its {', '.join(more)}")
+    _plain_run(recipe, study.split.dev_fraction, data.first(WARM_UP_IMAGES))
     start_seconds = time.perf_counter() - started
-    run = _plain_run(recipe, study.split.dev_fraction, x, y)
-    products = layer_products(plain_network(recipe, seed=0))
+    run = _plain_run(recipe, study.split.dev_fraction, data)
+    products = layer_products(plain_network(recipe, data.images.shape[1:], data.classes, seed=0))
     return {
         **{"start_seconds": start_seconds, "runs": [run], "products": products},
         "driver_mib": _mib(resource.RUSAGE_SELF),
     }
 
 
-def _plain_run(recipe: Network, dev_fraction: float, images: np.ndarray, labels: np.ndarray) -> Measured:
+def _plain_run(recipe: Network, dev_fraction: float, data: Data) -> Measured:
     import keras
 
     keras.utils.set_random_seed(0)
-    images = images.astype("float32") / 255
-    images = images.reshape(len(images), 28, 28, 1) if recipe.filters else images.reshape(len(images), 784)
+    images = (data.images.astype("float32") / 255).reshape(-1, *plain_shape(recipe, data.images.shape[1:]))
+    labels = data.labels
     validation, callbacks = None, []
     if recipe.dev_split:
         dev = dev_indices(len(images), dev_fraction, 0)
@@ -75,16 +94,16 @@ def _plain_run(recipe: Network, dev_fraction: float, images: np.ndarray, labels:
     if recipe.patience:
         stop = keras.callbacks.EarlyStopping(patience=recipe.patience, restore_best_weights=recipe.restore_best)
         callbacks.append(stop)
-    if decay := recipe.decay:
+    if recipe.decay:
 
         def rate(epoch: int) -> float:
-            return recipe.learning_rate * math.exp(decay.rate * min(0, decay.start - epoch))
+            return float(recipe.rates()(epoch, 1))
 
         callbacks.append(keras.callbacks.LearningRateScheduler(rate))
     ends: list[float] = []
     callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ends.append(time.perf_counter())))
     started = time.perf_counter()
-    model = plain_network(recipe, seed=0)
+    model = plain_network(recipe, data.images.shape[1:], data.classes, seed=0)
     model.compile(
         keras.optimizers.Adam(recipe.learning_rate), loss="sparse_categorical_crossentropy", metrics=["accuracy"]
     )
@@ -99,16 +118,28 @@ def _plain_run(recipe: Network, dev_fraction: float, images: np.ndarray, labels:
     return {"seconds": time.perf_counter() - started, "epochs": np.diff([started, *ends]).tolist()}
 
 
-def plain_network(recipe: Network, seed: int) -> Any:
-    """The study's layers behind a notebook's input: float [n, 28, 28, 1] before convolutions, else float [n, 784]."""
+def plain_network(recipe: Network, shape: tuple[int, ...], classes: int, seed: int) -> Any:
+    """The study's layers behind a notebook's input: float [n, height, width, channels] or, without convolutions, flat.
+
+    Args:
+        recipe: of the network.
+        shape: of an image of the data set.
+        classes: how many it has.
+        seed: of the weights.
+    """
     import keras
 
-    from stages.train.network import build_network
+    from stages.recipes.shared.models import layer_seeds
 
-    built = build_network(**recipe.model_dump(include=SHAPE), seed=seed)
+    built = recipe.build(shape, classes, layer_seeds(seed))
     dropped = {"scale", "channel"} if recipe.filters else {"scale", "flatten"}
     layers = [layer for layer in built.layers if layer.name not in dropped]
-    return keras.Sequential([keras.layers.Input((28, 28, 1) if recipe.filters else (784,)), *layers])
+    return keras.Sequential([keras.layers.Input(plain_shape(recipe, shape)), *layers])
+
+
+def plain_shape(recipe: Network, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of an image as a notebook gives it to this network."""
+    return (*shape, 1)[:3] if recipe.filters else (math.prod(shape),)
 
 
 def layer_products(model: Any) -> list[int]:
@@ -128,36 +159,43 @@ def pipeline(variant: str, images: int, epochs: int, precision: str) -> Measured
         As `plain`, without products, and worker_mib: peak memory of the largest worker.
     """
     started = time.perf_counter()
-    study, recipe, x, y = _data(variant, images, epochs=epochs, precision=precision)
-    seeds = range(schedule.workers())
-    # As the train stage has it on one machine.
-    side_by_side = joblib.parallel_config("loky", n_jobs=len(seeds), inner_max_num_threads=1)
-    with side_by_side, tempfile.TemporaryDirectory() as scratch:
+    study, recipe, data = _data(variant, images, epochs=epochs, precision=precision)
 
-        def train(name: str, count: int) -> list[Measured]:
-            jobs, clocks = [], []
-            for seed in seeds:
-                dev = dev_indices(count, study.split.dev_fraction, seed) if recipe.dev_split else None
-                run = Run(variant, recipe.model_dump(), seed, dev, digests={}, versions=installed_versions())
-                clocks.append(EpochClock(scratch, f"{name}-{seed}"))
-                jobs.append(joblib.delayed(train_run)(run, x[:count], y[:count], clocks[-1]))
-            runs = []
-            for clock, result in zip(clocks, joblib.Parallel(batch_size=1)(jobs), strict=True):
-                if isinstance(result, Failed):
-                    raise StudyError(result.reason)
-                times = [result.facts["started"], *map(float, clock.read_text().split())]
-                runs.append({"seconds": result.facts["seconds"], "epochs": np.diff(times).tolist()})
-            return runs
+    def train(these: Data) -> list[Measured]:
+        runs = []
+        for seed in range(processes.slots()):
+            dev = dev_indices(len(these.labels), study.split.dev_fraction, seed) if recipe.dev_split else None
+            versions = installed_versions(backend())
+            runs.append(Run(variant, recipe, seed, data.classes, dev, "processes", digests={}, versions=versions))
+        with processes.training(runs, these.images, these.labels, clocked) as (results, _):
+            return [_times(result) for result in results]
 
-        # Every worker imports TensorFlow, and does what only the first run of a process needs.
-        train("first", WARM_UP_IMAGES)
-        start_seconds = time.perf_counter() - started
-        runs = train("measured", images)
+    # Every worker imports TensorFlow, and does what only the first run of a process needs.
+    train(data.first(WARM_UP_IMAGES))
+    start_seconds = time.perf_counter() - started
+    runs = train(data)
     joblib.externals.loky.get_reusable_executor().shutdown(wait=True)
     return {
         **{"start_seconds": start_seconds, "runs": runs},
         **{"driver_mib": _mib(resource.RUSAGE_SELF), "worker_mib": _mib(resource.RUSAGE_CHILDREN)},
     }
+
+
+def clocked(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
+    """`train_run`, whose facts tell also at what times the epochs ended: "ends"."""
+    assert progress is not None  # it is None on other machines only
+    clock = EpochClock(progress)
+    result = train_run(run, images, labels, clock)
+    if isinstance(result, Failed):
+        return result
+    return dataclasses.replace(result, facts={**result.facts, "ends": [*map(float, clock.read_text().split())]})
+
+
+def _times(result: Trained | Failed) -> Measured:
+    if isinstance(result, Failed):
+        raise StudyError(f"{result.run.name} failed: {result.reason}")
+    ends = np.diff([result.facts["started"], *result.facts["ends"]]).tolist()
+    return {"seconds": result.facts["seconds"], "epochs": ends}
 
 
 def peak(threads: int) -> Measured:
@@ -188,18 +226,29 @@ def publish() -> Measured:
     publisher.publish_variants([])
     ready = time.perf_counter()
     published = publisher.publish_variants(list(study.variants))
-    if published < len(study.variants) * len(study.seeds):
+    if published < sum(recipe.seeds for recipe in study.variants.values()):
         raise StudyError(f"MLflow should have taken every run of the study, and took {published}")
     return {"start_seconds": ready - started, "seconds": time.perf_counter() - ready}
 
 
-def _data(variant: str, images: int, **changes: Any) -> tuple[params.Params, Network, np.ndarray, np.ndarray]:
-    """The study, the variant's recipe with changes, and the first training images with their labels."""
+def network_of(study: Params, variant: str) -> Network:
+    """The recipe of a variant.
+
+    Raises:
+        StudyError: there is no such variant, or it is no network.
+    """
+    recipe = study.recipe(variant)
+    if not isinstance(recipe, Network):
+        raise StudyError(f"{variant} should be of the family network to be measured here, received {recipe.family}")
+    return recipe
+
+
+def _data(variant: str, images: int, **changes: Any) -> tuple[Params, Network, Data]:
+    """The study, the variant's recipe with changes, and the first training images."""
     study = params.load()
-    recipe = study.recipe(variant).model_copy(update=changes)
-    assert isinstance(recipe, Network)
-    x, y = records.read_images(records.TRAIN)
-    return study, recipe, x[:images], y[:images]
+    recipe = network_of(study, variant).model_copy(update=changes)
+    data = Data(*records.read_images(records.TRAIN), len(records.read_classes(records.TRAIN)))
+    return study, recipe, data.first(images)
 
 
 def _mib(whose: int) -> float:

@@ -9,13 +9,15 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from benchmarks.process import DATABASE, environment, measure
-from stages import files, records
-from stages.errors import StudyError
-from stages.params import PARAMS, Comparison, Data, DatasetName, Params, Split
-from stages.train.schedule import workers
+import joblib
 
-CODE = ["stages", "benchmarks", ".dvc/config", ".dvcignore", "dvc.yaml", "pyproject.toml"]
+from benchmarks.process import DATABASE, environment, measure, write_study
+from stages import records
+from stages.data import OWN, Data, DatasetName
+from stages.errors import StudyError
+from stages.params import Comparison, Params, Split
+
+CODE = ["stages", "benchmarks", OWN, ".dvc/config", ".dvcignore", "dvc.yaml", "pyproject.toml"]
 FETCH_AND_SPLIT, EVALUATE, AGGREGATE = "fetch and split", "evaluate", "aggregate"
 START, TRAINING, REST = "train: start of process and workers", "train: training", "train: saving and publishing"
 DVC = "DVC, before the first stage"
@@ -23,13 +25,12 @@ AGAIN, PUBLISH = "dvc repro once more, with nothing to do", "publishing every ru
 PARTS = [DVC, FETCH_AND_SPLIT, START, TRAINING, REST, EVALUATE, AGGREGATE]
 
 
-def short_study(study: Params, data: DatasetName, seeds: Sequence[int], variants: Sequence[str]) -> Params:
+def short_study(study: Params, data: DatasetName, seeds: int, variants: Sequence[str]) -> Params:
     """A study with fewer variants, trained for one epoch on a tenth of the images; the others are dev images."""
-    short = {"epochs": 1, "dev_split": True}
+    short = {"seeds": seeds, "epochs": 1, "dev_split": True}
     changes = {
         "data": Data(name=data),
-        "seeds": list(seeds),
-        "split": Split(dev_fraction=0.9),
+        "split": Split(dev_fraction=0.9, seeds=seeds),
         "variants": {name: study.variants[name].model_copy(update=short) for name in variants},
         "approaches": {name: name for name in variants},
         "comparisons": [Comparison(a=a, b=b) for a, b in zip(variants[::2], variants[1::2], strict=False)],
@@ -55,16 +56,17 @@ def reproduce(study: Params, folder: Path) -> dict[str, float]:
             shutil.copy(name, folder / name)
     if study.data.name != "digits":
         shutil.copytree(records.RAW, folder / records.RAW)
-    files.write_json(folder / PARAMS, study.model_dump())  # JSON is YAML
+    write_study(study, folder)
     subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
     marks = repro(folder)
     seconds = dict.fromkeys(PARTS, 0.0)
     for (name, start), (_, end) in itertools.pairwise(marks):
         stage, _, variant = name.partition("@")
         if stage == "train":
-            facts = [files.read_json(folder / records.run_path(variant, seed) / "run.json") for seed in study.seeds]
+            seeds = range(study.recipe(variant).seeds)
+            facts = [records.read_facts(folder / records.run_path(variant, seed)) for seed in seeds]
             facts.sort(key=lambda run: run["started"])
-            training = makespan([run["seconds"] for run in facts], workers())
+            training = makespan([run["seconds"] for run in facts], joblib.cpu_count())
             seconds[START] += facts[0]["started"] - start
             seconds[TRAINING] += training
             seconds[REST] += end - facts[0]["started"] - training

@@ -13,11 +13,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.process import environment, processor_name
+from benchmarks.process import environment, processor_name, require_data, write_study
 from benchmarks.summary import BFLOAT16
-from stages import files, params, records, terminal
+from stages import files, params, terminal
 from stages.errors import StudyError
-from stages.params import Network, Params
+from stages.params import Params
+from stages.recipes.shared.training import backend
 from stages.train.run import installed_versions
 
 FOLDER = Path("build/precision")
@@ -34,10 +35,11 @@ def in_bfloat16(study: Params, variants: Sequence[str]) -> Params:
     changed = {}
     for name in variants:
         recipe = study.recipe(name)
-        if not isinstance(recipe, Network) or recipe.precision == BFLOAT16:
+        precision = recipe.model_dump().get("precision")
+        if precision in (None, BFLOAT16):
             raise StudyError(
-                f"expected a network in float32, received {name!r}, which {params.PARAMS} has as {recipe.family}"
-                + (f" in {BFLOAT16}" if isinstance(recipe, Network) else "")
+                f"expected a variant with `precision: float32`, received {name!r}, which {params.PARAMS} has as "
+                f"{recipe.family}" + (f" in {precision}" if precision else "")
             )
         changed[name] = recipe.model_copy(update={"precision": BFLOAT16})
     return study.model_copy(update={"variants": {**study.variants, **changed}})
@@ -56,7 +58,6 @@ def run(*command: str, folder: Path = FOLDER) -> None:
 
 def train(variants: Sequence[str]) -> str:
     """Train and evaluate variants in bfloat16, and return how they differ from the last commit, as Markdown."""
-    records.read_images(records.TRAIN)  # or an error that says how to get the data
     if not (FOLDER / ".git").exists():
         with files.written_whole(FOLDER) as unfinished:
             run("git", "clone", "--quiet", ".", str(unfinished), folder=Path())
@@ -65,7 +66,7 @@ def train(variants: Sequence[str]) -> str:
     run("git", "--git-dir=.git", "reset", "--quiet", "--hard", "FETCH_HEAD")
     shutil.copytree("data", FOLDER / "data", dirs_exist_ok=True)
     study = params.load(FOLDER / params.PARAMS)
-    files.write_json(FOLDER / params.PARAMS, in_bfloat16(study, variants).model_dump())  # JSON is YAML
+    write_study(in_bfloat16(study, variants), FOLDER)
     for variant in variants:
         run(sys.executable, "-m", "stages.train", variant)
     for variant in variants:
@@ -77,7 +78,7 @@ def train(variants: Sequence[str]) -> str:
 
 
 def page(difference: str) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in installed_versions().items())
+    versions = ", ".join(f"{name} {version}" for name, version in installed_versions(backend()).items())
     return f"""\
 # What bfloat16 does to the accuracy
 
@@ -96,6 +97,7 @@ def main() -> None:
     parser.add_argument("variants", nargs="*", default=VARIANTS, help=f"networks; by default {' and '.join(VARIANTS)}")
     variants = parser.parse_args().variants
     in_bfloat16(params.load(), variants)  # or an error before anything is done
+    require_data()
     files.write_bytes(REPORT, page(train(variants)).encode())
     print(f"written: {REPORT}")
 

@@ -8,12 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from stages import files, params, records
 from stages.errors import StudyError
+from stages.params import Params
 
 DATABASE = "mlflow.db"
-# The first row decides what is computed where and what is published, the second how many threads it has.
+# The first two rows decide what is computed where and what is published, the third how many threads it has.
 SETTINGS = {
-    *("KERAS_BACKEND", "STUDY_WORKERS", "DASK_SCHEDULER_ADDRESS", "MLFLOW_TRACKING_URI"),
+    *("KERAS_BACKEND", "STUDY_EXECUTOR", "STUDY_WORKERS", "STUDY_REUSE", "DASK_SCHEDULER_ADDRESS"),
+    *("MLFLOW_TRACKING_URI",),
     *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
 }
 
@@ -29,6 +32,25 @@ def processor() -> dict[str, str]:
 
 def processor_name() -> str:
     return processor().get("model name") or platform.machine()
+
+
+def require_data() -> None:
+    """See that the study's images are here.
+
+    Raises:
+        StudyError: they are not.
+    """
+    if missing := [str(path) for path in (records.TRAIN, records.DEV) if not path.exists()]:
+        raise StudyError(
+            f"the study's images should be here, but {' and '.join(missing)} can't be found: run `dvc repro split`, "
+            "which fetches them and trains nothing"
+        )
+
+
+def write_study(study: Params, folder: Path) -> None:
+    """Write the params.yaml of a study into `folder`."""
+    # JSON is YAML. What is not set stays out: a data set that the project knows may have its name alone.
+    files.write_json(folder / params.PARAMS, study.model_dump(exclude_unset=True))
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -19,26 +19,36 @@ import distributed
 import numpy as np
 
 from benchmarks.process import processor_name
-from stages import records
+from stages import params, records, terminal
+from stages.families import code_digest
+from stages.params import Recipe
+from stages.recipes.shared.training import backend
 from stages.train import schedule
-from stages.train.run import Failed, Run, Trained, code_digest, installed_versions
+from stages.train.run import Failed, Run, Trained, installed_versions
 
 REPORT = Path(__file__).with_name("SCHEDULING.md")
 REPOSITORY = Path(__file__).parents[1]
 IMAGES, DEV = 60_000, 12_000  # as many as MNIST's
+CLASSES = 10
 
 
+@terminal.command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scheduling",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=1.0, help="that a simulated run takes")
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--megabytes", type=float, default=2.0, help="of a simulated model file")
     arguments = parser.parse_args()
+    recipe = next(iter(params.load().variants.values()))  # of which a simulated run takes the name alone
     with tempfile.TemporaryDirectory() as folder, cluster(Path(folder), arguments.workers) as address:
         os.chdir(folder)
         os.environ["DASK_SCHEDULER_ADDRESS"] = address
-        wall, first, memory = measure(arguments.runs, arguments.seconds, int(arguments.megabytes * 1e6))
+        wall, first, memory = measure(recipe, arguments.runs, arguments.seconds, int(arguments.megabytes * 1e6))
         os.chdir(REPOSITORY)
     ideal = arguments.runs * arguments.seconds / arguments.workers
     later = (wall - first) / (ideal - arguments.seconds)  # the workers finish their first runs at much the same time
@@ -98,7 +108,7 @@ def cluster(folder: Path, workers: int) -> Iterator[str]:
             process.wait()
 
 
-def measure(runs: int, seconds: float, size: int) -> tuple[float, float, dict[str, int]]:
+def measure(recipe: Recipe, runs: int, seconds: float, size: int) -> tuple[float, float, dict[str, int]]:
     """Seconds until all runs and until the first were back, and this process's bytes before and after so many runs."""
 
     def simulated(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
@@ -114,10 +124,11 @@ def measure(runs: int, seconds: float, size: int) -> tuple[float, float, dict[st
 
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (IMAGES, 28, 28), np.uint8)
-    labels = generator.integers(0, 10, IMAGES, np.uint8)
-    digests = {"data": "", "code": code_digest("network")}
-    versions = installed_versions()
-    planned = [Run("simulated", {"family": "network"}, i, np.arange(DEV), digests, versions) for i in range(runs)]
+    labels = generator.integers(0, CLASSES, IMAGES, np.uint8)
+    digests = {"data": "", "code": code_digest(recipe.family)}
+    versions = installed_versions(backend())
+    dev = np.arange(DEV)
+    planned = [Run("simulated", recipe, i, CLASSES, dev, "dask", digests, versions) for i in range(runs)]
     memory = {"before": resident()}
     times: list[float] = []
     started = time.perf_counter()

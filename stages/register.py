@@ -4,16 +4,22 @@ A version holds the best seed's model and those of all seeds for the vote; the a
 """
 
 import os
+from http import HTTPStatus
 from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow.entities import LoggedModelOutput
+from mlflow.exceptions import MlflowException
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
 
 from stages import files, params, predict, records, serve, terminal, tracking
 from stages.errors import StudyError
 from stages.params import Params
 
 HARDEST = 8  # digits, in the card
+NEEDED = 3  # MLflow's major version, of a server
 
 
 def register(study: Params) -> str:
@@ -41,39 +47,99 @@ def register(study: Params) -> str:
     # What is served: these models by this code; and what is said of them.
     code = [path.read_bytes() for path in sorted(serve.EXAMPLE.parent.glob("*.py"))]
     key = files.digest(files.json_bytes([champion, list(scores["key"])]), *code, card)
-    client, name = mlflow.MlflowClient(), study.data.name
-    with tracking.lock():
-        known = client.get_registered_model(name) if client.search_registered_models(f"name = '{name}'") else None
-        newest = known.aliases.get(serve.ALIAS) if known else None
-        if newest and client.get_model_version(name, newest).tags.get(tracking.KEY) == key:
-            return f"models:/{name}@{serve.ALIAS} is version {newest}, as before"
-        made = _log(client, name, champion, card, key)
+    name = tracking.model_name(study)
+    try:
+        with tracking.lock():
+            return _version(study, name, champion, card, key)
+    except MlflowException as error:
+        raise StudyError(_explained(error)) from error
+
+
+def _version(study: Params, name: str, champion: dict[str, Any], card: str, key: str) -> str:
+    client = mlflow.MlflowClient()
+    known = _own_model(client, name)
+    newest = known.aliases.get(serve.ALIAS) if known else None
+    if newest and client.get_model_version(name, newest).tags.get(tracking.KEY) == key and _is_there(name, newest):
+        return f"models:/{name}@{serve.ALIAS} is version {newest}, as before"
+    experiment, run_id = _published(client, study)
+    model = _logged(client, experiment, run_id)
+    if known is None:
+        client.create_registered_model(
+            name,
+            tags={tracking.MARK: study.data.name},
+            description=f"The best model of the study on {study.data.name}, by dev accuracy.",
+        )
+    made = client.create_model_version(
+        name,
+        model.model_uri,
+        run_id=run_id,
+        model_id=model.model_id,
+        description=card,
+        tags={tracking.KEY: key, "variant": champion["variant"], "seed": str(champion["seed"])},
+    ).version
+    # Last: a version that broke off is nobody's champion, and is registered anew.
+    client.set_registered_model_alias(name, serve.ALIAS, made)
     return f"models:/{name}@{serve.ALIAS} is version {made} now: {champion['variant']}, best seed {champion['seed']}"
 
 
-def _log(client: Any, name: str, champion: dict[str, Any], card: str, key: str) -> str:
-    experiment = client.get_experiment_by_name(name)
+def _own_model(client: Any, name: str) -> Any | None:
+    """The study's registered model; None where there is none of that name."""
+    if not client.search_registered_models(f"name = '{name}'"):
+        return None
+    known = client.get_registered_model(name)
+    if tracking.MARK not in known.tags:
+        raise StudyError(
+            f"the registered model {name!r} at {tracking.tracking_uri()} is not the study's own, and is left as it is: "
+            f"{tracking.MODEL_NAME}=… names another"
+        )
+    return known
+
+
+def _is_there(name: str, version: str) -> bool:
+    """Whether the files of a version can be had: somebody may have deleted them, or moved the checkout."""
+    try:
+        return bool(mlflow.artifacts.list_artifacts(f"models:/{name}/{version}"))
+    except (MlflowException, OSError):
+        return False
+
+
+def _published(client: Any, study: Params) -> tuple[str, str]:
+    """The ids of the study's experiment and of the run `study` with the results that are here."""
+    experiment = client.get_experiment_by_name(tracking.experiment_name(study))
     own = f"tags.`{tracking.KEY}` = '{tracking.study_key()}'"
     studies = client.search_runs([experiment.experiment_id], own, max_results=1) if experiment else []
     if not studies:
         raise StudyError(
             f"the study is not published at {tracking.tracking_uri()}: run `python -m stages.tracking` first"
         )
-    with mlflow.start_run(run_id=studies[0].info.run_id):
-        model = mlflow.pyfunc.log_model(name="champion", **serve.model_arguments())
-    if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name, description=f"The best model of the study on {name}, by dev accuracy.")
-    version = client.create_model_version(
-        name,
-        model.model_uri,
-        run_id=studies[0].info.run_id,
-        model_id=model.model_id,
-        description=card,
-        tags={tracking.KEY: key, "variant": champion["variant"], "seed": str(champion["seed"])},
-    ).version
-    # Last: a version that broke off is nobody's champion, and is registered anew.
-    client.set_registered_model_alias(name, serve.ALIAS, version)
-    return str(version)
+    return experiment.experiment_id, studies[0].info.run_id
+
+
+def _logged(client: Any, experiment: str, run_id: str) -> Any:
+    """The model under the run `study`, which isn't started again for it: a failure would be the run's."""
+    model = client.create_logged_model(experiment, "champion", source_run_id=run_id)
+    logged = mlflow.pyfunc.log_model(name="champion", model_id=model.model_id, **serve.model_arguments())
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    return logged
+
+
+def _explained(error: MlflowException) -> str:
+    """What went wrong with the registry, in a line; a server's page of HTML says nothing to a person."""
+    where = tracking.tracking_uri()
+    if tracking.server() and (version := _server_version(where)) and int(version.partition(".")[0]) < NEEDED:
+        return (
+            f"the model is not registered: {where} runs MLflow {version}, and models need a server of MLflow {NEEDED} "
+            "or later; the runs are published"
+        )
+    return f"the model is not registered: MLflow at {where} says: {tracking.in_a_line(error)}"
+
+
+def _server_version(where: str) -> str | None:
+    try:
+        answer = http_request(get_default_host_creds(where), "/version", "GET")
+    except MlflowException:
+        return None
+    return answer.text.strip() if answer.status_code == HTTPStatus.OK and answer.text[:1].isdigit() else None
 
 
 def model_card(study: Params, champion: dict[str, Any], scores: pd.DataFrame) -> str:

@@ -67,9 +67,16 @@ statistics: {confidence: 0.95, equivalence_margin: 0.05, reproduction_margin: 0.
 def own_environment() -> Iterator[None]:
     """No setting of the person who runs the tests reaches them."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_TRACKING_URI", "DATA_MIRROR", "DASK_SCHEDULER_ADDRESS", "KERAS_BACKEND"):
+        for name in (
+            "MLFLOW_TRACKING_URI",
+            "MLFLOW_EXPERIMENT_NAME",
+            "DVC_EXP_NAME",
+            "DATA_MIRROR",
+            "DASK_SCHEDULER_ADDRESS",
+            "KERAS_BACKEND",
+        ):
             patch.delenv(name, raising=False)
-        for name in ("STUDY_WORKERS", "STUDY_EXECUTOR", "STUDY_REUSE"):
+        for name in ("STUDY_WORKERS", "STUDY_EXECUTOR", "STUDY_REUSE", "STUDY_MODEL_NAME"):
             patch.delenv(name, raising=False)
         yield
 

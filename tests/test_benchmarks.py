@@ -6,26 +6,27 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import bench, cluster, coverage, overhead, summary
-from benchmarks.measure import SHAPE, layer_products, plain_network
+from benchmarks import baseline, bench, cluster, coverage, overhead, process, summary
+from benchmarks.measure import clocked, layer_products, network_of, plain, plain_network
 from stages import files, params, sequential
 from stages.errors import StudyError
-from stages.params import Network
-from tests.conftest import ROOT
+from stages.recipes.network import Recipe as Network
+from stages.train.executors import processes
+from stages.train.run import Run, Trained, installed_versions
+from tests.conftest import CLASSES, ROOT
+from tests.small_recipes import network
 
 
 def recipe_of(variant: str) -> Network:
-    recipe = params.load(ROOT / params.PARAMS).recipe(variant)
-    assert isinstance(recipe, Network)
-    return recipe
+    return network_of(params.load(ROOT / params.PARAMS), variant)
 
 
 @pytest.mark.usefixtures("tensorflow_ready")
 def test_the_products_of_a_network_are_counted_as_by_hand() -> None:
     """A 3x3 kernel at 26x26 places, one at 24x24 on 32 channels, a dense layer on 12x12x64, the output on 128."""
-    cnn = layer_products(plain_network(recipe_of("cnn_reference"), seed=0))
+    cnn = layer_products(plain_network(recipe_of("cnn_reference"), (28, 28), 10, seed=0))
     assert cnn == [26 * 26 * 9 * 32, 24 * 24 * 9 * 32 * 64, 12 * 12 * 64 * 128, 128 * 10]
-    mlp = layer_products(plain_network(recipe_of("mlp_reference"), seed=0))
+    mlp = layer_products(plain_network(recipe_of("mlp_reference"), (28, 28), 10, seed=0))
     assert mlp == [784 * 512, 512 * 10]
     # Forward and for the kernel both layers, for its input the second alone.
     assert summary.image_flops(mlp) == 2 * (2 * 784 * 512 + 3 * 512 * 10)
@@ -34,13 +35,56 @@ def test_the_products_of_a_network_are_counted_as_by_hand() -> None:
 @pytest.mark.usefixtures("tensorflow_ready")
 @pytest.mark.parametrize("variant", ["mlp_tuned", "cnn_tuned"])
 def test_the_plain_way_trains_the_network_of_the_pipeline(variant: str) -> None:
-    from stages.train.network import build_network
+    from stages.recipes.shared.models import layer_seeds
 
     recipe = recipe_of(variant)
     images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), dtype=np.uint8)
     floats = (images.astype("float32") / 255).reshape((5, 28, 28, 1) if recipe.filters else (5, 784))
-    ours = build_network(**recipe.model_dump(include=SHAPE), seed=3)(images)
-    np.testing.assert_allclose(plain_network(recipe, seed=3)(floats), ours, atol=1e-6)
+    ours = recipe.build((28, 28), 10, layer_seeds(3))(images)
+    np.testing.assert_allclose(plain_network(recipe, (28, 28), 10, seed=3)(floats), ours, atol=1e-6)
+
+
+def test_what_a_notebook_does_not_do_is_not_compared_with_it(workspace: Path) -> None:
+    study = params.load()
+    smoothed = study.recipe("plain").model_copy(update={"label_smoothing": 0.1})
+    process.write_study(study.model_copy(update={"variants": {**study.variants, "plain": smoothed}}), workspace)
+    with pytest.raises(StudyError, match=r"plain should be trained as in a notebook, .*its label_smoothing"):
+        plain("plain", images=100, epochs=1)
+    with pytest.raises(StudyError, match="ridge should be of the family network"):
+        plain("ridge", images=100, epochs=1)
+
+
+@pytest.mark.usefixtures("tensorflow_ready", "workspace")
+def test_the_epochs_of_a_run_are_timed_in_the_workers_of_the_train_stage(
+    digits: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUDY_WORKERS", "1")  # in this process, where TensorFlow is imported already
+    run = Run("plain", network(epochs=3), 0, CLASSES, None, "processes", {}, installed_versions("tensorflow"))
+    with processes.training([run], *digits, clocked) as (results, _):
+        (result,) = results
+    assert isinstance(result, Trained)
+    times = [result.facts["started"], *result.facts["ends"]]
+    assert len(times) == 4
+    assert times == sorted(times)
+    assert times[-1] - times[0] <= result.facts["seconds"] + 0.1
+
+
+def test_without_the_images_one_is_told_to_split_not_to_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StudyError, match=r"data/train\.npz and data/dev\.npz can't be found: run `dvc repro split`"):
+        process.require_data()
+
+
+def test_a_study_that_is_written_is_read_as_it_was(tmp_path: Path) -> None:
+    study = params.load(ROOT / params.PARAMS)
+    short = overhead.short_study(study, "digits", 3, ["mlp_reference", "cnn_reference"])
+    process.write_study(short, tmp_path)
+    found = params.load(tmp_path / params.PARAMS)
+    assert found == short
+    assert [recipe.seeds for recipe in found.variants.values()] == [3, 3]
+    assert found.recipe("cnn_reference").model_dump() == study.recipe("cnn_reference").model_dump() | {
+        **{"seeds": 3, "epochs": 1, "dev_split": True}
+    }
 
 
 def test_a_study_takes_as_long_as_its_busiest_worker() -> None:
@@ -124,46 +168,36 @@ def test_a_cluster_is_compared_pair_by_pair_and_only_where_it_gives_the_same_bit
         cluster.page(pairs)
 
 
-@pytest.mark.usefixtures("tensorflow_ready")
-def test_every_way_that_was_tried_trains_the_same_network() -> None:
-    from stages.train.network import build_network
-
-    from benchmarks import tried
-
-    recipe = recipe_of("cnn_tuned").model_copy(update={"filters": [4, 4], "units": [8]})
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (recipe.batch_size, 28, 28), dtype=np.uint8)
-    ours = build_network(**recipe.model_dump(include=SHAPE), seed=3)
-    for layers in tried.LAYERS.values():
-        other = tried.with_layers(ours, layers)
-        other.set_weights(ours.get_weights())
-        np.testing.assert_allclose(other(images, training=False), ours(images, training=False), atol=1e-6)
+def repeats(*ratios: float) -> list[baseline.Repeat]:
+    """An epoch takes 2 s at the older commit, and so many times as long at the other."""
+    return [
+        baseline.Repeat(
+            old=summary.Training(epoch=2, one_off=1, study=100),
+            new=summary.Training(epoch=2 * ratio, one_off=1, study=100 * ratio),
+        )
+        for ratio in ratios
+    ]
 
 
-@pytest.mark.usefixtures("tensorflow_ready")
-def test_a_step_is_divided_by_the_operations_that_it_runs_not_by_the_names_of_layers() -> None:
-    from benchmarks import tried
-
-    assert (
-        tried.kind("while/convolution_2/Conv2DBackpropFilter:_MklNativeConv2DBackpropFilterWithBias") == "convolutions"
+def test_a_variant_is_slower_than_before_only_beyond_the_noise() -> None:
+    found = {"a": repeats(1.2, 1.22, 1.19), "b": repeats(1.2, 0.9, 1.1), "c": repeats(0.5, 0.52, 0.51)}
+    page = baseline.page(found, [], old="1234567", new="89abcde")
+    # The mean of three logarithms, and 4.303 standard errors either way.
+    assert "| a | 2.00 | 2.40 | 1.00 | 1.00 | 1.20 × | 1.17 … 1.24 | slower |" in page
+    assert "| b | 2.00 | 2.20 | 1.00 | 1.00 | 1.06 × | 0.73 … 1.53 | no difference beyond the noise |" in page
+    assert "| c | 2.00 | 1.02 | 1.00 | 1.00 | 0.51 × | 0.49 … 0.54 | faster |" in page
+    assert "Not measured" not in page
+    assert "or not alike at both commits: linear, elm.\n" in baseline.page(
+        found, ["linear", "elm"], old="1234567", new="89abcde"
     )
-    assert tried.kind("while/dense_1/Relu:_MklNativeFusedMatMul") == "dense layers"
-    assert tried.kind("gradient_tape/Conv2D/ReluGrad:ReluGrad") == "masks and ReLU backward"
-    assert tried.kind("ExecutorState::Process") is None
-    recipe = recipe_of("cnn_tuned").model_copy(update={"filters": [4, 4], "units": [8]})
-    images = np.random.default_rng(0).integers(0, 256, (3 * recipe.batch_size, 28, 28), dtype=np.uint8)
-    milliseconds = tried.parts_of_step(recipe, images, np.zeros(len(images), np.uint8))
-    assert all(milliseconds[part] > 0 for part in tried.PARTS)
-    assert sum(milliseconds[part] for part in tried.PARTS) < milliseconds[tried.STEP]
 
 
-@pytest.mark.usefixtures("tensorflow_ready")
-def test_dropout_from_random_bytes_drops_its_rate_and_scales_what_is_left() -> None:
-    from benchmarks import tried
-
-    dropped = np.asarray(tried.ByteDropout(0.25, seed=1)(np.ones((999, 101), np.float32), training=True))
-    assert set(np.unique(dropped)) == {np.float32(0), np.float32(1 / 0.75)}
-    assert (dropped == 0).mean() == pytest.approx(0.25, abs=0.01)
+def test_a_commit_is_compared_where_it_has_the_same_networks() -> None:
+    study = params.load(ROOT / params.PARAMS)
+    # Of a time before there were seeds of a variant, and fields that have a default.
+    fields: dict[str, Any] = {"family": "network", "units": [512], "epochs": 5}
+    former = {"linear": {"family": "linear"}, "mlp_reference": fields, "mlp_1_wider": fields, "gone": fields}
+    assert baseline.same_networks(study, former) == ["mlp_reference"]
 
 
 def test_the_committed_page_is_what_the_script_makes_of_the_committed_figures() -> None:

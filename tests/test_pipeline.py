@@ -20,18 +20,25 @@ from ruamel.yaml import YAML
 from stages import files, records
 
 REPOSITORY = Path(__file__).parents[1]
-SEEDS = [5, 0]
+SEEDS = 2
 NETWORK = {
-    **{"family": "network", "filters": [], "pool": [], "conv_dropout": [], "units": [16], "dropout": 0.5},
+    **{
+        "family": "network",
+        "seeds": SEEDS,
+        "filters": [],
+        "pool": [],
+        "conv_dropout": [],
+        "units": [16],
+        "dropout": 0.5,
+    },
     **{"initializer": "glorot_uniform", "precision": "float32", "learning_rate": 0.001, "decay": None},
     **{"batch_size": 32, "epochs": 2, "dev_split": False, "patience": None, "restore_best": False},
 }
 STUDY: dict[str, Any] = {
     "data": {"name": "digits"},
-    "seeds": SEEDS,
-    "split": {"dev_fraction": 0.2},
+    "split": {"dev_fraction": 0.2, "seeds": 8},
     "variants": {
-        "linear": {"family": "linear", "grid_powers": [-10, 13], "tolerance": 0.1},
+        "linear": {"family": "ridge", "seeds": SEEDS, "grid_powers": [-10, 13], "tolerance": 0.1},
         "mlp": NETWORK,
         "cnn": {
             **NETWORK,
@@ -71,7 +78,11 @@ class Clone:
             YAML().dump(study, file)
 
     def environment(self) -> dict[str, str]:
-        own = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "true"}
+        own = {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "DVC_NO_ANALYTICS": "true",
+            "STUDY_WORKERS": "1",
+        }
         return {**os.environ, **own, "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db"}
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
@@ -117,8 +128,8 @@ def test_every_variant_and_seed_is_in_the_summary_and_in_the_scores(clone: Clone
     assert list(summary) == list(STUDY["variants"])
     for variant, values in summary.items():
         scores = pd.read_csv(clone.folder / records.scores_path(variant))
-        assert scores["seed"].tolist() == SEEDS
-        assert values["seeds"] == len(SEEDS)
+        assert scores["seed"].tolist() == list(range(SEEDS))
+        assert values["seeds"] == SEEDS
         assert values["test_accuracy"]["mean"] == pytest.approx(scores["test_accuracy"].mean())
         assert values["test_accuracy"]["mean"] > 0.15  # guessing gets a tenth right
 
@@ -187,12 +198,12 @@ def test_mlflow_holds_a_parent_for_each_variant_and_a_child_for_each_seed_with_c
     parents = [run for run in runs if run.data.tags["role"] == "variant"]
     children = [run for run in runs if run.data.tags["role"] == "seed"]
     assert sorted(run.data.tags["variant"] for run in parents) == sorted(STUDY["variants"])
-    assert len(children) == len(SEEDS) * len(STUDY["variants"])
-    cnn = next(run for run in children if run.data.tags["variant"] == "cnn" and run.data.tags["seed"] == "5")
+    assert len(children) == SEEDS * len(STUDY["variants"])
+    cnn = next(run for run in children if run.data.tags["variant"] == "cnn" and run.data.tags["seed"] == "1")
     scores = pd.read_csv(clone.folder / records.scores_path("cnn")).set_index("seed")
-    assert cnn.data.metrics["test_accuracy"] == pytest.approx(scores.loc[5, "test_accuracy"])
+    assert cnn.data.metrics["test_accuracy"] == pytest.approx(scores.loc[1, "test_accuracy"])
     curve = client.get_metric_history(cnn.info.run_id, "val_loss")
-    assert [point.step for point in curve] == list(range(int(scores.loc[5, "epochs"])))
+    assert [point.step for point in curve] == list(range(int(scores.loc[1, "epochs"])))
     assert {file.path for file in client.list_artifacts(cnn.info.run_id)} == {"run.json", "model.keras"}
 
 
@@ -200,15 +211,27 @@ def test_a_seed_more_trains_one_run_and_leaves_the_others_to_the_bit(
     clone: Clone, edited: Callable[[dict[str, Any]], None]
 ) -> None:
     before = clone.model_digests()
-    edited({**STUDY, "seeds": [*SEEDS, 9]})
+    edited({**STUDY, "variants": variants_with("mlp", seeds=3)})
     output = clone.repro("train@mlp")
     assert "3 runs, 2 of them finished before" in output
     after = clone.model_digests()
-    assert after.pop("models/mlp/9/model.keras")
+    assert after.pop("models/mlp/2/model.keras")
     assert after == before
 
 
-def test_training_killed_at_any_moment_is_finished_by_the_next_repro_with_the_same_bits(clone: Clone) -> None:
+@pytest.fixture
+def without_cache(clone: Clone) -> Iterator[None]:
+    """Nothing for the train stage to bring back what was deleted."""
+    cache, hidden = clone.folder / ".dvc/cache", clone.folder / ".dvc/hidden"
+    cache.rename(hidden)
+    yield
+    shutil.rmtree(cache, ignore_errors=True)
+    hidden.rename(cache)
+
+
+def test_training_killed_at_any_moment_is_finished_by_the_next_repro_with_the_same_bits(
+    clone: Clone, without_cache: None
+) -> None:
     whole = {name: digest for name, digest in clone.model_digests().items() if name.startswith("models/cnn")}
     shutil.rmtree(clone.folder / "models/cnn")
     process = subprocess.Popen(
@@ -232,15 +255,19 @@ def test_training_killed_at_any_moment_is_finished_by_the_next_repro_with_the_sa
 
 
 def test_a_damaged_model_file_is_trained_again_with_the_same_bits(clone: Clone) -> None:
-    path = clone.folder / records.run_path("mlp", SEEDS[0]) / "model.keras"
+    path = clone.folder / records.run_path("mlp", 0) / "model.keras"
     sound = path.read_bytes()
     path.unlink()  # DVC's cache may share the file's bytes
     path.write_bytes(sound[:-100])
+    scores = clone.folder / records.scores_path("mlp")
+    scores.unlink()  # or what was evaluated would be kept
     refused = clone.run(sys.executable, "-m", "stages.evaluate", "mlp")
     assert refused.returncode == 1
-    assert f"{records.run_path('mlp', SEEDS[0])}/model.keras is damaged" in refused.stderr
+    assert "models/mlp/0/model.keras is damaged" in refused.stderr
     clone.repro("--single-item", "train@mlp")
     assert path.read_bytes() == sound
+    clone.repro()
+    assert scores.exists()
 
 
 def test_a_variant_without_one_of_its_seeds_is_an_error_that_names_it(clone: Clone) -> None:
@@ -252,16 +279,16 @@ def test_a_variant_without_one_of_its_seeds_is_an_error_that_names_it(clone: Clo
     finally:
         path.write_bytes(whole)
     assert refused.returncode == 1
-    assert f"lacks the seeds [{SEEDS[-1]}]" in refused.stderr
+    assert f"lacks the seeds [{SEEDS - 1}]" in refused.stderr
 
 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"seeds": [1, 1]}, "seeds must differ"),
-        ({"seeds": [-1]}, "seeds.0"),
-        ({"seed": 1}, "seed: unknown key"),
-        ({"split": {"dev_fraction": 1.5}}, "split.dev_fraction"),
+        ({"variants": variants_with("mlp", seeds=0)}, "variants.mlp.seeds"),
+        ({"variants": variants_with("mlp", seeds=9)}, "only 8 of split.seeds are drawn"),
+        ({"seeds": [0, 1]}, "seeds: unknown key"),
+        ({"split": {"dev_fraction": 1.5, "seeds": 8}}, "split.dev_fraction"),
         ({"variants": variants_with("mlp", epochs="many")}, "variants.mlp.epochs"),
     ],
 )
@@ -278,14 +305,19 @@ def test_bad_parameters_are_refused_by_name_and_cost_nothing(
 
 
 @pytest.mark.parametrize(
-    "change", [{"seeds": [1, 1]}, {"chains": {"layers": ["mlp", "cmm"]}}, {"split": {"dev_fraction": 1.5}}]
+    "change",
+    [
+        {"variants": variants_with("mlp", seeds=9)},
+        {"chains": {"layers": ["mlp", "cmm"]}},
+        {"split": {"dev_fraction": 1.5, "seeds": 8}},
+    ],
 )
 def test_a_repro_that_refuses_its_parameters_leaves_every_output_in_place(
     clone: Clone, edited: Callable[[dict[str, Any]], None], change: dict[str, Any]
 ) -> None:
     def outputs() -> dict[str, str]:
-        files = [path for name in ("data", "models", "metrics") for path in (clone.folder / name).rglob("*")]
-        return {str(path): files.digest(path.read_bytes()) for path in files if path.is_file()}
+        paths = [path for name in ("data", "models", "metrics") for path in (clone.folder / name).rglob("*")]
+        return {str(path): files.digest(path.read_bytes()) for path in paths if path.is_file()}
 
     clone.repro()  # whatever the tests before this one have left
     before = outputs()
@@ -314,6 +346,19 @@ def test_another_dropout_retrains_its_variant_alone(clone: Clone, edited: Callab
     assert others.items() <= clone.model_digests().items()
 
 
+def test_a_recipe_that_the_study_goes_back_to_is_not_trained_again(
+    clone: Clone, edited: Callable[[dict[str, Any]], None]
+) -> None:
+    clone.repro()
+    before = clone.model_digests()
+    edited({**STUDY, "variants": variants_with("mlp", units=[9], seeds=1)})
+    clone.repro("train@mlp")
+    assert clone.model_digests() != before
+    edited(STUDY)
+    assert f"{SEEDS} runs, {SEEDS} of them finished before" in clone.repro("train@mlp")
+    assert clone.model_digests() == before
+
+
 @pytest.fixture
 def committed(clone: Clone) -> Clone:
     """The clone with its results up to date and committed, whatever the tests before have left."""
@@ -325,16 +370,140 @@ def committed(clone: Clone) -> Clone:
     return clone
 
 
-def test_a_fresh_clone_without_models_trains_a_new_variant_alone(committed: Clone, tmp_path: Path) -> None:
+@pytest.fixture
+def fresh(committed: Clone, tmp_path: Path) -> Clone:
+    """A clone of it, as git gives it to the next person: without data and models."""
     fresh = copy(committed)
     fresh.folder = tmp_path / "fresh"
     assert committed.run("git", "clone", "--quiet", ".", str(fresh.folder)).returncode == 0
+    return fresh
+
+
+def test_a_fresh_clone_without_models_trains_a_new_variant_alone(committed: Clone, fresh: Clone) -> None:
     fresh.write({**STUDY, "variants": {**STUDY["variants"], "mlp_narrow": {**NETWORK, "units": [8]}}})
     fresh.repro("split")
     assert stages_run(fresh.repro("--allow-missing")) == ["train@mlp_narrow", "evaluate@mlp_narrow", "aggregate"]
     summaries = [json.loads((each.folder / records.SUMMARY).read_text()) for each in (committed, fresh)]
-    assert summaries[1].pop("mlp_narrow")["seeds"] == len(SEEDS)
+    assert summaries[1].pop("mlp_narrow")["seeds"] == SEEDS
     assert summaries[0] == summaries[1]
+
+
+def stale(clone: Clone) -> set[str]:
+    """The stages of a fresh clone whose code, parameters or inputs are not those of their results."""
+    status = json.loads(clone.run("dvc", "status", "--json").stdout)
+    return {
+        stage
+        for stage, changes in status.items()
+        for kinds in changes
+        for state in (kinds.get("changed deps") or {}).values()
+        if state != "deleted"  # which is not here, and is not asked for
+    }
+
+
+def of_variants(*stages: str) -> set[str]:
+    return {f"{stage}@{variant}" for stage in stages for variant in STUDY["variants"]}
+
+
+def add_line(clone: Clone, *names: str, line: str = "MORE = 1") -> None:
+    for name in names:
+        with (clone.folder / name).open("a") as file:
+            file.write(f"\n{line}\n")
+
+
+def test_in_a_fresh_clone_nothing_is_stale(fresh: Clone) -> None:
+    assert stale(fresh) == set()
+    assert stages_run(fresh.repro("--dry", "--allow-missing")) == []
+
+
+def test_in_a_fresh_clone_stale_names_what_an_edit_made_stale_and_why(fresh: Clone) -> None:
+    assert "Nothing is stale" in fresh.run(sys.executable, "-m", "stages.stale").stdout
+    add_line(fresh, "stages/recipes/ridge.py")
+    said = fresh.run(sys.executable, "-m", "stages.stale").stdout
+    assert "train@linear: stages/recipes/ridge.py is modified" in said
+    assert "then too: aggregate" in said
+    assert "train@mlp" not in said
+
+
+def test_an_edit_of_what_decides_no_result_makes_nothing_stale(fresh: Clone) -> None:
+    """Schedulers, tracking, tools, what every file needs: all of them at once."""
+    decisive = {"recipes", "evaluate", "aggregate", "fetch", "split"}
+    paths = sorted((fresh.folder / "stages").rglob("*.py"))
+    names = [str(path.relative_to(fresh.folder)) for path in paths]
+    edited = [name for name in names if name.split("/")[1] not in decisive and name != "stages/sequential.py"]
+    assert {"stages/train/schedule.py", "stages/train/executors/cluster.py", "stages/tracking.py"} <= set(edited)
+    add_line(fresh, *edited)
+    assert stale(fresh) == set()
+    assert stages_run(fresh.repro("--dry", "--allow-missing")) == []
+
+
+@pytest.mark.parametrize(
+    ("edited", "expected"),
+    [
+        ("stages/recipes/ridge.py", {"train@linear", "evaluate@linear"}),
+        ("stages/recipes/network.py", {"train@mlp", "evaluate@mlp", "train@cnn", "evaluate@cnn"}),
+        ("stages/recipes/shared/augmentation.py", of_variants("train")),
+        ("stages/evaluate/scores.py", of_variants("evaluate")),
+        ("stages/train/run.py", set()),
+        ("stages/aggregate/report.py", {"aggregate"}),
+        ("stages/sequential.py", {"aggregate"}),
+    ],
+)
+def test_an_edit_of_code_makes_stale_what_it_decides(edited: str, expected: set[str], fresh: Clone) -> None:
+    add_line(fresh, edited)
+    assert stale(fresh) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"seeds": 8}, {"train@mlp", "evaluate@mlp", "aggregate"}),
+        ({"augment": {"shift": 2.0}}, {"train@mlp", "aggregate"}),
+        ({"dropout": 0.25}, {"train@mlp", "aggregate"}),
+    ],
+    ids=["seeds", "a later field", "another value"],
+)
+def test_more_seeds_or_another_field_of_one_variant_make_it_stale_alone(
+    changes: dict[str, Any], expected: set[str], fresh: Clone
+) -> None:
+    fresh.write({**STUDY, "variants": variants_with("mlp", **changes)})
+    assert stale(fresh) == expected
+
+
+def test_a_new_familys_file_makes_nothing_stale_and_its_variant_itself_alone(fresh: Clone) -> None:
+    shutil.copy(fresh.folder / "stages/recipes/network.py", fresh.folder / "stages/recipes/mine.py")
+    assert stale(fresh) == set()
+    fresh.write({**STUDY, "variants": {**STUDY["variants"], "mine": {**NETWORK, "family": "mine"}}})
+    assert stale(fresh) == {"train@mine", "evaluate@mine", "aggregate"}
+
+
+def test_an_edited_comment_trains_nothing(clone: Clone) -> None:
+    clone.repro()
+    path = clone.folder / "stages/recipes/ridge.py"
+    before, models = path.read_text(), clone.model_digests()
+    add_line(clone, "stages/recipes/ridge.py", line="# one more comment")
+    try:
+        output = clone.repro("train@linear")
+    finally:
+        path.write_text(before)
+    assert f"{SEEDS} runs, {SEEDS} of them finished before" in output
+    assert clone.model_digests() == models
+
+
+def test_no_process_outlives_a_repro_that_is_killed(clone: Clone, without_cache: None) -> None:
+    shutil.rmtree(clone.folder / "models/cnn")
+    with subprocess.Popen(
+        ["dvc", "repro", "--single-item", "train@cnn"],
+        cwd=clone.folder,
+        env={**clone.environment(), "STUDY_WORKERS": "2"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert any("0 of them finished before" in line for line in process.stdout)
+        process.kill()
+        process.communicate(timeout=20)  # until every process that could say something has ended
+    clone.repro("--single-item", "train@cnn")
 
 
 def test_a_variant_in_bfloat16_is_compared_seed_by_seed_with_the_committed_one(committed: Clone) -> None:
@@ -348,10 +517,11 @@ def test_a_variant_in_bfloat16_is_compared_seed_by_seed_with_the_committed_one(c
     assert (committed.folder / "README.md").read_text() == "not committed"
     assert measured.returncode == 0, measured.stdout + measured.stderr
     page = (committed.folder / "benchmarks/PRECISION.md").read_text()
-    assert f"| cnn | {len(SEEDS)} |" in page
-    assert "- cnn: precision: float32 → mixed_bfloat16" in page
+    assert re.search(rf"^\| cnn \| .*\| {SEEDS} \|", page, re.MULTILINE)
+    assert "The interval holds with 95 % confidence" in page
+    assert r"- cnn: precision: float32 → mixed\_bfloat16" in page
     again = committed.run(sys.executable, "-m", "benchmarks.precision", "cnn")
-    assert f"{len(SEEDS)} runs, {len(SEEDS)} of them finished before" in again.stdout
+    assert f"{SEEDS} runs, {SEEDS} of them finished before" in again.stdout
     assert (committed.folder / "benchmarks/PRECISION.md").read_text() == page
 
 

@@ -48,7 +48,9 @@ def test_a_mistake_in_the_program_keeps_its_traceback() -> None:
         main()
 
 
-@pytest.mark.parametrize("module", ["fetch.__main__", "split.__main__", "aggregate.__main__", "tracking", "demo"])
+@pytest.mark.parametrize(
+    "module", ["fetch.__main__", "split.__main__", "aggregate.__main__", "tracking.__main__", "demo"]
+)
 def test_a_command_without_arguments_refuses_one_before_it_does_anything(
     module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -169,7 +169,7 @@ def test_batch_normalisation_stands_between_each_hidden_layer_and_its_activation
 
 
 def test_convolutions_that_leave_no_pixel_are_refused_with_the_size_of_the_images() -> None:
-    deep = {"filters": [2] * 4, "pool": [True] * 4, "conv_dropout": [0.0] * 4}
+    deep: dict[str, Any] = {"filters": [2] * 4, "pool": [True] * 4, "conv_dropout": [0.0] * 4}
     with pytest.raises(StudyError, match=r"4 convolutions with kernel_size 3 .* leave nothing of 28x28 pixels"):
         built(**deep)
     assert built(**deep, padding="same").output_shape == (None, 10)

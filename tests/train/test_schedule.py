@@ -1,5 +1,6 @@
 """A train stage from its command to its files, on this machine."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -73,6 +74,27 @@ def test_a_damaged_curve_is_mended_by_the_next_start(
     cut(records.run_path("plain", 1) / "curves.csv")
     stage.train(study, ["plain"])
     assert records.curves_path("plain").read_bytes() == before
+
+
+def test_what_was_evaluated_counts_without_its_model_where_that_is_asked_for(
+    evaluated: Path,
+    study: Params,
+    one_worker: None,
+    no_publisher: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A clone that has no models gets more seeds of its own."""
+    curves = records.curves_path("plain").read_bytes()
+    shutil.rmtree(records.MODELS)
+    monkeypatch.setenv("STUDY_REUSE", "1")
+    stage.train(with_seeds(3), ["plain"])
+    assert capsys.readouterr().out == (
+        "3 runs, 2 of them finished before\n2 of them as they were evaluated, without their models\n"
+    )
+    assert [path.name for path in (records.MODELS / "plain").iterdir()] == ["2"]
+    assert records.curves_path("plain").read_bytes().startswith(curves)
+    assert seeds_of_curves(with_seeds(3), "plain") == [0, 1, 2]
 
 
 def with_seeds(count: int) -> Params:

@@ -18,7 +18,7 @@ def test_without_a_decay_the_rate_stays() -> None:
 
 
 def test_a_decay_begins_after_its_start() -> None:
-    found = [by_epoch(0.1, Decay(start=1, rate=0.5))(epoch, 7) for epoch in range(4)]
+    found = np.array([by_epoch(0.1, Decay(start=1, rate=0.5))(epoch, 7) for epoch in range(4)])
     np.testing.assert_allclose(found, [0.1, 0.1, 0.1 * math.exp(-0.5), 0.1 * math.exp(-1)])
 
 

@@ -44,12 +44,21 @@ def test_a_later_field_is_decisive_only_where_it_is_not_as_before(name: str) -> 
 
 def test_another_value_of_any_field_is_another_recipe() -> None:
     others: list[dict[str, Any]] = [
-        *[{"units": [9]}, {"dropout": 0.5}, {"initializer": "normal"}, {"precision": "mixed_bfloat16"}],
-        *[{"learning_rate": 0.003}, {"decay": {"start": 1, "rate": 0.1}}, {"batch_size": 33}, {"epochs": 3}],
-        *[{"dev_split": True}, {"dev_split": True, "patience": 1}, {"dev_split": True, "restore_best": True}],
-        *[{"filters": [2], "pool": [True], "conv_dropout": [0.0]}],
-        *[{name: value} for name, value in LATER.items()],
-        *[{"optimizer": {**LATER["optimizer"], "momentum": 0.8}}, {"augment": {"shift": 1.0}}],
+        {"units": [9]},
+        {"dropout": 0.5},
+        {"initializer": "normal"},
+        {"precision": "mixed_bfloat16"},
+        {"learning_rate": 0.003},
+        {"decay": {"start": 1, "rate": 0.1}},
+        {"batch_size": 33},
+        {"epochs": 3},
+        {"dev_split": True},
+        {"dev_split": True, "patience": 1},
+        {"dev_split": True, "restore_best": True},
+        {"filters": [2], "pool": [True], "conv_dropout": [0.0]},
+        *({name: value} for name, value in LATER.items()),
+        {"optimizer": {**LATER["optimizer"], "momentum": 0.8}},
+        {"augment": {"shift": 1.0}},
     ]
     decisive = [str(network(**changes).decisive()) for changes in [{}, *others]]
     assert len(set(decisive)) == len(decisive)

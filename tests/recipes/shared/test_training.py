@@ -12,6 +12,7 @@ from stages.recipes.shared import training
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import Result
 from tests.conftest import CLASSES, ROOT
+from tests.documentation import code_block
 from tests.recipes.shared.test_recipe import LATER
 from tests.small_recipes import network, ridge
 
@@ -51,6 +52,20 @@ def test_a_run_trained_twice_has_the_same_bytes_whatever_was_trained_between(rec
     assert str((again.curve, again.facts)) == str((once.curve, once.facts))
     assert set(once.facts) == set(recipe.facts)
     assert set(once.curve[0]) <= set(recipe.curve)
+
+
+def test_a_model_of_ones_own_trained_twice_has_the_same_bytes(few: Digits) -> None:
+    """That of docs/models.md, whose layers have the names that Keras counts up."""
+    own: dict[str, Any] = {"__name__": "own"}
+    exec(code_block("docs/models.md", "python"), own)
+    fields = {
+        name: value for name, value in network(epochs=1).model_dump().items() if name in own["Recipe"].model_fields
+    }
+    recipe = own["Recipe"].model_validate({**fields, "family": "residual", "filters": 4, "blocks": 1})
+    once = trained(recipe, few)
+    trained(network(epochs=1), few, seed=5)
+    assert trained(recipe, few).model == once.model
+    assert trained(recipe, few, seed=1).model != once.model
 
 
 def test_two_seeds_train_different_models(few: Digits) -> None:

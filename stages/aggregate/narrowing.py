@@ -1,0 +1,81 @@
+"""How the intervals narrowed as seeds were added, and where each question was decided."""
+
+import math
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from stages import sequential
+from stages.aggregate import answers
+from stages.aggregate.drawing import FAINT, GREEN, panels, styled
+from stages.aggregate.parts import Part, Picture
+from stages.aggregate.runs import Runs, shared_seeds
+from stages.params import Params
+
+FEWEST = 3  # numbers of seeds, of which a curve is worth drawing
+COLUMNS = 2
+
+
+def parts(runs: Runs, study: Params) -> list[Part]:
+    if study.statistics.design == "fixed":  # looked at once
+        return []
+    tables = {pair: table for pair in answers.family(study) if len(table := by_seeds(runs, pair, study)) >= FEWEST}
+    if not tables:
+        return []
+    caption = (
+        "The interval of each question after its first n seeds, the margin in green; the mark is the first look that "
+        "would have decided it."
+    )
+    return [Picture("narrowing", figure(tables, study.statistics.equivalence_margin), caption)]
+
+
+def by_seeds(runs: Runs, pair: answers.Pair, study: Params) -> pd.DataFrame:
+    """n, difference, low, high, verdict after the first n seeds, of every n that says anything."""
+    a, b = (runs[name] for name in pair)
+    settings, questions = study.statistics, len(answers.family(study))
+    shared = shared_seeds([a, b])
+    differences = sequential.POINTS * (b.accuracy[:shared] - a.accuracy[:shared])
+    step = sequential.POINTS / len(a.truth)
+    rows = []
+    for n in range(2, shared + 1):
+        found = sequential.interval(differences[:n], level=settings.alpha / questions, step=step)
+        if math.isfinite(found.low):
+            word = sequential.verdict(found, settings.equivalence_margin)
+            rows.append((n, differences[:n].mean(), found.low, found.high, word))
+    return pd.DataFrame(rows, columns=["n", "difference", "low", "high", "verdict"])
+
+
+@styled
+def figure(tables: dict[answers.Pair, pd.DataFrame], margin: float) -> Figure:
+    """A panel for each question: its interval against the number of seeds."""
+    rows = -(-len(tables) // COLUMNS)
+    drawn, axes = panels(1.15 * rows + 0.3, COLUMNS, rows)
+    for ax, (pair, table) in zip(axes.flat, tables.items(), strict=False):
+        _panel(ax, pair, table, margin)
+    for ax in axes.flat[len(tables) :]:
+        ax.set_axis_off()
+    for ax in axes[-1]:
+        ax.set_xlabel("seeds")
+    return drawn
+
+
+def _panel(ax: Axes, pair: answers.Pair, table: pd.DataFrame, margin: float) -> None:
+    color = answers.COLORS[table["verdict"].iloc[-1]]
+    ax.axhspan(-margin, margin, color=GREEN, alpha=0.15, linewidth=0)
+    ax.axhline(0, color=FAINT, linewidth=1)
+    ax.fill_between(table["n"], table["low"], table["high"], color=color, alpha=0.3, linewidth=0)
+    ax.plot(table["n"], table["difference"], color=color, linewidth=1.2)
+    decided = table[table["verdict"] != "undecided"]
+    if not decided.empty:
+        first = decided.iloc[0]
+        ax.plot(first["n"], first["difference"], "o", color=color, markersize=4.5, markeredgecolor="white")
+    # The first intervals are so wide that all else would be a line.
+    last = table.iloc[-1]
+    reach = max(3 * (last["high"] - last["low"]), 2 * margin)
+    ax.set_ylim(last["difference"] - reach / 2, last["difference"] + reach / 2)
+    ax.set_title(f"{pair[0]} →\n{pair[1]}", fontsize=6.5)
+    ax.tick_params(labelsize=6.5)
+    ax.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    ax.yaxis.set_major_locator(MaxNLocator(3))

@@ -1,0 +1,78 @@
+"""The study's own experiment in MLflow: made, or known by its mark; nobody else's is written into."""
+
+from typing import Any
+
+from stages.errors import StudyError
+from stages.params import Params
+from stages.tracking import address, views
+from stages.tracking.address import MARK
+
+NOTE = (
+    "The run `study` holds the report; each variant is a run with a child run for each seed. See **Views** for scores."
+)
+
+
+def own(client: Any, study: Params) -> str:
+    """The id of the study's experiment, which is made where there is none of its name, with the study's views.
+
+    Raises:
+        StudyError: the experiment of that name is deleted, somebody else's, or of another data set.
+    """
+    name = address.experiment_name(study)
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        found = client.get_experiment(_create(client, name, study))
+    elif MARK not in found.tags and _offered(client, found):
+        client.set_experiment_tag(found.experiment_id, MARK, study.data.name)
+    else:
+        _check(found, study)
+        if address.queued_experiment():  # the views are of the checkout's variants
+            return str(found.experiment_id)
+    for key, value in views.views(study).items():
+        if found.tags.get(key) != value:
+            client.set_experiment_tag(found.experiment_id, key, value)
+    return str(found.experiment_id)
+
+
+def _create(client: Any, name: str, study: Params) -> str:
+    local = address.local_database()
+    return str(
+        client.create_experiment(
+            name,
+            # Beside the database; a server knows its own place.
+            artifact_location=(local.parent / address.ARTIFACTS).as_uri() if local else None,
+            tags={
+                MARK: study.data.name,
+                "mlflow.note.content": NOTE,
+                "mlflow.experimentKind": "custom_model_development",
+            },
+        )
+    )
+
+
+def _offered(client: Any, found: Any) -> bool:
+    """Whether the person has named an experiment that nobody has used yet, made for the study by whoever may."""
+    from mlflow.entities import ViewType
+
+    return (
+        address.experiment_is_named()
+        and found.lifecycle_stage == "active"
+        and not client.search_runs([found.experiment_id], run_view_type=ViewType.ALL, max_results=1)
+    )
+
+
+def _check(found: Any, study: Params) -> None:
+    what = f"the experiment {found.name!r} at {address.tracking_uri()}"
+    another = f"{address.EXPERIMENT_NAME}=… names another"
+    if found.lifecycle_stage != "active":
+        number, database = found.experiment_id, address.local_database()
+        gone = f"mlflow gc --backend-store-uri '{address.tracking_uri()}' --experiment-ids {number}"
+        raise StudyError(
+            f"{what} is deleted: MLFLOW_TRACKING_URI='{address.tracking_uri()}' mlflow experiments restore "
+            f"--experiment-id {number} brings it back, "
+            f"{gone if database else '`mlflow gc` on the server'} removes it for good, {another}"
+        )
+    if MARK not in found.tags:
+        raise StudyError(f"{what} is not the study's own, and nothing is written into it: {another}")
+    if found.tags[MARK] != study.data.name:
+        raise StudyError(f"{what} is of the data set {found.tags[MARK]}, not of {study.data.name}: {another}")

@@ -1,0 +1,78 @@
+"""What the workspace holds of one run."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from stages import files, records
+from stages.params import Params
+
+PARTS = ("training", "scores", "files")  # a run is published part by part, as they come to be
+RUN_FILES = ("run.json", "model.keras")
+NO_CURVES = ("seed", "epoch", "search")
+SCORES_NOTE = "`dev_` and `test_` are the scores of the saved weights."
+FILES_NOTE = "Artifacts: `model.keras`, and `run.json` with all that decides the run's bits."
+NO_FILES_NOTE = "Published without its model and the time it took: the models were not there."
+
+
+@dataclass(frozen=True)
+class Record:
+    """`facts` (run.json) only where the run's model is, `scores` only once it is evaluated; one of them is there."""
+
+    variant: str
+    seed: int
+    recipe: dict[str, Any]
+    facts: dict[str, Any] | None
+    curves: pd.DataFrame
+    scores: dict[str, Any] | None
+    key: str
+    data: str  # digest of the training data
+
+    def note(self, *, with_files: bool) -> str:
+        curves = ", ".join(f"`{name}`" for name in self.curves.columns if name not in NO_CURVES)
+        by = "epoch" if "epoch" in self.curves.columns else "step of the search"
+        return (
+            f"Seed {self.seed} of {self.variant}. Curves by {by}: {curves}; `val_` is its dev split. {SCORES_NOTE} "
+            f"{FILES_NOTE if with_files else NO_FILES_NOTE}"
+        )
+
+    def digest(self, part: str) -> str | None:
+        """What tells whether a part has been published as it is; None where there is nothing of it to publish."""
+        if part == "training":
+            return files.digest(files.csv_bytes(self.curves))
+        if part == "scores":
+            return files.digest(repr(sorted(self.scores.items()))) if self.scores else None
+        return self.facts["digests"]["model"] if self.facts else None
+
+
+def read(study: Params, variant: str, seed: int) -> Record | None:
+    """The run's record, or None where the workspace has nothing of it.
+
+    Raises:
+        StudyError: a file of the run is damaged, or its curves are missing.
+    """
+    recipe = study.recipe(variant)
+    folder = records.run_path(variant, seed)
+    facts = records.read_facts(folder) if (folder / "run.json").exists() else None
+    scores = _scores(variant, seed)
+    if facts and scores and facts["key"] != scores["key"]:
+        scores = None  # of the model that this one has replaced
+    if facts:
+        key, data = facts["key"], facts["digests"]["data"]
+    elif scores:
+        key, data = scores["key"], scores["data"]
+    else:
+        return None
+    own = folder / "curves.csv"
+    table = files.read_table(own if own.exists() else records.curves_path(variant), ["seed", *recipe.curve])
+    curves = table[table["seed"] == seed]
+    return Record(variant, seed, recipe.model_dump(exclude={"seeds"}), facts, curves, scores, key, data)
+
+
+def _scores(variant: str, seed: int) -> dict[str, Any] | None:
+    if not records.scores_path(variant).exists():
+        return None
+    table = records.read_scores(variant)
+    rows = table[table["seed"] == seed].to_dict("records")
+    return {str(name): value for name, value in rows[0].items()} if rows else None

@@ -1,0 +1,13 @@
+"""What the pages of the documentation show, so that the tests run just that."""
+
+import re
+
+from tests.conftest import ROOT
+
+
+def code_block(page: str, language: str) -> str:
+    """The first block of code in that language on a page of the documentation."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    block = re.search(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert block is not None
+    return block[1]

@@ -1,0 +1,56 @@
+"""More seeds for some variants, written into params.yaml as a person would."""
+
+import pytest
+
+from stages import params
+from stages.errors import StudyError
+from stages.seeds import with_seeds
+from tests.conftest import STUDY
+
+COMMENTED = STUDY.replace("    seeds: 2\n    filters", "    seeds: 2 # 0 and 1\n    filters")
+
+
+def seeds(text: str) -> dict[str, int]:
+    return {name: recipe.seeds for name, recipe in params.parse(text, "text").variants.items()}
+
+
+def changed_lines(before: str, after: str) -> list[str]:
+    kept = before.splitlines()
+    return [line for line in after.splitlines() if line not in kept]
+
+
+def test_a_variants_number_is_replaced_where_it_stands_and_its_comment_stays() -> None:
+    text = with_seeds(COMMENTED, {"plain": 6, "watched": 6})
+    assert seeds(text) == {"ridge": 2, "random_features": 2, "plain": 6, "watched": 6}
+    assert changed_lines(COMMENTED, text) == ["    seeds: 6 # 0 and 1"]
+
+
+def test_a_variant_that_inherited_its_number_gets_a_line_of_its_own() -> None:
+    text = with_seeds(STUDY, {"watched": 5})
+    assert seeds(text) == {"ridge": 2, "random_features": 2, "plain": 2, "watched": 5}
+    assert changed_lines(STUDY, text) == ["    seeds: 5"]
+
+
+def test_what_inherits_a_number_that_changes_keeps_its_own() -> None:
+    text = with_seeds(STUDY, {"plain": 7})
+    assert seeds(text) == {"ridge": 2, "random_features": 2, "plain": 7, "watched": 2}
+
+
+def test_a_variant_in_one_line_is_edited_within_it() -> None:
+    text = with_seeds(STUDY, {"ridge": 3})
+    assert changed_lines(STUDY, text) == ["  ridge: {family: ridge, seeds: 3, grid_powers: [-4, 12], tolerance: 8.0}"]
+
+
+def test_a_variant_that_is_another_one_and_nothing_else_gets_a_line_of_its_own() -> None:
+    twin = STUDY.replace("approaches: {", "  twin:\n    <<: *plain\napproaches: {")
+    assert seeds(with_seeds(twin, {"twin": 6}))["twin"] == 6
+    assert seeds(with_seeds(twin, {"plain": 6}))["twin"] == 2
+
+
+def test_nothing_to_change_changes_nothing() -> None:
+    assert with_seeds(COMMENTED, {"plain": 2}) == COMMENTED
+
+
+def test_more_seeds_than_are_drawn_are_refused() -> None:
+    with pytest.raises(StudyError, match=r"variants\.plain\.seeds is 9, but only 8 of split\.seeds"):
+        with_seeds(STUDY, {"plain": 9})

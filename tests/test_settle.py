@@ -1,0 +1,110 @@
+"""Seeds for what is undecided, and for nothing else."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from stages import params, records, settle
+from stages.errors import StudyError
+from stages.params import Params
+from stages.settle import Settling, chosen, steps
+from tests.conftest import STUDY
+
+
+def row(a: str, b: str, n: int, about: float | None, verdict: str = "undecided") -> dict[str, Any]:
+    return {"a": a, "b": b, "n": n, "seeds_about": about, "verdict": verdict}
+
+
+SECONDS = {"ridge": 1.0, "plain": 2.0, "watched": 10.0}
+
+
+def test_the_next_step_is_a_quarter_more_seeds_and_trains_what_either_variant_lacks(study: Params) -> None:
+    more = params.parse(STUDY.replace("family: network\n    seeds: 2", "family: network\n    seeds: 6"), "more")
+    table = pd.DataFrame([row("ridge", "plain", 2, 6), row("plain", "watched", 6, 8)])
+    cheap, dear = steps(table, more, SECONDS, most=8, at_once=1)
+    assert (cheap.pair, cheap.n, cheap.more, dict(cheap.runs)) == (("ridge", "plain"), 2, 3, {"ridge": 1})
+    assert (cheap.seconds, cheap.to_end) == (1.0, 4.0)  # to 6 seeds of ridge; plain has them
+    assert (dear.n, dear.more, dict(dear.runs)) == (6, 8, {"plain": 2, "watched": 2})
+    assert (dear.seconds, dear.to_end) == (24.0, 24.0)
+    [wide] = steps(table[:1], study, SECONDS, most=8, at_once=4)
+    assert wide.more == 6  # as many as the machine trains at a time
+
+
+def test_a_question_that_is_decided_or_has_all_its_seeds_has_no_next_step(study: Params) -> None:
+    table = pd.DataFrame([row("ridge", "plain", 2, 3, verdict="better"), row("plain", "watched", 8, 20)])
+    assert steps(table, study, SECONDS, most=8, at_once=1) == []
+
+
+def test_a_question_that_is_not_expected_to_be_decided_comes_last(study: Params) -> None:
+    table = pd.DataFrame(
+        [row("ridge", "plain", 2, 100), row("plain", "watched", 2, 6), row("ridge", "watched", 2, None)]
+    )
+    first, *_ = steps(table, study, SECONDS, most=8, at_once=1)
+    assert first.pair == ("plain", "watched")
+
+
+def test_only_a_question_of_params_yaml_can_be_chosen(study: Params) -> None:
+    assert chosen(study, "plain:watched") == [("plain", "watched")]
+    with pytest.raises(StudyError, match=r"--pairs names plain:ridge, but params\.yaml asks .*plain:watched"):
+        chosen(study, "plain:ridge")
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """One worker, no MLflow; what DVC is asked to record."""
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setenv("STUDY_WORKERS", "1")
+    monkeypatch.setattr("stages.tracking.Publisher.publish", lambda *_: 0)
+    monkeypatch.setattr(settle, "_dvc", lambda *arguments: asked.append(arguments))
+    return asked
+
+
+def test_seeds_are_added_to_an_undecided_pair_alone_and_what_is_there_is_kept(
+    evaluated: Path, quiet: list[tuple[str, ...]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = {path: path.stat().st_ino for path in records.MODELS.glob("*/*/model.keras")}
+    settle.settle(Settling("plain:watched", most=4), hours=float("inf"))
+    study = params.load()
+    assert {name: recipe.seeds for name, recipe in study.variants.items()} == {
+        **{"ridge": 2, "random_features": 2, "plain": 4, "watched": 4},
+    }
+    for name, recipe in study.variants.items():
+        assert records.read_scores(name)["seed"].tolist() == list(range(recipe.seeds))
+    assert {path: path.stat().st_ino for path in models} == models
+    assert quiet[0] == (*("--single-item", "train@plain", "evaluate@plain", "train@watched", "evaluate@watched"),)
+    said = capsys.readouterr().out
+    assert "plain → watched: 2 → 3 seeds, 2 runs" in said
+    assert "0 of 1 questions are decided; 4 runs were trained for it." in said
+    assert "undecided: plain → watched, after the most seeds that it may have, 4" in said
+
+
+def test_the_plan_trains_nothing_and_says_what_would_be(evaluated: Path, quiet: list[tuple[str, ...]]) -> None:
+    text = settle.plan(Settling("plain:watched", most=8))
+    assert "plain → watched: next 2 → 3 seeds, runs: 1 of plain, 1 of watched" in text
+    assert params.PARAMS.read_text() == STUDY
+    assert quiet == []
+
+
+def test_no_batch_begins_that_takes_longer_than_the_hours_that_are_left(
+    evaluated: Path, quiet: list[tuple[str, ...]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    settle.settle(Settling("plain:watched", most=8), hours=1e-9)
+    assert params.PARAMS.read_text() == STUDY
+    assert "undecided: plain → watched, the hours are spent" in capsys.readouterr().out
+
+
+def test_an_edit_by_somebody_else_is_not_overwritten(evaluated: Path, quiet: list[tuple[str, ...]]) -> None:
+    settling = Settling("plain:watched", most=8)
+    [step] = settling.steps(settling.look())
+    params.PARAMS.write_text(STUDY + "# a note\n")
+    with pytest.raises(StudyError, match="was edited while this ran"):
+        settling.add_seeds(step)
+    assert params.PARAMS.read_text().endswith("# a note\n")
+
+
+def test_a_study_whose_number_of_seeds_was_fixed_before_is_refused(evaluated: Path) -> None:
+    params.PARAMS.write_text(STUDY.replace("design: open", "design: fixed"))
+    with pytest.raises(StudyError, match="design is fixed"):
+        Settling(None, most=8)

@@ -1,0 +1,128 @@
+"""Seeds added until questions are decided, on the digits, through a real `dvc repro`."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages import params
+from tests.test_pipeline import Clone
+
+ELM = {"family": "ridge", "seeds": 6, "grid_powers": [-14, 12], "tolerance": 8.0, "weight_sd": 0.2}
+# One clearly better, a copy under another name, and one in between.
+STUDY: dict[str, Any] = {
+    "data": {"name": "digits"},
+    "split": {"dev_fraction": 0.2, "seeds": 64},
+    "variants": {
+        name: {**ELM, "hidden_units": units}
+        for name, units in {"few": 100, "twin": 100, "more": 180, "many": 300}.items()
+    },
+    "approaches": {"ELM": "few"},
+    "comparisons": [{"a": "few", "b": "many"}, {"a": "few", "b": "twin"}, {"a": "few", "b": "more"}],
+    "chains": {},
+    "statistics": {"confidence": 0.95, "equivalence_margin": 1.0, "reproduction_margin": 0.1, "design": "open"},
+}
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """The study with six seeds, which decide nothing; not to be written to."""
+    clone = Clone(tmp_path_factory.mktemp("begun"))
+    clone.write(STUDY)
+    clone.repro()
+    return clone
+
+
+@pytest.fixture(scope="module")
+def settled(begun: Clone, tmp_path_factory: pytest.TempPathFactory) -> tuple[Clone, str]:
+    """The same settled, without a break, and what was said."""
+    clone = copied(begun, tmp_path_factory.mktemp("settled"))
+    answer = clone.run(sys.executable, "-m", "stages.settle")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return clone, answer.stdout
+
+
+@pytest.fixture
+def own(begun: Clone, tmp_path: Path) -> Clone:
+    return copied(begun, tmp_path)
+
+
+def copied(clone: Clone, folder: Path) -> Clone:
+    other = object.__new__(Clone)
+    other.folder = folder / "study"
+    shutil.copytree(clone.folder, other.folder, symlinks=True)
+    return other
+
+
+def seeds(clone: Clone) -> dict[str, int]:
+    return {name: recipe.seeds for name, recipe in params.load(clone.folder / "params.yaml").variants.items()}
+
+
+def results(clone: Clone) -> dict[str, bytes]:
+    """What is in git of the runs, and the parameters."""
+    files = [clone.folder / "params.yaml", *sorted((clone.folder / "metrics" / "runs").rglob("*.*"))]
+    return {str(path.relative_to(clone.folder)): path.read_bytes() for path in files}
+
+
+def test_every_question_is_decided_with_seeds_for_its_variants_alone(settled: tuple[Clone, str]) -> None:
+    clone, said = settled
+    last = said[said.rindex("few → many") :]
+    verdicts = re.findall(r"few → (\w+) +(\d+) seeds .* (better|equivalent)", last)
+    assert [(name, word) for name, _, word in verdicts] == [
+        ("many", "better"), ("twin", "equivalent"), ("more", "better")
+    ]  # fmt: skip
+    assert "3 of 3 questions are decided" in said
+    found = seeds(clone)
+    # The hungriest question decides for the variant that they share; a fixed study gives as many to all.
+    assert found["few"] == found["more"] > found["many"] >= found["twin"] >= 6
+    runs, fixed = re.findall(r"(\d+) runs in all; .* would be (\d+)", said)[0]
+    assert int(runs) == sum(found.values()) < int(fixed) == 4 * found["more"]
+
+
+def test_dvc_has_recorded_what_was_settled(settled: tuple[Clone, str]) -> None:
+    clone, _ = settled
+    status = clone.run("dvc", "status")
+    assert "up to date" in status.stdout, status.stdout
+
+
+def test_a_kill_at_any_moment_leads_to_the_same_end(settled: tuple[Clone, str], own: Clone) -> None:
+    for line in ("seeds, ", "dev accuracy", "equivalent"):  # before, while and after something is trained
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "stages.settle"],
+            cwd=own.folder, env=own.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        assert process.stdout is not None
+        next((text for text in process.stdout if line in text), None)
+        process.kill()
+        process.communicate()
+    answer = own.run(sys.executable, "-m", "stages.settle")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert results(own) == results(settled[0])
+
+
+def test_a_clone_without_models_settles_one_question_and_trains_only_its_new_seeds(own: Clone) -> None:
+    for folder in ("models", ".dvc/cache"):
+        shutil.rmtree(own.folder / folder)
+    before = seeds(own)
+    answer = own.run(sys.executable, "-m", "stages.settle", "--pairs", "few:many")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    after = seeds(own)
+    assert {name for name in after if after[name] != before[name]} == {"few", "many"}
+    trained = {path.parent.name + "/" + path.name for path in (own.folder / "models").glob("*/*") if path.is_dir()}
+    assert trained == {f"{name}/{seed}" for name in ("few", "many") for seed in range(6, after[name])}
+
+
+def refused(clone: Clone, *arguments: str) -> str:
+    answer = clone.run(sys.executable, "-m", "stages.settle", *arguments)
+    assert answer.returncode != 0
+    return answer.stderr
+
+
+def test_a_question_or_a_budget_that_is_none_is_refused(begun: Clone) -> None:
+    assert "asks few:many, few:twin, few:more" in refused(begun, "--pairs", "few:none")
+    assert "should be more than 0" in refused(begun, "--hours", "0")
+    assert "should be at least 1" in refused(begun, "--most", "0")
