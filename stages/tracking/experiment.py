@@ -64,6 +64,8 @@ def _offered(client: Any, found: Any) -> bool:
 def _check(found: Any, study: Params) -> None:
     what = f"the experiment {found.name!r} at {address.tracking_uri()}"
     another = f"{address.EXPERIMENT_NAME}=… names another"
+    if MARK not in found.tags:
+        raise StudyError(f"{what} is not the study's own, and nothing is written into it: {another}")
     if found.lifecycle_stage != "active":
         number, database = found.experiment_id, address.local_database()
         gone = f"mlflow gc --backend-store-uri '{address.tracking_uri()}' --experiment-ids {number}"
@@ -72,7 +74,5 @@ def _check(found: Any, study: Params) -> None:
             f"--experiment-id {number} brings it back, "
             f"{gone if database else '`mlflow gc` on the server'} removes it for good, {another}"
         )
-    if MARK not in found.tags:
-        raise StudyError(f"{what} is not the study's own, and nothing is written into it: {another}")
     if found.tags[MARK] != study.data.name:
         raise StudyError(f"{what} is of the data set {found.tags[MARK]}, not of {study.data.name}: {another}")
