@@ -130,7 +130,8 @@ def test_the_negative_of_such_an_image_is_turned_to_light_on_dark() -> None:
         pytest.param(lambda: saved(drawn(), "JPEG", quality=90), id="jpeg"),
         pytest.param(lambda: saved(drawn().convert("CMYK"), "JPEG", quality=90), id="jpeg for print"),
         pytest.param(
-            lambda: saved(drawn(), "MPO", save_all=True, append_images=[drawn("one")]), id="two pictures of a phone"
+            lambda: saved(drawn(), "MPO", quality=90, save_all=True, append_images=[drawn("one")]),
+            id="two pictures of a phone",
         ),
         pytest.param(lambda: saved(ImageOps.colorize(drawn(), "navy", "lightyellow")), id="blue ink on yellow paper"),
         pytest.param(lambda: saved(drawn().convert("RGBA")), id="opaque rgba"),
