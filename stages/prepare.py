@@ -83,7 +83,8 @@ def prepare(content: bytes, form: Format) -> np.ndarray:
 
 
 def _whole(picture: Image.Image, shape: tuple[int, ...]) -> np.ndarray:
-    low, high = picture.convert("L").getextrema()
+    grey = np.asarray(picture.convert("L"))
+    low, high = int(grey.min()), int(grey.max())
     if high - low < 255 * finding.CONTRAST:
         raise StudyError(
             f"the image is blank: its brightness varies by {high - low} of 255: send one that shows something"
