@@ -8,30 +8,47 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export DO_NOT_TRACK ?= true
 export DVC_NO_ANALYTICS ?= true
 
-.PHONY: help setup demo study ui serve test check bench lock
+.PHONY: help setup home demo study stale settle ui serve test check bench lock
 .DEFAULT_GOAL := help
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/ready ## make .venv; TensorFlow's GPU build where there is an NVIDIA GPU (or DEVICE=gpu)
+setup: .venv/bin/uv | home ## make .venv; with JAX for CUDA where there is an NVIDIA GPU (or DEVICE=gpu)
+	@$(INSTALLED) | cmp -s - .venv/ready || { $(INSTALL) && $(INSTALLED) > .venv/ready; }
+	@[ -e .git ] || [ -e .dvc/config.local ] || printf '[core]\n    no_scm = true\n' > .dvc/config.local # a ZIP: DVC without git
 
-.venv/ready: .venv/bin/uv pyproject.toml requirements.lock dask.yaml
-	uv pip install --quiet --system-certs --python .venv -c requirements.lock -e '.[$(DEVICE),pipeline,cluster,dev]'
-	.venv/bin/python -m compileall -j 0 -qq -x '/tests?/' .venv/lib || true # on all cores; some files are for other Pythons
-	@mkdir -p .venv/etc/dask && cp dask.yaml .venv/etc/dask/many-seeds.yaml # where Dask looks for settings
-	@touch $@
+home:
+	@[ -d "$$HOME" ] && [ -w "$$HOME" ] || { echo "error: HOME should be a folder that you can write to, found '$$HOME': name one, as in HOME=/tmp/home make ..." >&2; exit 1; }
 
-.venv/bin/uv:
+# What .venv was made from. By content: the dates of files say little after a checkout, and may lie in the future.
+INSTALLED = { echo "$(CURDIR) $(DEVICE)"; cat pyproject.toml requirements.lock dask.yaml; }
+
+define INSTALL
+uv pip install --quiet --system-certs --python .venv -c requirements.lock -e '.[$(DEVICE),pipeline,cluster,dev]' && \
+{ .venv/bin/python -m compileall -j 0 -qq -x '/tests?/' .venv/lib || true; } && \
+mkdir -p .venv/etc/dask && cp dask.yaml .venv/etc/dask/many-seeds.yaml
+endef
+
+.venv/bin/uv: | home
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("error: Python 3.11, 3.12 or 3.13 is needed, %s is %d.%d; name another with make PYTHON=..." % (sys.executable, *v))'
+	@$(PYTHON) -c 'import sys; "$(DEVICE)" != "gpu" or sys.version_info >= (3, 12) or sys.exit("error: JAX for CUDA needs Python 3.12 or 3.13: make PYTHON=..., or DEVICE=cpu")'
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 
-demo: setup ## the whole pipeline on small real digits, in build/demo: no download, a few minutes
+demo: setup ## the whole pipeline on small real digits, in build/demo: no download, two minutes
 	python -m stages.demo
 
 study: setup ## rebuild the study on MNIST: dvc repro
+	python -m stages.stale
 	dvc repro
+
+stale: setup ## what an edit has made stale, also in a clone without data and models
+	@python -m stages.stale
+
+settle: IN ?= .
+settle: setup ## add seeds where a question is undecided (IN=build/demo, ARGS="--hours 1")
+	cd $(IN) && python -m stages.settle $(ARGS)
 
 ui: PORT ?= 5000
 ui: setup ## publish what MLflow lacks and open its UI on 127.0.0.1 (PORT=5000), or name the server's page
@@ -47,6 +64,7 @@ serve: setup ## publish the best model and answer requests for it on 127.0.0.1 (
 
 test: setup ## run the tests
 	python -m pytest --numprocesses auto --dist loadfile
+	KERAS_BACKEND=jax JAX_PLATFORMS=cpu python -m pytest --quiet tests/train/executors/test_lanes.py
 
 check: setup ## lint and type-check
 	ruff format --check .

@@ -116,16 +116,16 @@ def page(found: dict[str, list[Repeat]], others: Sequence[str], old: str, new: s
     """
     repeats = len(next(iter(found.values())))
     rows = [f"| {variant} | {seconds(each)} | {ratio(each)} |" for variant, each in found.items()]
-    left = f"\nNot measured, since the older commit has them otherwise or not at all: {', '.join(others)}.\n"
+    left = f"\nNot measured, as they are no networks or not alike at both commits: {', '.join(others)}.\n"
     return f"""\
 # Beside an older commit
 
 Written by `python -m benchmarks.baseline {old}`: each network trained at {old} and at {new}, in turn, {repeats} times,
 each time in new processes, a seed for each core side by side. *Epoch* is that of one run, on {IMAGES:,} images at most,
-or {IMAGES_OF_CONVOLUTIONS:,} with convolutions; *once* is what a run takes beside its epochs. Seconds are medians. New
-/ old compares the time that all seeds of the study take, as it follows from these two: the geometric mean of {repeats}
-ratios, with its 95 % t interval. Slower or faster: the interval leaves out 1. One variant in 40 would seem slower
-by chance.
+or {IMAGES_OF_CONVOLUTIONS:,} with convolutions; *once* is what a run takes beside its epochs. Seconds are medians.
+*New / old* compares the time that all seeds of the study take, as it follows from these two: the geometric mean of
+{repeats} ratios, with its 95 % t interval. Slower or faster: the interval leaves out 1. One variant in 40 would seem
+slower by chance.
 
 | variant | epoch: old, s | new, s | once: old, s | new, s | new / old | 95 % | |
 | --- | --- | --- | --- | --- | --- | --- | --- |

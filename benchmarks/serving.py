@@ -77,7 +77,7 @@ def serving(
 
 
 def invocation(images: Sequence[bytes], *, vote: bool = False) -> bytes:
-    """The body of a request for the digits in PNG or JPEG files."""
+    """The body of a request for the classes of image files."""
     data = [[base64.b64encode(image).decode()] for image in images]
     frame = {"columns": ["image"], "data": data}
     return json.dumps({"dataframe_split": frame, "params": {"vote": vote}}).encode()
@@ -113,7 +113,7 @@ def served_labels(server: Server, images: Sequence[bytes], *, vote: bool) -> np.
             status, answer = post(connection, invocation(images[start : start + BATCH], vote=vote))
             if status != http.HTTPStatus.OK:
                 raise RuntimeError(f"the server answered {status}: {answer}")
-            labels += [row["digit"] for row in answer["predictions"]]
+            labels += [row["label"] for row in answer["predictions"]]
     return np.array(labels)
 
 
@@ -147,7 +147,7 @@ def load(
                 if status != http.HTTPStatus.OK:
                     continue
                 latencies.append(time.perf_counter() - started)
-                if answer["predictions"][0]["digit"] != labels[number % len(labels)]:
+                if answer["predictions"][0]["label"] != labels[number % len(labels)]:
                     wrong.append(number)
 
     threads = [threading.Thread(target=client, args=(first,)) for first in range(clients)]
@@ -193,7 +193,7 @@ def main() -> None:
 `python -m benchmarks.serving`, on {machine()}.
 
 Clients and server share the machine. Each request asks for one test image on a connection that stays open; latency is
-from sending to the parsed answer. Lost: not answered with 200. Wrong: another digit than evaluate found.
+from sending to the parsed answer. Lost: not answered with 200. Wrong: another label than evaluate found.
 
 | model | clients at once | requests | requests/s | median ms | 99 % within ms | lost | wrong |
 | --- | --- | --- | --- | --- | --- | --- | --- |

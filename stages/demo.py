@@ -1,85 +1,143 @@
-"""The whole pipeline on the digits that ship with scikit-learn: three seeds, few epochs, in a copy of the last commit.
+"""The whole pipeline on the digits that come with scikit-learn: the study of stages/demo.yaml, in build/demo.
 
 `python -m stages.demo` leaves the study's own data, models and results alone.
 """
 
-import contextlib
 import os
-import shlex
+import re
 import shutil
 import subprocess
 import sys
+import time
+from collections import deque
 from pathlib import Path
-from typing import Any
 
-from ruamel.yaml import YAML
+import pandas as pd
+from tqdm import tqdm
 
 from stages import params, records, terminal, tracking
 from stages.errors import StudyError
+from stages.params import Params
 
 FOLDER = Path("build/demo")
-SEEDS = 3
-EPOCHS = 5
-STAGES = ["train", "evaluate"]
+LOG = FOLDER / "repro.log"
+STUDY = Path(__file__).with_name("demo.yaml")
+COPIED = ["dvc.yaml", "stages", "own/README.md", "pyproject.toml", ".dvcignore", ".dvc/config", ".dvc/plots"]
+LAST_LINES = 20  # of DVC's output, where it fails
+
+STAGE = re.compile(r"Running stage '(?P<stage>\w+)(@(?P<variant>\w+))?':")
+RUN = re.compile(r"\[(?P<done>\d+)/(?P<of>\d+)\] \w+ seed \d+: ")
 
 
-def demo_params(study: dict[str, Any]) -> dict[str, Any]:
-    """The values of params.yaml with another data set, three seeds and few epochs."""
-    variants = {
-        name: {**recipe, "seeds": SEEDS, **({"epochs": min(recipe["epochs"], EPOCHS)} if "epochs" in recipe else {})}
-        for name, recipe in study["variants"].items()
-    }
-    return {**study, "data": {"name": "digits"}, "variants": variants}
+class Progress:
+    """How far a `dvc repro` is, from its output: a bar on a terminal, elsewhere a line for each stage.
+
+    total: the stages but those that train, and the runs.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._terminal, self._started, self._total, self._done = sys.stderr.isatty(), time.monotonic(), total, 0
+        self._stage = ""
+        layout = "{desc:<44} {bar:24} {n_fmt}/{total_fmt}  {elapsed}"
+        self._bar = tqdm(total=total, bar_format=layout, disable=not self._terminal, leave=False)
+
+    def see(self, line: str) -> None:
+        """Take a line of DVC's output."""
+        if run := RUN.match(line):
+            self._say(f"{self._stage}: {run['done']} of {run['of']} seeds", done=1)
+        elif stage := STAGE.match(line):
+            self._stage = " ".join(filter(None, [stage["stage"], stage["variant"]]))
+            self._say(self._stage, done=0 if stage["stage"] == "train" else 1)
+            if not self._terminal:
+                seconds = time.monotonic() - self._started
+                print(f"{seconds:4.0f} s  {self._done:>3}/{self._total}  {self._stage}", flush=True)
+
+    def _say(self, words: str, done: int) -> None:
+        self._done += done
+        self._bar.set_description_str(words, refresh=False)
+        self._bar.update(done)
+        self._bar.refresh()
+
+    def close(self) -> None:
+        self._bar.close()
 
 
-def run(*commands: list[str], environment: dict[str, str]) -> None:
-    """Run commands in the demo's folder, side by side.
+def steps(study: Params) -> int:
+    """What `Progress` counts: fetch, split and aggregate, each variant's evaluation, and the runs."""
+    return 3 + len(study.variants) + sum(recipe.seeds for recipe in study.variants.values())
+
+
+def prepare() -> None:
+    """A study of its own in `FOLDER`, with the code as it is here."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    for name in COPIED:
+        place = FOLDER / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if Path(name).is_dir():
+            shutil.copytree(name, place, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(name, place)
+    shutil.copy(STUDY, FOLDER / params.PARAMS)
+    # The demo is no part of the checkout around it, and there may be none.
+    (FOLDER / ".dvc/config.local").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
+
+
+def repro(study: Params) -> None:
+    """`dvc repro` in the demo's folder, its output in `LOG`.
 
     Raises:
-        StudyError: one of them ended with an error; all have ended.
+        StudyError: it fails.
     """
-    print("\n" + "\n".join(f"$ {shlex.join(command)}" for command in commands), flush=True)
-    with contextlib.ExitStack() as stack:
-        processes = [
-            stack.enter_context(subprocess.Popen(command, cwd=FOLDER, env=environment)) for command in commands
-        ]
-    for command, process in zip(commands, processes, strict=True):
-        if process.returncode != 0:
-            raise StudyError(f"`{shlex.join(command)}` ended with status {process.returncode} in {FOLDER}")
+    command = [str(Path(sys.executable).with_name("dvc")), "repro"]
+    # The demo's runs appear beside the study's, as an experiment of their own.
+    environment = os.environ | {"MLFLOW_TRACKING_URI": tracking.tracking_uri(), "PYTHONUNBUFFERED": "1"}
+    progress, last = Progress(steps(study)), deque[str](maxlen=LAST_LINES)
+    with (
+        LOG.open("w", buffering=1, encoding="utf-8") as log,
+        subprocess.Popen(
+            command, cwd=FOLDER, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+        ) as process,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            log.write(line)
+            last.append(line)
+            progress.see(line)
+    progress.close()
+    if process.returncode != 0:
+        raise StudyError(f"`dvc repro` failed in {FOLDER}. Its last lines, of {LOG}:\n{''.join(last).rstrip()}")
+
+
+def answers() -> str:
+    """The verdicts of the demo, a line each."""
+    tables = [pd.read_csv(FOLDER / records.TABLES / name) for name in ("comparisons.csv", "approach_pairs.csv")]
+    table = pd.concat(tables)
+    lines = [
+        f"  {row.a} → {row.b}: {row.verdict}, {row.difference:+.2f} points ({row.low:+.2f} … {row.high:+.2f})"
+        for row in table.sort_values("difference", ascending=False).itertuples()
+    ]
+    return "\n".join(lines)
 
 
 @terminal.command
 def main() -> None:
     terminal.take_no_arguments("stages.demo", __doc__)
-    params.load()
-    yaml = YAML()
-    yaml.default_flow_style = None
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    clone = subprocess.run(["git", "clone", "--quiet", ".", str(FOLDER)], capture_output=True, text=True, check=False)
-    if clone.returncode != 0:
-        raise StudyError(f"this checkout can't be copied with git: {clone.stderr.strip()}")
-    shutil.rmtree(FOLDER / "metrics", ignore_errors=True)
-    if subprocess.run(["git", "status", "--porcelain"], capture_output=True, check=False).stdout:
-        print("The demo shows the last commit: what is not committed here has no part in it.", flush=True)
-    values = YAML(typ="safe").load((FOLDER / params.PARAMS).read_text(encoding="utf-8"))
-    with (FOLDER / params.PARAMS).open("w", encoding="utf-8") as file:
-        yaml.dump(demo_params(values), file)
-    # The demo's runs appear beside the study's, as an experiment of their own.
-    environment = os.environ | {"MLFLOW_TRACKING_URI": tracking.tracking_uri()}
-    run(["dvc", "repro", "split"], environment=environment)
-    # All variants as one batch: a worker starts TensorFlow once for all of them. `dvc repro` then finds the runs done.
-    run([sys.executable, "-m", "stages.train", "--all"], environment=environment)
-    # DVC runs one stage at a time, and starting is most of what a stage does here: two share the stages. Without
-    # --single-item each would lock `split` too, which the other's stages read.
-    repro = ["dvc", "--wait-for-lock", "repro", "--single-item"]
-    variants = list(values["variants"])
-    halves = ([f"{stage}@{name}" for name in half for stage in STAGES] for half in (variants[::2], variants[1::2]))
-    run(*([*repro, *half] for half in halves if half), environment=environment)
-    run(["dvc", "repro"], environment=environment)
+    params.load()  # says where this is not the top folder of the study
+    prepare()
+    study = params.load(FOLDER / params.PARAMS)
+    runs = sum(recipe.seeds for recipe in study.variants.values())
     print(
-        f"Tables:  {FOLDER / records.TABLES}\nFigures: {FOLDER / records.PLOTS}\nReport:  {FOLDER / records.REPORT}\n"
-        f"Three seeds and at most {EPOCHS} epochs on small digits: the networks have not learned much yet. The study "
-        "on MNIST lies in metrics/; `make ui` shows the runs of both."
+        f"{len(study.variants)} models, {runs} runs with their seeds: `dvc repro` in {FOLDER}, as {STUDY.name} has it"
+    )
+    repro(study)
+    print((FOLDER / records.TABLES / "approaches.md").read_text(encoding="utf-8"))
+    print(f"Is b better than a (a → b)?\n{answers()}\n")
+    print(
+        f"Report:  {FOLDER / records.REPORT}, opens in any browser\n"
+        "Runs:    make ui, in the experiment digits\n"
+        f"Decide:  make settle IN={FOLDER}, adds seeds until what is undecided is decided\n"
+        f"Change:  {FOLDER / params.PARAMS}, then `dvc repro` there, trains what is stale\n"
+        f"The study on MNIST: {records.REPORT}"
     )
 
 

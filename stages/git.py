@@ -1,5 +1,6 @@
 """What git knows of the results."""
 
+import shutil
 import subprocess
 
 # What decides the scores; the commit that last touched one of them is the commit of the results.
@@ -9,8 +10,10 @@ CODE = ["params.yaml", "stages/fetch", "stages/split", "stages/recipes", "stages
 def code_commit() -> str | None:
     """The commit that last changed what decides the scores, "-dirty" after it where that has changes since.
 
-    None outside a git checkout.
+    None outside a git checkout, and where git is not installed.
     """
+    if shutil.which("git") is None:
+        return None
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments, "--", *CODE], capture_output=True, text=True, check=False).stdout

@@ -1,5 +1,6 @@
 """Tables as plain text and as Markdown."""
 
+import re
 import textwrap
 from collections.abc import Sequence
 
@@ -31,10 +32,8 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    for character in "\\`*_[]<>|":
-        text = text.replace(character, f"\\{character}")
-    return " ".join(text.split())
+    """Text that Markdown shows as it is, on one line; the _ of hidden_units means nothing to it."""
+    return " ".join(re.sub(r"[\\`*\[\]<>|]|\b_|_\b", r"\\\g<0>", text).split())
 
 
 def filled(text: str, indent: str = "") -> str:

@@ -1,134 +1,24 @@
-"""Classify image files with the study's best model: `python -m stages.predict IMAGE... [--vote] [--json]`.
+"""Classify image files: `python -m stages.predict IMAGE... [--variant NAME] [--seed SEED] [--vote] [--json]`.
 
-`metrics/champion.json` names the best variant and its best seed, both chosen by dev score.
+Without a variant it is the study's best one, and its best seed, both chosen by dev score (`metrics/champion.json`).
 """
 
 import argparse
-import io
 import json
 import logging
 import os
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from stages import families, files, records, terminal
+from stages import families, files, prepare, records, terminal
 from stages.errors import StudyError
+from stages.pictures import BYTES_LIMIT, IN_WORDS
 
-SIDE = 28  # of an image as the models take it
-BOX = 20  # that a digit fills in it
-MASS_CENTRE = 14  # row and column, from 0: the mean of MNIST's digits, each within half a pixel of it
-BYTES_LIMIT = 10_000_000
-PIXEL_LIMIT = 16_000_000
-WORKING_SIDE = 400  # a larger image is averaged down to about this, which takes a photo's noise away too
-CONTRAST = 32  # grey levels of 255 between background and ink: with fewer an image counts as blank
-FORMATS = ("PNG", "JPEG")
 BATCH = 500  # images
 VOTERS = 10  # the first seeds, as in stages/evaluate
-
-# As Pillow's documentation advises; refused in `_decode` with a message of our own.
-warnings.simplefilter("error", Image.DecompressionBombWarning)
-
-
-def prepare(content: bytes) -> np.ndarray:
-    """The bytes of a PNG or JPEG file as the models take an image: uint8 [28, 28], light on dark.
-
-    Assumes one digit that does not touch the border, on a background that is even to a quarter of the contrast: paper
-    in even light, not in half shadow. The background is the median of the outermost pixels, and the ink whatever
-    differs most from it, lighter or darker. The digit is then scaled to fit a box of 20x20, with anti-aliasing, and its
-    centre of mass put into the centre of the image, as in Y. LeCun et al. 1998, "Gradient-based learning applied to
-    document recognition", section III.A.
-
-    An image that has 28x28 pixels and is light on dark is in the models' own format, and is left as it is.
-
-    Raises:
-        StudyError: it is empty, too large, not a whole PNG or JPEG file, or blank.
-    """
-    grey = _decode(content)
-    background = float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
-    lighter, darker = float(grey.max()) - background, background - float(grey.min())
-    contrast = max(lighter, darker)
-    if contrast < CONTRAST:
-        raise StudyError(
-            f"the image is blank: its brightness varies by {contrast:.0f} of 255 from the background's, and a digit "
-            f"should by {CONTRAST} or more"
-        )
-    if grey.shape == (SIDE, SIDE) and lighter > darker:
-        return grey
-    ink = (grey - background) / (lighter if lighter > darker else -darker)
-    return _centred(_boxed(ink))
-
-
-def _decode(content: bytes) -> np.ndarray:
-    """Brightness uint8 [height, width]."""
-    if not content:
-        raise StudyError("the image is empty: expected the bytes of a PNG or JPEG file, received none")
-    if len(content) > BYTES_LIMIT:
-        raise StudyError(f"the image should have at most {BYTES_LIMIT / 1e6:.0f} MB: save it smaller")
-    try:
-        image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
-        pixels = image.width * image.height
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        pixels = sys.maxsize
-    except Exception as error:  # of many kinds
-        raise StudyError(
-            f"expected an image in PNG or JPEG format, received bytes that start with {content[:8]!r}: save it as one "
-            "of the two"
-        ) from error
-    if pixels > PIXEL_LIMIT:
-        raise StudyError(f"the image should have at most {PIXEL_LIMIT / 1e6:.0f} megapixels: scale it down")
-    try:
-        image = ImageOps.exif_transpose(image)
-    except Exception as error:  # of many kinds again
-        raise StudyError("the image is damaged or cut off: save or send it again") from error
-    return np.asarray(_grey(image, max(1, max(image.size) // WORKING_SIDE)))
-
-
-def _grey(image: Image.Image, factor: int) -> Image.Image:
-    """The image's brightness, with sides shorter by `factor`."""
-    if image.mode.startswith("I"):  # 16 bit, which Pillow would cut off at 255
-        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).reduce(factor)
-    if not image.has_transparency_data:
-        return image.convert("L").reduce(factor)
-    coloured = image.convert("RGBA").reduce(factor)
-    brightness, alpha = coloured.convert("L"), coloured.getchannel("A")
-    # What is drawn decides on what it lies: dark ink on white paper, light ink on black.
-    opacity = np.asarray(alpha, float)
-    ink = float((np.asarray(brightness) * opacity).sum() / max(1.0, opacity.sum()))
-    return Image.composite(brightness, Image.new("L", coloured.size, 255 if ink < 128 else 0), alpha)
-
-
-def _boxed(ink: np.ndarray) -> np.ndarray:
-    """The digit alone, its longer side 20 pixels; float [height, width] from 0 to 1.
-
-    Args:
-        ink: 0 for the background, 1 for the strongest ink; float [height, width].
-    """
-    rows, columns = (np.flatnonzero((ink >= 0.5).any(axis=axis)) for axis in (1, 0))
-    digit = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    # MNIST's originals were black and white: a quarter of the contrast from either is taken for it.
-    digit = np.clip(2 * digit - 0.5, 0, 1).astype(np.float32)
-    scale = BOX / max(digit.shape)
-    height, width = (max(1, round(side * scale)) for side in digit.shape)
-    small = np.asarray(Image.fromarray(digit).resize((width, height), Image.Resampling.BILINEAR))
-    return small / small.max()  # thin strokes are pale by now, and MNIST's digits all have white in them
-
-
-def _centred(digit: np.ndarray) -> np.ndarray:
-    total = digit.sum()
-    place = []
-    for axis in (0, 1):
-        length = digit.shape[axis]
-        centre = float((digit.sum(axis=1 - axis) * np.arange(length)).sum() / total)
-        start = min(max(0, round(MASS_CENTRE - centre)), SIDE - length)
-        place.append(slice(start, start + length))
-    image = np.zeros((SIDE, SIDE), np.uint8)
-    image[tuple(place)] = np.round(digit * 255)
-    return image
 
 
 def read_champion(path: Path = records.CHAMPION) -> dict[str, Any]:
@@ -145,14 +35,44 @@ def read_champion(path: Path = records.CHAMPION) -> dict[str, Any]:
     return champion
 
 
-class Champion:
-    """The models of the best variant: its best seed's and, for the vote, those of its first seeds."""
+def read_format(predictions: Path) -> tuple[prepare.Format, list[str]]:
+    """What the images of a study's data set are like, and the names of its classes; from a variant's predictions.npz.
+
+    Raises:
+        StudyError: the file is missing or damaged.
+    """
+    arrays = files.read_arrays(predictions)
+    names = [str(name) for name in arrays.get("classes", np.arange(arrays["truth"].max() + 1))]
+    return prepare.measured(arrays["hardest_images"], names), names
+
+
+def choose(scores: Path, seed: int | None) -> tuple[int, str]:
+    """A seed of a variant and the key of its run: the given one; or the best by dev score, seed 0 where there is none.
+
+    Args:
+        scores: `metrics/runs/<variant>/test.csv`.
+        seed: None for the best.
+
+    Raises:
+        StudyError: the seed was not evaluated.
+    """
+    table = files.read_table(scores, [*records.RUN_COLUMNS, "test_accuracy"], more=True).set_index("seed")
+    if seed is None:
+        dev = table["dev_accuracy"] if "dev_accuracy" in table else table["test_accuracy"] * np.nan
+        seed = int(dev.idxmax()) if dev.notna().any() else int(table.index[0])
+    if seed not in table.index:
+        raise StudyError(f"seed should be one of {', '.join(map(str, table.index))} ({scores}); received {seed}")
+    return seed, str(table["key"][seed])
+
+
+class Classifier:
+    """The models of a variant: one seed's and, for the vote, those of its first seeds."""
 
     def __init__(self, seed: int, key: str, scores: Path, runs: Path, *, vote: bool) -> None:
         """Load the models, in Keras's safe mode, and only those that were evaluated.
 
         Args:
-            seed: the best one.
+            seed: the one that answers where there is no vote.
             key: of its run.
             scores: `metrics/runs/<variant>/test.csv`, which has the seeds and the key of each run.
             runs: `models/<variant>`, a folder for each seed.
@@ -174,13 +94,13 @@ class Champion:
         }
 
     def probabilities(self, images: np.ndarray, *, vote: bool = False) -> np.ndarray:
-        """Probabilities float32 [n, 10] for images uint8 [n, 28, 28].
+        """Probabilities float32 [n, classes] for images uint8 [n, height, width] or [n, height, width, 3].
 
         Where a family's outputs are scores, which may leave [0, 1], they are the nearest probabilities.
 
         Args:
-            images: as `prepare` makes them, or as MNIST has them.
-            vote: give the mean of the seeds that vote, not the best seed's; they must have been loaded.
+            images: as `prepare` makes them, or as the data set has them.
+            vote: give the mean of the seeds that vote, not the one seed's; they must have been loaded.
         """
         seeds = self._voters if vote else [self._seed]
         outputs = np.mean([_outputs(self._models[seed], images) for seed in seeds], axis=0)
@@ -224,43 +144,63 @@ def _read(path: Path) -> bytes:
 
 @terminal.command
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m stages.predict", description="Classify images of digits.")
-    parser.add_argument("images", nargs="+", metavar="IMAGE", type=Path, help="a PNG or JPEG file with one digit")
-    parser.add_argument(
-        "--vote", action="store_true", help="the mean of the first ten seeds' models, not the best seed's alone"
-    )
-    parser.add_argument("--json", action="store_true", help="a JSON object on each line, with all ten probabilities")
-    arguments = parser.parse_args()
+    arguments = _arguments()
+    # As evaluate does, so that the results are the same. Set before TensorFlow is imported.
+    os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    variant, seed, key = _model(arguments.variant, arguments.seed)
+    form, classes = read_format(records.predictions_path(variant))
     paths, images = [], []
     for path in arguments.images:
         try:
-            images.append(prepare(_read(path)))
+            images.append(prepare.prepare(_read(path), form))
             paths.append(path)
         except (StudyError, OSError) as error:
             print(f"error: {path}: {error}", file=sys.stderr)
     if images:
-        # As evaluate does, so that the results are the same. Set before TensorFlow is imported.
-        os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
-        best = read_champion()
-        variant = best["variant"]
         scores, runs = records.scores_path(variant), records.MODELS / variant
-        champion = Champion(best["seed"], best["key"], scores, runs, vote=arguments.vote)
-        for path, row in zip(paths, champion.probabilities(np.stack(images), vote=arguments.vote), strict=True):
-            print(_as_json(path, row) if arguments.json else _as_text(path, row))
+        classifier = Classifier(seed, key, scores, runs, vote=arguments.vote)
+        for path, row in zip(paths, classifier.probabilities(np.stack(images), vote=arguments.vote), strict=True):
+            print(_as_json(path, row, classes) if arguments.json else _as_text(path, row, classes))
     if len(images) < len(arguments.images):
         sys.exit(1)
 
 
-def _as_text(path: Path, probabilities: np.ndarray) -> str:
-    first, second = np.argsort(-probabilities, kind="stable")[:2]
-    return f"{path}: {first} ({100 * probabilities[first]:.2f} %), then {second} ({100 * probabilities[second]:.2f} %)"
-
-
-def _as_json(path: Path, probabilities: np.ndarray) -> str:
-    values = [float(value) for value in probabilities]
-    return json.dumps(
-        {"image": str(path), "digit": values.index(max(values)), "probability": max(values), "probabilities": values}
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m stages.predict", description="Classify image files.")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", type=Path, help=f"a {IN_WORDS} file")
+    parser.add_argument("--variant", help="of params.yaml (default: the best one)")
+    parser.add_argument("--seed", type=int, help="of the variant (default: its best one by dev score)")
+    parser.add_argument(
+        "--vote", action="store_true", help="the mean of the first ten seeds' models, not one seed's alone"
     )
+    parser.add_argument("--json", action="store_true", help="a JSON object on each line, with all probabilities")
+    return parser.parse_args()
+
+
+def _model(variant: str | None, seed: int | None) -> tuple[str, int, str]:
+    """The variant and seed that are asked for, or the best, and the key of the run."""
+    if variant is None:
+        best = read_champion()
+        if seed is None:
+            return best["variant"], best["seed"], best["key"]
+        variant = str(best["variant"])
+    elif not records.scores_path(variant).exists():
+        known = sorted(path.parent.name for path in records.RUNS.glob("*/test.csv"))
+        raise StudyError(f"variant should be one that was evaluated ({', '.join(known)}); received {variant!r}")
+    return variant, *choose(records.scores_path(variant), seed)
+
+
+def _as_text(path: Path, probabilities: np.ndarray, classes: list[str]) -> str:
+    first, second = np.argsort(-probabilities, kind="stable")[:2]
+    said = [f"{classes[place]} ({100 * probabilities[place]:.2f} %)" for place in (first, second)]
+    return f"{path}: {said[0]}, then {said[1]}"
+
+
+def _as_json(path: Path, probabilities: np.ndarray, classes: list[str]) -> str:
+    values = [float(value) for value in probabilities]
+    label = values.index(max(values))
+    answer = {"image": str(path), "label": label, "class": classes[label], "probability": max(values)}
+    return json.dumps(answer | {"probabilities": values}, ensure_ascii=False)
 
 
 if __name__ == "__main__":

@@ -30,12 +30,12 @@ from mlflow.types.schema import Array
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from starlette.requests import ClientDisconnect
 
-from stages import params, predict, records, terminal, tracking
+from stages import params, predict, prepare, records, terminal, tracking
 from stages.errors import StudyError
 
 ALIAS = "champion"
 EXAMPLE = Path(__file__).with_name("example.png")
-BODY_LIMIT = 16_000_000  # bytes of one request: an image of predict.BYTES_LIMIT in base64, and room around it
+BODY_LIMIT = 16_000_000  # bytes of one request: an image of pictures.BYTES_LIMIT in base64, and room around it
 CONNECTION_LIMIT = 64  # at once; with the limit above it bounds the memory that requests can take
 MESSAGE_LIMIT = 500  # characters of an error message
 ENVIRONMENT = {
@@ -50,25 +50,26 @@ class ServedChampion(PythonModel):
     def load_context(self, context: Any) -> None:
         files = {name: Path(path) for name, path in context.artifacts.items()}
         best = predict.read_champion(files["champion"])
-        self._champion = predict.Champion(best["seed"], best["key"], files["scores"], files["runs"], vote=True)
+        self._champion = predict.Classifier(best["seed"], best["key"], files["scores"], files["runs"], vote=True)
+        self._format, self._classes = predict.read_format(files["predictions"])
         # The first call with one image and the first with several compile a model: not on a user's time.
         for count in (1, 2):
             for vote in (False, True):
-                self._champion.probabilities(np.zeros((count, predict.SIDE, predict.SIDE), np.uint8), vote=vote)
+                self._champion.probabilities(np.zeros((count, *self._format.shape), np.uint8), vote=vote)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Classify the PNG or JPEG files in the column `image`.
+        """Classify the image files in the column `image`.
 
-        A bad image fails the whole call: a row without a digit could be taken for one with, and whoever sent the others
-        knows from the error which to leave out.
+        A bad image fails the whole call: a row without an answer could be taken for one with, and whoever sent the
+        others knows from the error which to leave out.
 
         Returns:
-            A row for each image: digit, its probability, the probabilities of all ten.
+            A row for each image: its label, the name of that class, its probability, the probabilities of all classes.
         """
         images, refused = [], []
         for row, content in enumerate(model_input["image"]):
             try:
-                images.append(predict.prepare(content))
+                images.append(prepare.prepare(content, self._format))
             except StudyError as error:
                 refused.append(f"row {row}: {error}")
         if refused or not images:
@@ -76,8 +77,10 @@ class ServedChampion(PythonModel):
             more = [f"and {len(refused) - SHOWN_ERRORS} more"] if len(refused) > SHOWN_ERRORS else []
             raise MlflowException("; ".join(shown + more), INVALID_PARAMETER_VALUE)
         rows = self._champion.probabilities(np.stack(images), vote=bool(params and params["vote"]))
+        labels = rows.argmax(axis=1)
+        names = [self._classes[label] for label in labels]
         return pd.DataFrame(
-            {"digit": rows.argmax(axis=1), "probability": rows.max(axis=1), "probabilities": list(rows)}
+            {"label": labels, "class": names, "probability": rows.max(axis=1), "probabilities": list(rows)}
         )
 
 
@@ -97,13 +100,15 @@ def model_arguments() -> dict[str, Any]:
         "artifacts": {
             "champion": str(records.CHAMPION),
             "scores": str(records.scores_path(variant)),
+            "predictions": str(records.predictions_path(variant)),
             "runs": str(records.MODELS / variant),
         },
         "signature": ModelSignature(
             inputs=Schema([ColSpec(DataType.binary, "image")]),
             outputs=Schema(
                 [
-                    ColSpec(DataType.long, "digit"),
+                    ColSpec(DataType.long, "label"),
+                    ColSpec(DataType.string, "class"),
                     ColSpec(DataType.float, "probability"),
                     ColSpec(Array(DataType.float), "probabilities"),
                 ]
@@ -118,7 +123,8 @@ def model_arguments() -> dict[str, Any]:
 def _requirements() -> list[str]:
     """The installed versions of what the served code imports."""
     pinned = []
-    for name in ("keras", "mlflow", "numpy", "pandas", "pillow", "pydantic", "tensorflow", "tensorflow-cpu"):
+    served = ("keras", "mlflow", "numpy", "pandas", "pillow", "pydantic", "scipy", "tensorflow", "tensorflow-cpu")
+    for name in served:
         with contextlib.suppress(metadata.PackageNotFoundError):  # of the two TensorFlows one is there
             pinned.append(f"{name}=={metadata.version(name)}")
     return pinned
@@ -216,7 +222,7 @@ async def _refusal(request: Request) -> Response | None:
             f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}"
             for item in error.errors(include_url=False, include_context=False, include_input=False)
         ]
-        expected = '{"dataframe_split": {"columns": ["image"], "data": [["<PNG or JPEG in base64>"]]}}'
+        expected = '{"dataframe_split": {"columns": ["image"], "data": [["<image file in base64>"]]}}'
         return _error(HTTPStatus.BAD_REQUEST, f"expected {expected}; {'; '.join(found[:SHOWN_ERRORS])}")
     return None
 

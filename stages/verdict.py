@@ -266,7 +266,7 @@ def _still(answer: Answer) -> str:
 def number_form(found: Sequence[Answer]) -> str:
     """How differences are written: with as many decimals as the intervals deserve."""
     widths = [answer.high - answer.low for answer in found if 0 < answer.high - answer.low < math.inf]
-    size = float(np.median(widths)) / 2 if widths else max(abs(answer.difference) for answer in found)
+    size = min(widths) / 2 if widths else max(abs(answer.difference) for answer in found)
     decimals = max(1 - math.floor(math.log10(size)), 0) if size > 0 else 3
     return f"{{:+.{decimals}f}}" if decimals <= 8 else "{:+.3g}" if size else "{:+.3f}"
 

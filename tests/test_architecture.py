@@ -22,12 +22,15 @@ SHARED = {
     "tracking": ["families", "git", "params", "records", "tracking"],
 }
 TOOLS = {
-    "predict": ["families", "records"],
-    "serve": ["params", "predict", "records", "tracking"],
+    **{"finding": [], "pictures": [], "prepare": ["finding", "pictures"]},
+    "predict": ["families", "pictures", "prepare", "records"],
+    "serve": ["params", "predict", "prepare", "records", "tracking"],
     "register": ["params", "predict", "records", "serve", "tracking"],
     "seeds": ["params"],
     "ui": ["params", "tracking"],
     **{"layout": [], "sources": [], "gate": [], "mlflow_source": ["sources"]},
+    "stale": ["params", "records"],
+    "demo": ["params", "records", "tracking"],
 }
 EVERYBODYS = {"errors", "files", "terminal"}
 FILES = sorted(STAGES.rglob("*.py"))

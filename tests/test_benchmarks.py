@@ -187,7 +187,9 @@ def test_a_variant_is_slower_than_before_only_beyond_the_noise() -> None:
     assert "| b | 2.00 | 2.20 | 1.00 | 1.00 | 1.06 × | 0.73 … 1.53 | no difference beyond the noise |" in page
     assert "| c | 2.00 | 1.02 | 1.00 | 1.00 | 0.51 × | 0.49 … 0.54 | faster |" in page
     assert "Not measured" not in page
-    assert "or not at all: linear, elm.\n" in baseline.page(found, ["linear", "elm"], old="1234567", new="89abcde")
+    assert "or not alike at both commits: linear, elm.\n" in baseline.page(
+        found, ["linear", "elm"], old="1234567", new="89abcde"
+    )
 
 
 def test_a_commit_is_compared_where_it_has_the_same_networks() -> None:

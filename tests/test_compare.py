@@ -283,3 +283,69 @@ def test_a_folder_outside_git_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert error(monkeypatch, "HEAD").startswith("error: this folder is no git checkout")
+
+
+NOISE = np.array([0, 3, 1, 4, 2, 0, 3, 1, 4, 2])  # of 200 digits
+MANY = list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "fail_on", "verdict", "status"),
+    [
+        (20 + NOISE, "worse", "worse", 1),
+        (NOISE, "worse", "better", 0),
+        (NOISE, "not-better", "better", 0),
+        (10 + NOISE, "worse", "unchanged", 0),
+        (10 + NOISE, "not-better", "unchanged", 1),
+        (10 + NOISE[::-1], "worse", "undecided", 0),
+        (10 + NOISE[::-1], "undecided", "undecided", 1),
+    ],
+    ids=["worse", "better", "better as claimed", "equal", "equal but claimed better", "noise", "noise refused"],
+)
+def test_the_gate_fails_for_what_it_was_asked_to_fail_for(
+    wrong: np.ndarray,
+    fail_on: str,
+    verdict: str,
+    status: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    git("init", "--quiet")
+    write_study(MANY, mlp=NETWORK)
+    write_runs("mlp", (10 + NOISE).tolist(), seeds=MANY)
+    commit("first")
+    write_runs("mlp", wrong.tolist(), key="second", seeds=MANY)
+    for form in ("--markdown", "--json"):
+        monkeypatch.setattr(sys, "argv", ["compare", "first", form, "--fail-on", fail_on])
+        ended = 0
+        try:
+            compare.main()
+        except SystemExit as exit_:
+            ended = int(exit_.code or 0)
+        said = capsys.readouterr()
+        assert ended == status
+        if form == "--json":
+            gate = json.loads(said.out)["gate"]
+            assert gate["failed"] == bool(status)
+            assert [reason["rule"] for reason in gate["reasons"]] == ([fail_on] if status else [])
+        else:
+            # The verdict comes before the table.
+            assert f"**{verdict}**: " in said.out.split("| ---")[0]
+            assert said.out.split("\n\n")[1].startswith(f"- gate {'failed' if status else 'passed'}")
+        assert ("gate failed" in said.err) == bool(status)
+
+
+@pytest.mark.usefixtures("first")
+def test_a_watched_variant_that_is_gone_fails_the_gate(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study(mlp=NETWORK)
+    assert said(monkeypatch, capsys, "first", "--fail-on", "worse")
+    monkeypatch.setattr(sys, "argv", ["compare", "first", "--fail-on", "worse", "--watch", "linear"])
+    with pytest.raises(SystemExit) as ended:
+        compare.main()
+    assert ended.value.code == 1
+    assert "linear is not compared: only in first" in capsys.readouterr().err
+    assert "should name variants" in error(monkeypatch, "first", "--fail-on", "worse", "--watch", "nosuch")

@@ -1,6 +1,7 @@
-"""The demo as a newcomer runs it, on the variants of the pipeline's test."""
+"""The demo as a newcomer runs it, on the variants of the pipeline's test, in a folder that git does not know."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,73 +9,110 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from stages import demo, params, records
+from stages import demo, files, params, records
 from tests.test_pipeline import STUDY, Clone, stages_run
 
+ROOT = Path(__file__).parents[1]
 MARK = Path("metrics/report.html")
 
 
 @pytest.fixture(scope="module")
-def committed(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone with results of its own, all committed: the demo copies what git has."""
-    clone = Clone(tmp_path_factory.mktemp("clone"))
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A ZIP of the repository, unpacked, with results of its own."""
+    clone = Clone(tmp_path_factory.mktemp("unpacked"))
+    shutil.rmtree(clone.folder / ".git")
     (clone.folder / MARK).parent.mkdir()
     (clone.folder / MARK).write_text("the study's own report")
-    clone.run("git", "add", "--all")
-    answer = clone.run("git", "-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "--quiet", "-m", "all")
-    assert answer.returncode == 0, answer.stderr
+    with (clone.folder / "stages/demo.yaml").open("w") as file:
+        YAML().dump(STUDY, file)
     return clone
 
 
+def content(clone: Clone) -> dict[str, str]:
+    """What lies in the folder, the demo's own and MLflow's aside."""
+    paths = [path for path in clone.folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    found = {str(path.relative_to(clone.folder)): files.digest(path.read_bytes()) for path in paths}
+    return {name: digest for name, digest in found.items() if not name.startswith(("build/", "mlflow.db", "mlart"))}
+
+
 @pytest.fixture(scope="module")
-def shown(committed: Clone) -> subprocess.CompletedProcess[str]:
-    return committed.run(sys.executable, "-m", "stages.demo")
+def before(unpacked: Clone) -> dict[str, str]:
+    return content(unpacked)
 
 
-def test_the_demo_ends_with_the_table_of_the_approaches_and_the_place_of_the_figures(
-    committed: Clone, shown: subprocess.CompletedProcess[str]
+@pytest.fixture(scope="module")
+def shown(unpacked: Clone, before: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return unpacked.run(sys.executable, "-m", "stages.demo")
+
+
+def test_the_demo_ends_with_the_approaches_the_verdicts_and_where_to_look_next(
+    unpacked: Clone, shown: subprocess.CompletedProcess[str]
 ) -> None:
     assert shown.returncode == 0, shown.stdout + shown.stderr
     for approach, variant in STUDY["approaches"].items():
-        assert f"| {approach} | {variant} | {demo.SEEDS} |" in shown.stdout
-    places = dict(re.findall(r"^(Tables|Figures|Report): +(.+)$", shown.stdout, re.MULTILINE))
-    assert (committed.folder / places["Tables"] / "approaches.md").is_file()
-    assert list((committed.folder / places["Figures"]).glob("*.png"))
-    assert "digits" in (committed.folder / places["Report"]).read_text()
+        assert f"| {approach} | {variant} | {STUDY['variants'][variant]['seeds']} |" in shown.stdout
+    for pair in STUDY["comparisons"]:
+        assert re.search(rf"^  {pair['a']} → {pair['b']}: \w+, [+-]", shown.stdout, re.MULTILINE)
+    report = re.search(r"^Report: +(\S+?),", shown.stdout, re.MULTILINE)
+    assert report is not None
+    assert "digits" in (unpacked.folder / report[1]).read_text(encoding="utf-8")
+    assert "make ui" in shown.stdout
+    assert f"make settle IN={demo.FOLDER}" in shown.stdout
 
 
-def test_the_demo_runs_every_stage_once_and_leaves_nothing_stale(
-    committed: Clone, shown: subprocess.CompletedProcess[str]
+def test_the_demo_shows_a_line_for_each_stage_and_leaves_nothing_stale(
+    unpacked: Clone, shown: subprocess.CompletedProcess[str]
 ) -> None:
-    each = [f"{stage}@{variant}" for stage in ("train", "evaluate") for variant in STUDY["variants"]]
-    assert sorted(stages_run(shown.stdout)) == sorted(["fetch", "split", *each, "aggregate"])
+    each = [f"{stage} {variant}" for stage in ("train", "evaluate") for variant in STUDY["variants"]]
+    lines = re.findall(r"^ *\d+ s +(\d+)/(\d+)  (.+)$", shown.stdout, re.MULTILINE)
+    assert sorted(stage for _, _, stage in lines) == sorted(["fetch", "split", *each, "aggregate"])
+    assert lines[-1][0] == lines[-1][1]
     again = subprocess.run(
         [Path(sys.executable).with_name("dvc"), "repro", "--dry"],
-        cwd=committed.folder / demo.FOLDER, env=committed.environment(), capture_output=True, text=True, check=True,
+        cwd=unpacked.folder / demo.FOLDER, env=unpacked.environment(), capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert stages_run(again.stdout) == []
 
 
-def test_the_demo_leaves_the_study_as_it_was(committed: Clone, shown: subprocess.CompletedProcess[str]) -> None:
-    assert (committed.folder / MARK).read_text() == "the study's own report"
-    assert committed.run("git", "status", "--porcelain").stdout == ""
-    assert not (committed.folder / records.MODELS).exists()
+def test_the_demo_leaves_the_study_as_it_was(
+    unpacked: Clone, before: dict[str, str], shown: subprocess.CompletedProcess[str]
+) -> None:
+    assert content(unpacked) == before
+    assert (unpacked.folder / MARK).read_text() == "the study's own report"
 
 
-def test_the_demo_has_all_variants_with_three_seeds_and_few_epochs() -> None:
-    values = YAML(typ="safe").load((Path(__file__).parents[1] / params.PARAMS).read_text(encoding="utf-8"))
-    shortened = demo.demo_params(values)
-    assert list(shortened["variants"]) == list(values["variants"])
-    assert {recipe["seeds"] for recipe in shortened["variants"].values()} == {3}
-    assert {recipe["epochs"] for recipe in shortened["variants"].values() if "epochs" in recipe} == {demo.EPOCHS}
+def test_the_demos_own_study_is_valid_trains_what_can_be_served_and_asks_what_it_can_decide() -> None:
+    study = params.load(ROOT / "stages/demo.yaml")
+    assert study.data.name == "digits"
+    assert {*study.approaches} == {*params.load(ROOT / params.PARAMS).approaches}
+    assert any(recipe.uses_dev for recipe in study.variants.values())
+    assert all(recipe.seeds == 8 for recipe in study.variants.values())
 
 
-def test_a_command_of_the_demo_that_fails_is_named(committed: Clone) -> None:
+def test_a_bar_counts_stages_and_runs_up_to_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = demo.Progress(4)
+    for line in (
+        "Running stage 'split':",
+        "noise",
+        "Running stage 'train@cnn':",
+        "[1/2] cnn seed 1: 3 s",
+        "[2/2] cnn seed 0: 4 s",
+    ):
+        progress.see(line)
+    progress.see("Running stage 'evaluate@cnn':")
+    progress.close()
+    seen = [line.split(maxsplit=2)[2] for line in capsys.readouterr().out.splitlines()]
+    assert seen == ["1/4  split", "1/4  train cnn", "4/4  evaluate cnn"]
+
+
+def test_a_failure_shows_the_last_lines_and_names_the_log(unpacked: Clone) -> None:
     answer = subprocess.run(
         [sys.executable, "-m", "stages.demo"],
-        cwd=committed.folder, env={**committed.environment(), "STUDY_WORKERS": "none"},
+        cwd=unpacked.folder, env={**unpacked.environment(), "STUDY_WORKERS": "none"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert answer.returncode == 1
-    assert "-m stages.train --all` ended with status 1 in build/demo" in answer.stderr
+    assert f"`dvc repro` failed in {demo.FOLDER}" in answer.stderr
+    assert str(demo.LOG) in answer.stderr
     assert "STUDY_WORKERS should be a whole number from 1, received 'none'" in answer.stderr
+    assert (unpacked.folder / demo.FOLDER / records.RAW).exists()

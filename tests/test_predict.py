@@ -1,204 +1,26 @@
-"""Images as people have them, and what the study's best model makes of them."""
+"""What the study's models make of image files, from the command line."""
 
-import io
 import json
 import re
-import struct
 import subprocess
 import sys
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFilter, ImageOps
+from PIL import Image
 
 from stages import files, predict, records
 from stages.aggregate import summary
 from stages.aggregate.runs import read_runs
-from stages.errors import StudyError
 from stages.evaluate import __main__ as evaluate
 from stages.params import Params
 from tests.conftest import ROOT
+from tests.test_prepare import saved
 
 EXAMPLE = ROOT / "stages" / "example.png"
-ORIENTATION = 0x0112  # of EXIF
-LEFT_DOWN = 8  # to be turned by 90 degrees against the clock
-
-STROKES = {
-    "four": [[(170, 60), (70, 240), (240, 240)], [(180, 160), (180, 350)]],
-    "seven": [[(70, 70), (230, 70), (130, 345)]],
-    "one": [[(120, 110), (150, 60), (150, 340)]],
-    "minus": [[(40, 200), (260, 190)]],
-}
-
-
-def drawn(name: str = "four", *, size: tuple[int, int] = (300, 400), width: int = 28) -> Image.Image:
-    """A digit in black on white, by a thick pen."""
-    image = Image.new("L", (300, 400), 255)
-    for stroke in STROKES[name]:
-        ImageDraw.Draw(image).line(stroke, fill=0, width=width, joint="curve")
-    return image.resize(size)
-
-
-def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def declared(width: int, height: int) -> bytes:
-    """A PNG file that says it has so many pixels, and has none."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-
-
-def distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean difference of two images in grey levels."""
-    return float(np.abs(a.astype(int) - b).mean())
-
-
-def transparent(ink: int) -> Image.Image:
-    """The drawing in one brightness, on nothing."""
-    image = Image.new("LA", (300, 400), (ink, 0))
-    image.putalpha(ImageOps.invert(drawn()))
-    return image
-
-
-def photographed(image: Image.Image, *, grain: float) -> Image.Image:
-    """The image on grey paper, darker to one side, with noise and a little out of focus."""
-    grey = 60 + np.asarray(image, float) * (150 / 255) + np.linspace(-15, 15, image.width)
-    noise = np.random.default_rng(0).normal(0, grain, grey.shape)
-    return Image.fromarray((grey + noise).clip(0, 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(0.5))
-
-
-@pytest.mark.parametrize("name", STROKES)
-@pytest.mark.parametrize("width", [6, 28])
-def test_a_digit_fills_a_box_of_20_pixels_with_its_centre_of_mass_where_mnist_has_it(name: str, width: int) -> None:
-    image = predict.prepare(saved(drawn(name, width=width)))
-    assert image.shape == (28, 28)
-    rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
-    assert max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1 == 20
-    assert image.max() == 255
-    for axis in (0, 1):
-        centre = (image.sum(axis=1 - axis) * np.arange(28.0)).sum() / image.sum()
-        # MNIST's 70,000 digits all have it within half a pixel of 14, so far as the box stays in the image.
-        at_edge = [rows, columns][axis][-1] == 27
-        assert abs(centre - 14) <= 0.51 or at_edge
-
-
-def test_the_proportions_of_a_digit_stay() -> None:
-    image = predict.prepare(saved(drawn("one")))
-    high, wide = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
-    box = ImageOps.invert(drawn("one")).getbbox()
-    assert box is not None
-    drawn_ratio = (box[2] - box[0]) / (box[3] - box[1])
-    assert (wide[-1] - wide[0] + 1) / (high[-1] - high[0] + 1) == pytest.approx(drawn_ratio, abs=0.05)
-
-
-def test_light_on_dark_is_prepared_as_dark_on_light() -> None:
-    np.testing.assert_array_equal(
-        predict.prepare(saved(drawn())), predict.prepare(saved(ImageOps.invert(drawn()))), strict=True
-    )
-
-
-def test_an_image_in_the_models_own_format_is_left_as_it_is(split_study: Path) -> None:
-    images, _ = records.read_images(split_study / records.TEST)
-    for image in images:
-        np.testing.assert_array_equal(predict.prepare(saved(Image.fromarray(image))), image, strict=True)
-
-
-def test_the_negative_of_such_an_image_is_turned_to_light_on_dark(split_study: Path) -> None:
-    images, _ = records.read_images(split_study / records.TEST)
-    negative = predict.prepare(saved(Image.fromarray(255 - images[0])))
-    assert np.median(negative) == 0
-    assert negative.max() == 255
-
-
-@pytest.mark.parametrize(
-    "content_of",
-    [
-        pytest.param(lambda: saved(drawn(), "JPEG", quality=90), id="jpeg"),
-        pytest.param(lambda: saved(drawn().convert("CMYK"), "JPEG", quality=90), id="jpeg for print"),
-        pytest.param(
-            lambda: saved(drawn(), "MPO", save_all=True, append_images=[drawn("one")]), id="two pictures of a phone"
-        ),
-        pytest.param(lambda: saved(ImageOps.colorize(drawn(), "navy", "lightyellow")), id="blue ink on yellow paper"),
-        pytest.param(lambda: saved(drawn().convert("RGBA")), id="opaque rgba"),
-        pytest.param(lambda: saved(transparent(0)), id="black ink on nothing"),
-        pytest.param(lambda: saved(transparent(255)), id="white ink on nothing"),
-        pytest.param(lambda: saved(drawn().convert("P")), id="palette"),
-        pytest.param(lambda: saved(drawn().convert("P"), transparency=255), id="palette with a transparent colour"),
-        pytest.param(
-            lambda: saved(drawn().convert("RGB"), transparency=(255, 255, 255)), id="rgb with a transparent colour"
-        ),
-        pytest.param(lambda: saved(drawn().convert("1")), id="one bit"),
-        pytest.param(lambda: saved(Image.fromarray(np.asarray(drawn()).astype(np.uint16) * 100 + 20_000)), id="16 bit"),
-        pytest.param(
-            lambda: saved(drawn(), save_all=True, append_images=[drawn("one")]), id="the first frame of an animation"
-        ),
-        pytest.param(lambda: saved(drawn(size=(3000, 4000))), id="12 megapixels"),
-        pytest.param(lambda: saved(photographed(drawn(), grain=8), "JPEG", quality=60), id="a photo"),
-        pytest.param(
-            lambda: saved(photographed(drawn(size=(1500, 2000)), grain=40), "JPEG"), id="a large photo in bad light"
-        ),
-    ],
-)
-def test_the_same_digit_stored_otherwise_is_prepared_alike(content_of: Callable[[], bytes]) -> None:
-    expected = predict.prepare(saved(drawn()))
-    assert distance(predict.prepare(content_of()), expected) < 3
-    assert distance(predict.prepare(saved(drawn("seven"))), expected) > 20  # another digit
-
-
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_a_photo_is_turned_as_its_camera_says(kind: str) -> None:
-    exif = Image.Exif()
-    exif[ORIENTATION] = LEFT_DOWN
-    turned = saved(drawn().transpose(Image.Transpose.ROTATE_270), kind, exif=exif)
-    assert distance(predict.prepare(turned), predict.prepare(saved(drawn()))) < 3
-
-
-SOUND = saved(drawn())
-NOISE = saved(Image.fromarray(np.random.default_rng(0).integers(0, 256, (400, 300), np.uint8)), "JPEG")
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        pytest.param(b"", "the image is empty", id="empty"),
-        pytest.param(b"a digit", "expected an image in PNG or JPEG format, received.*b'a digit'", id="text"),
-        pytest.param(saved(drawn(), "GIF"), r"PNG or JPEG format.*b'GIF8", id="gif"),
-        pytest.param(saved(drawn(), "WEBP"), r"PNG or JPEG format.*b'RIFF", id="webp"),
-        pytest.param(saved(drawn(), "TIFF"), r"PNG or JPEG format.*b'II", id="tiff"),
-        pytest.param(saved(drawn(), "PDF"), r"PNG or JPEG format.*b'%PDF", id="pdf"),
-        pytest.param(SOUND[:6], "PNG or JPEG format", id="the start of a signature"),
-        pytest.param(SOUND[: len(SOUND) // 2], "damaged or cut off", id="half a png"),
-        pytest.param(NOISE[: len(NOISE) // 2], "damaged or cut off", id="half a jpeg"),
-        pytest.param(SOUND[:60] + b"\0\0\0\0" + SOUND[64:], "damaged or cut off", id="overwritten"),
-        pytest.param(declared(60_000, 60_000), "at most 16 megapixels", id="3,600 megapixels"),
-        pytest.param(declared(10_000, 10_000), "at most 16 megapixels", id="100 megapixels"),
-        pytest.param(declared(4_001, 4_000), "at most 16 megapixels", id="just too many pixels"),
-        pytest.param(declared(4_000, 4_000), "damaged or cut off", id="just few enough pixels"),
-        pytest.param(SOUND + bytes(10_000_000), "at most 10 MB", id="too many bytes"),
-        pytest.param(saved(Image.new("L", (300, 400), 255)), "the image is blank", id="white"),
-        pytest.param(saved(Image.new("L", (28, 28), 0)), "the image is blank", id="black"),
-        pytest.param(
-            saved(photographed(Image.new("L", (300, 400), 255), grain=2)), "the image is blank", id="a photo of paper"
-        ),
-        pytest.param(saved(Image.new("RGBA", (300, 400))), "the image is blank", id="nothing"),
-        pytest.param(saved(Image.new("L", (1, 1), 9)), "the image is blank", id="one pixel"),
-    ],
-)
-def test_a_bad_image_has_an_error_of_its_own(content: bytes, said: str) -> None:
-    """Of too many pixels it says so before it finds out that there are none: nothing was decoded."""
-    with pytest.raises(StudyError, match=said):
-        predict.prepare(content)
 
 
 @pytest.fixture(params=["ridge", "watched"])
@@ -242,7 +64,7 @@ def test_files_get_the_labels_that_evaluate_found(
     predictions = files.read_arrays(records.predictions_path(champion))
     best = predict.read_champion()["seed"]  # also the place of its row: the seeds are 0 and 1
     expected = predictions["ensemble"] if vote else predictions["labels"][best]
-    assert [answer["digit"] for answer in answers] == expected.tolist()
+    assert [answer["label"] for answer in answers] == expected.tolist()
     assert [answer["image"] for answer in answers] == [str(tmp_path / f"{number}.png") for number in range(360)]
     for answer in answers:
         assert answer["probability"] == max(answer["probabilities"])
@@ -258,7 +80,7 @@ def test_of_more_seeds_than_vote_the_first_are_asked_and_the_best_one_answers_al
     monkeypatch.setattr(predict, "VOTERS", 1)
     images = records.read_images(records.TEST)[0][:50]
     table, runs = records.read_scores("watched"), records.MODELS / "watched"
-    champion = predict.Champion(1, table["key"][1], records.scores_path("watched"), runs, vote=True)
+    champion = predict.Classifier(1, table["key"][1], records.scores_path("watched"), runs, vote=True)
     for vote, seed in ((True, 0), (False, 1)):
         model = records.read_model(runs / str(seed), records.read_facts(runs / str(seed)))
         np.testing.assert_allclose(champion.probabilities(images, vote=vote), model(images), atol=1e-6)
@@ -332,3 +154,54 @@ def test_without_a_champion_the_error_says_why(evaluated: Path, monkeypatch: pyt
     files.write_json(records.CHAMPION, None)
     with pytest.raises(SystemExit, match=r"names no model: no variant in params\.yaml has a dev split"):
         run_main(monkeypatch, str(EXAMPLE))
+
+
+@pytest.mark.parametrize(("seed", "row"), [(0, 0), (1, 1)])
+@pytest.mark.parametrize("champion", ["watched"], indirect=True)
+def test_any_variant_and_seed_may_be_asked(
+    champion: str,
+    seed: int,
+    row: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_main(monkeypatch, *image_files(tmp_path, 90), "--json", "--variant", "ridge", "--seed", str(seed))
+    labels = [json.loads(line)["label"] for line in capsys.readouterr().out.splitlines()]
+    assert labels == files.read_arrays(records.predictions_path("ridge"))["labels"][row][:90].tolist()
+
+
+def test_of_another_variant_the_best_seed_by_dev_score_answers(evaluated: Path) -> None:
+    table = records.read_scores("watched")
+    best = int(table["seed"][table["dev_accuracy"].idxmax()])
+    assert predict.choose(records.scores_path("watched"), None)[0] == best
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--variant", "nobody"], r"variant should be one that was evaluated \(.*watched.*\); received 'nobody'"),
+        (["--seed", "7"], r"seed should be one of 0, 1 \(.*test\.csv\); received 7"),
+    ],
+)
+@pytest.mark.parametrize("champion", ["watched"], indirect=True)
+def test_a_variant_or_seed_that_is_not_there_is_named_beside_those_that_are(
+    champion: str, arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit, match=said):
+        run_main(monkeypatch, str(EXAMPLE), *arguments)
+
+
+@pytest.mark.parametrize("champion", ["watched"], indirect=True)
+def test_classes_are_called_by_their_names(
+    champion: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = records.predictions_path(champion)
+    names = np.array([f"class {letter}" for letter in "abcdefghij"])
+    files.write_arrays(path, compressed=True, **{**files.read_arrays(path), "classes": names})
+    run_main(monkeypatch, *image_files(tmp_path, 3), "--json")
+    for line in capsys.readouterr().out.splitlines():
+        answer = json.loads(line)
+        assert answer["class"] == names[answer["label"]]
+    run_main(monkeypatch, *image_files(tmp_path, 1))
+    assert re.search(r": class [a-j] \([\d.]+ %\), then class [a-j] \(", capsys.readouterr().out)

@@ -206,9 +206,9 @@ def test_each_design_says_when_it_is_the_right_one(run: Run) -> None:
 
 
 def test_markdown_starts_with_the_verdicts_and_escapes_names(run: Run) -> None:
-    text = run(write(long({"a|b": [0.0] * 10, "c_d": TENTHS})), "--markdown").out
+    text = run(write(long({"a|b": [0.0] * 10, "[c_d]": TENTHS})), "--markdown").out
     assert text.startswith("## 1 question: 1 better\n")
-    assert "| a\\|b | c\\_d | better | +0.55 |" in text
+    assert "| a\\|b | \\[c_d\\] | better | +0.55 |" in text
 
 
 @pytest.mark.parametrize("name", ["f.png", "f.svg", "f.pdf"])

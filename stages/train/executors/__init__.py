@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import os
+import pkgutil
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -26,9 +27,14 @@ class Entry(NamedTuple):
     extra: str
 
 
+def _jax_for_cuda() -> bool:
+    """Whether it is installed, without importing JAX, which takes seconds."""
+    return any(name.startswith("jax_cuda") for _, name, _ in pkgutil.iter_modules())
+
+
 EXECUTORS = {
     "dask": Entry(lambda: bool(os.environ.get("DASK_SCHEDULER_ADDRESS")), "stages.train.executors.cluster", "cluster"),
-    "lanes": Entry(lanes.sees_gpu, "stages.train.executors.lanes", "gpu"),
+    "lanes": Entry(lambda: _jax_for_cuda() and lanes.sees_gpu(), "stages.train.executors.lanes", "gpu"),
     "processes": Entry(lambda: True, "stages.train.executors.processes", "cpu"),
 }
 

@@ -134,7 +134,7 @@ def stop(process: subprocess.Popen[str], signum: signal.Signals) -> None:
     assert of_session(process.pid) == []
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
 def test_workers_end_with_their_driver_however_that_ends_and_what_had_finished_is_kept(
     signum: signal.Signals, workspace: Path
 ) -> None:

@@ -1,0 +1,106 @@
+"""What is stale: the stages whose code, parameters or inputs are not those of their results, and why.
+
+`python -m stages.stale` works in a fresh clone, without data and models, where `dvc status` lists all that is not here.
+It checks params.yaml first, and changes nothing.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from stages import params, records, terminal
+from stages.errors import StudyError
+
+GONE = {"deleted", "not in cache"}  # what is not in this workspace, which says nothing about the results
+
+
+def reasons(status: dict[str, list[Any]]) -> dict[str, list[str]]:
+    """Stage → why it is stale, of what `dvc status --json` says; stages that only lack files here are left out."""
+    found = {stage: [why for part in parts for why in _reasons(part)] for stage, parts in status.items()}
+    return {stage: whys for stage, whys in found.items() if whys}
+
+
+def _reasons(part: Any) -> Iterator[str]:
+    if isinstance(part, str):  # "changed command", "always changed"
+        yield part
+        return
+    for kind, changes in part.items():
+        for path, state in changes.items():
+            values = state if isinstance(state, dict) else {path: state}
+            yield from (_in_words(kind, name, how) for name, how in values.items() if how not in GONE)
+
+
+def _in_words(kind: str, name: str, how: str) -> str:
+    return f"its result {name} was {how}" if kind == "changed outs" else f"{name} is {how}"
+
+
+def missing(status: dict[str, list[Any]]) -> list[str]:
+    """The outputs that are not in this workspace."""
+    parts = [part for parts in status.values() for part in parts if isinstance(part, dict)]
+    return [path for part in parts for path, how in part.get("changed outs", {}).items() if how in GONE]
+
+
+def following(stale: Iterable[str], stages: Iterable[str]) -> list[str]:
+    """Those of `stages` that run too if the results of the stale ones change."""
+    stale = set(stale)
+    early = bool(stale & {"fetch", "split"})
+
+    def follows(stage: str) -> bool:
+        name, _, variant = stage.partition("@")
+        before = {"evaluate": {f"train@{variant}"}, "aggregate": stale, "split": {"fetch"}}.get(name, set())
+        return bool(stale & before) or (early and bool(variant))
+
+    return [stage for stage in stages if stage not in stale and follows(stage)]
+
+
+def all_stages(study: params.Params) -> list[str]:
+    pairs = [f"{stage}@{variant}" for stage in ("train", "evaluate") for variant in study.variants]
+    return ["fetch", "split", *pairs, "aggregate"]
+
+
+def dvc_status() -> dict[str, list[Any]]:
+    """What `dvc status --json` says.
+
+    Raises:
+        StudyError: DVC can't tell.
+    """
+    command = [str(Path(sys.executable).with_name("dvc")), "status", "--json"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        said = answer.stderr.strip()
+        if "not a git repository" in said:
+            said += "\nWithout git, as from a ZIP file, DVC needs: dvc config --local core.no_scm true"
+        raise StudyError(f"`dvc status` failed: {said}")
+    return dict(json.loads(answer.stdout or "{}"))
+
+
+def report(study: params.Params, status: dict[str, list[Any]]) -> str:
+    """What is stale, what follows from it, and what is not here, in words."""
+    stale = reasons(status)
+    lines = [f"{stage}: {', '.join(whys)}" for stage, whys in stale.items()]
+    if not stale:
+        lines = ["Nothing is stale: the results belong to the code and the parameters."]
+    if then := following(stale, all_stages(study)):
+        lines.append(f"if their results change, then too: {', '.join(then)}")
+    if gone := missing(status):
+        models = [path for path in gone if path.startswith(f"{records.MODELS}/")]
+        others = [path for path in gone if path not in models]
+        named = others + ([f"the models of {len(models)} variant(s)"] if models else [])
+        lines.append(
+            f"Not in this workspace: {', '.join(named)}. `dvc pull` brings them where somebody has pushed them; "
+            "`dvc repro split` and `dvc repro --allow-missing` make what is stale without the models of the others."
+        )
+    return "\n".join(lines)
+
+
+@terminal.command
+def main() -> None:
+    terminal.take_no_arguments("stages.stale", __doc__)
+    print(report(params.load(), dvc_status()))
+
+
+if __name__ == "__main__":
+    main()

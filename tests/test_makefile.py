@@ -1,0 +1,86 @@
+"""What `make setup` does, with programs in place of uv and Python that only say they were called."""
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+FILES = ["Makefile", "pyproject.toml", "requirements.lock", "dask.yaml"]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    for name in FILES:
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".git").mkdir()
+    programs = tmp_path / ".venv/bin"
+    programs.mkdir(parents=True)
+    for name in ("uv", "python"):
+        (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >> "{tmp_path}/called"\n')
+        (programs / name).chmod(0o755)
+    return tmp_path
+
+
+def setup(checkout: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", "setup", "DEVICE=cpu"],
+        cwd=checkout, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def installed(checkout: Path) -> int:
+    """How often packages were installed."""
+    called = checkout / "called"
+    return called.read_text().count("uv pip install") if called.exists() else 0
+
+
+def test_a_date_in_the_future_does_not_install_again(checkout: Path) -> None:
+    tomorrow = time.time() + 86_400
+    for name in FILES:
+        os.utime(checkout / name, (tomorrow, tomorrow))
+    for _ in range(2):
+        answer = setup(checkout)
+        assert answer.returncode == 0, answer.stderr
+    assert installed(checkout) == 1
+
+
+def test_other_locked_versions_are_installed(checkout: Path) -> None:
+    setup(checkout)
+    with (checkout / "requirements.lock").open("a") as file:
+        file.write("another==1.0\n")
+    setup(checkout)
+    assert installed(checkout) == 2
+
+
+def test_an_installation_that_failed_is_done_again(checkout: Path) -> None:
+    uv = checkout / ".venv/bin/uv"
+    sound = uv.read_text()
+    uv.write_text("#!/bin/sh\nexit 1\n")
+    assert setup(checkout).returncode != 0
+    uv.write_text(sound)
+    assert setup(checkout).returncode == 0
+    assert installed(checkout) == 1
+
+
+@pytest.mark.parametrize("home", ["", "/nowhere"])
+def test_without_a_home_the_way_out_is_named(home: str, checkout: Path) -> None:
+    (checkout / ".venv/bin/uv").unlink()  # as in a fresh clone
+    refused = setup(checkout, HOME=home)
+    assert refused.returncode != 0
+    assert f"HOME should be a folder that you can write to, found '{home}'" in refused.stderr
+    assert "HOME=/tmp/home make" in refused.stderr
+
+
+def test_dvc_is_told_where_there_is_no_git(checkout: Path) -> None:
+    setup(checkout)
+    local = checkout / ".dvc/config.local"
+    assert not local.exists()
+    (checkout / ".git").rmdir()
+    setup(checkout)
+    assert "no_scm = true" in local.read_text()

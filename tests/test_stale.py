@@ -1,0 +1,92 @@
+"""What `dvc status` says, as stages that are stale and files that only are not here."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages import stale
+from stages.params import Params
+from tests.conftest import STUDY
+from tests.test_pipeline import Clone
+
+NOT_HERE = [
+    {"changed deps": {"data/train.npz": "deleted"}},
+    {"changed outs": {"models/plain": "not in cache"}},
+]
+FAMILY = {"changed deps": {"stages/recipes/network.py": "modified"}}
+
+
+def test_what_is_only_not_here_is_not_stale() -> None:
+    assert stale.reasons({"train@plain": NOT_HERE}) == {}
+    assert stale.missing({"train@plain": NOT_HERE}) == ["models/plain"]
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (FAMILY, "stages/recipes/network.py is modified"),
+        ({"changed deps": {"params.yaml": {"variants.plain": "modified"}}}, "variants.plain is modified"),
+        ({"changed deps": {"params.yaml": {"variants.plain.seeds": "new"}}}, "variants.plain.seeds is new"),
+        ({"changed outs": {"metrics/report.html": "modified"}}, "its result metrics/report.html was modified"),
+        ("changed command", "changed command"),
+    ],
+)
+def test_a_stale_stage_says_why(part: Any, said: str) -> None:
+    assert stale.reasons({"train@plain": [part, *NOT_HERE]}) == {"train@plain": [said]}
+
+
+@pytest.mark.parametrize(
+    ("edited", "expected"),
+    [
+        (["train@plain"], ["evaluate@plain", "aggregate"]),
+        (["evaluate@plain"], ["aggregate"]),
+        (["train@plain", "evaluate@plain"], ["aggregate"]),
+        (["aggregate"], []),
+        ([], []),
+        (
+            ["split"],
+            [f"{stage}@{name}" for stage in ("train", "evaluate") for name in ("ridge", "plain")] + ["aggregate"],
+        ),
+    ],
+)
+def test_what_a_stale_stage_is_followed_by_is_named(edited: list[str], expected: list[str], study: Params) -> None:
+    two = study.model_copy(update={"variants": {name: study.variants[name] for name in ("ridge", "plain")}})
+    assert stale.following(edited, stale.all_stages(two)) == expected
+
+
+def test_a_study_whose_files_are_all_as_locked_is_not_stale(study: Params) -> None:
+    assert stale.report(study, {}) == "Nothing is stale: the results belong to the code and the parameters."
+
+
+def test_the_models_that_are_not_here_are_counted_and_the_way_on_is_named(study: Params) -> None:
+    said = stale.report(study, {"train@plain": [*NOT_HERE, FAMILY]})
+    assert "train@plain: stages/recipes/network.py is modified" in said
+    assert "then too: evaluate@plain, aggregate" in said
+    assert "Not in this workspace: the models of 1 variant(s)." in said
+    assert "dvc repro --allow-missing" in said
+
+
+@pytest.fixture
+def unpacked(tmp_path: Path) -> Clone:
+    """A ZIP of the repository, unpacked: a copy that git does not know."""
+    clone = Clone(tmp_path)
+    (clone.folder / ".git").rename(clone.folder / "git")
+    return clone
+
+
+def test_without_git_the_way_out_is_named_and_is_one(unpacked: Clone) -> None:
+    refused = unpacked.run(sys.executable, "-m", "stages.stale")
+    assert refused.returncode == 1
+    (way_out,) = [line for line in refused.stderr.splitlines() if "no_scm" in line]
+    assert unpacked.run(*way_out.partition(": ")[2].split()).returncode == 0
+    said = unpacked.run(sys.executable, "-m", "stages.stale")
+    assert said.returncode == 0, said.stderr
+
+
+def test_a_wrong_value_is_named_where_neither_data_nor_models_are(unpacked: Clone) -> None:
+    (unpacked.folder / "params.yaml").write_text(STUDY.replace("dev_fraction: 0.2", "dev_fraction: 1.5"))
+    refused = unpacked.run(sys.executable, "-m", "stages.stale")
+    assert refused.returncode == 1
+    assert "split.dev_fraction" in refused.stderr

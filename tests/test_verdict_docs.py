@@ -1,0 +1,57 @@
+"""docs/verdicts.md, run as a reader would: its files are written, its commands print what is shown."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.sequential import Design, half_width
+from tests.conftest import ROOT
+
+PAGE = (ROOT / "docs/verdicts.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def examples() -> list[tuple[str, str]]:
+    """Each command of the page, and what is shown below it."""
+    found = []
+    for kind, _, text in BLOCK.findall(PAGE):
+        if kind == "console":
+            for part in text.split("$ ")[1:]:
+                command, _, output = part.partition("\n")
+                found.append((command, output))
+    return found
+
+
+def test_every_example_prints_what_the_page_shows(tmp_path: Path) -> None:
+    for _, name, text in BLOCK.findall(PAGE):
+        if name and name != "gitlab":
+            (tmp_path / name).write_text(text, encoding="utf-8")
+    tools = {"many-seeds": [sys.executable, "-m", "stages.commands"], "python": [sys.executable]}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    assert len(examples()) == 5
+    for command, output in examples():
+        name, *arguments = shlex.split(command)
+        answer = subprocess.run(
+            [*tools[name], *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert answer.returncode == 0, answer.stderr
+        assert answer.stdout == output, command
+
+
+@pytest.mark.parametrize(("design", "first"), [("open", 1), ("fixed", 4)])
+def test_the_seeds_to_plan_are_those_of_the_interval(design: Design, first: int) -> None:
+    numbers = np.arange(2, 1000)
+    table = PAGE.partition("## How many seeds to plan")[2]
+    rows = re.findall(r"^\| ([\d.]+) \|(.*)\|$", table, re.MULTILINE)
+    assert len(rows) == 7
+    for difference, cells in rows:
+        for questions, cell in zip((1, 5, 20), cells.split("|")[first - 1 : first + 2], strict=True):
+            narrow = half_width(numbers, 0.05 / questions, design) < float(difference)
+            assert int(cell) == numbers[narrow][0]
