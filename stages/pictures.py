@@ -44,7 +44,7 @@ def decode(content: bytes, side: int) -> Image.Image:
 
 def _opened(content: bytes) -> Image.Image:
     if not content:
-        raise StudyError(f"the image is empty: expected the bytes of a {IN_WORDS} file, received none")
+        raise StudyError("the image is empty: expected the bytes of an image file, received none")
     if len(content) > BYTES_LIMIT:
         raise StudyError(f"the image should have at most {BYTES_LIMIT / 1e6:.0f} MB: save it smaller")
     try:

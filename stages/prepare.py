@@ -83,11 +83,10 @@ def prepare(content: bytes, form: Format) -> np.ndarray:
 
 
 def _whole(picture: Image.Image, shape: tuple[int, ...]) -> np.ndarray:
-    grey = np.asarray(picture.convert("L"))
-    low, high = int(grey.min()), int(grey.max())
-    if high - low < 255 * finding.CONTRAST:
+    contrast = int(np.ptp(np.asarray(picture.convert("L"))))
+    if contrast < 255 * finding.CONTRAST:
         raise StudyError(
-            f"the image is blank: its brightness varies by {high - low} of 255: send one that shows something"
+            f"the image is blank: its brightness varies by {contrast} of 255; send one that shows something"
         )
     coloured = picture.convert("RGB" if len(shape) == 3 else "L")
     return np.asarray(coloured.resize((shape[1], shape[0]), Image.Resampling.BILINEAR, reducing_gap=3))
@@ -98,8 +97,8 @@ def _is_laid_out(image: np.ndarray, layout: Layout) -> bool:
         return False
     if layout.spread > 1:
         return True
-    away = abs(_mass_centre(image) - layout.centre).max()
-    return bool(away <= layout.spread + 0.1) and abs(max(_box(image).shape) - layout.box) <= 1
+    away = abs(_mass_centre(image) - np.array(layout.centre)).max()
+    return bool(away <= layout.spread + 0.1) and abs(max(*_box(image).shape) - layout.box) <= 1
 
 
 def _edge(image: np.ndarray) -> float:
