@@ -387,6 +387,7 @@ def test_a_training_process_uses_again_the_memory_that_it_freed(
 def test_no_run_waits_behind_another_while_a_worker_is_free(
     shared: Cluster, workspace: Path, digits: Digits, study: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
     finished: list[str] = []
     runs = planned(study, "plain", "ridge")
 
@@ -401,7 +402,6 @@ def test_no_run_waits_behind_another_while_a_worker_is_free(
             Event("others", client=client).set()
 
     monkeypatch.setattr(dask_cluster, "_train", on_worker)
-    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
     with Client(shared.address, set_as_default=False) as client:
         train_all(runs, *digits, on_finish=on_finish)
     assert finished == [run.name for run in [*runs[1:], runs[0]]]  # the others in their order
