@@ -111,7 +111,7 @@ def repro(study: Params) -> None:
 def answers() -> str:
     """The verdicts of the demo, a line each."""
     tables = [pd.read_csv(FOLDER / records.TABLES / name) for name in ("comparisons.csv", "approach_pairs.csv")]
-    table = pd.concat(tables)
+    table = pd.concat(tables).drop_duplicates(["a", "b"])  # neighbouring approaches may be compared as well
     lines = [
         f"  {row.a} → {row.b}: {row.verdict}, {row.difference:+.2f} points ({row.low:+.2f} … {row.high:+.2f})"
         for row in table.sort_values("difference", ascending=False).itertuples()
