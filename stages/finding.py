@@ -149,8 +149,9 @@ def _inside(grey: np.ndarray, shape: np.ndarray, outline: np.ndarray, ground: np
         return whole if is_frame else None  # an outlined 0 or 8 is as narrow as a stroke in there
     if shape.sum() < 0.5 * outline.sum() or _extent(largest) < 0.15 * height:
         return None
-    # The hole of an 8 or a 0 is round, or as narrow as the digit; what is drawn on a sheet has strokes, or holes.
-    has_drawing = _slenderness(largest) > 2.2 or island.any() or _convexity(largest) < 0.8
+    # The hole of an 8 or a 0 is round, or takes most of its width; what is drawn on a sheet has strokes, or holes.
+    is_stroke = _slenderness(largest) > 2.2 and _thickness(largest) < 0.22 * _thickness(outline)
+    has_drawing = is_stroke or island.any() or _convexity(largest) < 0.8
     is_sheet = outline.mean() > 0.12 and _slenderness(outline) < 1.5
     return outline if has_drawing and is_sheet and _has_sharp_edge(grey, outline) else None
 
