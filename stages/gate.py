@@ -6,6 +6,7 @@
 import argparse
 import functools
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -160,6 +161,9 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
             if not isinstance(ended.code, str):
                 raise
             print(ended.code, file=sys.stderr)
+            sys.exit(2)
+        except Exception:  # noqa: BLE001  # a fault of ours must not pass for a verdict
+            traceback.print_exc()
             sys.exit(2)
 
     return run

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from stages import gate
 from stages.errors import StudyError
 from stages.gate import NOT_COMPARED, UNCHANGED, Finding, Gate, lines, undecided
 from tests.conftest import ROOT
@@ -80,3 +81,14 @@ def test_an_error_has_another_status_than_the_gate(tool: str) -> None:
         assert answer.returncode == 2
         assert "error: " in answer.stderr
         assert answer.stdout == ""
+
+
+def test_a_fault_of_the_program_is_no_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    @gate.command
+    def main() -> None:
+        raise KeyError("a bug")
+
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert "KeyError" in capsys.readouterr().err

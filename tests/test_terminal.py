@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import os
 import signal
 import subprocess
 import sys
@@ -122,3 +123,14 @@ def test_an_orphan_hears_of_the_end_of_its_parent_however_that_ended() -> None:
         assert parent.stdout.readline() == "ready\n"
         parent.kill()
         assert parent.stdout.read() == ""  # which ends when the orphan does
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_every_output_can_be_printed_where_its_characters_can_not(encoding: str) -> None:
+    for command in (["stages.compare", "HEAD", "HEAD"], ["stages.verdict", "--help"]):
+        answer = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": encoding}, capture_output=True, check=False,
+        )  # fmt: skip
+        assert answer.returncode == 0, answer.stderr
+        assert answer.stdout.decode(encoding)
