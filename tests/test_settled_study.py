@@ -28,10 +28,17 @@ STUDY: dict[str, Any] = {
 }
 
 
+class OneProcess(Clone):
+    """Runs of a second each take longer to hand out than to train."""
+
+    def environment(self) -> dict[str, str]:
+        return {**super().environment(), "STUDY_WORKERS": "1"}
+
+
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The study with six seeds, which decide nothing; not to be written to."""
-    clone = Clone(tmp_path_factory.mktemp("begun"))
+    clone = OneProcess(tmp_path_factory.mktemp("begun"))
     clone.write(STUDY)
     clone.repro()
     return clone
@@ -52,7 +59,7 @@ def own(begun: Clone, tmp_path: Path) -> Clone:
 
 
 def copied(clone: Clone, folder: Path) -> Clone:
-    other = object.__new__(Clone)
+    other = object.__new__(OneProcess)
     other.folder = folder / "study"
     shutil.copytree(clone.folder, other.folder, symlinks=True)
     return other
