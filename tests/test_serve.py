@@ -112,9 +112,9 @@ def test_an_answer_has_the_class_and_all_probabilities(server: Server, images: l
         assert row["probability"] == max(row["probabilities"]) == row["probabilities"][row["label"]]
 
 
-def test_the_request_in_the_readme_is_answered(server: Server) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = re.search(r"```\n(curl .*?)```", readme, re.DOTALL)
+def test_the_request_of_the_docs_is_answered(server: Server) -> None:
+    page = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
+    block = re.search(r"```\n(curl .*?)```", page, re.DOTALL)
     assert block is not None
     command = block[1].replace(":5001/", f":{server.port}/")
     answer = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
