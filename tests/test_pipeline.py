@@ -519,7 +519,7 @@ def test_a_variant_in_bfloat16_is_compared_seed_by_seed_with_the_committed_one(c
     page = (committed.folder / "benchmarks/PRECISION.md").read_text()
     assert re.search(rf"^\| cnn \| .*\| {SEEDS} \|", page, re.MULTILINE)
     assert "The interval holds with 95 % confidence" in page
-    assert r"- cnn: precision: float32 → mixed\_bfloat16" in page
+    assert "- cnn: precision: float32 → mixed_bfloat16" in page
     again = committed.run(sys.executable, "-m", "benchmarks.precision", "cnn")
     assert f"{SEEDS} runs, {SEEDS} of them finished before" in again.stdout
     assert (committed.folder / "benchmarks/PRECISION.md").read_text() == page
