@@ -18,8 +18,6 @@ from stages.recipes.shared.recipe import Positive, Recipe, Strict
 PARAMS = Path("params.yaml")
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-# The upper bound is NumPy's and scikit-learn's for `random_state`.
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
 VariantName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
