@@ -6,7 +6,8 @@ With --fail-on it is a gate: exit status 0, 1 where it is shut, 2 for an error.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,57 +15,53 @@ import pandas as pd
 
 from stages import files, gate, layout, params
 from stages.aggregate import answers, parts
-from stages.changes import Difference, Pair, compare, findings, points
+from stages.changes import Difference, Pair, alike, compare, findings, headline, seeds_in_words
 from stages.revisions import read_side
 
 
 def as_text(difference: Difference, says: Sequence[str] = ()) -> str:
-    """An aligned table, how to read it, what else is to be said, and what the gate says."""
+    """Whose rules count, the verdicts, an aligned table, how to read it, what else there is, and what the gate says."""
     table = _shown(difference)
-    parts = [table.title]
+    verdicts = [f"{verdict}: {variants}" for verdict, variants in headline(difference)]
+    paragraphs = [table.title, _filled(_rules(difference)), _filled(verdicts)]
     if table.rows:
         cells = [[text for text, _ in row] for row in table.rows]
-        parts += [layout.aligned(table.header, cells), layout.filled(table.caption)]
-    for lines in (_remarks(difference), says):
-        if lines:
-            parts.append("\n".join(layout.filled(line, "  ") for line in lines))
-    return "\n\n".join(parts) + "\n"
+        paragraphs += [layout.aligned(table.header, cells), layout.filled(table.caption)]
+    paragraphs += [_filled(_remarks(difference)), _filled(says)]
+    return "\n\n".join(filter(None, paragraphs)) + "\n"
 
 
 def as_markdown(difference: Difference, says: Sequence[str] = ()) -> str:
-    """The same for pull requests, the verdicts first."""
+    """The same for pull requests, what the gate says first."""
     table = _shown(difference)
-    paragraphs = [f"## {table.title}", *([_bullets(says)] if says else []), _verdicts(difference)]
+    verdicts = [f"**{verdict}**: {layout.escaped(variants)}" for verdict, variants in headline(difference)]
+    paragraphs = [f"## {layout.escaped(table.title)}", _bullets(says), _bullets(_rules(difference))]
+    paragraphs.append("\\\n".join(verdicts))
     if table.rows:
         cells = [[text for text, _ in row] for row in table.rows]
-        paragraphs += [layout.markdown(table.header, cells), table.caption]
-    if remarks := _remarks(difference):
-        paragraphs.append(_bullets(remarks))
-    return "\n\n".join(paragraphs) + "\n"
+        paragraphs += [layout.markdown(table.header, cells), layout.escaped(table.caption)]
+    paragraphs.append(_bullets(_remarks(difference)))
+    return "\n\n".join(filter(None, paragraphs)) + "\n"
+
+
+def _filled(lines: Sequence[str]) -> str:
+    return "\n".join(layout.filled(line, "  ") for line in lines)
 
 
 def _bullets(lines: Sequence[str]) -> str:
     return "\n".join(f"- {layout.escaped(line)}" for line in lines)
 
 
-def _verdicts(difference: Difference) -> str:
-    """A line for each verdict, and the variants that have it."""
-    rows = list(parts.plain_rows(difference.table))
-    lines = []
-    for verdict in ("worse", "undecided", "better", "equivalent"):
-        names = [f"{row['b']} ({points(row['difference'])})" for row in rows if row["verdict"] == verdict]
-        lines += [f"**{verdict}**: {layout.escaped(', '.join(names))}"] if names else []
-    return "\\\n".join(lines) or "**unchanged**: no variant predicts anything else"
-
-
 def as_json(difference: Difference) -> dict[str, Any]:
     """The same for programs, as values that JSON knows; a value that does not exist is None."""
     old, new = difference.old, difference.new
-    seeds = {**difference.changed, **difference.unchanged, **difference.unpaired}
     return {
         "old": {"name": old.label, "commit": old.commit},
         "new": {"name": new.label, "commit": new.commit},
         "settings": difference.settings.model_dump(),
+        "settings_of": "old" if difference.judge is old else "new",
+        "other_settings": {name: {"old": a, "new": b} for name, (a, b) in difference.other_settings.items()},
+        "verdicts": [asdict(found) for found in findings(difference)],
         "changed": [
             {
                 "variant": row["b"],
@@ -75,6 +72,7 @@ def as_json(difference: Difference) -> dict[str, Any]:
         ],
         "unchanged": [{"variant": name, **_facts(pair)} for name, pair in difference.unchanged.items()],
         "not_compared": [{"variant": name, **_facts(pair)} for name, pair in difference.unpaired.items()],
+        "not_retrained": [{"variant": name, **_facts(pair)} for name, pair in difference.not_retrained.items()],
         "missing": {
             "variants": {
                 "old": difference.only_new,
@@ -83,7 +81,7 @@ def as_json(difference: Difference) -> dict[str, Any]:
             },
             "seeds": {
                 name: {"old": pair.only_new, "new": pair.only_old}
-                for name, pair in seeds.items()
+                for name, pair in difference.pairs.items()
                 if pair.only_new or pair.only_old
             },
         },
@@ -113,32 +111,43 @@ def _shown(difference: Difference) -> parts.Table:
     return parts.Table("compare", f"Test accuracy: {old.label} → {new.label}", caption, table, columns)
 
 
-def _remarks(difference: Difference) -> list[str]:
-    """A line for each thing that the table doesn't say."""
+def _rules(difference: Difference) -> list[str]:
+    """Whose settings count, where that is a question."""
     old, new = difference.old.label, difference.new.label
-    remarks = [f"{name}: {'; '.join(_why(pair))}" for name, pair in difference.changed.items()]
-    again: dict[str, list[str]] = {}
-    for name, pair in difference.unchanged.items():
-        if not pair.same_keys:
-            again.setdefault("; ".join(_why(pair)), []).append(name)
-        elif pair.parameters:
-            remarks.append(
-                f"{name}: {params.in_words(pair.parameters)} in {params.PARAMS}, but the runs are the same: not "
-                "trained with it, see `dvc status`"
-            )
-    remarks += [f"{', '.join(names)}: {why}; but the predictions are the same" for why, names in again.items()]
-    for name, pair in {**difference.changed, **difference.unchanged, **difference.unpaired}.items():
-        remarks += [f"{name}: {_seeds(pair.only_old)} only in {old}"] if pair.only_old else []
-        remarks += [f"{name}: {_seeds(pair.only_new)} only in {new}"] if pair.only_new else []
-    unchanged = [name for name, pair in difference.unchanged.items() if not (pair.same_keys and pair.parameters)]
-    lists = [
-        ("Unchanged, with the same predictions, so not compared", unchanged),
-        ("Not compared, without a seed that both sides have", difference.unpaired),
-        (f"Only in {old}", difference.only_old),
-        (f"Only in {new}", difference.only_new),
-        ("Without runs on either side", difference.without_runs),
+    named = {
+        name: ("not given" if a is None else a, "not given" if b is None else b)
+        for name, (a, b) in difference.other_settings.items()
+    }
+    if difference.judge is difference.new:
+        other = f" ({params.in_words(named)})" if named else ""
+        return [f"the statistics of {old} are of another version of this code{other}: judged with those of {new}"]
+    return [f"{new} has other statistics ({params.in_words(named)}): judged with those of {old}"] if named else []
+
+
+def _remarks(difference: Difference) -> list[str]:
+    """A line for each thing that neither the table nor the headline says."""
+    whys = [(name, params.in_words(pair.parameters)) for name, pair in difference.not_retrained.items()]
+    whys += [(name, "; ".join(_why(pair))) for name, pair in difference.changed.items()]
+    whys += [
+        (name, f"{'; '.join(_why(pair))}; but the predictions are the same")
+        for name, pair in difference.unchanged.items()
+        if not pair.same_keys
     ]
-    return remarks + [f"{what}: {', '.join(names)}" for what, names in lists if names]
+    whys += [(name, words) for name, pair in difference.pairs.items() for words in _other_seeds(name, pair, difference)]
+    remarks = [f"{', '.join(names)}: {words}" for words, names in alike(whys).items()]
+    if difference.unchanged:
+        remarks.append(f"Unchanged, with the same predictions: {', '.join(difference.unchanged)}")
+    return remarks
+
+
+def _other_seeds(variant: str, pair: Pair, difference: Difference) -> Iterator[str]:
+    """Which seeds only one side has; those that are lost are in the headline."""
+    if given_up := [seed for seed in pair.only_old if seed not in pair.lost]:
+        seeds = difference.new.recipes[variant].get("seeds")
+        asked = "" if seeds is None else f", as its {params.PARAMS} asks for {seeds:,}"
+        yield f"{seeds_in_words(given_up)} not in {difference.new.label} any more{asked}"
+    if pair.only_new:
+        yield f"{seeds_in_words(pair.only_new)} only in {difference.new.label}"
 
 
 def _why(pair: Pair) -> list[str]:
@@ -151,10 +160,6 @@ def _why(pair: Pair) -> list[str]:
     elif not reasons:
         reasons.append("the same parameters and data, so other code or library versions")
     return reasons
-
-
-def _seeds(seeds: list[int]) -> str:
-    return f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
 
 
 @gate.command

@@ -33,7 +33,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is, on one line; the _ of hidden_units means nothing to it."""
-    return " ".join(re.sub(r"[\\`*\[\]<>|]|\b_|_\b", r"\\\g<0>", text).split())
+    return " ".join(re.sub(r"[\\`*\[\]<>|~]|\b_|_\b", r"\\\g<0>", text).split())
 
 
 def filled(text: str, indent: str = "") -> str:

@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import ValidationError
 from ruamel.yaml import YAML, YAMLError
 
-from stages import params, records
+from stages import families, params, records
 from stages.errors import StudyError
+from stages.recipes.shared.recipe import Recipe
 
 COLUMNS = ["seed", "key", "data", "test_accuracy"]
 WORKING_TREE = "the working tree"
@@ -69,6 +71,19 @@ class Side:
     recipes: dict[str, dict[str, Any]]
     statistics: dict[str, Any]
     runs: dict[str, Trained]
+
+    def recipe(self, variant: str) -> Recipe | None:
+        """The recipe, its seeds aside, as this version of the code reads it; None where it can't."""
+        fields = {**self.recipes[variant], "seeds": 1}
+        try:
+            return families.recipe_class(fields.get("family")).model_validate(fields)
+        except (StudyError, ValidationError):
+            return None
+
+    def asks_for(self, variant: str, seed: int) -> bool:
+        """Whether params.yaml wants the variant trained with `seed`, as far as it says."""
+        seeds = self.recipes.get(variant, {}).get("seeds")
+        return isinstance(seeds, int) and seed < seeds
 
 
 def read_side(revision: str | None) -> Side:
