@@ -192,13 +192,13 @@ def _without_answer(difference: Difference) -> Iterator[gate.Finding]:
     new = difference.new
     for name, pair in difference.not_retrained.items():
         same = pair.not_retrained
-        which = "its runs" if same == pair.new.seeds else f"its runs of {seeds_in_words(same)}"
-        yield gate.Finding(name, gate.NOT_RETRAINED, f"its params changed, {which} did not: run dvc repro")
+        runs = "runs" if same == pair.new.seeds else f"the runs of {seeds_in_words(same)}"
+        yield gate.Finding(name, gate.NOT_RETRAINED, f"params changed, {runs} did not: run dvc repro")
     for name in difference.unpaired:
         yield gate.Finding(name, gate.NOT_COMPARED, "no seed that both sides have")
     for name in difference.only_old:
         if name in new.recipes:
-            yield gate.Finding(name, gate.NOT_COMPARED, f"no runs in {new.label}, though its {params.PARAMS} has it")
+            yield gate.Finding(name, gate.NOT_COMPARED, f"in {params.PARAMS} of {new.label}, but without runs")
         else:
             yield gate.Finding(name, gate.REMOVED, f"not in {params.PARAMS} of {new.label} any more")
     for name in difference.only_new:

@@ -446,8 +446,8 @@ def lose_the_seeds_that_got_worse() -> None:
 @pytest.mark.parametrize(
     ("lose", "why"),
     [
-        (lose_runs, "no runs in the working tree, though its params.yaml has it"),
-        (rename_runs, "no runs in the working tree, though its params.yaml has it"),
+        (lose_runs, "in params.yaml of the working tree, but without runs"),
+        (rename_runs, "in params.yaml of the working tree, but without runs"),
         (lose_a_seed, "seed 9 is missing in the working tree, though its params.yaml asks for it"),
         (lose_the_seeds_that_got_worse, "seeds 5, 6, 7, 8, 9 are missing in the working tree, though"),
     ],
@@ -509,7 +509,7 @@ def test_a_variant_that_was_not_retrained_with_its_params_fails_every_gate(
     write_study(mlp=other if "family" in other else {**NETWORK, **other}, linear=RIDGE)
     status, text = judged(monkeypatch, capsys, fail_on=rule)
     assert status == 1
-    why = "its params changed, its runs did not: run dvc repro"
+    why = "params changed, runs did not: run dvc repro"
     assert f"- mlp is not retrained: {why}" in text
     assert f"**not retrained**: mlp ({why})" in text
     assert f"- mlp: {next(iter(other))}: " in text
@@ -527,7 +527,7 @@ def test_a_variant_of_which_some_seeds_were_not_retrained_is_not_judged_by_the_o
     files.write_table(records.scores_path("mlp"), table)
     status, text = judged(monkeypatch, capsys)
     assert status == 1
-    assert "mlp (its params changed, its runs of seed 2 did not: run dvc repro)" in text
+    assert "mlp (params changed, the runs of seed 2 did not: run dvc repro)" in text
     assert "| mlp |" not in text
 
 
