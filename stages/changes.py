@@ -96,9 +96,8 @@ class Difference:
 
     @property
     def without_runs(self) -> list[str]:
-        """Variants that a params.yaml names and neither side has trained."""
-        named = {**self.new.recipes, **self.old.recipes}
-        return [name for name in named if name not in self.old.runs and name not in self.new.runs]
+        """Variants that the new side has a recipe of, and neither side runs."""
+        return [name for name in self.new.recipes if name not in self.old.runs and name not in self.new.runs]
 
     @property
     def other_settings(self) -> dict[str, tuple[Any, Any]]:

@@ -491,11 +491,15 @@ def test_fewer_seeds_on_purpose_are_a_remark_and_the_others_are_judged(
 def test_a_variant_that_is_removed_with_its_recipe_passes_and_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    write_study(mlp=NETWORK, linear=RIDGE, planned=RIDGE)
+    commit("planned")
+    git("tag", "--force", "first")
     write_study(mlp=NETWORK)
     shutil.rmtree(records.RUNS / "linear")
     status, text = judged(monkeypatch, capsys, fail_on="worse,undecided")
     assert status == 0
     assert "**removed**: linear (not in params.yaml of the working tree any more)" in text
+    assert "planned" not in text  # it never had a run
 
 
 @pytest.mark.usefixtures("first")
