@@ -88,7 +88,8 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--fail-on",
         metavar="VERDICT,…",
-        action="append",
+        type=terminal.listed,
+        action="extend",
         default=[],
         help=f"exit with status 1 where a variant is so: {', '.join(SHUT_FOR)} (which needs a change); may be repeated",
     )
@@ -107,7 +108,7 @@ def from_arguments(arguments: argparse.Namespace) -> Gate:
     Raises:
         StudyError: a verdict is unknown, or variants are watched for nothing.
     """
-    rules = [rule for text in arguments.fail_on for rule in text.split(",")]
+    rules = arguments.fail_on
     if unknown := [rule for rule in rules if rule not in SHUT_FOR]:
         raise StudyError(f"--fail-on should be of {', '.join(SHUT_FOR)}, received {', '.join(map(repr, unknown))}")
     if arguments.watch and not rules:
