@@ -33,7 +33,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is, on one line; the _ of hidden_units means nothing to it."""
-    marked = re.sub(r"[\\`*\[\]<>|]|\b_|_\b", r"\\\g<0>", text)
+    marked = re.sub(r"[\\`*\[\]<>|~]|\b_|_\b", r"\\\g<0>", text)
     return re.sub(r"[^\S\N{NO-BREAK SPACE}]+", " ", marked).strip()
 
 
