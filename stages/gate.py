@@ -166,7 +166,7 @@ def undecided(n: int, about: int | None, most: int | None) -> str:
 def close(reasons: Sequence[Reason], says: Sequence[str]) -> None:
     """Exit with status 1 where there are reasons, and repeat them where no terminal showed the output."""
     if reasons:
-        if not sys.stdout.isatty():
+        if sys.stdout is None or not sys.stdout.isatty():  # None: closed, as by >&-
             print("\n".join(says), file=sys.stderr)
         sys.exit(1)
 

@@ -263,6 +263,15 @@ def test_a_closed_standard_input_is_said_to_be(tmp_path: Path) -> None:
     )
 
 
+def test_a_gate_is_shut_also_where_standard_output_is_closed(tmp_path: Path) -> None:
+    file = tmp_path / "scores.csv"
+    file.write_text(long({"a": TENTHS, "b": [0.0] * 10}))
+    command = f"{sys.executable} -m stages.commands verdict {file} --fail-on worse >&-"
+    answer = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("gate failed (--fail-on worse)\n")
+
+
 def test_help_and_answer_say_which_is_compared_with_which(run: Run) -> None:
     assert "A verdict says what b is against a" in run("--help").words
     assert "is the one that comes later better than the one that comes first?" in run("--help").words
