@@ -102,7 +102,8 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--fail-on",
         metavar="VERDICT,…",
-        action="append",
+        type=terminal.listed,
+        action="extend",
         default=[],
         help=f"exit with status 1 where a variant is so: {', '.join(SHUT_FOR)} (which needs a change); may be repeated",
     )
@@ -121,7 +122,7 @@ def from_arguments(arguments: argparse.Namespace) -> Gate:
     Raises:
         StudyError: a verdict is unknown, or variants are watched for nothing.
     """
-    rules = [rule for text in arguments.fail_on for rule in text.split(",")]
+    rules = arguments.fail_on
     if unknown := [rule for rule in rules if rule not in SHUT_FOR]:
         raise StudyError(f"--fail-on should be of {', '.join(SHUT_FOR)}, received {', '.join(map(repr, unknown))}")
     watch = tuple(text.strip() for text in arguments.watch if text.strip(" ,"))
@@ -165,7 +166,7 @@ def undecided(n: int, about: int | None, most: int | None) -> str:
 def close(reasons: Sequence[Reason], says: Sequence[str]) -> None:
     """Exit with status 1 where there are reasons, and repeat them where no terminal showed the output."""
     if reasons:
-        if not sys.stdout.isatty():
+        if sys.stdout is None or not sys.stdout.isatty():  # None: closed, as by >&-
             print("\n".join(says), file=sys.stderr)
         sys.exit(1)
 
