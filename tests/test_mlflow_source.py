@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from mlflow.entities import Metric, Param
 
-from stages import params, tracking, verdict
+from stages import params, tracking
 from stages.aggregate import answers
 from stages.aggregate.runs import read_runs
+from stages.verdict.__main__ import main
 from tests.conftest import STUDY
 from tests.mlflow_tools import mlflow_server
 
@@ -58,7 +59,7 @@ def say(*arguments: str) -> tuple[str, str, int]:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.setattr(sys, "argv", ["verdict", "--mlflow", *arguments])
         try:
-            verdict.main()
+            main()
         except SystemExit as ended:
             return out.getvalue(), err.getvalue(), int(ended.code or 0)
     return out.getvalue(), err.getvalue(), 0
@@ -220,7 +221,7 @@ def test_without_mlflow_the_message_says_what_to_install(monkeypatch: pytest.Mon
 
 
 def test_a_server_is_asked_page_by_page(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stages import mlflow_source
+    from stages.verdict import mlflow_source
 
     for trees in (10, 50):
         for seed in range(3):

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages import params, sequential, verdict
+from stages import params, sequential
 from stages.aggregate import answers
 from stages.aggregate.runs import read_runs
+from stages.verdict.__main__ import main
 from tests.conftest import ROOT
 
 TENTHS = [0.1 * number for number in range(1, 11)]
@@ -50,7 +51,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         out, err, status = io.StringIO(), io.StringIO(), 0
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
-                verdict.main()
+                main()
             except SystemExit as ended:
                 status = int(ended.code or 0)
         return Said(out.getvalue(), err.getvalue(), status)
@@ -584,7 +585,7 @@ def test_the_scores_of_this_study_get_the_verdicts_of_its_tables(run: Run) -> No
 
 
 def test_a_file_needs_neither_the_pipeline_nor_anything_slow_to_load() -> None:
-    code = f"import sys, stages.verdict; print(sorted({HEAVY!r} & {{*sys.modules}}))"
+    code = f"import sys, stages.verdict.__main__; print(sorted({HEAVY!r} & {{*sys.modules}}))"
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
 

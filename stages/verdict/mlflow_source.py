@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from stages import sources
 from stages.errors import StudyError
+from stages.verdict import sources
 
 PAGE = 1000  # runs that one answer of MLflow holds
 FINISHED = "FINISHED"
