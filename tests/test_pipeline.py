@@ -38,7 +38,7 @@ STUDY: dict[str, Any] = {
     "data": {"name": "digits"},
     "split": {"dev_fraction": 0.2, "seeds": 8},
     "variants": {
-        "linear": {"family": "ridge", "seeds": SEEDS, "grid_powers": [-10, 13], "tolerance": 0.1},
+        "linear": {"family": "ridge", "seeds": SEEDS, "grid_powers": [2, 6], "tolerance": 0.1},
         "mlp": NETWORK,
         "cnn": {
             **NETWORK,
@@ -336,14 +336,6 @@ def test_a_table_or_figure_of_an_earlier_study_is_deleted(
     left = {path.name for folder in (records.TABLES, records.PLOTS) for path in (clone.folder / folder).iterdir()}
     assert {"approaches.csv", "approaches.png"} <= left
     assert not {"comparisons.csv", "comparisons.md", "comparisons.png", "pair_mlp_cnn.csv", "pair_mlp_cnn.png"} & left
-
-
-def test_another_dropout_retrains_its_variant_alone(clone: Clone, edited: Callable[[dict[str, Any]], None]) -> None:
-    clone.repro()  # whatever the tests before this one have left
-    others = {name: digest for name, digest in clone.model_digests().items() if not name.startswith("models/cnn")}
-    edited({**STUDY, "variants": variants_with("cnn", dropout=0.4)})
-    assert stages_run(clone.repro()) == ["train@cnn", "evaluate@cnn", "aggregate"]
-    assert others.items() <= clone.model_digests().items()
 
 
 def test_a_recipe_that_the_study_goes_back_to_is_not_trained_again(

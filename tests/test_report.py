@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from selenium.webdriver import Chrome
+from selenium.webdriver.support.ui import WebDriverWait
 
 from stages import params, records
 from stages.aggregate import answers
@@ -21,6 +22,7 @@ def page(request: pytest.FixtureRequest, browser: Chrome) -> Chrome:
     browser.get("about:blank")
     browser.get_log("browser")  # forget the page before
     browser.get(REPORT)
+    WebDriverWait(browser, 60).until(lambda page: evaluated(page, "document.readyState") == "complete")
     return browser
 
 
