@@ -67,7 +67,7 @@ serve: setup ## publish the best model and answer requests for it on 127.0.0.1 (
 	python -m stages.serve --port $(PORT)
 
 test: setup ## run the tests
-	python -m pytest --numprocesses auto --dist loadfile
+	python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 	KERAS_BACKEND=jax JAX_PLATFORMS=cpu python -m pytest --quiet tests/train/executors/test_lanes.py
 
 check: setup ## lint and type-check

@@ -63,6 +63,14 @@ statistics: {confidence: 0.95, equivalence_margin: 0.05, reproduction_margin: 0.
 """
 
 
+# Files that take minutes begin first, so that no process has one to itself at the end.
+LONGEST = ("test_settled_study", "test_pipeline", "test_own_model", "test_cluster", "test_merge", "test_demo")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_environment() -> Iterator[None]:
     """No setting of the person who runs the tests reaches them."""

@@ -42,6 +42,8 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The study with so few seeds that nothing is decided; not to be written to."""
     clone = OneProcess(tmp_path_factory.mktemp("begun"))
     clone.write(STUDY)
+    clone.repro("split")
+    clone.run(sys.executable, "-m", "stages.train", "--all")  # in one process, which imports TensorFlow once
     clone.repro()
     return clone
 

@@ -1,6 +1,7 @@
 """Where runs are computed: a table of executors, of which each run goes to the first that is asked for and takes it."""
 
 import contextlib
+import functools
 import importlib
 import os
 import pkgutil
@@ -27,6 +28,7 @@ class Entry(NamedTuple):
     extra: str
 
 
+@functools.cache
 def _jax_for_cuda() -> bool:
     """Whether it is installed, without importing JAX, which takes seconds."""
     return any(name.startswith("jax_cuda") for _, name, _ in pkgutil.iter_modules())
