@@ -11,33 +11,45 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+
 from stages import params, records, terminal
 from stages.errors import StudyError
 
 GONE = {"deleted", "not in cache"}  # what is not in this workspace, which says nothing about the results
+OTHER = "modified"
+
+Status = dict[str, list[Any]]  # stage → what has changed, as `dvc status --json` has it
 
 
-def reasons(status: dict[str, list[Any]]) -> dict[str, list[str]]:
-    """Stage → why it is stale, of what `dvc status --json` says; stages that only lack files here are left out."""
-    found = {stage: [why for part in parts for why in _reasons(part)] for stage, parts in status.items()}
+def reasons(status: Status) -> dict[str, list[str]]:
+    """Stage → why it is stale, of what `status` says; stages that only lack files here are left out."""
+    # DVC says "not in cache" of a result that is not here, and of one that is, but is another than it has recorded.
+    others = {name for parts in status.values() for part in parts for _, name, how in _changes(part) if how == OTHER}
+    found = {stage: [why for part in parts for why in _reasons(part, others)] for stage, parts in status.items()}
     return {stage: whys for stage, whys in found.items() if whys}
 
 
-def _reasons(part: Any) -> Iterator[str]:
+def _reasons(part: Any, others: set[str]) -> Iterator[str]:
     if isinstance(part, str):  # "changed command", "always changed"
         yield part
-        return
-    for kind, changes in part.items():
+    for kind, name, how in _changes(part):
+        if kind == "changed outs" and how in GONE and name in others:
+            yield f"its result {name} is another than was recorded"
+        elif how not in GONE:
+            yield f"its result {name} was {how}" if kind == "changed outs" else f"{name} is {how}"
+
+
+def _changes(part: Any) -> Iterator[tuple[str, str, str]]:
+    """Kind, name and state of what has changed."""
+    for kind, changes in part.items() if isinstance(part, dict) else ():
         for path, state in changes.items():
-            values = state if isinstance(state, dict) else {path: state}
-            yield from (_in_words(kind, name, how) for name, how in values.items() if how not in GONE)
+            yield from (
+                (kind, name, how) for name, how in (state if isinstance(state, dict) else {path: state}).items()
+            )
 
 
-def _in_words(kind: str, name: str, how: str) -> str:
-    return f"its result {name} was {how}" if kind == "changed outs" else f"{name} is {how}"
-
-
-def missing(status: dict[str, list[Any]]) -> list[str]:
+def missing(status: Status) -> list[str]:
     """The outputs that are not in this workspace."""
     parts = [part for parts in status.values() for part in parts if isinstance(part, dict)]
     return [path for part in parts for path, how in part.get("changed outs", {}).items() if how in GONE]
@@ -61,7 +73,25 @@ def all_stages(study: params.Params) -> list[str]:
     return ["fetch", "split", *pairs, "aggregate"]
 
 
-def dvc_status() -> dict[str, list[Any]]:
+def status(lock: Path = Path("dvc.lock")) -> Status:
+    """What `dvc status` says, and of stages that have not run yet, or before one whose results they use, only that.
+
+    Raises:
+        StudyError: DVC can't tell.
+    """
+    stages = (YAML(typ="safe").load(lock) if lock.exists() else {}).get("stages", {})
+    found: Status = {stage: parts if stage in stages else ["not run yet"] for stage, parts in _dvc_status().items()}
+    made = {out["path"]: out.get("md5") for entry in stages.values() for out in entry.get("outs", ())}
+    for stage, entry in stages.items():
+        used = {dep["path"]: dep.get("md5") for dep in entry.get("deps", ())}
+        known = {name for part in found.get(stage, ()) for _, name, how in _changes(part) if how == OTHER}
+        later = {path for path, md5 in used.items() if made.get(path, md5) != md5} - known
+        if later:
+            found[stage] = [*found.get(stage, ()), {"changed deps": dict.fromkeys(sorted(later), "of a later run")}]
+    return found
+
+
+def _dvc_status() -> Status:
     """What `dvc status --json` says.
 
     Raises:
@@ -77,7 +107,7 @@ def dvc_status() -> dict[str, list[Any]]:
     return dict(json.loads(answer.stdout or "{}"))
 
 
-def report(study: params.Params, status: dict[str, list[Any]]) -> str:
+def report(study: params.Params, status: Status) -> str:
     """What is stale, what follows from it, and what is not here, in words."""
     stale = reasons(status)
     lines = [f"{stage}: {', '.join(whys)}" for stage, whys in stale.items()]
@@ -99,7 +129,7 @@ def report(study: params.Params, status: dict[str, list[Any]]) -> str:
 @terminal.command
 def main() -> None:
     terminal.take_no_arguments("stages.stale", __doc__)
-    print(report(params.load(), dvc_status()))
+    print(report(params.load(), status()))
 
 
 if __name__ == "__main__":

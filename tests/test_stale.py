@@ -37,6 +37,15 @@ def test_a_stale_stage_says_why(part: Any, said: str) -> None:
     assert stale.reasons({"train@plain": [part, *NOT_HERE]}) == {"train@plain": [said]}
 
 
+def test_a_result_that_is_here_but_is_not_the_recorded_one_is_not_taken_for_missing() -> None:
+    """As after a pull of somebody else's results, with one's own models still there."""
+    own = {
+        "train@plain": [{"changed outs": {"models/plain": "not in cache"}}],
+        "evaluate@plain": [{"changed deps": {"models/plain": "modified"}}],
+    }
+    assert stale.reasons(own)["train@plain"] == ["its result models/plain is another than was recorded"]
+
+
 @pytest.mark.parametrize(
     ("edited", "expected"),
     [
@@ -74,6 +83,20 @@ def unpacked(tmp_path: Path) -> Clone:
     clone = Clone(tmp_path)
     (clone.folder / ".git").rename(clone.folder / "git")
     return clone
+
+
+def test_what_ran_before_the_results_that_it_uses_and_what_never_ran_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where somebody has committed a training and not its evaluation, in a clone that has no models to tell by."""
+    lock = tmp_path / "dvc.lock"
+    lock.write_text(
+        "stages: {train@plain: {outs: [{path: models/plain, md5: new}]}, "
+        "evaluate@plain: {deps: [{path: models/plain, md5: old}, {path: stages/evaluate, md5: same}]}}"
+    )
+    monkeypatch.setattr(stale, "_dvc_status", lambda: {"train@plain": NOT_HERE, "train@mine": [FAMILY]})
+    found = stale.reasons(stale.status(lock))
+    assert found == {"train@mine": ["not run yet"], "evaluate@plain": ["models/plain is of a later run"]}
 
 
 def test_without_git_the_way_out_is_named_and_is_one(unpacked: Clone) -> None:
