@@ -58,9 +58,13 @@ def register(study: Params) -> str:
 def _version(study: Params, name: str, champion: dict[str, Any], card: str, key: str) -> str:
     client = mlflow.MlflowClient()
     known = _own_model(client, name)
-    newest = known.aliases.get(serve.ALIAS) if known else None
-    if newest and client.get_model_version(name, newest).tags.get(tracking.KEY) == key and _is_there(name, newest):
-        return f"models:/{name}@{serve.ALIAS} is version {newest}, as before"
+    alias, former = f"models:/{name}@{serve.ALIAS}", known.aliases.get(serve.ALIAS) if known else None
+    before = f" (it was version {former})" if former else ""
+    if same := _versions(client, name, key) if known else []:
+        if former in same:
+            return f"{alias} is version {former}, as before"
+        client.set_registered_model_alias(name, serve.ALIAS, same[0])
+        return f"{alias} is version {same[0]} again{before}"
     experiment, run_id = _published(client, study)
     model = _logged(client, experiment, run_id)
     if known is None:
@@ -79,7 +83,13 @@ def _version(study: Params, name: str, champion: dict[str, Any], card: str, key:
     ).version
     # Last: a version that broke off is nobody's champion, and is registered anew.
     client.set_registered_model_alias(name, serve.ALIAS, made)
-    return f"models:/{name}@{serve.ALIAS} is version {made} now: {champion['variant']}, best seed {champion['seed']}"
+    return f"{alias} is version {made} now{before}: {champion['variant']}, best seed {champion['seed']}"
+
+
+def _versions(client: Any, name: str, key: str) -> list[str]:
+    """The versions with this key whose files can be had: somebody may have deleted them, or moved the checkout."""
+    found = client.search_model_versions(f"name = '{name}' and tags.`{tracking.KEY}` = '{key}'")
+    return [version.version for version in found if _is_there(name, version.version)]
 
 
 def _own_model(client: Any, name: str) -> Any | None:
@@ -96,7 +106,6 @@ def _own_model(client: Any, name: str) -> Any | None:
 
 
 def _is_there(name: str, version: str) -> bool:
-    """Whether the files of a version can be had: somebody may have deleted them, or moved the checkout."""
     try:
         return bool(mlflow.artifacts.list_artifacts(f"models:/{name}/{version}"))
     except (MlflowException, OSError):

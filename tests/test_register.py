@@ -48,9 +48,12 @@ def test_the_best_model_by_dev_score_is_registered_once_and_anew_when_another_is
     files.write_table(records.scores_path(other), table.assign(dev_accuracy=[0.998, 0.999]))
     files.write_json(records.CHAMPION, summary.champion(read_runs(study)))
     Publisher(study).publish_study()
-    assert f"version 2 now: {other}, best seed 1" in register(study)
+    assert f"version 2 now (it was version 1): {other}, best seed 1" in register(study)
     version = champion_version()
     assert version.tags["variant"] == other
+    mlflow.MlflowClient().set_registered_model_alias("digits", serve.ALIAS, "1")  # by somebody's hand
+    assert "version 2 again (it was version 1)" in register(study)
+    assert champion_version().version == version.version
 
 
 def dev(run: Any) -> bool:

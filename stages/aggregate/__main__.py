@@ -48,7 +48,9 @@ def main() -> None:
     publisher = tracking.Publisher(study)
     publisher.publish_variants(list(study.variants))
     publisher.publish_study()
-    print((records.TABLES / "approaches.md").read_text(encoding="utf-8"))
+    for name in ("approaches", "comparisons"):
+        if (path := records.TABLES / f"{name}.md").exists():
+            print(path.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

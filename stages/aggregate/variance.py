@@ -8,7 +8,7 @@ from scipy import stats
 
 from stages import sequential
 from stages.aggregate.parts import Column, Part, Table, images_of, number, span, text
-from stages.aggregate.runs import Runs, shared_seeds
+from stages.aggregate.runs import Runs
 from stages.params import Params
 
 COLUMNS = ["variant", "n", "seeds_sd", "seeds_low", "seeds_high", "interaction_sd", "digits_sd"]
@@ -49,11 +49,11 @@ def parts(runs: Runs, study: Params) -> list[Part]:
 
 
 def table(runs: Runs, level: float) -> pd.DataFrame:
-    """A row for each variant, on the seeds that all of them have."""
-    n, rows = shared_seeds(runs.values()), []
+    """A row for each variant, on all seeds that it has."""
+    rows = []
     for name, variant in runs.items():
-        found = split(variant.right[:n], level)
-        rows.append([name, n, *(astuple(found) if found else [None] * 5)])
+        found = split(variant.right, level)
+        rows.append([name, len(variant.right), *(astuple(found) if found else [None] * 5)])
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages import files, records
+from stages import families, files, records
 from stages.params import Params
 
 PARTS = ("training", "scores", "files")  # a run is published part by part, as they come to be
@@ -55,6 +55,8 @@ def read(study: Params, variant: str, seed: int) -> Record | None:
     recipe = study.recipe(variant)
     folder = records.run_path(variant, seed)
     facts = records.read_facts(folder) if (folder / "run.json").exists() else None
+    if facts and families.decisive(facts.get("parameters")) != recipe.decisive():
+        facts = None  # a model from before: the scores are of another one, which is not here
     scores = _scores(variant, seed)
     if facts and scores and facts["key"] != scores["key"]:
         scores = None  # of the model that this one has replaced
@@ -65,7 +67,7 @@ def read(study: Params, variant: str, seed: int) -> Record | None:
     else:
         return None
     own = folder / "curves.csv"
-    table = files.read_table(own if own.exists() else records.curves_path(variant), ["seed", *recipe.curve])
+    table = files.read_table(own if facts and own.exists() else records.curves_path(variant), ["seed", *recipe.curve])
     curves = table[table["seed"] == seed]
     return Record(variant, seed, recipe.model_dump(exclude={"seeds"}), facts, curves, scores, key, data)
 

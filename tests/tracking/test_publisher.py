@@ -484,6 +484,20 @@ def test_results_of_former_parameters_are_not_published_as_those_of_the_new_ones
     assert not publisher.failed
 
 
+def test_a_model_of_a_former_recipe_is_not_published_with_the_scores_of_the_new_one(
+    published: Path, study: Params
+) -> None:
+    path = records.run_path("plain", 1) / "run.json"
+    facts = files.read_json(path)
+    files.write_json(path, {**facts, "key": "former", "parameters": {**facts["parameters"], "units": [9]}})
+    Publisher(study).publish_variants(list(study.variants))
+    scores = records.read_scores("plain").set_index("seed")
+    run = run_of("plain", 1)
+    assert run.data.metrics["test_accuracy"] == scores.loc[1, "test_accuracy"]
+    artifacts = [client().list_artifacts(run_of("plain", seed).info.run_id) for seed in (0, 1)]
+    assert [len(files) for files in artifacts] == [2, 0]
+
+
 def test_results_of_fewer_seeds_or_with_a_later_field_at_its_default_are_the_studys_own(
     published: Path, study: Params
 ) -> None:
