@@ -20,7 +20,7 @@ setup: .venv/bin/uv | home merging ## make .venv; with JAX for CUDA where there 
 
 merging: # what .gitattributes names: a clone has to be told, and a ZIP has no git
 	@[ "$$(git rev-parse --show-toplevel 2>&1)" != "$(CURDIR)" ] || { git config merge.ours.driver true && \
-	git config merge.study-lock.driver '"$(CURDIR)/.venv/bin/python" -m stages.merge %O %A %B'; }
+	git config merge.study-lock.driver '"$(CURDIR)/.venv/bin/python" -m stages.merge %O %A %B || git merge-file %A %O %B'; }
 
 home:
 	@[ -d "$$HOME" ] && [ -w "$$HOME" ] || { echo "error: HOME should be a folder that you can write to, found '$$HOME': name one, as in HOME=/tmp/home make ..." >&2; exit 1; }

@@ -27,7 +27,7 @@ class Pair:
     parameters: what params.yaml says differently, by name: the value on the old side and the one on the new side.
     decisive: whether those are sure to decide a run, since this version of the code reads both recipes.
     only_old, only_new: the seeds that the other side lacks.
-    lost: those of `only_old` that params.yaml of the new side still asks for.
+    lost: that params.yaml of the new side asks for without a run to show, unless the old side did so too.
     """
 
     old: Trained
@@ -253,8 +253,15 @@ def _pair(variant: str, old: Side, new: Side) -> Pair:
         decisive=decisive,
         only_old=only_old,
         only_new=[seed for seed in b.seeds if seed not in common],
-        lost=[seed for seed in only_old if new.asks_for(variant, seed)],
+        lost=_lost(variant, old, new),
     )
+
+
+def _lost(variant: str, old: Side, new: Side) -> list[int]:
+    """The seeds that the new side asks for without a run to show, but for those that the old side lacked too."""
+    a, b = old.runs[variant].seeds, new.runs[variant].seeds
+    wanted = [seed for seed in range(new.seeds(variant)) if seed not in b]
+    return [seed for seed in wanted if seed in a or seed >= old.seeds(variant)]
 
 
 def _parameters(variant: str, old: Side, new: Side) -> tuple[dict[str, tuple[Any, Any]], bool]:

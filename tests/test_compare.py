@@ -437,6 +437,10 @@ def lose_a_seed() -> None:
     write_runs("mlp", (10 + NOISE[:9]).tolist(), seeds=MANY[:9])
 
 
+def ask_for_a_seed_that_nobody_trained() -> None:
+    write_study(range(11), mlp=NETWORK, linear={**RIDGE, "seeds": 3})
+
+
 def lose_the_seeds_that_got_worse() -> None:
     write_runs("mlp", [9, 12, 10, 13, 11], key="second", seeds=MANY[:5])
 
@@ -449,6 +453,7 @@ def lose_the_seeds_that_got_worse() -> None:
         (lose_runs, "in params.yaml of the working tree, but without runs"),
         (rename_runs, "in params.yaml of the working tree, but without runs"),
         (lose_a_seed, "seed 9 is missing in the working tree, though its params.yaml asks for it"),
+        (ask_for_a_seed_that_nobody_trained, "seed 10 is missing in the working tree, though its params.yaml asks"),
         (lose_the_seeds_that_got_worse, "seeds 5, 6, 7, 8, 9 are missing in the working tree, though"),
     ],
 )
@@ -538,7 +543,7 @@ def test_a_variant_of_which_some_seeds_were_not_retrained_is_not_judged_by_the_o
 @pytest.mark.usefixtures("first")
 @pytest.mark.parametrize(
     "other",
-    [{"seeds": 4}, {"padding": "valid"}, {"optimizer": {"name": "adam"}}, {"of_another_version": 3}],
+    [{"padding": "valid"}, {"optimizer": {"name": "adam"}}, {"of_another_version": 3}],
     ids=lambda other: next(iter(other)),
 )
 def test_what_decides_no_run_or_is_unknown_here_needs_no_training(

@@ -29,8 +29,8 @@ class Publisher:
         former = outdated(self._study)
         if stale := [variant for variant in variants if variant in former]:
             _warn(
-                f"not published: {', '.join(stale)}. {LOCK} has them with other parameters or data than "
-                f"{params.PARAMS}: run `dvc repro`."
+                f"not published: {', '.join(stale)}, and the report. {LOCK} has them with other parameters or data "
+                f"than {params.PARAMS}: run `dvc repro`."
             )
         fresh = [variant for variant in variants if variant not in stale]
         wanted = [(variant, seed) for variant in fresh for seed in range(self._study.recipe(variant).seeds)]

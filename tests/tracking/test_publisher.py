@@ -480,7 +480,10 @@ def test_results_of_former_parameters_are_not_published_as_those_of_the_new_ones
     publisher = Publisher(study)
     publisher.publish_variants(list(study.variants))
     assert {run.data.tags["variant"] for run in runs()} == set(study.variants) - {"plain"}
-    assert "warning: not published: plain. dvc.lock has them with other parameters" in capsys.readouterr().err
+    assert (
+        "warning: not published: plain, and the report. dvc.lock has them with other parameters"
+        in capsys.readouterr().err
+    )
     assert not publisher.failed
 
 
