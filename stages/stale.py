@@ -52,7 +52,8 @@ def _changes(part: Any) -> Iterator[tuple[str, str, str]]:
 def missing(status: Status) -> list[str]:
     """The outputs that are not in this workspace."""
     parts = [part for parts in status.values() for part in parts if isinstance(part, dict)]
-    return [path for part in parts for path, how in part.get("changed outs", {}).items() if how in GONE]
+    gone = [path for part in parts for path, how in part.get("changed outs", {}).items() if how in GONE]
+    return [path for path in gone if not Path(path).exists()]  # what is here may only be missing in the cache
 
 
 def following(stale: Iterable[str], stages: Iterable[str]) -> list[str]:
