@@ -243,7 +243,10 @@ def _pair(variant: str, old: Side, new: Side) -> Pair:
             f"{variant} was evaluated on different test sets: on {len(a.truth):,} images of {old.data} in "
             f"{old.label}, on {len(b.truth):,} of {new.data} in {new.label}. Their scores can't be compared"
         )
-    common = [seed for seed in b.seeds if seed in a.seeds]
+    asked = new.seeds(variant)
+    # Runs beyond what is asked for may be the ones that came out well.
+    there = [seed for seed in b.seeds if not asked or seed < asked]
+    common = [seed for seed in there if seed in a.seeds]
     only_old = [seed for seed in a.seeds if seed not in common]
     parameters, decisive = _parameters(variant, old, new)
     return Pair(
@@ -252,7 +255,7 @@ def _pair(variant: str, old: Side, new: Side) -> Pair:
         parameters=parameters,
         decisive=decisive,
         only_old=only_old,
-        only_new=[seed for seed in b.seeds if seed not in common],
+        only_new=[seed for seed in there if seed not in common],
         lost=_lost(variant, old, new),
     )
 
@@ -273,6 +276,8 @@ def _parameters(variant: str, old: Side, new: Side) -> tuple[dict[str, tuple[Any
         found = _fields(old.recipes[variant], new.recipes[variant])
         # A network without dev split trains on everything; what has no such field needs one always.
         uses_dev = new.recipes[variant].get("dev_split", True)
+    if old.data != new.data:
+        found["data.name"] = old.data, new.data
     if uses_dev and old.dev_fraction != new.dev_fraction:
         found["split.dev_fraction"] = old.dev_fraction, new.dev_fraction
     return found, a is not None and b is not None

@@ -90,10 +90,13 @@ def read_side(revision: str | None) -> Side:
     """What git holds at `revision`, or the working tree for None.
 
     Raises:
-        StudyError: the revision is unknown, or holds no study with results that this code can read.
+        StudyError: the revision is unknown, or holds no study with results that this code can read; params.yaml of
+            the working tree is not valid.
     """
     if revision is None:
-        return _side(WORKING_TREE, None, _working_tree)
+        side = _side(WORKING_TREE, None, _working_tree)
+        params.load()  # of this code, so it has to be valid: what can't be read can't be judged
+        return side
     commit = _commit(revision)
     label = revision if commit.startswith(revision) else f"{revision} ({commit[:7]})"
     return _side(label, commit, _reader(commit))

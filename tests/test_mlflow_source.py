@@ -256,3 +256,21 @@ def test_runs_that_this_study_published_get_the_verdicts_of_its_tables(
         assert (answer["a"], answer["b"], answer["n_a"]) == (row["a"], row["b"], row["n"])
         assert answer["verdict"] == row["verdict"]
         assert (100 * answer["low"], 100 * answer["high"]) == pytest.approx((row["low"], row["high"]), abs=1e-5)
+
+
+def test_runs_that_are_each_others_parents_come_to_an_end(client: Any) -> None:
+    above = [log(client, {"depth": depth}, {}) for depth in (1, 2)]
+    for run, parent in zip(above, above[::-1], strict=True):
+        client.set_tag(run, "mlflow.parentRunId", parent)
+    for trees in (10, 50):
+        for seed in (0, 1):
+            log(client, {"trees": trees, "seed": seed}, {"f1": trees + seed * trees}, parent=above[0])
+    assert found("trees", *FIXED)["answers"][0]["n_a"] == 2
+
+
+def test_a_password_in_the_address_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
+    out, err, status = say("trees")
+    assert (out, status) == ("", 2)
+    assert "http://user:***@127.0.0.1:9" in err
+    assert "secret" not in err

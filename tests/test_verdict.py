@@ -267,7 +267,7 @@ def test_a_closed_standard_input_is_said_to_be(tmp_path: Path) -> None:
 def test_a_gate_is_shut_also_where_standard_output_is_closed(tmp_path: Path) -> None:
     file = tmp_path / "scores.csv"
     file.write_text(long({"a": TENTHS, "b": [0.0] * 10}))
-    command = f"{sys.executable} -m stages.commands verdict {file} --fail-on worse >&-"
+    command = f"{sys.executable} -m stages.commands verdict {file} --pairs a:b --fail-on worse >&-"
     answer = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert answer.returncode == 1
     assert answer.stderr.startswith("gate failed (--fail-on worse)\n")
@@ -404,7 +404,22 @@ BAD = {
     "too large to be squared": (
         of("a,0,1e308 a,1,-1e308 b,0,1 b,1,2"),
         ["scores.csv"],
-        "line 2 should have a finite number as accuracy, received 1e+308 (2 such scores): write the scores in a larger",
+        "line 2 should have a finite number as accuracy, received 1e+308 (2 such scores): write the scores in",
+    ),
+    "too small to be squared": (
+        of("a,0,1e-200 a,1,3e-200 b,0,2e-200 b,1,9e-200"),
+        ["scores.csv"],
+        "received 1e-200 (4 such scores): write the scores in another unit",
+    ),
+    "a gate without a direction": (
+        of("a,0,1 b,0,2"),
+        ["scores.csv", "--fail-on", "worse"],
+        "with --baseline or --pairs",
+    ),
+    "a name of two lines": (
+        of('"b\t::error::x",0,1 a,0,2').replace("\t", "\n"),
+        ["scores.csv"],
+        "names of variants should be without line breaks and control characters, received 'b\\n::error::x'",
     ),
     "rows that are not lines": (
         of('"a\tb",0,1 b,0,x').replace("\t", "\n"),
@@ -464,7 +479,11 @@ BAD = {
     "a figure of another format": (of("a,0,1 b,0,2"), ["scores.csv", "--figure", "f.gif"], "should end in .png"),
     "a gate that is none": (of("a,0,1 b,0,2"), ["scores.csv", "--fail-on", "better"], "should be of worse, undecided"),
     "a watch without a gate": (of("a,0,1 b,0,2"), ["scores.csv", "--watch", "b"], "give --fail-on too"),
-    "a watch of nobody": (of("a,0,1 b,0,2"), ["scores.csv", "--fail-on", "worse", "--watch", "c"], "got ['c']"),
+    "a watch of nobody": (
+        of("a,0,1 b,0,2"),
+        ["scores.csv", "--baseline", "a", "--fail-on", "worse", "--watch", "c"],
+        "got ['c']",
+    ),
 }
 
 

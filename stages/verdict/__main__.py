@@ -137,6 +137,8 @@ def main() -> None:
         arguments.confidence, arguments.margin, arguments.step, arguments.design, arguments.lower_is_better
     )
     asked = gate.from_arguments(arguments)
+    if asked.fail_on and not (arguments.baseline or arguments.pairs):
+        raise StudyError("--fail-on judges what b is against a: say which is which, with --baseline or --pairs")
     scores = _scores(arguments)
     pairs = answers.pairs_of(scores, arguments.pairs, arguments.baseline)
     found = answers.answers(scores, pairs, settings)

@@ -16,7 +16,6 @@ from stages.verdict.sources import Runs, Scores
 
 MOST_PAIRS = 10_000
 EQUAL = 8 * np.finfo(np.float64).eps  # of the largest score: what arithmetic alone makes of equal differences
-SMALLEST = 1e-150  # difference: squares of smaller ones are 0
 
 Pair = tuple[str, str]
 
@@ -166,7 +165,7 @@ def _answer(a: str, b: str, of_a: Runs, of_b: Runs, level: float, settings: Sett
     step, margin = settings.step, settings.margin
     paired, n_a, n_b = _paired(of_a, of_b), len(of_a.scores), len(of_b.scores)
     differences = of_b.scores - of_a.scores if paired else of_b.scores.mean() - of_a.scores.mean()
-    noise = max(EQUAL * max(np.abs(of_a.scores).max(), np.abs(of_b.scores).max()), SMALLEST)
+    noise = EQUAL * max(np.abs(of_a.scores).max(), np.abs(of_b.scores).max())
     without_spread = min(n_a, n_b) > 1 and all(
         np.ptp(values) <= noise for values in ([differences] if paired else [of_a.scores, of_b.scores])
     )

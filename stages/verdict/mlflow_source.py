@@ -1,6 +1,7 @@
 """Scores of the runs of an MLflow experiment, whoever logged them."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -97,7 +98,9 @@ def _fetched(experiment: str, conditions: str) -> tuple[list[_Run], set[str]]:
         found = client.get_experiment_by_name(experiment)
         if found is None:
             names = [one.name for one in client.search_experiments()]
-            raise StudyError(f"MLflow at {uri} has no experiment {experiment!r}. There are: {sources.named(names)}")
+            raise StudyError(
+                f"MLflow at {_shown(uri)} has no experiment {experiment!r}. There are: {sources.named(names)}"
+            )
         runs = list(_pages(client, found.experiment_id, ""))
         chosen = _pages(client, found.experiment_id, conditions) if conditions else runs
         return runs, {run.id for run in chosen}
@@ -105,7 +108,12 @@ def _fetched(experiment: str, conditions: str) -> tuple[list[_Run], set[str]]:
         raise
     except Exception as error:  # the database behind an address, or its missing driver, raises its own
         message = str(error).strip().split("\n")[0] or type(error).__name__
-        raise StudyError(f"MLflow at {uri} did not give the runs of {experiment!r}: {message}") from error
+        raise StudyError(_shown(f"MLflow at {uri} did not give the runs of {experiment!r}: {message}")) from error
+
+
+def _shown(text: str) -> str:
+    """Without the passwords of the addresses in it: logs are kept, and read by others."""
+    return re.sub(r"(://[^/@:\s]*):[^/@\s]*@", r"\1:***@", text)
 
 
 def _pages(client: Any, experiment_id: str, conditions: str) -> Iterator[_Run]:
@@ -148,7 +156,9 @@ def _leaves(everything: Sequence[_Run], chosen: set[str]) -> tuple[list[_Run], l
     for run in lowest:
         if run.status == FINISHED:
             parameters, up = dict(run.parameters), by_id.get(run.parent or "")
-            while up is not None:
+            seen: list[_Run] = []  # tags can make a circle
+            while up is not None and up not in seen:
+                seen.append(up)
                 parameters = up.parameters | parameters
                 up = by_id.get(up.parent or "")
             leaves.append(replace(run, parameters=parameters))

@@ -6,6 +6,7 @@ Whatever they come from, they end as `Scores`, or in an error that says what was
 import csv
 import io
 import json
+import re
 import sys
 import warnings
 from collections import Counter
@@ -23,8 +24,9 @@ STDIN = "-"
 BY, SEED = "variant", "seed"
 UNNAMED = ("", "Unnamed: 0")  # the header of pandas' index, as it is written, and as it is after one more reading
 SHOWN = 10  # names in a message
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 NO_NUMBER = ("nan", "na", "n/a", "none", "null")  # a missing score, as programs write it
-LARGEST = 1e150  # of scores: squares of larger differences are no numbers any more
+LARGEST, SMALLEST = 1e150, 1e-150  # of scores: the squares of others are infinite, or 0
 LINES = 100_000  # of JSON at a time: pandas takes a kilobyte for each
 
 Place = Callable[[int], str]
@@ -87,6 +89,8 @@ def of_columns(
             raise StudyError(f"{place(int(column.isna().argmax()))} has no {column.name}: expected one in every row")
     values = _finite(score, metric, place)
     codes, names = pd.factorize(variant)
+    if odd := [name for name in names if CONTROL.search(name)]:  # on a line of its own, one can be a command to CI
+        raise StudyError(f"names of variants should be without line breaks and control characters, received {odd[0]!r}")
     seeds, labels = (np.arange(len(values)), []) if seed is None else pd.factorize(seed, sort=False)
     order = np.lexsort((seeds, codes))
     if seed is not None:
@@ -106,10 +110,10 @@ def _finite(column: pd.Series, metric: str, place: Place) -> np.ndarray:
     """The column as float64 [runs].
 
     Raises:
-        StudyError: a value is missing, no number, NaN, infinite or too large to be squared.
+        StudyError: a value is missing, no number, NaN, infinite, too large or too small to be squared.
     """
     values = np.asarray(pd.to_numeric(column, errors="coerce"), dtype=np.float64)
-    bad = np.flatnonzero(~(np.abs(values) <= LARGEST))
+    bad = np.flatnonzero(~(np.abs(values) <= LARGEST) | ((values != 0) & (np.abs(values) < SMALLEST)))
     if not len(bad):
         return values
     first = column.iloc[bad[0]]
@@ -124,7 +128,7 @@ def _finite(column: pd.Series, metric: str, place: Place) -> np.ndarray:
 def _advice(text: str, value: float) -> str:
     """What to do about a score that is no number for us, as it was read and as it was written; "" if not as a text."""
     if np.isfinite(value):
-        return f"write the scores in a larger unit, so that none is beyond {LARGEST:g}"
+        return f"write the scores in another unit, so that their sizes are between {SMALLEST:g} and {LARGEST:g}"
     if "," in text:
         return "write decimals with a point"
     if "%" in text:
