@@ -8,15 +8,19 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export DO_NOT_TRACK ?= true
 export DVC_NO_ANALYTICS ?= true
 
-.PHONY: help setup home demo study stale settle ui serve test check bench lock
+.PHONY: help setup merging home demo study stale settle ui serve test check bench lock
 .DEFAULT_GOAL := help
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/bin/uv | home ## make .venv; with JAX for CUDA where there is an NVIDIA GPU (or DEVICE=gpu)
+setup: .venv/bin/uv | home merging ## make .venv; with JAX for CUDA where there is an NVIDIA GPU (or DEVICE=gpu)
 	@$(INSTALLED) | cmp -s - .venv/ready || { $(INSTALL) && $(INSTALLED) > .venv/ready; }
 	@[ -e .git ] || [ -e .dvc/config.local ] || printf '[core]\n    no_scm = true\n' > .dvc/config.local # a ZIP: DVC without git
+
+merging: # what .gitattributes names: a clone has to be told, and a ZIP has no git
+	@[ "$$(git rev-parse --show-toplevel 2>&1)" != "$(CURDIR)" ] || { git config merge.ours.driver true && \
+	git config merge.study-lock.driver '"$(CURDIR)/.venv/bin/python" -m stages.merge %O %A %B'; }
 
 home:
 	@[ -d "$$HOME" ] && [ -w "$$HOME" ] || { echo "error: HOME should be a folder that you can write to, found '$$HOME': name one, as in HOME=/tmp/home make ..." >&2; exit 1; }

@@ -4,12 +4,12 @@ import importlib
 import sys
 
 TOOLS = {
-    "verdict": "a verdict on the scores of anybody's runs: CSV, JSON lines, MLflow",
-    "compare": "what changed between two commits of a study, with verdicts",
-    "settle": "train seeds until every question of a study is decided",
-    "predict": "classify image files with the best model of a study",
+    "verdict": ("verdict.__main__", "a verdict on the scores of anybody's runs: CSV, JSON lines, MLflow"),
+    "compare": ("compare", "what changed between two commits of a study, with verdicts"),
+    "settle": ("settle", "train seeds until every question of a study is decided"),
+    "predict": ("predict", "classify image files with the best model of a study"),
 }
-USAGE = "usage: many-seeds COMMAND …\n\n" + "\n".join(f"  {name:<8} {what}" for name, what in TOOLS.items())
+USAGE = "usage: many-seeds COMMAND …\n\n" + "\n".join(f"  {name:<8} {what}" for name, (_, what) in TOOLS.items())
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
         print(f"{USAGE}\n\nerror: expected one of these commands, received {asked or 'none'}", file=sys.stderr)
         sys.exit(2)
     try:
-        tool = importlib.import_module(f"stages.{asked}")
+        tool = importlib.import_module(f"stages.{TOOLS[asked][0]}")
     except ModuleNotFoundError as error:
         if (error.name or "stages").startswith("stages"):
             raise

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from stages import files
 from stages.errors import StudyError
 from stages.recipes.shared.recipe import Recipe
@@ -38,6 +40,14 @@ def recipe_class(family: object) -> type[Recipe]:
     if found.__abstractmethods__:
         raise StudyError(f"{place}: Recipe should define {', '.join(sorted(found.__abstractmethods__))}")
     return found
+
+
+def decisive(fields: Any) -> dict[str, Any] | None:
+    """What of a recipe in dvc.lock or run.json decides its runs; None where such a recipe can't be any more."""
+    try:
+        return recipe_class(fields["family"]).model_validate({"seeds": 1, **fields}).decisive()
+    except (KeyError, TypeError, StudyError, ValidationError):
+        return None
 
 
 def code_files(family: str) -> list[Path]:

@@ -14,19 +14,23 @@ from typing import Any
 from stages import terminal
 from stages.errors import StudyError
 
-UNCHANGED, NOT_COMPARED = "unchanged", "not compared"
+UNCHANGED, NOT_COMPARED, NOT_RETRAINED, REMOVED, NEW = "unchanged", "not compared", "not retrained", "removed", "new"
+# What can't be judged is no way round: a variant whose runs are lost, or are not those of its recipe, shuts every gate.
+HIDDEN = {NOT_COMPARED, NOT_RETRAINED}
 SHUT_FOR = {
-    "worse": {"worse"},
-    "undecided": {"undecided", NOT_COMPARED},
-    "not-better": {"worse", "undecided", "equivalent", UNCHANGED, NOT_COMPARED},
+    "worse": {"worse", *HIDDEN},
+    "undecided": {"undecided", NEW, *HIDDEN},
+    "not-better": {"worse", "undecided", "equivalent", UNCHANGED, NEW, *HIDDEN},
 }
+MOST = 10  # reasons or names that are said; the table and the JSON have all
 
 
 @dataclass(frozen=True)
 class Finding:
     """What is known of a variant.
 
-    verdict: one of `sequential.VERDICTS`, UNCHANGED or NOT_COMPARED.
+    verdict: one of `sequential.VERDICTS`; UNCHANGED; NOT_COMPARED, whose runs are lost; NOT_RETRAINED, whose runs are
+        of another recipe; REMOVED, on purpose; NEW, without former runs.
     why: the difference and its interval, or what is missing.
     """
 
@@ -50,7 +54,10 @@ class Reason:
 
 @dataclass(frozen=True)
 class Gate:
-    """Which verdicts shut it, and the variants that it looks at: all where `watch` is empty."""
+    """Which verdicts shut it, and the variants that it looks at: all where `watch` is empty.
+
+    watch: names, or lists of names with commas between.
+    """
 
     fail_on: tuple[str, ...]
     watch: tuple[str, ...]
@@ -64,20 +71,27 @@ class Gate:
         Raises:
             StudyError: a variant that is watched is not among the findings.
         """
-        unknown = sorted({*self.watch} - {found.variant for found in findings})
-        if unknown and self.fail_on:
-            names = dict.fromkeys(found.variant for found in findings)
-            raise StudyError(f"--watch should name variants that are judged here ({', '.join(names)}), got {unknown}")
-        judged = [found for found in findings if not self.watch or found.variant in self.watch]
+        names = list(dict.fromkeys(found.variant for found in findings))
+        watched = self._watched(names)
+        if (unknown := sorted(watched - {*names})) and self.fail_on:
+            raise StudyError(
+                f"--watch should name variants that are judged here ({', '.join(_first(names))}), got {unknown}"
+            )
+        judged = [found for found in findings if not watched or found.variant in watched]
         shut = [reason for found in judged if (reason := self._reason(found))]
-        changed = any(found.verdict != UNCHANGED for found in judged)
+        changed = any(found.verdict not in (UNCHANGED, REMOVED) for found in judged)
         if "not-better" in self.fail_on and not self.watch and not changed:
             shut.append(Reason(None, "changed", "not-better", "a change that claims something better shows none"))
         return shut
 
+    def _watched(self, names: Sequence[str]) -> set[str]:
+        """The names that are asked for; a name may have commas itself."""
+        lists = [[text] if text in names else text.split(",") for text in self.watch]
+        return {name.strip() for parts in lists for name in parts} - {""}
+
     def _reason(self, found: Finding) -> Reason | None:
         for rule in self.fail_on:
-            lost = bool(self.watch) and found.verdict == NOT_COMPARED
+            lost = bool(self.watch) and found.verdict in (NEW, REMOVED)
             claimed = found.verdict != UNCHANGED or bool(self.watch)
             if lost or (found.verdict in SHUT_FOR[rule] and claimed):
                 return Reason(found.variant, found.verdict, rule, found.why)
@@ -88,16 +102,17 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--fail-on",
         metavar="VERDICT,…",
-        action="append",
+        type=terminal.listed,
+        action="extend",
         default=[],
         help=f"exit with status 1 where a variant is so: {', '.join(SHUT_FOR)} (which needs a change); may be repeated",
     )
     parser.add_argument(
         "--watch",
-        metavar="NAME",
+        metavar="NAME,…",
         action="append",
         default=[],
-        help="a variant that --fail-on looks at; may be repeated",
+        help="a variant that --fail-on looks at, or several with commas between; may be repeated",
     )
 
 
@@ -107,12 +122,13 @@ def from_arguments(arguments: argparse.Namespace) -> Gate:
     Raises:
         StudyError: a verdict is unknown, or variants are watched for nothing.
     """
-    rules = [rule for text in arguments.fail_on for rule in text.split(",")]
+    rules = arguments.fail_on
     if unknown := [rule for rule in rules if rule not in SHUT_FOR]:
         raise StudyError(f"--fail-on should be of {', '.join(SHUT_FOR)}, received {', '.join(map(repr, unknown))}")
-    if arguments.watch and not rules:
+    watch = tuple(text.strip() for text in arguments.watch if text.strip(" ,"))
+    if watch and not rules:
         raise StudyError("--watch says which variants --fail-on looks at: give --fail-on too")
-    return Gate(tuple(dict.fromkeys(rules)), tuple(arguments.watch))
+    return Gate(tuple(dict.fromkeys(rules)), watch)
 
 
 def as_json(gate: Gate, reasons: Sequence[Reason]) -> dict[str, Any]:
@@ -125,11 +141,16 @@ def as_json(gate: Gate, reasons: Sequence[Reason]) -> dict[str, Any]:
 
 
 def lines(gate: Gate, reasons: Sequence[Reason]) -> list[str]:
-    """What the gate says, a line for each reason; nothing where none was asked for."""
+    """What the gate says, a line for each of the first reasons; nothing where none was asked for."""
     if not gate.fail_on:
         return []
     asked = f"--fail-on {','.join(gate.fail_on)}" + "".join(f" --watch {name}" for name in gate.watch)
-    return [f"gate {'failed' if reasons else 'passed'} ({asked})", *map(str, reasons)]
+    return [f"gate {'failed' if reasons else 'passed'} ({asked})", *_first([*map(str, reasons)])]
+
+
+def _first(texts: Sequence[str]) -> list[str]:
+    """Some of them, and how many more there are."""
+    return [*texts[:MOST], *([f"and {len(texts) - MOST:,} more"] if len(texts) > MOST else [])]
 
 
 def undecided(n: int, about: int | None, most: int | None) -> str:
@@ -143,9 +164,10 @@ def undecided(n: int, about: int | None, most: int | None) -> str:
 
 
 def close(reasons: Sequence[Reason], says: Sequence[str]) -> None:
-    """Exit with status 1 where there are reasons, which are repeated where a redirected output does not hide them."""
+    """Exit with status 1 where there are reasons, and repeat them where no terminal showed the output."""
     if reasons:
-        print("\n".join(says), file=sys.stderr)
+        if sys.stdout is None or not sys.stdout.isatty():  # None: closed, as by >&-
+            print("\n".join(says), file=sys.stderr)
         sys.exit(1)
 
 

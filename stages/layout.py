@@ -10,7 +10,7 @@ LINE_WIDTH = 110
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> str:
     """Lines of a table with long headers broken; the first `words` columns to the left, the others to the right."""
-    broken = [textwrap.wrap(text, HEADER_WIDTH) for text in header]
+    broken = [textwrap.wrap(text, HEADER_WIDTH, break_long_words=False, break_on_hyphens=False) for text in header]
     height = max(map(len, broken))
     heads = [[""] * (height - len(lines)) + lines for lines in broken]
     lines = [*map(list, zip(*heads, strict=True)), *map(list, rows)]
@@ -27,13 +27,14 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table for GitHub and GitLab; what is in its cells is shown as it is."""
-    lines = [list(header), ["---"] * len(header), *([escaped(cell) for cell in row] for row in rows)]
+    lines = [[*map(escaped, header)], ["---"] * len(header), *([*map(escaped, row)] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is, on one line; the _ of hidden_units means nothing to it."""
-    return " ".join(re.sub(r"[\\`*\[\]<>|]|\b_|_\b", r"\\\g<0>", text).split())
+    marked = re.sub(r"[\\`*\[\]<>|~]|\b_|_\b", r"\\\g<0>", text)
+    return re.sub(r"[^\S\N{NO-BREAK SPACE}]+", " ", marked).strip()
 
 
 def filled(text: str, indent: str = "") -> str:

@@ -100,11 +100,21 @@ def read_facts(run: Path) -> dict[str, Any]:
     """
     path = run / "run.json"
     if not path.exists():
-        raise StudyError(f"{path} is missing: run `dvc pull` where there is a remote, or `dvc repro`")
+        raise StudyError(f"{path} is missing: {_way_to(run)}")
     facts = files.read_json(path)
-    if not (isinstance(facts, dict) and "key" in facts and isinstance(facts.get("digests"), dict)):
+    if not (
+        isinstance(facts, dict)
+        and "key" in facts
+        and isinstance(facts.get("digests"), dict)
+        and "code" in facts["digests"]
+    ):
         raise StudyError(f"{path} is damaged: it is not the file that training wrote. Run `dvc repro`")
     return facts
+
+
+def _way_to(run: Path) -> str:
+    # -f: where other runs of the variant were taken as evaluated, DVC holds its models for complete.
+    return f"run `dvc pull` where there is a remote, or `dvc repro -f -s train@{run.parent.name}`"
 
 
 def read_model(run: Path, facts: dict[str, Any]) -> Any:
@@ -115,7 +125,7 @@ def read_model(run: Path, facts: dict[str, Any]) -> Any:
     """
     path, wanted = run / "model.keras", facts["digests"].get("model")
     if not path.exists():
-        raise StudyError(f"{path} is missing: run `dvc pull` where there is a remote, or `dvc repro`")
+        raise StudyError(f"{path} is missing: {_way_to(run)}")
     if files.digest(path.read_bytes()) != wanted:
         raise StudyError(f"{path} is damaged: it is not the file that training wrote. Run `dvc repro`")
     with native_stderr_hidden():

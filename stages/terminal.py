@@ -5,6 +5,7 @@ import contextlib
 import functools
 import io
 import os
+import select
 import signal
 import sys
 import threading
@@ -19,7 +20,8 @@ ALIVE_SECONDS = 0.5  # between two looks of a process at the one that started it
 def command(main: Callable[[], None]) -> Callable[[], None]:
     """Let `main` end with one clear line where a person's input or machine is at fault, or a signal stops it.
 
-    The exit status is 1, or 130 after a signal. SIGTERM and SIGHUP, which a batch system or a lost connection sends,
+    The exit status is 1, or 130 after a signal, or, without a word, 141 where nobody reads its output any more, as of
+    others in a pipe. SIGTERM and SIGHUP, which a batch system or a lost connection sends,
     end it like Ctrl-C: what is under way is cleared away, and no process stays behind.
     """
 
@@ -32,16 +34,33 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
             if signal.getsignal(signum) is signal.SIG_DFL:  # nohup has it ignored
                 signal.signal(signum, signal.default_int_handler)
         try:
-            main()
+            try:
+                main()
+            finally:
+                print(end="", flush=True)
         except StudyError as error:
             sys.exit(f"error: {error}")
         except OSError as error:
+            if isinstance(error, BrokenPipeError) and _nobody_reads():
+                sys.exit(128 + signal.SIGPIPE)
             sys.exit(f"error: {error.strerror or error}: {error.filename or 'no file named'}")
         except KeyboardInterrupt:
             print("stopped: what was finished is kept, and the same command goes on from there", file=sys.stderr)
             sys.exit(130)
 
     return run
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output is a pipe without a reader; what it still holds is then thrown away."""
+    if sys.stdout is None:
+        return False
+    pipe = select.poll()
+    pipe.register(sys.stdout.fileno(), 0)
+    if not pipe.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at its end
+    return True
 
 
 def when_orphaned(act: Callable[[], object]) -> None:
@@ -54,6 +73,18 @@ def when_orphaned(act: Callable[[], object]) -> None:
         act()
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def listed(text: str) -> list[str]:
+    """Names with commas between, as the type of an argument with the action `extend`.
+
+    Raises:
+        argparse.ArgumentTypeError: there is none.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError(f"expected names with commas between, received {text!r}")
+    return names
 
 
 def take_no_arguments(module: str, description: str | None) -> None:

@@ -28,7 +28,7 @@ TOOLS = {
     "register": ["params", "predict", "records", "serve", "tracking"],
     "seeds": ["params"],
     "ui": ["params", "tracking"],
-    **{"layout": [], "sources": [], "gate": [], "mlflow_source": ["sources"]},
+    **{"layout": [], "gate": [], "merge": [], "verdict": ["aggregate", "gate", "layout", "sequential", "verdict"]},
     "stale": ["params", "records"],
     "demo": ["params", "records", "tracking"],
 }
@@ -114,7 +114,7 @@ def test_dvc_watches_the_files_that_a_runs_key_digests(variant: str) -> None:
 
 def test_only_what_reads_or_writes_its_runs_and_models_imports_mlflow() -> None:
     users = {path for path in FILES if any(name.split(".")[0] == "mlflow" for name in imported(path))}
-    files = {STAGES / f"{name}.py" for name in ("mlflow_source", "register", "serve")}
+    files = {STAGES / f"{name}.py" for name in ("verdict/mlflow_source", "register", "serve")}
     assert files <= users <= files | {*(STAGES / "tracking").glob("*.py")}
 
 

@@ -4,9 +4,10 @@ import contextlib
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,16 @@ NETWORK = {
     **{"batch_size": 32, "epochs": 2, "dev_split": False, "patience": None, "restore_best": False},
 }
 RIDGE = {"family": "ridge", "grid_powers": [-10, 13], "tolerance": 0.1}
+STATISTICS = {"confidence": 0.95, "equivalence_margin": 0.05, "reproduction_margin": 0.1, "design": "fixed"}
 
 
-def write_study(seeds: Sequence[int] = SEEDS, **variants: dict[str, Any]) -> None:
+def write_study(
+    seeds: Sequence[int] = SEEDS, statistics: dict[str, Any] = STATISTICS, **variants: dict[str, Any]
+) -> None:
     study = {
-        **{"data": {"name": "digits"}, "seeds": list(seeds), "split": {"dev_fraction": 0.2}, "variants": variants},
-        **{"approaches": {"first": next(iter(variants))}, "comparisons": [], "chains": {}},
-        "statistics": {
-            **{"confidence": 0.95, "equivalence_margin": 0.05, "reproduction_margin": 0.1, "design": "fixed"},
-        },
+        **{"data": {"name": "digits"}, "split": {"dev_fraction": 0.2, "seeds": 16}},
+        "variants": {name: {"seeds": len(seeds), **recipe} for name, recipe in variants.items()},
+        **{"approaches": {"first": next(iter(variants))}, "comparisons": [], "chains": {}, "statistics": statistics},
     }
     with Path("params.yaml").open("w") as file:
         YAML().dump(study, file)
@@ -96,6 +98,19 @@ def error(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
     return said.getvalue()
 
 
+def judged(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str, fail_on: str = "worse"
+) -> tuple[int, str]:
+    """The status of the gate, and what it prints for a pull request."""
+    monkeypatch.setattr(sys, "argv", ["compare", "first", "--markdown", "--fail-on", fail_on, *arguments])
+    status = 0
+    try:
+        compare.main()
+    except SystemExit as ended:
+        status = int(ended.code or 0)
+    return status, capsys.readouterr().out
+
+
 def found(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
@@ -130,7 +145,7 @@ class TestCompare:
         assert "+0.258 … +2.742" in row
         assert "better" in row
         assert "mlp: dropout: 0.5 → 0.4\n" in text
-        assert "Unchanged, with the same predictions, so not compared: linear" in text
+        assert "Unchanged, with the same predictions: linear" in text
         assert not any(line.startswith("linear ") for line in text.splitlines())
 
     def test_two_revisions_are_compared_in_the_order_given(
@@ -168,19 +183,26 @@ class TestCompare:
         study = YAML(typ="safe").load(Path("params.yaml").read_text(encoding="utf-8"))
         del study["statistics"]["design"]
         study |= {"seeds": SEEDS, "statistics": {**study["statistics"], "resamples": 2000, "seed": 0}}
-        study["variants"]["linear"] = {**RIDGE, "family": "linear"}
+        study["variants"] = {"mlp": NETWORK, "linear": {**RIDGE, "family": "linear"}}
         with Path("params.yaml").open("w") as file:
             YAML().dump(study, file)
         commit("old")
-        write_study(mlp={**NETWORK, "seeds": 3, "optimizer": {"name": "sgd"}}, linear={**RIDGE, "seeds": 3})
+        write_study(mlp={**NETWORK, "optimizer": {"name": "sgd"}}, linear=RIDGE)
         write_runs("mlp", [8, 9, 10], key="second")
         write_runs("linear", [30, 30, 30], key="second")
         text = said(monkeypatch, capsys, "old")
-        assert 'mlp: optimizer: as by default → {"name": "sgd"}\n' in text
+        assert 'mlp: optimizer: {"name": "adam"} → {"name": "sgd"}\n' in text
         assert "linear: family: linear → ridge; but the predictions are the same" in text
-        # As the newer side its settings count, and it says nothing of a design: seeds may have been added.
+        # Whatever it means by confidence and margin, it is not sure to be what this version means by them.
         commit("new")
-        (row,) = found(monkeypatch, capsys, "new", "old")["changed"]
+        unlike = r"the statistics of old \(.{7}\) are of another version of this code \(design: not given → fixed\): "
+        assert re.search(rf"^{unlike}judged with\s+those of new", said(monkeypatch, capsys, "old", "new"), re.MULTILINE)
+        assert found(monkeypatch, capsys, "old", "new")["settings_of"] == "new"
+        assert found(monkeypatch, capsys, "new", "old")["settings_of"] == "old"
+        # Against an older one its own have to do, and it says nothing of a design: seeds may have been added.
+        git("checkout", "--quiet", "old")
+        write_runs("mlp", [8, 9, 10], key="third")
+        (row,) = found(monkeypatch, capsys, "old")["changed"]
         assert (row["low"], row["high"]) == (None, None)  # three seeds rule out nothing
 
     def test_missing_variants_and_seeds_are_named(
@@ -190,11 +212,13 @@ class TestCompare:
         write_runs("mlp", [8, 9, 10], key="second", seeds=[0, 1, 7])
         write_runs("wide", [1, 2, 3])
         text = said(monkeypatch, capsys, "first")
-        assert "mlp: seed 2 only in first" in text
+        assert (
+            "\nnot compared: mlp (seed 2 is missing in the working tree, though its params.yaml asks for it)\n" in text
+        )
+        assert "\nbetter" not in text
         assert "mlp: seed 7 only in the working tree" in text
-        assert "Only in the working tree: wide" in text
-        assert re.search(r"^Only in first \(.{7}\): linear$", text, re.MULTILINE)
-        assert "Without runs on either side: planned" in text
+        assert "\nremoved: linear (not in params.yaml of the working tree any more)\n" in text
+        assert "\nnew: wide (only in the working tree), planned (no runs yet on either side)\n" in text
         missing = found(monkeypatch, capsys, "first")["missing"]
         assert missing["variants"] == {"old": ["wide"], "new": ["linear"], "both": ["planned"]}
         assert missing["seeds"] == {"mlp": {"old": [7], "new": [2]}}
@@ -212,7 +236,7 @@ class TestCompare:
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         write_runs("mlp", [8, 9], key="second", seeds=[7, 8])
-        assert "Not compared, without a seed that both sides have: mlp" in said(monkeypatch, capsys, "first")
+        assert "\nnot compared: mlp (no seed that both sides have)\n" in said(monkeypatch, capsys, "first")
 
     @pytest.mark.parametrize(
         ("change", "reason"),
@@ -237,14 +261,21 @@ class TestCompare:
     ) -> None:
         write_runs("mlp", [10, 12, 14], key="second")
         text = said(monkeypatch, capsys, "first")
-        assert "so not compared: mlp, linear" in text
+        assert "Unchanged, with the same predictions: mlp, linear" in text
         assert "mlp: the same parameters and data, so other code or library versions; but the predictions" in text
 
-    def test_parameters_that_nothing_was_trained_with_are_pointed_out(
+    def test_a_field_at_its_default_and_more_seeds_are_no_other_parameters(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        write_study(mlp={**NETWORK, "dropout": 0.4}, linear=RIDGE)
-        assert "mlp: dropout: 0.5 → 0.4 in params.yaml, but the runs are the same" in said(monkeypatch, capsys, "first")
+        write_study(mlp={**NETWORK, "padding": "valid", "optimizer": {"name": "adam"}}, linear={**RIDGE, "seeds": 4})
+        assert [row["parameters"] for row in found(monkeypatch, capsys, "first")["unchanged"]] == [{}, {}]
+
+    def test_what_is_true_of_many_variants_is_said_once(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_runs("mlp", [8, 9, 10], key="second")
+        write_runs("linear", [29, 29, 29], key="second")
+        assert "mlp, linear: the same parameters and data, so other code" in said(monkeypatch, capsys, "first")
 
     def test_markdown_has_a_table_and_a_list(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -252,7 +283,20 @@ class TestCompare:
         write_runs("mlp", [8, 9, 10], key="second")
         text = said(monkeypatch, capsys, "first", "--markdown")
         assert "| mlp | better | +1.500 |" in text
-        assert "- Unchanged, with the same predictions, so not compared: linear" in text
+        assert "- Unchanged, with the same predictions: linear" in text
+
+    def test_markdown_shows_what_is_said_as_it_is(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_study(mlp={**NETWORK, "units": [8]}, linear=RIDGE)
+        commit("second")
+        assert r"- mlp: units: \[16\] → \[8\]" in said(monkeypatch, capsys, "HEAD~1", "--markdown")
+        git("branch", "`a`", "HEAD~1")
+        for old, shown in (("HEAD~1", r"HEAD\~1 ("), ("`a`", r"\`a\` (")):  # else struck through, and set as code
+            text = said(monkeypatch, capsys, old, "HEAD~0", "--markdown")
+            assert text.startswith(f"## Test accuracy: {shown}")
+            assert "run dvc repro" in text
+            assert "\\" not in re.sub(r"\\[`~\[\]\n]", "", text)
 
 
 @pytest.mark.usefixtures("first")
@@ -317,24 +361,19 @@ def test_the_gate_fails_for_what_it_was_asked_to_fail_for(
     write_runs("mlp", (10 + NOISE).tolist(), seeds=MANY)
     commit("first")
     write_runs("mlp", wrong.tolist(), key="second", seeds=MANY)
-    for form in ("--markdown", "--json"):
-        monkeypatch.setattr(sys, "argv", ["compare", "first", form, "--fail-on", fail_on])
-        ended = 0
-        try:
-            compare.main()
-        except SystemExit as exit_:
-            ended = int(exit_.code or 0)
-        said = capsys.readouterr()
-        assert ended == status
-        if form == "--json":
-            gate = json.loads(said.out)["gate"]
-            assert gate["failed"] == bool(status)
-            assert [reason["rule"] for reason in gate["reasons"]] == ([fail_on] if status else [])
-        else:
-            # The verdict comes before the table.
-            assert f"**{verdict}**: " in said.out.split("| ---")[0]
-            assert said.out.split("\n\n")[1].startswith(f"- gate {'failed' if status else 'passed'}")
-        assert ("gate failed" in said.err) == bool(status)
+    ended, text = judged(monkeypatch, capsys, fail_on=fail_on)
+    assert ended == status
+    # The verdict comes before the table.
+    assert f"**{verdict}**: " in text.split("| ---")[0]
+    assert text.split("\n\n")[1].startswith(f"- gate {'failed' if status else 'passed'}")
+    monkeypatch.setattr(sys, "argv", ["compare", "first", "--json", "--fail-on", fail_on])
+    with contextlib.suppress(SystemExit):
+        compare.main()
+    said = capsys.readouterr()
+    gate = json.loads(said.out)["gate"]
+    assert gate["failed"] == bool(status)
+    assert [reason["rule"] for reason in gate["reasons"]] == ([fail_on] if status else [])
+    assert ("gate failed" in said.err) == bool(status)
 
 
 @pytest.mark.usefixtures("first")
@@ -347,5 +386,165 @@ def test_a_watched_variant_that_is_gone_fails_the_gate(
     with pytest.raises(SystemExit) as ended:
         compare.main()
     assert ended.value.code == 1
-    assert "linear is not compared: only in first" in capsys.readouterr().err
+    assert "linear is removed: not in params.yaml of the working tree any more" in capsys.readouterr().err
     assert "should name variants" in error(monkeypatch, "first", "--fail-on", "worse", "--watch", "nosuch")
+
+
+@pytest.fixture
+def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current folder is a repository whose tag `first` holds ten runs of one network."""
+    monkeypatch.chdir(tmp_path)
+    git("init", "--quiet")
+    write_study(MANY, mlp=NETWORK)
+    write_runs("mlp", (10 + NOISE).tolist(), seeds=MANY)
+    commit("first")
+
+
+@pytest.mark.usefixtures("many")
+@pytest.mark.parametrize(
+    ("name", "value"), [("equivalence_margin", 20.0), ("confidence", 0.999999), ("design", "open")]
+)
+def test_a_change_is_judged_by_the_settings_that_stood_before_it(
+    name: str, value: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_runs("mlp", (13 + NOISE[::-1]).tolist(), key="second", seeds=MANY)
+    status, before = judged(monkeypatch, capsys)
+    assert status == 1
+    write_study(MANY, {**STATISTICS, name: value}, mlp=NETWORK)
+    status, text = judged(monkeypatch, capsys)
+    assert status == 1
+    note = (
+        rf"- the working tree has other statistics \({name}: {STATISTICS[name]} → {value}\): judged with those of first"
+    )
+    assert re.search(note, text.split("| ---")[0])
+    assert text.split("| ---")[1] == before.split("| ---")[1]
+    assert re.search(note[2:20], said(monkeypatch, capsys, "first").split("\nvariant")[0])
+    answer = found(monkeypatch, capsys, "first")
+    assert answer["settings"] == STATISTICS
+    assert answer["settings_of"] == "old"
+    assert answer["other_settings"] == {name: {"old": STATISTICS[name], "new": value}}
+
+
+def lose_runs() -> None:
+    shutil.rmtree(records.RUNS / "mlp")
+
+
+def rename_runs() -> None:
+    (records.RUNS / "mlp").rename(records.RUNS / "renamed")
+
+
+def lose_a_seed() -> None:
+    write_runs("mlp", (10 + NOISE[:9]).tolist(), seeds=MANY[:9])
+
+
+def lose_the_seeds_that_got_worse() -> None:
+    write_runs("mlp", [9, 12, 10, 13, 11], key="second", seeds=MANY[:5])
+
+
+@pytest.mark.usefixtures("first")
+@pytest.mark.parametrize("rule", ["worse", "undecided", "not-better"])
+@pytest.mark.parametrize(
+    ("lose", "why"),
+    [
+        (lose_runs, "in params.yaml of the working tree, but without runs"),
+        (rename_runs, "in params.yaml of the working tree, but without runs"),
+        (lose_a_seed, "seed 9 is missing in the working tree, though its params.yaml asks for it"),
+        (lose_the_seeds_that_got_worse, "seeds 5, 6, 7, 8, 9 are missing in the working tree, though"),
+    ],
+)
+def test_a_variant_whose_runs_are_lost_is_not_compared_and_fails_every_gate(
+    lose: Callable[[], None],
+    why: str,
+    rule: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_study(MANY, mlp=NETWORK, linear={**RIDGE, "seeds": 3})
+    write_runs("mlp", (10 + NOISE).tolist(), seeds=MANY)
+    git("add", "--all")
+    git("commit", "--quiet", "--amend", "--message", "first")
+    git("tag", "--force", "first")
+    lose()
+    status, text = judged(monkeypatch, capsys, fail_on=rule)
+    assert status == 1
+    assert f"- mlp is not compared: {why}" in text
+    assert f"**not compared**: mlp ({why}" in text
+
+
+@pytest.mark.usefixtures("many")
+def test_fewer_seeds_on_purpose_are_a_remark_and_the_others_are_judged(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study(MANY[:8], mlp=NETWORK)
+    write_runs("mlp", (20 + NOISE[:8]).tolist(), key="second", seeds=MANY[:8])
+    status, text = judged(monkeypatch, capsys)
+    assert status == 1
+    assert "**worse**: mlp (−5.000 points, on 8 of 10 seeds)" in text
+    assert "not compared" not in text
+    write_runs("mlp", (10 + NOISE[:8]).tolist(), seeds=MANY[:8])
+    status, text = judged(monkeypatch, capsys)
+    assert status == 0
+    assert "- mlp: seeds 8, 9 not in the working tree any more, as its params.yaml asks for 8\n" in text
+
+
+@pytest.mark.usefixtures("first")
+def test_a_variant_that_is_removed_with_its_recipe_passes_and_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study(mlp=NETWORK, linear=RIDGE, planned=RIDGE)
+    commit("planned")
+    git("tag", "--force", "first")
+    write_study(mlp=NETWORK)
+    shutil.rmtree(records.RUNS / "linear")
+    status, text = judged(monkeypatch, capsys, fail_on="worse,undecided")
+    assert status == 0
+    assert "**removed**: linear (not in params.yaml of the working tree any more)" in text
+    assert "planned" not in text  # it never had a run
+
+
+@pytest.mark.usefixtures("first")
+@pytest.mark.parametrize("rule", ["worse", "undecided", "not-better"])
+@pytest.mark.parametrize(
+    "other", [{"dropout": 0.4}, {"padding": "same"}, {"family": "ridge", **RIDGE}], ids=["a field", "new", "family"]
+)
+def test_a_variant_that_was_not_retrained_with_its_params_fails_every_gate(
+    other: dict[str, Any], rule: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study(mlp=other if "family" in other else {**NETWORK, **other}, linear=RIDGE)
+    status, text = judged(monkeypatch, capsys, fail_on=rule)
+    assert status == 1
+    why = "params changed, runs did not: run dvc repro"
+    assert f"- mlp is not retrained: {why}" in text
+    assert f"**not retrained**: mlp ({why})" in text
+    assert f"- mlp: {next(iter(other))}: " in text
+    assert judged(monkeypatch, capsys, "--watch", "linear")[0] == 0
+
+
+@pytest.mark.usefixtures("first")
+def test_a_variant_of_which_some_seeds_were_not_retrained_is_not_judged_by_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study(mlp={**NETWORK, "dropout": 0.4}, linear=RIDGE)
+    write_runs("mlp", [8, 9, 10], key="second")
+    table = pd.read_csv(records.scores_path("mlp"))
+    table.loc[2, "key"] = "first2"
+    files.write_table(records.scores_path("mlp"), table)
+    status, text = judged(monkeypatch, capsys)
+    assert status == 1
+    assert "mlp (params changed, the runs of seed 2 did not: run dvc repro)" in text
+    assert "| mlp |" not in text
+
+
+@pytest.mark.usefixtures("first")
+@pytest.mark.parametrize(
+    "other",
+    [{"seeds": 4}, {"padding": "valid"}, {"optimizer": {"name": "adam"}}, {"of_another_version": 3}],
+    ids=lambda other: next(iter(other)),
+)
+def test_what_decides_no_run_or_is_unknown_here_needs_no_training(
+    other: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study(mlp={**NETWORK, **other}, linear=RIDGE)
+    status, text = judged(monkeypatch, capsys)
+    assert status == 0
+    assert "retrained" not in text

@@ -1,5 +1,6 @@
 """The gate: which findings shut it, for what reason, and with which status."""
 
+import argparse
 import subprocess
 import sys
 
@@ -7,25 +8,25 @@ import pytest
 
 from stages import gate
 from stages.errors import StudyError
-from stages.gate import NOT_COMPARED, UNCHANGED, Finding, Gate, lines, undecided
+from stages.gate import NEW, NOT_COMPARED, NOT_RETRAINED, REMOVED, UNCHANGED, Finding, Gate, lines, undecided
 from tests.conftest import ROOT
 
-WORDS = ("better", "equivalent", "undecided", "worse", UNCHANGED, NOT_COMPARED)
+WORDS = ("better", "equivalent", "undecided", "worse", UNCHANGED, NEW, REMOVED, NOT_COMPARED, NOT_RETRAINED)
+HIDDEN = ["is not compared", "is not retrained"]
 FINDINGS = [Finding(f"is {word}", word, "as it is") for word in WORDS]
 
 
 def shut(fail_on: str, watch: str = "", findings: list[Finding] = FINDINGS) -> list[str | None]:
-    gate = Gate(tuple(fail_on.split(",")), tuple(filter(None, watch.split(","))))
-    return [reason.variant for reason in gate.reasons(findings)]
+    return [reason.variant for reason in Gate(tuple(fail_on.split(",")), (watch,) if watch else ()).reasons(findings)]
 
 
 @pytest.mark.parametrize(
     ("fail_on", "expected"),
     [
-        ("worse", ["is worse"]),
-        ("undecided", ["is undecided", "is not compared"]),
-        ("not-better", ["is equivalent", "is undecided", "is worse", "is not compared"]),
-        ("worse,undecided", ["is undecided", "is worse", "is not compared"]),
+        ("worse", ["is worse", *HIDDEN]),
+        ("undecided", ["is undecided", "is new", *HIDDEN]),
+        ("not-better", ["is equivalent", "is undecided", "is worse", "is new", *HIDDEN]),
+        ("worse,undecided", ["is undecided", "is worse", "is new", *HIDDEN]),
     ],
 )
 def test_each_rule_shuts_for_its_verdicts(fail_on: str, expected: list[str]) -> None:
@@ -38,15 +39,35 @@ def test_who_watches_a_variant_hears_of_that_one_alone() -> None:
 
 
 def test_a_variant_that_is_watched_has_to_be_there_and_to_change_where_that_is_claimed() -> None:
-    assert shut("worse", "is not compared") == ["is not compared"]
+    for verdict in (NEW, REMOVED, NOT_COMPARED):
+        assert shut("worse", f"is {verdict}") == [f"is {verdict}"]
     assert shut("not-better", "is unchanged") == ["is unchanged"]
     assert shut("worse", "is unchanged") == []
-    with pytest.raises(StudyError, match=r"got \['nobody'\]"):
-        shut("worse", "nobody")
+    with pytest.raises(StudyError, match=r"judged here \(is better, .*\), got \['nobody'\]"):
+        shut("worse", "nobody,is better")
+
+
+@pytest.mark.parametrize("watch", ["a,b", " a, b ", "a,b,", ",a,,b"])
+def test_a_list_of_watched_variants_may_have_blanks_and_commas_at_its_ends(watch: str) -> None:
+    worse = [Finding(name, "worse", "as it is") for name in ("a", "b", "c")]
+    assert shut("worse", watch, worse) == ["a", "b"]
+
+
+def test_a_variant_whose_name_has_a_comma_is_watched_by_that_name() -> None:
+    worse = [Finding(name, "worse", "as it is") for name in ("a", "b", "a,b")]
+    assert shut("worse", "a,b", worse) == ["a,b"]
+
+
+def test_a_list_without_a_name_watches_nothing_and_so_all_may_fail() -> None:
+    parser = argparse.ArgumentParser()
+    gate.add_arguments(parser)
+    asked = gate.from_arguments(parser.parse_args(["--fail-on", "worse", "--watch", " , "]))
+    assert asked.watch == ()
+    assert gate.from_arguments(parser.parse_args(["--watch", ""])).fail_on == ()
 
 
 def test_a_change_that_claims_something_better_has_to_change_something() -> None:
-    unchanged = [Finding("a", UNCHANGED, "the same predictions")]
+    unchanged = [Finding("a", UNCHANGED, "the same predictions"), Finding("b", REMOVED, "not in params.yaml any more")]
     assert shut("not-better", findings=unchanged) == [None]
     assert shut("worse,undecided", findings=unchanged) == []
 
@@ -57,6 +78,25 @@ def test_what_the_gate_says_names_what_was_asked_and_each_reason() -> None:
     assert lines(gate, gate.reasons(found)) == ["gate failed (--fail-on worse --watch a)", "a is worse: −0.2 points"]
     assert lines(gate, []) == ["gate passed (--fail-on worse --watch a)"]
     assert lines(Gate((), ()), []) == []
+
+
+def test_of_many_reasons_ten_are_said_and_the_others_counted() -> None:
+    gate = Gate(("worse",), ())
+    said = lines(gate, gate.reasons([Finding(f"v{place}", "worse", "−0.2 points") for place in range(1200)]))
+    assert said[1:] == [*(f"v{place} is worse: −0.2 points" for place in range(10)), "and 1,190 more"]
+    with pytest.raises(StudyError, match=r"\(v0, .*v9, and 1,190 more\), got \['x'\]"):
+        shut("worse", "x", [Finding(f"v{place}", "worse", "−0.2 points") for place in range(1200)])
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_reasons_are_repeated_where_no_terminal_showed_them(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    with pytest.raises(SystemExit) as end:
+        gate.close([gate.Reason("a", "worse", "worse", "−0.2 points")], ["gate failed", "a is worse: −0.2 points"])
+    assert end.value.code == 1
+    assert capsys.readouterr().err == ("" if terminal else "gate failed\na is worse: −0.2 points\n")
 
 
 @pytest.mark.parametrize(

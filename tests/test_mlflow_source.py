@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from mlflow.entities import Metric, Param
 
-from stages import params, tracking, verdict
+from stages import params, tracking
 from stages.aggregate import answers
 from stages.aggregate.runs import read_runs
+from stages.verdict.__main__ import main
 from tests.conftest import STUDY
 from tests.mlflow_tools import mlflow_server
 
@@ -58,7 +59,7 @@ def say(*arguments: str) -> tuple[str, str, int]:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.setattr(sys, "argv", ["verdict", "--mlflow", *arguments])
         try:
-            verdict.main()
+            main()
         except SystemExit as ended:
             return out.getvalue(), err.getvalue(), int(ended.code or 0)
     return out.getvalue(), err.getvalue(), 0
@@ -101,10 +102,10 @@ def test_what_is_left_out_is_counted(client: Any) -> None:
     said = found("trees", *FIXED, "--metric", "f1")
     assert said["answers"][0]["n_a"] == 2
     assert said["remarks"] == [
-        "1 runs left out that are failed",
-        "2 runs left out that are running",
-        "1 runs without the metric f1 are left out",
-        "1 runs without a parameter or tag seed are left out",
+        "left out: 1 run that MLflow calls FAILED",
+        "left out: 2 runs that MLflow calls RUNNING",
+        "left out: 1 run without the metric f1",
+        "left out: 1 run without a parameter or tag seed",
     ]
 
 
@@ -115,7 +116,21 @@ def test_nested_runs_have_the_parameters_of_the_run_that_holds_them(client: Any)
             log(client, {"seed": seed}, {"f1": trees + seed * trees}, parent=parent)
     said = found("trees", *FIXED)
     assert [(answer["a"], answer["b"], answer["difference"]) for answer in said["answers"]] == [("10", "50", 60)]
-    assert said["remarks"] == ["2 runs left out that hold others together"]
+    assert said["remarks"] == ["left out: 2 runs with others below"]
+
+
+def test_a_condition_chooses_runs_and_leaves_them_the_parameters_of_the_run_that_holds_them(client: Any) -> None:
+    for trees in (10, 50):
+        parent = log(client, {"trees": trees}, {"f1": 0.0}, stage="search")
+        for seed in (0, 1, 2):
+            log(client, {"seed": seed}, {"f1": trees + seed * trees}, parent=parent, stage="final" if seed else "early")
+    said = found("trees", *FIXED, "--where", "tags.stage = 'final'")
+    assert [(answer["a"], answer["b"], answer["n_a"]) for answer in said["answers"]] == [("10", "50", 2)]
+    assert said["remarks"] == []
+    _, err, status = say("trees", "--where", "tags.stage = 'search'")
+    assert status == 2
+    assert "has no finished runs, without others below them, that meet tags.stage = 'search'" in err
+    assert "left out: 2 runs with others below" in err
 
 
 def test_variants_and_seeds_may_be_tags(client: Any) -> None:
@@ -144,7 +159,10 @@ def test_variants_and_seeds_may_be_tags(client: Any) -> None:
         (["trees", "--metric", "f1", "--by", "model"], "variant m has seed 0 twice"),
         (["trees", "--metric", "loss", "--by", "trees"], "should have a finite number as loss"),
         (["trees", "--metric", "f1", "--by", "trees", "--where", "trees = 10"], "did not give the runs of 'trees'"),
-        (["trees", "--metric", "f1", "--where", "params.trees = '7'"], "has no finished runs: it is empty"),
+        (
+            ["trees", "--metric", "f1", "--where", "params.trees = '7'"],
+            "that meet params.trees = '7': a condition is asked of",
+        ),
         (["trees", "--wide"], "--wide is for files"),
     ],
 )
@@ -185,6 +203,15 @@ def test_a_server_that_is_down_costs_an_error_and_no_minutes(monkeypatch: pytest
     assert err.startswith("error: MLflow at http://127.0.0.1:9 did not give the runs of 'trees'")
 
 
+@pytest.mark.parametrize("address", ["foo://", "mssql://nobody", "http://[bad"])
+def test_an_address_that_is_none_costs_one_line(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    out, err, status = say("trees")
+    assert (out, status) == ("", 2)
+    assert err.startswith(f"error: MLflow at {address} did not give the runs of 'trees': ")
+    assert err.count("\n") == 1
+
+
 def test_without_mlflow_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)  # as if it were not installed
     _, err, status = say("trees")
@@ -194,7 +221,7 @@ def test_without_mlflow_the_message_says_what_to_install(monkeypatch: pytest.Mon
 
 
 def test_a_server_is_asked_page_by_page(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stages import mlflow_source
+    from stages.verdict import mlflow_source
 
     for trees in (10, 50):
         for seed in range(3):

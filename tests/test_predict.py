@@ -133,7 +133,7 @@ def another_key(path: Path) -> None:
     [
         (
             Path.unlink,
-            r"models/watched/0/model\.keras is missing: run `dvc pull` where there is a remote, or `dvc repro`",
+            r"models/watched/0/model\.keras is missing: run `dvc pull` where there is a remote, or `dvc repro -f -s train@watched`",
         ),
         (damage, r"models/watched/0/model\.keras is damaged"),
         (another_key, r"models/watched/0 holds another run than the one that was evaluated: run `dvc repro`"),

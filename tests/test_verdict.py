@@ -3,6 +3,8 @@
 import contextlib
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages import params, verdict
+from stages import params, sequential
 from stages.aggregate import answers
 from stages.aggregate.runs import read_runs
+from stages.verdict.__main__ import main
 from tests.conftest import ROOT
 
 TENTHS = [0.1 * number for number in range(1, 11)]
@@ -48,7 +51,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         out, err, status = io.StringIO(), io.StringIO(), 0
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
-                verdict.main()
+                main()
             except SystemExit as ended:
                 status = int(ended.code or 0)
         return Said(out.getvalue(), err.getvalue(), status)
@@ -106,8 +109,21 @@ def test_the_interval_is_the_one_that_was_worked_out_for_the_differences(run: Ru
         ),
         ("s.csv", "seed,a,b\n0,1,3\n1,2,5\n", ["--wide"]),
         ("s.csv", "a,b\n1,3\n2,5\n", ["--wide"]),
+        ("s.csv", "SEED,a,b\n0,1,3\n1,2,5\n", ["--wide"]),
+        ("s.csv", ",Seed,a,b\n0,7,1,3\n1,8,2,5\n", ["--wide"]),
+        ("s.csv", "Unnamed: 0,a,b\n0,1,3\n1,2,5\n", ["--wide"]),
+        ("s.tsv", "\tvariant\tseed\tloss\n4\ta\t0\t1\n7\ta\t1\t2\n8\tb\t0\t3\n9\tb\t1\t5\n", []),
+        ("s.csv", "variant,seed,loss\ra,0,1\ra,1 ,2\rb,0 ,3\rb,1,5\r", []),
     ],
-    ids=["semicolons", "tabs", "other names", "JSON lines", "wide", "wide without seeds"],
+    ids=[
+        *("semicolons", "tabs", "other names", "JSON lines", "wide", "wide without seeds", "seeds in capitals"),
+        *(
+            "wide with an index",
+            "wide with an index read again",
+            "an index",
+            "lines as of old Macs, blanks after seeds",
+        ),
+    ],
 )
 def test_the_same_scores_give_the_same_answer_in_every_form(
     name: str, text: str, arguments: list[str] | None, run: Run
@@ -149,6 +165,7 @@ def test_which_pairs_are_compared(run: Run) -> None:
     assert pairs() == ["a b:c", "a d,e", "b:c d,e"]
     assert pairs("--baseline", "d,e") == ["d,e a", "d,e b:c"]
     assert pairs("--pairs", "d,e:a", "--pairs", "a:b:c") == ["d,e a", "a b:c"]
+    assert pairs("--pairs", " a:b:c , ") == ["a b:c"]
     for wrong, said in (
         (["--pairs", "a:f"], "There are: a, b:c, d,e"),
         (["--pairs", "a"], "should be A:B"),
@@ -159,6 +176,107 @@ def test_which_pairs_are_compared(run: Run) -> None:
         refused = run(file, *wrong)
         assert refused.status == 2
         assert said in refused.err
+
+
+@pytest.mark.parametrize("seeds", [2, 10])
+def test_a_pair_that_every_seed_shows_alike_keeps_nothing_from_the_others(seeds: int, run: Run) -> None:
+    scores = {"a": TENTHS, "shifted": [tenth + 0.1 for tenth in TENTHS], "same": TENTHS, "up": [2.0, 3.0] * 5}
+    file = write(long({name: of[:seeds] for name, of in scores.items()}))
+    asked = [file, "--baseline", "a", "--design", "fixed"]
+    said = found(run(*asked, "--json"))
+    shifted, same, up = said["answers"]
+    assert [answer["verdict"] for answer in (shifted, same)] == ["undecided", "unchanged"]
+    for answer in (shifted, same):
+        assert (answer["low"], answer["high"], answer["seeds_about"]) == (None, None, None)
+    differences = np.subtract(scores["up"], scores["a"])[:seeds]
+    expected = sequential.interval(differences, level=0.05 / 3, step=0, design="fixed")  # the others count too
+    assert (up["low"], up["high"]) == pytest.approx((expected.low, expected.high))
+    assert f"unchanged, with the same score in every seed: a:same ({seeds} seeds)" in said["remarks"]
+    assert "every seed shows the same difference, so that nothing tells how sure it is: a:shifted. Say with --step" in (
+        " ".join(said["remarks"])
+    )
+    counts = {2: "2 undecided, 1 unchanged", 10: "1 better, 1 undecided, 1 unchanged"}
+    assert run(*asked, "--markdown").out.startswith(f"## 3 questions: {counts[seeds]}\n")
+    assert run(*asked, "--figure", "f.png").status == 0
+    shut = json.loads(run(*asked, "--json", "--fail-on", "worse,undecided").out)["gate"]["reasons"]
+    assert [reason["variant"] for reason in shut] == {2: ["shifted", "up"], 10: ["shifted"]}[seeds]
+    assert run(file, "--pairs", "a:same", "--fail-on", "worse,undecided").status == 0
+    assert run(file, "--pairs", "a:same", "--fail-on", "not-better").status == 1
+    assert found(run(*asked, "--json", "--step", "0.001"))["answers"][0]["verdict"] == "better"
+
+
+def test_large_scores_are_told_apart_and_what_arithmetic_does_to_them_is_not(run: Run) -> None:
+    large = [1e9 + tenth for tenth in TENTHS]
+    answer = only(run(write(long({"a": [1e9] * 10, "b": large})), "--json"))
+    assert (answer["verdict"], answer["difference"]) == ("better", pytest.approx(0.55, abs=1e-6))
+    answer = only(run(write(long({"a": TENTHS, "b": [tenth * 3 / 3 for tenth in TENTHS]})), "--json"))
+    assert (answer["verdict"], answer["difference"]) == ("unchanged", 0)
+
+
+@pytest.mark.parametrize(
+    ("factors", "expected"),
+    [
+        ([1.0], ["+0.55 +0.18 … +0.92"]),
+        ([1e-12], ["+5.5e−13 +1.8e−13 … +9.2e−13"]),
+        ([1e9], ["+5.5e+08 +1.8e+08 … +9.2e+08"]),
+        ([1e4], ["+5500 +1795 … +9205"]),
+        ([1e-12, 1e9], ["+5.5e−13 +1.3e−13 … +9.7e−13", "+5.5e+08 +1.3e+08 … +9.7e+08"]),
+    ],
+)
+def test_numbers_are_short_and_alike_whatever_their_size(factors: list[float], expected: list[str], run: Run) -> None:
+    scores = {f"b{place}": [factor * tenth for tenth in TENTHS] for place, factor in enumerate(factors)}
+    said = run(write(long({"a": [0.0] * 10} | scores)), "--baseline", "a")
+    for numbers in expected:
+        assert f"better {numbers} 10" in said.words
+
+
+def test_long_names_are_whole_on_a_line_above_their_answer(run: Run) -> None:
+    a, b = "a_" * 40, "b_" * 40
+    lines = run(write(long({a: [0.0] * 10, b: TENTHS})), "--metric", "accuracy").out.splitlines()
+    place = lines.index(f"{a} → {b}")
+    assert lines[place + 1].split() == ["better", "+0.55", "+0.18", "…", "+0.92", "10", "–"]
+    header = run(write(long({"a": [0.0] * 10, "b": TENTHS}).replace("accuracy", "balanced_accuracy_of_all"))).out
+    assert " balanced_accuracy_of_all," in header
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_nobody_reads_ends_the_command_without_a_word(unbuffered: str, tmp_path: Path) -> None:
+    file = tmp_path / "scores.csv"
+    file.write_text(long({"a": [0.0] * 10, "b": TENTHS}))
+    read, write_end = os.pipe()
+    os.close(read)
+    for arguments in ([file], [file, "--json"]):
+        answer = subprocess.run(
+            [sys.executable, "-m", "stages.commands", "verdict", *arguments],
+            cwd=ROOT, env={**os.environ, "PYTHONUNBUFFERED": unbuffered}, stdout=write_end, stderr=subprocess.PIPE,
+            check=False,
+        )  # fmt: skip
+        assert (answer.returncode, answer.stderr) == (128 + signal.SIGPIPE, b"")
+    os.close(write_end)
+
+
+def test_a_closed_standard_input_is_said_to_be(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m stages.commands verdict - <&-"
+    answer = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert answer.stderr == (
+        "error: standard input is closed: expected the scores there; name a FILE, or redirect one\n"
+    )
+
+
+def test_a_gate_is_shut_also_where_standard_output_is_closed(tmp_path: Path) -> None:
+    file = tmp_path / "scores.csv"
+    file.write_text(long({"a": TENTHS, "b": [0.0] * 10}))
+    command = f"{sys.executable} -m stages.commands verdict {file} --fail-on worse >&-"
+    answer = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("gate failed (--fail-on worse)\n")
+
+
+def test_help_and_answer_say_which_is_compared_with_which(run: Run) -> None:
+    assert "A verdict says what b is against a" in run("--help").words
+    assert "is the one that comes later better than the one that comes first?" in run("--help").words
+    assert "A verdict says what b is against a" in run(write(long({"a": [0.0] * 10, "b": TENTHS}))).words
 
 
 def test_the_intervals_of_all_pairs_hold_together(run: Run) -> None:
@@ -206,8 +324,9 @@ def test_each_design_says_when_it_is_the_right_one(run: Run) -> None:
 
 
 def test_markdown_starts_with_the_verdicts_and_escapes_names(run: Run) -> None:
-    text = run(write(long({"a|b": [0.0] * 10, "[c_d]": TENTHS})), "--markdown").out
+    text = run(write(long({"a|b": [0.0] * 10, "[c_d]": TENTHS}).replace("accuracy", "f|1")), "--markdown").out
     assert text.startswith("## 1 question: 1 better\n")
+    assert "| a | b | b is | f\\|1, b\N{NO-BREAK SPACE}−\N{NO-BREAK SPACE}a |" in text
     assert "| a\\|b | \\[c_d\\] | better | +0.55 |" in text
 
 
@@ -216,6 +335,32 @@ def test_a_figure_is_drawn_also_of_intervals_that_rule_out_nothing(name: str, ru
     file = write(long({"a": [0.0] * 10, "b": TENTHS}) + "c,0,1\n")
     assert run(file, "--figure", name, "--margin", "0.1").status == 0
     assert Path(name).stat().st_size > 5000
+
+
+def test_names_in_a_figure_are_shown_as_they_are_and_never_over_one_another(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.figure import Figure
+
+    save = Figure.savefig
+
+    def check(figure: Figure, *arguments: Any, **more: Any) -> None:
+        places = [text.get_window_extent() for text in figure.axes[0].texts]
+        assert len(places) == 20
+        for pair, answer in zip(places[::2], places[1::2], strict=True):
+            assert figure.bbox.x0 <= pair.x0 < pair.x1 < answer.x0 < answer.x1 <= figure.bbox.x1
+        save(figure, *arguments, **more)
+
+    monkeypatch.setattr(Figure, "savefig", check)
+    names = ["$x_1$", "残差网络五十层" * 9, "W" * 300, "lr=0.1 " * 12, "العربية"]
+    file = write(long({name: TENTHS[place:] + TENTHS[:place] for place, name in enumerate(names)}, range(10)))
+    for path in ("f.png", "f.svg"):
+        said = run(file, "--figure", path, "--metric", "accuracy")
+        assert (said.status, said.err) == (0, "")  # nor is there a word of a font that lacks characters
+    svg = Path("f.svg").read_text(encoding="utf-8")
+    assert "$x_1$" in svg
+    assert "W" * 300 not in svg
+    assert "W…W" in svg
 
 
 def of(rows: str, header: str = "variant,seed,accuracy") -> str:
@@ -239,42 +384,83 @@ BAD = {
     "a seed twice": (
         of("a,0,1 a,1,2 b,0,1 b,1,2 b,0,3"),
         ["scores.csv"],
-        "variant b has seed 0 twice, in row 3 and row 5 (1 such rows)",
+        "variant b has seed 0 twice, in line 4 and line 6 (1 such row)",
     ),
     "NaN": (
         of("a,0,1 a,1,nan b,0,1"),
         ["scores.csv"],
-        "row 2 should have a finite number as accuracy, received 'nan'",
+        "line 3 should have a finite number as accuracy, received 'nan' (1 such score): take it out if the run did not",
     ),
     "an empty score": (
-        of("a,0,1 a,1, b,0,1"),
+        of("a,0,1  a,1, b,0,1"),
         ["scores.csv"],
-        "row 2 should have a finite number as accuracy, received",
+        "line 4 should have a finite number as accuracy, received none, empty or NaN (1 such score): take it out",
     ),
-    "infinite": (of("a,0,1 a,1,2 b,0,inf"), ["scores.csv"], "row 3 should have a finite number as accuracy"),
+    "infinite": (
+        of("a,0,1 a,1,2 b,0,inf"),
+        ["scores.csv"],
+        "line 4 should have a finite number as accuracy, received inf",
+    ),
+    "too large to be squared": (
+        of("a,0,1e308 a,1,-1e308 b,0,1 b,1,2"),
+        ["scores.csv"],
+        "line 2 should have a finite number as accuracy, received 1e+308 (2 such scores): write the scores in a larger",
+    ),
+    "rows that are not lines": (
+        of('"a\tb",0,1 b,0,x').replace("\t", "\n"),
+        ["scores.csv", "--metric", "accuracy"],
+        "row 2 should have",
+    ),
+    "an empty score of JSON": (
+        '\n{"variant": "a", "seed": 0, "f1": NaN}',
+        ["scores.csv"],
+        "line 2 should have a finite",
+    ),
     "percentages": (of("a,0,91.2% b,0,92%"), ["scores.csv", "--metric", "accuracy"], "write percentages as plain"),
     "decimal commas": (
         of("a;0;0,91 b;0;0,92", "variant;seed;accuracy"),
         ["scores.csv", "--metric", "accuracy"],
         "write decimals with a point",
     ),
-    "a row without a variant": (of("a,0,1 ,0,1"), ["scores.csv"], "row 2 has no variant"),
-    "a row without a seed": (of("a,0,1 b,,1"), ["scores.csv"], "row 2 has no seed"),
+    "a row without a variant": (of("a,0,1 ,0,1"), ["scores.csv"], "line 3 has no variant"),
+    "a row without a seed": (of("a,0,1 b,,1"), ["scores.csv"], "line 3 has no seed"),
     "one variant": (of("a,0,1 a,1,2"), ["scores.csv"], "two variants at least, found only a"),
-    "the same difference for every seed": (
-        of("a,0,0.1 a,1,0.3 b,0,0.2 b,1,0.4"),
-        ["scores.csv"],
-        "every seed shows the same difference",
-    ),
     "JSON that is none": ('{"variant": "a"}\n{"variant": \n', ["scores.csv"], "line 2, column"),
     "a JSON array": ('[{"variant": "a"}]', ["scores.csv"], "is a JSON array"),
     "a JSON value": ('{"variant": "a", "seed": 0, "f1": 1}\n3\n', ["scores.csv"], "line 2 is '3'"),
     "a condition that is none": (of("a,0,1"), ["scores.csv", "--where", "seed"], "--where should be COLUMN=VALUE"),
     "a condition that nothing meets": (of("a,0,1"), ["scores.csv", "--where", "seed=7"], "no row has seed=7; seed is"),
-    "text in a wide table": (of("0,1,x", "seed,a,b"), ["scores.csv", "--wide"], "column b, row 1 should have a finite"),
+    "text in a wide table": (
+        of("0,1,x", "seed,a,b"),
+        ["scores.csv", "--wide"],
+        "column b, line 2 should have a finite",
+    ),
+    "a column of words in a wide table": (
+        of("0,1,x 1,2,y", "seed,a,notes"),
+        ["scores.csv", "--wide"],
+        "column notes, line 2 should have a finite number as score, received 'x' (2 such scores): if this is a column",
+    ),
+    "seeds alone": (of("0 1", "seed"), ["scores.csv", "--wide"], "a column for each variant, found only seed"),
+    "nothing at all": ("{}\n{}\n", ["scores.csv", "--wide"], "a column for each variant, found none"),
+    "no such seeds": (
+        of("0,1,2", "seed,a,b"),
+        ["scores.csv", "--wide", "--seed", "rng"],
+        "no column 'rng': name with --seed",
+    ),
+    "a column without a name": (
+        of("7,1,2 8,2,5", ",a,b"),
+        ["scores.csv", "--wide"],
+        "but column 1 has no name: give it",
+    ),
+    "a comment": ("# of May\n" + of("a,0,1"), ["scores.csv"], "scores.csv begins with a comment: expected the header"),
+    "rows that are all too long": (of("a,0,1,7,8 b,0,1"), ["scores.csv"], "rows have more cells than the header"),
     "a confidence in percent": (of("a,0,1"), ["scores.csv", "--confidence", "95"], "between 0 and 1, such as 0.95"),
-    "a negative margin": (of("a,0,1"), ["scores.csv", "--margin", "-1"], "should be 0 or more"),
-    "a step that is no number": (of("a,0,1"), ["scores.csv", "--step", "x"], "--step"),
+    "a confidence of nearly none": (of("a,0,1"), ["scores.csv", "--confidence", "1e-20"], "a number between 0 and 1"),
+    "a negative margin": (of("a,0,1"), ["scores.csv", "--margin", "-1"], "should be a number of 0 or more"),
+    "a step that is no number": (of("a,0,1"), ["scores.csv", "--step", "x"], "should be a number of 0 or more"),
+    "no name among commas": (of("a,0,1"), ["scores.csv", "--by", " , "], "expected names with commas between"),
+    "no pair among commas": (of("a,0,1 b,0,2"), ["scores.csv", "--pairs", ","], "should be A:B with two variants"),
+    "a pair of one": (of("a,0,1 b,0,2"), ["scores.csv", "--pairs", "a:a"], "received one, against itself: 'a:a'"),
     "a figure of another format": (of("a,0,1 b,0,2"), ["scores.csv", "--figure", "f.gif"], "should end in .png"),
     "a gate that is none": (of("a,0,1 b,0,2"), ["scores.csv", "--fail-on", "better"], "should be of worse, undecided"),
     "a watch without a gate": (of("a,0,1 b,0,2"), ["scores.csv", "--watch", "b"], "give --fail-on too"),
@@ -291,6 +477,7 @@ def test_bad_input_gets_a_clear_answer(kind: str, run: Run) -> None:
     assert (said.status, said.out) == (2, "")
     assert expected in said.err
     assert "Traceback" not in said.err
+    assert said.err.splitlines()[-1].partition("error: ")[2]  # on one line, if below the usage
 
 
 def test_a_file_in_another_encoding_is_refused(run: Run) -> None:
@@ -314,7 +501,9 @@ def test_a_variant_with_one_run_is_undecided_and_named(run: Run) -> None:
 
 def test_empty_cells_of_a_wide_table_are_counted(run: Run) -> None:
     said = run(write("seed,a,b\n0,1,3\n1,2,5\n2,,6\n"), "--wide", "--design", "fixed")
-    assert "1 empty cells are taken for runs that did not happen" in said.words
+    assert "1 empty cell is taken for runs that did not happen" in said.words
+    said = run(write("seed,a,b\n0,1,3\n1,2,5\n2,,6\n3,1,\n"), "--wide", "--design", "fixed")
+    assert "2 empty cells are taken for runs that did not happen" in said.words
 
 
 def test_rows_are_chosen_where_metrics_are_mixed(run: Run) -> None:
@@ -323,14 +512,15 @@ def test_rows_are_chosen_where_metrics_are_mixed(run: Run) -> None:
     ]
     file = write("\n".join(["variant,seed,metric,value", *rows]))
     assert "choose with --where" in run(file).err
-    assert only(run(file, "--where", "metric=f1", "--design", "fixed", "--json"))["difference"] == 2.5
+    for condition in ("metric=f1", "metric = f1"):
+        assert only(run(file, "--where", condition, "--design", "fixed", "--json"))["difference"] == 2.5
 
 
 def test_several_columns_tell_variants_apart(run: Run) -> None:
     text = "lr,depth,seed,f1\n" + "".join(
         f"{lr},{d},{s},{s + lr * d * s}\n" for lr in (0.1, 0.2) for d in (1, 2) for s in (0, 1)
     )
-    said = found(run(write(text), "--by", "lr,depth", "--baseline", "lr=0.1 depth=1", "--design", "fixed", "--json"))
+    said = found(run(write(text), "--by", "lr, depth,", "--baseline", "lr=0.1 depth=1", "--design", "fixed", "--json"))
     assert [answer["b"] for answer in said["answers"]] == ["lr=0.1 depth=2", "lr=0.2 depth=1", "lr=0.2 depth=2"]
 
 
@@ -352,7 +542,7 @@ def test_a_gate_says_what_it_failed_for(run: Run) -> None:
     assert run(file, *asked).status == 0
     for rules, status, reasons in (
         (["worse"], 1, ["down"]),
-        (["worse,undecided"], 1, ["down", "like"]),
+        (["worse, undecided,"], 1, ["down", "like"]),
         (["worse", "--fail-on", "not-better"], 1, ["down", "like"]),
         (["worse", "--watch", "up", "--watch", "like"], 0, []),
         (["not-better", "--watch", "up"], 0, []),
@@ -395,7 +585,7 @@ def test_the_scores_of_this_study_get_the_verdicts_of_its_tables(run: Run) -> No
 
 
 def test_a_file_needs_neither_the_pipeline_nor_anything_slow_to_load() -> None:
-    code = f"import sys, stages.verdict; print(sorted({HEAVY!r} & {{*sys.modules}}))"
+    code = f"import sys, stages.verdict.__main__; print(sorted({HEAVY!r} & {{*sys.modules}}))"
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
 

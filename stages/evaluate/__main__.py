@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages import files, params, records, terminal
+from stages import families, files, params, records, terminal
+from stages.errors import StudyError
 from stages.evaluate import scores
 from stages.evaluate.former import Evaluated, Former, code
 
@@ -19,15 +20,13 @@ VOTERS = 10  # the first seeds, whose mean output is the variant's vote: a numbe
 def evaluate(variant: str, recipe: params.Recipe) -> None:
     """Evaluate the seeds of a variant, and keep what was evaluated before of runs that are still the same."""
     images, truth = records.read_images(records.TEST)
-    former = Former(variant, truth)
-    voters = range(min(VOTERS, recipe.seeds))
-    # The vote needs the outputs of all voters, which no file keeps.
-    kept = set(range(len(voters), recipe.seeds)) | (set(voters) if former.voters == len(voters) else set())
-    kept = {seed for seed in kept if former.has(seed)}
-    kept = kept if kept.issuperset(voters) else kept.difference(voters)
-    runs, outputs, pictures = [], [], former.pictures
+    check_models(variant, recipe)
+    former, voters = Former(variant, truth), min(VOTERS, recipe.seeds)
+    voted = voted_before(former, voters)
+    outputs: Any = former.outputs if voted else 0
+    runs, pictures = [], former.pictures
     for seed in range(recipe.seeds):
-        if seed in kept:
+        if (seed < voted or seed >= voters) and former.has(seed):
             runs.append(former.run(seed))
             continue
         path = records.run_path(variant, seed)
@@ -35,13 +34,41 @@ def evaluate(variant: str, recipe: params.Recipe) -> None:
         model = records.read_model(path, facts)
         output = predict(model, images)
         runs.append(evaluated(recipe, seed, facts, output, truth))
-        if seed in voters:
-            outputs.append(output)
+        if seed < voters:
+            outputs = outputs + output
         if seed == 0:
             pictures = recipe.pictures(model)
-    vote = labels_of(np.mean(outputs, axis=0)) if outputs else former.vote
-    extra = {"ensemble": vote, "voters": np.array(len(voters))} | ({} if pictures is None else {"weights": pictures})
+    if len({run.row["data"] for run in runs}) > 1:
+        raise StudyError(f"the runs of {variant} are of different training images: run `dvc repro -s train@{variant}`")
+    extra = {"ensemble": former.vote if voted == voters else labels_of(outputs / voters), "voters": np.array(voters)}
+    extra |= {"outputs": outputs} if voters < VOTERS else {}
+    extra |= {} if pictures is None else {"weights": pictures}
     write(variant, runs, images, truth, extra)
+
+
+def check_models(variant: str, recipe: params.Recipe) -> None:
+    """Refuse models that lie here from another time, of which DVC only knows that they are not those it has recorded.
+
+    Raises:
+        StudyError: a run.json is damaged, or says that its model is of another recipe or of other code.
+    """
+    wanted = variant, recipe.decisive(), families.code_digest(recipe.family)
+    for path in (records.run_path(variant, seed) for seed in range(recipe.seeds)):
+        if path.exists():
+            facts = records.read_facts(path)
+            if wanted != (facts.get("variant"), families.decisive(facts.get("parameters")), facts["digests"]["code"]):
+                raise StudyError(
+                    f"{path} holds a model of another recipe, or of other code, than the study has now, whose score "
+                    f"would be a wrong one: `dvc repro -s train@{variant}` trains what is asked for; where somebody "
+                    "has, `dvc checkout` or `dvc pull` bring it"
+                )
+
+
+def voted_before(former: Former, voters: int) -> int:
+    """How many of the voters have a vote that can stay; 0 where the outputs of all of them are needed."""
+    complete = all(former.has(seed) for seed in range(former.voters))
+    joinable = former.voters < voters and former.outputs is not None
+    return former.voters if complete and (former.voters == voters or joinable) else 0
 
 
 def evaluated(

@@ -31,13 +31,14 @@ def code() -> str:
 class Former:
     """The rows that are there; none, where they are damaged, of another test set or of another code.
 
-    vote: labels [n] of the voters' mean output. pictures: as `Recipe.pictures` made them, or None. voters: of the vote.
+    vote: labels [n] of the voters' mean output. pictures: as `Recipe.pictures` made them, or None.
+    voters: how many seeds, from 0, have voted. outputs: float32 [n, classes], their sum, while others may still join.
     """
 
     def __init__(self, variant: str, truth: np.ndarray) -> None:
         self._variant = variant
         self._rows: dict[int, dict[str, Any]] = {}
-        self.vote, self.pictures, self.voters = np.empty(0), None, 0
+        self.vote, self.pictures, self.voters, self.outputs = np.empty(0), None, 0, None
         try:
             table = pd.read_csv(records.scores_path(variant), dtype={"key": str, "data": str})
             arrays = files.read_arrays(records.predictions_path(variant))
@@ -45,7 +46,7 @@ class Former:
             sound = np.array_equal(arrays["truth"], truth) and len(arrays["labels"]) == len(table)
             if sound and str(arrays["code"]) == code():
                 self._labels, self.vote, self.pictures = arrays["labels"], arrays["ensemble"], arrays.get("weights")
-                self.voters = int(arrays["voters"])
+                self.voters, self.outputs = int(arrays["voters"]), arrays.get("outputs")
                 self._rows = {int(row["seed"]): row for row in table.astype(object).to_dict("records")}
         except (OSError, ValueError, KeyError, StudyError):
             return

@@ -4,11 +4,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from stages import families, files, params, records
-from stages.errors import StudyError
 from stages.params import Params
 
 LOCK = Path("dvc.lock")
@@ -33,19 +31,11 @@ def outdated(study: Params) -> list[str]:
         stage = f"train@{variant}"
         if stage in stages and (
             other_data
-            or _decisive(parameters(stage).get(f"variants.{variant}")) != recipe.decisive()
+            or families.decisive(parameters(stage).get(f"variants.{variant}")) != recipe.decisive()
             or recorded(stage, "deps").get(images) != recorded("split", "outs").get(images)
         ):
             found.append(variant)
     return found
-
-
-def _decisive(fields: Any) -> dict[str, Any] | None:
-    """What of a recipe in dvc.lock decides its runs; None where such a recipe can't be any more."""
-    try:
-        return families.recipe_class(fields["family"]).model_validate(fields).decisive()
-    except (KeyError, TypeError, StudyError, ValidationError):
-        return None
 
 
 def study_files() -> list[Path]:

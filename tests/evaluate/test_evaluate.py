@@ -129,9 +129,53 @@ def test_more_seeds_than_vote_are_as_many_evaluations_and_leave_the_vote(
     assert records.read_scores("ridge")["seed"].tolist() == list(range(4))
 
 
-def rename_key(variant: str, seed: int) -> None:
+def test_a_seed_joins_the_vote_without_the_models_of_those_before_it(
+    copied: Callable[[int], Recipe], looked_at: list[str]
+) -> None:
+    recipe = copied(3)
+    evaluate("ridge", recipe)
+    at_once = [path.read_bytes() for path in outputs_of("ridge")]
+    evaluate("ridge", copied(2))
+    for seed in (0, 1):
+        shutil.rmtree(records.run_path("ridge", seed))
+    looked_at.clear()
+    evaluate("ridge", recipe)
+    assert looked_at == ["ridge 2"]
+    assert [path.read_bytes() for path in outputs_of("ridge")] == at_once
+
+
+def change_run(variant: str, seed: int, facts: dict[str, Any]) -> None:
     path = records.run_path(variant, seed) / "run.json"
-    files.write_json(path, {**files.read_json(path), "key": "of another recipe"})
+    files.write_json(path, files.read_json(path) | facts)
+
+
+def rename_key(variant: str, seed: int) -> None:
+    change_run(variant, seed, {"key": "of another run"})
+
+
+@pytest.mark.parametrize("other", ["recipe", "code", "variant"])
+def test_a_model_that_is_not_of_this_study_is_refused_and_costs_no_score(
+    other: str, evaluated: Path, study: Params
+) -> None:
+    """As after a pull of somebody else's recipe and results, with one's own models still there."""
+    before = [path.read_bytes() for path in outputs_of("ridge")]
+    facts = files.read_json(records.run_path("ridge", 1) / "run.json")
+    changes: dict[str, dict[str, Any]] = {
+        "recipe": {"parameters": {**facts["parameters"], "tolerance": 0.5}},
+        "code": {"digests": {**facts["digests"], "code": "another"}},
+        "variant": {"variant": "elm"},
+    }
+    change_run("ridge", 1, changes[other])
+    with pytest.raises(StudyError, match=r"models/ridge/1 holds a model of another recipe.*dvc repro -s train@ridge"):
+        evaluate("ridge", study.recipe("ridge"))
+    assert [path.read_bytes() for path in outputs_of("ridge")] == before
+
+
+def test_runs_of_other_training_images_are_not_mixed(evaluated: Path, study: Params) -> None:
+    facts = files.read_json(records.run_path("ridge", 1) / "run.json")
+    change_run("ridge", 1, {"key": "another", "digests": {**facts["digests"], "data": "another"}})
+    with pytest.raises(StudyError, match="the runs of ridge are of different training images"):
+        evaluate("ridge", study.recipe("ridge"))
 
 
 def test_a_run_that_was_trained_anew_is_evaluated_anew(copied: Callable[[int], Recipe], looked_at: list[str]) -> None:
@@ -140,7 +184,7 @@ def test_a_run_that_was_trained_anew_is_evaluated_anew(copied: Callable[[int], R
     rename_key("ridge", 4)
     evaluate("ridge", copied(6))
     assert looked_at == ["ridge 4"]
-    assert records.read_scores("ridge")["key"].tolist()[4] == "of another recipe"
+    assert records.read_scores("ridge")["key"].tolist()[4] == "of another run"
     looked_at.clear()
     rename_key("ridge", 1)
     evaluate("ridge", copied(6))
@@ -208,7 +252,9 @@ def test_a_damaged_model_is_refused_by_its_name_and_no_score_is_written(evaluate
 def test_a_missing_model_is_refused_by_its_name(evaluated: Path, study: Params) -> None:
     records.scores_path("plain").unlink()
     (records.run_path("plain", 1) / "model.keras").unlink()
-    with pytest.raises(StudyError, match=r"models/plain/1/model\.keras is missing: run .* `dvc repro`"):
+    with pytest.raises(
+        StudyError, match=r"models/plain/1/model\.keras is missing: run .* `dvc repro -f -s train@plain`"
+    ):
         evaluate("plain", study.recipe("plain"))
 
 

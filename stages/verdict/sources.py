@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,10 @@ from stages.errors import StudyError
 
 STDIN = "-"
 BY, SEED = "variant", "seed"
+UNNAMED = ("", "Unnamed: 0")  # the header of pandas' index, as it is written, and as it is after one more reading
 SHOWN = 10  # names in a message
+NO_NUMBER = ("nan", "na", "n/a", "none", "null")  # a missing score, as programs write it
+LARGEST = 1e150  # of scores: squares of larger differences are no numbers any more
 LINES = 100_000  # of JSON at a time: pandas takes a kilobyte for each
 
 Place = Callable[[int], str]
@@ -60,16 +64,24 @@ def named(names: Sequence[Any]) -> str:
     return (shown or "none") + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
 
 
+def counted(count: int, what: str) -> str:
+    """A count and what it is of: 1 row, 2 rows."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def of_columns(
     metric: str, variant: pd.Series, seed: pd.Series | None, score: pd.Series, place: Place, remarks: list[str]
 ) -> Scores:
     """Scores of three columns [runs]; without `seed` they are not paired. `place` names a row in an error.
+
+    Variants and seeds are texts, without the blanks around them.
 
     Raises:
         StudyError: no rows; a score that is no finite number; a row without variant or seed; a seed twice.
     """
     if not len(score):
         raise StudyError(f"expected a score for each variant and seed, found no rows with {metric}")
+    variant, seed = _texts(variant), None if seed is None else _texts(seed)
     for column in (variant, seed):
         if column is not None and column.isna().any():
             raise StudyError(f"{place(int(column.isna().argmax()))} has no {column.name}: expected one in every row")
@@ -78,33 +90,50 @@ def of_columns(
     seeds, labels = (np.arange(len(values)), []) if seed is None else pd.factorize(seed, sort=False)
     order = np.lexsort((seeds, codes))
     if seed is not None:
-        _refuse_twice(codes, seeds, order, place, [str(name) for name in names], [str(label) for label in labels])
+        _refuse_twice(codes, seeds, order, place, list(names), list(labels))
     found = {}
     for name, rows in zip(names, np.split(order, np.cumsum(np.bincount(codes))[:-1]), strict=True):
-        found[str(name)] = Runs(seeds[rows] if seed is not None else np.array([], dtype=int), values[rows])
-    return Scores(metric, found, [str(label) for label in labels], seed is not None, remarks)
+        found[name] = Runs(seeds[rows] if seed is not None else np.array([], dtype=int), values[rows])
+    return Scores(metric, found, list(labels), seed is not None, remarks)
+
+
+def _texts(column: pd.Series) -> pd.Series:
+    text = column.astype(str).str.strip()
+    return text.mask(text == "")
 
 
 def _finite(column: pd.Series, metric: str, place: Place) -> np.ndarray:
     """The column as float64 [runs].
 
     Raises:
-        StudyError: a value is missing, no number, NaN or infinite.
+        StudyError: a value is missing, no number, NaN, infinite or too large to be squared.
     """
     values = np.asarray(pd.to_numeric(column, errors="coerce"), dtype=np.float64)
-    bad = np.flatnonzero(~np.isfinite(values))
+    bad = np.flatnonzero(~(np.abs(values) <= LARGEST))
     if not len(bad):
         return values
     first = column.iloc[bad[0]]
-    received = "nothing or NaN" if first is None or first == "" or pd.isna(first) else repr(first)
-    hint = "take the row out if the run did not happen; a run that diverged counts, so give it the score that it has"
-    if isinstance(first, str) and "," in first:
-        hint = "write decimals with a point"
-    elif isinstance(first, str) and "%" in first:
-        hint = "write percentages as plain numbers"
+    text = first if isinstance(first, str) else ""
+    received = repr(text) if text else "none, empty or NaN" if first == "" or pd.isna(first) else str(first)
     raise StudyError(
         f"{place(int(bad[0]))} should have a finite number as {metric}, received {received} "
-        f"({len(bad):,} such rows): {hint}"
+        f"({counted(len(bad), 'such score')}): {_advice(text, values[bad[0]])}"
+    )
+
+
+def _advice(text: str, value: float) -> str:
+    """What to do about a score that is no number for us, as it was read and as it was written; "" if not as a text."""
+    if np.isfinite(value):
+        return f"write the scores in a larger unit, so that none is beyond {LARGEST:g}"
+    if "," in text:
+        return "write decimals with a point"
+    if "%" in text:
+        return "write percentages as plain numbers"
+    if text and np.isnan(value) and text.casefold() not in NO_NUMBER:
+        return "if this is a column of scores, write plain numbers; if it is none, leave it out"
+    return (
+        "take it out if the run did not happen; a run that diverged counts, so give it the score of a model that has "
+        "learnt nothing"
     )
 
 
@@ -116,23 +145,29 @@ def _refuse_twice(
         one, other = order[again[0]], order[again[0] + 1]
         raise StudyError(
             f"variant {names[codes[one]]} has seed {labels[seeds[one]]} twice, in {place(int(one))} and "
-            f"{place(int(other))} ({len(again):,} such rows): expected one score for each variant and seed. Where "
-            "several metrics, epochs or data sets are mixed, choose with --where; where more tells variants apart, "
-            "name it with --by"
+            f"{place(int(other))} ({counted(len(again), 'such row')}): expected one score for each variant and seed. "
+            "Where several metrics, epochs or data sets are mixed, choose with --where; where more tells variants "
+            "apart, name it with --by"
         )
 
 
 def read_table(source: str, text_columns: Sequence[str]) -> pd.DataFrame:
     """A CSV file (with commas, semicolons or tabs) or a file of JSON lines, told apart by how it begins; "-" is stdin.
 
+    The rows are named by the line that they are in, or by their number where lines and rows differ; the index says
+    which: `line` or `row`.
+
     Args:
         source: path of the file.
-        text_columns: what is read as text, so that 1 and 1.0 stay as they are written; columns that may be missing.
+        text_columns: what a CSV file has as text, so that 1 and 1.0 stay as they are written; columns that may be
+            missing, or have other capitals.
 
     Raises:
         StudyError: there is no such file, it is empty, or it is neither.
     """
     if source == STDIN:
+        if sys.stdin is None:
+            raise StudyError("standard input is closed: expected the scores there; name a FILE, or redirect one")
         content = sys.stdin.buffer.read()
     else:
         try:
@@ -140,7 +175,7 @@ def read_table(source: str, text_columns: Sequence[str]) -> pd.DataFrame:
         except OSError as error:
             raise StudyError(f"{source} can't be read: {error.strerror}") from error
     name = "standard input" if source == STDIN else source
-    content = content.removeprefix(b"\xef\xbb\xbf")
+    content = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if not content.strip():
         raise StudyError(f"{name} is empty: expected a header and a row for each run")
     if b"\0" in content[:4096]:
@@ -148,46 +183,59 @@ def read_table(source: str, text_columns: Sequence[str]) -> pd.DataFrame:
     if content.lstrip()[:1] == b"[":
         raise StudyError(f"{name} is a JSON array: expected an object on each line (`jq -c '.[]'` makes them)")
     try:
-        read = _json_lines if content.lstrip()[:1] == b"{" else _csv
-        return read(content, name, text_columns)
+        if content.lstrip()[:1] == b"{":
+            return _numbered(_json_lines(content, name), content, 0)
+        return _numbered(_csv(content, name, text_columns), content, 1)
     except UnicodeDecodeError as error:
         raise StudyError(f"{name} is no text in UTF-8 ({error}): save it as UTF-8") from error
 
 
+def _numbered(table: pd.DataFrame, content: bytes, heads: int) -> pd.DataFrame:
+    """The table, its rows named by their lines, of which the first `heads` are none."""
+    lines = [number for number, line in enumerate(content.split(b"\n"), 1) if line.strip()][heads:]
+    # A cell in quotes may have several lines.
+    known = len(lines) == len(table)
+    return table.set_axis(pd.Index(lines if known else range(1, len(table) + 1), name="line" if known else "row"))
+
+
 def _csv(content: bytes, name: str, text_columns: Sequence[str]) -> pd.DataFrame:
-    first = content.lstrip().split(b"\n", 1)[0].decode()
+    content = content.lstrip(b" \n")
+    if content[:1] == b"#":
+        raise StudyError(f"{name} begins with a comment: expected the header; take the line out, or only its #")
+    first = content.split(b"\n", 1)[0].decode()
     separator = max(",;\t", key=first.count)
-    header = [column.strip() for column in next(csv.reader([first.strip("\r")], delimiter=separator))]
-    if twice := [column for column, count in Counter(header).items() if count > 1]:
-        raise StudyError(f"{name} has the column {twice[0]!r} twice: expected each name once")
+    header = []
     try:
-        table = pd.read_csv(
-            io.BytesIO(content),
-            sep=separator,
-            names=header,
-            header=0,
-            dtype={column: str for column in text_columns if column in header},
-            keep_default_na=False,  # else a variant can't be called NA
-            na_values=[""],
-            skipinitialspace=True,
-            index_col=False,
-            low_memory=False,
-        )
-    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
-        raise StudyError(f"{name} is no CSV file with a header and the columns {named(header)}: {error}") from error
-    return table
+        lines = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline="\n")
+        header = [column.strip() for column in next(csv.reader(lines, delimiter=separator))]
+        if twice := [column for column, count in Counter(header).items() if count > 1]:
+            raise StudyError(f"{name} has the column {twice[0]!r} twice: expected each name once")
+        texts = {column.casefold() for column in text_columns}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # of cells that it would leave out
+            return pd.read_csv(
+                io.BytesIO(content),
+                sep=separator,
+                names=header,
+                header=0,
+                dtype={column: str for column in header if column.casefold() in texts},
+                keep_default_na=False,  # else a variant can't be called NA
+                na_values=[""],
+                skipinitialspace=True,
+                index_col=False,
+                low_memory=False,
+            )
+    except (csv.Error, pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        why = "rows have more cells than the header" if isinstance(error, Warning) else str(error).strip()
+        raise StudyError(f"{name} is no CSV file with a header and the columns {named(header)}: {why}") from error
 
 
-def _json_lines(content: bytes, name: str, text_columns: Sequence[str]) -> pd.DataFrame:
+def _json_lines(content: bytes, name: str) -> pd.DataFrame:
     try:
         with pd.read_json(io.BytesIO(content), lines=True, dtype=False, chunksize=LINES) as parts:
-            table = pd.concat(parts, ignore_index=True)
+            return pd.concat(parts, ignore_index=True)
     except (ValueError, TypeError, AttributeError) as error:
         raise StudyError(f"{name} should have a JSON object on each line: {_bad_line(content) or error}") from error
-    for column in {*text_columns} & {*table.columns}:
-        present = table[column].notna()
-        table[column] = table[column].where(~present, table[column][present].map(str))
-    return table
 
 
 def _bad_line(content: bytes) -> str | None:
@@ -222,55 +270,84 @@ def long_scores(
         _require(table, seed, "--seed", "the seeds; --unpaired if runs have none in common")
     rows = np.ones(len(table), dtype=bool)
     for condition in where:
-        column, equals, value = condition.partition("=")
+        column, equals, value = map(str.strip, condition.partition("="))
         if not equals:
             raise StudyError(f"--where should be COLUMN=VALUE, received {condition!r}")
         _require(table, column, "--where", "what to choose by")
-        rows &= np.asarray(table[column].astype(str) == value)
+        rows &= np.asarray(table[column].astype(str).str.strip() == value)
         if not rows.any():
             raise StudyError(f"no row has {condition}; {column} is one of {named(list(table[column].unique()))}")
-    places = np.flatnonzero(rows)
+    chosen = table[rows]
     if where:
-        remarks.append(f"{len(places):,} of {len(table):,} rows meet {' and '.join(where)}")
-    used = [*by, seed or SEED, *(condition.partition("=")[0] for condition in where)]
+        remarks.append(f"{len(chosen):,} of {counted(len(table), 'row')} met {' and '.join(where)}")
+    used = [*UNNAMED, *by, seed or SEED, *map(column_of, where)]
     metric = metric or _only_number(table, used)
     _require(table, metric, "--metric", "the scores")
-    chosen = table[rows]
     return of_columns(
         metric,
         _variant_names(chosen, by),
         chosen[seed] if seed else None,
         chosen[metric],
-        lambda row: f"row {places[row] + 1:,}",
+        lambda row: f"{chosen.index.name} {chosen.index[row]:,}",
         remarks,
     )
+
+
+def column_of(condition: str) -> str:
+    """The column of a condition COLUMN=VALUE."""
+    return condition.partition("=")[0].strip()
 
 
 def wide_scores(table: pd.DataFrame, metric: str | None, seed: str | None) -> Scores:
     """Scores of a table with a column for each variant; an empty cell is a run that did not happen.
 
-    Without a column for the seeds, the rows are the seeds.
+    Args:
+        table: of `read_table`.
+        metric: what the scores are called; None for "score".
+        seed: the column of the seeds; None: `SEED`, with whatever capitals, or where there is none, the rows are the
+            seeds.
 
     Raises:
-        StudyError: see `of_columns`.
+        StudyError: there is no such column, there is no other, one has no name, or see `of_columns`.
     """
-    seeds = table[seed] if seed in table.columns else pd.Series(np.arange(len(table)).astype(str), name="row")
-    names = [name for name in table.columns if name != seed]
-    remarks = [] if seed in table.columns else [f"no column {seed}: the runs of a row are taken to share their seed"]
-    long = pd.concat(
-        [pd.DataFrame({"variant": name, "seed": seeds.astype(str), "score": table[name]}) for name in names],
-        ignore_index=True,
-    )
+    remarks: list[str] = []
+    first = next(iter(table.columns), None)
+    if first in UNNAMED and np.array_equal(table.iloc[:, 0], np.arange(len(table))):
+        table = table.iloc[:, 1:]
+        remarks.append("the first column has no name and counts the rows: it is left out")
+    if unnamed := [name for name in table.columns if name in UNNAMED]:
+        raise StudyError(
+            f"--wide takes each column for a variant, but column {list(table.columns).index(unnamed[0]) + 1} has no "
+            f"name: give it one ({SEED}, if it has the seeds), or take it out"
+        )
+    column = _seed_column(table, seed, remarks)
+    seeds = pd.Series(np.arange(len(table)), table.index) if column is None else table[column]
+    names = [name for name in table.columns if name != column]
+    if not names:
+        raise StudyError(f"--wide expects a column for each variant, found {f'only {column}' if column else 'none'}")
+    long = pd.concat([pd.DataFrame({"variant": name, "seed": seeds, "score": table[name]}) for name in names])
     there = np.flatnonzero(long["score"].notna())
     if empty := len(long) - len(there):
-        remarks.append(f"{empty:,} empty cells are taken for runs that did not happen")
+        cells = "1 empty cell is" if empty == 1 else f"{empty:,} empty cells are"
+        remarks.append(f"{cells} taken for runs that did not happen")
     long = long.iloc[there]
 
     def place(row: int) -> str:
-        column, at = divmod(int(there[row]), len(table))
-        return f"column {names[column]}, row {at + 1:,}"
+        return f"column {long['variant'].iloc[row]}, {table.index.name} {long.index[row]:,}"
 
     return of_columns(metric or "score", long["variant"], long["seed"], long["score"], place, remarks)
+
+
+def _seed_column(table: pd.DataFrame, seed: str | None, remarks: list[str]) -> str | None:
+    if seed is not None:
+        _require(table, seed, "--seed", "the seeds, or leave it out where the rows are the seeds")
+        return seed
+    found = sorted((name for name in table.columns if name.casefold() == SEED), key=lambda name: name != SEED)
+    if not found:
+        remarks.append(f"no column {SEED}: the runs of a row are taken to share their seed")
+    elif found[0] != SEED:
+        remarks.append(f"the column {found[0]} is taken for the seeds")
+    return found[0] if found else None
 
 
 def _require(table: pd.DataFrame, name: str, option: str, what: str) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from stages import sources
 from stages.errors import StudyError
+from stages.verdict import sources
 
 PAGE = 1000  # runs that one answer of MLflow holds
 FINISHED = "FINISHED"
@@ -37,7 +37,8 @@ def scores(
     """Scores of the finished runs of an MLflow experiment, on the server or database of MLFLOW_TRACKING_URI.
 
     A run that has runs below it only holds them together: it is left out, and they have its parameters where they do
-    not say otherwise. A metric that was logged at several steps counts as logged last.
+    not say otherwise; conditions are asked of the runs themselves. A metric that was logged at several steps counts as
+    logged last.
 
     Args:
         experiment: its name.
@@ -49,10 +50,12 @@ def scores(
     Raises:
         StudyError: MLflow is not installed or does not answer, there are no such runs, or see `sources.of_columns`.
     """
-    everything = _fetched(experiment, " and ".join(where))
-    runs, remarks = _leaves(everything)
+    conditions = " and ".join(where)
+    runs, remarks = _leaves(*_fetched(experiment, conditions))
     if not runs:
-        raise StudyError(f"the experiment {experiment!r} has no finished runs: {'; '.join(remarks) or 'it is empty'}")
+        which = f", without others below them, that meet {conditions}" if where else ""
+        why = "; ".join(remarks) or ("a condition is asked of each run itself" if where else "it is empty")
+        raise StudyError(f"the experiment {experiment!r} has no finished runs{which}: {why}")
     metric = metric or _only_metric(runs)
     for what, has in (
         (f"the metric {metric}", lambda run: metric in run.metrics),
@@ -62,7 +65,7 @@ def scores(
         if not with_it:
             raise StudyError(f"no finished run of {experiment!r} has {what}. {_what_there_is(runs)}")
         if len(with_it) < len(runs):
-            remarks.append(f"{len(runs) - len(with_it):,} runs without {what} are left out")
+            remarks.append(f"left out: {sources.counted(len(runs) - len(with_it), 'run')} without {what}")
         runs = with_it
     variants = _variants_of(runs, seed, by)
     return sources.of_columns(
@@ -75,7 +78,8 @@ def scores(
     )
 
 
-def _fetched(experiment: str, conditions: str) -> list[_Run]:
+def _fetched(experiment: str, conditions: str) -> tuple[list[_Run], set[str]]:
+    """All runs, of which some may be above those that are chosen; and the ids of those that meet the conditions."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # Whoever waits for an answer wants to hear soon that nobody is there.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -86,17 +90,21 @@ def _fetched(experiment: str, conditions: str) -> list[_Run]:
         raise StudyError(f"--mlflow needs the package mlflow ({error}): pip install mlflow") from error
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     database = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not database.exists():
+    if uri.startswith("sqlite:///") and not database.is_file():
         raise StudyError(f"there is no MLflow database {database}: say with MLFLOW_TRACKING_URI where the runs are")
-    client = mlflow.MlflowClient(tracking_uri=uri)
     try:
+        client = mlflow.MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(experiment)
         if found is None:
             names = [one.name for one in client.search_experiments()]
             raise StudyError(f"MLflow at {uri} has no experiment {experiment!r}. There are: {sources.named(names)}")
-        return list(_pages(client, found.experiment_id, conditions))
-    except mlflow.exceptions.MlflowException as error:
-        message = str(error).strip().split("\n")[0]
+        runs = list(_pages(client, found.experiment_id, ""))
+        chosen = _pages(client, found.experiment_id, conditions) if conditions else runs
+        return runs, {run.id for run in chosen}
+    except StudyError:
+        raise
+    except Exception as error:  # the database behind an address, or its missing driver, raises its own
+        message = str(error).strip().split("\n")[0] or type(error).__name__
         raise StudyError(f"MLflow at {uri} did not give the runs of {experiment!r}: {message}") from error
 
 
@@ -125,18 +133,20 @@ def _pages(client: Any, experiment_id: str, conditions: str) -> Iterator[_Run]:
             return
 
 
-def _leaves(everything: Sequence[_Run]) -> tuple[list[_Run], list[str]]:
-    """The finished runs that have none below them, with the parameters of those above; and what was left out."""
+def _leaves(everything: Sequence[_Run], chosen: set[str]) -> tuple[list[_Run], list[str]]:
+    """The chosen runs that are finished and have none below, with the parameters of those above; what is left out."""
     by_id = {run.id: run for run in everything}
     parents = {run.parent for run in everything}
-    unfinished = Counter(run.status for run in everything if run.status != FINISHED and run.id not in parents)
-    remarks = [f"{count:,} runs left out that are {status.lower()}" for status, count in unfinished.items()]
-    above = sum(run.id in parents for run in everything)
-    if above:
-        remarks.append(f"{above:,} runs left out that hold others together")
+    lowest = [run for run in everything if run.id in chosen and run.id not in parents]
+    unfinished = Counter(run.status for run in lowest if run.status != FINISHED)
+    remarks = [
+        f"left out: {sources.counted(count, 'run')} that MLflow calls {status}" for status, count in unfinished.items()
+    ]
+    if above := len(chosen & parents):
+        remarks.append(f"left out: {sources.counted(above, 'run')} with others below")
     leaves = []
-    for run in everything:
-        if run.status == FINISHED and run.id not in parents:
+    for run in lowest:
+        if run.status == FINISHED:
             parameters, up = dict(run.parameters), by_id.get(run.parent or "")
             while up is not None:
                 parameters = up.parameters | parameters

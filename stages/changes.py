@@ -1,0 +1,279 @@
+"""What changed from one revision of a study to another, and the verdict on each variant of either."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+from pydantic import ValidationError
+
+from stages import gate, layout, params
+from stages.aggregate import answers, parts
+from stages.errors import StudyError
+from stages.params import Statistics
+from stages.revisions import Side, Trained
+
+T = TypeVar("T")
+
+BY_DEFAULT = "as by default"
+JUDGING = ("confidence", "equivalence_margin", "design")  # what of the statistics decides a verdict here
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One variant on both sides, cut to the seeds that both have.
+
+    parameters: what params.yaml says differently, by name: the value on the old side and the one on the new side.
+    decisive: whether those are sure to decide a run, since this version of the code reads both recipes.
+    only_old, only_new: the seeds that the other side lacks.
+    lost: those of `only_old` that params.yaml of the new side still asks for.
+    """
+
+    old: Trained
+    new: Trained
+    parameters: dict[str, tuple[Any, Any]]
+    decisive: bool
+    only_old: list[int]
+    only_new: list[int]
+    lost: list[int]
+
+    @property
+    def same_keys(self) -> bool:
+        return self.old.keys == self.new.keys
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether every model predicts the same; what made it may differ all the same."""
+        return np.array_equal(self.old.predicted, self.new.predicted)
+
+    @property
+    def not_retrained(self) -> list[int]:
+        """The seeds whose run is the same one, though what decides it is said to be something else."""
+        if not (self.decisive and self.parameters):
+            return []
+        return [seed for seed, a, b in zip(self.new.seeds, self.old.keys, self.new.keys, strict=True) if a == b]
+
+    @property
+    def some_seeds(self) -> str:
+        """ ", on 8 of 10 seeds" where the new side has fewer of them; else nothing."""
+        count = len(self.new.seeds)
+        return f", on {count} of {count + len(self.only_old)} seeds" if self.only_old else ""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """All that is to be said about two sides.
+
+    table: the answer for each variant that changed, as `answers.compared` has it.
+    settings: that the answers were judged with.
+    judge: the side that they are of.
+    changed, unchanged, unpaired, not_retrained: the variants of both sides; those that are unpaired have no seed in
+        common.
+    """
+
+    old: Side
+    new: Side
+    settings: Statistics
+    judge: Side
+    table: pd.DataFrame
+    changed: dict[str, Pair]
+    unchanged: dict[str, Pair]
+    unpaired: dict[str, Pair]
+    not_retrained: dict[str, Pair]
+
+    @property
+    def pairs(self) -> dict[str, Pair]:
+        return {**self.not_retrained, **self.changed, **self.unchanged, **self.unpaired}
+
+    @property
+    def only_old(self) -> list[str]:
+        return [name for name in self.old.runs if name not in self.new.runs]
+
+    @property
+    def only_new(self) -> list[str]:
+        return [name for name in self.new.runs if name not in self.old.runs]
+
+    @property
+    def without_runs(self) -> list[str]:
+        """Variants that the new side has a recipe of, and neither side runs."""
+        return [name for name in self.new.recipes if name not in self.old.runs and name not in self.new.runs]
+
+    @property
+    def other_settings(self) -> dict[str, tuple[Any, Any]]:
+        """What decides a verdict and differs: the value on the old side and the one on the new side, None for none."""
+        sides = {name: (self.old.statistics.get(name), self.new.statistics.get(name)) for name in JUDGING}
+        return {name: values for name, values in sides.items() if values[0] != values[1]}
+
+
+def compare(old: Side, new: Side) -> Difference:
+    """Every variant that both sides have, compared where it changed, with the settings that stood before the change.
+
+    Raises:
+        StudyError: the sides were evaluated on different test sets, or neither has settings that this code can read.
+    """
+    groups: dict[str, dict[str, Pair]] = {"not_retrained": {}, "unpaired": {}, "unchanged": {}, "changed": {}}
+    for name in new.runs:
+        if name in old.runs:
+            pair = _pair(name, old, new)
+            groups[_group(pair)][name] = pair
+    judge, settings = _judge(old, new)
+    rows = [(name, name, pair.old.right, pair.new.right) for name, pair in groups["changed"].items()]
+    table = answers.compared(rows, len(rows), settings)
+    return Difference(old=old, new=new, settings=settings, judge=judge, table=table, **groups)
+
+
+def findings(difference: Difference) -> list[gate.Finding]:
+    """The verdict on every variant of either side."""
+    found = []
+    for row in parts.plain_rows(difference.table):
+        pair = difference.changed[row["b"]]
+        why = f"{_points(row['difference'])}, interval {_span(row)}{pair.some_seeds}"
+        if row["verdict"] == "undecided":
+            why += f"; {gate.undecided(row['n'], row['seeds_about'], row['seeds_at_most'])}"
+        found.append(_unless_lost(gate.Finding(row["b"], row["verdict"], why), pair, difference.new.label))
+    for name, pair in difference.unchanged.items():
+        same = gate.Finding(name, gate.UNCHANGED, "the same predictions")
+        found.append(_unless_lost(same, pair, difference.new.label))
+    return [*found, *_without_answer(difference)]
+
+
+def headline(difference: Difference) -> list[tuple[str, str]]:
+    """Each verdict that there is, the gravest first, and in words the variants that have it."""
+    said: dict[str, list[str]] = {}
+    for row in parts.plain_rows(difference.table):
+        words = f"{row['b']} ({_points(row['difference'])}{difference.changed[row['b']].some_seeds})"
+        said.setdefault(row["verdict"], []).append(words)
+    shown = (gate.NOT_RETRAINED, gate.NOT_COMPARED, gate.REMOVED, gate.NEW)
+    others = [(found.variant, (found.verdict, found.why)) for found in findings(difference) if found.verdict in shown]
+    for (verdict, why), names in alike(others).items():
+        said.setdefault(verdict, []).append(f"{', '.join(names)} ({why})")
+    if count := len(difference.unchanged):
+        said[gate.UNCHANGED] = [f"{count:,} {'variant' if count == 1 else 'variants'}, with the same predictions"]
+    order = (
+        *(gate.NOT_RETRAINED, "worse", gate.NOT_COMPARED, "undecided", "better", "equivalent"),
+        *(gate.REMOVED, gate.NEW, gate.UNCHANGED),
+    )
+    return [(verdict, ", ".join(said[verdict])) for verdict in order if verdict in said]
+
+
+def alike(said: Iterable[tuple[str, T]]) -> dict[T, list[str]]:
+    """What is said of variants, and all of which it is said: so it is said once."""
+    found: dict[T, list[str]] = {}
+    for variant, what in said:
+        found.setdefault(what, []).append(variant)
+    return found
+
+
+def _points(difference: float) -> str:
+    return f"{layout.number(difference, '{:+.3f}')} points"
+
+
+def seeds_in_words(seeds: list[int]) -> str:
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
+
+
+def _span(row: parts.Row) -> str:
+    (text, _) = parts.span("interval", "low", "high", "{:+.3f}")[1](row)
+    return text
+
+
+def _unless_lost(found: gate.Finding, pair: Pair, new: str) -> gate.Finding:
+    """The finding, but for a variant that lost seeds, of which only "worse" is believed: others may be chosen."""
+    if not pair.lost or found.verdict == "worse":
+        return found
+    are, them = ("is", "it") if len(pair.lost) == 1 else ("are", "them")
+    why = f"{seeds_in_words(pair.lost)} {are} missing in {new}, though its {params.PARAMS} asks for {them}"
+    return gate.Finding(found.variant, gate.NOT_COMPARED, why)
+
+
+def _without_answer(difference: Difference) -> Iterator[gate.Finding]:
+    new = difference.new
+    for name, pair in difference.not_retrained.items():
+        same = pair.not_retrained
+        runs = "runs" if same == pair.new.seeds else f"the runs of {seeds_in_words(same)}"
+        yield gate.Finding(name, gate.NOT_RETRAINED, f"params changed, {runs} did not: run dvc repro")
+    for name in difference.unpaired:
+        yield gate.Finding(name, gate.NOT_COMPARED, "no seed that both sides have")
+    for name in difference.only_old:
+        if name in new.recipes:
+            yield gate.Finding(name, gate.NOT_COMPARED, f"in {params.PARAMS} of {new.label}, but without runs")
+        else:
+            yield gate.Finding(name, gate.REMOVED, f"not in {params.PARAMS} of {new.label} any more")
+    for name in difference.only_new:
+        yield gate.Finding(name, gate.NEW, f"only in {new.label}")
+    for name in difference.without_runs:
+        yield gate.Finding(name, gate.NEW, "no runs yet on either side")
+
+
+def _judge(old: Side, new: Side) -> tuple[Side, Statistics]:
+    """The side whose settings count, and these: the old one's, or a change could bring the margin that it needs."""
+    try:
+        return old, Statistics.model_validate(old.statistics)
+    except ValidationError:  # of another version of this code, where the same word may mean something else
+        return new, _settings(new)
+
+
+def _settings(side: Side) -> Statistics:
+    """The settings of a side; where it says nothing of the design, seeds may have been added."""
+    known = {"design": "open"} | {
+        name: side.statistics[name] for name in Statistics.model_fields if name in side.statistics
+    }
+    try:
+        return Statistics.model_validate(known)
+    except ValidationError as error:
+        complaints = [f"{'.'.join(map(str, of['loc']))}: {of['msg']}" for of in error.errors()]
+        raise StudyError(
+            f"statistics in {params.PARAMS} of {side.label} are not valid: {'; '.join(complaints)}"
+        ) from error
+
+
+def _group(pair: Pair) -> str:
+    if not pair.new.seeds:
+        return "unpaired"
+    if pair.not_retrained:
+        return "not_retrained"
+    return "unchanged" if pair.unchanged else "changed"
+
+
+def _pair(variant: str, old: Side, new: Side) -> Pair:
+    a, b = old.runs[variant], new.runs[variant]
+    if not np.array_equal(a.truth, b.truth):
+        raise StudyError(
+            f"{variant} was evaluated on different test sets: on {len(a.truth):,} images of {old.data} in "
+            f"{old.label}, on {len(b.truth):,} of {new.data} in {new.label}. Their scores can't be compared"
+        )
+    common = [seed for seed in b.seeds if seed in a.seeds]
+    only_old = [seed for seed in a.seeds if seed not in common]
+    parameters, decisive = _parameters(variant, old, new)
+    return Pair(
+        old=a.of_seeds(common),
+        new=b.of_seeds(common),
+        parameters=parameters,
+        decisive=decisive,
+        only_old=only_old,
+        only_new=[seed for seed in b.seeds if seed not in common],
+        lost=[seed for seed in only_old if new.asks_for(variant, seed)],
+    )
+
+
+def _parameters(variant: str, old: Side, new: Side) -> tuple[dict[str, tuple[Any, Any]], bool]:
+    """The parameters of a variant's runs that differ, with both values, and whether they are sure to decide a run."""
+    a, b = old.recipe(variant), new.recipe(variant)
+    if a is not None and b is not None:
+        found, uses_dev = params.differences(a, b), b.uses_dev
+    else:
+        found = _fields(old.recipes[variant], new.recipes[variant])
+        # A network without dev split trains on everything; what has no such field needs one always.
+        uses_dev = new.recipes[variant].get("dev_split", True)
+    if uses_dev and old.dev_fraction != new.dev_fraction:
+        found["split.dev_fraction"] = old.dev_fraction, new.dev_fraction
+    return found, a is not None and b is not None
+
+
+def _fields(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """As `params.differences`, of recipes that this version of the code can't read."""
+    if a.get("family") != b.get("family"):
+        return {"family": (a.get("family"), b.get("family"))}
+    sides = {name: (a.get(name, BY_DEFAULT), b.get(name, BY_DEFAULT)) for name in {**a, **b} if name != "seeds"}
+    return {name: values for name, values in sides.items() if values[0] != values[1]}

@@ -1,0 +1,204 @@
+"""What one revision of a study says and holds, read from git or from the files of the working tree."""
+
+import io
+import subprocess
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import ValidationError
+from ruamel.yaml import YAML, YAMLError
+
+from stages import families, params, records
+from stages.errors import StudyError
+from stages.recipes.shared.recipe import Recipe
+
+COLUMNS = ["seed", "key", "data", "test_accuracy"]
+WORKING_TREE = "the working tree"
+
+Reader = Callable[[Path], bytes | None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The runs of one variant on one side, one row a seed.
+
+    predicted: [seeds, images], the class that each seed's model gives each test image.
+    truth: labels [images].
+    keys: what decides each run's result, as a digest.
+    data: the digest of the training data of each run.
+    """
+
+    predicted: np.ndarray
+    truth: np.ndarray
+    seeds: list[int]
+    keys: list[str]
+    data: list[str]
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether each seed's model is right about each test image, bool [seeds, images]."""
+        return self.predicted == self.truth
+
+    def of_seeds(self, seeds: Sequence[int]) -> "Trained":
+        """The runs of `seeds`, in that order."""
+        rows = [self.seeds.index(seed) for seed in seeds]
+        keys, data = [self.keys[row] for row in rows], [self.data[row] for row in rows]
+        return Trained(self.predicted[rows], self.truth, list(seeds), keys, data)
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one revision, or the working tree, says of the study, and the runs that it holds.
+
+    Of another version of this code its params.yaml may have other keys: only what is needed here is read of it.
+
+    data: the name of the data set.
+    dev_fraction: of the training images.
+    recipes: fields of each variant.
+    statistics: as params.yaml has them.
+    """
+
+    label: str
+    commit: str | None
+    data: str
+    dev_fraction: float
+    recipes: dict[str, dict[str, Any]]
+    statistics: dict[str, Any]
+    runs: dict[str, Trained]
+
+    def recipe(self, variant: str) -> Recipe | None:
+        """The recipe, its seeds aside, as this version of the code reads it; None where it can't."""
+        fields = {**self.recipes[variant], "seeds": 1}
+        try:
+            return families.recipe_class(fields.get("family")).model_validate(fields)
+        except (StudyError, ValidationError):
+            return None
+
+    def asks_for(self, variant: str, seed: int) -> bool:
+        """Whether params.yaml wants the variant trained with `seed`, as far as it says."""
+        seeds = self.recipes.get(variant, {}).get("seeds")
+        return isinstance(seeds, int) and seed < seeds
+
+
+def read_side(revision: str | None) -> Side:
+    """What git holds at `revision`, or the working tree for None.
+
+    Raises:
+        StudyError: the revision is unknown, or holds no study with results that this code can read.
+    """
+    if revision is None:
+        return _side(WORKING_TREE, None, _working_tree)
+    commit = _commit(revision)
+    label = revision if commit.startswith(revision) else f"{revision} ({commit[:7]})"
+    return _side(label, commit, _reader(commit))
+
+
+def _working_tree(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["git", *arguments], capture_output=True, check=False)
+
+
+def _output(*arguments: str) -> bytes:
+    answer = _git(*arguments)
+    if answer.returncode != 0:
+        raise StudyError(f"`git {' '.join(arguments)}` failed: {answer.stderr.decode().strip()}")
+    return answer.stdout
+
+
+def _commit(revision: str) -> str:
+    inside = _git("rev-parse", "--git-dir")
+    if inside.returncode != 0:
+        raise StudyError(f"this folder is no git checkout: {inside.stderr.decode().strip()}")
+    answer = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    if answer.returncode != 0:
+        # DVC keeps an experiment under the commit that it started from.
+        listed = _output("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").decode().splitlines()
+        named = [line.split()[0] for line in listed if line.rpartition("/")[2] == revision]
+        if len(named) == 1:
+            return named[0]
+        if named:
+            raise StudyError(f"{len(named)} experiments have the name {revision!r}: name one by its commit, {named}")
+        raise StudyError(
+            f"unknown revision {revision!r}: expected one commit, branch, tag or DVC experiment of this checkout "
+            "(`git fetch` brings new ones, `git fetch --unshallow` the old ones that a shallow clone lacks)"
+        )
+    return answer.stdout.decode().strip()
+
+
+def _reader(commit: str) -> Reader:
+    """Reads files of a commit; paths are relative to the current folder, as in the working tree."""
+    listed = _output("ls-tree", "-r", "-z", "--name-only", commit, "--", str(params.PARAMS), records.RUNS.as_posix())
+    known = set(listed.decode().split("\0"))
+
+    def read(path: Path) -> bytes | None:
+        name = path.as_posix()
+        return _output("cat-file", "blob", f"{commit}:./{name}") if name in known else None
+
+    return read
+
+
+def _side(label: str, commit: str | None, read: Reader) -> Side:
+    text = read(params.PARAMS)
+    if text is None:
+        raise StudyError(f"{label} has no {params.PARAMS} here: run this from the top folder of the study")
+    source = f"{params.PARAMS} in {label}"
+    try:
+        study = YAML(typ="safe").load(text.decode(errors="replace"))
+        recipes = {name: dict(recipe) for name, recipe in study["variants"].items()}
+        data, dev_fraction = str(study["data"]["name"]), float(study["split"]["dev_fraction"])
+        settings = dict(study["statistics"])
+    except YAMLError as error:
+        raise StudyError(f"{source} is not valid YAML: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StudyError(
+            f"{source} should have data.name, split.dev_fraction, variants and statistics, received something else: "
+            f"{error!r}"
+        ) from error
+    found = {name: _runs(name, label, read) for name in recipes}
+    runs = {name: variant for name, variant in found.items() if variant is not None}
+    if not runs:
+        raise StudyError(
+            f"{label} has no results: expected {records.scores_path('<variant>')} for the variants of its "
+            f"{params.PARAMS}, found none"
+        )
+    return Side(label, commit, data, dev_fraction, recipes, settings, runs)
+
+
+def _runs(variant: str, label: str, read: Reader) -> Trained | None:
+    """The runs of a variant on one side; None where it has none."""
+    scores, predictions = (read(path(variant)) for path in (records.scores_path, records.predictions_path))
+    if scores is None and predictions is None:
+        return None
+    if scores is None or predictions is None:
+        there, lacking = records.scores_path(variant), records.predictions_path(variant)
+        if scores is None:
+            there, lacking = lacking, there
+        raise StudyError(f"{label} has {there} but not {lacking}, which belongs to it")
+    try:
+        table = pd.read_csv(io.BytesIO(scores), dtype={"key": str, "data": str})[COLUMNS]
+        with np.load(io.BytesIO(predictions), allow_pickle=False) as arrays:
+            predicted, truth = arrays["labels"], arrays["truth"]
+        seeds = [int(seed) for seed in table["seed"]]
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise StudyError(
+            f"{records.scores_path(variant).parent} in {label} is damaged or in the format of another version of this "
+            f"study: expected the columns {', '.join(COLUMNS)} in test.csv and the arrays labels and truth in "
+            f"predictions.npz, received: {str(error).partition('. ')[0]}"
+        ) from error
+    runs = Trained(predicted, truth, seeds, table["key"].tolist(), table["data"].tolist())
+    whole = predicted.shape == (len(set(seeds)), *truth.shape) and len(table) == len(predicted)
+    if not whole or not np.allclose(runs.right.mean(axis=1), table["test_accuracy"], atol=1e-6):
+        raise StudyError(
+            f"{records.predictions_path(variant)} and {records.scores_path(variant)} in {label} tell of different "
+            "runs: restore both with git, or run `dvc repro`"
+        )
+    return runs
