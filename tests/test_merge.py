@@ -13,12 +13,12 @@ from tests.test_pipeline import STUDY, Clone, stages_run
 
 
 def wide(top: int) -> dict[str, Any]:
-    return {"family": "ridge", "seeds": 2, "grid_powers": [2, top], "tolerance": 0.1}
+    return {"family": "ridge", "seeds": 2, "grid_powers": [-10, top], "tolerance": 0.1}
 
 
 SMALL: dict[str, Any] = {
     **STUDY,
-    "variants": {"one": wide(4)},
+    "variants": {"one": wide(11)},
     "approaches": {"one": "one"},
     "comparisons": [],
     "chains": {},
@@ -56,7 +56,7 @@ def with_more(**more: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_two_branches_with_a_variant_each_are_merged_and_nothing_is_trained_for_it(begun: Clone) -> None:
-    for name, top in (("two", 5), ("three", 6)):
+    for name, top in (("two", 12), ("three", 13)):
         begun.run("git", "switch", "--quiet", "--create", name, "begun")
         begun.write(with_more(**{name: wide(top)}))
         finish(begun, f"Variant {name}")
@@ -67,7 +67,7 @@ def test_two_branches_with_a_variant_each_are_merged_and_nothing_is_trained_for_
     assert "both changed aggregate" in answer.stderr
     assert begun.run("git", "diff", "--name-only", "--diff-filter=U").stdout.split() == ["params.yaml"]
 
-    begun.write(with_more(two=wide(5), three=wide(6)))
+    begun.write(with_more(two=wide(12), three=wide(13)))
     assert stages_run(begun.repro("--allow-missing")) == ["aggregate"]
     begun.run("git", "add", "--all")
     assert begun.run("git", "commit", "--quiet", "--no-edit").returncode == 0

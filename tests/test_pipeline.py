@@ -38,7 +38,7 @@ STUDY: dict[str, Any] = {
     "data": {"name": "digits"},
     "split": {"dev_fraction": 0.2, "seeds": 8},
     "variants": {
-        "linear": {"family": "ridge", "seeds": SEEDS, "grid_powers": [2, 6], "tolerance": 0.1},
+        "linear": {"family": "ridge", "seeds": SEEDS, "grid_powers": [-10, 13], "tolerance": 0.1},
         "mlp": NETWORK,
         "cnn": {
             **NETWORK,

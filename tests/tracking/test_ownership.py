@@ -231,7 +231,8 @@ def test_an_experiment_of_dvcs_queue_is_published_beside_the_runs_of_the_checkou
     )
     for seed in (0, 1):
         path = records.run_path("plain", seed) / "run.json"
-        path.write_text(path.read_text().replace('"key": "', f'"key": "{seed}'))
+        text = path.read_text().replace('"key": "', f'"key": "{seed}')
+        path.write_text(text.replace('"dropout": 0.25', '"dropout": 0.3'))
     assert Publisher(changed).publish_variants(["plain"]) > 0
     assert not tracking.DATABASE.exists()
     monkeypatch.chdir(evaluated)

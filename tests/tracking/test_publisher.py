@@ -351,7 +351,9 @@ def test_a_changed_recipe_has_a_parent_of_its_own(published: Path, study: Params
     Publisher(study).publish("plain", 0)
     changed = params.parse(STUDY.replace("dropout: 0.25", "dropout: 0.3"), "changed")
     path = records.run_path("plain", 0) / "run.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "key": "of the changed recipe"}))
+    facts = json.loads(path.read_text())
+    parameters = {**facts["parameters"], "dropout": 0.3}
+    path.write_text(json.dumps({**facts, "key": "of the changed recipe", "parameters": parameters}))
     Publisher(changed).publish("plain", 0)
     parents = {run.info.run_id: run.data.params["dropout"] for run in runs() if run.data.tags["role"] == "variant"}
     children = {
