@@ -175,13 +175,14 @@ def model_card(study: Params, champion: dict[str, Any], scores: pd.DataFrame) ->
     path = records.TABLES / "hardest.csv"  # not there where no test image was hard for any run
     table = pd.read_csv(path).head(HARDEST) if path.exists() else pd.DataFrame()
     hardest = "; ".join(f"{row.truth} seen as {row.seen} (test image {row.image})" for row in table.itertuples())
+    classes, images = _shown(name)
     return f"""\
 ## {name}, seed {champion["seed"]}
 
-Classifies a picture as one of the ten classes of {study.data.name}. Chosen by dev accuracy among the seeds of the
+Classifies a picture as one of the {classes} classes of {study.data.name}. Chosen by dev accuracy among the seeds of the
 variants that have a dev split; the test set had no part in it.
 
-**Data**: {study.data.name}, grey images of 28×28 pixels; {100 * study.split.dev_fraction:g} % of the training images
+**Data**: {study.data.name}, {images}; {100 * study.split.dev_fraction:g} % of the training images
 are the dev split. SHA-256 of the training data: {best["data"]}.
 
 **Scores**: dev accuracy {best["dev_accuracy"]:.4f}, test accuracy {best["test_accuracy"]:.4f}. All {len(scores)} seeds
@@ -192,15 +193,22 @@ of the variant: mean test accuracy {accuracy["mean"]:.4f}{interval}. Their vote:
 
 **Hardest test images** of the study: {hardest or "none was wrong"}.
 
-**Limits**: one object an image, drawn and placed as the training data's are: other pictures are brought to MNIST's
-format, a digit of 20×20 pixels in the middle. Whatever is shown is given one of the classes, often with a high
-probability. The report shows how far probabilities can be trusted.
+**Limits**: one object an image, which lies in it as those of the training data do: other pictures are brought to their
+form first. Whatever is shown is given one of the classes, often with a high probability. The report shows how far
+probabilities can be trusted.
 
 **Use**: `python -m stages.predict IMAGE`, or `make serve`. The parameter `vote` asks the first
 {min(predict.VOTERS, len(scores))} seeds.
 
 **Licence**: MIT for code and weights; the data have terms of their own.
 """
+
+
+def _shown(variant: str) -> tuple[int, str]:
+    """How many classes the variant tells apart, and in what images."""
+    arrays = files.read_arrays(records.predictions_path(variant))
+    height, width, *colours = arrays["hardest_images"].shape[1:]
+    return len(arrays["classes"]), f"{'colour' if colours else 'grey'} images of {height}×{width} pixels"
 
 
 @terminal.command

@@ -40,6 +40,29 @@ def installed(checkout: Path) -> int:
     return called.read_text().count("uv pip install") if called.exists() else 0
 
 
+def test_a_lock_that_nothing_here_can_merge_is_left_with_the_markers_of_a_conflict(tmp_path: Path) -> None:
+    """As in a checkout that was moved since `make setup`: else `git add --all` would drop the other side's stages."""
+
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", *arguments], cwd=tmp_path, capture_output=True, check=arguments[0] != "merge")
+
+    for name in ("Makefile", ".gitattributes"):
+        shutil.copy(ROOT / name, tmp_path)
+    git("init", "--quiet")
+    git("config", "user.name", "A")
+    git("config", "user.email", "a@example.org")
+    subprocess.run(["make", "merging"], cwd=tmp_path, capture_output=True, check=True)
+    lock = tmp_path / "dvc.lock"
+    for branch, text in (("base", "base"), ("theirs", "theirs"), ("ours", "ours")):
+        git("switch", "--quiet", "--create", branch, *(["base"] if branch == "ours" else []))
+        lock.write_text(f"stages: {text}\n")
+        git("add", "--all")
+        git("commit", "--quiet", "--message", branch)
+    git("merge", "theirs")
+    assert lock.read_text().splitlines()[1::2] == ["stages: ours", "stages: theirs"]
+    assert lock.read_text().startswith("<<<<<<<")
+
+
 def test_a_date_in_the_future_does_not_install_again(checkout: Path) -> None:
     tomorrow = time.time() + 86_400
     for name in FILES:

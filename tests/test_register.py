@@ -84,10 +84,25 @@ def test_the_model_card_says_what_the_model_is_how_good_and_what_it_cannot(publi
     row = records.read_scores(best["variant"]).set_index("seed")
     assert f"test accuracy {row.loc[best['seed'], 'test_accuracy']:.4f}" in card
     assert "interval" not in card  # of two seeds there is none
+    assert "one of the 10 classes of digits" in card
+    assert "grey images of 28×28 pixels" in card
     assert "seen as" in card
     assert "Limits" in card
     assert "Licence" in card
     assert "`vote` asks the first\n2 seeds" in card
+
+
+def test_the_model_card_tells_of_the_data_that_there_are(aggregated: Path, study: Params) -> None:
+    champion = files.read_json(records.CHAMPION)
+    path = records.predictions_path(champion["variant"])
+    arrays = files.read_arrays(path)
+    colour = np.zeros((*arrays["hardest_images"].shape[:1], 32, 24, 3), np.uint8)
+    changed = arrays | {"hardest_images": colour, "classes": np.array(["cat", "dog"])}
+    files.write_arrays(path, compressed=True, **changed)
+    card = model_card(study, champion, records.read_scores(champion["variant"]))
+    assert "one of the 2 classes" in card
+    assert "colour images of 32×24 pixels" in card
+    assert "MNIST" not in card
 
 
 def test_the_model_card_has_the_interval_of_the_variants_accuracy(aggregated: Path, study: Params) -> None:

@@ -101,7 +101,7 @@ def test_dvc_has_recorded_what_was_settled(settled: tuple[Clone, str]) -> None:
 
 
 def test_a_kill_at_any_moment_leads_to_the_same_end(settled: tuple[Clone, str], own: Clone) -> None:
-    for line in ("dev accuracy", "equivalent"):  # while and after something is trained
+    for line in ("seeds, ", "dev accuracy", "equivalent"):  # before, while and after something is trained
         process = subprocess.Popen(
             [sys.executable, "-u", "-m", "stages.settle"],
             cwd=own.folder, env=own.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
