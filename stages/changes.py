@@ -148,13 +148,18 @@ def headline(difference: Difference) -> list[tuple[str, str]]:
     others = [(found.variant, (found.verdict, found.why)) for found in findings(difference) if found.verdict in shown]
     for (verdict, why), names in alike(others).items():
         said.setdefault(verdict, []).append(f"{', '.join(names)} ({why})")
-    if count := len(difference.unchanged):
+    if count := len(without_change(difference)):
         said[gate.UNCHANGED] = [f"{count:,} {'variant' if count == 1 else 'variants'}, with the same predictions"]
     order = (
         *(gate.NOT_RETRAINED, "worse", gate.NOT_COMPARED, "undecided", "better", "equivalent"),
         *(gate.REMOVED, gate.NEW, gate.UNCHANGED),
     )
     return [(verdict, ", ".join(said[verdict])) for verdict in order if verdict in said]
+
+
+def without_change(difference: Difference) -> list[str]:
+    """The variants of which every model is there and predicts the same."""
+    return [name for name, pair in difference.unchanged.items() if not pair.lost]
 
 
 def alike(said: Iterable[tuple[str, T]]) -> dict[T, list[str]]:

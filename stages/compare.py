@@ -15,7 +15,7 @@ import pandas as pd
 
 from stages import files, gate, layout, params
 from stages.aggregate import answers, parts
-from stages.changes import Difference, Pair, alike, compare, findings, headline, seeds_in_words
+from stages.changes import Difference, Pair, alike, compare, findings, headline, seeds_in_words, without_change
 from stages.revisions import read_side
 
 
@@ -135,8 +135,8 @@ def _remarks(difference: Difference) -> list[str]:
     ]
     whys += [(name, words) for name, pair in difference.pairs.items() for words in _other_seeds(name, pair, difference)]
     remarks = [f"{', '.join(names)}: {words}" for words, names in alike(whys).items()]
-    if difference.unchanged:
-        remarks.append(f"Unchanged, with the same predictions: {', '.join(difference.unchanged)}")
+    if same := without_change(difference):
+        remarks.append(f"Unchanged, with the same predictions: {', '.join(same)}")
     return remarks
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from stages import params, records, terminal, tracking
+from stages import dvc, params, records, terminal, tracking
 from stages.errors import StudyError
 from stages.params import Params
 
@@ -88,7 +88,7 @@ def repro(study: Params) -> None:
     Raises:
         StudyError: it fails.
     """
-    command = [str(Path(sys.executable).with_name("dvc")), "repro"]
+    command = dvc.command("repro")
     # The demo's runs appear beside the study's, as an experiment of their own.
     environment = os.environ | {"MLFLOW_TRACKING_URI": tracking.tracking_uri(), "PYTHONUNBUFFERED": "1"}
     progress, last = Progress(steps(study)), deque[str](maxlen=LAST_LINES)

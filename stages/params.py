@@ -16,6 +16,7 @@ from stages.errors import StudyError
 from stages.recipes.shared.recipe import Positive, Recipe, Strict
 
 PARAMS = Path("params.yaml")
+MOST_SEEDS = 65_536
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 VariantName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -25,7 +26,7 @@ class Split(Strict):
     """The dev images of seeds 0 … `seeds` - 1 are drawn at once, so that a later seed changes no file."""
 
     dev_fraction: Fraction
-    seeds: Annotated[int, Field(ge=1, le=65_536)]
+    seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)]
 
 
 class Comparison(Strict):

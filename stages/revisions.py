@@ -83,7 +83,7 @@ class Side:
     def seeds(self, variant: str) -> int:
         """How many seeds params.yaml asks for; 0 where it does not say, as those of another version of this code."""
         seeds = self.recipes.get(variant, {}).get("seeds")
-        return seeds if isinstance(seeds, int) else 0
+        return seeds if type(seeds) is int and 0 < seeds <= params.MOST_SEEDS else 0
 
 
 def read_side(revision: str | None) -> Side:
@@ -156,7 +156,7 @@ def _side(label: str, commit: str | None, read: Reader) -> Side:
     source = f"{params.PARAMS} in {label}"
     try:
         study = YAML(typ="safe").load(text.decode(errors="replace"))
-        recipes = {name: dict(recipe) for name, recipe in study["variants"].items()}
+        recipes = {str(name): dict(recipe) for name, recipe in study["variants"].items()}
         data, dev_fraction = str(study["data"]["name"]), float(study["split"]["dev_fraction"])
         settings = dict(study["statistics"])
     except YAMLError as error:

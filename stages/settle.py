@@ -8,16 +8,14 @@ question comes first: that which by forecast takes the least time.
 import argparse
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from stages import params, records, sequential, terminal
+from stages import dvc, params, records, sequential, terminal
 from stages.aggregate.answers import Pair, answers, family
 from stages.aggregate.runs import read_runs
 from stages.errors import StudyError
@@ -153,8 +151,8 @@ class Settling:
 
 
 def _dvc(*arguments: str) -> None:
-    dvc = str(Path(sys.executable).with_name("dvc"))
-    if subprocess.run([dvc, "--wait-for-lock", "repro", "--quiet", *arguments], check=False).returncode != 0:
+    command = dvc.command("--wait-for-lock", "repro", "--quiet", *arguments)
+    if subprocess.run(command, check=False).returncode != 0:
         raise StudyError(
             f"`dvc repro {' '.join(arguments)}` failed; what was trained is kept, and the same command goes on"
         )
@@ -262,6 +260,7 @@ def main() -> None:
     # One thread for evaluation, set before TensorFlow is imported. Runs that were evaluated count without their models.
     os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
     os.environ["STUDY_REUSE"] = "1"
+    dvc.command()  # rather now than after hours of training
     if not records.TRAIN.exists():
         _dvc("split")
     settle(settling, arguments.hours)

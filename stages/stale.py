@@ -6,14 +6,13 @@ It checks params.yaml first, and changes nothing.
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
-from stages import params, records, terminal
+from stages import dvc, params, records, terminal
 from stages.errors import StudyError
 
 GONE = {"deleted", "not in cache"}  # what is not in this workspace, which says nothing about the results
@@ -98,8 +97,7 @@ def _dvc_status() -> Status:
     Raises:
         StudyError: DVC can't tell.
     """
-    command = [str(Path(sys.executable).with_name("dvc")), "status", "--json"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    answer = subprocess.run(dvc.command("status", "--json"), capture_output=True, text=True, check=False)
     if answer.returncode != 0:
         said = answer.stderr.strip()
         if "not a git repository" in said:

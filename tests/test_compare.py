@@ -493,6 +493,39 @@ def test_fewer_seeds_on_purpose_are_a_remark_and_the_others_are_judged(
     assert "- mlp: seeds 8, 9 not in the working tree any more, as its params.yaml asks for 8\n" in text
 
 
+@pytest.mark.usefixtures("many")
+def test_a_variant_that_lost_a_seed_is_not_counted_among_the_unchanged(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_runs("mlp", (10 + NOISE[:9]).tolist(), seeds=MANY[:9])
+    _, text = judged(monkeypatch, capsys)
+    assert "**not compared**: mlp (seed 9 is missing" in text
+    assert "unchanged" not in text.casefold()
+
+
+@pytest.mark.usefixtures("first")
+def test_a_variant_may_be_called_by_a_number(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study(SEEDS, STATISTICS, **{"mlp": NETWORK, "3": NETWORK})
+    path = Path("params.yaml")
+    path.write_text(path.read_text(encoding="utf-8").replace("'3':", "3:"), encoding="utf-8")
+    write_runs("3", [10, 12, 14])
+    commit("numbered")
+    assert "new: 3 (only in numbered" in said(monkeypatch, capsys, "first", "numbered")
+
+
+@pytest.mark.usefixtures("first")
+@pytest.mark.parametrize("seeds", ["ten", [0, 1, 2], True, -3, 10**9, 2.5])
+def test_a_number_of_seeds_that_is_none_asks_for_none(
+    seeds: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study(mlp={**NETWORK, "seeds": seeds}, linear=RIDGE)
+    write_runs("mlp", [8, 9, 10], key="second")
+    commit("odd")
+    assert [row["n"] for row in found(monkeypatch, capsys, "first", "odd")["changed"]] == [3]
+
+
 @pytest.mark.usefixtures("first")
 def test_a_variant_that_is_removed_with_its_recipe_passes_and_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -119,6 +119,31 @@ def test_nested_runs_have_the_parameters_of_the_run_that_holds_them(client: Any)
     assert said["remarks"] == ["left out: 2 runs with others below"]
 
 
+def test_a_run_above_one_that_failed_is_a_run_like_others(client: Any) -> None:
+    for trees in (10, 50):
+        for seed in (0, 1):
+            above = log(client, {"trees": trees, "seed": seed}, {"f1": trees + seed * trees})
+            log(client, {}, {}, status="FAILED", parent=above)
+    said = found("trees", *FIXED)
+    assert said["answers"][0]["n_a"] == 2
+    assert said["remarks"] == ["left out: 4 runs that MLflow calls FAILED"]
+
+
+def test_infinity_is_not_taken_for_the_number_that_mlflow_keeps_for_it(client: Any) -> None:
+    log(client, {"trees": 10, "seed": 0}, {"loss": float("inf")})
+    log(client, {"trees": 50, "seed": 0}, {"loss": 2.5})
+    assert "received inf (1 such score): take it out if the run did not happen" in say("trees")[1]
+
+
+def test_a_deleted_experiment_is_said_to_be_deleted(client: Any) -> None:
+    log(client, {"trees": 10, "seed": 0}, {"f1": 1})
+    identity = client.get_experiment_by_name("trees").experiment_id
+    client.delete_experiment(identity)
+    _, err, status = say("trees")
+    assert status == 2
+    assert f"'trees' is deleted: `mlflow experiments restore --experiment-id {identity}` brings it back" in err
+
+
 def test_a_condition_chooses_runs_and_leaves_them_the_parameters_of_the_run_that_holds_them(client: Any) -> None:
     for trees in (10, 50):
         parent = log(client, {"trees": trees}, {"f1": 0.0}, stage="search")
@@ -193,6 +218,13 @@ def test_a_database_that_is_not_there_is_not_made(tmp_path: Path, monkeypatch: p
     assert status == 2
     assert "there is no MLflow database mlflow.db: say with MLFLOW_TRACKING_URI" in err
     assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_file_is_no_database_and_stays_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mlflow.db").touch()
+    assert "there is no MLflow database mlflow.db" in say("trees")[1]
+    assert Path("mlflow.db").stat().st_size == 0
 
 
 def test_a_server_that_is_down_costs_an_error_and_no_minutes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Seeds for what is undecided, and for nothing else."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +109,13 @@ def test_a_study_whose_number_of_seeds_was_fixed_before_is_refused(evaluated: Pa
     params.PARAMS.write_text(STUDY.replace("design: open", "design: fixed"))
     with pytest.raises(StudyError, match="design is fixed"):
         Settling(None, most=8)
+
+
+def test_without_dvc_it_says_what_to_install_before_it_trains(
+    evaluated: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(evaluated)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(sys, "argv", ["settle"])
+    with pytest.raises(SystemExit, match=r"this needs DVC, expected as .*: install this project with its extra"):
+        settle.main()

@@ -469,12 +469,28 @@ BAD = {
     ),
     "a comment": ("# of May\n" + of("a,0,1"), ["scores.csv"], "scores.csv begins with a comment: expected the header"),
     "rows that are all too long": (of("a,0,1,7,8 b,0,1"), ["scores.csv"], "rows have more cells than the header"),
+    "a separator of Excel's": (
+        "sep=;\n" + of("a;0;1 b;0;2", "variant;seed;f1"),
+        ["scores.csv"],
+        "scores.csv begins with sep=;, a line for Excel: expected the header; take it out",
+    ),
+    "seeds that look alike": (
+        of("a,0,1 a,1,2 b,0.0,1 b,1.0,2"),
+        ["scores.csv"],
+        "these have no seed in common: a:b (a: 0, 1; b: 0.0, 1.0)",
+    ),
+    "seeds for scores": (of("a,0,1 b,0,2"), ["scores.csv", "--metric", "seed"], "--metric names 'seed', the column of"),
     "a confidence in percent": (of("a,0,1"), ["scores.csv", "--confidence", "95"], "between 0 and 1, such as 0.95"),
     "a confidence of nearly none": (of("a,0,1"), ["scores.csv", "--confidence", "1e-20"], "a number between 0 and 1"),
     "a negative margin": (of("a,0,1"), ["scores.csv", "--margin", "-1"], "should be a number of 0 or more"),
     "a step that is no number": (of("a,0,1"), ["scores.csv", "--step", "x"], "should be a number of 0 or more"),
     "no name among commas": (of("a,0,1"), ["scores.csv", "--by", " , "], "expected names with commas between"),
     "no pair among commas": (of("a,0,1 b,0,2"), ["scores.csv", "--pairs", ","], "should be A:B with two variants"),
+    "a pair without a colon": (
+        of("a,0,1 b,0,2"),
+        ["scores.csv", "--pairs", "a"],
+        "--pairs should be A:B with two variants, received 'a'. There are: a, b",
+    ),
     "a pair of one": (of("a,0,1 b,0,2"), ["scores.csv", "--pairs", "a:a"], "received one, against itself: 'a:a'"),
     "a figure of another format": (of("a,0,1 b,0,2"), ["scores.csv", "--figure", "f.gif"], "should end in .png"),
     "a gate that is none": (of("a,0,1 b,0,2"), ["scores.csv", "--fail-on", "better"], "should be of worse, undecided"),
@@ -509,6 +525,20 @@ def test_odd_names_and_values_are_taken_as_they_are(run: Run) -> None:
     assert [(answer["a"], answer["b"], answer["n_a"]) for answer in said["answers"]] == [("NA", "null", 2)]
     said = found(run(write(of("0.1,a,1 0.1,b,2 0.10,a,4 0.10,b,6")), "--json", "--design", "fixed"))
     assert [(answer["a"], answer["b"]) for answer in said["answers"]] == [("0.1", "0.10")]
+
+
+def test_a_header_in_quotes_may_have_separators_in_its_names(run: Run) -> None:
+    write('"size; depth; rate",seed,f1\na,0,1\na,1,2\nb,0,3\nb,1,5\n')
+    said = run("scores.csv", "--by", "size; depth; rate", "--design", "fixed", "--json")
+    assert [answer["difference"] for answer in json.loads(said.out)["answers"]] == [2.5]
+
+
+def test_whole_numbers_of_json_keep_their_form_beside_missing_ones(run: Run) -> None:
+    keys = [(depth, seed) for depth in (3, 5) for seed in (0, 1)]
+    runs = [{"of": "run", "depth": depth, "seed": seed, "f1": depth + seed * depth} for depth, seed in keys]
+    write("\n".join(map(json.dumps, [{"of": "all", "f1": 7}, *runs])))
+    said = run("scores.csv", "--by", "depth", "--baseline", "3", "--where", "of=run", "--design", "fixed", "--json")
+    assert [answer["b"] for answer in json.loads(said.out)["answers"]] == ["5"], said.err
 
 
 def test_a_variant_with_one_run_is_undecided_and_named(run: Run) -> None:

@@ -116,6 +116,10 @@ def _parts(text: str) -> list[str]:
 def _unknown(text: str, names: Sequence[str]) -> Pair:
     if text in {f"{name}:{name}" for name in names}:
         raise StudyError(f"--pairs should be A:B with two variants, received one, against itself: {text!r}")
+    if ":" not in text:
+        raise StudyError(
+            f"--pairs should be A:B with two variants, received {text!r}. There are: {sources.named(names)}"
+        )
     wrong = [name for name in map(str.strip, text.split(":")) if name not in names]
     raise StudyError(
         f"--pairs should be A:B with two variants, received {text!r}. {_meant((wrong or [text])[0], names)}"
@@ -152,13 +156,19 @@ def _paired(a: Runs, b: Runs) -> bool:
 
 
 def _refuse_unpaired(scores: Scores, pairs: Sequence[Pair]) -> None:
-    apart = [f"{a}:{b}" for a, b in pairs if not _paired(*shared(scores.variants[a], scores.variants[b]))]
-    if apart:
-        raise StudyError(
-            f"these have no seed in common: {sources.named(apart)}. An interval that allows for more runs at any time "
-            "(--design open) compares seed by seed: run both with the same seeds; or, if the number of runs was fixed "
-            "before any score was seen, say --design fixed"
-        )
+    apart = [(a, b) for a, b in pairs if not _paired(*shared(scores.variants[a], scores.variants[b]))]
+    if not apart:
+        return
+    pairs_apart = sources.named([f"{a}:{b}" for a, b in apart])
+    if scores.paired:
+        seeds = [[scores.seeds[seed] for seed in scores.variants[name].seeds] for name in apart[0]]
+        first = "; ".join(f"{name}: {sources.named(of)}" for name, of in zip(apart[0], seeds, strict=True))
+        pairs_apart += f" ({first})"
+    raise StudyError(
+        f"these have no seed in common: {pairs_apart}. An interval that allows for more runs at any time "
+        "(--design open) compares seed by seed: run both with the same seeds; or, if the number of runs was fixed "
+        "before any score was seen, say --design fixed"
+    )
 
 
 def _answer(a: str, b: str, of_a: Runs, of_b: Runs, level: float, settings: Settings) -> Answer:

@@ -37,9 +37,9 @@ def scores(
 ) -> sources.Scores:
     """Scores of the finished runs of an MLflow experiment, on the server or database of MLFLOW_TRACKING_URI.
 
-    A run that has runs below it only holds them together: it is left out, and they have its parameters where they do
-    not say otherwise; conditions are asked of the runs themselves. A metric that was logged at several steps counts as
-    logged last.
+    A run that has finished runs below it only holds them together: it is left out, and they have its parameters where
+    they do not say otherwise; conditions are asked of the runs themselves. A metric that was logged at several steps
+    counts as logged last.
 
     Args:
         experiment: its name.
@@ -91,7 +91,7 @@ def _fetched(experiment: str, conditions: str) -> tuple[list[_Run], set[str]]:
         raise StudyError(f"--mlflow needs the package mlflow ({error}): pip install mlflow") from error
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     database = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not database.is_file():
+    if uri.startswith("sqlite:///") and not (database.is_file() and database.stat().st_size):
         raise StudyError(f"there is no MLflow database {database}: say with MLFLOW_TRACKING_URI where the runs are")
     try:
         client = mlflow.MlflowClient(tracking_uri=uri)
@@ -100,6 +100,11 @@ def _fetched(experiment: str, conditions: str) -> tuple[list[_Run], set[str]]:
             names = [one.name for one in client.search_experiments()]
             raise StudyError(
                 f"MLflow at {_shown(uri)} has no experiment {experiment!r}. There are: {sources.named(names)}"
+            )
+        if found.lifecycle_stage != "active":
+            raise StudyError(
+                f"the experiment {experiment!r} is deleted: `mlflow experiments restore --experiment-id "
+                f"{found.experiment_id}` brings it back"
             )
         runs = list(_pages(client, found.experiment_id, ""))
         chosen = _pages(client, found.experiment_id, conditions) if conditions else runs
@@ -144,7 +149,7 @@ def _pages(client: Any, experiment_id: str, conditions: str) -> Iterator[_Run]:
 def _leaves(everything: Sequence[_Run], chosen: set[str]) -> tuple[list[_Run], list[str]]:
     """The chosen runs that are finished and have none below, with the parameters of those above; what is left out."""
     by_id = {run.id: run for run in everything}
-    parents = {run.parent for run in everything}
+    parents = {run.parent for run in everything if run.status == FINISHED}
     lowest = [run for run in everything if run.id in chosen and run.id not in parents]
     unfinished = Counter(run.status for run in lowest if run.status != FINISHED)
     remarks = [
@@ -188,8 +193,8 @@ def _variants_of(runs: Sequence[_Run], seed: str | None, by: Sequence[str]) -> l
         by = [name for name in names if len({run.parameters.get(name) for run in runs}) > 1]
         if not by:
             raise StudyError(
-                f"{len(runs):,} runs differ in no parameter but the seed: name with --by what tells variants apart. "
-                f"{_what_there_is(runs)}"
+                f"{sources.counted(len(runs), 'run')}, without a parameter that differs but the seed: name with --by "
+                f"what tells variants apart. {_what_there_is(runs)}"
             )
     facts = [[(name, run.fact(name)) for name in by] for run in runs]
     if len(by) == 1:

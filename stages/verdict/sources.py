@@ -6,6 +6,7 @@ Whatever they come from, they end as `Scores`, or in an error that says what was
 import csv
 import io
 import json
+import math
 import re
 import sys
 import warnings
@@ -27,6 +28,7 @@ SHOWN = 10  # names in a message
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 NO_NUMBER = ("nan", "na", "n/a", "none", "null")  # a missing score, as programs write it
 LARGEST, SMALLEST = 1e150, 1e-150  # of scores: the squares of others are infinite, or 0
+WHOLE = 2.0**53  # below it a float tells whole numbers apart
 LINES = 100_000  # of JSON at a time: pandas takes a kilobyte for each
 
 Place = Callable[[int], str]
@@ -112,13 +114,19 @@ def _finite(column: pd.Series, metric: str, place: Place) -> np.ndarray:
     Raises:
         StudyError: a value is missing, no number, NaN, infinite, too large or too small to be squared.
     """
-    values = np.asarray(pd.to_numeric(column, errors="coerce"), dtype=np.float64)
+    values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
     bad = np.flatnonzero(~(np.abs(values) <= LARGEST) | ((values != 0) & (np.abs(values) < SMALLEST)))
     if not len(bad):
         return values
     first = column.iloc[bad[0]]
     text = first if isinstance(first, str) else ""
-    received = repr(text) if text else "none, empty or NaN" if first == "" or pd.isna(first) else str(first)
+    if text:
+        received = repr(text)
+    elif first == "" or pd.isna(first):
+        received = "none, empty or NaN"
+    else:
+        # MLflow keeps the largest number for an infinite one.
+        received = str(first) if abs(first) < np.finfo(np.float64).max else f"{math.copysign(math.inf, first)}"
     raise StudyError(
         f"{place(int(bad[0]))} should have a finite number as {metric}, received {received} "
         f"({counted(len(bad), 'such score')}): {_advice(text, values[bad[0]])}"
@@ -127,7 +135,7 @@ def _finite(column: pd.Series, metric: str, place: Place) -> np.ndarray:
 
 def _advice(text: str, value: float) -> str:
     """What to do about a score that is no number for us, as it was read and as it was written; "" if not as a text."""
-    if np.isfinite(value):
+    if abs(value) < np.finfo(np.float64).max:
         return f"write the scores in another unit, so that their sizes are between {SMALLEST:g} and {LARGEST:g}"
     if "," in text:
         return "write decimals with a point"
@@ -207,7 +215,10 @@ def _csv(content: bytes, name: str, text_columns: Sequence[str]) -> pd.DataFrame
     if content[:1] == b"#":
         raise StudyError(f"{name} begins with a comment: expected the header; take the line out, or only its #")
     first = content.split(b"\n", 1)[0].decode()
-    separator = max(",;\t", key=first.count)
+    if first.startswith("sep="):
+        raise StudyError(f"{name} begins with {first}, a line for Excel: expected the header; take it out")
+    outside = re.sub(r'"[^"]*"', "", first)
+    separator = max(",;\t", key=outside.count)
     header = []
     try:
         lines = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline="\n")
@@ -237,7 +248,13 @@ def _csv(content: bytes, name: str, text_columns: Sequence[str]) -> pd.DataFrame
 def _json_lines(content: bytes, name: str) -> pd.DataFrame:
     try:
         with pd.read_json(io.BytesIO(content), lines=True, dtype=False, chunksize=LINES) as parts:
-            return pd.concat(parts, ignore_index=True)
+            table = pd.concat(parts, ignore_index=True)
+        # Whole numbers beside missing ones are floats for pandas, and 3 would be called 3.0.
+        for name, column in table.select_dtypes("float").items():
+            there = column.dropna()
+            if len(there) and (there % 1 == 0).all() and (there.abs() < WHOLE).all():
+                table[name] = column.astype("Int64")
+        return table
     except (ValueError, TypeError, AttributeError) as error:
         raise StudyError(f"{name} should have a JSON object on each line: {_bad_line(content) or error}") from error
 
@@ -285,6 +302,11 @@ def long_scores(
     if where:
         remarks.append(f"{len(chosen):,} of {counted(len(table), 'row')} met {' and '.join(where)}")
     used = [*UNNAMED, *by, seed or SEED, *map(column_of, where)]
+    if metric is not None and metric in (*by, seed):
+        raise StudyError(
+            f"--metric names {metric!r}, the column of {'the seeds' if metric == seed else 'the variants'}: expected "
+            "that of the scores"
+        )
     metric = metric or _only_number(table, used)
     _require(table, metric, "--metric", "the scores")
     return of_columns(
