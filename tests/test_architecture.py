@@ -32,7 +32,7 @@ TOOLS = {
     "stale": ["params", "records"],
     "demo": ["params", "records", "tracking"],
 }
-EVERYBODYS = {"errors", "files", "terminal"}
+EVERYBODYS = {"dvc", "errors", "files", "terminal"}
 FILES = sorted(STAGES.rglob("*.py"))
 
 
