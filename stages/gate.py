@@ -19,7 +19,7 @@ UNCHANGED, NOT_COMPARED, NOT_RETRAINED, REMOVED, NEW = "unchanged", "not compare
 HIDDEN = {NOT_COMPARED, NOT_RETRAINED}
 SHUT_FOR = {
     "worse": {"worse", *HIDDEN},
-    "undecided": {"undecided", NEW, *HIDDEN},
+    "undecided": {"worse", "undecided", NEW, *HIDDEN},  # the stricter of the two lets nothing worse pass
     "not-better": {"worse", "undecided", "equivalent", UNCHANGED, NEW, *HIDDEN},
 }
 MOST = 10  # reasons or names that are said; the table and the JSON have all

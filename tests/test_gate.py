@@ -24,7 +24,7 @@ def shut(fail_on: str, watch: str = "", findings: list[Finding] = FINDINGS) -> l
     ("fail_on", "expected"),
     [
         ("worse", ["is worse", *HIDDEN]),
-        ("undecided", ["is undecided", "is new", *HIDDEN]),
+        ("undecided", ["is undecided", "is worse", "is new", *HIDDEN]),
         ("not-better", ["is equivalent", "is undecided", "is worse", "is new", *HIDDEN]),
         ("worse,undecided", ["is undecided", "is worse", "is new", *HIDDEN]),
     ],
