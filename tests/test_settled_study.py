@@ -57,11 +57,6 @@ def settled(begun: Clone, tmp_path_factory: pytest.TempPathFactory) -> tuple[Clo
     return clone, answer.stdout
 
 
-@pytest.fixture
-def own(begun: Clone, tmp_path: Path) -> Clone:
-    return copied(begun, tmp_path)
-
-
 def copied(clone: Clone, folder: Path) -> Clone:
     other = object.__new__(OneProcess)
     other.folder = folder / "study"
@@ -73,10 +68,10 @@ def seeds(clone: Clone) -> dict[str, int]:
     return {name: recipe.seeds for name, recipe in params.load(clone.folder / "params.yaml").variants.items()}
 
 
-def results(clone: Clone) -> dict[str, bytes]:
-    """What is in git of the runs, and the parameters."""
-    files = [clone.folder / "params.yaml", *sorted((clone.folder / "metrics" / "runs").rglob("*.*"))]
-    return {str(path.relative_to(clone.folder)): path.read_bytes() for path in files}
+def results(clone: Clone, variant: str) -> dict[str, bytes]:
+    """What is in git of a variant's runs."""
+    folder = clone.folder / "metrics" / "runs" / variant
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def test_every_question_is_decided_with_seeds_for_its_variants_alone(settled: tuple[Clone, str]) -> None:
@@ -100,31 +95,31 @@ def test_dvc_has_recorded_what_was_settled(settled: tuple[Clone, str]) -> None:
     assert "up to date" in status.stdout, status.stdout
 
 
-def test_a_kill_at_any_moment_leads_to_the_same_end(settled: tuple[Clone, str], own: Clone) -> None:
-    for line in ("seeds, ", "dev accuracy", "equivalent"):  # before, while and after something is trained
+def test_a_clone_without_models_killed_at_any_moment_trains_only_new_seeds_of_one_question_to_the_same_end(
+    begun: Clone, settled: tuple[Clone, str], tmp_path: Path
+) -> None:
+    own = copied(begun, tmp_path)
+    for folder in ("models", ".dvc/cache"):
+        shutil.rmtree(own.folder / folder)
+    command = [sys.executable, "-u", "-m", "stages.settle", "--pairs", "few:more"]
+    for line in ("seeds, ", "dev accuracy"):  # before and while something is trained
         process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "stages.settle"],
-            cwd=own.folder, env=own.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+            command, cwd=own.folder, env=own.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         assert process.stdout is not None
         next((text for text in process.stdout if line in text), None)
         process.kill()
         process.communicate()
-    answer = own.run(sys.executable, "-m", "stages.settle")
+    answer = own.run(*command)
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert results(own) == results(settled[0])
-
-
-def test_a_clone_without_models_settles_one_question_and_trains_only_its_new_seeds(own: Clone) -> None:
-    for folder in ("models", ".dvc/cache"):
-        shutil.rmtree(own.folder / folder)
-    before = seeds(own)
-    answer = own.run(sys.executable, "-m", "stages.settle", "--pairs", "few:more")
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    after = seeds(own)
+    before, after = seeds(begun), seeds(own)
     assert {name for name in after if after[name] != before[name]} == {"few", "more"}
     trained = {path.parent.name + "/" + path.name for path in (own.folder / "models").glob("*/*") if path.is_dir()}
     assert trained == {f"{name}/{seed}" for name in ("few", "more") for seed in range(10, after[name])}
+    # The questions of the whole study leave these two no other seeds.
+    assert {name: results(own, name) for name in ("few", "more")} == {
+        name: results(settled[0], name) for name in ("few", "more")
+    }
 
 
 def refused(clone: Clone, *arguments: str) -> str:
