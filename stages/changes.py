@@ -25,7 +25,6 @@ class Pair:
     """One variant on both sides, cut to the seeds that both have.
 
     parameters: what params.yaml says differently, by name: the value on the old side and the one on the new side.
-    decisive: whether those are sure to decide a run, since this version of the code reads both recipes.
     only_old, only_new: the seeds that the other side lacks.
     lost: that params.yaml of the new side asks for without a run to show, unless the old side did so too.
     """
@@ -33,7 +32,6 @@ class Pair:
     old: Trained
     new: Trained
     parameters: dict[str, tuple[Any, Any]]
-    decisive: bool
     only_old: list[int]
     only_new: list[int]
     lost: list[int]
@@ -50,7 +48,7 @@ class Pair:
     @property
     def not_retrained(self) -> list[int]:
         """The seeds whose run is the same one, though what decides it is said to be something else."""
-        if not (self.decisive and self.parameters):
+        if not self.parameters:
             return []
         return [seed for seed, a, b in zip(self.new.seeds, self.old.keys, self.new.keys, strict=True) if a == b]
 
@@ -253,12 +251,10 @@ def _pair(variant: str, old: Side, new: Side) -> Pair:
     there = [seed for seed in b.seeds if not asked or seed < asked]
     common = [seed for seed in there if seed in a.seeds]
     only_old = [seed for seed in a.seeds if seed not in common]
-    parameters, decisive = _parameters(variant, old, new)
     return Pair(
         old=a.of_seeds(common),
         new=b.of_seeds(common),
-        parameters=parameters,
-        decisive=decisive,
+        parameters=_parameters(variant, old, new),
         only_old=only_old,
         only_new=[seed for seed in there if seed not in common],
         lost=_lost(variant, old, new),
@@ -272,8 +268,8 @@ def _lost(variant: str, old: Side, new: Side) -> list[int]:
     return [seed for seed in wanted if seed in a or seed >= old.seeds(variant)]
 
 
-def _parameters(variant: str, old: Side, new: Side) -> tuple[dict[str, tuple[Any, Any]], bool]:
-    """The parameters of a variant's runs that differ, with both values, and whether they are sure to decide a run."""
+def _parameters(variant: str, old: Side, new: Side) -> dict[str, tuple[Any, Any]]:
+    """The parameters of a variant's runs that differ, with both values."""
     a, b = old.recipe(variant), new.recipe(variant)
     if a is not None and b is not None:
         found, uses_dev = params.differences(a, b), b.uses_dev
@@ -285,7 +281,7 @@ def _parameters(variant: str, old: Side, new: Side) -> tuple[dict[str, tuple[Any
         found["data.name"] = old.data, new.data
     if uses_dev and old.dev_fraction != new.dev_fraction:
         found["split.dev_fraction"] = old.dev_fraction, new.dev_fraction
-    return found, a is not None and b is not None
+    return found
 
 
 def _fields(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

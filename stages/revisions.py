@@ -82,8 +82,7 @@ class Side:
 
     def seeds(self, variant: str) -> int:
         """How many seeds params.yaml asks for; 0 where it does not say, as those of another version of this code."""
-        seeds = self.recipes.get(variant, {}).get("seeds")
-        return seeds if type(seeds) is int and 0 < seeds <= params.MOST_SEEDS else 0
+        return int(self.recipes.get(variant, {}).get("seeds", 0))
 
 
 def read_side(revision: str | None) -> Side:
@@ -166,6 +165,13 @@ def _side(label: str, commit: str | None, read: Reader) -> Side:
             f"{source} should have data.name, split.dev_fraction, variants and statistics, received something else: "
             f"{error!r}"
         ) from error
+    for name, recipe in recipes.items():
+        seeds = recipe.get("seeds", 1)
+        if type(seeds) is not int or not 0 < seeds <= params.MOST_SEEDS:
+            raise StudyError(
+                f"variants.{name}.seeds of {source} should be a whole number from 1 to {params.MOST_SEEDS:,}, received "
+                f"{seeds!r}"
+            )
     found = {name: _runs(name, label, read) for name in recipes}
     runs = {name: variant for name, variant in found.items() if variant is not None}
     if not runs:

@@ -516,14 +516,27 @@ def test_a_variant_may_be_called_by_a_number(
 
 
 @pytest.mark.usefixtures("first")
-@pytest.mark.parametrize("seeds", ["ten", [0, 1, 2], True, -3, 10**9, 2.5])
-def test_a_number_of_seeds_that_is_none_asks_for_none(
-    seeds: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("seeds", ["ten", "1", [0, 1, 2], True, -3, 10**9, 10.0])
+def test_a_number_of_seeds_that_is_none_can_not_be_judged(seeds: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or nobody would know which seeds are lost."""
     write_study(mlp={**NETWORK, "seeds": seeds}, linear=RIDGE)
-    write_runs("mlp", [8, 9, 10], key="second")
     commit("odd")
-    assert [row["n"] for row in found(monkeypatch, capsys, "first", "odd")["changed"]] == [3]
+    said = error(monkeypatch, "first", "odd")
+    assert "variants.mlp.seeds of params.yaml in odd" in said
+    assert f"should be a whole number from 1 to 65,536, received {seeds!r}" in said
+
+
+@pytest.mark.usefixtures("first")
+def test_a_recipe_that_can_not_be_read_hides_no_change_that_was_not_trained(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study(mlp={**NETWORK, "dropout": 0.9, "zzz": 1}, linear=RIDGE)
+    commit("odd")
+    monkeypatch.setattr(sys, "argv", ["compare", "first", "odd", "--fail-on", "worse"])
+    with pytest.raises(SystemExit) as end:
+        compare.main()
+    assert end.value.code == 1
+    assert "not retrained: mlp (params changed, runs did not: run dvc repro)" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("first")

@@ -474,10 +474,46 @@ BAD = {
         ["scores.csv"],
         "scores.csv begins with sep=;, a line for Excel: expected the header; take it out",
     ),
-    "seeds that look alike": (
-        of("a,0,1 a,1,2 b,0.0,1 b,1.0,2"),
+    "a seed twice in two forms": (
+        of("a,3,1 a,1,2 b,3,1 b,3.0,2 b,03,7"),
         ["scores.csv"],
-        "these have no seed in common: a:b (a: 0, 1; b: 0.0, 1.0)",
+        "variant b has seed 3 twice, in line 4 and line 5 (2 such rows)",
+    ),
+    "rows that sum runs up": (
+        of("a,0,1 a,1,2 a,mean,1.5 b,0,1 b,1,2 b,mean,1.5 b,std,0.7"),
+        ["scores.csv"],
+        "line 4 has 'mean' as seed, while others are numbers (2 such names): expected the seeds of runs; take out rows",
+    ),
+    "a row that sums columns up": (
+        of("0,1,2 1,2,3 mean,1.5,2.5", "seed,a,b"),
+        ["scores.csv", "--wide"],
+        "column a, line 4 has 'mean' as seed, while others are numbers (1 such name)",
+    ),
+    "other seeds": (
+        of("a,0,1 a,1,2 b,10,1 b,11,2"),
+        ["scores.csv"],
+        "these have no seed in common: a:b (a: 0, 1; b: 10, 11)",
+    ),
+    "a diverged run of JSON": (
+        '{"seed": 0, "a": 1, "b": 2}\n{"seed": 1, "a": NaN, "b": 3}\n{"seed": 2, "a": 2}',
+        ["scores.csv", "--wide"],
+        "column a, line 2 should have a finite number as score, received 'NaN' (1 such score): take it out if the run",
+    ),
+    "a key of JSON twice": (
+        '{"variant": "a", "seed": 0, "f1": 1}\n{"variant": "a", "seed": 1, "f1": 1, "f1": 2}',
+        ["scores.csv"],
+        "scores.csv has the key 'f1' twice in line 2: expected each name once",
+    ),
+    "a row of JSON without a variant": (
+        '{"variant": "a", "seed": 0, "f1": 1}\n{"variant": null, "seed": 0, "f1": 1}',
+        ["scores.csv"],
+        "line 2 has no variant",
+    ),
+    "seeds for variants": (of("a,0,1 b,0,2"), ["scores.csv", "--by", "seed"], "--by names 'seed', the column of the"),
+    "a pair of names with commas": (
+        of('"a,b",0,1 c,0,2'),
+        ["scores.csv", "--pairs", "a,b:c,c:a,b"],
+        "A pair with a comma in a name needs a --pairs of its own",
     ),
     "seeds for scores": (of("a,0,1 b,0,2"), ["scores.csv", "--metric", "seed"], "--metric names 'seed', the column of"),
     "a confidence in percent": (of("a,0,1"), ["scores.csv", "--confidence", "95"], "between 0 and 1, such as 0.95"),
@@ -521,7 +557,7 @@ def test_a_file_in_another_encoding_is_refused(run: Run) -> None:
 
 
 def test_odd_names_and_values_are_taken_as_they_are(run: Run) -> None:
-    said = found(run(write(of("NA,1,1 NA,1.0,2 null,1,4 null,1.0,6")), "--json", "--design", "fixed"))
+    said = found(run(write(of("NA,s,1 NA,NA,2 null,s,4 null,NA,6")), "--json", "--design", "fixed"))
     assert [(answer["a"], answer["b"], answer["n_a"]) for answer in said["answers"]] == [("NA", "null", 2)]
     said = found(run(write(of("0.1,a,1 0.1,b,2 0.10,a,4 0.10,b,6")), "--json", "--design", "fixed"))
     assert [(answer["a"], answer["b"]) for answer in said["answers"]] == [("0.1", "0.10")]
@@ -531,6 +567,12 @@ def test_a_header_in_quotes_may_have_separators_in_its_names(run: Run) -> None:
     write('"size; depth; rate",seed,f1\na,0,1\na,1,2\nb,0,3\nb,1,5\n')
     said = run("scores.csv", "--by", "size; depth; rate", "--design", "fixed", "--json")
     assert [answer["difference"] for answer in json.loads(said.out)["answers"]] == [2.5]
+
+
+def test_seeds_are_paired_by_their_number_however_it_is_written(run: Run) -> None:
+    write(of("a,0,1 a,01,2 a,2,4 b,0.0,2 b,1,5 b,2.0,9"))
+    said = run("scores.csv", "--design", "fixed", "--json")
+    assert [(answer["n_a"], answer["difference"]) for answer in json.loads(said.out)["answers"]] == [(3, 3.0)]
 
 
 def test_whole_numbers_of_json_keep_their_form_beside_missing_ones(run: Run) -> None:

@@ -73,8 +73,8 @@ def _add_question(group: argparse._ArgumentGroup) -> None:
         metavar="A:B,…",
         action="append",
         default=[],
-        help="is B better than A? (without this and --baseline: of every two variants, is the one that comes later "
-        "better than the one that comes first?)",
+        help="is B better than A? May be repeated (without this and --baseline: of every two variants, is the one that "
+        "comes later better than the one that comes first?)",
     )
     group.add_argument("--lower-is-better", action="store_true", help="as of a loss")
     group.add_argument("--margin", type=_amount, default=0.0, help="a difference inside is not worth having (0)")

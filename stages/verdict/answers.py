@@ -78,8 +78,8 @@ def pairs_of(scores: Scores, named: Sequence[str], baseline: str | None) -> list
     names = list(scores.variants)
     if len(names) < 2:
         raise StudyError(
-            f"expected two variants at least, found only {sources.named(names)}: name with --by the "
-            "columns or parameters that tell variants apart"
+            f"expected two variants at least, found only {sources.named(names)}: name with --by the columns or "
+            "parameters that tell variants apart, or have, with --wide, a column for each"
         )
     if named:
         texts = [part for text in named for part in ([text] if _pair(text, names) else _parts(text))]
@@ -116,14 +116,10 @@ def _parts(text: str) -> list[str]:
 def _unknown(text: str, names: Sequence[str]) -> Pair:
     if text in {f"{name}:{name}" for name in names}:
         raise StudyError(f"--pairs should be A:B with two variants, received one, against itself: {text!r}")
-    if ":" not in text:
-        raise StudyError(
-            f"--pairs should be A:B with two variants, received {text!r}. There are: {sources.named(names)}"
-        )
-    wrong = [name for name in map(str.strip, text.split(":")) if name not in names]
-    raise StudyError(
-        f"--pairs should be A:B with two variants, received {text!r}. {_meant((wrong or [text])[0], names)}"
-    )
+    wrong = [name for name in map(str.strip, text.split(":")) if name not in names] if ":" in text else []
+    there = _meant(wrong[0], names) if wrong else f"There are: {sources.named(names)}"
+    alone = " A pair with a comma in a name needs a --pairs of its own." if any("," in name for name in names) else ""
+    raise StudyError(f"--pairs should be A:B with two variants, received {text!r}.{alone} {there}")
 
 
 def _meant(name: str, names: Sequence[str]) -> str:

@@ -26,10 +26,9 @@ BY, SEED = "variant", "seed"
 UNNAMED = ("", "Unnamed: 0")  # the header of pandas' index, as it is written, and as it is after one more reading
 SHOWN = 10  # names in a message
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+NUMBERS = ("integer", "floating", "mixed-integer-float")  # of pandas' words for what a column holds
 NO_NUMBER = ("nan", "na", "n/a", "none", "null")  # a missing score, as programs write it
 LARGEST, SMALLEST = 1e150, 1e-150  # of scores: the squares of others are infinite, or 0
-WHOLE = 2.0**53  # below it a float tells whole numbers apart
-LINES = 100_000  # of JSON at a time: pandas takes a kilobyte for each
 
 Place = Callable[[int], str]
 
@@ -93,7 +92,7 @@ def of_columns(
     codes, names = pd.factorize(variant)
     if odd := [name for name in names if CONTROL.search(name)]:  # on a line of its own, one can be a command to CI
         raise StudyError(f"names of variants should be without line breaks and control characters, received {odd[0]!r}")
-    seeds, labels = (np.arange(len(values)), []) if seed is None else pd.factorize(seed, sort=False)
+    seeds, labels = (np.arange(len(values)), []) if seed is None else pd.factorize(_seed_names(seed, place))
     order = np.lexsort((seeds, codes))
     if seed is not None:
         _refuse_twice(codes, seeds, order, place, list(names), list(labels))
@@ -106,6 +105,32 @@ def of_columns(
 def _texts(column: pd.Series) -> pd.Series:
     text = column.astype(str).str.strip()
     return text.mask(text == "")
+
+
+def _seed_names(column: pd.Series, place: Place) -> pd.Series:
+    """The seeds, the same number in the same form: 3.0 and 03 are 3.
+
+    Raises:
+        StudyError: some are numbers and others not, as where the rows of a mean are among those of the runs.
+    """
+    forms = {text: _plain_number(text) for text in column.unique()}
+    words = [text for text, form in forms.items() if form is None]
+    if not words:
+        return column.map(forms)
+    if len(words) < len(forms):
+        first = place(int((column == words[0]).argmax()))
+        raise StudyError(
+            f"{first} has {words[0]!r} as {column.name}, while others are numbers ({counted(len(words), 'such name')}):"
+            " expected the seeds of runs; take out rows that sum runs up, or name all seeds in one way"
+        )
+    return column
+
+
+def _plain_number(text: str) -> str | None:
+    try:
+        return str(int(text) if text.lstrip("+-").isdecimal() else float(text)).removesuffix(".0")
+    except ValueError:
+        return None
 
 
 def _finite(column: pd.Series, metric: str, place: Place) -> np.ndarray:
@@ -158,8 +183,8 @@ def _refuse_twice(
         raise StudyError(
             f"variant {names[codes[one]]} has seed {labels[seeds[one]]} twice, in {place(int(one))} and "
             f"{place(int(other))} ({counted(len(again), 'such row')}): expected one score for each variant and seed. "
-            "Where several metrics, epochs or data sets are mixed, choose with --where; where more tells variants "
-            "apart, name it with --by"
+            "Where several metrics, epochs or data sets are mixed in a long table, choose with --where; where more "
+            "tells its variants apart, name it with --by"
         )
 
 
@@ -246,27 +271,34 @@ def _csv(content: bytes, name: str, text_columns: Sequence[str]) -> pd.DataFrame
 
 
 def _json_lines(content: bytes, name: str) -> pd.DataFrame:
-    try:
-        with pd.read_json(io.BytesIO(content), lines=True, dtype=False, chunksize=LINES) as parts:
-            table = pd.concat(parts, ignore_index=True)
-        # Whole numbers beside missing ones are floats for pandas, and 3 would be called 3.0.
-        for name, column in table.select_dtypes("float").items():
-            there = column.dropna()
-            if len(there) and (there % 1 == 0).all() and (there.abs() < WHOLE).all():
-                table[name] = column.astype("Int64")
-        return table
-    except (ValueError, TypeError, AttributeError) as error:
-        raise StudyError(f"{name} should have a JSON object on each line: {_bad_line(content) or error}") from error
-
-
-def _bad_line(content: bytes) -> str | None:
-    for number, line in enumerate(content.decode().splitlines(), 1):
+    """With the values as they are written: pandas would make 3 beside a missing value 3.0, and NaN a missing one."""
+    columns: dict[str, list[Any]] = {}
+    count = 0
+    for number, line in enumerate(content.decode().split("\n"), 1):
+        if not line.strip():
+            continue
         try:
-            if line.strip() and not isinstance(json.loads(line), dict):
-                return f"line {number} is {line[:60]!r}"
+            row = json.loads(line, object_pairs_hook=_each_once, parse_constant=str)
         except json.JSONDecodeError as error:
-            return f"line {number}, column {error.colno}: {error.msg}"
-    return None
+            why = f"line {number}, column {error.colno}: {error.msg}"
+            raise StudyError(f"{name} should have a JSON object on each line: {why}") from error
+        except KeyError as error:
+            raise StudyError(f"{name} has the key {error} twice in line {number}: expected each name once") from error
+        if not isinstance(row, dict):
+            raise StudyError(f"{name} should have a JSON object on each line: line {number} is {line[:60]!r}")
+        for new in row.keys() - columns.keys():
+            columns[new] = [None] * count
+        for column, values in columns.items():
+            values.append(row.get(column))
+        count += 1
+    return pd.DataFrame(columns, dtype=object, index=range(count))
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise KeyError(Counter(key for key, _ in pairs).most_common(1)[0][0])
+    return row
 
 
 def long_scores(
@@ -285,6 +317,9 @@ def long_scores(
         StudyError: a column is missing, or see `of_columns`.
     """
     remarks = []
+    by = list(dict.fromkeys(by))
+    if seed in by:
+        raise StudyError(f"--by names {seed!r}, the column of the seeds: expected what tells variants apart")
     for name in by:
         _require(table, name, "--by", "the variants; --wide if each column is a variant")
     if seed is not None:
@@ -370,7 +405,10 @@ def _seed_column(table: pd.DataFrame, seed: str | None, remarks: list[str]) -> s
         return seed
     found = sorted((name for name in table.columns if name.casefold() == SEED), key=lambda name: name != SEED)
     if not found:
-        remarks.append(f"no column {SEED}: the runs of a row are taken to share their seed")
+        remarks.append(
+            f"no column {SEED}: the runs of a row are taken to share their seed, and each column for a variant "
+            f"({named(list(table.columns))}); --seed names a column that is none"
+        )
     elif found[0] != SEED:
         remarks.append(f"the column {found[0]} is taken for the seeds")
     return found[0] if found else None
@@ -386,7 +424,7 @@ def _require(table: pd.DataFrame, name: str, option: str, what: str) -> None:
 
 def _only_number(table: pd.DataFrame, used: Sequence[str]) -> str:
     others = [str(name) for name in table.columns if name not in used]
-    numbers = [str(name) for name in table[others].select_dtypes("number").columns]
+    numbers = [name for name in others if pd.api.types.infer_dtype(table[name], skipna=True) in NUMBERS]
     left = numbers or others
     if len(left) != 1:
         raise StudyError(f"name the column of the scores with --metric: expected one with numbers, found {named(left)}")
