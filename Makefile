@@ -55,10 +55,11 @@ settle: setup ## add seeds where a question is undecided (IN=build/demo, ARGS="-
 	cd $(IN) && python -m stages.settle $(ARGS)
 
 ui: PORT ?= 5000
-ui: setup ## publish what MLflow lacks and open its UI on 127.0.0.1 (PORT=5000), or name the server's page
+ui: IN ?= .
+ui: setup ## publish what MLflow lacks, open its UI on 127.0.0.1 (PORT=5000) or name the server's page (IN=build/demo)
 	python -m stages.tracking
 	-python -m stages.register
-	python -m stages.ui --port $(PORT)
+	python -m stages.ui --port $(PORT) --study $(IN)
 
 serve: PORT ?= 5001
 serve: setup ## publish the best model and answer requests for it on 127.0.0.1 (PORT=5001)

@@ -68,16 +68,16 @@ def steps(study: Params) -> int:
 
 
 def prepare() -> None:
-    """A study of its own in `FOLDER`, with the code as it is here."""
-    shutil.rmtree(FOLDER, ignore_errors=True)
+    """A study of its own in `FOLDER`, with the code as it is here; what a former demo made or was told there stays."""
     for name in COPIED:
         place = FOLDER / name
         place.parent.mkdir(parents=True, exist_ok=True)
         if Path(name).is_dir():
-            shutil.copytree(name, place, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(name, place, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
         else:
             shutil.copy(name, place)
-    shutil.copy(STUDY, FOLDER / params.PARAMS)
+    if not (FOLDER / params.PARAMS).exists():
+        shutil.copy(STUDY, FOLDER / params.PARAMS)
     # The demo is no part of the checkout around it, and there may be none.
     (FOLDER / ".dvc/config.local").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
 
@@ -126,17 +126,16 @@ def main() -> None:
     prepare()
     study = params.load(FOLDER / params.PARAMS)
     runs = sum(recipe.seeds for recipe in study.variants.values())
-    print(
-        f"{len(study.variants)} models, {runs} runs with their seeds: `dvc repro` in {FOLDER}, as {STUDY.name} has it"
-    )
+    print(f"{len(study.variants)} models, {runs} runs with their seeds: `dvc repro` in {FOLDER}")
     repro(study)
     print((FOLDER / records.TABLES / "approaches.md").read_text(encoding="utf-8"))
     print(f"Is b better than a (a → b)?\n{answers()}\n")
     print(
         f"Report:  {FOLDER / records.REPORT}, opens in any browser\n"
-        "Runs:    make ui, in the experiment digits\n"
+        f"Runs:    make ui IN={FOLDER}\n"
         f"Decide:  make settle IN={FOLDER}, adds seeds until what is undecided is decided\n"
-        f"Change:  {FOLDER / params.PARAMS}, then `dvc repro` there, trains what is stale\n"
+        f"Change:  {FOLDER / params.PARAMS}, then make demo, trains what is stale\n"
+        f"Begin:   rm -r {FOLDER}, then make demo, trains all anew\n"
         f"The study on MNIST: {records.REPORT}"
     )
 

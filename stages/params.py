@@ -4,6 +4,7 @@ An error names the key, what it may be and what was found, so that it can be men
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -160,6 +161,7 @@ def parse(text: str, source: str) -> Params:
 def _recipes(variants: dict[Any, Any], complaints: list[str]) -> dict[Any, Recipe]:
     """The variants as recipes of their families, without those with which something is wrong: `complaints` say what."""
     recipes = {}
+    found: dict[str, list[str]] = {}
     for variant, fields in variants.items():
         if not isinstance(fields, dict):
             complaints.append(f"  variants.{variant}: should be keys with values; received {fields!r}")
@@ -170,8 +172,15 @@ def _recipes(variants: dict[Any, Any], complaints: list[str]) -> dict[Any, Recip
         except StudyError as error:
             complaints.append(f"  variants.{variant}.family: {error}")
         except ValidationError as error:
-            complaints += [_explain(detail, "variants", str(variant)) for detail in error.errors()]
+            for detail in error.errors():
+                found.setdefault(_explain(detail, "variants", "*"), []).append(str(variant))
+    # A recipe from which others start has its mistakes in all of them.
+    complaints += [what.replace("*", names[0], 1) + _also(names[1:]) for what, names in found.items()]
     return recipes
+
+
+def _also(names: Sequence[str]) -> str:
+    return f" (also in {', '.join(names)})" if names else ""
 
 
 def _explain(error: Any, *above: str) -> str:

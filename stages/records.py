@@ -114,7 +114,10 @@ def read_facts(run: Path) -> dict[str, Any]:
 
 def _way_to(run: Path) -> str:
     # -f: where other runs of the variant were taken as evaluated, DVC holds its models for complete.
-    return f"run `dvc pull` where there is a remote, or `dvc repro -f -s train@{run.parent.name}`"
+    data = "" if TRAIN.exists() else "`dvc repro split` and "
+    return (
+        f"run `dvc pull` where there is a remote, or {data}`dvc repro -f -s train@{run.parent.name}`, which trains it"
+    )
 
 
 def read_model(run: Path, facts: dict[str, Any]) -> Any:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 from stages.errors import StudyError
 
+AGAIN_SECONDS = 0.05  # until a signal that Python dropped comes once more
 ALIVE_SECONDS = 0.5  # between two looks of a process at the one that started it
 
 
@@ -33,6 +34,7 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
         for signum in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(signum) is signal.SIG_DFL:  # nohup has it ignored
                 signal.signal(signum, signal.default_int_handler)
+        sys.unraisablehook = _interrupt_again
         try:
             try:
                 main()
@@ -49,6 +51,15 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
             sys.exit(130)
 
     return run
+
+
+def _interrupt_again(dropped: "sys.UnraisableHookArgs") -> None:
+    """Let a signal come once more where Python drops its exception, as while an object is deleted."""
+    if dropped.exc_type is KeyboardInterrupt:
+        main = threading.main_thread().ident or 0
+        threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (main, signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(dropped)
 
 
 def _nobody_reads() -> bool:

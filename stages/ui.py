@@ -14,6 +14,7 @@ import time
 import urllib.request
 import webbrowser
 from collections.abc import Iterator
+from pathlib import Path
 
 from stages import params, terminal, tracking
 from stages.errors import StudyError
@@ -42,7 +43,7 @@ def running(port: int) -> Iterator[subprocess.Popen[bytes]]:
         if probe.connect_ex((HOST, port)) == 0:
             raise StudyError(f"something else answers on port {port}: name another with make ui PORT=...")
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking.tracking_uri()]
-    command += ["--host", HOST, "--port", str(port), "--workers", "1"]
+    command += ["--host", HOST, "--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]
     # Without the job runners for language models: seven processes that nobody here needs.
     environment = {**tracking.ENVIRONMENT, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
     with subprocess.Popen(command, env=environment, start_new_session=True) as server:
@@ -69,15 +70,19 @@ def _answers(port: int) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.ui", description=__doc__.partition("\n")[0])
     parser.add_argument("--port", type=int, default=5000, help=f"on {HOST} (default: %(default)s)")
-    port = parser.parse_args().port
-    study = params.load()
+    parser.add_argument(
+        "--study", type=Path, default=Path(), metavar="FOLDER", help="whose views are named (default: here)"
+    )
+    arguments = parser.parse_args()
+    port, study = arguments.port, params.load(arguments.study / params.PARAMS)
     if server := tracking.server():
         show(tracking.pages(study, server))
         return
     pages = tracking.pages(study, f"http://{HOST}:{port}")
     with running(port) as ui:
         show(pages)
-        ui.wait()
+        with contextlib.suppress(KeyboardInterrupt):  # which is how one ends it
+            ui.wait()
 
 
 if __name__ == "__main__":

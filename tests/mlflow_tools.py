@@ -72,7 +72,8 @@ def mlflow_server(store: str, artifacts: Path) -> Iterator[str]:
         said = []
         for line in server.stdout:
             said.append(line)
-            if "Application startup complete" in line:
+            # The one is said before it listens, or the other before it answers.
+            if all(any(of in line for line in said) for of in ("Application startup complete", "running on http")):
                 break
         else:
             raise AssertionError("the MLflow server did not start:\n" + "".join(said))

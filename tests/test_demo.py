@@ -1,4 +1,4 @@
-"""The demo as a newcomer runs it, on the variants of the pipeline's test, in a folder that git does not know."""
+"""The demo as a newcomer runs it, on two variants of the pipeline's test, in a folder that git does not know."""
 
 import re
 import shutil
@@ -14,6 +14,11 @@ from tests.test_pipeline import STUDY, Clone, stages_run
 
 ROOT = Path(__file__).parents[1]
 MARK = Path("metrics/report.html")
+TWO = {
+    **STUDY,
+    "variants": {name: STUDY["variants"][name] for name in ("mlp", "cnn")},
+    "approaches": {"MLP": "mlp", "CNN": "cnn"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +29,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     (clone.folder / MARK).parent.mkdir()
     (clone.folder / MARK).write_text("the study's own report")
     with (clone.folder / "stages/demo.yaml").open("w") as file:
-        YAML().dump(STUDY, file)
+        YAML().dump(TWO, file)
     return clone
 
 
@@ -49,21 +54,21 @@ def test_the_demo_ends_with_the_approaches_the_verdicts_and_where_to_look_next(
     unpacked: Clone, shown: subprocess.CompletedProcess[str]
 ) -> None:
     assert shown.returncode == 0, shown.stdout + shown.stderr
-    for approach, variant in STUDY["approaches"].items():
-        assert f"| {approach} | {variant} | {STUDY['variants'][variant]['seeds']} |" in shown.stdout
-    for pair in STUDY["comparisons"]:
+    for approach, variant in TWO["approaches"].items():
+        assert f"| {approach} | {variant} | {TWO['variants'][variant]['seeds']} |" in shown.stdout
+    for pair in TWO["comparisons"]:
         assert re.search(rf"^  {pair['a']} → {pair['b']}: \w+, [+-]", shown.stdout, re.MULTILINE)
     report = re.search(r"^Report: +(\S+?),", shown.stdout, re.MULTILINE)
     assert report is not None
     assert "digits" in (unpacked.folder / report[1]).read_text(encoding="utf-8")
-    assert "make ui" in shown.stdout
+    assert f"make ui IN={demo.FOLDER}" in shown.stdout
     assert f"make settle IN={demo.FOLDER}" in shown.stdout
 
 
 def test_the_demo_shows_a_line_for_each_stage_and_leaves_nothing_stale(
     unpacked: Clone, shown: subprocess.CompletedProcess[str]
 ) -> None:
-    each = [f"{stage} {variant}" for stage in ("train", "evaluate") for variant in STUDY["variants"]]
+    each = [f"{stage} {variant}" for stage in ("train", "evaluate") for variant in TWO["variants"]]
     lines = re.findall(r"^ *\d+ s +(\d+)/(\d+)  (.+)$", shown.stdout, re.MULTILINE)
     assert sorted(stage for _, _, stage in lines) == sorted(["fetch", "split", *each, "aggregate"])
     assert lines[-1][0] == lines[-1][1]
@@ -72,6 +77,21 @@ def test_the_demo_shows_a_line_for_each_stage_and_leaves_nothing_stale(
         cwd=unpacked.folder / demo.FOLDER, env=unpacked.environment(), capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert stages_run(again.stdout) == []
+
+
+def test_a_demo_that_begins_again_keeps_what_was_trained_and_edited(
+    unpacked: Clone, shown: subprocess.CompletedProcess[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(unpacked.folder)
+    edited, code = demo.FOLDER / params.PARAMS, demo.FOLDER / "stages/layout.py"
+    edited.write_text(edited.read_text(encoding="utf-8") + "# mine\n", encoding="utf-8")
+    code.write_text("of a former version")
+    models = sorted(demo.FOLDER.glob("models/*/*/model.keras"))
+    assert models
+    demo.prepare()
+    assert sorted(demo.FOLDER.glob("models/*/*/model.keras")) == models
+    assert edited.read_text(encoding="utf-8").endswith("# mine\n")
+    assert code.read_bytes() == Path("stages/layout.py").read_bytes()
 
 
 def test_the_demo_leaves_the_study_as_it_was(

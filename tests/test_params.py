@@ -56,7 +56,11 @@ def test_a_recipe_that_starts_from_another_has_its_values_and_its_own(study: Par
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("units: [8]", "unit: [8]", ["variants.plain.unit: unknown key", "variants.plain.units: is missing"]),
+        (
+            "units: [8]",
+            "unit: [8]",
+            ["plain.unit: unknown key; remove it or mend its spelling (also in watched)", "plain.units: is missing"],
+        ),
         ("split: {", "seeds: [0, 1]\nsplit: {", ["seeds: unknown key"]),
         ("data: {name: digits}", "data: {name: imagenet}", ["data", "imagenet"]),
         (

@@ -96,6 +96,32 @@ def test_a_signal_ends_a_command_with_one_line_after_it_has_cleared_up(signum: s
     assert errors == "stopped: what was finished is kept, and the same command goes on from there\n"
 
 
+DELETES = """
+import signal
+
+from stages import terminal
+
+class Deleted:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+@terminal.command
+def main():
+    Deleted()
+    signal.pause()
+
+main()
+"""
+
+
+def test_a_signal_that_comes_while_an_object_is_deleted_ends_a_command_too() -> None:
+    answer = subprocess.run(
+        [sys.executable, "-c", DELETES], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert answer.returncode == 130
+    assert answer.stderr == "stopped: what was finished is kept, and the same command goes on from there\n"
+
+
 def test_a_command_that_nohup_started_goes_on_when_its_terminal_is_gone() -> None:
     with subprocess.Popen(
         ["nohup", sys.executable, "-c", WAITS], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

@@ -1,5 +1,7 @@
 """One run: a variant trained with one seed. Its key, its files, and the function that a worker executes."""
 
+import functools
+import gc
 import importlib.metadata
 import time
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from stages.errors import StudyError
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
 from stages.recipes.shared.training import train as train_recipe
+from stages.terminal import native_stderr_hidden
 
 RESULT_PACKAGES = {"tensorflow": ["tensorflow", "tensorflow-cpu"], "jax": ["jax"], "torch": ["torch"]}
 
@@ -108,6 +111,7 @@ def train_run(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path |
         if progress is not None:
             progress.write_text(f"epoch {epoch + 1}, loss {row['loss']:.4f}", encoding="utf-8")
 
+    spare_libraries()
     started_at, started = time.time(), time.perf_counter()
     try:
         result = train_recipe(run.recipe, images, labels, run.classes, dev=run.dev, seed=run.seed, report=report)
@@ -118,6 +122,15 @@ def train_run(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path |
             progress.unlink(missing_ok=True)
     taken = {"started": round(started_at, 3), "seconds": round(time.perf_counter() - started, 3)}
     return trained(run, result.model, result.curve, result.facts | taken)
+
+
+@functools.cache
+def spare_libraries() -> None:
+    """Keep what the libraries hold, which stays, out of the search for garbage with which Keras begins every run."""
+    with native_stderr_hidden():
+        import keras  # noqa: F401
+    gc.collect()
+    gc.freeze()
 
 
 def differing(there: dict[str, str], here: dict[str, str]) -> str:

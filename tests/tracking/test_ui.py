@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from stages import params
 from stages.params import Params
 from stages.tracking import Publisher
 from tests.mlflow_tools import client, mlflow_server, sqlite
@@ -49,7 +50,8 @@ def test_the_ui_names_and_opens_the_view_of_the_approaches_and_ends_when_it_is_t
             assert answer.status == 200
         second = subprocess.run([*UI, "--port", str(port)], capture_output=True, text=True, check=False)
         ui.send_signal(signal.SIGTERM)
-        ui.stdout.read()  # to its end: no process of the UI's is left to write there
+        rest = ui.stdout.read()  # to its end: no process of the UI's is left to write there
+    assert (ui.returncode, rest.splitlines()[1:]) == (0, [])  # but for the last view
     assert f"Approaches: {page}study-approaches" in said
     assert f"  Variants, best dev accuracy first: {page}study-variants" in said
     assert opened.read_text().strip() == f"{page}study-approaches"
@@ -63,7 +65,11 @@ def test_with_a_servers_address_the_servers_page_is_named(
     with sqlite() as store, mlflow_server(store, tmp_path / "artifacts") as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{address}/")
         environment = {name: value for name, value in os.environ.items() if "DISPLAY" not in name and name != "BROWSER"}
-        answer = subprocess.run(UI, capture_output=True, text=True, check=False, env=environment)
+        (tmp_path / "demo").mkdir()
+        Path(params.PARAMS).rename(tmp_path / "demo" / params.PARAMS)
+        answer = subprocess.run(
+            [*UI, "--study", str(tmp_path / "demo")], capture_output=True, text=True, check=False, env=environment
+        )
         experiment = client().get_experiment_by_name("digits").experiment_id
     assert answer.returncode == 0, answer.stderr
     page = f"{address}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey=study-approaches"

@@ -33,7 +33,7 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
     warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
     # Where this process stops for an error of its own, which says all that there is to say.
     warnings.filterwarnings("ignore", ".* tasks which were still being processed", UserWarning)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         epochs = Path(folder)  # a file for each run under way, with its epoch
 
         def under_way() -> str:
@@ -43,13 +43,16 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
         count = min(slots(), len(runs))
         settings = {"initializer": _end_with_driver} if count > 1 else {}
         with joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1, **settings):
+            results = joblib.Parallel(return_as="generator_unordered", batch_size=1)(tasks)
             try:
-                yield joblib.Parallel(return_as="generator_unordered", batch_size=1)(tasks), under_way
+                yield results, under_way
             except joblib.externals.loky.process_executor.TerminatedWorkerError as error:
                 raise StudyError(
                     "a worker process died: it was killed, or the machine ran out of memory. The runs that had "
                     "finished are kept; run `dvc repro`, with STUDY_WORKERS=1 if memory is short."
                 ) from error
+            finally:
+                results.close()  # which ends the workers, whatever this process was doing when it was stopped
 
 
 def _end_with_driver() -> None:
