@@ -257,10 +257,10 @@ def main() -> None:
     if arguments.plan:
         print(plan(settling))
         return
+    dvc.command()  # rather now than after hours of training
     # One thread for evaluation, set before TensorFlow is imported. Runs that were evaluated count without their models.
     os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
     os.environ["STUDY_REUSE"] = "1"
-    dvc.command()  # rather now than after hours of training
     if not records.TRAIN.exists():
         _dvc("split")
     settle(settling, arguments.hours)

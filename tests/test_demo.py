@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages import demo, files, params, records
-from tests.test_pipeline import STUDY, Clone, stages_run
+from tests.test_pipeline import SEEDS, STUDY, Clone, stages_run
 
 ROOT = Path(__file__).parents[1]
 MARK = Path("metrics/report.html")
@@ -126,6 +126,10 @@ def test_a_bar_counts_stages_and_runs_up_to_the_whole(capsys: pytest.CaptureFixt
 
 
 def test_a_failure_shows_the_last_lines_and_names_the_log(unpacked: Clone) -> None:
+    path = unpacked.folder / demo.FOLDER / params.PARAMS
+    path.write_text(
+        path.read_text(encoding="utf-8").replace(f"seeds: {SEEDS}", f"seeds: {SEEDS + 1}"), encoding="utf-8"
+    )
     answer = subprocess.run(
         [sys.executable, "-m", "stages.demo"],
         cwd=unpacked.folder, env={**unpacked.environment(), "STUDY_WORKERS": "none"},
