@@ -2,14 +2,26 @@
 
 import importlib
 import sys
+from typing import NamedTuple
+
+
+class Tool(NamedTuple):
+    """module: below stages. extra: of pyproject.toml, that it needs. what: it does."""
+
+    module: str
+    extra: str
+    what: str
+
 
 TOOLS = {
-    "verdict": ("verdict.__main__", "a verdict on the scores of anybody's runs: CSV, JSON lines, MLflow"),
-    "compare": ("compare", "what changed between two commits of a study, with verdicts"),
-    "settle": ("settle", "train seeds until every question of a study is decided"),
-    "predict": ("predict", "classify image files with the best model of a study"),
+    "verdict": Tool(
+        "verdict.__main__", "pipeline", "a verdict on the scores of anybody's runs: CSV, JSON lines, MLflow"
+    ),
+    "compare": Tool("compare", "compare", "what changed between two commits of a study, with verdicts"),
+    "settle": Tool("settle", "pipeline", "train seeds until every question of a study is decided"),
+    "predict": Tool("predict", "pipeline", "classify image files with the best model of a study"),
 }
-USAGE = "usage: many-seeds COMMAND …\n\n" + "\n".join(f"  {name:<8} {what}" for name, (_, what) in TOOLS.items())
+USAGE = "usage: many-seeds COMMAND …\n\n" + "\n".join(f"  {name:<8} {tool.what}" for name, tool in TOOLS.items())
 
 
 def main() -> None:
@@ -21,13 +33,13 @@ def main() -> None:
         print(f"{USAGE}\n\nerror: expected one of these commands, received {asked or 'none'}", file=sys.stderr)
         sys.exit(2)
     try:
-        tool = importlib.import_module(f"stages.{TOOLS[asked][0]}")
+        tool = importlib.import_module(f"stages.{TOOLS[asked].module}")
     except ModuleNotFoundError as error:
         if (error.name or "stages").startswith("stages"):
             raise
         print(
-            f"error: many-seeds {asked} needs {error.name}: install this project with its extra `pipeline`, as "
-            "`make setup` does",
+            f"error: many-seeds {asked} needs {error.name}: install this project with its extra "
+            f"`{TOOLS[asked].extra}`, or all of it with `make setup`",
             file=sys.stderr,
         )
         sys.exit(2)
