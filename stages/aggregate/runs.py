@@ -71,6 +71,12 @@ def shared_seeds(variants: Iterable[VariantRuns]) -> int:
     return min(variant.seeds for variant in variants)
 
 
+def metric_names(runs: Runs) -> list[str]:
+    """The columns of test.csv that are scores on the test set, accuracy and loss first."""
+    named = dict.fromkeys(["test_accuracy", "test_loss"])
+    return list(named | dict.fromkeys(name for of in runs.values() for name in of.scores.filter(regex="^test_")))
+
+
 def read_runs(study: Params, variants: Iterable[str] | None = None) -> Runs:
     """The runs of these variants, or of every one that params.yaml names.
 

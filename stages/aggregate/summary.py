@@ -6,26 +6,24 @@ from typing import Any
 import pandas as pd
 
 from stages.aggregate import variants
-from stages.aggregate.runs import Runs
+from stages.aggregate.runs import Runs, metric_names
 from stages.params import Statistics
 
 
 def means(runs: Runs, settings: Statistics) -> dict[str, Any]:
-    """For each variant the mean and sd of accuracy and loss, the interval of the accuracy, and the vote's accuracy."""
-    found = {}
-    for name, variant in runs.items():
-        of, losses = variants.row(variant, settings), variant.score("test_loss")
-        accuracy, loss = {"mean": of["accuracy"]}, {"mean": float(losses.mean())}
+    """For each variant the mean and sd of every test score, the interval of the accuracy, and the vote's accuracy."""
+    names, found = metric_names(runs), {}
+    for variant_name, variant in runs.items():
+        of = variants.row(variant, settings)
+        values = {name: variant.accuracy if name == "test_accuracy" else variant.score(name) for name in names}
+        scores = {name: {"mean": float(of_seeds.mean())} for name, of_seeds in values.items()}
         if variant.seeds > 1:
-            accuracy["sd"], loss["sd"] = of["sd"], float(losses.std(ddof=1))
+            for name, of_seeds in values.items():
+                scores[name]["sd"] = float(of_seeds.std(ddof=1))
         if math.isfinite(of["low"]):
-            accuracy |= {"ci_low": of["low"], "ci_high": of["high"]}
-        found[name] = {
-            "seeds": variant.seeds,
-            "test_accuracy": {key: round(value, 8) for key, value in accuracy.items()},
-            "test_loss": {key: round(value, 8) for key, value in loss.items()},
-            "ensemble_accuracy": variant.vote_accuracy,
-        }
+            scores["test_accuracy"] |= {"ci_low": of["low"], "ci_high": of["high"]}
+        rounded = {name: {key: round(value, 8) for key, value in score.items()} for name, score in scores.items()}
+        found[variant_name] = {"seeds": variant.seeds, **rounded, "ensemble_accuracy": variant.vote_accuracy}
     return found
 
 
@@ -59,7 +57,7 @@ def champion(runs: Runs) -> dict[str, Any] | None:
 
 
 def scores(runs: Runs) -> pd.DataFrame:
-    """Every score of the study: variant, seed, test_accuracy, test_loss, dev_accuracy, dev_loss."""
-    columns = ["variant", "seed", "test_accuracy", "test_loss", "dev_accuracy", "dev_loss"]
+    """Every score of the study: variant, seed, the scores on the test set, dev_accuracy, dev_loss."""
+    columns = ["variant", "seed", *metric_names(runs), "dev_accuracy", "dev_loss"]
     found = [variant.scores.assign(variant=name).reindex(columns=columns) for name, variant in runs.items()]
     return pd.concat(found, ignore_index=True)

@@ -7,14 +7,16 @@ import pandas as pd
 from stages import sequential
 from stages.aggregate import calibration
 from stages.aggregate.parts import Column, Part, Table, images_of, number, span, text
-from stages.aggregate.runs import Runs, VariantRuns
+from stages.aggregate.runs import Runs, VariantRuns, metric_names
 from stages.params import Params, Statistics
 
 
 def parts(runs: Runs, study: Params) -> list[Part]:
+    others = metric_names(runs)[2:]
     columns: list[Column] = [
         *(text("variant", "variant"), *columns_of_scores(images_of(study.data.name))),
         *(number("test loss", "loss", "{:.4f}"), number("sd of loss", "loss_sd", "{:.4f}")),
+        *(number(name.replace("_", " "), name, "{:.4f}") for name in others),
         number("calibration error", "calibration_error", "{:.2f}", 100),
         number("epochs", "epochs", "{:.1f}"),
     ]
@@ -47,12 +49,13 @@ def row(variant: VariantRuns, settings: Statistics) -> dict[str, Any]:
 
 
 def table(runs: Runs, settings: Statistics) -> pd.DataFrame:
-    """A row for each variant: accuracy, the vote of the seeds, loss, calibration, epochs."""
+    """A row for each variant: accuracy, the vote of the seeds, loss, other test scores, calibration, epochs."""
     rows = []
     for name, variant in runs.items():
         of: dict[str, Any] = {"variant": name, **row(variant, settings), "vote_accuracy": variant.vote_accuracy}
         loss, epochs = variant.score("test_loss"), variant.score("epochs")
         of |= {"loss": float(loss.mean()), "loss_sd": float(loss.std(ddof=1)) if len(loss) > 1 else None}
+        of |= {name: float(variant.score(name).mean()) for name in metric_names(runs)[2:]}
         of |= {"calibration_error": calibration.mean_error(variant.calibration), "epochs": float(epochs.mean())}
         rows.append(of)
     return pd.DataFrame(rows)

@@ -38,6 +38,18 @@ def results(aggregated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(aggregated)
 
 
+def test_another_score_of_the_evaluation_is_in_every_table_and_in_the_summary() -> None:
+    made.write()
+    for path in records.RUNS.glob("*/test.csv"):
+        files.write_table(path, pd.read_csv(path).assign(test_top2=0.875))
+    aggregate(made.study())
+    assert (pd.read_csv(records.TABLES / "scores.csv")["test_top2"] == 0.875).all()
+    assert (pd.read_csv(records.TABLES / "variants.csv")["test_top2"] == 0.875).all()
+    assert "test top2" in (records.TABLES / "variants.md").read_text(encoding="utf-8")
+    summary = json.loads(records.SUMMARY.read_text(encoding="utf-8"))
+    assert {json.dumps(of["test_top2"]) for of in summary.values()} == {'{"mean": 0.875, "sd": 0.0}'}
+
+
 @pytest.mark.usefixtures("results")
 def test_variants_of_different_numbers_of_seeds_are_in_every_table_and_figure() -> None:
     tables, plots = ({path.name for path in of.iterdir()} for of in (records.TABLES, records.PLOTS))
