@@ -73,8 +73,10 @@ def all_stages(study: params.Params) -> list[str]:
     return ["fetch", "split", *pairs, "aggregate"]
 
 
-def status(lock: Path = Path("dvc.lock")) -> Status:
+def status(study: params.Params, lock: Path = Path("dvc.lock")) -> Status:
     """What `dvc status` says, and of stages that have not run yet, or before one whose results they use, only that.
+
+    The lock may have stages of variants that the study has no more.
 
     Raises:
         StudyError: DVC can't tell.
@@ -82,7 +84,8 @@ def status(lock: Path = Path("dvc.lock")) -> Status:
     stages = (YAML(typ="safe").load(lock) if lock.exists() else {}).get("stages", {})
     found: Status = {stage: parts if stage in stages else ["not run yet"] for stage, parts in _dvc_status().items()}
     made = {out["path"]: out.get("md5") for entry in stages.values() for out in entry.get("outs", ())}
-    for stage, entry in stages.items():
+    for stage in filter(stages.__contains__, all_stages(study)):
+        entry = stages[stage]
         used = {dep["path"]: dep.get("md5") for dep in entry.get("deps", ())}
         known = {name for part in found.get(stage, ()) for _, name, how in _changes(part) if how == OTHER}
         later = {path for path, md5 in used.items() if made.get(path, md5) != md5} - known
@@ -128,7 +131,8 @@ def report(study: params.Params, status: Status) -> str:
 @terminal.command
 def main() -> None:
     terminal.take_no_arguments("stages.stale", __doc__)
-    print(report(params.load(), status()))
+    study = params.load()
+    print(report(study, status(study)))
 
 
 if __name__ == "__main__":

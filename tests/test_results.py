@@ -40,7 +40,7 @@ def test_no_committed_result_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("not a git checkout")
     monkeypatch.chdir(REPOSITORY)
     to_come = {f"{stage}@{variant}" for stage in ("train", "evaluate") for variant in TO_COME}
-    assert set(stale.reasons(stale.status())) <= to_come
+    assert set(stale.reasons(stale.status(params.load()))) <= to_come
 
 
 def test_the_summary_has_every_variant_and_all_seeds() -> None:

@@ -86,16 +86,17 @@ def unpacked(tmp_path: Path) -> Clone:
 
 
 def test_what_ran_before_the_results_that_it_uses_and_what_never_ran_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where somebody has committed a training and not its evaluation, in a clone that has no models to tell by."""
     lock = tmp_path / "dvc.lock"
     lock.write_text(
         "stages: {train@plain: {outs: [{path: models/plain, md5: new}]}, "
-        "evaluate@plain: {deps: [{path: models/plain, md5: old}, {path: stages/evaluate, md5: same}]}}"
+        "evaluate@plain: {deps: [{path: models/plain, md5: old}, {path: stages/evaluate, md5: same}]}, "
+        "evaluate@gone: {deps: [{path: models/plain, md5: old}]}}"  # of a variant that the study has no more
     )
     monkeypatch.setattr(stale, "_dvc_status", lambda: {"train@plain": NOT_HERE, "train@mine": [FAMILY]})
-    found = stale.reasons(stale.status(lock))
+    found = stale.reasons(stale.status(study, lock))
     assert found == {"train@mine": ["not run yet"], "evaluate@plain": ["models/plain is of a later run"]}
 
 
