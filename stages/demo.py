@@ -73,7 +73,8 @@ def prepare() -> None:
         place = FOLDER / name
         place.parent.mkdir(parents=True, exist_ok=True)
         if Path(name).is_dir():
-            shutil.copytree(name, place, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+            shutil.rmtree(place, ignore_errors=True)  # a file that the code has no more may be a family of models
+            shutil.copytree(name, place, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(name, place)
     if not (FOLDER / params.PARAMS).exists():

@@ -43,9 +43,8 @@ def _changes(part: Any) -> Iterator[tuple[str, str, str]]:
     """Kind, name and state of what has changed."""
     for kind, changes in part.items() if isinstance(part, dict) else ():
         for path, state in changes.items():
-            yield from (
-                (kind, name, how) for name, how in (state if isinstance(state, dict) else {path: state}).items()
-            )
+            states = state if isinstance(state, dict) else {path: state}  # of the keys of params.yaml, one each
+            yield from ((kind, name, how) for name, how in states.items())
 
 
 def missing(status: Status) -> list[str]:

@@ -16,7 +16,7 @@ STAGES = ROOT / "stages"
 FOLDERS = ["fetch", "split", "train", "evaluate", "aggregate"]
 # What every file may need, and of each module what it may know besides.
 SHARED = {
-    **{"arrays": [], "errors": [], "git": [], "sequential": [], "terminal": []},
+    **{"arrays": [], "dvc": [], "errors": [], "git": [], "sequential": [], "terminal": []},
     **{"data": ["records"], "families": ["recipes"], "files": ["arrays"], "records": []},
     "params": ["data", "families", "recipes", "sequential"],
     "tracking": ["families", "git", "params", "records", "tracking"],

@@ -86,12 +86,14 @@ def test_a_demo_that_begins_again_keeps_what_was_trained_and_edited(
     edited, code = demo.FOLDER / params.PARAMS, demo.FOLDER / "stages/layout.py"
     edited.write_text(edited.read_text(encoding="utf-8") + "# mine\n", encoding="utf-8")
     code.write_text("of a former version")
+    (demo.FOLDER / "stages/recipes/former.py").write_text("class Recipe: a family that the code has no more")
     models = sorted(demo.FOLDER.glob("models/*/*/model.keras"))
     assert models
     demo.prepare()
     assert sorted(demo.FOLDER.glob("models/*/*/model.keras")) == models
     assert edited.read_text(encoding="utf-8").endswith("# mine\n")
     assert code.read_bytes() == Path("stages/layout.py").read_bytes()
+    assert not (demo.FOLDER / "stages/recipes/former.py").exists()
 
 
 def test_the_demo_leaves_the_study_as_it_was(

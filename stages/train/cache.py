@@ -2,11 +2,10 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from stages import files, records
+from stages import dvc, files, records
 from stages.train.run import Run
 
 NAMES = {"model.keras", "curves.csv", "run.json"}  # of a run's folder
@@ -26,8 +25,7 @@ def restore(runs: Sequence[Run]) -> None:
 
 
 def _cache() -> Path:
-    dvc = Path(sys.executable).with_name("dvc")
-    answer = subprocess.run([dvc, "cache", "dir"], capture_output=True, text=True, check=False)
+    answer = subprocess.run(dvc.command("cache", "dir"), capture_output=True, text=True, check=False)
     return Path(answer.stdout.strip() or ".dvc/cache") / "files" / "md5"
 
 
