@@ -86,11 +86,19 @@ def status(study: params.Params, lock: Path = Path("dvc.lock")) -> Status:
     for stage in filter(stages.__contains__, all_stages(study)):
         entry = stages[stage]
         used = {dep["path"]: dep.get("md5") for dep in entry.get("deps", ())}
-        known = {name for part in found.get(stage, ()) for _, name, how in _changes(part) if how == OTHER}
-        later = {path for path, md5 in used.items() if made.get(path, md5) != md5} - known
+        named = used.keys() | {name for part in found.get(stage, ()) for _, name, how in _changes(part) if how == OTHER}
+        later = {path for path in named & made.keys() if used.get(path) != made[path]}
         if later:
-            found[stage] = [*found.get(stage, ()), {"changed deps": dict.fromkeys(sorted(later), "of a later run")}]
+            # That DVC calls them modified says nothing about the files here: they may be those of the later run.
+            parts = [_without(part, later) for part in found.get(stage, ())]
+            found[stage] = [*parts, {"changed deps": dict.fromkeys(sorted(later), "of a later run")}]
     return found
+
+
+def _without(part: Any, deps: set[str]) -> Any:
+    if not isinstance(part, dict) or "changed deps" not in part:
+        return part
+    return part | {"changed deps": {path: state for path, state in part["changed deps"].items() if path not in deps}}
 
 
 def _dvc_status() -> Status:

@@ -100,6 +100,25 @@ def test_what_ran_before_the_results_that_it_uses_and_what_never_ran_is_named(
     assert found == {"train@mine": ["not run yet"], "evaluate@plain": ["models/plain is of a later run"]}
 
 
+def test_a_stage_of_former_data_says_nothing_about_the_data_that_are_here(
+    study: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a clone to which somebody has copied the data and not DVC's cache."""
+    lock = tmp_path / "dvc.lock"
+    lock.write_text(
+        "stages: {split: {outs: [{path: data/train.npz, md5: new}, {path: data/dev.npz, md5: new}]}, "
+        "train@plain: {deps: [{path: data/train.npz, md5: old}]}}"
+    )
+    data = ("data/train.npz", "data/dev.npz")  # of which the former training had no such dev split
+    said = {
+        "split": [{"changed outs": dict.fromkeys(data, "not in cache")}],
+        "train@plain": [{"changed deps": dict.fromkeys(data, "modified")}],
+    }
+    monkeypatch.setattr(stale, "_dvc_status", lambda: said)
+    found = stale.reasons(stale.status(study, lock))
+    assert found == {"train@plain": ["data/dev.npz is of a later run", "data/train.npz is of a later run"]}
+
+
 def test_without_git_the_way_out_is_named_and_is_one(unpacked: Clone) -> None:
     refused = unpacked.run(sys.executable, "-m", "stages.stale")
     assert refused.returncode == 1
