@@ -145,7 +145,7 @@ def parse(text: str, source: str) -> Params:
         raise StudyError(f"{source} is not valid YAML: {error}") from error
     complaints: list[str] = []
     if isinstance(values, dict) and isinstance(values.get("variants"), dict):
-        values["variants"] = _recipes(values["variants"], complaints)
+        values["variants"] = recipes(values["variants"], complaints)
     try:
         study = Params.model_validate(values)
     except ValidationError as error:
@@ -158,9 +158,9 @@ def parse(text: str, source: str) -> Params:
     raise StudyError(f"{source} is not valid:\n" + "\n".join(complaints))
 
 
-def _recipes(variants: dict[Any, Any], complaints: list[str]) -> dict[Any, Recipe]:
+def recipes(variants: dict[Any, Any], complaints: list[str]) -> dict[Any, Recipe]:
     """The variants as recipes of their families, without those with which something is wrong: `complaints` say what."""
-    recipes = {}
+    valid = {}
     found: dict[str, list[str]] = {}
     for variant, fields in variants.items():
         if not isinstance(fields, dict):
@@ -168,7 +168,7 @@ def _recipes(variants: dict[Any, Any], complaints: list[str]) -> dict[Any, Recip
             continue
         try:
             kind = families.recipe_class(fields.get("family"))
-            recipes[variant] = kind.model_validate(fields)
+            valid[variant] = kind.model_validate(fields)
         except StudyError as error:
             complaints.append(f"  variants.{variant}.family: {error}")
         except ValidationError as error:
@@ -176,7 +176,7 @@ def _recipes(variants: dict[Any, Any], complaints: list[str]) -> dict[Any, Recip
                 found.setdefault(_explain(detail, "variants", "*"), []).append(str(variant))
     # A recipe from which others start has its mistakes in all of them.
     complaints += [what.replace("*", names[0], 1) + _also(names[1:]) for what, names in found.items()]
-    return recipes
+    return valid
 
 
 def _also(names: Sequence[str]) -> str:

@@ -1,0 +1,121 @@
+"""Dev scores of recipes that the study might get: a recipe is chosen here, without a look at the test images.
+
+`python -m benchmarks.candidates [NAME …]` trains what benchmarks/candidates.yaml names, in a study whose images are
+split, on seeds from 200 on, which no comparison uses. Each run is a line of benchmarks/candidates.csv as soon as it is
+done; killed at any moment, the same command goes on.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from ruamel.yaml import YAML
+
+from stages import families, files, params, records, terminal
+from stages.errors import StudyError
+from stages.recipes.shared.recipe import Recipe
+from stages.recipes.shared.training import backend
+from stages.train.executors import processes
+from stages.train.progress import Progress
+from stages.train.run import Failed, Run, installed_versions, train_run
+
+FIRST_SEED = 200
+CANDIDATES = Path(__file__).with_name("candidates.yaml")
+SCORES = Path(__file__).with_name("candidates.csv")
+COLUMNS = ["candidate", "seed", "key", "epochs", "best_epoch", "dev_loss", "dev_accuracy", "seconds"]
+
+
+def read_candidates(path: Path) -> dict[str, Recipe]:
+    """The recipes of a file like the `variants` of params.yaml.
+
+    Raises:
+        StudyError: one of them is not valid, or shows no dev score.
+    """
+    complaints: list[str] = []
+    found = params.recipes(YAML(typ="safe").load(path.read_text(encoding="utf-8")), complaints)
+    complaints += [
+        f"  {name}: should be a network with dev_split: true, which its score comes from"
+        for name, recipe in found.items()
+        if not recipe.uses_dev or "dev_accuracy" not in recipe.facts
+    ]
+    if complaints:
+        raise StudyError(f"{path} is not valid:\n" + "\n".join(complaints))
+    return found
+
+
+def planned(candidates: dict[str, Recipe], images: np.ndarray, labels: np.ndarray) -> list[Run]:
+    """Every run of `candidates`, the first seed of each before the second of any."""
+    data, classes = files.digest(images, labels), len(records.read_classes(records.TRAIN))
+    versions = installed_versions(backend())
+    runs = []
+    for name, recipe in candidates.items():
+        for seed in range(FIRST_SEED, FIRST_SEED + recipe.seeds):
+            dev = records.read_dev(seed)
+            digests = {"data": data, "code": families.code_digest(recipe.family), "dev": files.digest(dev)}
+            runs.append(Run(name, recipe, seed, classes, dev, "processes", digests, versions))
+    return sorted(runs, key=lambda run: run.seed)
+
+
+def train(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, rows: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """`rows` and one for each of `runs`, written to `path` as each run ends.
+
+    Raises:
+        StudyError: some run failed; the others are in the file.
+    """
+    failures = []
+    with (
+        processes.training(runs, images, labels, train_run) as (results, under_way),
+        Progress(len(runs), under_way) as progress,
+    ):
+        for result in results:
+            if isinstance(result, Failed):
+                failures.append(f"{result.run.name}: {result.reason}")
+                continue
+            row = {"candidate": result.run.variant, **result.facts}
+            rows = pd.concat([rows, pd.DataFrame([row])[COLUMNS]]).sort_values(["candidate", "seed"])
+            files.write_table(path, rows)
+            progress.finish(result)
+    if failures:
+        raise StudyError("some runs failed, the others are kept:\n" + "\n".join(failures))
+    return rows
+
+
+def as_text(rows: pd.DataFrame) -> str:
+    """A line for each candidate, the best first: its seeds, dev accuracy, epochs and seconds of a run."""
+    groups = rows.groupby("candidate")
+    table = groups.agg(
+        seeds=("seed", "size"),
+        dev_accuracy=("dev_accuracy", "mean"),
+        dev_loss=("dev_loss", "mean"),
+        epochs=("epochs", "mean"),
+        seconds=("seconds", "mean"),
+    )
+    return str(table.sort_values("dev_accuracy", ascending=False).round(5).to_string())
+
+
+@terminal.command
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.candidates",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="of candidates; by default all")
+    names = parser.parse_args().names
+    candidates = read_candidates(CANDIDATES)
+    if unknown := set(names) - set(candidates):
+        raise StudyError(f"{CANDIDATES.name} has {', '.join(candidates)}; received {', '.join(sorted(unknown))}")
+    images, labels = records.read_images(records.TRAIN)
+    runs = planned(candidates, images, labels)
+    rows = files.read_table(SCORES, COLUMNS) if SCORES.exists() else pd.DataFrame(columns=COLUMNS)
+    rows = rows[rows["key"].isin([run.key for run in runs])]
+    missing = [run for run in runs if run.key not in set(rows["key"]) and run.variant in (names or candidates)]
+    if missing:
+        rows = train(missing, images, labels, rows, SCORES)
+    print(as_text(rows))
+
+
+if __name__ == "__main__":
+    main()
