@@ -13,20 +13,27 @@ from stages.params import Params
 
 HARDEST = 24
 MOST_CLASSES = 20
+# Test images in which at most two of five people saw what their label says: Northcutt, Athalye and Mueller 2021,
+# "Pervasive label errors in test sets destabilize machine learning benchmarks", from the answers they published.
+DOUBTED = {
+    "mnist": frozenset((947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729)),
+}
+DOUBT = "Doubted (*): most people see something else than the label in it (Northcutt et al. 2021)."
 
 
 def parts(runs: Runs, shown: Sequence[VariantRuns], study: Params) -> list[Part]:
-    images = images_of(study.data.name)
-    found = _of_all(runs, images)
+    images, doubted = images_of(study.data.name), DOUBTED.get(study.data.name, frozenset())
+    found = _of_all(runs, images, doubted)
     for variant in shown:
         caption = f"{variant.name}: test images by true and predicted class, mean over seeds; colour shows mistakes."
         found.append(Picture(f"confusion_{variant.name}", confusion(variant), caption))
         caption = f"{variant.name}: {images} that most seeds get wrong, true → seen (seeds wrong)."
-        found.append(Picture(f"misclassified_{variant.name}", misclassified(variant), caption))
+        caption += f" {missed_by_all(variant, doubted)}"
+        found.append(Picture(f"misclassified_{variant.name}", misclassified(variant, doubted), caption))
     return found
 
 
-def _of_all(runs: Runs, images: str) -> list[Part]:
+def _of_all(runs: Runs, images: str, doubted: frozenset[int]) -> list[Part]:
     table = hardest(runs, HARDEST)
     if table.empty:
         return []
@@ -35,6 +42,10 @@ def _of_all(runs: Runs, images: str) -> list[Part]:
         *(number("runs that are wrong", "wrong"), number("of", "runs")),
     ]
     caption = "Wrong in the most runs of the study, on the seeds that all variants have. Images count from 0."
+    if doubted:
+        table["label"] = ["doubted" if image in doubted else None for image in table["image"]]
+        columns.append(text("label", "label"))
+        caption += f" {DOUBT}"
     pixels = {
         int(index): image
         for variant in runs.values()
@@ -42,7 +53,9 @@ def _of_all(runs: Runs, images: str) -> list[Part]:
     }
     # Of an image that is hard only for all variants together, no variant may have kept the pixels.
     drawn = [row for row in table.itertuples() if row.image in pixels]
-    titles = [f"{_short(row.truth)} → {_short(row.seen)}\n{100 * row.wrong / row.runs:.0f} %" for row in drawn]
+    titles = [
+        f"{_title(row.truth, row.seen, row.image in doubted)}\n{100 * row.wrong / row.runs:.0f} %" for row in drawn
+    ]
     figure = gallery([pixels[row.image] for row in drawn], titles)
     sentence = f"The hardest {images} of all: true → what most wrong runs see (share of runs that are wrong)."
     return [Table("hardest", f"The hardest {images}", caption, table, columns), Picture("hardest", figure, sentence)]
@@ -73,16 +86,28 @@ def _most_seen(predicted: np.ndarray, truth: int) -> int:
 
 
 @styled
-def misclassified(variant: VariantRuns, most: int = HARDEST) -> Figure:
+def misclassified(variant: VariantRuns, doubted: frozenset[int]) -> Figure:
     """The test images that most seeds get wrong: true class, what most of the wrong seeds see, how many are wrong."""
     wrong = (variant.predicted != variant.truth).sum(axis=0)
-    shown = [i for i, image in enumerate(variant.hardest[:most]) if wrong[image] > 0]
+    shown = [i for i, image in enumerate(variant.hardest[:HARDEST]) if wrong[image] > 0]
     titles = []
     for image in variant.hardest[shown]:
         truth = variant.truth[image]
         seen = variant.classes[_most_seen(variant.predicted[:, image], truth)]
-        titles.append(f"{_short(variant.classes[truth])} → {_short(seen)}\n{wrong[image]} of {variant.seeds}")
+        title = _title(variant.classes[truth], seen, int(image) in doubted)
+        titles.append(f"{title}\n{wrong[image]} of {variant.seeds}")
     return gallery(list(variant.hardest_images[shown]), titles)
+
+
+def missed_by_all(variant: VariantRuns, doubted: frozenset[int]) -> str:
+    """How many test images no seed gets right, and of how many of them the label itself is doubted."""
+    missed = np.flatnonzero((variant.predicted != variant.truth).all(axis=0)).tolist()
+    known = f", {len(doubted.intersection(missed))} with a label (*) that is doubted" if doubted else ""
+    return f"No seed gets {len(missed)} of them right{known}."
+
+
+def _title(truth: str, seen: str, doubted: bool) -> str:
+    return f"{_short(truth)} → {_short(seen)}{' *' if doubted else ''}"
 
 
 def _short(name: str) -> str:

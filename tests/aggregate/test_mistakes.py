@@ -16,6 +16,16 @@ def test_an_image_that_is_hard_for_all_is_among_the_hardest_though_it_is_the_har
     ]
 
 
+def test_one_sees_how_many_images_no_seed_gets_right_and_which_labels_are_doubted() -> None:
+    # Both seeds miss images 0 and 1; image 1 has a label that is doubted.
+    variant = made.variant("a", np.array([[5, 5, 0], [5, 7, 9]], np.uint8), np.zeros(3, np.uint8), hardest=[0, 1, 2])
+    assert mistakes.missed_by_all(variant, frozenset()) == "No seed gets 2 of them right."
+    sentence = "No seed gets 2 of them right, 1 with a label (*) that is doubted."
+    assert mistakes.missed_by_all(variant, frozenset({1, 8})) == sentence
+    titles = [text.get_text() for text in mistakes.misclassified(variant, frozenset({1, 8})).axes[0].texts]
+    assert titles == ["0 → 5\n2 of 2", "0 → 5 *\n2 of 2", "0 → 9\n1 of 2"]
+
+
 def test_confusions_are_counted_by_true_and_predicted_class_as_means_over_the_seeds() -> None:
     truth = np.array([0, 0, 1], np.uint8)
     labels = np.array([[0, 1, 1], [0, 0, 0]], np.uint8)
