@@ -33,6 +33,7 @@ class Step:
     pair: the question. n: its common seeds now. more: how many it has afterwards. runs: to be trained for that, by
     variant. seconds: these runs take, one after the other; None where none of a variant's runs says.
     to_end: the seconds until it is decided, by forecast; None where they can't be told.
+    effort: a guess at the multiplications until then, up to a factor that all questions share.
     """
 
     pair: Pair
@@ -41,28 +42,52 @@ class Step:
     runs: Mapping[str, int]
     seconds: float | None
     to_end: float | None
+    effort: float
 
 
-def steps(table: pd.DataFrame, study: Params, seconds: Mapping[str, float], most: int, at_once: int) -> list[Step]:
-    """The next step of each undecided question of `table` that may still have seeds, the cheapest question first."""
+def steps(
+    table: pd.DataFrame,
+    study: Params,
+    seconds: Mapping[str, float],
+    shape: tuple[int, ...],
+    *,
+    most: int,
+    at_once: int,
+) -> list[Step]:
+    """The next step of each undecided question of `table` that may still have seeds, the cheapest question first.
+
+    seconds: of a run, by variant, where one is known. shape: of an image. most: seeds of a variant.
+    at_once: how many runs this machine trains at a time.
+    """
     found = []
     for row in table[table["verdict"] == "undecided"].itertuples():
         if row.n < most:
             more = min(most, next(sequential.looks(int(row.n), at_once)))
             about = most if pd.isna(row.seeds_about) else min(most, int(row.seeds_about))
-            found.append(_step((row.a, row.b), int(row.n), more, max(more, about), study, seconds))
+            found.append(_step((row.a, row.b), int(row.n), more, max(more, about), study, seconds, shape))
     hopeless = {(row.a, row.b): pd.isna(row.seeds_about) or row.seeds_about > most for row in table.itertuples()}
-    return sorted(found, key=lambda step: (hopeless[step.pair], step.to_end is None, step.to_end or 0.0))
+    if any(step.to_end is None for step in found):  # seconds and guesses can't be compared
+        return sorted(found, key=lambda step: (hopeless[step.pair], step.effort))
+    return sorted(found, key=lambda step: (hopeless[step.pair], step.to_end or 0.0))
 
 
-def _step(pair: Pair, n: int, more: int, end: int, study: Params, seconds: Mapping[str, float]) -> Step:
+def _step(
+    pair: Pair,
+    n: int,
+    more: int,
+    end: int,
+    study: Params,
+    seconds: Mapping[str, float],
+    shape: tuple[int, ...],
+) -> Step:
     def took(seeds: int) -> float | None:
         runs = {name: max(0, seeds - study.recipe(name).seeds) for name in pair}
         known = all(name in seconds for name, count in runs.items() if count)
         return sum(count * seconds[name] for name, count in runs.items() if count) if known else None
 
     runs = {name: more - study.recipe(name).seeds for name in pair if study.recipe(name).seeds < more}
-    return Step(pair, n, more, runs, took(more), took(end))
+    effort = sum(max(0, end - study.recipe(name).seeds) * study.recipe(name).cost((1, *shape)) for name in pair)
+    return Step(pair, n, more, runs, took(more), took(end), effort)
 
 
 def seconds_of_runs(study: Params) -> dict[str, float]:
@@ -118,7 +143,9 @@ class Settling:
 
     def look(self) -> pd.DataFrame:
         """The answers to the questions, as the seeds have it that are there."""
-        return answers(read_runs(self.study, self.variants), self.pairs, self.study)
+        runs = read_runs(self.study, self.variants)
+        self._shape = runs[self.variants[0]].hardest_images.shape[1:]
+        return answers(runs, self.pairs, self.study)
 
     @property
     def at_once(self) -> int:
@@ -126,7 +153,8 @@ class Settling:
         return max(slots(self.study.recipe(name)) for name in self.variants)
 
     def steps(self, table: pd.DataFrame) -> list[Step]:
-        return steps(table, self.study, seconds_of_runs(self.study), self._most, self.at_once)
+        seconds = seconds_of_runs(self.study)
+        return steps(table, self.study, seconds, self._shape, most=self._most, at_once=self.at_once)
 
     def add_seeds(self, step: Step) -> None:
         """Give params.yaml the seeds of a step, and nothing else.

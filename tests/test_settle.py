@@ -24,26 +24,34 @@ SECONDS = {"ridge": 1.0, "plain": 2.0, "watched": 10.0}
 def test_the_next_step_is_a_quarter_more_seeds_and_trains_what_either_variant_lacks(study: Params) -> None:
     more = params.parse(STUDY.replace("family: network\n    seeds: 2", "family: network\n    seeds: 6"), "more")
     table = pd.DataFrame([row("ridge", "plain", 2, 6), row("plain", "watched", 6, 8)])
-    cheap, dear = steps(table, more, SECONDS, most=8, at_once=1)
+    cheap, dear = steps(table, more, SECONDS, (28, 28), most=8, at_once=1)
     assert (cheap.pair, cheap.n, cheap.more, dict(cheap.runs)) == (("ridge", "plain"), 2, 3, {"ridge": 1})
     assert (cheap.seconds, cheap.to_end) == (1.0, 4.0)  # to 6 seeds of ridge; plain has them
     assert (dear.n, dear.more, dict(dear.runs)) == (6, 8, {"plain": 2, "watched": 2})
     assert (dear.seconds, dear.to_end) == (24.0, 24.0)
-    [wide] = steps(table[:1], study, SECONDS, most=8, at_once=4)
+    [wide] = steps(table[:1], study, SECONDS, (28, 28), most=8, at_once=4)
     assert wide.more == 6  # as many as the machine trains at a time
 
 
 def test_a_question_that_is_decided_or_has_all_its_seeds_has_no_next_step(study: Params) -> None:
     table = pd.DataFrame([row("ridge", "plain", 2, 3, verdict="better"), row("plain", "watched", 8, 20)])
-    assert steps(table, study, SECONDS, most=8, at_once=1) == []
+    assert steps(table, study, SECONDS, (28, 28), most=8, at_once=1) == []
 
 
 def test_a_question_that_is_not_expected_to_be_decided_comes_last(study: Params) -> None:
     table = pd.DataFrame(
         [row("ridge", "plain", 2, 100), row("plain", "watched", 2, 6), row("ridge", "watched", 2, None)]
     )
-    first, *_ = steps(table, study, SECONDS, most=8, at_once=1)
+    first, *_ = steps(table, study, SECONDS, (28, 28), most=8, at_once=1)
     assert first.pair == ("plain", "watched")
+
+
+def test_where_no_run_says_how_long_one_takes_the_smaller_networks_come_first(study: Params) -> None:
+    table = pd.DataFrame([row("plain", "watched", 2, 6), row("ridge", "plain", 2, 6)])
+    longer = params.parse(STUDY.replace("epochs: 3", "epochs: 3000"), "longer")
+    first, second = steps(table, longer, {"plain": 2.0}, (28, 28), most=8, at_once=1)
+    assert (first.pair, second.pair) == (("ridge", "plain"), ("plain", "watched"))
+    assert first.to_end is None
 
 
 def test_only_a_question_of_params_yaml_can_be_chosen(study: Params) -> None:
