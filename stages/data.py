@@ -87,8 +87,9 @@ class Data(_Strict):
             _source_can_be_trusted(part, source, self.sha256)
         if unknown := sorted(self.sha256.keys() - self.sources.keys()):
             raise ValueError(f"sha256 names {', '.join(unknown)}, but the parts are {', '.join(self.sources)}")
-        if self.test_fraction is not None and any(part.startswith("test") for part in self.sources):
-            raise ValueError("test_fraction draws a test set where none is given: remove it, or the test set")
+        drawing = [name for name in ("test_fraction", "test_seed") if name in self.model_fields_set]
+        if drawing and any(part.startswith("test") for part in self.sources):
+            raise ValueError(f"{drawing[0]} draws a test set where none is given: remove it, or the test set")
         if self.classes and (twice := sorted({name for name in self.classes if self.classes.count(name) > 1})):
             raise ValueError(f"classes must differ from one another, received {', '.join(twice)} more than once")
         return self

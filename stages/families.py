@@ -5,7 +5,8 @@ The same files are a train stage's dependencies in dvc.yaml; a test sees to that
 
 import ast
 import importlib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from stages.errors import StudyError
 from stages.recipes.shared.recipe import Recipe
 
 FOLDER = Path(__file__).parent / "recipes"
+# What a family's file may import of this project: what is watched with it, and what decides no result.
+WATCHED = ("stages.recipes.shared", "stages.errors", "stages.terminal")
 
 
 def names() -> list[str]:
@@ -32,14 +35,35 @@ def recipe_class(family: object) -> type[Recipe]:
         raise StudyError(f"should be one of {', '.join(names())} (the files in stages/recipes); received {family!r}")
     place = f"stages/recipes/{family}.py"
     try:
-        found = getattr(importlib.import_module(f"stages.recipes.{family}"), "Recipe", None)
+        with warnings.catch_warnings():  # a field in place of a method
+            warnings.filterwarnings("error", "Field name .* shadows an attribute", UserWarning)
+            found = getattr(importlib.import_module(f"stages.recipes.{family}"), "Recipe", None)
     except Exception as error:  # whatever a person's file may raise
         raise StudyError(f"{place} can't be imported: {type(error).__name__}: {error}") from error
     if not isinstance(found, type) or not issubclass(found, Recipe):
         raise StudyError(f"{place} should define a class named Recipe, derived from Trained or another recipe")
     if found.__abstractmethods__:
         raise StudyError(f"{place}: Recipe should define {', '.join(sorted(found.__abstractmethods__))}")
+    if unwatched := [name for name in _own_imports(FOLDER / f"{family}.py") if not name.startswith(WATCHED)]:
+        raise StudyError(
+            f"{place} imports {', '.join(unwatched)}, whose edits would train none of its variants anew: copy what it "
+            "needs into this file"
+        )
     return found
+
+
+def _own_imports(path: Path) -> Iterator[str]:
+    """The full names that a file in `FOLDER` imports from this project."""
+    project = Path(__file__).parents[1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        if isinstance(node, ast.ImportFrom):
+            above = ["stages", "recipes"][: 3 - node.level] if node.level else []
+            names = [".".join([*above, *filter(None, [node.module]), name]) for name in names]
+        for name in names:
+            top = project / name.partition(".")[0]
+            if top.with_suffix(".py").exists() or any(top.glob("*.py")):
+                yield name
 
 
 def decisive(fields: Any) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ CONTRAST = 32 / 255  # between paper and ink; with less a picture counts as blan
 NESTED = 3  # pages in pages: a sheet on a table, with a frame
 PEAK = 99.8  # percentile of the darkness that counts as ink's, above single grains
 
-ALONE = "show one digit on a background"
+ALONE = "show one drawing on a background"
 CONNECTED = np.ones((3, 3), bool)
 
 
@@ -240,7 +240,7 @@ def _half(darkness: np.ndarray) -> float:
     if peak < CONTRAST:
         raise StudyError(
             f"the image is blank: its brightness differs by {255 * peak:.0f} of 255 from the background's, and a "
-            f"digit's should by {255 * CONTRAST:.0f} or more"
+            f"drawing's should by {255 * CONTRAST:.0f} or more"
         )
     return peak / 2
 

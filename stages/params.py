@@ -168,7 +168,10 @@ def recipes(variants: dict[Any, Any], complaints: list[str]) -> dict[Any, Recipe
             continue
         try:
             kind = families.recipe_class(fields.get("family"))
-            valid[variant] = kind.model_validate(fields)
+            recipe = kind.model_validate(fields)
+            if infinite := [name for name, value in recipe.decisive().items() if not _finite(value)]:
+                found.setdefault(f"  variants.*.{infinite[0]}: numbers should be finite", []).append(str(variant))
+            valid[variant] = recipe
         except StudyError as error:
             complaints.append(f"  variants.{variant}.family: {error}")
         except ValidationError as error:
@@ -177,6 +180,14 @@ def recipes(variants: dict[Any, Any], complaints: list[str]) -> dict[Any, Recipe
     # A recipe from which others start has its mistakes in all of them.
     complaints += [what.replace("*", names[0], 1) + _also(names[1:]) for what, names in found.items()]
     return valid
+
+
+def _finite(value: Any) -> bool:
+    try:
+        files.json_bytes(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _also(names: Sequence[str]) -> str:

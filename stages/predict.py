@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from stages import families, files, prepare, records, terminal
+from stages import families, files, params, prepare, records, terminal
 from stages.errors import StudyError
 from stages.pictures import BYTES_LIMIT, IN_WORDS
 
@@ -184,8 +184,7 @@ def _model(variant: str | None, seed: int | None) -> tuple[str, int, str]:
         if seed is None:
             return best["variant"], best["seed"], best["key"]
         variant = str(best["variant"])
-    elif not records.scores_path(variant).exists():
-        known = sorted(path.parent.name for path in records.RUNS.glob("*/test.csv"))
+    elif variant not in (known := [name for name in params.load().variants if records.scores_path(name).exists()]):
         raise StudyError(f"variant should be one that was evaluated ({', '.join(known)}); received {variant!r}")
     return variant, *choose(records.scores_path(variant), seed)
 

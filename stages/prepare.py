@@ -9,6 +9,7 @@ from stages import finding, pictures
 from stages.errors import StudyError
 
 DIGITS = tuple("0123456789")
+ALIKE = 0.8  # of drawings that are scaled to a box, so many fill it
 LIGHT = 128  # a background below it is dark
 
 
@@ -58,7 +59,10 @@ def measured(images: np.ndarray, classes: list[str]) -> Format:
     spread = float(abs(centres - middle).max())
     if spread > 1 and tuple(classes) != DIGITS:
         return Format(shape, None)
-    box = int(np.median([max(_box(image).shape) for image in drawn]))
+    sizes = np.array([max(_box(image).shape) for image in drawn])
+    box = int(np.median(sizes))
+    if tuple(classes) != DIGITS and np.mean(abs(sizes - box) <= 1) < ALIKE:
+        return Format(shape, None)  # centred, but each of a size that may tell its class
     return Format(shape, Layout(box, (float(middle[0]), float(middle[1])), spread))
 
 

@@ -23,7 +23,7 @@ SHARED = {
 }
 TOOLS = {
     **{"finding": [], "pictures": [], "prepare": ["finding", "pictures"]},
-    "predict": ["families", "pictures", "prepare", "records"],
+    "predict": ["families", "params", "pictures", "prepare", "records"],
     "serve": ["params", "predict", "prepare", "records", "tracking"],
     "register": ["params", "predict", "records", "serve", "tracking"],
     "seeds": ["params"],

@@ -55,6 +55,7 @@ def test_data_of_a_person_are_some_lines(values: dict[str, Any]) -> None:
         ({**FOLDERS, "sha256": {"test": "0" * 64}}, "sha256 names test, but the parts are train"),
         ({**FOLDERS, "sha256": {"train": "abc"}}, "sha256.train"),
         ({**FOLDERS, "test": "own/b", "test_fraction": 0.1}, "test_fraction draws a test set where none is given"),
+        ({**FOLDERS, "test": "own/b", "test_seed": 0}, "test_seed draws a test set where none is given"),
         ({**FOLDERS, "test_fraction": 1.0}, "test_fraction"),
         ({**FOLDERS, "classes": ["a", "b", "a"]}, "classes must differ from one another, received a more than once"),
         ({**FOLDERS, "classes": ["a"]}, "classes"),

@@ -67,8 +67,18 @@ def test_a_file_with_fields_and_a_build_is_a_family(own: Path) -> None:
         ("class Recipe:\n    pass\n", "stages/recipes/own.py should define a class named Recipe"),
         ("Recipe = 3\n", "stages/recipes/own.py should define a class named Recipe"),
         ("1 / 0\n", "stages/recipes/own.py can't be imported: ZeroDivisionError"),
+        (
+            f"from stages.recipes import network\n{SOUND}",
+            r"stages/recipes/own.py imports stages\.recipes\.network, whose",
+        ),
+        (f"import stages.files\n{SOUND}", r"stages/recipes/own.py imports stages\.files, whose edits would train none"),
+        (f"from tests import conftest\n{SOUND}", r"stages/recipes/own.py imports tests\.conftest"),
+        (SOUND.replace("width:", "cost:"), '.*can\'t be imported: UserWarning: Field name "cost" .*shadows an attribute'),
     ],
-    ids=["no build", "a syntax error", "a missing package", "empty", "another class", "no class", "raises"],
+    ids=[
+        *("no build", "a syntax error", "a missing package", "empty", "another class", "no class", "raises"),
+        *("another family", "an unwatched module", "another folder", "a field in place of a method"),
+    ],
 )
 def test_a_file_that_is_no_family_is_refused_by_its_name_and_variant(source: str, said: str, own: Path) -> None:
     own.write_text(source)

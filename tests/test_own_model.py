@@ -129,7 +129,11 @@ def test_compare_tells_what_an_edit_of_its_variant_did(clone: Clone, ran: list[s
         ("def build(", "def make(", "stages/recipes/residual.py: Recipe should define build"),
         ("HeNormal(seed=next(seeds))", "HeNormal()", r"build draws .*kernel without a seed.*seed=next\(seeds\)"),
         ("layers.Dense(classes,", "layers.Dense(3,", r"outputs \[n, 10\], one for each class; received \(2, 3\)"),
-        ("(*shape, 1)[:3]", "(7, 7, 1)", "residual seed 0, residual seed 1: ValueError"),
+        (
+            "(*shape, 1)[:3]",
+            "(7, 7, 1)",
+            r"residual seed 0, residual seed 1: ValueError.*\(stages/recipes/residual\.py, line 28, in build\)",
+        ),
         ("filters: Count", "width: Count", r"(?s)variants\.residual\.width: is missing.*filters: unknown key"),
     ],
     ids=["no build", "an initializer without a seed", "wrong outputs", "build raises", "another field"],

@@ -82,6 +82,11 @@ def test_a_recipe_that_starts_from_another_has_its_values_and_its_own(study: Par
         ("dropout: 0.25", "dropout: 1.0", ["variants.plain.dropout", "less than 1", "received 1.0"]),
         ("learning_rate: 0.002", "learning_rate: -1", ["variants.plain.learning_rate", "greater than 0", "-1"]),
         ("learning_rate: 0.002", "learning_rate: .inf", ["variants.plain.learning_rate", "finite", "inf"]),
+        (
+            "dropout: 0.25",
+            "dropout: 0.25\n    optimizer: {name: adam, weight_decay: .nan}",
+            ["variants.plain.optimizer: numbers should be finite (also in watched)"],
+        ),
         ("{start: 1, rate: 0.5}", "{start: -1, rate: 0.5}", ["variants.watched.decay.start", "received -1"]),
         ("patience: 2", "patience: 0", ["variants.watched.patience", "received 0"]),
         ("dev_fraction: 0.2", "dev_fraction: 1", ["split.dev_fraction", "less than 1", "received 1"]),

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -181,6 +182,7 @@ def test_of_another_variant_the_best_seed_by_dev_score_answers(evaluated: Path) 
     ("arguments", "said"),
     [
         (["--variant", "nobody"], r"variant should be one that was evaluated \(.*watched.*\); received 'nobody'"),
+        (["--variant", "former"], r"variant should be one that was evaluated \(.*watched.*\); received 'former'"),
         (["--seed", "7"], r"seed should be one of 0, 1 \(.*test\.csv\); received 7"),
     ],
 )
@@ -188,6 +190,7 @@ def test_of_another_variant_the_best_seed_by_dev_score_answers(evaluated: Path) 
 def test_a_variant_or_seed_that_is_not_there_is_named_beside_those_that_are(
     champion: str, arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shutil.copytree(records.RUNS / champion, records.RUNS / "former")  # of a variant that params.yaml has no more
     with pytest.raises(SystemExit, match=said):
         run_main(monkeypatch, str(EXAMPLE), *arguments)
 

@@ -231,7 +231,7 @@ def test_the_digit_is_found_wherever_it_is_drawn(kind: str) -> None:
         ("disc", "nothing is drawn on it|filled shape"),
         ("empty frame", "empty frame"),
         ("date stamp alone", "more than one thing"),
-        ("grain alone", "should show one digit on a background"),
+        ("grain alone", "should show one drawing on a background"),
     ],
 )
 def test_what_is_not_one_digit_is_refused_in_words(kind: str, said: str) -> None:
@@ -243,7 +243,7 @@ def test_what_is_not_one_digit_is_refused_in_words(kind: str, said: str) -> None
 def test_a_line_that_lies_is_no_digit() -> None:
     image = Image.new("L", (300, 400), 255)
     ImageDraw.Draw(image).line([(40, 200), (260, 190)], fill=0, width=28)
-    with pytest.raises(StudyError, match=r"times as wide as high: it should show one digit on a background"):
+    with pytest.raises(StudyError, match=r"times as wide as high: it should show one drawing on a background"):
         prepared(saved(image))
 
 
@@ -268,6 +268,11 @@ def test_a_blank_picture_is_refused_whatever_the_data_set() -> None:
         prepare.prepare(saved(Image.new("RGB", (64, 64), "red")), COLOUR)
 
 
+def disc(radius: int) -> np.ndarray:
+    rows, columns = np.mgrid[:28, :28] - 13.5
+    return np.where(rows**2 + columns**2 <= radius**2, 255, 0).astype(np.uint8)
+
+
 def test_images_that_lie_as_mnists_are_known_by_it_and_others_are_taken_whole(split_study: Path) -> None:
     names = [str(digit) for digit in range(10)]
     drawings = np.stack([prepared(saved(drawn(name))) for name in ("four", "seven")])
@@ -278,4 +283,7 @@ def test_images_that_lie_as_mnists_are_known_by_it_and_others_are_taken_whole(sp
     assert prepare.measured(digits, names).layout is not None
     assert prepare.measured(digits, ["shirt", *names[1:]]).layout is None
     assert prepare.measured(255 - drawings, names).layout is None
+    # Discs in the middle, small ones and large ones: their size is what tells them apart.
+    discs = np.stack([disc(radius) for radius in (4, 5, 6, 9, 10, 11)])
+    assert prepare.measured(discs, ["small", "large"]).layout is None
     assert prepare.measured(np.repeat(drawings[..., None], 3, axis=-1), names) == Format((28, 28, 3), None)

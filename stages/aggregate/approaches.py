@@ -68,7 +68,8 @@ def headline(runs: Runs, study: Params) -> tuple[str, str]:
     (duel,) = plain_rows(answers.answers(runs, [(study.approaches[names[beside]], study.approaches[best])], study))
     ranked = answers.answers(runs, _pairs(study), study)["verdict"].eq("better").all()
     span = " … ".join(written(duel[end], "{:+.2f}") for end in ("low", "high")) if np.isfinite(duel["low"]) else "any"
-    return f"{best} {'wins' if ranked else 'leads'}", (
+    alone = list(scores.values()).count(scores[best]) == 1
+    return f"{best} {'wins' if ranked else 'leads'}" if alone else "No approach leads", (
         f"{gets}, {written(duel['difference'], '{:+.2f}')} points beside {names[beside]}: {duel['verdict']} (interval "
         f"{span}, n = {duel['n']} seeds each)."
     )
@@ -95,7 +96,7 @@ def figure(scores: pd.DataFrame) -> Figure:
         ax.annotate(f"{value:.2f} %", place, (0, 9), textcoords="offset points", ha="center")
     ax.set_yticks(y, scores["approach"])
     ax.set_xscale("log")
-    ax.set_xlim(floor * 0.7, max(high.max(), then.max() if then.notna().any() else 0) * 1.4)
+    ax.set_xlim(floor * 0.7, max(floor, high.max(), then.max() if then.notna().any() else 0) * 1.4)
     ticks = [tick for tick in TICKS if ax.get_xlim()[0] <= tick <= ax.get_xlim()[1]]
     ax.set_xticks(ticks, [f"{tick:g} %" for tick in ticks])
     ax.xaxis.minorticks_off()

@@ -26,10 +26,13 @@ def parts(runs: Runs, shown: Sequence[VariantRuns], study: Params) -> list[Part]
     found = _of_all(runs, images, doubted)
     for variant in shown:
         caption = f"{variant.name}: test images by true and predicted class, mean over seeds; colour shows mistakes."
+        if len(variant.classes) > MOST_CLASSES:
+            caption += f" Of {len(variant.classes)} classes those {MOST_CLASSES} with the most mistakes."
         found.append(Picture(f"confusion_{variant.name}", confusion(variant), caption))
-        caption = f"{variant.name}: {images} that most seeds get wrong, true → seen (seeds wrong)."
-        caption += f" {missed_by_all(variant, doubted)}"
-        found.append(Picture(f"misclassified_{variant.name}", misclassified(variant, doubted), caption))
+        if (variant.predicted != variant.truth).any():
+            caption = f"{variant.name}: {images} that most seeds get wrong, true → seen (seeds wrong)."
+            caption += f" {missed_by_all(variant, doubted)}"
+            found.append(Picture(f"misclassified_{variant.name}", misclassified(variant, doubted), caption))
     return found
 
 
@@ -107,7 +110,8 @@ def missed_by_all(variant: VariantRuns, doubted: frozenset[int]) -> str:
 
 
 def _title(truth: str, seen: str, doubted: bool) -> str:
-    return f"{_short(truth)} → {_short(seen)}{' *' if doubted else ''}"
+    edge = " " if len(truth + seen) <= 12 else "\n"
+    return f"{_short(truth)}{edge}→ {_short(seen)}{' *' if doubted else ''}"
 
 
 def _short(name: str) -> str:
@@ -116,12 +120,13 @@ def _short(name: str) -> str:
 
 @styled
 def gallery(images: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
-    """Images uint8 [height, width(, 3)] of one size in rows, each below its title of two lines."""
-    columns = 6 if max(map(len, titles), default=0) <= 18 else 4
+    """Images uint8 [height, width(, 3)] of one size in rows, each below its title of two or three lines."""
+    lines = max((title.count("\n") + 1 for title in titles), default=0)
+    columns = 6 if lines < 3 else 5
     rows = max(1, -(-len(images) // columns))
     height, width = images[0].shape[:2] if images else (1, 1)
     side = max(height, width)
-    place_width, place_height = int(1.25 * side) + 1, int(1.9 * side) + 1
+    place_width, place_height = int(1.25 * side) + 1, int((1.9 if lines < 3 else 2) * side) + 1
     # One pair of axes for all, transparent between the images: one for each takes ten times as long.
     sheet = np.zeros((rows * place_height, columns * place_width, 4), np.uint8)
     figure, axes = panels(WIDTH * sheet.shape[0] / sheet.shape[1])

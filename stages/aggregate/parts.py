@@ -34,7 +34,8 @@ class Table:
         return [[cell(row) for _, cell in self.columns] for row in plain_rows(self.data)]
 
     def markdown(self) -> str:
-        lines = [self.header, ["---"] * len(self.columns), *([text for text, _ in row] for row in self.rows)]
+        lines = [self.header, *([text.replace("|", "\\|") for text, _ in row] for row in self.rows)]
+        lines.insert(1, ["---"] * len(self.columns))
         table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         return "\n\n".join(filter(None, [f"## {self.title}", self.caption, table])) + "\n"
 

@@ -48,7 +48,6 @@ DATASETS = {
         format="idx",
         classes=DIGITS,
         mirrors=(
-            "../shared/mnist",
             "https://storage.googleapis.com/cvdf-datasets/mnist/",
             "https://ossci-datasets.s3.amazonaws.com/mnist/",
         ),
@@ -69,7 +68,6 @@ DATASETS = {
             *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
         ),
         mirrors=(
-            "../shared/fashion_mnist",
             "/usr/share/datasets/fashion-mnist",  # where Debian's package dataset-fashion-mnist puts it
             "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
         ),
@@ -87,7 +85,7 @@ DATASETS = {
     "kmnist": Dataset(
         format="idx",
         classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
-        mirrors=("../shared/kmnist", "https://codh.rois.ac.jp/kmnist/dataset/kmnist/"),
+        mirrors=("https://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
         files=_idx_files(
             {
                 "train_images": "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
@@ -101,7 +99,7 @@ DATASETS = {
     "cifar10": Dataset(
         format="cifar10",
         classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-        mirrors=("../shared/cifar10", "https://www.cs.toronto.edu/~kriz/"),
+        mirrors=("https://www.cs.toronto.edu/~kriz/",),
         files={
             "train": File(
                 "cifar-10-binary.tar.gz",

@@ -29,6 +29,8 @@ def bring_own(part: str, source: str, sha256: str | None, target: Path) -> None:
     Raises:
         StudyError: there is no such file or folder, or it is another one than `sha256` says.
     """
+    if not is_address(source):
+        _check_links(Path(source))
     if Path(source).is_dir():
         if sha256 is not None:
             raise StudyError(f"data.sha256.{part} is of a file, but {source} is a folder: remove that line")
@@ -45,12 +47,14 @@ def pack(folder: Path, target: Path) -> None:
     """Pack a folder into one zip file whose bytes depend on its files alone.
 
     Raises:
-        StudyError: a folder in it is a link, whose changes DVC would not see.
+        StudyError: a folder in it is a link, whose changes DVC would not see; something in it is no file, or has a name
+            that is no text.
     """
     paths = sorted(_entries(folder), key=lambda path: path.relative_to(folder).as_posix())
     with written_whole(target) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
         for path in tqdm(paths, desc=f"pack {folder}", unit="file", disable=None):
             name = path.relative_to(folder).as_posix()
+            _check_name(name, folder)
             if path.is_dir():
                 archive.writestr(zip_entry(f"{name}/", 0), b"")
             else:
@@ -61,8 +65,22 @@ def pack(folder: Path, target: Path) -> None:
 def _entries(folder: Path) -> Iterator[Path]:
     for at, folders, files in os.walk(folder):
         for name in folders:
-            path = Path(at, name)
-            if path.is_symlink():
-                raise StudyError(f"{path} is a link to a folder, whose changes nobody would see: copy it into {OWN}/")
-            yield path
-        yield from (Path(at, name) for name in files)
+            _check_links(Path(at, name))
+            yield Path(at, name)
+        for name in files:
+            if not Path(at, name).is_file():
+                raise StudyError(f"{Path(at, name)} is no file, or a link to none: remove it")
+            yield Path(at, name)
+
+
+def _check_links(path: Path) -> None:
+    for place in (path, *path.parents):
+        if place.is_symlink() and place.is_dir():
+            raise StudyError(f"{place} is a link to a folder, whose changes nobody would see: copy it into {OWN}/")
+
+
+def _check_name(name: str, folder: Path) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise StudyError(f"{folder}: {os.fsencode(name)!r} should have a name in UTF-8: rename it") from None

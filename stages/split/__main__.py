@@ -64,7 +64,7 @@ def read_halves(contents: Contents, raw: Path) -> tuple[Labelled, Labelled, list
     classes = class_names(halves.classes, train, *([test] if test else []))
     if test is None:
         check_classes(classes, "train", train.labels)
-        train, test = draw_test(train, contents.test_fraction or TEST_FRACTION, contents.test_seed)
+        train, test = draw_test(train, classes, contents.test_fraction or TEST_FRACTION, contents.test_seed)
     elif contents.test_fraction is not None:
         raise StudyError("data.test_fraction draws a test set, but the data have one of their own: remove it")
     for half, data in (("train", train), ("test", test)):

@@ -43,7 +43,8 @@ def contents_of(path: Path, source: str) -> Iterator[tuple[PurePosixPath, bytes 
             seen.add(place)
             yield place, None if content is None else content()
     except (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
-        raise StudyError(f"{source} should be a folder, or a sound zip or tar archive of one: {error}") from error
+        reason = str(error).partition("\n")[0]  # tarfile tells of every compression that it has tried
+        raise StudyError(f"{source} should be a folder, or a sound zip or tar archive of one: {reason}") from error
 
 
 # Name, size in bytes, and what reads its content: None for a folder.
@@ -74,6 +75,8 @@ def _read(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
 
 def _place(name: str, source: str) -> PurePosixPath:
     place = PurePosixPath(name)
-    if place.is_absolute() or ".." in place.parts or "\\" in name or ":" in name.partition("/")[0]:
+    if place.is_absolute() or ".." in place.parts:
         raise StudyError(f"{source}: {name!r} leads out of the archive: pack it anew")
+    if "\\" in name:
+        raise StudyError(f"{source}: {name!r} has a backslash, which some take for the edge of a folder: rename it")
     return place

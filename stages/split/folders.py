@@ -135,4 +135,5 @@ def _labelled(tree: Tree, classes: list[str], colour: bool) -> Labelled:
 
 
 def _natural(name: str) -> list[str | int]:
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name, flags=re.ASCII)]
+    parts = re.split(r"(\d+)", name, flags=re.ASCII)  # digits at every other place
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)]

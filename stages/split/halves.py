@@ -96,7 +96,7 @@ def check_same_shape(train: np.ndarray, test: np.ndarray) -> None:
         )
 
 
-def draw_test(data: Labelled, fraction: float, seed: int) -> tuple[Labelled, Labelled]:
+def draw_test(data: Labelled, classes: Sequence[str], fraction: float, seed: int) -> tuple[Labelled, Labelled]:
     """Training and test images, drawn from `data` class by class, each in the order in which they came.
 
     Raises:
@@ -107,8 +107,12 @@ def draw_test(data: Labelled, fraction: float, seed: int) -> tuple[Labelled, Lab
             np.arange(len(data.labels)), test_size=fraction, random_state=seed, stratify=data.labels
         )
     except ValueError as error:
+        counts = np.bincount(data.labels.astype(np.int64), minlength=len(classes))
+        least = int(counts.argmin())
         raise StudyError(
-            f"no test set is given, and {fraction:g} of {len(data.labels):,} images can't be drawn as one: {error}"
+            f"no test set is given, and {fraction:g} of {len(data.labels):,} images can't be drawn as one with images "
+            f"of each of the {len(classes)} classes: the rarest, {classes[least]!r}, has {counts[least]}. Add images, "
+            "or change data.test_fraction"
         ) from error
     drawn = [Labelled(data.images[indices], data.labels[indices]) for indices in (np.sort(train), np.sort(test))]
     return drawn[0], drawn[1]

@@ -29,6 +29,7 @@ def read(files: Mapping[str, Path], sources: Mapping[str, str], classes: list[st
     """
     arrays = _arrays(files["train"], sources["train"])
     train = _pair(arrays, TRAIN, sources["train"])
+    _check_names(arrays, sources["train"])
     if _has(arrays, VALIDATION):
         validation = _pair(arrays, VALIDATION, sources["train"])
         _check_joinable(train, validation, sources["train"])
@@ -37,7 +38,14 @@ def read(files: Mapping[str, Path], sources: Mapping[str, str], classes: list[st
     if "test" in files:
         if test is not None:
             raise StudyError(f"{sources['train']} has a test set of its own: remove data.test, or those arrays")
-        test = _pair(_arrays(files["test"], sources["test"]), [*TEST, TRAIN[-1]], sources["test"])
+        others = _arrays(files["test"], sources["test"])
+        test = _pair(others, [*TEST, TRAIN[-1]], sources["test"])
+        _check_names(others, sources["test"])
+        if (named := _names(others, sources["test"])) and named != (classes or _names(arrays, sources["train"])):
+            raise StudyError(
+                f"{sources['test']}: classes should be those of the training images, in their order, received "
+                f"{', '.join(named)}"
+            )
     return Halves(train, test, classes or _names(arrays, sources["train"]))
 
 
@@ -57,6 +65,15 @@ def _arrays(path: Path, source: str) -> dict[str, np.ndarray]:
                 f"{source} holds Python objects, which could run a program when they are read: store arrays of numbers"
             ) from error
         raise StudyError(f"{source} is damaged: {error}") from error
+
+
+def _check_names(arrays: Mapping[str, np.ndarray], source: str) -> None:
+    known = {"classes", *(name for pair in [*TRAIN, *VALIDATION, *TEST] for name in pair)}
+    if unknown := [name for name in arrays if name not in known]:
+        raise StudyError(
+            f"{source} holds {', '.join(unknown)}, which nobody would read: remove it, or call it one of "
+            f"{', '.join(sorted(known))}"
+        )
 
 
 def _has(arrays: Mapping[str, np.ndarray], names: list[tuple[str, str]]) -> bool:

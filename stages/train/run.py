@@ -3,7 +3,10 @@
 import functools
 import gc
 import importlib.metadata
+import tempfile
 import time
+import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages import files
+from stages import families, files
 from stages.errors import StudyError
 from stages.recipes.shared.recipe import Recipe
-from stages.recipes.shared.training import backend
+from stages.recipes.shared.trained import Trained as TrainedRecipe
+from stages.recipes.shared.training import Result, backend
 from stages.recipes.shared.training import train as train_recipe
 from stages.terminal import native_stderr_hidden
 
@@ -114,14 +118,52 @@ def train_run(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path |
     spare_libraries()
     started_at, started = time.time(), time.perf_counter()
     try:
-        result = train_recipe(run.recipe, images, labels, run.classes, dev=run.dev, seed=run.seed, report=report)
-    except StudyError as error:
+        with warnings.catch_warnings():  # Keras drops an argument that it does not know any more
+            warnings.filterwarnings("error", "Argument .* is no longer supported", UserWarning)
+            result = train_recipe(run.recipe, images, labels, run.classes, dev=run.dev, seed=run.seed, report=report)
+        see_that_it_is_whole(run, result, images[:2])
+    except (StudyError, UserWarning) as error:
         return Failed(run, str(error))
     finally:
         if progress is not None:
             progress.unlink(missing_ok=True)
     taken = {"started": round(started_at, 3), "seconds": round(time.perf_counter() - started, 3)}
     return trained(run, result.model, result.curve, result.facts | taken)
+
+
+def see_that_it_is_whole(run: Run, result: Result, images: np.ndarray) -> None:
+    """See that a family with a `fit` of its own made what evaluation needs.
+
+    Raises:
+        StudyError: it did not.
+    """
+    told = {name: value for name, value in result.facts.items() if isinstance(value, float | int | None)}
+    if sorted(told) != sorted(run.recipe.facts):
+        wanted, received = (
+            ", ".join(run.recipe.facts),
+            {name: type(value).__name__ for name, value in result.facts.items()},
+        )
+        raise StudyError(f"fit should tell {wanted}, as plain numbers or None; received {received}")
+    if type(run.recipe).fit is TrainedRecipe.fit:
+        return  # whose model was looked at before it was trained
+    import keras
+
+    with tempfile.NamedTemporaryFile(suffix=".keras") as file:
+        Path(file.name).write_bytes(result.model)
+        shape = keras.saving.load_model(file.name, compile=False)(images).shape
+    if tuple(shape) != (len(images), run.classes):
+        raise StudyError(f"fit should make a model with outputs [n, {run.classes}]; received {list(shape)}")
+
+
+def in_words(error: BaseException) -> str:
+    """An error that nobody foresaw, and where in the family's code it was raised."""
+    said = f"{type(error).__name__}: {error}"
+    places = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent == families.FOLDER
+    ]
+    if not places:
+        return said
+    return f"{said} (stages/recipes/{Path(places[-1].filename).name}, line {places[-1].lineno}, in {places[-1].name})"
 
 
 @functools.cache

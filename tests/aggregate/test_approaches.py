@@ -26,6 +26,16 @@ def test_what_too_few_seeds_have_been_compared_with_only_leads() -> None:
     assert "points beside MLP: better" in sentence
 
 
+def test_of_equal_scores_none_leads_and_no_error_at_all_can_be_drawn() -> None:
+    nothing = dict.fromkeys(("ridge", "wide", "wider"), [0] * 10)
+    assert titled(**nothing)[0] == "No approach leads"
+    runs = {
+        name: made.variant(name, made.predicted([0] * 10, run.truth), run.truth) for name, run in made.runs().items()
+    }
+    figure = approaches.figure(approaches.table(runs, made.study()))
+    assert figure.axes[0].get_xlim()[0] < 0.01 < figure.axes[0].get_xlim()[1]
+
+
 def test_one_approach_alone_has_its_mean_in_the_headline() -> None:
     study = made.study().model_copy(update={"approaches": {"MLP": "wide"}})
     assert approaches.headline(made.runs(), study)[0] == "MLP: 89.70 %"

@@ -44,6 +44,15 @@ def test_of_many_classes_the_map_shows_those_that_are_mistaken_most() -> None:
     assert "class 25" in shown
 
 
+def test_long_names_of_classes_take_lines_of_their_own() -> None:
+    truth, names = np.zeros(2, np.uint8), ["T-shirt/top", "Ankle boot"]
+    labels = np.ones((1, 2), np.uint8)
+    figure = mistakes.misclassified(made.variant("a", labels, truth, classes=names, hardest=[0, 1]), frozenset())
+    assert figure.axes[0].texts[0].get_text() == "T-shirt/t…\n→ Ankle boot\n1 of 1"
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert boxes[0].x1 < boxes[1].x0
+
+
 def test_images_of_any_size_and_colour_fill_a_gallery() -> None:
     for shape in ((28, 28), (20, 30), (32, 32, 3)):
         figure = mistakes.gallery([np.zeros(shape, np.uint8)] * 7, ["a → b\n1 of 2"] * 7)

@@ -78,3 +78,16 @@ def test_a_clone_with_autocrlf_has_every_byte_of_the_original(clone: Path, tmp_p
     shutil.copytree(clone / "data", tmp_path / "windows/data")
     said = run(tmp_path / "windows", "dvc", "repro", "--dry", "--allow-missing", "split")
     assert said.count("didn't change, skipping") == 2
+
+
+def test_what_is_added_below_own_is_pushed_and_pulled_with_everything_else(clone: Path, tmp_path: Path) -> None:
+    path = clone / "own/shapes/a/0.png"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(np.full((4, 4), 7, np.uint8)).save(path)
+    run(clone, "dvc", "add", "own/shapes")
+    run(clone, "dvc", "remote", "add", "--default", "disk", str(tmp_path / "remote"))
+    run(clone, "dvc", "push")
+    commit(clone)
+    run(tmp_path, "git", "clone", "--quiet", str(clone), "theirs")
+    run(tmp_path / "theirs", "dvc", "pull", "--allow-missing")
+    assert (tmp_path / "theirs/own/shapes/a/0.png").read_bytes() == path.read_bytes()

@@ -1,6 +1,7 @@
 """A person's own data through the code of both stages: params.yaml's lines in, arrays out."""
 
 import io
+import os
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -144,6 +145,15 @@ class TestFolders:
         black_or_white = np.where(greys > 127, 255, 0)
         np.testing.assert_array_equal(images, [greys, colour, colour, greys, colour, black_or_white])
         assert labels.tolist() == [0, 1, 0, 1, 1, 1]
+
+    def test_file_names_and_classes_may_have_any_characters(self) -> None:
+        names = ["9.png", "10.png", "1²2.png", "٣1.png", "a:b.png"]
+        for name in names:
+            for kind in ("12:30", "$5"):
+                save(pixels(4, 4), Path("own/a") / kind / name)
+        prepare(format="folders", train="own/a")
+        assert records.read_classes(records.TRAIN) == ["$5", "12:30"]
+        assert [len(part) for part in train_and_test()] == [8, 8, 2, 2]
 
     def test_a_photograph_is_turned_upright(self) -> None:
         image = Image.fromarray(pixels(6, 8))
@@ -303,6 +313,18 @@ def frames(folder: Path) -> None:
     pages[0].save(folder / "circle/moving.gif", save_all=True, append_images=pages[1:])
 
 
+def link_to_elsewhere() -> dict[str, str]:
+    shapes(Path("elsewhere/shapes"))
+    Path("own/link").symlink_to("../elsewhere")
+    return {"format": "folders", "train": "own/link/shapes"}
+
+
+def two_orders_of_names() -> dict[str, str]:
+    for name, classes in (("a", ["cat", "dog", "cow"]), ("b", ["dog", "cat", "cow"])):
+        np.savez(f"own/{name}.npz", images=pixels(30, 4, 4), labels=np.arange(30) % 3, classes=np.array(classes))
+    return {"format": "npz", "train": "own/a.npz", "test": "own/b.npz"}
+
+
 def remove(folder: Path) -> None:
     for path in folder.iterdir():
         path.unlink()
@@ -376,6 +398,22 @@ BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
         lambda: folders(lambda at: (at / "star").symlink_to("circle")),
         "own/shapes/star is a link to a folder",
     ),
+    "data behind a linked folder": (link_to_elsewhere, "own/link is a link to a folder"),
+    "a link to nothing": (
+        lambda: folders(lambda at: (at / "circle/9.png").symlink_to("nowhere")),
+        r"own/shapes/circle/9\.png is no file, or a link to none",
+    ),
+    "a pipe": (lambda: folders(lambda at: os.mkfifo(at / "circle/9.png")), r"circle/9\.png is no file"),
+    "a name that is no text": (
+        lambda: folders(lambda at: (at / "circle" / os.fsdecode(b"\xff.png")).write_bytes(b"")),
+        r"own/shapes: b'circle/\\xff\.png' should have a name in UTF-8",
+    ),
+    "a backslash in a name": (lambda: zipped({"a\\0.png": b""}), "has a backslash"),
+    "names in another order": (two_orders_of_names, r"own/b\.npz: classes should be those of the training images"),
+    "an array that nobody reads": (
+        lambda: npz(X_test=pixels(3, 4, 4), Y_test=np.arange(3)),
+        r"own/a\.npz holds X_test, Y_test, which nobody would read",
+    ),
     "other classes than the folders": (
         lambda: folders(lambda at: None) | {"classes": ["circle", "star"]},
         "data.classes should name the folders circle, hexagon, square, triangle; received circle, star",
@@ -437,7 +475,7 @@ BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "fewer labels than images": (lambda: idx(labels=9), "train: 10 images, but 9 labels"),
     "too few images to draw a test set": (
         lambda: npz(images=pixels(4, 4, 4), labels=np.array([0, 1, 2, 2])),
-        "no test set is given, and 0.2 of 4 images can't be drawn",
+        "no test set is given, and 0.2 of 4 images can't be drawn .* the rarest, '0', has 1",
     ),
 }
 

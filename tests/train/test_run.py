@@ -2,6 +2,7 @@ import dataclasses
 import gzip
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 from stages import files, records
 from stages.errors import StudyError
 from stages.params import Params
+from stages.recipes.ridge import Recipe as Ridge
+from stages.recipes.shared.recipe import Fitted
 from stages.train import run as run_module
 from stages.train.plan import finished
 from stages.train.run import Failed, Run, Trained, installed_versions, train_run
@@ -122,6 +125,39 @@ def test_a_recipe_that_cannot_be_trained_on_these_images_is_a_failed_run(study: 
     result = train_run(a_run(study, "plain", 0, **deep), *few, None)
     assert isinstance(result, Failed)
     assert "leave nothing of 28x28 pixels" in result.reason
+
+
+def test_an_argument_that_keras_drops_is_refused(study: Params, few: Digits) -> None:
+    result = train_run(a_run(study, "plain", 0, optimizer={"name": "adam", "decay": 0.1}), *few, None)
+    assert isinstance(result, Failed)
+    assert "`decay` is no longer supported" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"facts": {"dev_loss": 0.5}},
+            "fit should tell .*dev_accuracy.* as plain numbers or None; received .*dev_loss",
+        ),
+        ({"facts": {"dev_loss": np.float32(0.5)}}, "received {'dev_loss': 'float32'"),
+        ({"classes": CLASSES + 1}, r"outputs \[n, 10\]; received \[2, 11\]"),
+    ],
+    ids=["facts are missing", "facts are no plain numbers", "other outputs"],
+)
+def test_a_family_with_a_fit_of_its_own_is_told_what_evaluation_would_miss(
+    change: dict[str, Any], said: str, study: Params, few: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = Ridge.fit
+
+    def changed(self: Ridge, images: np.ndarray, labels: np.ndarray, classes: int, **rest: Any) -> Fitted:
+        fitted = fit(self, images, labels, change.get("classes", classes), **rest)
+        return dataclasses.replace(fitted, facts=change.get("facts", fitted.facts))
+
+    monkeypatch.setattr(Ridge, "fit", changed)
+    result = train_run(a_run(study, "ridge", 0), *few, None)
+    assert isinstance(result, Failed)
+    assert re.search(said, result.reason), result.reason
 
 
 def test_a_worker_with_other_packages_is_refused_with_their_names(study: Params, few: Digits) -> None:

@@ -26,7 +26,7 @@ from stages.families import code_digest
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
 from stages.train.executors.interface import Execution
-from stages.train.run import Failed, Run, Train, Trained, differing, installed_versions
+from stages.train.run import Failed, Run, Train, Trained, differing, in_words, installed_versions
 
 CONNECT_SECONDS = 10  # also how long a scheduler that was lost is looked for
 WANTED_SECONDS = 0.5  # between two looks whether anybody still waits for a run
@@ -239,7 +239,7 @@ def _reason(error: Exception) -> str:
             f"{error.allowed_failures + 1} Dask workers died with it, the last at {error.last_worker.address}: "
             "their logs may say why; a run needs about 1.4 GiB of memory"
         )
-    return f"{type(error).__name__}: {error}"
+    return in_words(error)
 
 
 def _lost(address: str) -> StudyError:

@@ -15,7 +15,7 @@ from stages.errors import StudyError
 from stages.recipes.shared.recipe import Recipe
 from stages.terminal import when_orphaned
 from stages.train.executors.interface import Execution
-from stages.train.run import Failed, Run, Train, Trained
+from stages.train.run import Failed, Run, Train, Trained, in_words
 
 
 @contextlib.contextmanager
@@ -67,7 +67,7 @@ def _attempt(train: Train, run: Run, images: np.ndarray, labels: np.ndarray, epo
     try:
         return train(run, images, labels, epoch)
     except Exception as error:  # noqa: BLE001
-        return Failed(run, f"{type(error).__name__}: {error}")
+        return Failed(run, in_words(error))
 
 
 def takes(recipe: Recipe) -> bool:
