@@ -73,7 +73,10 @@ def test_a_file_with_fields_and_a_build_is_a_family(own: Path) -> None:
         ),
         (f"import stages.files\n{SOUND}", r"stages/recipes/own.py imports stages\.files, whose edits would train none"),
         (f"from tests import conftest\n{SOUND}", r"stages/recipes/own.py imports tests\.conftest"),
-        (SOUND.replace("width:", "cost:"), '.*can\'t be imported: UserWarning: Field name "cost" .*shadows an attribute'),
+        (
+            SOUND.replace("width:", "cost:"),
+            '.*can\'t be imported: UserWarning: Field name "cost" .*shadows an attribute',
+        ),
     ],
     ids=[
         *("no build", "a syntax error", "a missing package", "empty", "another class", "no class", "raises"),

@@ -1,5 +1,6 @@
 """Variants in closed form: the search for the strength of their penalty, and the weights that it led to."""
 
+import math
 from collections.abc import Sequence
 
 import matplotlib as mpl
@@ -12,6 +13,7 @@ from stages.aggregate.parts import Part, Picture
 from stages.aggregate.runs import VariantRuns
 
 MOST_CLASSES = 20
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def parts(shown: Sequence[VariantRuns]) -> list[Part]:
@@ -42,6 +44,7 @@ def alpha_search(variant: VariantRuns) -> Figure:
         fine = rows["search"] == target
         ax.plot(rows["alpha"][fine], error[fine], ".", color=ORANGE, markersize=3, label="golden-section search")
         ax.set_xscale("log", base=2)
+        ax.xaxis.set_major_formatter(lambda value, _: f"2{str(round(math.log2(value))).translate(RAISED)}")
         ax.set_ylabel(label)
         ax.grid(axis="y")
     axes[1, 0].yaxis.set_major_formatter(PercentFormatter(1, decimals=1))

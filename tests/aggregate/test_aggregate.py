@@ -51,6 +51,13 @@ def test_another_score_of_the_evaluation_is_in_every_table_and_in_the_summary() 
 
 
 @pytest.mark.usefixtures("results")
+def test_no_figure_shows_the_source_of_a_formula() -> None:
+    report = records.REPORT.read_text(encoding="utf-8")
+    assert "2¹" in report  # on the axis of alpha
+    assert "mathdefault" not in report
+
+
+@pytest.mark.usefixtures("results")
 def test_variants_of_different_numbers_of_seeds_are_in_every_table_and_figure() -> None:
     tables, plots = ({path.name for path in of.iterdir()} for of in (records.TABLES, records.PLOTS))
     for name in ("approaches", "approach_pairs", "comparisons", "ablations_units", "selection", "variants", "variance"):
