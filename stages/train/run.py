@@ -3,6 +3,7 @@
 import functools
 import gc
 import importlib.metadata
+import re
 import tempfile
 import time
 import traceback
@@ -157,13 +158,11 @@ def see_that_it_is_whole(run: Run, result: Result, images: np.ndarray) -> None:
 
 def in_words(error: BaseException) -> str:
     """An error that nobody foresaw, and where in the family's code it was raised."""
-    said = f"{type(error).__name__}: {error}"
-    places = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent == families.FOLDER
-    ]
-    if not places:
-        return said
-    return f"{said} (stages/recipes/{Path(places[-1].filename).name}, line {places[-1].lineno}, in {places[-1].name})"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename).parent == families.FOLDER]
+    place = f"stages/recipes/{Path(own[-1].filename).name}, line {own[-1].lineno}, in {own[-1].name}: " if own else ""
+    said = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # Keras prints in bold
+    return f"{place}{type(error).__name__}: {said}"
 
 
 @functools.cache
