@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages import dvc, params, records, sequential, terminal
+from stages import dvc, params, records, sequential, stale, terminal
 from stages.aggregate.answers import Pair, answers, family
 from stages.aggregate.runs import read_runs
 from stages.errors import StudyError
@@ -173,9 +173,11 @@ class Settling:
         self.study = params.load()
 
     def record(self) -> None:
-        """Let DVC see what was trained and evaluated."""
-        _dvc("--single-item", *(f"{stage}@{name}" for name in self.variants for stage in ("train", "evaluate")))
-        _dvc("--single-item", "aggregate")
+        """Let DVC see what was trained and evaluated, and leave alone what it has recorded already."""
+        unseen = stale.reasons(stale.status(self.study))
+        stages = {name: [f"train@{name}", f"evaluate@{name}"] for name in self.variants}
+        changed = [stage for pair in stages.values() if unseen.keys() & pair for stage in pair]
+        _dvc("--single-item", *changed, "aggregate")
 
 
 def _dvc(*arguments: str) -> None:
