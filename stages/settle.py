@@ -162,15 +162,19 @@ class Settling:
         Raises:
             StudyError: somebody else has edited the file meanwhile.
         """
+        wanted = {name: self.study.recipe(name).seeds + count for name, count in step.runs.items()}
+        text = with_seeds(self._text, wanted)
+        self._see_that_it_is_ours()  # as late as can be: the new text takes a moment
+        params.write(text)
+        self._text = text
+        self.study = params.load()
+
+    def _see_that_it_is_ours(self) -> None:
         if params.PARAMS.read_text(encoding="utf-8") != self._text:
             raise StudyError(
                 f"{params.PARAMS} was edited while this ran. Nothing is lost: what was trained is kept, and the same "
                 "command goes on with the file as it is now"
             )
-        wanted = {name: self.study.recipe(name).seeds + count for name, count in step.runs.items()}
-        self._text = with_seeds(self._text, wanted)
-        params.write(self._text)
-        self.study = params.load()
 
     def record(self) -> None:
         """Let DVC see what was trained and evaluated, and leave alone what it has recorded already."""
@@ -238,7 +242,8 @@ def conclusion(table: pd.DataFrame, study: Params, left: Sequence[Step], runs: i
         why = "the hours are spent" if (row.a, row.b) in waiting else f"after the most seeds that it may have, {row.n}"
         lines.append(f"undecided: {_name((row.a, row.b))}, {why}; {_more(row)}")
     names = {name for row in table.itertuples() for name in (row.a, row.b)}
-    taken, fixed = sum(study.recipe(name).seeds for name in names), len(names) * int(table["n"].max())
+    taken = sum(study.recipe(name).seeds for name in names)
+    fixed = len(names) * max(study.recipe(name).seeds for name in names)
     lines.append(f"{taken} runs in all; as many seeds for each of these {len(names)} variants would be {fixed}.")
     return "\n".join(lines)
 
@@ -253,7 +258,13 @@ def plan(settling: Settling) -> str:
         took = None if step.to_end is None else step.to_end / settling.at_once / 3600
         hours += took or 0.0
         lines.append(f"{_name(step.pair)}: next {step.n} → {step.more} seeds, runs: {runs}; {_until(row, took, hours)}")
-    return "\n".join(lines) if settling.steps(table) else lines[0] + "\n\nevery question is decided"
+    if settling.steps(table):
+        return "\n".join(lines)
+    open_questions = int(table["verdict"].eq("undecided").sum())
+    end = (
+        f"{open_questions} undecided, with the most seeds that they may have" if open_questions else "every one decided"
+    )
+    return f"{lines[0]}\n\n{len(table)} questions: {end}"
 
 
 def _until(row: Any, took: float | None, hours: float) -> str:

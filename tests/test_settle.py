@@ -10,6 +10,7 @@ import pytest
 from stages import params, records, settle
 from stages.errors import StudyError
 from stages.params import Params
+from stages.seeds import with_seeds
 from stages.settle import Settling, chosen, steps
 from tests.conftest import STUDY
 
@@ -99,6 +100,27 @@ def test_the_plan_trains_nothing_and_says_what_would_be(evaluated: Path, quiet: 
     assert "plain → watched: next 2 → 3 seeds, runs: 1 of plain, 1 of watched" in text
     assert params.PARAMS.read_text() == STUDY
     assert quiet == []
+
+
+def test_a_plan_without_seeds_to_add_says_what_is_undecided(evaluated: Path, quiet: list[tuple[str, ...]]) -> None:
+    text = settle.plan(Settling("plain:watched", most=2))
+    assert text.endswith("1 questions: 1 undecided, with the most seeds that they may have")
+
+
+def test_an_edit_while_the_new_seeds_are_written_is_not_overwritten(
+    evaluated: Path, quiet: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settling = Settling("plain:watched", most=8)
+    [step] = settling.steps(settling.look())
+
+    def slow(text: str, wanted: dict[str, int]) -> str:
+        params.PARAMS.write_text(STUDY + "# a note\n")
+        return with_seeds(text, wanted)
+
+    monkeypatch.setattr(settle, "with_seeds", slow)
+    with pytest.raises(StudyError, match="was edited while this ran"):
+        settling.add_seeds(step)
+    assert params.PARAMS.read_text().endswith("# a note\n")
 
 
 def test_no_batch_begins_that_takes_longer_than_the_hours_that_are_left(
