@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
+from benchmarks.process import require_data
 from stages import families, files, params, records, terminal
 from stages.errors import StudyError
 from stages.recipes.shared.recipe import Recipe
@@ -51,9 +52,10 @@ def planned(candidates: dict[str, Recipe], images: np.ndarray, labels: np.ndarra
     versions = installed_versions(backend())
     runs = []
     for name, recipe in candidates.items():
+        code = families.code_digest(recipe.family)
         for seed in range(FIRST_SEED, FIRST_SEED + recipe.seeds):
             dev = records.read_dev(seed)
-            digests = {"data": data, "code": families.code_digest(recipe.family), "dev": files.digest(dev)}
+            digests = {"data": data, "code": code, "dev": files.digest(dev)}
             runs.append(Run(name, recipe, seed, classes, dev, "processes", digests, versions))
     return sorted(runs, key=lambda run: run.seed)
 
@@ -107,6 +109,7 @@ def main() -> None:
     candidates = read_candidates(CANDIDATES)
     if unknown := set(names) - set(candidates):
         raise StudyError(f"{CANDIDATES.name} has {', '.join(candidates)}; received {', '.join(sorted(unknown))}")
+    require_data()
     images, labels = records.read_images(records.TRAIN)
     runs = planned(candidates, images, labels)
     rows = files.read_table(SCORES, COLUMNS) if SCORES.exists() else pd.DataFrame(columns=COLUMNS)

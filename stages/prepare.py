@@ -57,12 +57,11 @@ def measured(images: np.ndarray, classes: list[str]) -> Format:
     centres = np.array([_mass_centre(image) for image in drawn])
     middle = np.round(2 * centres.mean(axis=0)) / 2
     spread = float(abs(centres - middle).max())
-    if spread > 1 and tuple(classes) != DIGITS:
-        return Format(shape, None)
     sizes = np.array([max(_box(image).shape) for image in drawn])
     box = int(np.median(sizes))
-    if tuple(classes) != DIGITS and np.mean(abs(sizes - box) <= 1) < ALIKE:
-        return Format(shape, None)  # centred, but each of a size that may tell its class
+    # What is centred may have a size that tells its class.
+    if tuple(classes) != DIGITS and (spread > 1 or np.mean(abs(sizes - box) <= 1) < ALIKE):
+        return Format(shape, None)
     return Format(shape, Layout(box, (float(middle[0]), float(middle[1])), spread))
 
 

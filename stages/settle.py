@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages import dvc, params, records, sequential, stale, terminal
+from stages import dvc, files, params, records, sequential, stale, terminal
 from stages.aggregate.answers import Pair, answers, family
 from stages.aggregate.runs import read_runs
 from stages.errors import StudyError
@@ -143,9 +143,7 @@ class Settling:
 
     def look(self) -> pd.DataFrame:
         """The answers to the questions, as the seeds have it that are there."""
-        runs = read_runs(self.study, self.variants)
-        self._shape = runs[self.variants[0]].hardest_images.shape[1:]
-        return answers(runs, self.pairs, self.study)
+        return answers(read_runs(self.study, self.variants), self.pairs, self.study)
 
     @property
     def at_once(self) -> int:
@@ -154,7 +152,8 @@ class Settling:
 
     def steps(self, table: pd.DataFrame) -> list[Step]:
         seconds = seconds_of_runs(self.study)
-        return steps(table, self.study, seconds, self._shape, most=self._most, at_once=self.at_once)
+        shape = files.read_arrays(records.predictions_path(self.variants[0]))["hardest_images"].shape[1:]
+        return steps(table, self.study, seconds, shape, most=self._most, at_once=self.at_once)
 
     def add_seeds(self, step: Step) -> None:
         """Give params.yaml the seeds of a step, and nothing else.

@@ -18,7 +18,7 @@ MOST_CLASSES = 20
 DOUBTED = {
     "mnist": frozenset((947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729)),
 }
-DOUBT = "Doubted (*): most people see something else than the label in it (Northcutt et al. 2021)."
+DOUBT = "Doubted (*): most people do not see in it what the label says (Northcutt et al. 2021)."
 
 
 def parts(runs: Runs, shown: Sequence[VariantRuns], study: Params) -> list[Part]:

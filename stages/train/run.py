@@ -140,11 +140,10 @@ def see_that_it_is_whole(run: Run, result: Result, images: np.ndarray) -> None:
     """
     told = {name: value for name, value in result.facts.items() if isinstance(value, float | int | None)}
     if sorted(told) != sorted(run.recipe.facts):
-        wanted, received = (
-            ", ".join(run.recipe.facts),
-            {name: type(value).__name__ for name, value in result.facts.items()},
+        received = {name: type(value).__name__ for name, value in result.facts.items()}
+        raise StudyError(
+            f"fit should tell {', '.join(run.recipe.facts)}, as plain numbers or None; received {received}"
         )
-        raise StudyError(f"fit should tell {wanted}, as plain numbers or None; received {received}")
     if type(run.recipe).fit is TrainedRecipe.fit:
         return  # whose model was looked at before it was trained
     import keras
