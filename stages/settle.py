@@ -251,18 +251,17 @@ def plan(settling: Settling) -> str:
     """What would be trained, how long it takes on this machine, and when what is expected to be decided."""
     table = settling.look()
     lines, hours = [as_text(table), ""], 0.0
-    for step in settling.steps(table):
+    left = settling.steps(table)
+    for step in left:
         (row,) = table[(table["a"] == step.pair[0]) & (table["b"] == step.pair[1])].itertuples()
         runs = ", ".join(f"{count} of {name}" for name, count in step.runs.items()) or "none"
         took = None if step.to_end is None else step.to_end / settling.at_once / 3600
         hours += took or 0.0
         lines.append(f"{_name(step.pair)}: next {step.n} → {step.more} seeds, runs: {runs}; {_until(row, took, hours)}")
-    if settling.steps(table):
+    if left:
         return "\n".join(lines)
-    open_questions = int(table["verdict"].eq("undecided").sum())
-    end = (
-        f"{open_questions} undecided, with the most seeds that they may have" if open_questions else "every one decided"
-    )
+    undecided = int(table["verdict"].eq("undecided").sum())
+    end = f"{undecided} undecided, with the most seeds that they may have" if undecided else "every one decided"
     return f"{lines[0]}\n\n{len(table)} questions: {end}"
 
 
