@@ -5,7 +5,7 @@ the zip file to Python, whose versions differ in them, and compresses with zlib,
 """
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -42,10 +42,10 @@ def zip_entry(name: str, size: int, *, compressed: bool = False) -> zipfile.ZipI
     return entry
 
 
-def read_npz(file: IO[bytes]) -> dict[str, np.ndarray]:
-    """Every array of an .npz file; an array that needs pickle is a ValueError."""
+def read_npz(file: IO[bytes], names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+    """The named arrays of an .npz file, or all; one that needs pickle is a ValueError, a missing one a KeyError."""
     with np.load(file, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+        return {name: archive[name] for name in names or archive.files}
 
 
 def _npy(array: np.ndarray) -> tuple[bytes, memoryview]:

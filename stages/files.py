@@ -103,15 +103,15 @@ def write_arrays(path: Path, *, compressed: bool = False, **arrays: np.ndarray) 
         write_npz(unfinished, arrays, compressed=compressed)
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read every array of an .npz file, without pickle.
+def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
+    """Read the named arrays of an .npz file, or all, without pickle.
 
     Raises:
         StudyError: the file is missing or damaged.
     """
     try:
         with path.open("rb") as file:
-            return read_npz(file)
+            return read_npz(file, names)
     except FileNotFoundError:
         raise StudyError(f"{path} is missing: run `dvc repro`") from None
     # NumPy, zip and bzip2 each have errors of their own for a damaged file.

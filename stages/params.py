@@ -118,7 +118,9 @@ def in_words(changes: dict[str, tuple[Any, Any]]) -> str:
 
 def write(text: str) -> None:
     """Replace params.yaml, whole or not at all."""
-    files.write_bytes(PARAMS, text.encode())
+    mode = PARAMS.stat().st_mode
+    files.write_bytes(PARAMS.resolve(), text.encode())  # where it is a link, what it points to
+    PARAMS.chmod(mode)
 
 
 def load(path: Path = PARAMS) -> Params:
@@ -127,13 +129,21 @@ def load(path: Path = PARAMS) -> Params:
     Raises:
         StudyError: the file is missing, is not YAML, or a value is not what its key may be.
     """
+    return parse(read(path), str(path))
+
+
+def read(path: Path = PARAMS) -> str:
+    """The text of params.yaml, its line ends as they are.
+
+    Raises:
+        StudyError: the file is missing, or is no UTF-8 text.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_bytes().decode()
     except FileNotFoundError:
         raise StudyError(f"{path} not found: run the stages from the top folder of the study") from None
     except UnicodeDecodeError as error:
         raise StudyError(f"{path} should be UTF-8 text: {error}") from error
-    return parse(text, str(path))
 
 
 def parse(text: str, source: str) -> Params:

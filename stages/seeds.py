@@ -1,5 +1,6 @@
 """More seeds for some variants of params.yaml, as a person would write them: comments, anchors and layout stay."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +8,8 @@ from ruamel.yaml import YAML
 
 from stages import params
 from stages.errors import StudyError
+
+PLAIN = re.compile(r"[1-9]\d*(?=[\s,}]|$)")
 
 
 def with_seeds(text: str, wanted: Mapping[str, int]) -> str:
@@ -29,8 +32,14 @@ def with_seeds(text: str, wanted: Mapping[str, int]) -> str:
     after = params.parse(text, str(params.PARAMS))
     kept = {name: recipe.model_copy(update={"seeds": goal[name]}) for name, recipe in before.variants.items()}
     if after != before.model_copy(update={"variants": kept}):
-        raise StudyError(f"{params.PARAMS} can't be given more seeds: write `seeds:` of {', '.join(wanted)} by hand")
+        raise _by_hand(*wanted)
     return text
+
+
+def _by_hand(*variants: str) -> StudyError:
+    return StudyError(
+        f"{params.PARAMS} can't be given more seeds here: write `seeds:` of {', '.join(variants)} by hand"
+    )
 
 
 def _seeds(text: str) -> dict[str, int]:
@@ -44,8 +53,10 @@ def _with_own(text: str, variant: str, seeds: int) -> str:
     places = mapping.lc.data or {}
     if "seeds" in places:
         line, column = mapping.lc.value("seeds")
-        rest = lines[line][column:].lstrip("0123456789")
-        lines[line] = f"{lines[line][:column]}{seeds}{rest}"
+        number = PLAIN.match(lines[line], column)
+        if not number:  # an alias, say, or a number written in another way
+            raise _by_hand(variant)
+        lines[line] = f"{lines[line][:column]}{seeds}{lines[line][number.end() :]}"
         return "".join(lines)
     if places:
         line, column = min(tuple(place[:2]) for place in places.values())
@@ -55,5 +66,6 @@ def _with_own(text: str, variant: str, seeds: int) -> str:
     if mapping.fa.flow_style():
         lines[line] = f"{lines[line][:column]}seeds: {seeds}, {lines[line][column:]}"
     else:
-        lines.insert(line, f"{' ' * column}seeds: {seeds}\n")
+        end = "\r\n" if lines[line].endswith("\r\n") else "\n"
+        lines.insert(line, f"{' ' * column}seeds: {seeds}{end}")
     return "".join(lines)

@@ -46,7 +46,6 @@ class Answer:
         low: of the interval; -inf where so few seeds say nothing.
         high: of the interval.
         verdict: b against a.
-        digits: how far other test images (digits, in MNIST) could move it, a description: see digits_part.
         seeds_about: if undecided, the seeds that would decide it if mean and spread stay as they are.
         seeds_at_most: if undecided, the seeds that decide it whatever the difference is, if the spread stays.
     """
@@ -56,7 +55,6 @@ class Answer:
     low: float
     high: float
     verdict: Verdict
-    digits: float
     seeds_about: int | None
     seeds_at_most: int | None
 
@@ -147,25 +145,19 @@ def digits_part(difference: np.ndarray) -> float:
     return float(1.96 * POINTS * difference.std(ddof=1) / len(difference) ** 0.5)
 
 
-def answer(right_a: np.ndarray, right_b: np.ndarray, *, level: float, margin: float, design: Design = "open") -> Answer:
+def answer(differences: np.ndarray, *, step: float, level: float, margin: float, design: Design = "open") -> Answer:
     """Is b better than a?
 
     Args:
-        right_a: bool [seeds, images], which test images the runs of a get right.
-        right_b: the same of b, paired with those of a by row.
+        differences: float [seeds], b − a of test accuracy, in points, of each seed that both have.
+        step: the worth of one test image, in points.
         level: probability that the interval may miss: of the whole family / number of its pairs.
         margin: of equivalence, in points.
         design: see half_width.
 
     Raises:
-        ValueError: the arrays are not of one shape [seeds, images], or there are no seeds.
+        ValueError: differences are empty, not one-dimensional or not finite.
     """
-    if right_a.shape != right_b.shape or right_a.ndim != 2:
-        raise ValueError(
-            f"Expected two arrays of one shape [seeds, images], received {right_a.shape}, {right_b.shape}."
-        )
-    step = POINTS / right_a.shape[1]
-    differences = POINTS * (right_b.mean(axis=1) - right_a.mean(axis=1))
     found = interval(differences, level=level, step=step, design=design)
     word = verdict(found, margin)
     n, mean = len(differences), float(differences.mean())
@@ -174,9 +166,7 @@ def answer(right_a: np.ndarray, right_b: np.ndarray, *, level: float, margin: fl
         sd = spread(differences, step)
         about = seeds_about(n, mean, sd, level=level, margin=margin)
         at_most = seeds_at_most(n, sd, level=level, margin=margin)
-    return Answer(
-        n, mean, found.low, found.high, word, digits_part(right_b.mean(axis=0) - right_a.mean(axis=0)), about, at_most
-    )
+    return Answer(n, mean, found.low, found.high, word, about, at_most)
 
 
 def looks(n: int, at_least: int = 1) -> Iterator[int]:

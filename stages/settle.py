@@ -9,40 +9,40 @@ import argparse
 import os
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from stages import dvc, files, params, records, sequential, stale, terminal
-from stages.aggregate.answers import Pair, answers, family
-from stages.aggregate.runs import read_runs
+from stages.aggregate.answers import COLUMNS, Pair, as_table, family, judged
+from stages.aggregate.runs import read_scores
 from stages.errors import StudyError
 from stages.params import Params
+from stages.recipes.shared import training
 from stages.seeds import with_seeds
 from stages.train.executors import slots
 
 MOST = 256  # seeds, unless more are asked for
+FAR = sequential.FARTHEST
 
 
 @dataclass(frozen=True)
 class Step:
     """The next batch of seeds for one question.
 
-    pair: the question. n: its common seeds now. more: how many it has afterwards. runs: to be trained for that, by
-    variant. seconds: these runs take, one after the other; None where none of a variant's runs says.
-    to_end: the seconds until it is decided, by forecast; None where they can't be told.
-    effort: a guess at the multiplications until then, up to a factor that all questions share.
+    pair: the question.
+    n: its common seeds now.
+    more: how many it has afterwards.
+    end: how many it has when it is decided, by forecast; or the most that it may have.
     """
 
     pair: Pair
     n: int
     more: int
-    runs: Mapping[str, int]
-    seconds: float | None
-    to_end: float | None
-    effort: float
+    end: int
 
 
 def steps(
@@ -59,35 +59,32 @@ def steps(
     seconds: of a run, by variant, where one is known. shape: of an image. most: seeds of a variant.
     at_once: how many runs this machine trains at a time.
     """
-    found = []
+    found, hopeless = [], set()
     for row in table[table["verdict"] == "undecided"].itertuples():
         if row.n < most:
             more = min(most, next(sequential.looks(int(row.n), at_once)))
-            about = most if pd.isna(row.seeds_about) else min(most, int(row.seeds_about))
-            found.append(_step((row.a, row.b), int(row.n), more, max(more, about), study, seconds, shape))
-    hopeless = {(row.a, row.b): pd.isna(row.seeds_about) or row.seeds_about > most for row in table.itertuples()}
-    if any(step.to_end is None for step in found):  # seconds and guesses can't be compared
-        return sorted(found, key=lambda step: (hopeless[step.pair], step.effort))
-    return sorted(found, key=lambda step: (hopeless[step.pair], step.to_end or 0.0))
+            about = FAR if pd.isna(row.seeds_about) else int(row.seeds_about)
+            found.append(Step((row.a, row.b), int(row.n), more, max(more, min(most, about))))
+            hopeless |= {found[-1].pair} if about > most else set()
+    each = seconds
+    if any(total(runs_of(step.pair, step.end, study), seconds) is None for step in found):
+        each = {name: recipe.cost((1, *shape)) for name, recipe in study.variants.items()}  # a guess, for all of them
+
+    def cheapest(step: Step) -> tuple[bool, float]:
+        return step.pair in hopeless, total(runs_of(step.pair, step.end, study), each) or 0.0
+
+    return sorted(found, key=cheapest)
 
 
-def _step(
-    pair: Pair,
-    n: int,
-    more: int,
-    end: int,
-    study: Params,
-    seconds: Mapping[str, float],
-    shape: tuple[int, ...],
-) -> Step:
-    def took(seeds: int) -> float | None:
-        runs = {name: max(0, seeds - study.recipe(name).seeds) for name in pair}
-        known = all(name in seconds for name, count in runs.items() if count)
-        return sum(count * seconds[name] for name, count in runs.items() if count) if known else None
+def runs_of(pair: Pair, seeds: int, study: Params) -> dict[str, int]:
+    """How many runs either variant lacks to have so many seeds."""
+    lacking = {name: seeds - study.recipe(name).seeds for name in pair}
+    return {name: count for name, count in lacking.items() if count > 0}
 
-    runs = {name: more - study.recipe(name).seeds for name in pair if study.recipe(name).seeds < more}
-    effort = sum(max(0, end - study.recipe(name).seeds) * study.recipe(name).cost((1, *shape)) for name in pair)
-    return Step(pair, n, more, runs, took(more), took(end), effort)
+
+def total(runs: Mapping[str, int], each: Mapping[str, float]) -> float | None:
+    """What `runs` take, one after the other, if each takes so much; None where that is not known of one of them."""
+    return sum(count * each[name] for name, count in runs.items()) if runs.keys() <= each.keys() else None
 
 
 def seconds_of_runs(study: Params) -> dict[str, float]:
@@ -102,7 +99,7 @@ def seconds_of_runs(study: Params) -> dict[str, float]:
 
 
 def chosen(study: Params, wanted: str | None) -> list[Pair]:
-    """The questions that --pairs names, or all.
+    """The questions that --pairs names, either variant of a pair first, or all.
 
     Raises:
         StudyError: one of them is not a question of params.yaml.
@@ -110,18 +107,18 @@ def chosen(study: Params, wanted: str | None) -> list[Pair]:
     known = family(study)
     if wanted is None:
         return known
-    named = [tuple(text.split(":")) for text in wanted.split(",")]
-    if unknown := [":".join(pair) for pair in named if pair not in known]:
+    named = {text.strip(): frozenset(name.strip() for name in text.split(":")) for text in wanted.split(",")}
+    if unknown := [text for text, pair in named.items() if pair not in map(frozenset, known)]:
         listed = ", ".join(":".join(pair) for pair in known)
-        raise StudyError(f"--pairs names {', '.join(unknown)}, but {params.PARAMS} asks {listed}")
-    return [pair for pair in known if pair in named]
+        raise StudyError(f"--pairs names {', '.join(map(repr, unknown))}, but {params.PARAMS} asks {listed}")
+    return [pair for pair in known if frozenset(pair) in named.values()]
 
 
 class Settling:
     """One study on its way: what is trained and evaluated, looked at, and written to params.yaml."""
 
     def __init__(self, wanted: str | None, most: int) -> None:
-        self._text = params.PARAMS.read_text(encoding="utf-8")
+        self._text = params.read()
         self.study = params.parse(self._text, str(params.PARAMS))
         if self.study.statistics.design == "fixed":
             raise StudyError(
@@ -132,36 +129,63 @@ class Settling:
         self.variants = list(dict.fromkeys(name for pair in self.pairs for name in pair))
         self._most = min(most, self.study.split.seeds)
 
+    def lacking(self, variants: Iterable[str]) -> list[str]:
+        """Those of `variants` of which not every seed is evaluated that params.yaml names."""
+
+        def whole(name: str) -> bool:
+            try:
+                read_scores(name, self.study.recipe(name).seeds)
+            except StudyError:
+                return False
+            return True
+
+        return [name for name in variants if not whole(name)]
+
     def finish_runs(self, variants: Sequence[str]) -> None:
         """Train and evaluate whatever `variants` lack."""
         from stages.evaluate.__main__ import evaluate
         from stages.train.__main__ import train
 
         train(self.study, list(variants))
+        training.prepare()  # once TensorFlow has evaluated, no run of this process could settle its threads any more
         for variant in variants:
             evaluate(variant, self.study.recipe(variant))
 
     def look(self) -> pd.DataFrame:
-        """The answers to the questions, as the seeds have it that are there."""
-        return answers(read_runs(self.study, self.variants), self.pairs, self.study)
+        """The answers to the questions, as the scores have it that are there."""
+        tests = {name: files.read_arrays(records.predictions_path(name), "truth")["truth"] for name in self.variants}
+        images = len(tests[self.variants[0]])
+        accuracy = {}
+        for name, truth in tests.items():
+            if not np.array_equal(truth, tests[self.variants[0]]):
+                raise StudyError(
+                    f"{name} and {self.variants[0]} were evaluated on different test sets: run `dvc repro`"
+                )
+            table = read_scores(name, self.study.recipe(name).seeds)
+            accuracy[name] = np.rint(table["test_accuracy"].to_numpy() * images) / images  # the file has 8 digits
+        rows = []
+        for a, b in self.pairs:
+            n = min(len(accuracy[a]), len(accuracy[b]))
+            questions = len(family(self.study))
+            rows.append(judged(a, b, accuracy[a][:n], accuracy[b][:n], images, questions, self.study.statistics))
+        return as_table(rows, [name for name in COLUMNS if name != "digits"])
 
     @property
     def at_once(self) -> int:
         """How many runs this machine trains at a time."""
         return max(slots(self.study.recipe(name)) for name in self.variants)
 
-    def steps(self, table: pd.DataFrame) -> list[Step]:
-        seconds = seconds_of_runs(self.study)
-        shape = files.read_arrays(records.predictions_path(self.variants[0]))["hardest_images"].shape[1:]
-        return steps(table, self.study, seconds, shape, most=self._most, at_once=self.at_once)
+    def steps(self, table: pd.DataFrame, seconds: Mapping[str, float]) -> list[Step]:
+        images = files.read_arrays(records.predictions_path(self.variants[0]), "hardest_images")["hardest_images"]
+        return steps(table, self.study, seconds, images.shape[1:], most=self._most, at_once=self.at_once)
 
-    def add_seeds(self, step: Step) -> None:
-        """Give params.yaml the seeds of a step, and nothing else.
+    def add_seeds(self, runs: Mapping[str, int]) -> None:
+        """Give params.yaml so many more seeds of these variants, and nothing else.
 
         Raises:
             StudyError: somebody else has edited the file meanwhile.
         """
-        wanted = {name: self.study.recipe(name).seeds + count for name, count in step.runs.items()}
+        wanted = {name: self.study.recipe(name).seeds + count for name, count in runs.items()}
         text = with_seeds(self._text, wanted)
         self._see_that_it_is_ours()  # as late as can be: the new text takes a moment
         params.write(text)
@@ -169,18 +193,25 @@ class Settling:
         self.study = params.load()
 
     def _see_that_it_is_ours(self) -> None:
-        if params.PARAMS.read_text(encoding="utf-8") != self._text:
+        if params.read() != self._text:
             raise StudyError(
                 f"{params.PARAMS} was edited while this ran. Nothing is lost: what was trained is kept, and the same "
                 "command goes on with the file as it is now"
             )
 
     def record(self) -> None:
-        """Let DVC see what was trained and evaluated, and leave alone what it has recorded already."""
+        """Let DVC see what was trained and evaluated, leave alone what it has recorded already, and make the report."""
         unseen = stale.reasons(stale.status(self.study))
         stages = {name: [f"train@{name}", f"evaluate@{name}"] for name in self.variants}
         changed = [stage for pair in stages.values() if unseen.keys() & pair for stage in pair]
-        _dvc("--single-item", *changed, "aggregate")
+        lacking = self.lacking(self.study.variants)
+        if changed or not lacking:
+            _dvc("--single-item", *changed, *(["aggregate"] if not lacking else []))
+        if lacking:
+            print(
+                f"The report is not made: seeds that {params.PARAMS} names are missing of {', '.join(lacking)}. "
+                "`STUDY_REUSE=1 dvc repro` trains them"
+            )
 
 
 def _dvc(*arguments: str) -> None:
@@ -193,22 +224,25 @@ def _dvc(*arguments: str) -> None:
 
 def settle(settling: Settling, hours: float) -> None:
     """Step by step, until nothing is left to do or to spend; the last table says what is decided."""
-    deadline, runs = time.monotonic() + 3600 * hours, 0
+    deadline, trained = time.monotonic() + 3600 * hours, 0
     settling.finish_runs(settling.variants)
     while True:
         table = settling.look()
         print(as_text(table), flush=True)
-        left = deadline - time.monotonic()
-        affordable = [step for step in settling.steps(table) if 0 < left >= (step.seconds or 0.0) / settling.at_once]
-        if not affordable:
+        left, seconds = deadline - time.monotonic(), seconds_of_runs(settling.study)
+        steps = settling.steps(table, seconds)
+        for step in steps:
+            runs = runs_of(step.pair, step.more, settling.study)
+            if 0 < left >= (total(runs, seconds) or 0.0) / settling.at_once:
+                break
+        else:
             break
-        step = affordable[0]
-        print(f"{_name(step.pair)}: {step.n} → {step.more} seeds, {sum(step.runs.values())} runs", flush=True)
-        settling.add_seeds(step)
-        settling.finish_runs([name for name in step.pair if name in step.runs])
-        runs += sum(step.runs.values())
+        print(f"{_name(step.pair)}: {step.n} → {step.more} seeds, {sum(runs.values())} runs", flush=True)
+        settling.add_seeds(runs)
+        settling.finish_runs(list(runs))
+        trained += sum(runs.values())
     settling.record()
-    print(conclusion(table, settling.study, settling.steps(table), runs))
+    print(conclusion(table, settling.study, steps, trained))
 
 
 def as_text(table: pd.DataFrame) -> str:
@@ -249,15 +283,24 @@ def conclusion(table: pd.DataFrame, study: Params, left: Sequence[Step], runs: i
 
 def plan(settling: Settling) -> str:
     """What would be trained, how long it takes on this machine, and when what is expected to be decided."""
-    table = settling.look()
-    lines, hours = [as_text(table), ""], 0.0
-    left = settling.steps(table)
+    if lacking := settling.lacking(settling.variants):
+        return f"Seeds that {params.PARAMS} names are missing of {', '.join(lacking)}: they come first, then a plan"
+    table, seconds, at_once = settling.look(), seconds_of_runs(settling.study), settling.at_once
+    lines, ends = [as_text(table), ""], dict[str, int]()  # ends: seeds of each variant, pairs share them
+    left = settling.steps(table, seconds)
     for step in left:
         (row,) = table[(table["a"] == step.pair[0]) & (table["b"] == step.pair[1])].itertuples()
-        runs = ", ".join(f"{count} of {name}" for name, count in step.runs.items()) or "none"
-        took = None if step.to_end is None else step.to_end / settling.at_once / 3600
-        hours += took or 0.0
-        lines.append(f"{_name(step.pair)}: next {step.n} → {step.more} seeds, runs: {runs}; {_until(row, took, hours)}")
+        runs = ", ".join(f"{count} of {name}" for name, count in runs_of(step.pair, step.more, settling.study).items())
+        ends |= {name: max(step.end, ends.get(name, 0)) for name in step.pair}
+        with_above = {
+            name: count for name, end in ends.items() if (count := end - settling.study.recipe(name).seeds) > 0
+        }
+        hours = [
+            None if (time := total(wanted, seconds)) is None else time / at_once / 3600
+            for wanted in (runs_of(step.pair, step.end, settling.study), with_above)
+        ]
+        start = f"{_name(step.pair)}: next {step.n} → {step.more} seeds, runs: {runs or 'none'}"
+        lines.append(f"{start}; {_until(row, *hours)}")
     if left:
         return "\n".join(lines)
     undecided = int(table["verdict"].eq("undecided").sum())
@@ -265,12 +308,13 @@ def plan(settling: Settling) -> str:
     return f"{lines[0]}\n\n{len(table)} questions: {end}"
 
 
-def _until(row: Any, took: float | None, hours: float) -> str:
-    if took is None:
+def _until(row: Any, hours: float | None, with_above: float | None) -> str:
+    if hours is None:
         return "no run of it is here that says how long one takes"
     if pd.isna(row.seeds_about):
-        return f"{took:.1f} hours to the most seeds that it may have"
-    return f"decided at about {row.seeds_about:,} seeds, after {took:.1f} hours, {hours:.1f} with those above"
+        return f"{hours:.1f} hours to the most seeds that it may have"
+    total = "" if with_above is None else f", {with_above:.1f} with those above"
+    return f"decided at about {row.seeds_about:,} seeds, after {hours:.1f} hours{total}"
 
 
 def _positive(text: str) -> float:
@@ -283,10 +327,14 @@ def _positive(text: str) -> float:
 @terminal.command
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.settle", description=__doc__)
-    parser.add_argument("--pairs", metavar="A:B,…", help="questions of params.yaml; without it, all")
+    parser.add_argument("--pairs", metavar="A:B,…", help="questions of params.yaml; by default all")
     parser.add_argument("--most", type=int, default=MOST, metavar="SEEDS", help="that a variant gets (%(default)s)")
     parser.add_argument(
-        "--hours", type=_positive, default=float("inf"), help="no batch of seeds begins that takes longer"
+        "--hours",
+        type=_positive,
+        default=float("inf"),
+        help="no batch of added seeds begins that takes longer than what is left; the first of a "
+        "variant does, if no run of it is here that says how long it takes",
     )
     parser.add_argument("--plan", action="store_true", help="say what would be trained, and train nothing")
     arguments = parser.parse_args()

@@ -54,3 +54,16 @@ def test_nothing_to_change_changes_nothing() -> None:
 def test_more_seeds_than_are_drawn_are_refused() -> None:
     with pytest.raises(StudyError, match=r"variants\.plain\.seeds is 9, but only 8 of split\.seeds"):
         with_seeds(STUDY, {"plain": 9})
+
+
+@pytest.mark.parametrize("number", ["0x2", "0_2", "!!int 2"])
+def test_a_number_that_is_not_written_plainly_is_left_to_its_author(number: str) -> None:
+    text = COMMENTED.replace("seeds: 2 # 0 and 1", f"seeds: {number}")
+    with pytest.raises(StudyError, match="write `seeds:` of plain by hand"):
+        with_seeds(text, {"plain": 4})
+
+
+def test_the_line_ends_of_windows_stay() -> None:
+    text = with_seeds(STUDY.replace("\n", "\r\n"), {"plain": 4, "watched": 5})
+    assert seeds(text) == {"ridge": 2, "random_features": 2, "plain": 4, "watched": 5}
+    assert text.count("\n") == text.count("\r\n") == STUDY.count("\n") + 1

@@ -121,6 +121,15 @@ def test_a_clone_without_models_killed_at_any_moment_trains_only_new_seeds_of_on
     }
 
 
+def test_models_that_were_not_evaluated_are_before_more_are_trained(begun: Clone, tmp_path: Path) -> None:
+    own = copied(begun, tmp_path)
+    shutil.rmtree(own.folder / "metrics" / "runs" / "twin")
+    answer = own.run(sys.executable, "-m", "stages.settle", "--pairs", "few:twin", "--most", "11")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert seeds(own)["twin"] > 6
+    assert results(own, "twin").keys() == results(begun, "twin").keys()
+
+
 def refused(clone: Clone, *arguments: str) -> str:
     answer = clone.run(sys.executable, "-m", "stages.settle", *arguments)
     assert answer.returncode != 0

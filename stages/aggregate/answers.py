@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,19 +52,36 @@ def compared(
         questions: pairs in the family: all their intervals hold together.
         settings: of params.yaml.
     """
-    level = settings.alpha / max(questions, 1)
-    rows = [
-        {
-            **{"a": a, "b": b},
-            **asdict(
-                sequential.answer(
-                    right_a, right_b, level=level, margin=settings.equivalence_margin, design=settings.design
-                )
-            ),
-        }
-        for a, b, right_a, right_b in pairs
-    ]
-    return pd.DataFrame(rows, columns=COLUMNS).astype({"seeds_about": "Int64", "seeds_at_most": "Int64"})
+    rows = []
+    for a, b, right_a, right_b in pairs:
+        digits = sequential.digits_part(right_b.mean(axis=0) - right_a.mean(axis=0))
+        accuracies = right_a.mean(axis=1), right_b.mean(axis=1)
+        rows.append(judged(a, b, *accuracies, right_a.shape[1], questions, settings) | {"digits": digits})
+    return as_table(rows, COLUMNS)
+
+
+def judged(
+    a: str,
+    b: str,
+    accuracy_a: np.ndarray,
+    accuracy_b: np.ndarray,
+    images: int,
+    questions: int,
+    settings: Statistics,
+) -> dict[str, Any]:
+    """The row of a pair, but for `digits`, from the test accuracies [seeds] on so many images, paired by place."""
+    answer = sequential.answer(
+        sequential.POINTS * (accuracy_b - accuracy_a),
+        step=sequential.POINTS / images,
+        level=settings.alpha / max(questions, 1),
+        margin=settings.equivalence_margin,
+        design=settings.design,
+    )
+    return {"a": a, "b": b, **asdict(answer)}
+
+
+def as_table(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=columns).astype({"seeds_about": "Int64", "seeds_at_most": "Int64"})
 
 
 def columns(images: str) -> list[Column]:

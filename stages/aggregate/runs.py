@@ -91,14 +91,24 @@ def read_runs(study: Params, variants: Iterable[str] | None = None) -> Runs:
     return runs
 
 
-def _read_variant(variant: str, study: Params) -> VariantRuns:
-    recipe = study.recipe(variant)
+def read_scores(variant: str, seeds: int) -> pd.DataFrame:
+    """The test.csv of a variant, a row for each of its `seeds`.
+
+    Raises:
+        StudyError: it is missing, is of other seeds, or has a score that is no number.
+    """
     scores = records.read_scores(variant)
-    curves = files.read_table(records.curves_path(variant), ["seed", *recipe.curve])
-    for path, table in ((records.scores_path(variant), scores), (records.curves_path(variant), curves)):
-        _require_seeds(str(path), table["seed"].unique().tolist(), range(recipe.seeds))
+    _require_seeds(str(records.scores_path(variant)), scores["seed"].tolist(), range(seeds))
     if not np.isfinite(scores.filter(like="test_").to_numpy(float)).all():
         raise StudyError(f"{records.scores_path(variant)} holds a score that is no number: run `dvc repro`")
+    return scores
+
+
+def _read_variant(variant: str, study: Params) -> VariantRuns:
+    recipe = study.recipe(variant)
+    scores = read_scores(variant, recipe.seeds)
+    curves = files.read_table(records.curves_path(variant), ["seed", *recipe.curve])
+    _require_seeds(str(records.curves_path(variant)), curves["seed"].unique().tolist(), range(recipe.seeds))
     arrays = files.read_arrays(records.predictions_path(variant))
     classes = arrays.get("classes", np.arange(arrays["truth"].max() + 1))
     runs = VariantRuns(
