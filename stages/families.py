@@ -4,9 +4,10 @@ The same files are a train stage's dependencies in dvc.yaml; a test sees to that
 """
 
 import ast
+import functools
 import importlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def recipe_class(family: object) -> type[Recipe]:
         raise StudyError(f"{place} should define a class named Recipe, derived from Trained or another recipe")
     if found.__abstractmethods__:
         raise StudyError(f"{place}: Recipe should define {', '.join(sorted(found.__abstractmethods__))}")
-    if unwatched := [name for name in _own_imports(FOLDER / f"{family}.py") if not name.startswith(WATCHED)]:
+    imports = _own_imports((FOLDER / f"{family}.py").read_text(encoding="utf-8"))
+    if unwatched := [name for name in imports if not name.startswith(WATCHED)]:
         raise StudyError(
             f"{place} imports {', '.join(unwatched)}, whose edits would train none of its variants anew: copy what it "
             "needs into this file"
@@ -52,10 +54,11 @@ def recipe_class(family: object) -> type[Recipe]:
     return found
 
 
-def _own_imports(path: Path) -> Iterator[str]:
+@functools.cache  # a study asks for each of its variants
+def _own_imports(source: str) -> list[str]:
     """The full names that a file in `FOLDER` imports from this project."""
-    project = Path(__file__).parents[1]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    project, found = Path(__file__).parents[1], []
+    for node in ast.walk(ast.parse(source)):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
         if isinstance(node, ast.ImportFrom):
             above = ["stages", "recipes"][: 3 - node.level] if node.level else []
@@ -63,7 +66,8 @@ def _own_imports(path: Path) -> Iterator[str]:
         for name in names:
             top = project / name.partition(".")[0]
             if top.with_suffix(".py").exists() or any(top.glob("*.py")):
-                yield name
+                found.append(name)
+    return found
 
 
 def decisive(fields: Any) -> dict[str, Any] | None:
@@ -89,6 +93,7 @@ def meaning(paths: Sequence[Path]) -> str:
     return files.digest(*(_meaning(path.read_text(encoding="utf-8")) for path in paths))
 
 
+@functools.cache
 def _meaning(source: str) -> str:
     tree = ast.parse(source)
     for node in ast.walk(tree):

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -39,12 +40,32 @@ class OneProcess(Clone):
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """The study with so few seeds that nothing is decided; not to be written to."""
+    """The study killed at its first look, when nothing is decided; not to be written to."""
     clone = OneProcess(tmp_path_factory.mktemp("begun"))
     clone.write(STUDY)
-    answer = clone.run(sys.executable, "-m", "stages.settle", "--hours", "1e-9")  # in one process, without more seeds
-    assert answer.returncode == 0, answer.stdout + answer.stderr
+    killed_at("few → more", clone, sys.executable, "-m", "stages.settle")
     return clone
+
+
+def killed_at(line: str, clone: Clone, *command: str) -> None:
+    """Kill what has said this, and make sure that it was still at work."""
+    process = subprocess.Popen(
+        command,
+        cwd=clone.folder,
+        env={**clone.environment(), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    said = ""
+    for text in process.stdout:
+        said += text
+        if line in text:
+            break
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, said
 
 
 @pytest.fixture(scope="module")
@@ -100,15 +121,9 @@ def test_a_clone_without_models_killed_at_any_moment_trains_only_new_seeds_of_on
     own = copied(begun, tmp_path)
     for folder in ("models", ".dvc/cache"):
         shutil.rmtree(own.folder / folder)
-    command = [sys.executable, "-u", "-m", "stages.settle", "--pairs", "few:more"]
+    command = sys.executable, "-m", "stages.settle", "--pairs", "few:more"
     for line in ("seeds, ", "dev accuracy"):  # before and while something is trained
-        process = subprocess.Popen(
-            command, cwd=own.folder, env=own.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        assert process.stdout is not None
-        next((text for text in process.stdout if line in text), None)
-        process.kill()
-        process.communicate()
+        killed_at(line, own, *command)
     answer = own.run(*command)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     before, after = seeds(begun), seeds(own)
@@ -124,9 +139,8 @@ def test_a_clone_without_models_killed_at_any_moment_trains_only_new_seeds_of_on
 def test_models_that_were_not_evaluated_are_before_more_are_trained(begun: Clone, tmp_path: Path) -> None:
     own = copied(begun, tmp_path)
     shutil.rmtree(own.folder / "metrics" / "runs" / "twin")
-    answer = own.run(sys.executable, "-m", "stages.settle", "--pairs", "few:twin", "--most", "11")
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert seeds(own)["twin"] > 6
+    killed_at("  8 seeds", own, sys.executable, "-m", "stages.settle", "--pairs", "few:twin")
+    assert seeds(own)["twin"] == 8
     assert results(own, "twin").keys() == results(begun, "twin").keys()
 
 
