@@ -87,6 +87,5 @@ def svg(figure: Figure, title: str, name: str) -> str:
     # The page's fonts, in place of matplotlib's list of all that it might have used; and the page's ink and lines.
     body = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 system-ui, sans-serif", body)
     body = body.replace(INK, "currentColor").replace(FAINT, "var(--line)")
-    for identifier in set(re.findall(r'id="([^"]+)"', body)):
-        body = re.sub(rf'(id="|url\(#|href="#){re.escape(identifier)}(?=["\)])', rf"\g<1>{name}-{identifier}", body)
+    body = re.sub(r'(id="|url\(#|href="#)', rf"\1{name}-", body)
     return f'<svg viewBox="{box[1]}" role="img" aria-label="{title}">{body}'

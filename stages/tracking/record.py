@@ -1,5 +1,6 @@
 """What the workspace holds of one run."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +47,19 @@ class Record:
         return self.facts["digests"]["model"] if self.facts else None
 
 
-def read(study: Params, variant: str, seed: int) -> Record | None:
+class Gathered:
+    """The tables that hold all seeds of a variant, each read once."""
+
+    def __init__(self, study: Params) -> None:
+        self._study = study
+        self.scores = functools.cache(records.read_scores)
+        self.curves = functools.cache(self._curves)
+
+    def _curves(self, variant: str) -> pd.DataFrame:
+        return files.read_table(records.curves_path(variant), ["seed", *self._study.recipe(variant).curve])
+
+
+def read(study: Params, variant: str, seed: int, gathered: Gathered) -> Record | None:
     """The run's record, or None where the workspace has nothing of it.
 
     Raises:
@@ -57,7 +70,7 @@ def read(study: Params, variant: str, seed: int) -> Record | None:
     facts = records.read_facts(folder) if (folder / "run.json").exists() else None
     if facts and families.decisive(facts.get("parameters")) != recipe.decisive():
         facts = None  # a model from before: the scores are of another one, which is not here
-    scores = _scores(variant, seed)
+    scores = _scores(variant, seed, gathered)
     if facts and scores and facts["key"] != scores["key"]:
         scores = None  # of the model that this one has replaced
     if facts:
@@ -67,14 +80,14 @@ def read(study: Params, variant: str, seed: int) -> Record | None:
     else:
         return None
     own = folder / "curves.csv"
-    table = files.read_table(own if facts and own.exists() else records.curves_path(variant), ["seed", *recipe.curve])
+    table = files.read_table(own, ["seed", *recipe.curve]) if facts and own.exists() else gathered.curves(variant)
     curves = table[table["seed"] == seed]
     return Record(variant, seed, recipe.model_dump(exclude={"seeds"}), facts, curves, scores, key, data)
 
 
-def _scores(variant: str, seed: int) -> dict[str, Any] | None:
+def _scores(variant: str, seed: int, gathered: Gathered) -> dict[str, Any] | None:
     if not records.scores_path(variant).exists():
         return None
-    table = records.read_scores(variant)
+    table = gathered.scores(variant)
     rows = table[table["seed"] == seed].to_dict("records")
     return {str(name): value for name, value in rows[0].items()} if rows else None

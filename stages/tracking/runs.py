@@ -12,7 +12,7 @@ from stages.errors import StudyError
 from stages.params import Params
 from stages.tracking import address, client
 from stages.tracking.address import KEY
-from stages.tracking.record import NO_CURVES, PARTS, RUN_FILES, Record, read
+from stages.tracking.record import NO_CURVES, PARTS, RUN_FILES, Gathered, Record, read
 from stages.tracking.target import Target, find, search
 
 FINISHED = "FINISHED"
@@ -33,7 +33,8 @@ def publish(target: Target, study: Params, runs: Sequence[tuple[str, int]], pare
         The number of runs that changed.
     """
     with address.lock():
-        wanted = [found for variant, seed in runs if (found := _read(study, variant, seed))]
+        gathered = Gathered(study)
+        wanted = [found for variant, seed in runs if (found := _read(study, variant, seed, gathered))]
         keys = {record.key for record in wanted} | {parent_key(study, record.variant) for record in wanted}
         known = find(target, keys)
         changed = 0
@@ -49,9 +50,9 @@ def publish(target: Target, study: Params, runs: Sequence[tuple[str, int]], pare
         return changed
 
 
-def _read(study: Params, variant: str, seed: int) -> Record | None:
+def _read(study: Params, variant: str, seed: int, gathered: Gathered) -> Record | None:
     try:
-        return read(study, variant, seed)
+        return read(study, variant, seed, gathered)
     except StudyError as error:
         print(f"warning: {variant} seed {seed} is not published: {error}", file=sys.stderr, flush=True)
         return None
