@@ -1,0 +1,196 @@
+"""Whether people's digits are read: drawn here, stroke by stroke, so that no test image has a part in it.
+
+`python -m benchmarks.penned VARIANT …` draws digits as pens do, in several hands, thin and thick; makes scans, photos
+and screenshots of them; reads them with the first seeds of each variant, whose models should be here; and writes
+benchmarks/PENNED.md.
+"""
+
+import argparse
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+from scipy.interpolate import CubicSpline
+
+from benchmarks import pictures
+from benchmarks.pictures import Draw, Ink, head, seen
+from stages import files, params, predict, prepare, records, terminal
+
+REPORT = Path("benchmarks/PENNED.md")
+SIDE = 280  # pixels of a drawing, of which the digit takes 20/28, as in MNIST
+SEED = 1
+
+Point = tuple[float, float]
+Stroke = Sequence[Point]  # across and down, from 0 to 1; a smooth line through all of them, or straight from one to one
+
+# Each digit in some of the ways in which people write it.
+HANDS: dict[int, list[list[Stroke]]] = {
+    0: [
+        [[(0.55, 0), (0.1, 0.3), (0.15, 0.8), (0.5, 1), (0.9, 0.65), (0.85, 0.2), (0.5, 0)]],
+        [[(0.7, 0.05), (0.2, 0.15), (0.1, 0.6), (0.4, 1), (0.85, 0.75), (0.9, 0.3), (0.55, 0.02), (0.35, 0.1)]],
+    ],
+    1: [
+        [[(0.5, 0), (0.5, 1)]],
+        [[(0.3, 0.25), (0.55, 0)], [(0.55, 0), (0.55, 1)]],
+        [[(0.25, 0.22), (0.5, 0)], [(0.5, 0), (0.5, 1)], [(0.2, 1), (0.8, 1)]],
+    ],
+    2: [
+        [[(0.15, 0.25), (0.45, 0), (0.85, 0.2), (0.65, 0.55), (0.1, 1)], [(0.1, 1), (0.9, 0.98)]],
+        [
+            [
+                *[(0.15, 0.2), (0.5, 0), (0.8, 0.25), (0.6, 0.6), (0.25, 0.95), (0.12, 0.85)],
+                *[(0.3, 0.78), (0.6, 0.97), (0.95, 0.92)],
+            ]
+        ],
+    ],
+    3: [
+        [
+            [(0.15, 0.12), (0.5, 0), (0.82, 0.2), (0.65, 0.42), (0.4, 0.47)],
+            [(0.4, 0.47), (0.75, 0.55), (0.88, 0.78), (0.5, 1), (0.1, 0.88)],
+        ],
+        [
+            [(0.15, 0), (0.85, 0)],
+            [(0.85, 0), (0.45, 0.4)],
+            [(0.45, 0.4), (0.85, 0.6), (0.75, 0.92), (0.4, 1), (0.1, 0.9)],
+        ],
+    ],
+    4: [
+        [[(0.3, 0), (0.2, 0.3), (0.1, 0.55)], [(0.1, 0.55), (0.9, 0.55)], [(0.7, 0.05), (0.68, 1)]],
+        [[(0.7, 0), (0.05, 0.65)], [(0.05, 0.65), (0.95, 0.65)], [(0.7, 0), (0.7, 1)]],
+    ],
+    5: [
+        [
+            [(0.85, 0), (0.25, 0)],
+            [(0.25, 0), (0.2, 0.42)],
+            [(0.2, 0.42), (0.6, 0.38), (0.85, 0.65), (0.6, 0.97), (0.1, 0.92)],
+        ],
+        [
+            [(0.3, 0.02), (0.22, 0.45)],
+            [(0.22, 0.45), (0.7, 0.45), (0.8, 0.8), (0.4, 1), (0.1, 0.9)],
+            [(0.3, 0.02), (0.9, 0)],
+        ],
+    ],
+    6: [
+        [[(0.75, 0.03), (0.35, 0.25), (0.12, 0.65), (0.35, 1), (0.8, 0.85), (0.75, 0.55), (0.4, 0.52), (0.15, 0.75)]],
+        [[(0.5, 0), (0.22, 0.45), (0.2, 0.85), (0.5, 1), (0.8, 0.8), (0.6, 0.58), (0.22, 0.75)]],
+    ],
+    7: [
+        [[(0.1, 0.02), (0.9, 0)], [(0.9, 0), (0.6, 0.45), (0.4, 1)]],
+        [[(0.1, 0), (0.9, 0)], [(0.9, 0), (0.4, 1)], [(0.35, 0.5), (0.85, 0.5)]],
+    ],
+    8: [
+        [
+            [
+                *[(0.8, 0.12), (0.5, 0), (0.2, 0.2), (0.5, 0.47), (0.85, 0.75), (0.5, 1)],
+                *[(0.15, 0.78), (0.5, 0.47), (0.8, 0.25), (0.78, 0.1)],
+            ]
+        ],
+        [
+            [(0.5, 0), (0.22, 0.2), (0.5, 0.45), (0.78, 0.22), (0.5, 0)],
+            [(0.5, 0.45), (0.12, 0.72), (0.5, 1), (0.88, 0.72), (0.5, 0.45)],
+        ],
+    ],
+    9: [
+        [[(0.8, 0.2), (0.45, 0), (0.15, 0.28), (0.45, 0.52), (0.8, 0.2)], [(0.8, 0.2), (0.75, 1)]],
+        [
+            [(0.8, 0.15), (0.4, 0.02), (0.18, 0.3), (0.5, 0.5), (0.8, 0.2)],
+            [(0.8, 0.2), (0.8, 0.7), (0.5, 1), (0.15, 0.9)],
+        ],
+    ],
+}
+PENS = {"thin pen": (0.025, 0.045), "pen": (0.06, 0.1), "thick pen": (0.14, 0.19)}  # widths, of the digit's height
+PAGES: dict[str, Draw] = {
+    "scan": pictures.scan,
+    "small on a large page": pictures.small,
+    "photo": pictures.photo,
+    "photo, half in shadow": pictures.half_shadow,
+    "photo on a table": pictures.on_a_table,
+    "screenshot, dark mode": pictures.dark_mode,
+}
+
+
+def penned(label: int, generator: np.random.Generator, widths: tuple[float, float]) -> np.ndarray:
+    """A digit uint8 [SIDE, SIDE], light on dark, as somebody might write it with a pen of a width in this range."""
+    strokes = HANDS[label][generator.integers(len(HANDS[label]))]
+    lines = [_line(np.array(stroke) + generator.normal(0, 0.03, (len(stroke), 2))) for stroke in strokes]
+    angle, slant = np.radians(generator.uniform(-10, 10)), generator.uniform(-0.1, 0.3)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    shape = turn @ np.array([[generator.uniform(0.5, 0.85), -slant], [0, 1]])
+    lines = [line @ shape.T for line in lines]
+    width = generator.uniform(*widths)
+    places = np.concatenate(lines)
+    low, high = places.min(axis=0), places.max(axis=0)
+    scale = SIDE * 20 / 28 / (max(high - low) + width)
+    image = Image.new("L", (SIDE, SIDE))
+    pen, radius = ImageDraw.Draw(image), width * scale / 2
+    for line in lines:
+        points = [(float(x), float(y)) for x, y in (line - (low + high) / 2) * scale + SIDE / 2]
+        pen.line(points, fill=255, width=round(2 * radius))
+        for point in points:  # a round pen
+            pen.circle(point, radius, fill=255)
+    return np.asarray(image)
+
+
+def _line(points: np.ndarray) -> np.ndarray:
+    """Places close to one another on a smooth line through `points` [n, 2]."""
+    times = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
+    found: np.ndarray = CubicSpline(times, points)(np.linspace(0, times[-1], 60))
+    return found
+
+
+def pictures_of(draw: Draw, widths: tuple[float, float], count: int, seed: int) -> tuple[list[bytes], np.ndarray]:
+    """So many pictures, every digit about as often as another, and the labels."""
+    generator = np.random.default_rng([SEED, seed])
+    labels = generator.permutation(np.arange(count) % 10)
+    return [draw(Ink(penned(label, generator, widths)[None]), generator) for label in labels.tolist()], labels
+
+
+def reader(variant: str, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Probabilities [n, 10] of images, by one model of a variant."""
+    scores = records.scores_path(variant)
+    seed, key = predict.choose(scores, seed)
+    return predict.Classifier(seed, key, scores, records.MODELS / variant, vote=False).probabilities
+
+
+@terminal.command
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.penned", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("variants", nargs="+", metavar="VARIANT")
+    parser.add_argument("--pictures", type=int, default=500, help="of each pen and page (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=5, help="of each variant (default: %(default)s)")
+    arguments = parser.parse_args()
+    study = params.load()
+    for variant in arguments.variants:
+        study.recipe(variant)
+    form = predict.read_format(records.predictions_path(arguments.variants[0]))[0]
+    prepared = functools.cache(lambda content: prepare.prepare(content, form))
+    readers = {variant: [reader(variant, seed) for seed in range(arguments.seeds)] for variant in arguments.variants}
+    rows = []
+    for seed, (pen, page) in enumerate((pen, page) for pen in PENS for page in PAGES):
+        contents, labels = pictures_of(PAGES[page], PENS[pen], arguments.pictures, seed)
+        cells = []
+        for read in readers.values():
+            found = [seen(contents, labels, prepared, probabilities) for probabilities in read]
+            cells += [f"{100 * np.mean([one.right for one in found]):.1f}"]
+            cells += [f"{100 * np.mean([one.surely_wrong for one in found]):.1f}"]
+        rows.append(f"| {pen}, {page} | {' | '.join(cells)} |")
+        print(rows[-1], flush=True)
+    report = f"""\
+# Are people's digits read?
+
+`python -m benchmarks.penned {" ".join(arguments.variants)}`: {arguments.pictures} pictures of each kind, of digits
+drawn stroke by stroke in {sum(map(len, HANDS.values()))} hands, no test image among them. In percent, the mean of
+{arguments.seeds} seeds. Surely wrong: another digit than is shown, at a probability above {pictures.SURE}.
+
+{head(["right", "surely wrong"], arguments.variants)}
+{chr(10).join(rows)}
+"""
+    files.write_bytes(REPORT, report.encode())
+
+
+if __name__ == "__main__":
+    main()
