@@ -48,8 +48,9 @@ def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
         with mpl.rc_context(STYLE):
             figure = draw(*args, **kwargs)
             # Laid out once, for both files that are made of it.
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")
+            if engine := figure.get_layout_engine():
+                engine.execute(figure)
+                figure.set_layout_engine("none")
             return figure
 
     return drawn
