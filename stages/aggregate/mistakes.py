@@ -158,7 +158,8 @@ def confusion(variant: VariantRuns) -> Figure:
     for (i, j), value in np.ndenumerate(counts):
         if (i == j or value >= 0.05) and len(names) <= 12:
             text = f"{value:.0f}" if i == j or value >= 9.95 else f"{value:.1f}"
-            ax.text(j, i, text, ha="center", va="center", fontsize=6.5, color=_ink(i != j, value > 0.55 * top))
+            drawn = ax.text(j, i, text, ha="center", va="center", fontsize=6.5, color=_ink(i != j, value > 0.55 * top))
+            drawn.set_in_layout(False)  # inside of the axes as it is
     ax.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0)
     ax.set_yticks(range(len(names)), names)
     ax.set_xlabel("predicted")

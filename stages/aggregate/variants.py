@@ -50,12 +50,12 @@ def row(variant: VariantRuns, settings: Statistics) -> dict[str, Any]:
 
 def table(runs: Runs, settings: Statistics) -> pd.DataFrame:
     """A row for each variant: accuracy, the vote of the seeds, loss, other test scores, calibration, epochs."""
-    rows = []
+    rows, others = [], metric_names(runs)[2:]
     for name, variant in runs.items():
         of: dict[str, Any] = {"variant": name, **row(variant, settings), "vote_accuracy": variant.vote_accuracy}
         loss, epochs = variant.score("test_loss"), variant.score("epochs")
         of |= {"loss": float(loss.mean()), "loss_sd": float(loss.std(ddof=1)) if len(loss) > 1 else None}
-        of |= {name: float(variant.score(name).mean()) for name in metric_names(runs)[2:]}
+        of |= {name: float(variant.score(name).mean()) for name in others}
         of |= {"calibration_error": calibration.mean_error(variant.calibration), "epochs": float(epochs.mean())}
         rows.append(of)
     return pd.DataFrame(rows)
