@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages import dvc, files, params, records, sequential, stale, terminal
+from stages import dvc, files, params, records, sequential, stale, terminal, tracking
 from stages.aggregate.answers import COLUMNS, Pair, as_table, family, judged
 from stages.aggregate.runs import read_scores
 from stages.errors import StudyError
@@ -26,6 +26,7 @@ from stages.seeds import with_seeds
 from stages.train.executors import slots
 
 MOST = 256  # seeds, unless more are asked for
+LIMITS = f"--most, and split.seeds of {params.PARAMS}"
 FAR = sequential.FARTHEST
 
 
@@ -107,11 +108,14 @@ def chosen(study: Params, wanted: str | None) -> list[Pair]:
     known = family(study)
     if wanted is None:
         return known
-    named = {text.strip(): frozenset(name.strip() for name in text.split(":")) for text in wanted.split(",")}
-    if unknown := [text for text, pair in named.items() if pair not in map(frozenset, known)]:
-        listed = ", ".join(":".join(pair) for pair in known)
-        raise StudyError(f"--pairs names {', '.join(map(repr, unknown))}, but {params.PARAMS} asks {listed}")
-    return [pair for pair in known if frozenset(pair) in named.values()]
+    named = [[name.strip() for name in text.split(":")] for text in wanted.split(",")]
+    if unknown := [":".join(names) for names in named if sorted(names) not in map(sorted, known)]:
+        listed = "\n".join(f"  {a}:{b}" for a, b in known)
+        raise StudyError(
+            f"--pairs should be questions of {params.PARAMS}, A:B, with a comma between two; received "
+            f"{', '.join(map(repr, unknown))}. It asks\n{listed}"
+        )
+    return [pair for pair in known if sorted(pair) in map(sorted, named)]
 
 
 class Settling:
@@ -126,8 +130,21 @@ class Settling:
                 "To add seeds, set it to open first, which widens the intervals for good"
             )
         self.pairs = chosen(self.study, wanted)
+        if not self.pairs:
+            raise StudyError(
+                f"{params.PARAMS} asks no question: name two variants in comparisons, chains or approaches"
+            )
         self.variants = list(dict.fromkeys(name for pair in self.pairs for name in pair))
-        self._most = min(most, self.study.split.seeds)
+        self.most = min(most, self.study.split.seeds)
+        may_grow = {name: self.study.recipe(name).seeds for name in self.variants}
+        with_seeds(self._text, {name: seeds + 1 for name, seeds in may_grow.items() if seeds < self.most})  # or refuse
+
+    def data_are_stale(self) -> bool:
+        """Whether params.yaml asks for other images, or other dev images, than there are."""
+        return not {"fetch", "split"}.isdisjoint(self._unseen())
+
+    def _unseen(self) -> dict[str, list[str]]:
+        return stale.reasons(stale.status(self.study))
 
     def lacking(self, variants: Iterable[str]) -> list[str]:
         """Those of `variants` of which not every seed is evaluated that params.yaml names."""
@@ -177,7 +194,7 @@ class Settling:
 
     def steps(self, table: pd.DataFrame, seconds: Mapping[str, float]) -> list[Step]:
         images = files.read_arrays(records.predictions_path(self.variants[0]), "hardest_images")["hardest_images"]
-        return steps(table, self.study, seconds, images.shape[1:], most=self._most, at_once=self.at_once)
+        return steps(table, self.study, seconds, images.shape[1:], most=self.most, at_once=self.at_once)
 
     def add_seeds(self, runs: Mapping[str, int]) -> None:
         """Give params.yaml so many more seeds of these variants, and nothing else.
@@ -201,7 +218,8 @@ class Settling:
 
     def record(self) -> None:
         """Let DVC see what was trained and evaluated, leave alone what it has recorded already, and make the report."""
-        unseen = stale.reasons(stale.status(self.study))
+        self._see_that_it_is_ours()
+        unseen = self._unseen()
         stages = {name: [f"train@{name}", f"evaluate@{name}"] for name in self.variants}
         changed = [stage for pair in stages.values() if unseen.keys() & pair for stage in pair]
         lacking = self.lacking(self.study.variants)
@@ -212,6 +230,8 @@ class Settling:
                 f"The report is not made: seeds that {params.PARAMS} names are missing of {', '.join(lacking)}. "
                 "`STUDY_REUSE=1 dvc repro` trains them"
             )
+        if others := unseen.keys() - {"aggregate", *changed}:
+            print(f"Stale besides, and left as they are: {', '.join(sorted(others))}; `make stale` says why.")
 
 
 def _dvc(*arguments: str) -> None:
@@ -224,7 +244,7 @@ def _dvc(*arguments: str) -> None:
 
 def settle(settling: Settling, hours: float) -> None:
     """Step by step, until nothing is left to do or to spend; the last table says what is decided."""
-    deadline, trained = time.monotonic() + 3600 * hours, 0
+    deadline, added = time.monotonic() + 3600 * hours, 0
     settling.finish_runs(settling.variants)
     while True:
         table = settling.look()
@@ -240,9 +260,21 @@ def settle(settling: Settling, hours: float) -> None:
         print(f"{_name(step.pair)}: {step.n} → {step.more} seeds, {sum(runs.values())} runs", flush=True)
         settling.add_seeds(runs)
         settling.finish_runs(list(runs))
-        trained += sum(runs.values())
+        added += sum(runs.values())
     settling.record()
-    print(conclusion(table, settling.study, steps, trained))
+    why = {}
+    for step in steps:
+        runs = runs_of(step.pair, step.more, settling.study)
+        why[step.pair] = _why_not(runs, seconds, settling.at_once, left)
+    print(conclusion(table, settling.study, why, added))
+
+
+def _why_not(runs: Mapping[str, int], seconds: Mapping[str, float], at_once: int, left: float) -> str:
+    """Why these runs are not trained when so many seconds are left."""
+    time = total(runs, seconds)
+    if left <= 0 or time is None:
+        return "the hours are spent"
+    return f"its next {sum(runs.values())} runs take {_in_words(time / at_once)}, and {_in_words(left)} are left"
 
 
 def as_text(table: pd.DataFrame) -> str:
@@ -266,14 +298,16 @@ def _more(row: Any) -> str:
     return f"about {row.seeds_about - row.n:,} more"
 
 
-def conclusion(table: pd.DataFrame, study: Params, left: Sequence[Step], runs: int) -> str:
-    """What is decided and what is not, why, and what it took beside as many seeds for every variant."""
+def conclusion(table: pd.DataFrame, study: Params, why: Mapping[Pair, str], added: int) -> str:
+    """What is decided and what is not, why, and what it took beside as many seeds for every variant.
+
+    why: undecided questions may have no more seeds now; those that are not in it have all that they may have.
+    """
     decided = table[table["verdict"] != "undecided"]
-    lines = [f"{len(decided)} of {len(table)} questions are decided; {runs} runs were trained for it."]
-    waiting = {step.pair for step in left}
+    lines = [f"{len(decided)} of {len(table)} questions are decided; this call added {added} runs."]
     for row in table[table["verdict"] == "undecided"].itertuples():
-        why = "the hours are spent" if (row.a, row.b) in waiting else f"after the most seeds that it may have, {row.n}"
-        lines.append(f"undecided: {_name((row.a, row.b))}, {why}; {_more(row)}")
+        reason = why.get((row.a, row.b), f"it has the most seeds that it may have, {row.n} ({LIMITS})")
+        lines.append(f"undecided: {_name((row.a, row.b))}, {reason}; {_more(row)}")
     names = {name for row in table.itertuples() for name in (row.a, row.b)}
     taken = sum(study.recipe(name).seeds for name in names)
     fixed = len(names) * max(study.recipe(name).seeds for name in names)
@@ -283,8 +317,15 @@ def conclusion(table: pd.DataFrame, study: Params, left: Sequence[Step], runs: i
 
 def plan(settling: Settling) -> str:
     """What would be trained, how long it takes on this machine, and when what is expected to be decided."""
-    if lacking := settling.lacking(settling.variants):
-        return f"Seeds that {params.PARAMS} names are missing of {', '.join(lacking)}: they come first, then a plan"
+    if settling.data_are_stale():
+        return f"The images are not those of {params.PARAMS}: `dvc repro split` first, then a plan"
+    of_others = tracking.outdated(settling.study)
+    lacking = settling.lacking(settling.variants)
+    if first := [name for name in settling.variants if name in {*lacking, *of_others}]:
+        return (
+            f"Seeds that {params.PARAMS} names are missing of {', '.join(first)}, or are of another recipe or other "
+            "data: they come first, then a plan"
+        )
     table, seconds, at_once = settling.look(), seconds_of_runs(settling.study), settling.at_once
     lines, ends = [as_text(table), ""], dict[str, int]()  # ends: seeds of each variant, pairs share them
     left = settling.steps(table, seconds)
@@ -295,29 +336,37 @@ def plan(settling: Settling) -> str:
         with_above = {
             name: count for name, end in ends.items() if (count := end - settling.study.recipe(name).seeds) > 0
         }
-        hours = [
-            None if (time := total(wanted, seconds)) is None else time / at_once / 3600
+        times = [
+            None if (time := total(wanted, seconds)) is None else time / at_once
             for wanted in (runs_of(step.pair, step.end, settling.study), with_above)
         ]
         start = f"{_name(step.pair)}: next {step.n} → {step.more} seeds, runs: {runs or 'none'}"
-        lines.append(f"{start}; {_until(row, *hours)}")
+        lines.append(f"{start}; {_until(row, step.end, *times)}")
     if left:
         return "\n".join(lines)
     undecided = int(table["verdict"].eq("undecided").sum())
-    end = f"{undecided} undecided, with the most seeds that they may have" if undecided else "every one decided"
-    return f"{lines[0]}\n\n{len(table)} questions: {end}"
+    end = f"{undecided} undecided, with the most seeds that they may have ({LIMITS})"
+    return f"{lines[0]}\n\n{len(table)} questions: {end if undecided else 'every one decided'}"
 
 
-def _until(row: Any, hours: float | None, with_above: float | None) -> str:
-    if hours is None:
+def _until(row: Any, end: int, time: float | None, with_above: float | None) -> str:
+    if time is None:
         return "no run of it is here that says how long one takes"
-    if pd.isna(row.seeds_about):
-        return f"{hours:.1f} hours to the most seeds that it may have"
-    total = "" if with_above is None else f", {with_above:.1f} with those above"
-    return f"decided at about {row.seeds_about:,} seeds, after {hours:.1f} hours{total}"
+    above = "" if with_above is None else f", {_in_words(with_above)} with those above"
+    if pd.isna(row.seeds_about) or row.seeds_about > end:
+        about = "" if pd.isna(row.seeds_about) else f", decided at about {row.seeds_about:,}"
+        return f"{_in_words(time)} to the most seeds that it may have, {end}{above}{about}"
+    return f"decided at about {row.seeds_about:,} seeds, after {_in_words(time)}{above}"
 
 
-def _positive(text: str) -> float:
+def _in_words(seconds: float) -> str:
+    for unit, size in (("hours", 3600), ("minutes", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def hours(text: str) -> float:
     value = float(text)
     if not value > 0:
         raise argparse.ArgumentTypeError(f"should be more than 0, received {text}")
@@ -328,10 +377,16 @@ def _positive(text: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.settle", description=__doc__)
     parser.add_argument("--pairs", metavar="A:B,…", help="questions of params.yaml; by default all")
-    parser.add_argument("--most", type=int, default=MOST, metavar="SEEDS", help="that a variant gets (%(default)s)")
+    parser.add_argument(
+        "--most",
+        type=int,
+        default=MOST,
+        metavar="SEEDS",
+        help="that a variant gets at most (%(default)s), or as many as split.seeds",
+    )
     parser.add_argument(
         "--hours",
-        type=_positive,
+        type=hours,
         default=float("inf"),
         help="no batch of added seeds begins that takes longer than what is left; the first of a "
         "variant does, if no run of it is here that says how long it takes",
@@ -348,7 +403,7 @@ def main() -> None:
     # One thread for evaluation, set before TensorFlow is imported. Runs that were evaluated count without their models.
     os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
     os.environ["STUDY_REUSE"] = "1"
-    if not records.TRAIN.exists():
+    if not records.TRAIN.exists() or settling.data_are_stale():
         _dvc("split")
     settle(settling, arguments.hours)
 

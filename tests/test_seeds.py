@@ -59,7 +59,7 @@ def test_more_seeds_than_are_drawn_are_refused() -> None:
 @pytest.mark.parametrize("number", ["0x2", "0_2", "!!int 2"])
 def test_a_number_that_is_not_written_plainly_is_left_to_its_author(number: str) -> None:
     text = COMMENTED.replace("seeds: 2 # 0 and 1", f"seeds: {number}")
-    with pytest.raises(StudyError, match="write `seeds:` of plain by hand"):
+    with pytest.raises(StudyError, match=r"more seeds of plain: `seeds` should stand .* as a plain number"):
         with_seeds(text, {"plain": 4})
 
 

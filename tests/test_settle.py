@@ -1,5 +1,7 @@
 """Seeds for what is undecided, and for nothing else."""
 
+import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from stages import params, records, settle
 from stages.errors import StudyError
 from stages.params import Params
 from stages.seeds import with_seeds
-from stages.settle import Settling, Step, chosen, runs_of, steps, total
+from stages.settle import Settling, Step, _until, chosen, runs_of, steps, total
 from tests.conftest import STUDY
 
 
@@ -57,9 +59,9 @@ def test_where_no_run_says_how_long_one_takes_the_smaller_networks_come_first(st
 def test_only_a_question_of_params_yaml_can_be_chosen_either_variant_first(study: Params) -> None:
     assert chosen(study, "plain:watched") == [("plain", "watched")]
     assert chosen(study, " watched: plain ") == [("plain", "watched")]
-    with pytest.raises(StudyError, match=r"--pairs names 'plain:ridge', but params\.yaml asks .*plain:watched"):
+    with pytest.raises(StudyError, match=r"--pairs should be questions .* received 'plain:ridge'\. It asks\n.*:"):
         chosen(study, "plain:ridge")
-    with pytest.raises(StudyError, match="--pairs names '', but"):
+    with pytest.raises(StudyError, match="a comma between two; received ''"):
         chosen(study, "plain:watched,")
 
 
@@ -93,8 +95,8 @@ def test_seeds_are_added_to_an_undecided_pair_alone_and_what_is_there_is_kept(
     assert quiet == [("--single-item", "train@watched", "evaluate@watched", "aggregate")]
     said = capsys.readouterr().out
     assert "plain → watched: 2 → 3 seeds, 2 runs" in said
-    assert "0 of 1 questions are decided; 4 runs were trained for it." in said
-    assert "undecided: plain → watched, after the most seeds that it may have, 4" in said
+    assert "0 of 1 questions are decided; this call added 4 runs." in said
+    assert "undecided: plain → watched, it has the most seeds that it may have, 4 (--most" in said
 
 
 def test_the_plan_trains_nothing_and_says_what_would_be(evaluated: Path, quiet: list[tuple[str, ...]]) -> None:
@@ -106,7 +108,7 @@ def test_the_plan_trains_nothing_and_says_what_would_be(evaluated: Path, quiet: 
 
 def test_a_plan_without_seeds_to_add_says_what_is_undecided(evaluated: Path, quiet: list[tuple[str, ...]]) -> None:
     text = settle.plan(Settling("plain:watched", most=2))
-    assert text.endswith("1 questions: 1 undecided, with the most seeds that they may have")
+    assert "1 questions: 1 undecided, with the most seeds that they may have (--most, and split.seeds of" in text
 
 
 def test_an_edit_while_the_new_seeds_are_written_is_not_overwritten(
@@ -163,7 +165,70 @@ def test_seeds_that_others_lack_keep_no_question_from_being_settled_and_the_repo
 
 def test_a_plan_names_what_lacks_seeds_first(evaluated: Path, quiet: list[tuple[str, ...]]) -> None:
     Settling("plain:watched", most=8).add_seeds({"plain": 1})
-    assert "Seeds that params.yaml names are missing of plain: they come first" in settle.plan(Settling(None, most=8))
+    assert "Seeds that params.yaml names are missing of plain, or" in settle.plan(Settling(None, most=8))
+
+
+def test_what_a_step_takes_is_said_where_it_is_longer_than_the_hours(
+    evaluated: Path, quiet: list[tuple[str, ...]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settle, "seconds_of_runs", lambda _: {"plain": 9000.0, "watched": 9000.0})
+    settle.settle(Settling("plain:watched", most=8), hours=2)
+    assert (
+        "undecided: plain → watched, its next 2 runs take 5.0 hours, and 2.0 hours are left" in capsys.readouterr().out
+    )
+
+
+def test_a_plan_says_how_long_the_most_seeds_take_where_they_will_not_do() -> None:
+    row = pd.Series({"seeds_about": 28})
+    assert _until(row, 12, 7200.0, 7260.0) == (
+        "2.0 hours to the most seeds that it may have, 12, 2.0 hours with those above, decided at about 28"
+    )
+    assert _until(row, 28, 90.0, None) == "decided at about 28 seeds, after 1.5 minutes"
+
+
+def test_an_edit_after_the_last_look_is_not_taken_for_what_was_looked_at(
+    evaluated: Path, quiet: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settling = Settling("plain:watched", most=2)
+    params.PARAMS.write_text(STUDY + "# a note\n")
+    with pytest.raises(StudyError, match="was edited while this ran"):
+        settle.settle(settling, hours=1.0)
+    assert quiet == []
+
+
+def test_seeds_that_can_not_be_edited_are_refused_before_anything_is_trained(evaluated: Path) -> None:
+    params.PARAMS.write_text(STUDY.replace("family: network\n    seeds: 2", "family: network\n    seeds: 0x2"))
+    with pytest.raises(StudyError, match="write it so by hand"):
+        Settling(None, most=8)
+
+
+def test_a_study_that_asks_nothing_is_refused(evaluated: Path) -> None:
+    asks_nothing = re.sub(
+        "(?s)approaches:.*(?=statistics:)", "approaches: {MLP: plain}\ncomparisons: []\nchains: {}\n", STUDY
+    )
+    params.PARAMS.write_text(asks_nothing)
+    with pytest.raises(StudyError, match="asks no question: name two variants"):
+        Settling(None, most=8)
+
+
+def test_results_of_another_recipe_have_no_plan(evaluated: Path, quiet: list[tuple[str, ...]]) -> None:
+    recipe = params.load().recipe("watched").model_dump(mode="json")
+    lock = {"stages": {"train@watched": {"params": {"params.yaml": {"variants.watched": {**recipe, "epochs": 1}}}}}}
+    Path("dvc.lock").write_text(json.dumps(lock))
+    assert "are missing of watched, or are of another recipe" in settle.plan(Settling("plain:watched", most=8))
+
+
+@pytest.mark.parametrize("stage", ["fetch", "split"])
+def test_images_that_are_not_those_of_params_yaml_are_made_first(
+    evaluated: Path, quiet: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    changed = {stage: [{"changed deps": {"params.yaml": {stage: "modified"}}}]}
+    monkeypatch.setattr("stages.stale._dvc_status", lambda: changed)
+    assert "`dvc repro split` first" in settle.plan(Settling("plain:watched", most=2))
+    monkeypatch.setattr(settle, "settle", lambda *_: quiet.append(("settled",)))
+    monkeypatch.setattr(sys, "argv", ["settle", "--pairs", "plain:watched"])
+    settle.main()
+    assert quiet == [("split",), ("settled",)]
 
 
 def test_a_study_whose_number_of_seeds_was_fixed_before_is_refused(evaluated: Path) -> None:

@@ -151,6 +151,6 @@ def refused(clone: Clone, *arguments: str) -> str:
 
 
 def test_a_question_or_a_budget_that_is_none_is_refused(begun: Clone) -> None:
-    assert "asks few:many, few:twin, few:more" in refused(begun, "--pairs", "few:none")
+    assert "It asks\n  few:many\n  few:twin\n  few:more" in refused(begun, "--pairs", "few:none")
     assert "should be more than 0" in refused(begun, "--hours", "0")
     assert "should be at least 1" in refused(begun, "--most", "0")
