@@ -38,7 +38,7 @@ def with_seeds(text: str, wanted: Mapping[str, int]) -> str:
 
 def _by_hand(*variants: str) -> StudyError:
     return StudyError(
-        f"{params.PARAMS} can't be given more seeds of {', '.join(variants)}: `seeds` should stand among a variant's own "
+        f"{params.PARAMS} can't be given more seeds of {', '.join(variants)}: `seeds` should stand among its own "
         "fields as a plain number, such as `seeds: 10`; write it so by hand"
     )
 
