@@ -27,7 +27,6 @@ from stages.train.executors import slots
 
 MOST = 256  # seeds, unless more are asked for
 LIMITS = f"--most, and split.seeds of {params.PARAMS}"
-FAR = sequential.FARTHEST
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def steps(
     for row in table[table["verdict"] == "undecided"].itertuples():
         if row.n < most:
             more = min(most, next(sequential.looks(int(row.n), at_once)))
-            about = FAR if pd.isna(row.seeds_about) else int(row.seeds_about)
+            about = sequential.FARTHEST if pd.isna(row.seeds_about) else int(row.seeds_about)
             found.append(Step((row.a, row.b), int(row.n), more, max(more, min(most, about))))
             hopeless |= {found[-1].pair} if about > most else set()
     each = seconds

@@ -1,6 +1,7 @@
 """Seeds for what is undecided, and for nothing else."""
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -227,6 +228,7 @@ def test_images_that_are_not_those_of_params_yaml_are_made_first(
     assert "`dvc repro split` first" in settle.plan(Settling("plain:watched", most=2))
     monkeypatch.setattr(settle, "settle", lambda *_: quiet.append(("settled",)))
     monkeypatch.setattr(sys, "argv", ["settle", "--pairs", "plain:watched"])
+    monkeypatch.setattr("os.environ", dict(os.environ))  # which it sets for all that it runs
     settle.main()
     assert quiet == [("split",), ("settled",)]
 
