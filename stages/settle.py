@@ -18,7 +18,7 @@ import pandas as pd
 
 from stages import dvc, files, params, records, sequential, stale, terminal, tracking
 from stages.aggregate.answers import COLUMNS, Pair, as_table, family, judged
-from stages.aggregate.runs import read_scores
+from stages.aggregate.runs import read_scores, require_one_test
 from stages.errors import StudyError
 from stages.params import Params
 from stages.recipes.shared import training
@@ -59,13 +59,14 @@ def steps(
     seconds: of a run, by variant, where one is known. shape: of an image. most: seeds of a variant.
     at_once: how many runs this machine trains at a time.
     """
-    found, hopeless = [], set()
+    found, hopeless = [], set[Pair]()
     for row in table[table["verdict"] == "undecided"].itertuples():
         if row.n < most:
             more = min(most, next(sequential.looks(int(row.n), at_once)))
             about = sequential.FARTHEST if pd.isna(row.seeds_about) else int(row.seeds_about)
             found.append(Step((row.a, row.b), int(row.n), more, max(more, min(most, about))))
-            hopeless |= {found[-1].pair} if about > most else set()
+            if about > most:
+                hopeless.add((row.a, row.b))
     each = seconds
     if any(total(runs_of(step.pair, step.end, study), seconds) is None for step in found):
         each = {name: recipe.cost((1, *shape)) for name, recipe in study.variants.items()}  # a guess, for all of them
@@ -136,7 +137,8 @@ class Settling:
         self.variants = list(dict.fromkeys(name for pair in self.pairs for name in pair))
         self.most = min(most, self.study.split.seeds)
         may_grow = {name: self.study.recipe(name).seeds for name in self.variants}
-        with_seeds(self._text, {name: seeds + 1 for name, seeds in may_grow.items() if seeds < self.most})  # or refuse
+        # What can't be edited is refused now, not after hours of training.
+        with_seeds(self._text, {name: seeds + 1 for name, seeds in may_grow.items() if seeds < self.most})
 
     def data_are_stale(self) -> bool:
         """Whether params.yaml asks for other images, or other dev images, than there are."""
@@ -170,19 +172,15 @@ class Settling:
     def look(self) -> pd.DataFrame:
         """The answers to the questions, as the scores have it that are there."""
         tests = {name: files.read_arrays(records.predictions_path(name), "truth")["truth"] for name in self.variants}
-        images = len(tests[self.variants[0]])
+        require_one_test(tests)
+        images, questions = len(tests[self.variants[0]]), len(family(self.study))
         accuracy = {}
-        for name, truth in tests.items():
-            if not np.array_equal(truth, tests[self.variants[0]]):
-                raise StudyError(
-                    f"{name} and {self.variants[0]} were evaluated on different test sets: run `dvc repro`"
-                )
+        for name in self.variants:
             table = read_scores(name, self.study.recipe(name).seeds)
             accuracy[name] = np.rint(table["test_accuracy"].to_numpy() * images) / images  # the file has 8 digits
         rows = []
         for a, b in self.pairs:
             n = min(len(accuracy[a]), len(accuracy[b]))
-            questions = len(family(self.study))
             rows.append(judged(a, b, accuracy[a][:n], accuracy[b][:n], images, questions, self.study.statistics))
         return as_table(rows, [name for name in COLUMNS if name != "digits"])
 
@@ -249,8 +247,8 @@ def settle(settling: Settling, hours: float) -> None:
         table = settling.look()
         print(as_text(table), flush=True)
         left, seconds = deadline - time.monotonic(), seconds_of_runs(settling.study)
-        steps = settling.steps(table, seconds)
-        for step in steps:
+        waiting = settling.steps(table, seconds)
+        for step in waiting:
             runs = runs_of(step.pair, step.more, settling.study)
             if 0 < left >= (total(runs, seconds) or 0.0) / settling.at_once:
                 break
@@ -262,7 +260,7 @@ def settle(settling: Settling, hours: float) -> None:
         added += sum(runs.values())
     settling.record()
     why = {}
-    for step in steps:
+    for step in waiting:
         runs = runs_of(step.pair, step.more, settling.study)
         why[step.pair] = _why_not(runs, seconds, settling.at_once, left)
     print(conclusion(table, settling.study, why, added))
@@ -270,10 +268,10 @@ def settle(settling: Settling, hours: float) -> None:
 
 def _why_not(runs: Mapping[str, int], seconds: Mapping[str, float], at_once: int, left: float) -> str:
     """Why these runs are not trained when so many seconds are left."""
-    time = total(runs, seconds)
-    if left <= 0 or time is None:
+    took = total(runs, seconds)
+    if left <= 0 or took is None:
         return "the hours are spent"
-    return f"its next {sum(runs.values())} runs take {_in_words(time / at_once)}, and {_in_words(left)} are left"
+    return f"its next {sum(runs.values())} runs take {_in_words(took / at_once)}, and {_in_words(left)} are left"
 
 
 def as_text(table: pd.DataFrame) -> str:
@@ -300,7 +298,7 @@ def _more(row: Any) -> str:
 def conclusion(table: pd.DataFrame, study: Params, why: Mapping[Pair, str], added: int) -> str:
     """What is decided and what is not, why, and what it took beside as many seeds for every variant.
 
-    why: undecided questions may have no more seeds now; those that are not in it have all that they may have.
+    why: a question may have no more seeds now; an undecided one that is not in it has all that it may have.
     """
     decided = table[table["verdict"] != "undecided"]
     lines = [f"{len(decided)} of {len(table)} questions are decided; this call added {added} runs."]
@@ -336,7 +334,7 @@ def plan(settling: Settling) -> str:
             name: count for name, end in ends.items() if (count := end - settling.study.recipe(name).seeds) > 0
         }
         times = [
-            None if (time := total(wanted, seconds)) is None else time / at_once
+            None if (took := total(wanted, seconds)) is None else took / at_once
             for wanted in (runs_of(step.pair, step.end, settling.study), with_above)
         ]
         start = f"{_name(step.pair)}: next {step.n} → {step.more} seeds, runs: {runs or 'none'}"
@@ -348,14 +346,14 @@ def plan(settling: Settling) -> str:
     return f"{lines[0]}\n\n{len(table)} questions: {end if undecided else 'every one decided'}"
 
 
-def _until(row: Any, end: int, time: float | None, with_above: float | None) -> str:
-    if time is None:
+def _until(row: Any, end: int, took: float | None, with_above: float | None) -> str:
+    if took is None:
         return "no run of it is here that says how long one takes"
     above = "" if with_above is None else f", {_in_words(with_above)} with those above"
     if pd.isna(row.seeds_about) or row.seeds_about > end:
-        about = "" if pd.isna(row.seeds_about) else f", decided at about {row.seeds_about:,}"
-        return f"{_in_words(time)} to the most seeds that it may have, {end}{above}{about}"
-    return f"decided at about {row.seeds_about:,} seeds, after {_in_words(time)}{above}"
+        about = "" if pd.isna(row.seeds_about) else f"; about {row.seeds_about:,} would decide it"
+        return f"{_in_words(took)} to {end} seeds, the most that it may have{above}{about}"
+    return f"decided at about {row.seeds_about:,} seeds, after {_in_words(took)}{above}"
 
 
 def _in_words(seconds: float) -> str:

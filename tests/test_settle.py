@@ -55,12 +55,15 @@ def test_where_no_run_says_how_long_one_takes_the_smaller_networks_come_first(st
     longer = params.parse(STUDY.replace("epochs: 3", "epochs: 3000"), "longer")
     first, second = steps(table, longer, {"plain": 2.0}, (28, 28), most=8, at_once=1)
     assert (first.pair, second.pair) == (("ridge", "plain"), ("plain", "watched"))
+    assert total(runs_of(first.pair, first.end, longer), {"plain": 2.0}) is None
 
 
 def test_only_a_question_of_params_yaml_can_be_chosen_either_variant_first(study: Params) -> None:
     assert chosen(study, "plain:watched") == [("plain", "watched")]
     assert chosen(study, " watched: plain ") == [("plain", "watched")]
-    with pytest.raises(StudyError, match=r"--pairs should be questions .* received 'plain:ridge'\. It asks\n.*:"):
+    with pytest.raises(
+        StudyError, match=r"(?s)--pairs should be questions .* received 'plain:ridge'\. It asks\n.*  plain:watched"
+    ):
         chosen(study, "plain:ridge")
     with pytest.raises(StudyError, match="a comma between two; received ''"):
         chosen(study, "plain:watched,")
@@ -109,7 +112,8 @@ def test_the_plan_trains_nothing_and_says_what_would_be(evaluated: Path, quiet: 
 
 def test_a_plan_without_seeds_to_add_says_what_is_undecided(evaluated: Path, quiet: list[tuple[str, ...]]) -> None:
     text = settle.plan(Settling("plain:watched", most=2))
-    assert "1 questions: 1 undecided, with the most seeds that they may have (--most, and split.seeds of" in text
+    end = "1 questions: 1 undecided, with the most seeds that they may have (--most, and split.seeds of params.yaml)"
+    assert text.endswith(end)
 
 
 def test_an_edit_while_the_new_seeds_are_written_is_not_overwritten(
@@ -182,7 +186,7 @@ def test_what_a_step_takes_is_said_where_it_is_longer_than_the_hours(
 def test_a_plan_says_how_long_the_most_seeds_take_where_they_will_not_do() -> None:
     row = pd.Series({"seeds_about": 28})
     assert _until(row, 12, 7200.0, 7260.0) == (
-        "2.0 hours to the most seeds that it may have, 12, 2.0 hours with those above, decided at about 28"
+        "2.0 hours to 12 seeds, the most that it may have, 2.0 hours with those above; about 28 would decide it"
     )
     assert _until(row, 28, 90.0, None) == "decided at about 28 seeds, after 1.5 minutes"
 

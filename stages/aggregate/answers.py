@@ -51,9 +51,16 @@ def compared(
         pairs: names of a and b, and which test images their runs get right: bool [seeds, images], paired by row.
         questions: pairs in the family: all their intervals hold together.
         settings: of params.yaml.
+
+    Raises:
+        ValueError: the arrays of a pair are not of one shape [seeds, images].
     """
     rows = []
     for a, b, right_a, right_b in pairs:
+        if right_a.shape != right_b.shape or right_a.ndim != 2:
+            raise ValueError(
+                f"Expected two arrays of one shape [seeds, images], received {right_a.shape}, {right_b.shape}."
+            )
         digits = sequential.digits_part(right_b.mean(axis=0) - right_a.mean(axis=0))
         accuracies = right_a.mean(axis=1), right_b.mean(axis=1)
         rows.append(judged(a, b, *accuracies, right_a.shape[1], questions, settings) | {"digits": digits})

@@ -1,6 +1,6 @@
 """What the runs of the study left in metrics/runs, read whole or refused."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,11 +84,16 @@ def read_runs(study: Params, variants: Iterable[str] | None = None) -> Runs:
         StudyError: a variant or a seed is missing, or the files of a variant do not belong together.
     """
     runs = {variant: _read_variant(variant, study) for variant in variants or study.variants}
-    first = next(iter(runs.values()))
-    for variant, others in runs.items():
-        if not np.array_equal(first.truth, others.truth):
-            raise StudyError(f"{variant} and {first.name} were evaluated on different test sets: run `dvc repro`")
+    require_one_test({variant: of.truth for variant, of in runs.items()})
     return runs
+
+
+def require_one_test(truths: Mapping[str, np.ndarray]) -> None:
+    """Raise a StudyError where the variants' labels [images] of the test images are not the same."""
+    first = next(iter(truths))
+    for variant, truth in truths.items():
+        if not np.array_equal(truths[first], truth):
+            raise StudyError(f"{variant} and {first} were evaluated on different test sets: run `dvc repro`")
 
 
 def read_scores(variant: str, seeds: int) -> pd.DataFrame:

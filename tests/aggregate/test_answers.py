@@ -18,6 +18,11 @@ def test_a_pair_that_is_named_twice_is_one_question_whichever_way_round() -> Non
     ]
 
 
+def test_a_pair_needs_the_same_seeds_and_images_on_both_sides() -> None:
+    with pytest.raises(ValueError, match=r"\(3, 5\), \(2, 5\)"):
+        answers.compared([("a", "b", np.ones((3, 5), bool), np.ones((2, 5), bool))], 1, made.study().statistics)
+
+
 def test_a_pair_is_compared_on_the_seeds_that_both_variants_have_at_its_share_of_the_level() -> None:
     study, runs = made.study(), made.runs()
     table = answers.answers(runs, [("wide", "wider"), ("ridge", "wider")], study)
