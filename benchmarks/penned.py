@@ -1,4 +1,4 @@
-"""Whether people's digits are read: drawn here, stroke by stroke, so that no test image has a part in it.
+"""Whether people's digits are read: drawn here, stroke by stroke, so that no picture shows a test image.
 
 `python -m benchmarks.penned VARIANT …` draws digits as pens do, in several hands, thin and thick; makes scans, photos
 and screenshots of them; reads them with the first seeds of each variant, whose models should be here; and writes
