@@ -74,9 +74,26 @@ def _nobody_reads() -> bool:
     return True
 
 
-def when_orphaned(act: Callable[[], object]) -> None:
-    """Call `act`, in a thread, once the process that started this one has ended, in whatever way it did."""
-    parent = os.getppid()
+@contextlib.contextmanager
+def signals_wait() -> Iterator[None]:
+    """Let the signals that end a command come after this: for what can't be left half done. In the main thread."""
+    came: list[int] = []
+    handlers = {
+        signum: signal.signal(signum, lambda signum, _: came.append(signum))
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(signum) is signal.default_int_handler
+    }
+    try:
+        yield
+    finally:
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
+def when_orphaned(act: Callable[[], object], parent: int) -> None:
+    """Call `act`, in a thread, once the process `parent`, which started this one, has ended, in whatever way it did."""
 
     def watch() -> None:
         while os.getppid() == parent:

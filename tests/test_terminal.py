@@ -137,7 +137,7 @@ def test_a_command_that_nohup_started_goes_on_when_its_terminal_is_gone() -> Non
 ORPHAN = """
 import os, sys, threading
 from stages import terminal
-terminal.when_orphaned(lambda: os._exit(0))
+terminal.when_orphaned(lambda: os._exit(0), os.getppid())
 print("ready", flush=True)
 threading.Event().wait()
 """

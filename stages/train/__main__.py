@@ -50,7 +50,7 @@ def main() -> None:
     which.add_argument("--all", action="store_true", help="every variant, as one batch, the longest runs first")
     arguments = parser.parse_args()
     if "DVC_STAGE" in os.environ:  # `dvc repro` started this, and may be killed in a way that it can't pass on
-        terminal.when_orphaned(lambda: os.kill(os.getpid(), signal.SIGTERM))
+        terminal.when_orphaned(lambda: os.kill(os.getpid(), signal.SIGTERM), os.getppid())
     study = params.load()
     if not arguments.all:
         study.recipe(arguments.variant)

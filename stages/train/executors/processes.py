@@ -13,7 +13,7 @@ import numpy as np
 
 from stages.errors import StudyError
 from stages.recipes.shared.recipe import Recipe
-from stages.terminal import when_orphaned
+from stages.terminal import signals_wait, when_orphaned
 from stages.train.executors.interface import Execution
 from stages.train.run import Failed, Run, Train, Trained, in_words
 
@@ -41,9 +41,14 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
 
         tasks = (joblib.delayed(_attempt)(train, run, images, labels, epochs / run.name) for run in runs)
         count = min(slots(), len(runs))
-        settings = {"initializer": _end_with_driver} if count > 1 else {}
-        with joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1, **settings):
-            results = joblib.Parallel(return_as="generator_unordered", batch_size=1)(tasks)
+        settings = {"initializer": _end_with_driver, "initargs": [os.getpid()]} if count > 1 else {}
+        with (
+            contextlib.ExitStack() as ending,
+            joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1, **settings),
+        ):
+            with signals_wait():  # a worker that is half started can't be ended
+                results = joblib.Parallel(return_as="generator_unordered", batch_size=1)(tasks)
+                ending.enter_context(contextlib.closing(results))
             try:
                 yield results, under_way
             except joblib.externals.loky.process_executor.TerminatedWorkerError as error:
@@ -51,15 +56,13 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
                     "a worker process died: it was killed, or the machine ran out of memory. The runs that had "
                     "finished are kept; run `dvc repro`, with STUDY_WORKERS=1 if memory is short."
                 ) from error
-            finally:
-                results.close()  # which ends the workers, whatever this process was doing when it was stopped
 
 
-def _end_with_driver() -> None:
+def _end_with_driver(driver: int) -> None:
     """Let this worker end when its driver does, leave Ctrl-C to it, and a GPU to lanes."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    when_orphaned(lambda: os._exit(1))
+    when_orphaned(lambda: os._exit(1), driver)
 
 
 def _attempt(train: Train, run: Run, images: np.ndarray, labels: np.ndarray, epoch: Path) -> Trained | Failed:

@@ -95,7 +95,7 @@ def of_session(leader: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def driver(**environment: str) -> Iterator[subprocess.Popen[str]]:
+def driver(until: str = "[1/7]", **environment: str) -> Iterator[subprocess.Popen[str]]:
     """`python -m stages.train --all` in a session of its own, one run of it finished and the longest under way."""
     with subprocess.Popen(
         [sys.executable, "-m", "stages.train", "--all"],
@@ -110,9 +110,9 @@ def driver(**environment: str) -> Iterator[subprocess.Popen[str]]:
             said = []
             for line in process.stdout:
                 said.append(line)
-                if "[1/7]" in line:
+                if until in line:
                     break
-            assert "[1/7]" in said[-1], said
+            assert until in said[-1], said
             yield process
         finally:
             process.kill()
@@ -144,3 +144,16 @@ def test_workers_end_with_their_driver_however_that_ends_and_what_had_finished_i
         assert len(of_session(process.pid)) >= 3
         stop(process, signum)
     assert list(records.MODELS.glob("*/*/run.json"))
+
+
+@pytest.mark.parametrize("worker", [1, 2])
+def test_a_signal_that_comes_while_a_worker_is_started_is_heard_as_at_any_other_moment(
+    worker: int, workspace: Path
+) -> None:
+    (workspace / "params.yaml").write_text(LONG)
+    for _ in range(3):  # the moment is a few milliseconds long
+        with driver("of them finished before", STUDY_WORKERS="2") as process:
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            while len(children.read_text().split()) < 1 + worker:  # the first of them follows the others' resources
+                pass
+            stop(process, signal.SIGTERM)
