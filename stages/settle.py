@@ -165,7 +165,8 @@ class Settling:
         from stages.train.__main__ import train
 
         train(self.study, list(variants))
-        training.prepare()  # once TensorFlow has evaluated, no run of this process could settle its threads any more
+        with terminal.native_stderr_hidden():
+            training.prepare()  # now: once it has evaluated, TensorFlow lets no run of this process settle its threads
         for variant in variants:
             evaluate(variant, self.study.recipe(variant))
 

@@ -7,6 +7,7 @@ from stages import params
 from stages.errors import StudyError
 from stages.params import Params
 from stages.recipes.network import Recipe as Network
+from stages.recipes.shared.augmentation import Augment
 from tests.conftest import ROOT, STUDY
 
 
@@ -15,7 +16,7 @@ def test_the_study_of_this_repository_is_valid() -> None:
     assert {"linear", "elm", "mlp_reference", "mlp_tuned", "cnn_reference", "cnn_tuned"} <= study.variants.keys()
 
 
-# The steps of 2020, and the fields of a recipe that the change of each names.
+# Every step, and the fields of a recipe that its change names.
 CHANGES = {
     ("mlp_reference", "mlp_1_wider"): {"units": [800], "initializer": "normal"},
     ("mlp_1_wider", "mlp_2_ten_epochs"): {"epochs": 10},
@@ -33,6 +34,18 @@ CHANGES = {
     },
     ("cnn_5_early_stopping", "cnn_6_schedule"): {"learning_rate": 0.0005, "decay": {"start": 20, "rate": 0.1}},
     ("cnn_6_schedule", "cnn_tuned"): {"batch_size": 64},
+    ("cnn_tuned", "cnn_8_one_cycle"): {
+        **{"learning_rate": 0.002, "decay": None, "schedule": {"shape": "one_cycle", "warmup": 0.0}, "epochs": 10},
+        **{"dev_split": False, "patience": None, "restore_best": False},
+    },
+    ("cnn_8_one_cycle", "cnn_9_bfloat16"): {"precision": "mixed_bfloat16"},
+    ("cnn_9_bfloat16", "cnn_10_deeper"): {
+        **{"filters": [32, 64, 64, 128], "pool": [True, False, True, True]},
+        **{"conv_dropout": [0.0, 0.2, 0.2, 0.2], "padding": "same"},
+    },
+    ("cnn_10_deeper", "cnn_11_augmented"): {
+        "augment": Augment(shift=2.0, rotation=10.0, zoom=0.1, shear=5.0).model_dump()
+    },
 }
 
 
