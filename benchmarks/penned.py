@@ -1,7 +1,7 @@
 """Whether people's digits are read: drawn here, stroke by stroke, so that no picture shows a test image.
 
 `python -m benchmarks.penned VARIANT …` draws digits as pens do, in several hands, thin and thick; makes scans, photos
-and screenshots of them; reads them with the first seeds of each variant, whose models should be here; and writes
+and screenshots of them; reads them with the first seeds of each variant whose models are here; and writes
 benchmarks/PENNED.md.
 """
 
@@ -17,6 +17,7 @@ from scipy.interpolate import CubicSpline
 from benchmarks import pictures
 from benchmarks.pictures import Draw, Ink, head, seen
 from stages import files, params, predict, prepare, records, terminal
+from stages.errors import StudyError
 
 REPORT = Path("benchmarks/PENNED.md")
 SIDE = 280  # pixels of a drawing, of which the digit takes 20/28, as in MNIST
@@ -147,6 +148,22 @@ def pictures_of(draw: Draw, widths: tuple[float, float], count: int, seed: int) 
     return [draw(Ink(penned(label, generator, widths)[None]), generator) for label in labels.tolist()], labels
 
 
+def seeds_here(variant: str, count: int) -> list[int]:
+    """The first so many seeds of a variant whose models are here.
+
+    Raises:
+        StudyError: there are not so many.
+    """
+    models = (records.MODELS / variant).glob("*/model.keras")
+    seeds = sorted(int(path.parent.name) for path in models)
+    if len(seeds) < count:
+        raise StudyError(
+            f"{records.MODELS / variant} should hold the models of {count} seeds, found {len(seeds)}: run "
+            f"`dvc repro train@{variant}`, or ask for fewer with --seeds"
+        )
+    return seeds[:count]
+
+
 def reader(variant: str, seed: int) -> Callable[[np.ndarray], np.ndarray]:
     """Probabilities [n, 10] of images, by one model of a variant."""
     scores = records.scores_path(variant)
@@ -168,7 +185,8 @@ def main() -> None:
         study.recipe(variant)
     form = predict.read_format(records.predictions_path(arguments.variants[0]))[0]
     prepared = functools.cache(lambda content: prepare.prepare(content, form))
-    readers = {variant: [reader(variant, seed) for seed in range(arguments.seeds)] for variant in arguments.variants}
+    chosen = {variant: seeds_here(variant, arguments.seeds) for variant in arguments.variants}
+    readers = {variant: [reader(variant, seed) for seed in seeds] for variant, seeds in chosen.items()}
     rows = []
     for seed, (pen, page) in enumerate((pen, page) for pen in PENS for page in PAGES):
         contents, labels = pictures_of(PAGES[page], PENS[pen], arguments.pictures, seed)

@@ -74,6 +74,7 @@ def settled(begun: Clone, tmp_path_factory: pytest.TempPathFactory) -> tuple[Clo
     clone = copied(begun, tmp_path_factory.mktemp("settled"))
     answer = clone.run(sys.executable, "-m", "stages.settle")
     assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "oneDNN" not in answer.stderr  # a greeting of TensorFlow's, on processors that it is faster on
     return clone, answer.stdout
 
 
