@@ -494,7 +494,7 @@ def test_no_process_outlives_a_repro_that_is_killed(clone: Clone, without_cache:
         assert process.stdout is not None
         assert any("0 of them finished before" in line for line in process.stdout)
         process.kill()
-        process.communicate(timeout=60)  # until every process that could say something has ended
+        process.communicate(timeout=20)  # until every process that could say something has ended
     clone.repro("--single-item", "train@cnn")
 
 

@@ -96,7 +96,10 @@ def of_session(leader: int) -> list[str]:
 
 @contextlib.contextmanager
 def driver(until: str = "[1/7]", **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """`python -m stages.train --all` in a session of its own, one run of it finished and the longest under way."""
+    """`python -m stages.train --all` in a session of its own, which has just said `until`.
+
+    By default one run of it is finished and the longest under way.
+    """
     with subprocess.Popen(
         [sys.executable, "-m", "stages.train", "--all"],
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
@@ -154,6 +157,6 @@ def test_a_signal_that_comes_while_a_worker_is_started_is_heard_as_at_any_other_
     for _ in range(2):  # the moment is a few milliseconds long
         with driver("of them finished before", STUDY_WORKERS="2") as process:
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-            while len(children.read_text().split()) < 1 + worker:  # the first of them follows the others' resources
+            while len(children.read_text().split()) < 2 + worker:  # the first two track resources
                 pass
             stop(process, signal.SIGTERM)
