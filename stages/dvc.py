@@ -1,8 +1,13 @@
 """The program `dvc` of the environment that this runs in."""
 
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
+from stages import terminal
 from stages.errors import StudyError
 
 
@@ -19,3 +24,22 @@ def command(*arguments: str) -> list[str]:
             "does"
         )
     return [str(program), *arguments]
+
+
+def when_gone(act: Callable[[], object]) -> None:
+    """Call `act`, in a thread, once the `dvc repro` that runs this process as a stage has ended, in whatever way.
+
+    DVC has a shell start a stage's command. Some shells, like bash, leave it their place, and others, like dash, wait.
+    """
+    started = psutil.Process()
+    shell = started.parent()
+    if shell is not None and shell.cmdline()[:1] == [os.environ.get("SHELL") or "/bin/sh"]:
+        started = shell
+
+    def parent() -> int | None:
+        try:
+            return int(started.ppid())
+        except psutil.NoSuchProcess:
+            return None
+
+    terminal.when_orphaned(act, started.ppid(), parent)
