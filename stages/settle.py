@@ -302,7 +302,7 @@ def conclusion(table: pd.DataFrame, study: Params, why: Mapping[Pair, str], adde
     why: a question may have no more seeds now; an undecided one that is not in it has all that it may have.
     """
     decided = table[table["verdict"] != "undecided"]
-    lines = [f"{len(decided)} of {len(table)} questions are decided; this call added {added} runs."]
+    lines = [f"{len(decided)} of {len(table)} questions are decided; this call gave {params.PARAMS} {added} runs more."]
     for row in table[table["verdict"] == "undecided"].itertuples():
         reason = why.get((row.a, row.b), f"it has the most seeds that it may have, {row.n} ({LIMITS})")
         lines.append(f"undecided: {_name((row.a, row.b))}, {reason}; {_more(row)}")

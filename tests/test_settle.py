@@ -99,7 +99,7 @@ def test_seeds_are_added_to_an_undecided_pair_alone_and_what_is_there_is_kept(
     assert quiet == [("--single-item", "train@watched", "evaluate@watched", "aggregate")]
     said = capsys.readouterr().out
     assert "plain → watched: 2 → 3 seeds, 2 runs" in said
-    assert "0 of 1 questions are decided; this call added 4 runs." in said
+    assert "0 of 1 questions are decided; this call gave params.yaml 4 runs more." in said
     assert "undecided: plain → watched, it has the most seeds that it may have, 4 (--most" in said
 
 
