@@ -157,7 +157,7 @@ def seeds_here(variant: str, count: int) -> list[int]:
         StudyError: there are not so many.
     """
     models = (records.MODELS / variant).glob("*/model.keras")
-    seeds = sorted(int(path.parent.name) for path in models)
+    seeds = sorted(int(path.parent.name) for path in models if path.parent.name.isdecimal())
     if len(seeds) < count:
         raise StudyError(
             f"{records.MODELS / variant} should hold the models of {count} seeds, found {len(seeds)}: run "
@@ -187,6 +187,8 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=500, help="of each pen and page (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=5, help="of each variant (default: %(default)s)")
     arguments = parser.parse_args()
+    if min(arguments.pictures, arguments.seeds) < 1:
+        parser.error("--pictures and --seeds should be at least 1")
     study = params.load()
     for variant in arguments.variants:
         study.recipe(variant)

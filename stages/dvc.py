@@ -1,14 +1,17 @@
-"""The program `dvc` of the environment that this runs in."""
+"""DVC: its program in the environment that this runs in, what it has recorded, and whether it still runs."""
 
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from stages import terminal
+from stages import params, terminal
 from stages.errors import StudyError
+
+LOCK = Path("dvc.lock")
 
 
 def command(*arguments: str) -> list[str]:
@@ -24,6 +27,21 @@ def command(*arguments: str) -> list[str]:
             "does"
         )
     return [str(program), *arguments]
+
+
+def recorded(lock: Path = LOCK) -> dict[str, Any]:
+    """What DVC has recorded of each stage's last run; nothing where there is no lock yet.
+
+    Raises:
+        StudyError: the file is damaged.
+    """
+    if not lock.exists():
+        return {}
+    values = params.yaml_values(lock.read_text(encoding="utf-8", errors="replace"), str(lock))
+    stages = values.get("stages") if isinstance(values, dict) else None
+    if not isinstance(stages, dict):
+        raise StudyError(f"{lock} should have the stages that DVC has run, found none: restore it with git")
+    return stages
 
 
 def when_gone(act: Callable[[], object]) -> None:
