@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from ruamel.yaml import YAML
 
 from benchmarks.process import require_data
 from stages import families, files, params, records, terminal
@@ -35,7 +34,10 @@ def read_candidates(path: Path) -> dict[str, Recipe]:
         StudyError: one of them is not valid, or shows no dev score.
     """
     complaints: list[str] = []
-    found = params.recipes(YAML(typ="safe").load(path.read_text(encoding="utf-8")), complaints)
+    values = params.yaml_values(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    if not isinstance(values, dict):
+        raise StudyError(f"{path} should have a recipe for each name, received {values!r}")
+    found = params.recipes(values, complaints)
     complaints += [
         f"  {name}: should be a network with dev_split: true, which its score comes from"
         for name, recipe in found.items()
@@ -61,7 +63,7 @@ def planned(candidates: dict[str, Recipe], images: np.ndarray, labels: np.ndarra
 
 
 def train(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, rows: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """`rows` and one for each of `runs`, written to `path` as each run ends.
+    """`rows` and one for each of `runs`, in place of a former one of its seed, written to `path` as each run ends.
 
     Raises:
         StudyError: some run failed; the others are in the file.
@@ -76,7 +78,8 @@ def train(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, rows: pd.
                 failures.append(f"{result.run.name}: {result.reason}")
                 continue
             row = {"candidate": result.run.variant, **result.facts}
-            rows = pd.concat([rows, pd.DataFrame([row])[COLUMNS]]).sort_values(["candidate", "seed"])
+            former = (rows["candidate"] == row["candidate"]) & (rows["seed"] == row["seed"])
+            rows = pd.concat([rows[~former], pd.DataFrame([row])[COLUMNS]]).sort_values(["candidate", "seed"])
             files.write_table(path, rows)
             progress.finish(result)
     if failures:
@@ -113,11 +116,13 @@ def main() -> None:
     images, labels = records.read_images(records.TRAIN)
     runs = planned(candidates, images, labels)
     rows = files.read_table(SCORES, COLUMNS) if SCORES.exists() else pd.DataFrame(columns=COLUMNS)
-    rows = rows[rows["key"].isin([run.key for run in runs])]
     missing = [run for run in runs if run.key not in set(rows["key"]) and run.variant in (names or candidates)]
     if missing:
         rows = train(missing, images, labels, rows, SCORES)
-    print(as_text(rows))
+    current = rows["key"].isin([run.key for run in runs])
+    print(as_text(rows[current]))
+    if len(rows) > current.sum():
+        print(f"{len(rows) - current.sum()} runs of {SCORES.name} are of other recipes, code or library versions")
 
 
 if __name__ == "__main__":

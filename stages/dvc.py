@@ -1,9 +1,17 @@
-"""The program `dvc` of the environment that this runs in."""
+"""DVC: its program in the environment that this runs in, what it has recorded, and whether it still runs."""
 
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import psutil
+
+from stages import params, terminal
 from stages.errors import StudyError
+
+LOCK = Path("dvc.lock")
 
 
 def command(*arguments: str) -> list[str]:
@@ -19,3 +27,37 @@ def command(*arguments: str) -> list[str]:
             "does"
         )
     return [str(program), *arguments]
+
+
+def recorded(lock: Path = LOCK) -> dict[str, Any]:
+    """What DVC has recorded of each stage's last run; nothing where there is no lock yet.
+
+    Raises:
+        StudyError: the file is damaged.
+    """
+    if not lock.exists():
+        return {}
+    values = params.yaml_values(lock.read_text(encoding="utf-8", errors="replace"), str(lock))
+    stages = values.get("stages") if isinstance(values, dict) else None
+    if not isinstance(stages, dict):
+        raise StudyError(f"{lock} should have the stages that DVC has run, found none: restore it with git")
+    return stages
+
+
+def when_gone(act: Callable[[], object]) -> None:
+    """Call `act`, in a thread, once the `dvc repro` that runs this process as a stage has ended, in whatever way.
+
+    DVC has a shell start a stage's command. Some shells, like bash, leave it their place, and others, like dash, wait.
+    """
+    started = psutil.Process()
+    shell = started.parent()
+    if shell is not None and shell.cmdline()[:1] == [os.environ.get("SHELL") or "/bin/sh"]:
+        started = shell
+
+    def parent() -> int | None:
+        try:
+            return int(started.ppid())
+        except psutil.NoSuchProcess:
+            return None
+
+    terminal.when_orphaned(act, started.ppid(), parent)

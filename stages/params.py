@@ -44,7 +44,7 @@ class Comparison(Strict):
 class Statistics(Strict):
     """Margins are in percentage points of test accuracy."""
 
-    confidence: Fraction
+    confidence: Annotated[float, Field(gt=0, le=1 - 1e-9)]
     equivalence_margin: Positive
     reproduction_margin: Positive
     design: sequential.Design  # whether seeds may be added after a look
@@ -146,13 +146,23 @@ def read(path: Path = PARAMS) -> str:
         raise StudyError(f"{path} should be UTF-8 text: {error}") from error
 
 
+def yaml_values(text: str, source: str, kind: str = "safe") -> Any:
+    """What a YAML text says, by the parser that DVC reads params.yaml with, so that both see the same values.
+
+    kind: of ruamel.yaml's loaders; "rt" keeps places and comments.
+
+    Raises:
+        StudyError: it is not valid.
+    """
+    try:
+        return YAML(typ=kind).load(text)
+    except (YAMLError, ValueError, AttributeError, RecursionError) as error:  # the last three of the parser's own code
+        raise StudyError(f"{source} is not valid YAML: {error}") from error
+
+
 def parse(text: str, source: str) -> Params:
     """Validate the text of a params.yaml; `source` says in errors where it came from."""
-    try:
-        # DVC reads the file with the same parser, so both see the same values.
-        values = YAML(typ="safe").load(text)
-    except YAMLError as error:
-        raise StudyError(f"{source} is not valid YAML: {error}") from error
+    values = yaml_values(text, source)
     complaints: list[str] = []
     if isinstance(values, dict) and isinstance(values.get("variants"), dict):
         values["variants"] = recipes(values["variants"], complaints)

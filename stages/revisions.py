@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pydantic import ValidationError
-from ruamel.yaml import YAML, YAMLError
 
 from stages import families, params, records
 from stages.errors import StudyError
@@ -154,12 +153,10 @@ def _side(label: str, commit: str | None, read: Reader) -> Side:
         raise StudyError(f"{label} has no {params.PARAMS} here: run this from the top folder of the study")
     source = f"{params.PARAMS} in {label}"
     try:
-        study = YAML(typ="safe").load(text.decode(errors="replace"))
+        study = params.yaml_values(text.decode(errors="replace"), source)
         recipes = {str(name): dict(recipe) for name, recipe in study["variants"].items()}
         data, dev_fraction = str(study["data"]["name"]), float(study["split"]["dev_fraction"])
         settings = dict(study["statistics"])
-    except YAMLError as error:
-        raise StudyError(f"{source} is not valid YAML: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StudyError(
             f"{source} should have data.name, split.dev_fraction, variants and statistics, received something else: "

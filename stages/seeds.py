@@ -4,8 +4,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from stages import params
 from stages.errors import StudyError
 
@@ -49,7 +47,7 @@ def _seeds(text: str) -> dict[str, int]:
 
 def _with_own(text: str, variant: str, seeds: int) -> str:
     """`seeds` as the variant's own: in place of the number that it has, or before its first field."""
-    mapping: Any = YAML().load(text)["variants"][variant]
+    mapping: Any = params.yaml_values(text, str(params.PARAMS), "rt")["variants"][variant]
     lines = text.splitlines(keepends=True)
     places = mapping.lc.data or {}
     if "seeds" in places:

@@ -148,14 +148,15 @@ class Settling:
         return stale.reasons(stale.status(self.study))
 
     def lacking(self, variants: Iterable[str]) -> list[str]:
-        """Those of `variants` of which not every seed is evaluated that params.yaml names."""
+        """Those of `variants` of which not every seed is evaluated that params.yaml names.
+
+        Raises:
+            StudyError: a table of scores is damaged.
+        """
 
         def whole(name: str) -> bool:
-            try:
-                read_scores(name, self.study.recipe(name).seeds)
-            except StudyError:
-                return False
-            return True
+            seeds = list(range(self.study.recipe(name).seeds))
+            return records.scores_path(name).exists() and records.read_scores(name)["seed"].tolist() == seeds
 
         return [name for name in variants if not whole(name)]
 
@@ -302,7 +303,7 @@ def conclusion(table: pd.DataFrame, study: Params, why: Mapping[Pair, str], adde
     why: a question may have no more seeds now; an undecided one that is not in it has all that it may have.
     """
     decided = table[table["verdict"] != "undecided"]
-    lines = [f"{len(decided)} of {len(table)} questions are decided; this call added {added} runs."]
+    lines = [f"{len(decided)} of {len(table)} questions are decided; this call gave {params.PARAMS} {added} runs more."]
     for row in table[table["verdict"] == "undecided"].itertuples():
         reason = why.get((row.a, row.b), f"it has the most seeds that it may have, {row.n} ({LIMITS})")
         lines.append(f"undecided: {_name((row.a, row.b))}, {reason}; {_more(row)}")
@@ -322,7 +323,7 @@ def plan(settling: Settling) -> str:
     if first := [name for name in settling.variants if name in {*lacking, *of_others}]:
         return (
             f"Seeds that {params.PARAMS} names are missing of {', '.join(first)}, or are of another recipe or other "
-            "data: they come first, then a plan"
+            "data: they come first, without --plan, then a plan"
         )
     table, seconds, at_once = settling.look(), seconds_of_runs(settling.study), settling.at_once
     lines, ends = [as_text(table), ""], dict[str, int]()  # ends: seeds of each variant, pairs share them
@@ -393,6 +394,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.most < 1:
         parser.error(f"--most should be at least 1, received {arguments.most}")
+    if arguments.plan and arguments.hours < float("inf"):
+        parser.error("--plan says what all of it would take: leave --hours out")
     settling = Settling(arguments.pairs, arguments.most)
     if arguments.plan:
         print(plan(settling))

@@ -10,8 +10,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from stages import dvc, params, records, terminal
 from stages.errors import StudyError
 
@@ -72,15 +70,15 @@ def all_stages(study: params.Params) -> list[str]:
     return ["fetch", "split", *pairs, "aggregate"]
 
 
-def status(study: params.Params, lock: Path = Path("dvc.lock")) -> Status:
+def status(study: params.Params, lock: Path = dvc.LOCK) -> Status:
     """What `dvc status` says, and of stages that have not run yet, or before one whose results they use, only that.
 
     The lock may have stages of variants that the study has no more.
 
     Raises:
-        StudyError: DVC can't tell.
+        StudyError: DVC can't tell, or the lock is damaged.
     """
-    stages = (YAML(typ="safe").load(lock) if lock.exists() else {}).get("stages", {})
+    stages = dvc.recorded(lock)
     found: Status = {stage: parts if stage in stages else ["not run yet"] for stage, parts in _dvc_status().items()}
     made = {out["path"]: out.get("md5") for entry in stages.values() for out in entry.get("outs", ())}
     for stage in filter(stages.__contains__, all_stages(study)):

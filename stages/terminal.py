@@ -92,11 +92,14 @@ def signals_wait() -> Iterator[None]:
             signal.raise_signal(came[0])
 
 
-def when_orphaned(act: Callable[[], object], parent: int) -> None:
-    """Call `act`, in a thread, once the process `parent`, which started this one, has ended, in whatever way it did."""
+def when_orphaned(act: Callable[[], object], parent: int, current: Callable[[], int | None] = os.getppid) -> None:
+    """Call `act`, in a thread, once the process `parent`, which started this one, has ended, in whatever way it did.
+
+    `current` says who is the parent now: by default of this process.
+    """
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while current() == parent:
             time.sleep(ALIVE_SECONDS)
         act()
 

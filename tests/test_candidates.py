@@ -33,7 +33,7 @@ def tried(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("tensorflow_ready")
 def test_each_candidate_gets_the_dev_scores_of_its_seeds_and_no_run_is_trained_twice(
-    tried: Path, capsys: pytest.CaptureFixture[str]
+    tried: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     candidates.main()
     path = tried / "candidates.csv"
@@ -49,9 +49,25 @@ def test_each_candidate_gets_the_dev_scores_of_its_seeds_and_no_run_is_trained_t
     again = files.read_table(path, candidates.COLUMNS)
     assert list(again["seconds"][:2]) == [1.0, 2.0]
     assert again["key"][2] != rows["key"][2]
+    # One that is not asked for keeps what it had.
+    (tried / "candidates.yaml").write_text(TWO.replace("epochs: 2", "epochs: 1"))
+    capsys.readouterr()
+    monkeypatch.setattr("sys.argv", ["candidates", "wide"])
+    candidates.main()
+    last = files.read_table(path, candidates.COLUMNS)
+    assert last["epochs"].tolist() == [2, 2, 1]
+    assert "2 runs of candidates.csv are of other recipes" in capsys.readouterr().out
 
 
 def test_a_candidate_without_dev_images_is_refused(tried: Path) -> None:
     (tried / "candidates.yaml").write_text(TWO.replace("dev_split: true", "dev_split: false"))
     with pytest.raises(StudyError, match="small: should be a network with dev_split: true"):
         candidates.read_candidates(tried / "candidates.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", "a: {b: {{", "a: 1\na: 2\n", "a: 1\n", "\0"])
+def test_a_file_of_candidates_that_is_none_is_refused_by_name(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "candidates.yaml"
+    path.write_text(text)
+    with pytest.raises(StudyError, match=f"^{path} "):
+        candidates.read_candidates(path)

@@ -135,7 +135,14 @@ def test_a_recipe_that_starts_from_another_has_its_values_and_its_own(study: Par
         ("{linear: ridge, MLP: watched}", "{}", ["approaches", "at least 1 item"]),
         ("linear: ridge", "linear: watched", ["approaches must name each variant once", "'MLP': 'watched'"]),
         ("MLP: [plain, watched]", "MLP: [plain, wached]", ["chains.MLP names the variant 'wached'", "plain, watched"]),
-        ("confidence: 0.95", "confidence: 95", ["statistics.confidence", "less than 1", "received 95"]),
+        ("confidence: 0.95", "confidence: 95", ["statistics.confidence", "0.999999999", "received 95"]),
+        (
+            "reproduction_margin: 0.1",
+            "reproduction_margin: 2020-13-45",
+            ["is not valid YAML", "month must be in 1..12"],
+        ),
+        ("reproduction_margin: 0.1", f"reproduction_margin: {'9' * 5000}", ["is not valid YAML", "integer"]),
+        (STUDY, "[" * 3000, ["is not valid YAML", "recursion"]),
         ("{a: plain", "{a: plian", ["comparisons names the variant 'plian'", "plain, watched"]),
         ("{a: plain", "{a: watched", ["comparisons.0", "two variants", "'watched' twice"]),
         (

@@ -67,3 +67,8 @@ def test_the_line_ends_of_windows_stay() -> None:
     text = with_seeds(STUDY.replace("\n", "\r\n"), {"plain": 4, "watched": 5})
     assert seeds(text) == {"ridge": 2, "random_features": 2, "plain": 4, "watched": 5}
     assert text.count("\n") == text.count("\r\n") == STUDY.count("\n") + 1
+
+
+def test_a_recipe_that_starts_from_itself_is_refused() -> None:
+    with pytest.raises(StudyError, match=r"params\.yaml is not valid YAML"):
+        with_seeds(STUDY.replace("plain: &plain\n", "plain: &plain\n    <<: *plain\n"), {"plain": 4})

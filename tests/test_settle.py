@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ def test_seeds_are_added_to_an_undecided_pair_alone_and_what_is_there_is_kept(
     assert quiet == [("--single-item", "train@watched", "evaluate@watched", "aggregate")]
     said = capsys.readouterr().out
     assert "plain → watched: 2 → 3 seeds, 2 runs" in said
-    assert "0 of 1 questions are decided; this call added 4 runs." in said
+    assert "0 of 1 questions are decided; this call gave params.yaml 4 runs more." in said
     assert "undecided: plain → watched, it has the most seeds that it may have, 4 (--most" in said
 
 
@@ -171,6 +172,28 @@ def test_seeds_that_others_lack_keep_no_question_from_being_settled_and_the_repo
 def test_a_plan_names_what_lacks_seeds_first(evaluated: Path, quiet: list[tuple[str, ...]]) -> None:
     Settling("plain:watched", most=8).add_seeds({"plain": 1})
     assert "Seeds that params.yaml names are missing of plain, or" in settle.plan(Settling(None, most=8))
+
+
+@pytest.mark.parametrize("damaged", ["", "seed,key\n0,a\n", 'seed,"key\n'])
+def test_a_damaged_table_of_scores_is_named_and_nothing_is_trained_in_its_place(
+    damaged: str, evaluated: Path, quiet: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUDY_REUSE", "1")
+    shutil.rmtree(records.MODELS / "plain")
+    path = records.scores_path("plain")
+    path.write_text(damaged)
+    settling = Settling("plain:watched", most=3)
+    for ask in (lambda: settle.plan(settling), lambda: settle.settle(settling, hours=1.0)):
+        with pytest.raises(StudyError, match=f"{path} (is not a CSV file|should have the columns)"):
+            ask()
+    assert not (records.MODELS / "plain").exists()
+    assert path.read_text() == damaged
+
+
+def test_a_plan_takes_no_hours(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["settle", "--plan", "--hours", "1"])
+    with pytest.raises(SystemExit, match="2"):
+        settle.main()
 
 
 def test_what_a_step_takes_is_said_where_it_is_longer_than_the_hours(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from stages import stale
+from stages.errors import StudyError
 from stages.params import Params
 from tests.conftest import STUDY
 from tests.test_pipeline import Clone
@@ -98,6 +99,16 @@ def test_what_ran_before_the_results_that_it_uses_and_what_never_ran_is_named(
     monkeypatch.setattr(stale, "_dvc_status", lambda: {"train@plain": NOT_HERE, "train@mine": [FAMILY]})
     found = stale.reasons(stale.status(study, lock))
     assert found == {"train@mine": ["not run yet"], "evaluate@plain": ["models/plain is of a later run"]}
+
+
+@pytest.mark.parametrize("damaged", ["", "stages:\n", "<<<<<<< ours\nstages: {}\n=======\n", "schema: '2.0'\n"])
+def test_a_damaged_lock_is_named(damaged: str, study: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a merge without the driver leaves it."""
+    lock = tmp_path / "dvc.lock"
+    lock.write_text(damaged)
+    monkeypatch.setattr(stale, "_dvc_status", dict)
+    with pytest.raises(StudyError, match=f"^{lock} "):
+        stale.status(study, lock)
 
 
 def test_a_stage_of_former_data_says_nothing_about_the_data_that_are_here(

@@ -56,8 +56,8 @@ def figure(tables: dict[answers.Pair, pd.DataFrame], margin: float) -> Figure:
         _panel(ax, pair, table, margin)
     for ax in axes.flat[len(tables) :]:
         ax.set_axis_off()
-    for ax in axes[-1]:
-        ax.set_xlabel("seeds")
+    drawn.supxlabel("seeds", fontsize=8)
+    drawn.supylabel("points of test accuracy", fontsize=8)
     return drawn
 
 

@@ -104,7 +104,7 @@ def read_scores(variant: str, seeds: int) -> pd.DataFrame:
     """
     scores = records.read_scores(variant)
     _require_seeds(str(records.scores_path(variant)), scores["seed"].tolist(), range(seeds))
-    if not np.isfinite(scores.filter(like="test_").to_numpy(float)).all():
+    if not np.isfinite(scores.filter(like="test_").apply(pd.to_numeric, errors="coerce")).all(axis=None):
         raise StudyError(f"{records.scores_path(variant)} holds a score that is no number: run `dvc repro`")
     return scores
 

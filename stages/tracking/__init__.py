@@ -18,7 +18,7 @@ from stages.tracking.address import (
     tracking_uri,
 )
 from stages.tracking.client import in_a_line
-from stages.tracking.current import LOCK, aggregated, outdated, study_files, study_key
+from stages.tracking.current import aggregated, outdated, study_files, study_key
 from stages.tracking.publisher import Publisher
 from stages.tracking.target import pages
 
@@ -27,7 +27,6 @@ __all__ = [
     "DATABASE",
     "ENVIRONMENT",
     "KEY",
-    "LOCK",
     "MARK",
     "MODEL_NAME",
     "Publisher",

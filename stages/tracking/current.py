@@ -4,19 +4,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
-from stages import families, files, params, records
+from stages import dvc, families, files, params, records
 from stages.params import Params
-
-LOCK = Path("dvc.lock")
 
 
 def outdated(study: Params) -> list[str]:
     """The variants whose results, as DVC has recorded them, are not of the study's parameters and data."""
-    if not LOCK.exists():
-        return []
-    stages = YAML(typ="safe").load(LOCK.read_text(encoding="utf-8")).get("stages", {})
+    stages = dvc.recorded()
 
     def recorded(stage: str, what: str) -> dict[str, Any]:
         return {entry["path"]: entry.get("md5") for entry in stages.get(stage, {}).get(what, [])}

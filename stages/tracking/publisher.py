@@ -3,12 +3,12 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from stages import params
+from stages import dvc, params
 from stages.errors import StudyError
 from stages.params import Params
 from stages.tracking import address, runs, study_run
 from stages.tracking.client import in_a_line
-from stages.tracking.current import LOCK, outdated
+from stages.tracking.current import outdated
 from stages.tracking.target import Target, connect
 
 
@@ -29,7 +29,7 @@ class Publisher:
         former = outdated(self._study)
         if stale := [variant for variant in variants if variant in former]:
             _warn(
-                f"not published: {', '.join(stale)}, and the report. {LOCK} has them with other parameters or data "
+                f"not published: {', '.join(stale)}, and the report. {dvc.LOCK} has them with other parameters or data "
                 f"than {params.PARAMS}: run `dvc repro`."
             )
         fresh = [variant for variant in variants if variant not in stale]

@@ -6,7 +6,7 @@ import signal
 
 import pandas as pd
 
-from stages import files, params, records, terminal, tracking
+from stages import dvc, files, params, records, terminal, tracking
 from stages.train import cache
 from stages.train.plan import evaluated, finished, longest_first, plan
 from stages.train.schedule import train_all
@@ -50,7 +50,7 @@ def main() -> None:
     which.add_argument("--all", action="store_true", help="every variant, as one batch, the longest runs first")
     arguments = parser.parse_args()
     if "DVC_STAGE" in os.environ:  # `dvc repro` started this, and may be killed in a way that it can't pass on
-        terminal.when_orphaned(lambda: os.kill(os.getpid(), signal.SIGTERM), os.getppid())
+        dvc.when_gone(lambda: os.kill(os.getpid(), signal.SIGTERM))
     study = params.load()
     if not arguments.all:
         study.recipe(arguments.variant)

@@ -49,11 +49,14 @@ def finished(run: Run) -> dict[str, Any] | None:
 
 
 def evaluated(run: Run) -> bool:
-    """Whether metrics/runs holds what just this run got right, though its model may not be here."""
-    try:
-        table = records.read_scores(run.variant)
-    except StudyError:
+    """Whether metrics/runs holds what just this run got right, though its model may not be here.
+
+    Raises:
+        StudyError: its table is damaged: git may have it, so nothing is trained in its place.
+    """
+    if not records.scores_path(run.variant).exists():
         return False
+    table = records.read_scores(run.variant)
     return run.key in set(table["key"][table["seed"] == run.seed])
 
 

@@ -18,7 +18,7 @@ import pytest
 from mlflow.entities import ViewType
 from ruamel.yaml import YAML
 
-from stages import files, params, records, tracking
+from stages import dvc, files, params, records, tracking
 from stages.params import Params
 from stages.tracking import Publisher
 from stages.tracking.__main__ import main
@@ -469,7 +469,7 @@ def write_lock(study: Params, **changes: Any) -> None:
             "deps": [{"path": "data/train.npz", "md5": "0" * 32}],
             "params": {"params.yaml": {f"variants.{variant}": recorded[variant]}},
         }
-    with tracking.LOCK.open("w") as file:
+    with dvc.LOCK.open("w") as file:
         YAML().dump({"schema": "2.0", "stages": stages}, file)
 
 
