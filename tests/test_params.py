@@ -46,6 +46,7 @@ CHANGES = {
     ("cnn_10_deeper", "cnn_11_augmented"): {
         "augment": Augment(shift=2.0, rotation=10.0, zoom=0.1, shear=5.0).model_dump()
     },
+    ("cnn_11_augmented", "cnn_2020s"): {"epochs": 40},
 }
 
 
