@@ -34,7 +34,7 @@ def read_candidates(path: Path) -> dict[str, Recipe]:
         StudyError: one of them is not valid, or shows no dev score.
     """
     complaints: list[str] = []
-    values = params.yaml_values(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    values = files.yaml_values(path.read_text(encoding="utf-8", errors="replace"), str(path))
     if not isinstance(values, dict):
         raise StudyError(f"{path} should have a recipe for each name, received {values!r}")
     found = params.recipes(values, complaints)

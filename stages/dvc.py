@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from stages import params, terminal
+from stages import files, terminal
 from stages.errors import StudyError
 
 LOCK = Path("dvc.lock")
@@ -37,7 +37,7 @@ def recorded(lock: Path = LOCK) -> dict[str, Any]:
     """
     if not lock.exists():
         return {}
-    values = params.yaml_values(lock.read_text(encoding="utf-8", errors="replace"), str(lock))
+    values = files.yaml_values(lock.read_text(encoding="utf-8", errors="replace"), str(lock))
     stages = values.get("stages") if isinstance(values, dict) else None
     if not isinstance(stages, dict):
         raise StudyError(f"{lock} should have the stages that DVC has run, found none: restore it with git")

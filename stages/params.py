@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, SerializeAsAny, ValidationError, model_validator
-from ruamel.yaml import YAML, YAMLError
 
 from stages import families, files, sequential
 from stages.data import Data
@@ -146,23 +145,9 @@ def read(path: Path = PARAMS) -> str:
         raise StudyError(f"{path} should be UTF-8 text: {error}") from error
 
 
-def yaml_values(text: str, source: str, kind: str = "safe") -> Any:
-    """What a YAML text says, by the parser that DVC reads params.yaml with, so that both see the same values.
-
-    kind: of ruamel.yaml's loaders; "rt" keeps places and comments.
-
-    Raises:
-        StudyError: it is not valid.
-    """
-    try:
-        return YAML(typ=kind).load(text)
-    except (YAMLError, ValueError, AttributeError, RecursionError) as error:  # the last three of the parser's own code
-        raise StudyError(f"{source} is not valid YAML: {error}") from error
-
-
 def parse(text: str, source: str) -> Params:
     """Validate the text of a params.yaml; `source` says in errors where it came from."""
-    values = yaml_values(text, source)
+    values = files.yaml_values(text, source)
     complaints: list[str] = []
     if isinstance(values, dict) and isinstance(values.get("variants"), dict):
         values["variants"] = recipes(values["variants"], complaints)

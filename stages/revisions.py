@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from stages import families, params, records
+from stages import families, files, params, records
 from stages.errors import StudyError
 from stages.recipes.shared.recipe import Recipe
 
@@ -153,7 +153,7 @@ def _side(label: str, commit: str | None, read: Reader) -> Side:
         raise StudyError(f"{label} has no {params.PARAMS} here: run this from the top folder of the study")
     source = f"{params.PARAMS} in {label}"
     try:
-        study = params.yaml_values(text.decode(errors="replace"), source)
+        study = files.yaml_values(text.decode(errors="replace"), source)
         recipes = {str(name): dict(recipe) for name, recipe in study["variants"].items()}
         data, dev_fraction = str(study["data"]["name"]), float(study["split"]["dev_fraction"])
         settings = dict(study["statistics"])

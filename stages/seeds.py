@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from stages import params
+from stages import files, params
 from stages.errors import StudyError
 
 PLAIN = re.compile(r"[1-9]\d*(?=[\s,}]|$)")
@@ -47,7 +47,7 @@ def _seeds(text: str) -> dict[str, int]:
 
 def _with_own(text: str, variant: str, seeds: int) -> str:
     """`seeds` as the variant's own: in place of the number that it has, or before its first field."""
-    mapping: Any = params.yaml_values(text, str(params.PARAMS), "rt")["variants"][variant]
+    mapping: Any = files.yaml_values(text, str(params.PARAMS), "rt")["variants"][variant]
     lines = text.splitlines(keepends=True)
     places = mapping.lc.data or {}
     if "seeds" in places:

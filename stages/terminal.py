@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 from stages.errors import StudyError
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the first is ignored by what a script starts with &
 AGAIN_SECONDS = 0.05  # until a signal that Python dropped comes once more
 ALIVE_SECONDS = 0.5  # between two looks of a process at the one that started it
 
@@ -31,7 +32,7 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):  # a terminal or file that can't show a − or … gets a mark for it
                 stream.reconfigure(errors="replace")
-        for signum in (signal.SIGTERM, signal.SIGHUP):
+        for signum in ENDING[1:]:
             if signal.getsignal(signum) is signal.SIG_DFL:  # nohup has it ignored
                 signal.signal(signum, signal.default_int_handler)
         sys.unraisablehook = _interrupt_again
@@ -57,7 +58,8 @@ def _interrupt_again(dropped: "sys.UnraisableHookArgs") -> None:
     """Let a signal come once more where Python drops its exception, as while an object is deleted."""
     if dropped.exc_type is KeyboardInterrupt:
         main = threading.main_thread().ident or 0
-        threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (main, signal.SIGINT)).start()
+        heard = (signum for signum in ENDING if signal.getsignal(signum) is signal.default_int_handler)
+        threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (main, next(heard, signal.SIGINT))).start()
     else:
         sys.__unraisablehook__(dropped)
 
@@ -80,7 +82,7 @@ def signals_wait() -> Iterator[None]:
     came: list[int] = []
     handlers = {
         signum: signal.signal(signum, lambda signum, _: came.append(signum))
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        for signum in ENDING
         if signal.getsignal(signum) is signal.default_int_handler
     }
     try:
