@@ -121,8 +121,8 @@ def main() -> None:
         rows = train(missing, images, labels, rows, SCORES)
     current = rows["key"].isin([run.key for run in runs])
     print(as_text(rows[current]))
-    if len(rows) > current.sum():
-        print(f"{len(rows) - current.sum()} runs of {SCORES.name} are of other recipes, code or library versions")
+    if others := len(rows) - current.sum():
+        print(f"{others} runs of {SCORES.name} are of other recipes, code or library versions")
 
 
 if __name__ == "__main__":

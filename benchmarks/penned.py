@@ -212,9 +212,10 @@ def main() -> None:
     report = f"""\
 # Are people's digits read?
 
-`python -m benchmarks.penned {" ".join(arguments.variants)}`: {arguments.pictures} pictures of each kind, of digits
-drawn stroke by stroke in {sum(map(len, HANDS.values()))} hands, no test image among them. In percent, the mean of
-{arguments.seeds} seeds. Surely wrong: another digit than is shown, at a probability above {pictures.SURE}.
+`python -m benchmarks.penned {" ".join(arguments.variants)} --pictures {arguments.pictures} --seeds {arguments.seeds}`:
+{arguments.pictures} pictures of each kind, of digits drawn stroke by stroke in {sum(map(len, HANDS.values()))} hands,
+no test image among them. In percent, the mean of {arguments.seeds} seeds.
+Surely wrong: another digit than is shown, at a probability above {pictures.SURE}.
 Right of all pictures, the worst and the best seed: {ranges}.
 
 {head(["right", "surely wrong"], arguments.variants)}

@@ -1,5 +1,6 @@
 """DVC: its program in the environment that this runs in, what it has recorded, and whether it still runs."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -50,9 +51,10 @@ def when_gone(act: Callable[[], object]) -> None:
     DVC has a shell start a stage's command. Some shells, like bash, leave it their place, and others, like dash, wait.
     """
     started = psutil.Process()
-    shell = started.parent()
-    if shell is not None and shell.cmdline()[:1] == [os.environ.get("SHELL") or "/bin/sh"]:
-        started = shell
+    with contextlib.suppress(psutil.Error):  # the parent may have ended, or be hidden as another person's
+        shell = started.parent()
+        if shell is not None and shell.cmdline()[:1] == [os.environ.get("SHELL") or "/bin/sh"]:
+            started = shell
 
     def parent() -> int | None:
         try:

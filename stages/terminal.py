@@ -32,7 +32,7 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):  # a terminal or file that can't show a − or … gets a mark for it
                 stream.reconfigure(errors="replace")
-        for signum in ENDING[1:]:
+        for signum in ENDING:
             if signal.getsignal(signum) is signal.SIG_DFL:  # nohup has it ignored
                 signal.signal(signum, signal.default_int_handler)
         sys.unraisablehook = _interrupt_again

@@ -144,8 +144,23 @@ threading.Event().wait()
 """
 
 
-def test_an_orphan_hears_of_the_end_of_its_parent_however_that_ended() -> None:
-    parent_of = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {ORPHAN!r}])"
+STAGE = """
+import psutil
+from stages import dvc
+
+def refused(self):
+    raise psutil.AccessDenied(self.pid)
+
+psutil.Process.cmdline = refused  # as where nobody may see what another person runs
+dvc.when_gone(lambda: os._exit(0))
+"""
+
+
+@pytest.mark.parametrize(
+    "orphan", [ORPHAN, ORPHAN.replace("terminal.when_orphaned(lambda: os._exit(0), os.getppid())", STAGE)]
+)
+def test_an_orphan_hears_of_the_end_of_its_parent_however_that_ended(orphan: str) -> None:
+    parent_of = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {orphan!r}])"
     with subprocess.Popen([sys.executable, "-c", parent_of], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == "ready\n"

@@ -154,7 +154,7 @@ def test_a_signal_that_comes_while_a_worker_is_started_is_heard_as_at_any_other_
     worker: int, workspace: Path
 ) -> None:
     (workspace / "params.yaml").write_text(LONG)
-    for _ in range(2):  # the moment is a few milliseconds long
+    for _ in range(3):  # the moment is a few milliseconds long
         with driver("of them finished before", STUDY_WORKERS="2") as process:
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
             while len(children.read_text().split()) < 2 + worker:  # the first two track resources
