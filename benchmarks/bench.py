@@ -27,7 +27,7 @@ from stages import files, params, records, terminal
 from stages.data import DatasetName
 from stages.params import Params
 from stages.recipes.shared.training import backend
-from stages.train.run import installed_versions
+from stages.study.environments import installed_versions
 
 FOLDER, QUICK_FOLDER = Path("benchmarks"), Path("build/bench")
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # that decide how fast matrix products are

@@ -22,7 +22,7 @@ from benchmarks.scheduling import cluster
 from stages import files, params, records, terminal
 from stages.errors import StudyError
 from stages.recipes.shared.training import backend
-from stages.train.run import installed_versions
+from stages.study.environments import installed_versions
 
 REPORT = Path(__file__).with_name("CLUSTER.md")
 REPEATS = 3

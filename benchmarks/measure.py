@@ -23,7 +23,8 @@ from stages.recipes.network import Recipe as Network
 from stages.recipes.shared.training import backend
 from stages.split.__main__ import dev_indices
 from stages.train.executors import processes
-from stages.train.run import Failed, Run, Trained, installed_versions, train_run
+from stages.train.run import Failed, Run, Trained, train_run
+from stages.study.environments import installed_versions
 
 WARM_UP_IMAGES = 1000
 MATRIX = 2048  # rows and columns

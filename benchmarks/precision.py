@@ -19,7 +19,7 @@ from stages import files, params, terminal
 from stages.errors import StudyError
 from stages.params import Params
 from stages.recipes.shared.training import backend
-from stages.train.run import installed_versions
+from stages.study.environments import installed_versions
 
 FOLDER = Path("build/precision")
 REPORT = Path("benchmarks/PRECISION.md")

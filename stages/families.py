@@ -93,15 +93,34 @@ def meaning(paths: Sequence[Path]) -> str:
     return files.digest(*(_meaning(path.read_text(encoding="utf-8")) for path in paths))
 
 
+def definitions_digest(paths: Sequence[Path]) -> str:
+    """A digest of what Python files define, in whichever file and order it stands, and whatever they import.
+
+    Like `meaning`, it is the same after an edit of a comment, a docstring, layout or an error's text.
+    """
+    return files.digest(*sorted(text for path in paths for text in definitions(path.read_text(encoding="utf-8"))))
+
+
+@functools.cache
+def definitions(source: str) -> list[str]:
+    """The syntax trees of a file's top-level statements but its imports, as text."""
+    tree = _without_texts(ast.parse(source))
+    return [repr(_shape(node)) for node in tree.body if not isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 @functools.cache
 def _meaning(source: str) -> str:
-    tree = ast.parse(source)
+    return repr(_shape(_without_texts(ast.parse(source))))
+
+
+def _without_texts(tree: ast.Module) -> ast.Module:
+    """The tree without docstrings and without what errors say."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]
         if isinstance(node, ast.Raise):
             node.exc = node.cause = None
-    return repr(_shape(tree))
+    return tree
 
 
 def _shape(node: Any) -> Any:

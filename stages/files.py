@@ -5,6 +5,7 @@ What is written, a file or a folder, is written beside its place and renamed int
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -111,6 +112,16 @@ def yaml_values(text: str, source: str, kind: str = "safe") -> Any:
         return YAML(typ=kind).load(text)
     except (YAMLError, ValueError, AttributeError, RecursionError) as error:  # the last three of the parser's own code
         raise StudyError(f"{source} is not valid YAML: {error}") from error
+
+
+def write_yaml(path: Path, value: Any) -> None:
+    """Write plain values as YAML, mappings in their order, a line for each value."""
+    from ruamel.yaml import YAML  # only here, see above
+
+    yaml, text = YAML(), io.StringIO()
+    yaml.width = 10_000
+    yaml.dump(value, text)
+    write_bytes(path, text.getvalue().encode())
 
 
 def write_arrays(path: Path, *, compressed: bool = False, **arrays: np.ndarray) -> None:

@@ -26,6 +26,8 @@ CHAMPION = Path("metrics/champion.json")
 # Of test.csv; behind them stand the scores of stages/evaluate and the facts of the recipe.
 RUN_COLUMNS = ["seed", "key", "data"]
 CALIBRATION_COLUMNS = ["seed", "bin", "images", "confidence", "accuracy"]
+# environment and evaluation: what trained and what evaluated the run. model: the SHA-256 of model.keras.
+ENVIRONMENT_COLUMNS = ["seed", "environment", "evaluation", "model", "processor"]
 
 
 def run_path(variant: str, seed: int) -> Path:
@@ -48,7 +50,13 @@ def predictions_path(variant: str) -> Path:
     return RUNS / variant / "predictions.npz"
 
 
-RUN_FILES = {path("").name for path in (curves_path, scores_path, calibration_path, predictions_path)}
+def environments_path(variant: str) -> Path:
+    return RUNS / variant / "environments.csv"
+
+
+RUN_FILES = {
+    path("").name for path in (curves_path, scores_path, calibration_path, predictions_path, environments_path)
+}
 
 
 def read_scores(variant: str) -> pd.DataFrame:
@@ -58,6 +66,21 @@ def read_scores(variant: str) -> pd.DataFrame:
         StudyError: it is missing, or is no such table.
     """
     return files.read_table(scores_path(variant), [*RUN_COLUMNS, "test_accuracy"], more=True)
+
+
+def read_environments(variant: str) -> pd.DataFrame:
+    """The environments.csv of a variant: a row a seed, with `ENVIRONMENT_COLUMNS`, all but the seed as text.
+
+    Raises:
+        StudyError: it is missing, or is no such table.
+    """
+    path = environments_path(variant)
+    if not path.exists():
+        raise StudyError(
+            f"{path} is missing: `python -m tools.migrate` writes it for results of version 1, `dvc repro "
+            f"evaluate@{variant}` for models that are here"
+        )
+    return files.read_table(path, ENVIRONMENT_COLUMNS)
 
 
 def read_images(path: Path) -> tuple[np.ndarray, np.ndarray]:

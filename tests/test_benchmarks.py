@@ -12,7 +12,8 @@ from stages import files, params, sequential
 from stages.errors import StudyError
 from stages.recipes.network import Recipe as Network
 from stages.train.executors import processes
-from stages.train.run import Run, Trained, installed_versions
+from stages.train.run import Run, Trained
+from stages.study.environments import installed_versions
 from tests.conftest import CLASSES, ROOT
 from tests.small_recipes import network
 

@@ -10,9 +10,12 @@ import pandas as pd
 from stages import families, files, params, records, terminal
 from stages.errors import StudyError
 from stages.evaluate import scores
-from stages.evaluate.former import Evaluated, Former, code
+from stages.evaluate.former import Evaluated, Former
+from stages.evaluate.outputs import labels_of, predict
+from stages.recipes.shared.training import backend
+from stages.study import environments
+from stages.study.environments import Environment
 
-BATCH = 500
 HARDEST = 60  # images of which the pixels are kept: enough to have those that are hard for all variants
 VOTERS = 10  # the first seeds, whose mean output is the variant's vote: a number that later seeds don't change
 
@@ -21,7 +24,18 @@ def evaluate(variant: str, recipe: params.Recipe) -> None:
     """Evaluate the seeds of a variant, and keep what was evaluated before of runs that are still the same."""
     images, truth = records.read_images(records.TEST)
     check_models(variant, recipe)
-    former, voters = Former(variant, truth), min(VOTERS, recipe.seeds)
+    evaluation = environments.installed("evaluate", recipe.family)
+    former, voters = Former(variant, truth, evaluation), min(VOTERS, recipe.seeds)
+
+    def evaluate_seed(seed: int) -> tuple[Any, np.ndarray, Evaluated]:
+        path = records.run_path(variant, seed)
+        facts = records.read_facts(path)
+        model = records.read_model(path, facts)
+        output = predict(model, images)
+        return model, output, evaluated(recipe, seed, facts, output, truth, evaluation)
+
+    for seed in filter(former.may_have, range(recipe.seeds)):
+        former.confirm(seed, evaluate_seed(seed)[-1])
     voted = voted_before(former, voters)
     outputs: Any = former.outputs if voted else 0
     runs, pictures = [], former.pictures
@@ -29,11 +43,8 @@ def evaluate(variant: str, recipe: params.Recipe) -> None:
         if (seed < voted or seed >= voters) and former.has(seed):
             runs.append(former.run(seed))
             continue
-        path = records.run_path(variant, seed)
-        facts = records.read_facts(path)
-        model = records.read_model(path, facts)
-        output = predict(model, images)
-        runs.append(evaluated(recipe, seed, facts, output, truth))
+        model, output, run = evaluate_seed(seed)
+        runs.append(run)
         if seed < voters:
             outputs = outputs + output
         if seed == 0:
@@ -52,11 +63,22 @@ def check_models(variant: str, recipe: params.Recipe) -> None:
     Raises:
         StudyError: a run.json is damaged, or says that its model is of another recipe or of other code.
     """
-    wanted = variant, recipe.decisive(), families.code_digest(recipe.family)
+    certificates = environments.read_certificates()
+
+    def code_of(environment: Environment) -> str:
+        return environments.canonical(variant, "train", environment, certificates).code
+
+    # Batched seeds on a GPU are in no certificate: their code is today's own.
+    codes = {families.code_digest(recipe.family)} | {
+        code_of(environments.current("train", recipe.family, versions))
+        for versions in (environments.locked_versions(), environments.installed_versions(backend()))
+    }
     for path in (records.run_path(variant, seed) for seed in range(recipe.seeds)):
         if path.exists():
             facts = records.read_facts(path)
-            if wanted != (facts.get("variant"), families.decisive(facts.get("parameters")), facts["digests"]["code"]):
+            of_recipe = facts.get("variant") == variant
+            of_recipe = of_recipe and families.decisive(facts.get("parameters")) == recipe.decisive()
+            if not of_recipe or code_of(environments.of_run(facts)) not in codes:
                 raise StudyError(
                     f"{path} holds a model of another recipe, or of other code, than the study has now, whose score "
                     f"would be a wrong one: `dvc repro -s train@{variant}` trains what is asked for; where somebody "
@@ -72,18 +94,26 @@ def voted_before(former: Former, voters: int) -> int:
 
 
 def evaluated(
-    recipe: params.Recipe, seed: int, facts: dict[str, Any], output: np.ndarray, truth: np.ndarray
+    recipe: params.Recipe,
+    seed: int,
+    facts: dict[str, Any],
+    output: np.ndarray,
+    truth: np.ndarray,
+    evaluation: Environment,
 ) -> Evaluated:
     row = {"seed": seed, "key": facts["key"], "data": facts["digests"]["data"]}
     row |= {name: metric(output, truth) for name, metric in scores.metrics(recipe.probabilities).items()}
     row |= {name: facts[name] for name in recipe.facts}
     bins = scores.calibration(output, truth) if recipe.probabilities else pd.DataFrame()
     bins.insert(0, "seed", seed)
-    return Evaluated(row, labels_of(output), bins)
-
-
-def labels_of(outputs: np.ndarray) -> np.ndarray:
-    return outputs.argmax(axis=1).astype(np.uint8 if outputs.shape[1] <= 256 else np.uint16)
+    made_by = {
+        "seed": seed,
+        "environment": str(environments.of_run(facts)),
+        "evaluation": str(evaluation),
+        "model": facts["digests"]["model"],
+        "processor": facts.get("processor", environments.NOT_RECORDED),
+    }
+    return Evaluated(row, labels_of(output), bins, made_by)
 
 
 def write(
@@ -101,22 +131,15 @@ def write(
         labels=labels,
         truth=truth,
         classes=np.array(records.read_classes(records.TEST)),
-        code=np.array(code()),
         hardest=indices,
         hardest_images=images[indices],
         **extra,
     )
     bins = pd.concat([run.calibration for run in runs]).reindex(columns=records.CALIBRATION_COLUMNS)
     files.write_table(records.calibration_path(variant), bins)
+    made_by = pd.DataFrame([run.made_by for run in runs], columns=records.ENVIRONMENT_COLUMNS)
+    files.write_table(records.environments_path(variant), made_by)
     files.write_table(records.scores_path(variant), pd.DataFrame([run.row for run in runs]))
-
-
-def predict(model, images: np.ndarray) -> np.ndarray:  # type: ignore[no-untyped-def]
-    """Outputs float32 [n, classes] for images uint8 [n, height, width] or [n, height, width, 3]."""
-    import keras
-
-    batches = [model(images[start : start + BATCH], training=False) for start in range(0, len(images), BATCH)]
-    return np.concatenate([np.asarray(keras.ops.convert_to_numpy(batch), np.float32) for batch in batches])
 
 
 @terminal.command

@@ -13,22 +13,25 @@ from stages.params import Params
 from stages.recipes.shared.training import backend
 from stages.train import executors
 from stages.train.executors import lanes
-from stages.train.run import Run, installed_versions
+from stages.study.environments import Environment, canonical, installed_versions, read_certificates
+from stages.train.run import Run
 
 
 def plan(study: Params, variants: Sequence[str], images: np.ndarray, labels: np.ndarray, classes: int) -> list[Run]:
     """Every run of `variants`, variant by variant in the order of the seeds."""
-    data, runs = files.digest(images, labels), []
+    data, runs, certificates = files.digest(images, labels), [], read_certificates()
     code = {family: families.code_digest(family) for family in {study.recipe(variant).family for variant in variants}}
     for variant in variants:
         recipe = study.recipe(variant)
         executor = executors.name_for(recipe)
         versions = installed_versions("jax" if executor == lanes.NAME else backend())
-        shared = {"data": data, "code": code[recipe.family], **executors.decisive(executor)}
+        environment = Environment(code[recipe.family], versions, executors.code_digest(executor))
+        root = canonical(variant, "train", environment, certificates)
+        shared = {"data": data, **environment.digests}
         for seed in range(recipe.seeds):
             dev = records.read_dev(seed) if recipe.uses_dev else None
             digests = shared if dev is None else {**shared, "dev": files.digest(dev)}
-            runs.append(Run(variant, recipe, seed, classes, dev, executor, digests, versions))
+            runs.append(Run(variant, recipe, seed, classes, dev, executor, digests, versions, root))
     return runs
 
 

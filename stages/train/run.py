@@ -2,13 +2,12 @@
 
 import functools
 import gc
-import importlib.metadata
 import re
 import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,8 @@ from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.trained import Trained as TrainedRecipe
 from stages.recipes.shared.training import Result, backend
 from stages.recipes.shared.training import train as train_recipe
+from stages.study.environments import Environment, installed_versions, processor
 from stages.terminal import native_stderr_hidden
-
-RESULT_PACKAGES = {"tensorflow": ["tensorflow", "tensorflow-cpu"], "jax": ["jax"], "torch": ["torch"]}
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,7 @@ class Run:
     executor: that trains it.
     digests: SHA-256 of what the result depends on: "data", "dev", "code", and "executor" where that decides bits.
     versions: of the packages that the result depends on; a worker with others refuses.
+    same_as: the environment that is certified to make the same bits of this variant, where there is one.
     """
 
     variant: str
@@ -46,12 +45,16 @@ class Run:
     executor: str
     digests: dict[str, str]
     versions: dict[str, str]
+    same_as: Environment | None = None
 
     @property
     def key(self) -> str:
         """A digest of everything that decides the result: the same key, the same bits."""
-        parts = [self.variant, self.recipe.decisive(), self.seed, self.digests, self.versions]
-        return files.digest(files.json_bytes(parts))
+        digests, versions = self.digests, self.versions
+        if self.same_as is not None:
+            digests = {name: value for name, value in digests.items() if name != "executor"} | self.same_as.digests
+            versions = self.same_as.versions
+        return run_key(self.variant, self.recipe, self.seed, digests, versions)
 
     @property
     def name(self) -> str:
@@ -73,28 +76,14 @@ class Failed:
     reason: str
 
 
+def run_key(variant: str, recipe: Recipe, seed: int, digests: Mapping[str, str], versions: Mapping[str, str]) -> str:
+    """The key of a run, in whatever order its digests stand."""
+    ordered = {name: digests[name] for name in ("data", "code", "executor", "dev") if name in digests}
+    return files.digest(files.json_bytes([variant, recipe.decisive(), seed, ordered, versions]))
+
+
 # What a worker executes: of a run, all training images, their labels, and a file to keep the current epoch in.
 Train = Callable[[Run, np.ndarray, np.ndarray, Path | None], Trained | Failed]
-
-
-def installed_versions(keras_backend: str) -> dict[str, str]:
-    """Versions of the packages that results depend on, by the name they are imported under.
-
-    Raises:
-        StudyError: the Keras backend is unknown or missing.
-    """
-    if keras_backend not in RESULT_PACKAGES:
-        raise StudyError(f"KERAS_BACKEND should be one of {', '.join(RESULT_PACKAGES)}, received {keras_backend!r}")
-    versions = {name: importlib.metadata.version(name) for name in ("keras", "numpy", "scikit-learn", "scipy")}
-    for package in RESULT_PACKAGES[keras_backend]:
-        try:
-            versions[keras_backend] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    if keras_backend not in versions:
-        way_out = "run `make setup`" if keras_backend == "tensorflow" else "install it, or unset KERAS_BACKEND"
-        raise StudyError(f"the Keras backend {keras_backend} is not installed: {way_out}")
-    return versions
 
 
 def train_run(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
@@ -195,6 +184,7 @@ def trained(run: Run, model: bytes, curve: list[dict[str, Any]], facts: dict[str
         "versions": run.versions,
         "backend": backend(),
         "device": "cpu",
+        "processor": processor(),
         **facts,
     }
     content = {"model.keras": model, "curves.csv": files.csv_bytes(table), "run.json": files.json_bytes(said)}

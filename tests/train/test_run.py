@@ -18,7 +18,8 @@ from stages.recipes.ridge import Recipe as Ridge
 from stages.recipes.shared.recipe import Fitted
 from stages.train import run as run_module
 from stages.train.plan import finished
-from stages.train.run import Failed, Run, Trained, installed_versions, train_run
+from stages.train.run import Failed, Run, Trained, train_run
+from stages.study.environments import installed_versions
 from tests.conftest import CLASSES
 from tests.small_recipes import network
 
@@ -180,7 +181,7 @@ def test_training_that_diverges_is_a_failed_run_not_a_crash(study: Params, few: 
 
 
 def test_a_backend_that_is_not_installed_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(run_module.RESULT_PACKAGES, "jax", ["a-package-that-is-not-there"])
+    monkeypatch.setitem(environments.BACKEND_PACKAGES, "jax", ["a-package-that-is-not-there"])
     with pytest.raises(StudyError, match="the Keras backend jax is not installed"):
         installed_versions("jax")
 

@@ -54,11 +54,9 @@ def name_for(recipe: Recipe) -> str:
     return next((name for name in asked if _module(name).takes(recipe)), "processes")
 
 
-def decisive(name: str) -> dict[str, str]:
-    """What an executor adds to the digests of its runs: nothing, unless it computes them in a way of its own."""
-    if name != lanes.NAME:
-        return {}
-    return {"executor": families.meaning(lanes.code_files())}
+def code_digest(name: str) -> str | None:
+    """A digest of the code of an executor that computes runs in a way of its own; None for the others."""
+    return families.meaning(lanes.code_files()) if name == lanes.NAME else None
 
 
 def slots(recipe: Recipe) -> int:

@@ -1,0 +1,32 @@
+"""Code stage: which environment makes each variant's results, so that only what decides them makes them stale."""
+
+from stages import files, params, terminal
+from stages.params import Params
+from stages.study import environments
+from stages.study.environments import CODE, canonical, current
+
+
+def wanted(study: Params) -> dict[str, dict[str, str]]:
+    """Of each variant, the environment of today's code and the locked packages, or the one that it is certified as.
+
+    Returns:
+        "train" and "evaluate" → variant → the environment, as text.
+    """
+    versions, certificates = environments.locked_versions(), environments.read_certificates()
+    return {
+        part: {
+            variant: str(canonical(variant, part, current(part, recipe.family, versions), certificates))
+            for variant, recipe in study.variants.items()
+        }
+        for part in ("train", "evaluate")
+    }
+
+
+@terminal.command
+def main() -> None:
+    terminal.take_no_arguments("stages.code", __doc__)
+    files.write_yaml(CODE, wanted(params.load()))
+
+
+if __name__ == "__main__":
+    main()

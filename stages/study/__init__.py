@@ -1,0 +1,1 @@
+"""What the stages share: parameters, environments, paths and results of a study. Imports no stage."""

@@ -1,0 +1,204 @@
+"""The environment of a result: the code, the packages and the executor that decide its bits; and certificates.
+
+A certificate says that two environments give a variant the same bits (metrics/certified.csv). Keys of runs are made
+with the environment at its end, so certified code or packages retrain nothing.
+"""
+
+import functools
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from packaging.requirements import Requirement
+
+from stages import families, files
+from stages.errors import StudyError
+from stages.recipes.shared.recipe import Recipe
+from stages.recipes.shared.training import backend
+
+CODE = Path("metrics/code.yaml")
+CERTIFIED = Path("metrics/certified.csv")
+LOCKED = Path("requirements.lock")
+CERTIFIED_COLUMNS = ["variant", "part", "environment", "same_as", "seeds", "of", "processor", "how", "commit"]
+NOT_RECORDED = "not recorded"
+
+# The files that turn a model into predictions and scores. What keeps and writes them may change freely.
+SCORING = [Path(__file__).parents[1] / "evaluate" / name for name in ("outputs.py", "scores.py")]
+PACKAGES = ("keras", "numpy", "scikit-learn", "scipy")  # that decide bits, beside that of the Keras backend
+BACKEND_PACKAGES = {"tensorflow": ["tensorflow", "tensorflow-cpu"], "jax": ["jax"], "torch": ["torch"]}
+# Instruction sets on which the bits of matrix products in bfloat16 depend.
+INSTRUCTION_SETS = ("amx_bf16", "avx512_bf16")
+
+Part = Literal["train", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What decides the bits of a run or of its evaluation, beside the recipe, the seed and the data.
+
+    Attributes:
+        code: SHA-256 of the code, hexadecimal.
+        versions: of the packages, by name.
+        executor: SHA-256 of the executor's code where it trains in a way of its own (batched seeds), or None.
+    """
+
+    code: str
+    versions: dict[str, str]
+    executor: str | None = None
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digests that are a part of a run's key."""
+        return {"code": self.code} | ({"executor": self.executor} if self.executor else {})
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={value}" for name, value in (self.digests | self.versions).items())
+
+    @classmethod
+    def parse(cls, text: str) -> "Environment":
+        """The environment that `str` wrote.
+
+        Raises:
+            StudyError: the text is not such an environment.
+        """
+        pairs = [part.partition("=")[::2] for part in text.split()]
+        values = dict(pairs)
+        if "code" not in values or not all(all(pair) for pair in pairs):
+            raise StudyError(f"an environment should read 'code=… keras=…', received {text!r}: restore it with git")
+        code, executor = values.pop("code"), values.pop("executor", None)
+        return cls(code, values, executor)
+
+    def differences(self, other: "Environment", part: Part) -> list[str]:
+        """What differs from this environment to `other`, such as "keras 3.15.1 → 3.15.2"."""
+        where = "stages/recipes" if part == "train" else ", ".join(f"stages/evaluate/{path.name}" for path in SCORING)
+        found = [f"the code in {where}"] if self.code != other.code else []
+        found += ["the executor"] if self.executor != other.executor else []
+        names = dict.fromkeys([*self.versions, *other.versions])
+        versions = {name: (self.versions.get(name, "none"), other.versions.get(name, "none")) for name in names}
+        return found + [f"{name} {old} → {new}" for name, (old, new) in versions.items() if old != new]
+
+
+def installed_versions(keras_backend: str) -> dict[str, str]:
+    """Versions of the installed packages that decide bits; that of the backend stands under the backend's name.
+
+    Raises:
+        StudyError: the Keras backend is unknown or not installed.
+    """
+    if keras_backend not in BACKEND_PACKAGES:
+        raise StudyError(f"KERAS_BACKEND should be one of {', '.join(BACKEND_PACKAGES)}, received {keras_backend!r}")
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    for package in BACKEND_PACKAGES[keras_backend]:
+        try:
+            versions[keras_backend] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    if keras_backend not in versions:
+        remedy = "run `make setup`" if keras_backend == "tensorflow" else "install it, or unset KERAS_BACKEND"
+        raise StudyError(f"the Keras backend {keras_backend} is not installed: {remedy}")
+    return versions
+
+
+def locked_versions(path: Path = LOCKED, keras_backend: str = "tensorflow") -> dict[str, str]:
+    """The versions of the same packages in requirements.lock, for this Python and platform.
+
+    Raises:
+        StudyError: the file is missing or lacks one of them.
+    """
+    if not path.exists():
+        raise StudyError(f"{path} is missing: restore it with git, or write it with `make lock`")
+    locked = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.strip() and not line.startswith(("#", " ", "-")):
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate():
+                locked[requirement.name] = str(requirement.specifier).removeprefix("==")
+    wanted = {name: [name] for name in PACKAGES} | {keras_backend: BACKEND_PACKAGES[keras_backend]}
+    found = {name: [locked[package] for package in of if package in locked] for name, of in wanted.items()}
+    if missing := [name for name, versions in found.items() if not versions]:
+        raise StudyError(f"{path} should have a version of {', '.join(missing)}: run `make lock`")
+    return {name: versions[-1] for name, versions in found.items()}
+
+
+def scoring_digest() -> str:
+    """A digest of the code that turns a model into predictions and scores: the same wherever its functions lie."""
+    return families.definitions_digest(SCORING)
+
+
+def current(part: Part, family: str, versions: dict[str, str]) -> Environment:
+    """The environment of today's code with packages of these versions, on the executor `processes`."""
+    code = families.code_digest(family) if part == "train" else scoring_digest()
+    return Environment(code, versions)
+
+
+def installed(part: Part, family: str) -> Environment:
+    """The environment of today's code and the installed packages, on the executor `processes`."""
+    return current(part, family, installed_versions(backend()))
+
+
+def of_run(facts: Mapping[str, Any]) -> Environment:
+    """The environment that trained a run, of what its run.json says."""
+    return Environment(facts["digests"]["code"], dict(facts.get("versions", {})), facts["digests"].get("executor"))
+
+
+def read_certificates(path: Path = CERTIFIED) -> pd.DataFrame:
+    """The certificates, a row each, with `CERTIFIED_COLUMNS`; none where the file is not there.
+
+    Raises:
+        StudyError: the file is not such a table.
+    """
+    if not path.exists():
+        return pd.DataFrame(columns=CERTIFIED_COLUMNS)
+    table = files.read_table(path, CERTIFIED_COLUMNS)
+    for text in {*table["environment"], *table["same_as"]}:
+        Environment.parse(str(text))
+    return table
+
+
+def canonical(variant: str, part: Part, environment: Environment, certificates: pd.DataFrame) -> Environment:
+    """The environment that made the variant's results, if certificates say that `environment` gives the same bits.
+
+    Args:
+        variant: the variant that was certified.
+        part: training or evaluation.
+        environment: the one to follow from.
+        certificates: as `read_certificates` gives them.
+    """
+    own = certificates[(certificates["variant"] == variant) & (certificates["part"] == part)]
+    same_as = dict(zip(own["environment"], own["same_as"], strict=True))
+    text, passed = str(environment), set[str]()
+    while text in same_as and text not in passed:  # two branches, merged, may certify each other's environment
+        passed.add(text)
+        text = same_as[text]
+    return Environment.parse(min(passed) if text in passed else text)
+
+
+@functools.cache
+def processor() -> str:
+    """This machine's processor and those of its instruction sets on which bits in bfloat16 depend."""
+    name, flags = platform.processor() or platform.machine(), ""
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        lines = information.read_text(encoding="utf-8", errors="replace").splitlines()
+        fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+        name, flags = fields.get("model name", name), fields.get("flags", "")
+    sets = [name for name in INSTRUCTION_SETS if name in flags.split()]
+    return f"{name.replace(',', ' ')}; {' '.join(sets) or 'no bfloat16'}"
+
+
+def kind(processor: str) -> str:
+    """The part of `processor` that decides bits in bfloat16."""
+    return processor.rpartition("; ")[2]
+
+
+def depends_on_processor(recipe: Recipe) -> bool:
+    """Whether the bits of a variant's runs differ between kinds of processor, as those of bfloat16 do."""
+    return "bfloat16" in str(recipe.model_dump().get("precision", ""))
+
+
+def differing_processors(recorded: Sequence[str]) -> list[str]:
+    """The processors among those recorded that are of another kind than this machine's."""
+    return sorted({text for text in recorded if text != NOT_RECORDED and kind(text) != kind(processor())})
