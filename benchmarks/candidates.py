@@ -17,10 +17,10 @@ from stages import families, files, params, records, terminal
 from stages.errors import StudyError
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
+from stages.study.environments import installed_versions
 from stages.train.executors import processes
 from stages.train.progress import Progress
 from stages.train.run import Failed, Run, train_run
-from stages.study.environments import installed_versions
 
 FIRST_SEED = 200
 CANDIDATES = Path(__file__).with_name("candidates.yaml")

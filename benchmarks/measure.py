@@ -22,9 +22,9 @@ from stages.params import Params
 from stages.recipes.network import Recipe as Network
 from stages.recipes.shared.training import backend
 from stages.split.__main__ import dev_indices
+from stages.study.environments import installed_versions
 from stages.train.executors import processes
 from stages.train.run import Failed, Run, Trained, train_run
-from stages.study.environments import installed_versions
 
 WARM_UP_IMAGES = 1000
 MATRIX = 2048  # rows and columns

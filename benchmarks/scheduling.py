@@ -23,9 +23,9 @@ from stages import params, records, terminal
 from stages.families import code_digest
 from stages.params import Recipe
 from stages.recipes.shared.training import backend
+from stages.study.environments import installed_versions
 from stages.train import schedule
 from stages.train.run import Failed, Run, Trained
-from stages.study.environments import installed_versions
 
 REPORT = Path(__file__).with_name("SCHEDULING.md")
 REPOSITORY = Path(__file__).parents[1]

@@ -11,9 +11,9 @@ from benchmarks.measure import clocked, layer_products, network_of, plain, plain
 from stages import files, params, sequential
 from stages.errors import StudyError
 from stages.recipes.network import Recipe as Network
+from stages.study.environments import installed_versions
 from stages.train.executors import processes
 from stages.train.run import Run, Trained
-from stages.study.environments import installed_versions
 from tests.conftest import CLASSES, ROOT
 from tests.small_recipes import network
 

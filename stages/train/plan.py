@@ -11,9 +11,9 @@ from stages import families, files, records
 from stages.errors import StudyError
 from stages.params import Params
 from stages.recipes.shared.training import backend
+from stages.study.environments import Environment, canonical, installed_versions, read_certificates
 from stages.train import executors
 from stages.train.executors import lanes
-from stages.study.environments import Environment, canonical, installed_versions, read_certificates
 from stages.train.run import Run
 
 

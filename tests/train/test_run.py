@@ -16,10 +16,10 @@ from stages.errors import StudyError
 from stages.params import Params
 from stages.recipes.ridge import Recipe as Ridge
 from stages.recipes.shared.recipe import Fitted
-from stages.train import run as run_module
+from stages.study import environments
+from stages.study.environments import installed_versions
 from stages.train.plan import finished
 from stages.train.run import Failed, Run, Trained, train_run
-from stages.study.environments import installed_versions
 from tests.conftest import CLASSES
 from tests.small_recipes import network
 

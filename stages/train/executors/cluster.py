@@ -25,9 +25,9 @@ from stages.errors import StudyError
 from stages.families import code_digest
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
+from stages.study.environments import installed_versions
 from stages.train.executors.interface import Execution
 from stages.train.run import Failed, Run, Train, Trained, differing, in_words
-from stages.study.environments import installed_versions
 
 CONNECT_SECONDS = 10  # also how long a scheduler that was lost is looked for
 WANTED_SECONDS = 0.5  # between two looks whether anybody still waits for a run
