@@ -23,7 +23,9 @@ from stages.errors import StudyError
 from stages.params import Params
 from stages.recipes.shared import training
 from stages.seeds import with_seeds
+from stages.study import environments
 from stages.train.executors import slots
+from stages.train.plan import environment_here
 
 MOST = 256  # seeds, unless more are asked for
 LIMITS = f"--most, and split.seeds of {params.PARAMS}"
@@ -186,6 +188,25 @@ class Settling:
             rows.append(judged(a, b, accuracy[a][:n], accuracy[b][:n], images, questions, self.study.statistics))
         return as_table(rows, [name for name in COLUMNS if name != "digits"])
 
+    def objections(self) -> list[str]:
+        """Why seeds that this machine adds would not belong to those that are there, a line for each reason.
+
+        Raises:
+            StudyError: a table of environments is damaged.
+        """
+        found: dict[str, list[str]] = {}
+        for name in self.variants:
+            recipe = self.study.recipe(name)
+            if changes := environments.changes_since(name, environment_here(recipe)):
+                found.setdefault(", ".join(changes), []).append(name)
+        lines = [
+            f"the results of {', '.join(names)} were made with another environment than is installed here: {changes}. "
+            f"{environments.CERTIFY}"
+            for changes, names in found.items()
+        ]
+        processors = (environments.processor_objection(name, self.study.recipe(name)) for name in self.variants)
+        return lines + [text for text in processors if text]
+
     @property
     def at_once(self) -> int:
         """How many runs this machine trains at a time."""
@@ -318,6 +339,8 @@ def plan(settling: Settling) -> str:
     """What would be trained, how long it takes on this machine, and when what is expected to be decided."""
     if settling.data_are_stale():
         return f"The images are not those of {params.PARAMS}: `dvc repro split` first, then a plan"
+    if objections := settling.objections():
+        return "\n".join(["No seed would be added:", *objections])
     of_others = tracking.outdated(settling.study)
     lacking = settling.lacking(settling.variants)
     if first := [name for name in settling.variants if name in {*lacking, *of_others}]:
@@ -400,6 +423,8 @@ def main() -> None:
     if arguments.plan:
         print(plan(settling))
         return
+    if objections := settling.objections():
+        raise StudyError("no seed is added:\n" + "\n".join(objections))
     dvc.command()  # rather now than after hours of training
     # One thread for evaluation, set before TensorFlow is imported. Runs that were evaluated count without their models.
     os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}

@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from stages import dvc, params, records, terminal
+from stages.code import __main__ as code
 from stages.errors import StudyError
+from stages.study import environments
+from stages.study.environments import CERTIFY, CODE, Environment
+from stages.train.plan import environment_here
 
 GONE = {"deleted", "not in cache"}  # what is not in this workspace, which says nothing about the results
 OTHER = "modified"
@@ -73,7 +77,8 @@ def all_stages(study: params.Params) -> list[str]:
 def status(study: params.Params, lock: Path = dvc.LOCK) -> Status:
     """What `dvc status` says, and of stages that have not run yet, or before one whose results they use, only that.
 
-    The lock may have stages of variants that the study has no more.
+    The lock may have stages of variants that the study has no more. The stage `code` takes a second and decides nothing
+    by itself: what it would change is said of the stages that it makes stale.
 
     Raises:
         StudyError: DVC can't tell, or the lock is damaged.
@@ -90,6 +95,24 @@ def status(study: params.Params, lock: Path = dvc.LOCK) -> Status:
             # That DVC calls them modified says nothing about the files here: they may be those of the later run.
             parts = [_without(part, later) for part in found.get(stage, ())]
             found[stage] = [*parts, {"changed deps": dict.fromkeys(sorted(later), "of a later run")}]
+    if "code" in stages:
+        found.pop("code", None)
+        found = {stage: [_without(part, {str(CODE)}) for part in parts] for stage, parts in found.items()}
+        for stage, why in _other_environments(study, stages).items():
+            found.setdefault(stage, []).append(why)
+    return found
+
+
+def _other_environments(study: params.Params, stages: dict[str, Any]) -> dict[str, str]:
+    """Stage → how the environment of its recorded results differs from today's code and the locked packages."""
+    found: dict[str, str] = {}
+    for part, of_variants in code.wanted(study).items():
+        for variant, text in of_variants.items():
+            stage = f"{part}@{variant}"
+            recorded = stages.get(stage, {}).get("params", {}).get(str(CODE), {}).get(f"{part}.{variant}")
+            if recorded is not None and recorded != text:
+                changes = Environment.parse(recorded).differences(Environment.parse(text), part)
+                found[stage] = f"made with another environment: {', '.join(changes)}"
     return found
 
 
@@ -114,12 +137,32 @@ def _dvc_status() -> Status:
     return dict(json.loads(answer.stdout or "{}"))
 
 
+def installed_differ(study: params.Params) -> list[str]:
+    """A line where the installed packages are not the locked ones, and the results are of other packages."""
+    found: dict[str, list[str]] = {}
+    locked = environments.locked_versions()
+    for variant, recipe in study.variants.items():
+        here = environment_here(recipe)
+        if here != environments.current("train", recipe.family, locked) and (
+            changes := environments.changes_since(variant, here)
+        ):
+            found.setdefault(", ".join(changes), []).append(variant)
+    return [
+        f"The installed packages are not those that made the results of {', '.join(variants)}: {changes}. `make setup` "
+        f"installs those of {environments.LOCKED}. {CERTIFY}"
+        for changes, variants in found.items()
+    ]
+
+
 def report(study: params.Params, status: Status) -> str:
     """What is stale, what follows from it, and what is not here, in words."""
     stale = reasons(status)
     lines = [f"{stage}: {', '.join(whys)}" for stage, whys in stale.items()]
     if not stale:
         lines = ["Nothing is stale: the results belong to the code and the parameters."]
+    if any("another environment" in why for whys in stale.values() for why in whys):
+        lines.append(CERTIFY)
+    lines += installed_differ(study)
     if then := following(stale, all_stages(study)):
         lines.append(f"if their results change, then too: {', '.join(then)}")
     if gone := missing(status):

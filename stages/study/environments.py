@@ -7,7 +7,7 @@ with the environment at its end, so certified code or packages retrain nothing.
 import functools
 import importlib.metadata
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from typing import Any, Literal
 import pandas as pd
 from packaging.requirements import Requirement
 
-from stages import families, files
+from stages import families, files, records
 from stages.errors import StudyError
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
@@ -25,6 +25,8 @@ CERTIFIED = Path("metrics/certified.csv")
 LOCKED = Path("requirements.lock")
 CERTIFIED_COLUMNS = ["variant", "part", "environment", "same_as", "seeds", "of", "processor", "how", "commit"]
 NOT_RECORDED = "not recorded"
+# What to do about results of another environment.
+CERTIFY = "`make certify` trains a sample here and records where the results are the same; `dvc repro` trains stale ones anew."
 
 # The files that turn a model into predictions and scores. What keeps and writes them may change freely.
 SCORING = [Path(__file__).parents[1] / "evaluate" / name for name in ("outputs.py", "scores.py")]
@@ -176,6 +178,48 @@ def canonical(variant: str, part: Part, environment: Environment, certificates: 
     return Environment.parse(min(passed) if text in passed else text)
 
 
+def changes_since(variant: str, here: Environment) -> list[str]:
+    """How the environment `here`, of training, differs from those of the variant's runs in metrics/runs.
+
+    Empty where they are the same, or certified to be, or where the variant has no runs.
+
+    Raises:
+        StudyError: the variant's environments.csv is damaged.
+    """
+    if not records.environments_path(variant).exists():
+        return []
+    certificates = read_certificates()
+    root, found = canonical(variant, "train", here, certificates), dict[str, None]()
+    for text in records.read_environments(variant)["environment"].unique():
+        recorded = Environment.parse(str(text))
+        if canonical(variant, "train", recorded, certificates) != root:
+            found |= dict.fromkeys(recorded.differences(here, "train"))
+    return list(found)
+
+
+def processor_objection(variant: str, recipe: Recipe) -> str | None:
+    """Why this machine should add no run to the variant's: its bits depend on the kind of processor, and it is another.
+
+    Raises:
+        StudyError: the variant's environments.csv is damaged.
+    """
+    if not depends_on_processor(recipe) or not records.environments_path(variant).exists():
+        return None
+    certificates = read_certificates()
+    certified = certificates[(certificates["variant"] == variant) & (certificates["part"] == "train")]
+    recorded = {*records.read_environments(variant)["processor"], *certified["processor"]} - {NOT_RECORDED}
+    if kind(processor()) in {kind(text) for text in recorded}:
+        return None
+    others = (
+        f"was made on {', '.join(sorted(recorded))}" if recorded else "was made on a processor that is not recorded"
+    )
+    return (
+        f"{variant} computes in bfloat16, whose bits depend on the kind of processor. It {others}; this is "
+        f"{processor()}. Add its runs on a machine of the same kind, or find out with `make certify` whether this one "
+        "makes the same bits"
+    )
+
+
 @functools.cache
 def processor() -> str:
     """This machine's processor and those of its instruction sets on which bits in bfloat16 depend."""
@@ -197,8 +241,3 @@ def kind(processor: str) -> str:
 def depends_on_processor(recipe: Recipe) -> bool:
     """Whether the bits of a variant's runs differ between kinds of processor, as those of bfloat16 do."""
     return "bfloat16" in str(recipe.model_dump().get("precision", ""))
-
-
-def differing_processors(recorded: Sequence[str]) -> list[str]:
-    """The processors among those recorded that are of another kind than this machine's."""
-    return sorted({text for text in recorded if text != NOT_RECORDED and kind(text) != kind(processor())})

@@ -7,8 +7,9 @@ import signal
 import pandas as pd
 
 from stages import dvc, files, params, records, terminal, tracking
+from stages.study import environments
 from stages.train import cache
-from stages.train.plan import evaluated, finished, longest_first, plan
+from stages.train.plan import environment_here, evaluated, finished, longest_first, plan
 from stages.train.schedule import train_all
 
 
@@ -21,11 +22,25 @@ def train(study: params.Params, variants: list[str]) -> None:
     print(f"{len(runs)} runs, {len(runs) - len(stale)} of them finished before", flush=True)
     if kept := len(missing) - len(stale):
         print(f"{kept} of them as they were evaluated, without their models", flush=True)
+    for variant in dict.fromkeys(run.variant for run in stale):
+        say_what_differs(variant, study.recipe(variant))
     if stale:
         publisher = tracking.Publisher(study)
         train_all(longest_first(stale, images.shape), images, labels, on_finish=publisher.publish)
     for variant in variants:
         gather(variant, study.recipe(variant))
+
+
+def say_what_differs(variant: str, recipe: params.Recipe) -> None:
+    """Say why runs that there are results of are trained anew, and whether their bits depend on this processor."""
+    if changes := environments.changes_since(variant, environment_here(recipe)):
+        print(
+            f"{variant}: its results were made with another environment ({', '.join(changes)}), and are made anew. To "
+            f"keep them, stop this. {environments.CERTIFY}",
+            flush=True,
+        )
+    elif objection := environments.processor_objection(variant, recipe):
+        print(f"warning: {objection}", flush=True)
 
 
 def gather(variant: str, recipe: params.Recipe) -> None:
