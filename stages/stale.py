@@ -71,7 +71,7 @@ def following(stale: Iterable[str], stages: Iterable[str]) -> list[str]:
 
 def all_stages(study: params.Params) -> list[str]:
     pairs = [f"{stage}@{variant}" for stage in ("train", "evaluate") for variant in study.variants]
-    return ["fetch", "split", *pairs, "aggregate"]
+    return ["fetch", "split", "code", *pairs, "aggregate"]
 
 
 def status(study: params.Params, lock: Path = dvc.LOCK) -> Status:
@@ -106,8 +106,9 @@ def status(study: params.Params, lock: Path = dvc.LOCK) -> Status:
 def _other_environments(study: params.Params, stages: dict[str, Any]) -> dict[str, str]:
     """Stage → how the environment of its recorded results differs from today's code and the locked packages."""
     found: dict[str, str] = {}
-    for part, of_variants in code.wanted(study).items():
-        for variant, text in of_variants.items():
+    wanted = code.wanted(study)
+    for part in environments.PARTS:
+        for variant, text in wanted[part].items():
             stage = f"{part}@{variant}"
             recorded = stages.get(stage, {}).get("params", {}).get(str(CODE), {}).get(f"{part}.{variant}")
             if recorded is not None and recorded != text:

@@ -18,6 +18,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages import files, records
+from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS
 
 REPOSITORY = Path(__file__).parents[1]
 SEEDS = 2
@@ -70,6 +71,7 @@ class Clone:
             if (REPOSITORY / name).is_file() and not name.startswith("metrics/") and name != "dvc.lock":
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(REPOSITORY / name, folder / name)
+        files.write_table(folder / CERTIFIED, pd.DataFrame(columns=CERTIFIED_COLUMNS))
         self.run("git", "init", "--quiet")
         self.write(STUDY)
 

@@ -26,7 +26,9 @@ LOCKED = Path("requirements.lock")
 CERTIFIED_COLUMNS = ["variant", "part", "environment", "same_as", "seeds", "of", "processor", "how", "commit"]
 NOT_RECORDED = "not recorded"
 # What to do about results of another environment.
-CERTIFY = "`make certify` trains a sample here and records where the results are the same; `dvc repro` trains stale ones anew."
+CERTIFY = (
+    "`make certify` trains a sample here and records where results are the same; `dvc repro` trains stale ones anew."
+)
 
 # The files that turn a model into predictions and scores. What keeps and writes them may change freely.
 SCORING = [Path(__file__).parents[1] / "evaluate" / name for name in ("outputs.py", "scores.py")]
@@ -36,6 +38,7 @@ BACKEND_PACKAGES = {"tensorflow": ["tensorflow", "tensorflow-cpu"], "jax": ["jax
 INSTRUCTION_SETS = ("amx_bf16", "avx512_bf16")
 
 Part = Literal["train", "evaluate"]
+PARTS: tuple[Part, ...] = ("train", "evaluate")
 
 
 @dataclass(frozen=True)
