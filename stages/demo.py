@@ -23,16 +23,8 @@ from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS
 FOLDER = Path("build/demo")
 LOG = FOLDER / "repro.log"
 STUDY = Path(__file__).with_name("demo.yaml")
-COPIED = [
-    "dvc.yaml",
-    "stages",
-    "own/README.md",
-    "pyproject.toml",
-    "requirements.lock",
-    ".dvcignore",
-    ".dvc/config",
-    ".dvc/plots",
-]
+COPIED = ["dvc.yaml", "stages", "own/README.md", "pyproject.toml", "requirements.lock"]
+COPIED += [".dvcignore", ".dvc/config", ".dvc/plots"]
 LAST_LINES = 20  # of DVC's output, where it fails
 
 STAGE = re.compile(r"Running stage '(?P<stage>\w+)(@(?P<variant>\w+))?':")
