@@ -1,2 +1,5 @@
-class StudyError(Exception):
-    """Something the person at the keyboard can mend; the message says what was expected, what was found, what to do."""
+"""The error that a user can fix, under the name that stages/recipes imports."""
+
+from many_seeds.errors import UserError as StudyError
+
+__all__ = ["StudyError"]

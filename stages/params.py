@@ -10,7 +10,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, SerializeAsAny, ValidationError, model_validator
 
-from stages import families, files, sequential
+from many_seeds.intervals import Design
+from stages import families, files
 from stages.data import Data
 from stages.errors import StudyError
 from stages.recipes.shared.recipe import Positive, Recipe, Strict
@@ -46,7 +47,7 @@ class Statistics(Strict):
     confidence: Annotated[float, Field(gt=0, le=1 - 1e-9)]
     equivalence_margin: Positive
     reproduction_margin: Positive
-    design: sequential.Design  # whether seeds may be added after a look
+    design: Design  # whether seeds may be added after a look
 
     @property
     def alpha(self) -> float:

@@ -16,14 +16,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages import dvc, files, params, records, sequential, stale, terminal, tracking
-from stages.aggregate.answers import COLUMNS, Pair, as_table, family, judged
+from many_seeds import intervals, text
+from many_seeds.comparisons import Pair, Result, Results
+from stages import dvc, files, params, records, stale, terminal, tracking
 from stages.aggregate.runs import read_scores, require_one_test
 from stages.errors import StudyError
 from stages.params import Params
 from stages.recipes.shared import training
 from stages.seeds import with_seeds
-from stages.study import environments
+from stages.study import comparisons, environments
+from stages.study.comparisons import named_pairs
 from stages.train.executors import slots
 from stages.train.plan import environment_here
 
@@ -48,7 +50,7 @@ class Step:
 
 
 def steps(
-    table: pd.DataFrame,
+    results: Iterable[Result],
     study: Params,
     seconds: Mapping[str, float],
     shape: tuple[int, ...],
@@ -56,19 +58,24 @@ def steps(
     most: int,
     at_once: int,
 ) -> list[Step]:
-    """The next step of each undecided question of `table` that may still have seeds, the cheapest question first.
+    """The next step of each undecided comparison that may still have seeds, the cheapest first.
 
-    seconds: of a run, by variant, where one is known. shape: of an image. most: seeds of a variant.
-    at_once: how many runs this machine trains at a time.
+    Args:
+        results: of the comparisons.
+        study: what params.yaml says.
+        seconds: of a run, by variant, where one is known.
+        shape: of an image.
+        most: seeds of a variant.
+        at_once: how many runs this machine trains at a time.
     """
     found, hopeless = [], set[Pair]()
-    for row in table[table["verdict"] == "undecided"].itertuples():
-        if row.n < most:
-            more = min(most, next(sequential.looks(int(row.n), at_once)))
-            about = sequential.FARTHEST if pd.isna(row.seeds_about) else int(row.seeds_about)
-            found.append(Step((row.a, row.b), int(row.n), more, max(more, min(most, about))))
-            if about > most:
-                hopeless.add((row.a, row.b))
+    for result in results:
+        if result.verdict == "undecided" and result.n < most:
+            more = min(most, next(intervals.looks(result.n, at_once)))
+            projected = result.seeds_projected or intervals.MAX_PROJECTION
+            found.append(Step((result.a, result.b), result.n, more, max(more, min(most, projected))))
+            if projected > most:
+                hopeless.add((result.a, result.b))
     each = seconds
     if any(total(runs_of(step.pair, step.end, study), seconds) is None for step in found):
         each = {name: recipe.cost((1, *shape)) for name, recipe in study.variants.items()}  # a guess, for all of them
@@ -107,7 +114,7 @@ def chosen(study: Params, wanted: str | None) -> list[Pair]:
     Raises:
         StudyError: one of them is not a question of params.yaml.
     """
-    known = family(study)
+    known = named_pairs(study)
     if wanted is None:
         return known
     named = [[name.strip() for name in text.split(":")] for text in wanted.split(",")]
@@ -173,20 +180,16 @@ class Settling:
         for variant in variants:
             evaluate(variant, self.study.recipe(variant))
 
-    def look(self) -> pd.DataFrame:
-        """The answers to the questions, as the scores have it that are there."""
+    def look(self) -> Results:
+        """The results of the comparisons with the scores that are there."""
         tests = {name: files.read_arrays(records.predictions_path(name), "truth")["truth"] for name in self.variants}
         require_one_test(tests)
-        images, questions = len(tests[self.variants[0]]), len(family(self.study))
+        images = len(tests[self.variants[0]])
         accuracy = {}
         for name in self.variants:
             table = read_scores(name, self.study.recipe(name).seeds)
             accuracy[name] = np.rint(table["test_accuracy"].to_numpy() * images) / images  # the file has 8 digits
-        rows = []
-        for a, b in self.pairs:
-            n = min(len(accuracy[a]), len(accuracy[b]))
-            rows.append(judged(a, b, accuracy[a][:n], accuracy[b][:n], images, questions, self.study.statistics))
-        return as_table(rows, [name for name in COLUMNS if name != "digits"])
+        return comparisons.compare_variants(accuracy, self.pairs, images, self.study)
 
     def objections(self) -> list[str]:
         """Why seeds that this machine adds would not belong to those that are there, a line for each reason.
@@ -212,9 +215,9 @@ class Settling:
         """How many runs this machine trains at a time."""
         return max(slots(self.study.recipe(name)) for name in self.variants)
 
-    def steps(self, table: pd.DataFrame, seconds: Mapping[str, float]) -> list[Step]:
+    def steps(self, results: Results, seconds: Mapping[str, float]) -> list[Step]:
         images = files.read_arrays(records.predictions_path(self.variants[0]), "hardest_images")["hardest_images"]
-        return steps(table, self.study, seconds, images.shape[1:], most=self.most, at_once=self.at_once)
+        return steps(results, self.study, seconds, images.shape[1:], most=self.most, at_once=self.at_once)
 
     def add_seeds(self, runs: Mapping[str, int]) -> None:
         """Give params.yaml so many more seeds of these variants, and nothing else.
@@ -263,14 +266,14 @@ def _dvc(*arguments: str) -> None:
 
 
 def settle(settling: Settling, hours: float) -> None:
-    """Step by step, until nothing is left to do or to spend; the last table says what is decided."""
+    """Step by step, until nothing is left to do or to spend; the last table has all results."""
     deadline, added = time.monotonic() + 3600 * hours, 0
     settling.finish_runs(settling.variants)
     while True:
-        table = settling.look()
-        print(as_text(table), flush=True)
+        results = settling.look()
+        print(text.table(results), flush=True)
         left, seconds = deadline - time.monotonic(), seconds_of_runs(settling.study)
-        waiting = settling.steps(table, seconds)
+        waiting = settling.steps(results, seconds)
         for step in waiting:
             runs = runs_of(step.pair, step.more, settling.study)
             if 0 < left >= (total(runs, seconds) or 0.0) / settling.at_once:
@@ -286,7 +289,7 @@ def settle(settling: Settling, hours: float) -> None:
     for step in waiting:
         runs = runs_of(step.pair, step.more, settling.study)
         why[step.pair] = _why_not(runs, seconds, settling.at_once, left)
-    print(conclusion(table, settling.study, why, added))
+    print(conclusion(results, settling.study, why, added))
 
 
 def _why_not(runs: Mapping[str, int], seconds: Mapping[str, float], at_once: int, left: float) -> str:
@@ -297,38 +300,32 @@ def _why_not(runs: Mapping[str, int], seconds: Mapping[str, float], at_once: int
     return f"its next {sum(runs.values())} runs take {_in_words(took / at_once)}, and {_in_words(left)} are left"
 
 
-def as_text(table: pd.DataFrame) -> str:
-    """A line for each question: its seeds, interval, verdict and, if undecided, how many seeds it may take."""
-    width = max(len(_name((row.a, row.b))) for row in table.itertuples())
-    lines = []
-    for row in table.itertuples():
-        interval = f"{row.low:+.3f} … {row.high:+.3f}"
-        line = f"{_name((row.a, row.b)):<{width}}  {row.n:>3} seeds  {interval:>18}  {row.verdict}"
-        lines.append(line + (f", {_more(row)}" if row.verdict == "undecided" else ""))
-    return "\n".join(lines)
-
-
 def _name(pair: Pair) -> str:
     return f"{pair[0]} → {pair[1]}"
 
 
-def _more(row: Any) -> str:
-    if pd.isna(row.seeds_about):
-        return "about how many more can't be told yet"
-    return f"about {row.seeds_about - row.n:,} more"
+def _more(result: Result) -> str:
+    if result.seeds_projected is None:
+        return "no number of seeds can be projected yet"
+    return f"about {result.seeds_projected - result.n:,} more seeds projected"
 
 
-def conclusion(table: pd.DataFrame, study: Params, why: Mapping[Pair, str], added: int) -> str:
-    """What is decided and what is not, why, and what it took beside as many seeds for every variant.
+def conclusion(results: Results, study: Params, why: Mapping[Pair, str], added: int) -> str:
+    """Which comparisons have a verdict and which have none, why, and how many runs that took.
 
-    why: a question may have no more seeds now; an undecided one that is not in it has all that it may have.
+    Args:
+        results: of the comparisons.
+        study: what params.yaml says.
+        why: a comparison gets no more seeds now; an undecided one that is not in it has all that it may have.
+        added: runs that this call gave params.yaml.
     """
-    decided = table[table["verdict"] != "undecided"]
-    lines = [f"{len(decided)} of {len(table)} questions are decided; this call gave {params.PARAMS} {added} runs more."]
-    for row in table[table["verdict"] == "undecided"].itertuples():
-        reason = why.get((row.a, row.b), f"it has the most seeds that it may have, {row.n} ({LIMITS})")
-        lines.append(f"undecided: {_name((row.a, row.b))}, {reason}; {_more(row)}")
-    names = {name for row in table.itertuples() for name in (row.a, row.b)}
+    lines = [f"{text.summary(results)}. This call added {added} runs to {params.PARAMS}."]
+    for result in results:
+        if result.verdict == "undecided":
+            pair = result.a, result.b
+            reason = why.get(pair, f"it has the most seeds that it may have, {result.n} ({LIMITS})")
+            lines.append(f"undecided: {_name(pair)}, {reason}; {_more(result)}")
+    names = {name for result in results for name in (result.a, result.b)}
     taken = sum(study.recipe(name).seeds for name in names)
     fixed = len(names) * max(study.recipe(name).seeds for name in names)
     lines.append(f"{taken} runs in all; as many seeds for each of these {len(names)} variants would be {fixed}.")
@@ -348,11 +345,10 @@ def plan(settling: Settling) -> str:
             f"Seeds that {params.PARAMS} names are missing of {', '.join(first)}, or are of another recipe or other "
             "data: they come first, without --plan, then a plan"
         )
-    table, seconds, at_once = settling.look(), seconds_of_runs(settling.study), settling.at_once
-    lines, ends = [as_text(table), ""], dict[str, int]()  # ends: seeds of each variant, pairs share them
-    left = settling.steps(table, seconds)
+    results, seconds, at_once = settling.look(), seconds_of_runs(settling.study), settling.at_once
+    lines, ends = [text.table(results), ""], dict[str, int]()  # ends: seeds of each variant, pairs share them
+    left = settling.steps(results, seconds)
     for step in left:
-        (row,) = table[(table["a"] == step.pair[0]) & (table["b"] == step.pair[1])].itertuples()
         runs = ", ".join(f"{count} of {name}" for name, count in runs_of(step.pair, step.more, settling.study).items())
         ends |= {name: max(step.end, ends.get(name, 0)) for name in step.pair}
         with_above = {
@@ -363,22 +359,23 @@ def plan(settling: Settling) -> str:
             for wanted in (runs_of(step.pair, step.end, settling.study), with_above)
         ]
         start = f"{_name(step.pair)}: next {step.n} → {step.more} seeds, runs: {runs or 'none'}"
-        lines.append(f"{start}; {_until(row, step.end, *times)}")
+        lines.append(f"{start}; {_until(results[step.pair], step.end, *times)}")
     if left:
         return "\n".join(lines)
-    undecided = int(table["verdict"].eq("undecided").sum())
-    end = f"{undecided} undecided, with the most seeds that they may have ({LIMITS})"
-    return f"{lines[0]}\n\n{len(table)} questions: {end if undecided else 'every one decided'}"
+    undecided = sum(result.verdict == "undecided" for result in results)
+    end = f"; {undecided} have no verdict with the most seeds that they may have ({LIMITS})" if undecided else ""
+    return f"{lines[0]}\n\n{text.summary(results)}{end}"
 
 
-def _until(row: Any, end: int, took: float | None, with_above: float | None) -> str:
+def _until(result: Result, end: int, took: float | None, with_above: float | None) -> str:
     if took is None:
         return "no run of it is here that says how long one takes"
     above = "" if with_above is None else f", {_in_words(with_above)} with those above"
-    if pd.isna(row.seeds_about) or row.seeds_about > end:
-        about = "" if pd.isna(row.seeds_about) else f"; about {row.seeds_about:,} would decide it"
+    projected = result.seeds_projected
+    if projected is None or projected > end:
+        about = "" if projected is None else f"; a verdict is projected at {projected:,}"
         return f"{_in_words(took)} to {end} seeds, the most that it may have{above}{about}"
-    return f"decided at about {row.seeds_about:,} seeds, after {_in_words(took)}{above}"
+    return f"verdict projected at {projected:,} seeds, after {_in_words(took)}{above}"
 
 
 def _in_words(seconds: float) -> str:

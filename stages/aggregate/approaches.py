@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages import sequential
-from stages.aggregate import answers, course, variants
-from stages.aggregate.drawing import BLUE, ORANGE, panels, styled
-from stages.aggregate.parts import Column, Part, Picture, Table, images_of, number, plain_rows, text, written
+from many_seeds import text as wording
+from many_seeds.comparisons import Pair
+from stages.aggregate import course, results, variants
+from many_seeds.plots import BLUE, ORANGE, panels, styled
+from stages.aggregate.parts import Column, Part, Picture, Table, images_of, number, text
 from stages.aggregate.runs import Runs
 from stages.params import Params
 
@@ -17,12 +18,11 @@ TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)  # percent
 
 
 def parts(runs: Runs, study: Params) -> list[Part]:
-    scores, pairs = table(runs, study), answers.answers(runs, _pairs(study), study)
-    images = images_of(study.data.name)
+    scores, pairs = table(runs, study), results.results(runs, _pairs(study), study)
     columns: list[Column] = [
         text("approach", "approach"),
         text("variant", "variant"),
-        *variants.columns_of_scores(images),
+        *variants.columns_of_scores(),
     ]
     if scores["accuracy_2020"].notna().any():
         columns.append(number("2020", "accuracy_2020", "{:.2f} %", 100))
@@ -31,9 +31,9 @@ def parts(runs: Runs, study: Params) -> list[Part]:
         Table("approaches", "Every approach", caption, scores, columns),
         Picture("approaches", figure(scores), "Test error of each approach, with its interval."),
     ]
-    if not pairs.empty:
-        columns = [text("a", "a"), text("b", "b"), *answers.columns(images)]
-        found.append(Table("approach_pairs", "Is approach b better than a?", "", pairs, columns))
+    if pairs:
+        columns = [text("a", "a"), text("b", "b"), *results.columns(pairs)]
+        found.append(Table("approach_pairs", "Is approach b better than a?", "", results.table(runs, pairs), columns))
     return found
 
 
@@ -50,7 +50,7 @@ def table(runs: Runs, study: Params) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _pairs(study: Params) -> list[answers.Pair]:
+def _pairs(study: Params) -> list[Pair]:
     return list(pairwise(study.approaches.values()))
 
 
@@ -65,13 +65,12 @@ def headline(runs: Runs, study: Params) -> tuple[str, str]:
     # Only neighbours are compared, in an order that no score has chosen; the other way round an interval is mirrored.
     place = names.index(best)
     beside = max((i for i in (place - 1, place + 1) if 0 <= i < len(names)), key=lambda i: scores[names[i]])
-    (duel,) = plain_rows(answers.answers(runs, [(study.approaches[names[beside]], study.approaches[best])], study))
-    ranked = answers.answers(runs, _pairs(study), study)["verdict"].eq("better").all()
-    span = " … ".join(written(duel[end], "{:+.2f}") for end in ("low", "high")) if np.isfinite(duel["low"]) else "any"
+    (duel,) = results.results(runs, [(study.approaches[names[beside]], study.approaches[best])], study)
+    ranked = all(result.verdict == "better" for result in results.results(runs, _pairs(study), study))
     alone = list(scores.values()).count(scores[best]) == 1
     return f"{best} {'wins' if ranked else 'leads'}" if alone else "No approach leads", (
-        f"{gets}, {written(duel['difference'], '{:+.2f}')} points beside {names[beside]}: {duel['verdict']} (interval "
-        f"{span}, n = {duel['n']} seeds each)."
+        f"{gets}, {wording.number(duel.difference, '{:+.2f}')} percentage points beside {names[beside]}: {duel.verdict} "
+        f"(interval {wording.interval(duel, '{:+.2f}')}, n = {duel.n} seeds each)."
     )
 
 
@@ -81,14 +80,14 @@ def figure(scores: pd.DataFrame) -> Figure:
     drawn, axes = panels(0.5 * len(scores) + 0.9)
     ax = axes[0, 0]
     y = np.arange(len(scores))[::-1]
-    error, high, low = (sequential.POINTS * (1 - scores[name].to_numpy(float)) for name in ("accuracy", "low", "high"))
+    error, high, low = (100 * (1 - scores[name].to_numpy(float)) for name in ("accuracy", "low", "high"))
     finite = np.isfinite(low)
     # An interval may reach 0 %, which a logarithmic axis does not.
     low, high = np.where(finite, np.maximum(low, error / 20), error), np.where(finite, np.minimum(high, 100), error)
     floor = max(min(low.min(), error.min()), 0.01)
     ax.hlines(y, low, high, color=BLUE, linewidth=2.5)
     ax.plot(np.maximum(error, floor), y, "o", color=BLUE, markersize=6, markeredgecolor="white", label="this study")
-    then = sequential.POINTS * (1 - scores["accuracy_2020"].astype(float))
+    then = 100 * (1 - scores["accuracy_2020"].astype(float))
     if then.notna().any():
         ax.plot(then, y, "|", color=ORANGE, markersize=14, markeredgewidth=2, label="2020")
     for value, height in zip(error, y, strict=True):

@@ -7,8 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from stages import sequential
-from stages.aggregate.drawing import BLUE, FAINT, GREEN, ORANGE, PURPLE, panels, styled
+from many_seeds.plots import BLUE, FAINT, GREEN, ORANGE, PURPLE, panels, styled
 from stages.aggregate.parts import Part, Picture
 from stages.aggregate.runs import VariantRuns
 
@@ -65,7 +64,7 @@ def figure(variants: Sequence[VariantRuns]) -> Figure:
         sums = totals.groupby("bin")[["images", "c", "a"]].sum()
         sums = sums[sums["images"] >= FEWEST]
         confidence, accuracy = sums["c"] / sums["images"], sums["a"] / sums["images"]
-        away = sequential.POINTS * (accuracy - confidence)
+        away = 100 * (accuracy - confidence)
         ax.plot(confidence, away, marker=marker, markersize=4, color=color, label=variant.name)
     ax.set_xlabel("confidence: probability of the predicted class")
     ax.set_ylabel("accuracy − confidence, points")

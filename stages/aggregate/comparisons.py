@@ -5,9 +5,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from stages.aggregate import answers
-from stages.aggregate.drawing import BLUE, FAINT, ORANGE, panels, styled
-from stages.aggregate.parts import Column, Part, Picture, Table, images_of, number, text
+from stages.aggregate import results
+from many_seeds.plots import BLUE, FAINT, ORANGE, panels, styled
+from stages.aggregate.parts import Column, Part, Picture, Table, number, text
 from stages.aggregate.runs import Runs, VariantRuns, shared_seeds
 from stages.params import Params
 
@@ -15,9 +15,9 @@ from stages.params import Params
 def parts(runs: Runs, study: Params) -> list[Part]:
     if not study.comparisons:
         return []
-    table = answers.answers(runs, [(pair.a, pair.b) for pair in study.comparisons], study)
-    columns = [text("a", "a"), text("b", "b"), *answers.columns(images_of(study.data.name))]
-    found: list[Part] = [Table("comparisons", "Is b better than a?", "", table, columns)]
+    compared = results.results(runs, [(pair.a, pair.b) for pair in study.comparisons], study)
+    columns = [text("a", "a"), text("b", "b"), *results.columns(compared)]
+    found: list[Part] = [Table("comparisons", "Is b better than a?", "", results.table(runs, compared), columns)]
     for pair in study.comparisons:
         a, b = runs[pair.a], runs[pair.b]
         name, caption = f"pair_{a.name}_{b.name}", f"{a.name} and {b.name}, seed by seed; dashed: means."

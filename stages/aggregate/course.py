@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages import sequential
 from stages.params import Params
 
 FOLDER = Path(__file__).parent / "reference"
@@ -33,5 +32,5 @@ def differences() -> dict[tuple[str, str], float]:
     for _, chain in pd.read_csv(FOLDER / "ablations-2020.csv").groupby("chain"):
         for before, after in itertools.pairwise(chain.itertuples()):
             gained = after.test_accuracy - before.test_accuracy
-            found[before.variant, after.variant] = sequential.POINTS * gained
+            found[before.variant, after.variant] = 100 * gained
     return found

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages.aggregate.drawing import INK, WIDTH, panels, styled
+from many_seeds.plots import INK, WIDTH, panels, styled
 from stages.aggregate.parts import Part, Picture, Table, images_of, number, text
 from stages.aggregate.runs import Runs, VariantRuns, shared_seeds
 from stages.params import Params

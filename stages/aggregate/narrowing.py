@@ -7,12 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from stages import sequential
-from stages.aggregate import answers
-from stages.aggregate.drawing import FAINT, GREEN, panels, styled
+from many_seeds import intervals
+from many_seeds.comparisons import Pair
+from many_seeds.plots import COLORS
+from many_seeds.plots import FAINT, GREEN, panels, styled
 from stages.aggregate.parts import Part, Picture
 from stages.aggregate.runs import Runs, shared_seeds
 from stages.params import Params
+from stages.study.comparisons import named_pairs
 
 FEWEST = 3  # numbers of seeds, of which a curve is worth drawing
 COLUMNS = 2
@@ -21,7 +23,7 @@ COLUMNS = 2
 def parts(runs: Runs, study: Params) -> list[Part]:
     if study.statistics.design == "fixed":  # looked at once
         return []
-    tables = {pair: table for pair in answers.family(study) if len(table := by_seeds(runs, pair, study)) >= FEWEST}
+    tables = {pair: table for pair in named_pairs(study) if len(table := by_seeds(runs, pair, study)) >= FEWEST}
     if not tables:
         return []
     caption = (
@@ -31,24 +33,24 @@ def parts(runs: Runs, study: Params) -> list[Part]:
     return [Picture("narrowing", figure(tables, study.statistics.equivalence_margin), caption)]
 
 
-def by_seeds(runs: Runs, pair: answers.Pair, study: Params) -> pd.DataFrame:
+def by_seeds(runs: Runs, pair: Pair, study: Params) -> pd.DataFrame:
     """n, difference, low, high, verdict after the first n seeds, of every n that says anything."""
     a, b = (runs[name] for name in pair)
-    settings, questions = study.statistics, len(answers.family(study))
+    settings, questions = study.statistics, len(named_pairs(study))
     shared = shared_seeds([a, b])
-    differences = sequential.POINTS * (b.accuracy[:shared] - a.accuracy[:shared])
-    step = sequential.POINTS / len(a.truth)
+    differences = 100 * (b.accuracy[:shared] - a.accuracy[:shared])
+    step = 100 / len(a.truth)
     rows = []
     for n in range(2, shared + 1):
-        found = sequential.interval(differences[:n], level=settings.alpha / questions, step=step)
+        found = intervals.interval(differences[:n], level=settings.alpha / questions, step=step)
         if math.isfinite(found.low):
-            word = sequential.verdict(found, settings.equivalence_margin)
+            word = intervals.verdict(found, settings.equivalence_margin)
             rows.append((n, differences[:n].mean(), found.low, found.high, word))
     return pd.DataFrame(rows, columns=["n", "difference", "low", "high", "verdict"])
 
 
 @styled
-def figure(tables: dict[answers.Pair, pd.DataFrame], margin: float) -> Figure:
+def figure(tables: dict[Pair, pd.DataFrame], margin: float) -> Figure:
     """A panel for each question: its interval against the number of seeds."""
     rows = -(-len(tables) // COLUMNS)
     drawn, axes = panels(1.15 * rows + 0.3, COLUMNS, rows)
@@ -61,8 +63,8 @@ def figure(tables: dict[answers.Pair, pd.DataFrame], margin: float) -> Figure:
     return drawn
 
 
-def _panel(ax: Axes, pair: answers.Pair, table: pd.DataFrame, margin: float) -> None:
-    color = answers.COLORS[table["verdict"].iloc[-1]]
+def _panel(ax: Axes, pair: Pair, table: pd.DataFrame, margin: float) -> None:
+    color = COLORS[table["verdict"].iloc[-1]]
     ax.axhspan(-margin, margin, color=GREEN, alpha=0.15, linewidth=0)
     ax.axhline(0, color=FAINT, linewidth=1)
     ax.fill_between(table["n"], table["low"], table["high"], color=color, alpha=0.3, linewidth=0)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import jinja2
 
-from stages import sequential
+from many_seeds import intervals, plots, text
+from many_seeds.comparisons import Results
 from stages.aggregate import (
-    answers,
     approaches,
     calibration,
     comparisons,
@@ -17,6 +17,7 @@ from stages.aggregate import (
     mistakes,
     narrowing,
     reproduction,
+    results,
     ridge,
     steps,
     variance,
@@ -25,13 +26,15 @@ from stages.aggregate import (
 from stages.aggregate.parts import Part, Picture, Section
 from stages.aggregate.runs import Runs, VariantRuns
 from stages.params import Params
+from stages.study.comparisons import named_pairs
 
 
 def sections(runs: Runs, study: Params) -> list[Section]:
     """All that the study has to show, the questions first; what it lacks has no section."""
     main = main_variants(runs, study)
+    compared = all_results(runs, study)
     listed = [
-        Section("answers", "The questions", glance(runs, study)),
+        Section("answers", "The questions", overview(compared)),
         Section("approaches", "The approaches", approaches.parts(runs, study)),
         Section("pairs", "The pairs", comparisons.parts(runs, study)),
         Section("steps", "The steps", steps.parts(runs, study)),
@@ -48,14 +51,17 @@ def sections(runs: Runs, study: Params) -> list[Section]:
     return [section for section in listed if section.parts]
 
 
-def glance(runs: Runs, study: Params) -> list[Part]:
-    """Every question of the study with its verdict, in one figure."""
-    pairs = answers.family(study)
-    if not pairs:
+def all_results(runs: Runs, study: Params) -> Results:
+    """The results of every comparison that the study names."""
+    return results.results(runs, named_pairs(study), study)
+
+
+def overview(compared: Results) -> list[Part]:
+    """Every comparison of the study with its verdict, in one figure."""
+    if not compared:
         return []
-    table = answers.answers(runs, pairs, study)
-    figure = answers.forest(table, [f"{a} → {b}" for a, b in pairs], study.statistics.equivalence_margin)
-    return [Picture("answers", figure, f"Is b better than a (a → b)? {answers.in_words(table)}")]
+    caption = f"Is b better than a (a → b)? {text.summary(compared)}."
+    return [Picture("answers", plots.forest(compared), caption)]
 
 
 def main_variants(runs: Runs, study: Params) -> list[VariantRuns]:
@@ -72,13 +78,13 @@ def render(sections: Sequence[Section], runs: Runs, study: Params) -> str:
     environment.tests["picture"] = lambda part: isinstance(part, Picture)
     environment.filters["svg"] = lambda part: drawing.svg(part.figure, part.caption, part.name)
     title, sentence = approaches.headline(runs, study)
-    images, questions = len(next(iter(runs.values())).truth), len(answers.family(study))
+    images, compared = len(next(iter(runs.values())).truth), all_results(runs, study)
     page = environment.get_template("report.html.j2").render(
         title=title,
         sentence=sentence,
-        promise=answers.promise(questions, images, study.statistics) if questions else "",
+        promise=" ".join(text.guarantee(compared)) if compared else "",
         sections=sections,
-        verdicts=sequential.VERDICTS,
+        verdicts=intervals.VERDICTS,
         data=study.data.name,
         in_2020=course.told(study),
         images=f"{images:,}",

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from stages import sequential
+from many_seeds import intervals
 from stages.aggregate import course
 from stages.aggregate.parts import Part, Table, number, span, text
 from stages.aggregate.runs import Runs
@@ -42,14 +42,14 @@ def table(runs: Runs, study: Params) -> pd.DataFrame:
     settings, rows = study.statistics, []
     for name, theirs in measured.items():
         ours = runs[name].accuracy[:SEEDS]
-        found = sequential.welch_interval(
-            sequential.POINTS * ours,
-            sequential.POINTS * theirs,
+        found = intervals.welch_interval(
+            100 * ours,
+            100 * theirs,
             level=settings.alpha / len(measured),
-            step=sequential.POINTS / len(runs[name].truth),
+            step=100 / len(runs[name].truth),
         )
-        same = sequential.verdict(found, settings.reproduction_margin) == "equivalent"
-        difference = float(sequential.POINTS * (ours.mean() - theirs.mean()))
+        same = intervals.verdict(found, settings.reproduction_margin) == "equivalent"
+        difference = float(100 * (ours.mean() - theirs.mean()))
         rows.append(
             {
                 **{"variant": name, "n": len(ours), "accuracy": float(ours.mean()), "n_2020": len(theirs)},

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from stages.aggregate.drawing import BLUE, ORANGE, panels, styled
+from many_seeds.plots import BLUE, ORANGE, panels, styled
 from stages.aggregate.parts import Part, Picture
 from stages.aggregate.runs import VariantRuns
 

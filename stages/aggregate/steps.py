@@ -6,9 +6,10 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from stages import sequential
-from stages.aggregate import answers, course
-from stages.aggregate.parts import Column, Part, Picture, Table, images_of, number, text
+from many_seeds import plots
+from many_seeds.comparisons import Results
+from stages.aggregate import course, results
+from stages.aggregate.parts import Column, Part, Picture, Table, number, text
 from stages.aggregate.runs import Runs, shared_seeds
 from stages.params import Params, differences, in_words
 
@@ -35,27 +36,24 @@ def parts(runs: Runs, study: Params) -> list[Part]:
         return []
     found: list[Part] = []
     for chain in study.chains:
-        steps = table(runs, study, chain)
-        columns: list[Column] = [
-            text("step", "step"),
-            *answers.columns(images_of(study.data.name)),
-            text("change", "change"),
-        ]
+        compared = results.results(runs, list(pairwise(study.chains[chain])), study)
+        steps = table(runs, study, compared)
+        columns: list[Column] = [text("step", "step"), *results.columns(compared), text("change", "change")]
         then: list[float | None] = []
         caption = f"The {chain} chain: what each step changed."
         if steps["difference_2020"].notna().any():
             columns.insert(3, number("2020, one seed", "difference_2020", "{:+.2f}"))
             then = [None if pd.isna(value) else float(value) for value in steps["difference_2020"]]
         name, title = f"ablations_{chain}", f"What each step of the {chain} chain was worth"
-        figure = answers.forest(steps, list(steps["step"]), study.statistics.equivalence_margin, then)
+        figure = plots.forest(compared, list(steps["step"]), then, "2020, one seed")
         found += [Table(name, title, "", steps, columns), Picture(name, figure, caption)]
     return [*found, _selection_table(runs, study)]
 
 
-def table(runs: Runs, study: Params, chain: str) -> pd.DataFrame:
-    """The answer of each step against its predecessor, what it changes, and what was seen once in 2020."""
-    steps = list(pairwise(study.chains[chain]))
-    found = answers.answers(runs, steps, study).drop(columns="a").rename(columns={"b": "step"})
+def table(runs: Runs, study: Params, compared: Results) -> pd.DataFrame:
+    """The result of each step against its predecessor, what it changes, and what was seen once in 2020."""
+    found = results.table(runs, compared).drop(columns="a").rename(columns={"b": "step"})
+    steps = [(result.a, result.b) for result in compared]
     found["change"] = [in_words(differences(study.recipe(a), study.recipe(b))) for a, b in steps]
     then = course.differences() if course.told(study) else {}
     found["difference_2020"] = [then.get(step) for step in steps]
@@ -115,7 +113,7 @@ def selection(test: np.ndarray, dev: np.ndarray) -> Selection:
         reported_by_test=reported,
         worth_by_test=worth_by_test,
         worth_by_dev=worth_by_dev,
-        optimism=None if worth_by_test is None else sequential.POINTS * (reported - worth_by_test),
+        optimism=None if worth_by_test is None else 100 * (reported - worth_by_test),
     )
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from stages import sequential
 from stages.aggregate.parts import Column, Part, Table, images_of, number, span, text
 from stages.aggregate.runs import Runs
 from stages.params import Params
@@ -90,4 +89,4 @@ def split(right: np.ndarray, level: float) -> Split | None:
     low, high = (between_seeds / stats.f.ppf(chance, *freedom) - left for chance in (1 - level / 2, level / 2))
     variances = (between_seeds - left, low, high, left, (between_images - left) / seeds)
     # A score is a mean over the images, which divides what differs from image to image.
-    return Split(*(sequential.POINTS * float(max(variance, 0.0) / images) ** 0.5 for variance in variances))
+    return Split(*(100 * float(max(variance, 0.0) / images) ** 0.5 for variance in variances))

@@ -4,9 +4,9 @@ from typing import Any
 
 import pandas as pd
 
-from stages import sequential
+from many_seeds import intervals
 from stages.aggregate import calibration
-from stages.aggregate.parts import Column, Part, Table, images_of, number, span, text
+from stages.aggregate.parts import Column, Part, Table, number, span, text
 from stages.aggregate.runs import Runs, VariantRuns, metric_names
 from stages.params import Params, Statistics
 
@@ -14,7 +14,7 @@ from stages.params import Params, Statistics
 def parts(runs: Runs, study: Params) -> list[Part]:
     others = metric_names(runs)[2:]
     columns: list[Column] = [
-        *(text("variant", "variant"), *columns_of_scores(images_of(study.data.name))),
+        *(text("variant", "variant"), *columns_of_scores()),
         *(number("test loss", "loss", "{:.4f}"), number("sd of loss", "loss_sd", "{:.4f}")),
         *(number(name.replace("_", " "), name, "{:.4f}") for name in others),
         number("calibration error", "calibration_error", "{:.2f}", 100),
@@ -28,11 +28,11 @@ def parts(runs: Runs, study: Params) -> list[Part]:
     return [Table("variants", "Every variant", caption, table(runs, study.statistics), columns)]
 
 
-def columns_of_scores(images: str) -> list[Column]:
+def columns_of_scores() -> list[Column]:
     return [
         *(number("n", "n"), number("test accuracy", "accuracy", "{:.2f} %", 100)),
         *(span("interval", "low", "high", "{:.2f}", 100), number("sd", "sd", "{:.2f}", 100)),
-        number(f"± {images}", "digits", "{:.2f}"),
+        number("± test images", "digits", "{:.2f}"),
         number("vote", "vote_accuracy", "{:.2f} %", 100),
     ]
 
@@ -40,11 +40,11 @@ def columns_of_scores(images: str) -> list[Column]:
 def row(variant: VariantRuns, settings: Statistics) -> dict[str, Any]:
     """n, mean accuracy (a fraction), its interval and standard deviation, and what other images could add (points)."""
     step = 1 / len(variant.truth)
-    found = sequential.interval(variant.accuracy, level=settings.alpha, step=step, design=settings.design)
+    found = intervals.interval(variant.accuracy, level=settings.alpha, step=step, design=settings.design)
     return {
         **{"n": variant.seeds, "accuracy": float(variant.accuracy.mean()), "low": found.low, "high": found.high},
         "sd": float(variant.accuracy.std(ddof=1)) if variant.seeds > 1 else None,
-        "digits": sequential.digits_part(variant.right.mean(axis=0)),
+        "digits": intervals.image_error(variant.right.mean(axis=0)),
     }
 
 

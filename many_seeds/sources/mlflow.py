@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from stages.errors import StudyError
-from stages.verdict import sources
+from many_seeds.errors import UserError
+from many_seeds.sources.scores import Scores, counted, listed, of_columns
 
 PAGE = 1000  # runs that one answer of MLflow holds
 FINISHED = "FINISHED"
@@ -34,7 +34,7 @@ class _Run:
 
 def scores(
     experiment: str, metric: str | None, seed: str | None, by: Sequence[str], where: Sequence[str]
-) -> sources.Scores:
+) -> Scores:
     """Scores of the finished runs of an MLflow experiment, on the server or database of MLFLOW_TRACKING_URI.
 
     A run that has finished runs below it only holds them together: it is left out, and they have its parameters where
@@ -49,14 +49,14 @@ def scores(
         where: conditions in MLflow's own language, such as params.depth = '3'.
 
     Raises:
-        StudyError: MLflow is not installed or does not answer, there are no such runs, or see `sources.of_columns`.
+        UserError: MLflow is not installed or does not answer, there are no such runs, or see `of_columns`.
     """
     conditions = " and ".join(where)
     runs, remarks = _leaves(*_fetched(experiment, conditions))
     if not runs:
         which = f", without others below them, that meet {conditions}" if where else ""
         why = "; ".join(remarks) or ("a condition is asked of each run itself" if where else "it is empty")
-        raise StudyError(f"the experiment {experiment!r} has no finished runs{which}: {why}")
+        raise UserError(f"the experiment {experiment!r} has no finished runs{which}: {why}")
     metric = metric or _only_metric(runs)
     for what, has in (
         (f"the metric {metric}", lambda run: metric in run.metrics),
@@ -64,12 +64,12 @@ def scores(
     ):
         with_it = [run for run in runs if has(run)]
         if not with_it:
-            raise StudyError(f"no finished run of {experiment!r} has {what}. {_what_there_is(runs)}")
+            raise UserError(f"no finished run of {experiment!r} has {what}. {_what_there_is(runs)}")
         if len(with_it) < len(runs):
-            remarks.append(f"left out: {sources.counted(len(runs) - len(with_it), 'run')} without {what}")
+            remarks.append(f"left out: {counted(len(runs) - len(with_it), 'run')} without {what}")
         runs = with_it
     variants = _variants_of(runs, seed, by)
-    return sources.of_columns(
+    return of_columns(
         metric,
         pd.Series(variants, name="variant"),
         pd.Series([run.fact(seed) for run in runs], name=seed) if seed else None,
@@ -88,32 +88,32 @@ def _fetched(experiment: str, conditions: str) -> tuple[list[_Run], set[str]]:
     try:
         import mlflow  # here: it takes seconds, and whoever reads a file need not have it
     except ModuleNotFoundError as error:
-        raise StudyError(f"--mlflow needs the package mlflow ({error}): pip install mlflow") from error
+        raise UserError(f"--mlflow needs the package mlflow ({error}): pip install mlflow") from error
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     database = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not (database.is_file() and database.stat().st_size):
-        raise StudyError(f"there is no MLflow database {database}: say with MLFLOW_TRACKING_URI where the runs are")
+        raise UserError(f"there is no MLflow database {database}: say with MLFLOW_TRACKING_URI where the runs are")
     try:
         client = mlflow.MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(experiment)
         if found is None:
             names = [one.name for one in client.search_experiments()]
-            raise StudyError(
-                f"MLflow at {_shown(uri)} has no experiment {experiment!r}. There are: {sources.named(names)}"
+            raise UserError(
+                f"MLflow at {_shown(uri)} has no experiment {experiment!r}. There are: {listed(names)}"
             )
         if found.lifecycle_stage != "active":
-            raise StudyError(
+            raise UserError(
                 f"the experiment {experiment!r} is deleted: `mlflow experiments restore --experiment-id "
                 f"{found.experiment_id}` brings it back"
             )
         runs = list(_pages(client, found.experiment_id, ""))
         chosen = _pages(client, found.experiment_id, conditions) if conditions else runs
         return runs, {run.id for run in chosen}
-    except StudyError:
+    except UserError:
         raise
     except Exception as error:  # the database behind an address, or its missing driver, raises its own
         message = str(error).strip().split("\n")[0] or type(error).__name__
-        raise StudyError(_shown(f"MLflow at {uri} did not give the runs of {experiment!r}: {message}")) from error
+        raise UserError(_shown(f"MLflow at {uri} did not give the runs of {experiment!r}: {message}")) from error
 
 
 def _shown(text: str) -> str:
@@ -153,10 +153,10 @@ def _leaves(everything: Sequence[_Run], chosen: set[str]) -> tuple[list[_Run], l
     lowest = [run for run in everything if run.id in chosen and run.id not in parents]
     unfinished = Counter(run.status for run in lowest if run.status != FINISHED)
     remarks = [
-        f"left out: {sources.counted(count, 'run')} that MLflow calls {status}" for status, count in unfinished.items()
+        f"left out: {counted(count, 'run')} that MLflow calls {status}" for status, count in unfinished.items()
     ]
     if above := len(chosen & parents):
-        remarks.append(f"left out: {sources.counted(above, 'run')} with others below")
+        remarks.append(f"left out: {counted(above, 'run')} with others below")
     leaves = []
     for run in lowest:
         if run.status == FINISHED:
@@ -173,7 +173,7 @@ def _leaves(everything: Sequence[_Run], chosen: set[str]) -> tuple[list[_Run], l
 def _only_metric(runs: Sequence[_Run]) -> str:
     names = sorted({name for run in runs for name in run.metrics})
     if len(names) != 1:
-        raise StudyError(f"name the metric with --metric: the runs have {sources.named(names)}")
+        raise UserError(f"name the metric with --metric: the runs have {listed(names)}")
     return names[0]
 
 
@@ -181,19 +181,19 @@ def _what_there_is(runs: Sequence[_Run]) -> str:
     parameters = sorted({name for run in runs for name in run.parameters})
     tags = sorted({name for run in runs for name in run.tags if not name.startswith("mlflow.")})
     metrics = sorted({name for run in runs for name in run.metrics})
-    return f"Parameters: {sources.named(parameters)}; tags: {sources.named(tags)}; metrics: {sources.named(metrics)}"
+    return f"Parameters: {listed(parameters)}; tags: {listed(tags)}; metrics: {listed(metrics)}"
 
 
 def _variants_of(runs: Sequence[_Run], seed: str | None, by: Sequence[str]) -> list[str]:
     """The name of each run's variant."""
     if missing := [name for name in by if all(run.fact(name) is None for run in runs)]:
-        raise StudyError(f"no run has a parameter or tag {missing[0]!r} (--by). {_what_there_is(runs)}")
+        raise UserError(f"no run has a parameter or tag {missing[0]!r} (--by). {_what_there_is(runs)}")
     if not by:
         names = sorted({name for run in runs for name in run.parameters} - {seed})
         by = [name for name in names if len({run.parameters.get(name) for run in runs}) > 1]
         if not by:
-            raise StudyError(
-                f"{sources.counted(len(runs), 'run')}, without a parameter that differs but the seed: name with --by "
+            raise UserError(
+                f"{counted(len(runs), 'run')}, without a parameter that differs but the seed: name with --by "
                 f"what tells variants apart. {_what_there_is(runs)}"
             )
     facts = [[(name, run.fact(name)) for name in by] for run in runs]
@@ -202,8 +202,8 @@ def _variants_of(runs: Sequence[_Run], seed: str | None, by: Sequence[str]) -> l
     else:
         variants = [" ".join(f"{name}={value}" for name, value in of if value is not None) for of in facts]
     if len({*variants}) == len(runs) > 2:
-        raise StudyError(
-            f"each of the {len(runs):,} runs would be a variant of its own, by {sources.named(by)}: name with --by "
+        raise UserError(
+            f"each of the {len(runs):,} runs would be a variant of its own, by {listed(by)}: name with --by "
             "what tells variants apart, and with --seed what does not"
         )
     return variants

@@ -1,191 +1,26 @@
-"""Scores of anybody's runs, from CSV or JSON-lines files or standard input.
-
-Whatever they come from, they end as `Scores`, or in an error that says what was expected, what was found, and where.
-"""
+"""Scores from tables: CSV and JSON-lines files, standard input and data frames."""
 
 import csv
 import io
 import json
-import math
 import re
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from stages.errors import StudyError
+from many_seeds.errors import UserError
+from many_seeds.sources.scores import Scores, counted, listed, of_columns
 
 STDIN = "-"
 BY, SEED = "variant", "seed"
 UNNAMED = ("", "Unnamed: 0")  # the header of pandas' index, as it is written, and as it is after one more reading
-SHOWN = 10  # names in a message
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 NUMBERS = ("integer", "floating", "mixed-integer-float")  # of pandas' words for what a column holds
-NO_NUMBER = ("nan", "na", "n/a", "none", "null")  # a missing score, as programs write it
-LARGEST, SMALLEST = 1e150, 1e-150  # of scores: the squares of others are infinite, or 0
-
-Place = Callable[[int], str]
-
-
-@dataclass(frozen=True)
-class Runs:
-    """The runs of one variant.
-
-    seeds: int [n], ascending, places in Scores.seeds; empty where they are not known.
-    scores: float [n], in the same order.
-    """
-
-    seeds: np.ndarray
-    scores: np.ndarray
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The score of each run of each variant.
-
-    seeds: the names of the seeds.
-    paired: whether the seeds are known, so that variants can be compared seed by seed.
-    remarks: what was left out or taken for granted, a sentence each.
-    """
-
-    metric: str
-    variants: dict[str, Runs]
-    seeds: list[str]
-    paired: bool
-    remarks: list[str]
-
-
-def named(names: Sequence[Any]) -> str:
-    """Some names, and how many more there are."""
-    shown = ", ".join(str(name) for name in names[:SHOWN])
-    return (shown or "none") + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
-
-
-def counted(count: int, what: str) -> str:
-    """A count and what it is of: 1 row, 2 rows."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
-def of_columns(
-    metric: str, variant: pd.Series, seed: pd.Series | None, score: pd.Series, place: Place, remarks: list[str]
-) -> Scores:
-    """Scores of three columns [runs]; without `seed` they are not paired. `place` names a row in an error.
-
-    Variants and seeds are texts, without the blanks around them.
-
-    Raises:
-        StudyError: no rows; a score that is no finite number; a row without variant or seed; a seed twice.
-    """
-    if not len(score):
-        raise StudyError(f"expected a score for each variant and seed, found no rows with {metric}")
-    variant, seed = _texts(variant), None if seed is None else _texts(seed)
-    for column in (variant, seed):
-        if column is not None and column.isna().any():
-            raise StudyError(f"{place(int(column.isna().argmax()))} has no {column.name}: expected one in every row")
-    values = _finite(score, metric, place)
-    codes, names = pd.factorize(variant)
-    if odd := [name for name in names if CONTROL.search(name)]:  # on a line of its own, one can be a command to CI
-        raise StudyError(f"names of variants should be without line breaks and control characters, received {odd[0]!r}")
-    seeds, labels = (np.arange(len(values)), []) if seed is None else pd.factorize(_seed_names(seed, place))
-    order = np.lexsort((seeds, codes))
-    if seed is not None:
-        _refuse_twice(codes, seeds, order, place, list(names), list(labels))
-    found = {}
-    for name, rows in zip(names, np.split(order, np.cumsum(np.bincount(codes))[:-1]), strict=True):
-        found[name] = Runs(seeds[rows] if seed is not None else np.array([], dtype=int), values[rows])
-    return Scores(metric, found, list(labels), seed is not None, remarks)
-
-
-def _texts(column: pd.Series) -> pd.Series:
-    text = column.astype(str).str.strip()
-    return text.mask(text == "")
-
-
-def _seed_names(column: pd.Series, place: Place) -> pd.Series:
-    """The seeds, the same number in the same form: 3.0 and 03 are 3.
-
-    Raises:
-        StudyError: some are numbers and others not, as where the rows of a mean are among those of the runs.
-    """
-    forms = {text: _plain_number(text) for text in column.unique()}
-    words = [text for text, form in forms.items() if form is None]
-    if not words:
-        return column.map(forms)
-    if len(words) < len(forms):
-        first = place(int((column == words[0]).argmax()))
-        raise StudyError(
-            f"{first} has {words[0]!r} as {column.name}, while others are numbers ({counted(len(words), 'such name')}):"
-            " expected the seeds of runs; take out rows that sum runs up, or name all seeds in one way"
-        )
-    return column
-
-
-def _plain_number(text: str) -> str | None:
-    try:
-        return str(int(text) if text.lstrip("+-").isdecimal() else float(text)).removesuffix(".0")
-    except ValueError:
-        return None
-
-
-def _finite(column: pd.Series, metric: str, place: Place) -> np.ndarray:
-    """The column as float64 [runs].
-
-    Raises:
-        StudyError: a value is missing, no number, NaN, infinite, too large or too small to be squared.
-    """
-    values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    bad = np.flatnonzero(~(np.abs(values) <= LARGEST) | ((values != 0) & (np.abs(values) < SMALLEST)))
-    if not len(bad):
-        return values
-    first = column.iloc[bad[0]]
-    text = first if isinstance(first, str) else ""
-    if text:
-        received = repr(text)
-    elif first == "" or pd.isna(first):
-        received = "none, empty or NaN"
-    else:
-        # MLflow keeps the largest number for an infinite one.
-        received = str(first) if abs(first) < np.finfo(np.float64).max else f"{math.copysign(math.inf, first)}"
-    raise StudyError(
-        f"{place(int(bad[0]))} should have a finite number as {metric}, received {received} "
-        f"({counted(len(bad), 'such score')}): {_advice(text, values[bad[0]])}"
-    )
-
-
-def _advice(text: str, value: float) -> str:
-    """What to do about a score that is no number for us, as it was read and as it was written; "" if not as a text."""
-    if abs(value) < np.finfo(np.float64).max:
-        return f"write the scores in another unit, so that their sizes are between {SMALLEST:g} and {LARGEST:g}"
-    if "," in text:
-        return "write decimals with a point"
-    if "%" in text:
-        return "write percentages as plain numbers"
-    if text and np.isnan(value) and text.casefold() not in NO_NUMBER:
-        return "if this is a column of scores, write plain numbers; if it is none, leave it out"
-    return (
-        "take it out if the run did not happen; a run that diverged counts, so give it the score of a model that has "
-        "learnt nothing"
-    )
-
-
-def _refuse_twice(
-    codes: np.ndarray, seeds: np.ndarray, order: np.ndarray, place: Place, names: list[str], labels: list[str]
-) -> None:
-    again = np.flatnonzero((np.diff(codes[order]) == 0) & (np.diff(seeds[order]) == 0))
-    if len(again):
-        one, other = order[again[0]], order[again[0] + 1]
-        raise StudyError(
-            f"variant {names[codes[one]]} has seed {labels[seeds[one]]} twice, in {place(int(one))} and "
-            f"{place(int(other))} ({counted(len(again), 'such row')}): expected one score for each variant and seed. "
-            "Where several metrics, epochs or data sets are mixed in a long table, choose with --where; where more "
-            "tells its variants apart, name it with --by"
-        )
 
 
 def read_table(source: str, text_columns: Sequence[str]) -> pd.DataFrame:
@@ -200,31 +35,31 @@ def read_table(source: str, text_columns: Sequence[str]) -> pd.DataFrame:
             missing, or have other capitals.
 
     Raises:
-        StudyError: there is no such file, it is empty, or it is neither.
+        UserError: there is no such file, it is empty, or it is neither.
     """
     if source == STDIN:
         if sys.stdin is None:
-            raise StudyError("standard input is closed: expected the scores there; name a FILE, or redirect one")
+            raise UserError("standard input is closed: expected the scores there; name a FILE, or redirect one")
         content = sys.stdin.buffer.read()
     else:
         try:
             content = Path(source).read_bytes()
         except OSError as error:
-            raise StudyError(f"{source} can't be read: {error.strerror}") from error
+            raise UserError(f"{source} can't be read: {error.strerror}") from error
     name = "standard input" if source == STDIN else source
     content = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if not content.strip():
-        raise StudyError(f"{name} is empty: expected a header and a row for each run")
+        raise UserError(f"{name} is empty: expected a header and a row for each run")
     if b"\0" in content[:4096]:
-        raise StudyError(f"{name} is no text in UTF-8: expected CSV or JSON lines")
+        raise UserError(f"{name} is no text in UTF-8: expected CSV or JSON lines")
     if content.lstrip()[:1] == b"[":
-        raise StudyError(f"{name} is a JSON array: expected an object on each line (`jq -c '.[]'` makes them)")
+        raise UserError(f"{name} is a JSON array: expected an object on each line (`jq -c '.[]'` makes them)")
     try:
         if content.lstrip()[:1] == b"{":
             return _numbered(_json_lines(content, name), content, 0)
         return _numbered(_csv(content, name, text_columns), content, 1)
     except UnicodeDecodeError as error:
-        raise StudyError(f"{name} is no text in UTF-8 ({error}): save it as UTF-8") from error
+        raise UserError(f"{name} is no text in UTF-8 ({error}): save it as UTF-8") from error
 
 
 def _numbered(table: pd.DataFrame, content: bytes, heads: int) -> pd.DataFrame:
@@ -238,10 +73,10 @@ def _numbered(table: pd.DataFrame, content: bytes, heads: int) -> pd.DataFrame:
 def _csv(content: bytes, name: str, text_columns: Sequence[str]) -> pd.DataFrame:
     content = content.lstrip(b" \n")
     if content[:1] == b"#":
-        raise StudyError(f"{name} begins with a comment: expected the header; take the line out, or only its #")
+        raise UserError(f"{name} begins with a comment: expected the header; take the line out, or only its #")
     first = content.split(b"\n", 1)[0].decode()
     if first.startswith("sep="):
-        raise StudyError(f"{name} begins with {first}, a line for Excel: expected the header; take it out")
+        raise UserError(f"{name} begins with {first}, a line for Excel: expected the header; take it out")
     outside = re.sub(r'"[^"]*"', "", first)
     separator = max(",;\t", key=outside.count)
     header = []
@@ -249,7 +84,7 @@ def _csv(content: bytes, name: str, text_columns: Sequence[str]) -> pd.DataFrame
         lines = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline="\n")
         header = [column.strip() for column in next(csv.reader(lines, delimiter=separator))]
         if twice := [column for column, count in Counter(header).items() if count > 1]:
-            raise StudyError(f"{name} has the column {twice[0]!r} twice: expected each name once")
+            raise UserError(f"{name} has the column {twice[0]!r} twice: expected each name once")
         texts = {column.casefold() for column in text_columns}
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # of cells that it would leave out
@@ -267,7 +102,7 @@ def _csv(content: bytes, name: str, text_columns: Sequence[str]) -> pd.DataFrame
             )
     except (csv.Error, pd.errors.ParserError, pd.errors.ParserWarning) as error:
         why = "rows have more cells than the header" if isinstance(error, Warning) else str(error).strip()
-        raise StudyError(f"{name} is no CSV file with a header and the columns {named(header)}: {why}") from error
+        raise UserError(f"{name} is no CSV file with a header and the columns {listed(header)}: {why}") from error
 
 
 def _json_lines(content: bytes, name: str) -> pd.DataFrame:
@@ -281,11 +116,11 @@ def _json_lines(content: bytes, name: str) -> pd.DataFrame:
             row = json.loads(line, object_pairs_hook=_each_once, parse_constant=str)
         except json.JSONDecodeError as error:
             why = f"line {number}, column {error.colno}: {error.msg}"
-            raise StudyError(f"{name} should have a JSON object on each line: {why}") from error
+            raise UserError(f"{name} should have a JSON object on each line: {why}") from error
         except KeyError as error:
-            raise StudyError(f"{name} has the key {error} twice in line {number}: expected each name once") from error
+            raise UserError(f"{name} has the key {error} twice in line {number}: expected each name once") from error
         if not isinstance(row, dict):
-            raise StudyError(f"{name} should have a JSON object on each line: line {number} is {line[:60]!r}")
+            raise UserError(f"{name} should have a JSON object on each line: line {number} is {line[:60]!r}")
         for new in row.keys() - columns.keys():
             columns[new] = [None] * count
         for column, values in columns.items():
@@ -314,12 +149,12 @@ def long_scores(
         where: conditions COLUMN=VALUE that a row has to meet.
 
     Raises:
-        StudyError: a column is missing, or see `of_columns`.
+        UserError: a column is missing, or see `of_columns`.
     """
     remarks = []
     by = list(dict.fromkeys(by))
     if seed in by:
-        raise StudyError(f"--by names {seed!r}, the column of the seeds: expected what tells variants apart")
+        raise UserError(f"--by names {seed!r}, the column of the seeds: expected what tells variants apart")
     for name in by:
         _require(table, name, "--by", "the variants; --wide if each column is a variant")
     if seed is not None:
@@ -328,17 +163,17 @@ def long_scores(
     for condition in where:
         column, equals, value = map(str.strip, condition.partition("="))
         if not equals:
-            raise StudyError(f"--where should be COLUMN=VALUE, received {condition!r}")
+            raise UserError(f"--where should be COLUMN=VALUE, received {condition!r}")
         _require(table, column, "--where", "what to choose by")
         rows &= np.asarray(table[column].astype(str).str.strip() == value)
         if not rows.any():
-            raise StudyError(f"no row has {condition}; {column} is one of {named(list(table[column].unique()))}")
+            raise UserError(f"no row has {condition}; {column} is one of {listed(list(table[column].unique()))}")
     chosen = table[rows]
     if where:
         remarks.append(f"{len(chosen):,} of {counted(len(table), 'row')} met {' and '.join(where)}")
     used = [*UNNAMED, *by, seed or SEED, *map(column_of, where)]
     if metric is not None and metric in (*by, seed):
-        raise StudyError(
+        raise UserError(
             f"--metric names {metric!r}, the column of {'the seeds' if metric == seed else 'the variants'}: expected "
             "that of the scores"
         )
@@ -369,7 +204,7 @@ def wide_scores(table: pd.DataFrame, metric: str | None, seed: str | None) -> Sc
             seeds.
 
     Raises:
-        StudyError: there is no such column, there is no other, one has no name, or see `of_columns`.
+        UserError: there is no such column, there is no other, one has no name, or see `of_columns`.
     """
     remarks: list[str] = []
     first = next(iter(table.columns), None)
@@ -377,7 +212,7 @@ def wide_scores(table: pd.DataFrame, metric: str | None, seed: str | None) -> Sc
         table = table.iloc[:, 1:]
         remarks.append("the first column has no name and counts the rows: it is left out")
     if unnamed := [name for name in table.columns if name in UNNAMED]:
-        raise StudyError(
+        raise UserError(
             f"--wide takes each column for a variant, but column {list(table.columns).index(unnamed[0]) + 1} has no "
             f"name: give it one ({SEED}, if it has the seeds), or take it out"
         )
@@ -385,7 +220,7 @@ def wide_scores(table: pd.DataFrame, metric: str | None, seed: str | None) -> Sc
     seeds = pd.Series(np.arange(len(table)), table.index) if column is None else table[column]
     names = [name for name in table.columns if name != column]
     if not names:
-        raise StudyError(f"--wide expects a column for each variant, found {f'only {column}' if column else 'none'}")
+        raise UserError(f"--wide expects a column for each variant, found {f'only {column}' if column else 'none'}")
     long = pd.concat([pd.DataFrame({"variant": name, "seed": seeds, "score": table[name]}) for name in names])
     there = np.flatnonzero(long["score"].notna())
     if empty := len(long) - len(there):
@@ -407,7 +242,7 @@ def _seed_column(table: pd.DataFrame, seed: str | None, remarks: list[str]) -> s
     if not found:
         remarks.append(
             f"no column {SEED}: the runs of a row are taken to share their seed, and each column for a variant "
-            f"({named(list(table.columns))}); --seed names a column that is none"
+            f"({listed(list(table.columns))}); --seed names a column that is none"
         )
     elif found[0] != SEED:
         remarks.append(f"the column {found[0]} is taken for the seeds")
@@ -416,9 +251,9 @@ def _seed_column(table: pd.DataFrame, seed: str | None, remarks: list[str]) -> s
 
 def _require(table: pd.DataFrame, name: str, option: str, what: str) -> None:
     if name not in table.columns:
-        raise StudyError(
+        raise UserError(
             f"there is no column {name!r}: name with {option} the column of {what}. There are: "
-            f"{named(list(table.columns))}"
+            f"{listed(list(table.columns))}"
         )
 
 
@@ -427,7 +262,7 @@ def _only_number(table: pd.DataFrame, used: Sequence[str]) -> str:
     numbers = [name for name in others if pd.api.types.infer_dtype(table[name], skipna=True) in NUMBERS]
     left = numbers or others
     if len(left) != 1:
-        raise StudyError(f"name the column of the scores with --metric: expected one with numbers, found {named(left)}")
+        raise UserError(f"name the column of the scores with --metric: expected one with numbers, found {listed(left)}")
     return left[0]
 
 

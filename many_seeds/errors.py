@@ -1,0 +1,5 @@
+"""The error that a user can fix."""
+
+
+class UserError(Exception):
+    """A problem with input, files or the machine. The message says what was expected, what was received, what to do."""
