@@ -244,13 +244,13 @@ class Settling:
         changed = [stage for pair in stages.values() if unseen.keys() & pair for stage in pair]
         lacking = self.lacking(self.study.variants)
         if changed or not lacking:
-            _dvc("--single-item", *changed, *(["aggregate"] if not lacking else []))
+            _dvc("--single-item", "code", *changed, *(["aggregate"] if not lacking else []))
         if lacking:
             print(
                 f"The report is not made: seeds that {params.PARAMS} names are missing of {', '.join(lacking)}. "
                 "`STUDY_REUSE=1 dvc repro` trains them"
             )
-        if others := unseen.keys() - {"aggregate", *changed}:
+        if others := unseen.keys() - {"code", "aggregate", *changed}:
             print(f"Stale besides, and left as they are: {', '.join(sorted(others))}; `make stale` says why.")
 
 

@@ -97,7 +97,7 @@ def test_seeds_are_added_to_an_undecided_pair_alone_and_what_is_there_is_kept(
     for name, recipe in study.variants.items():
         assert records.read_scores(name)["seed"].tolist() == list(range(recipe.seeds))
     assert {path: path.stat().st_ino for path in models} == models
-    assert quiet == [("--single-item", "train@watched", "evaluate@watched", "aggregate")]
+    assert quiet == [("--single-item", "code", "train@watched", "evaluate@watched", "aggregate")]
     said = capsys.readouterr().out
     assert "plain → watched: 2 → 3 seeds, 2 runs" in said
     assert "0 of 1 questions are decided; this call gave params.yaml 4 runs more." in said
@@ -165,7 +165,7 @@ def test_seeds_that_others_lack_keep_no_question_from_being_settled_and_the_repo
 ) -> None:
     params.PARAMS.write_text(STUDY.replace("ridge: {family: ridge, seeds: 2", "ridge: {family: ridge, seeds: 3"))
     settle.settle(Settling("plain:watched", most=3), hours=float("inf"))
-    assert quiet == [("--single-item", "train@watched", "evaluate@watched")]
+    assert quiet == [("--single-item", "code", "train@watched", "evaluate@watched")]
     assert "The report is not made: seeds that params.yaml names are missing of ridge." in capsys.readouterr().out
 
 
