@@ -16,7 +16,7 @@ STAGES = ROOT / "stages"
 FOLDERS = ["fetch", "split", "train", "evaluate", "aggregate"]
 # What every file may need, and of each module what it may know besides.
 SHARED = {
-    **{"arrays": [], "dvc": [], "errors": [], "git": [], "sequential": [], "terminal": []},
+    **{"arrays": [], "dvc": [], "errors": [], "git": [], "redact": [], "sequential": [], "terminal": []},
     **{"data": ["records"], "families": ["recipes"], "files": ["arrays"], "records": []},
     "params": ["data", "families", "recipes", "sequential"],
     "tracking": ["families", "git", "params", "records", "tracking"],
@@ -32,7 +32,7 @@ TOOLS = {
     "stale": ["params", "records"],
     "demo": ["params", "records", "tracking"],
 }
-EVERYBODYS = {"dvc", "errors", "files", "terminal"}
+EVERYBODYS = {"dvc", "errors", "files", "redact", "terminal"}
 FILES = sorted(STAGES.rglob("*.py"))
 
 
