@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages import files, gate, layout, params
+from stages import files, gate, layout, params, terminal
 from stages.aggregate import answers, parts
 from stages.changes import Difference, Pair, alike, compare, findings, headline, seeds_in_words, without_change
 from stages.revisions import read_side
@@ -164,7 +164,7 @@ def _why(pair: Pair) -> list[str]:
 
 @gate.command
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = terminal.Parser(
         prog="python -m stages.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("old", metavar="REV", help="the older side: a commit, branch, tag or DVC experiment")

@@ -3,7 +3,6 @@
 `python -m stages.demo` leaves the study's own data, models and results alone.
 """
 
-import os
 import re
 import shutil
 import subprocess
@@ -95,7 +94,7 @@ def repro(study: Params) -> None:
     """
     command = dvc.command("repro")
     # The demo's runs appear beside the study's, as an experiment of their own.
-    environment = os.environ | {"MLFLOW_TRACKING_URI": tracking.tracking_uri(), "PYTHONUNBUFFERED": "1"}
+    environment = tracking.client_environment() | {"PYTHONUNBUFFERED": "1"}
     progress, last = Progress(steps(study)), deque[str](maxlen=LAST_LINES)
     with (
         LOG.open("w", buffering=1, encoding="utf-8") as log,

@@ -16,6 +16,7 @@ import numpy as np
 from stages import families, files, params, prepare, records, terminal
 from stages.errors import StudyError
 from stages.pictures import BYTES_LIMIT, IN_WORDS
+from stages.redact import redact
 
 BATCH = 500  # images
 VOTERS = 10  # the first seeds, as in stages/evaluate
@@ -155,7 +156,7 @@ def main() -> None:
             images.append(prepare.prepare(_read(path), form))
             paths.append(path)
         except (StudyError, OSError) as error:
-            print(f"error: {path}: {error}", file=sys.stderr)
+            print(redact(f"error: {path}: {error}"), file=sys.stderr)
     if images:
         scores, runs = records.scores_path(variant), records.MODELS / variant
         classifier = Classifier(seed, key, scores, runs, vote=arguments.vote)
@@ -166,7 +167,7 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m stages.predict", description="Classify image files.")
+    parser = terminal.Parser(prog="python -m stages.predict", description="Classify image files.")
     parser.add_argument("images", nargs="+", metavar="IMAGE", type=Path, help=f"a {IN_WORDS} file")
     parser.add_argument("--variant", help="of params.yaml (default: the best one)")
     parser.add_argument("--seed", type=int, help="of the variant (default: its best one by dev score)")

@@ -17,6 +17,7 @@ from mlflow.utils.rest_utils import http_request
 from stages import files, params, predict, records, serve, terminal, tracking
 from stages.errors import StudyError
 from stages.params import Params
+from stages.redact import redact
 
 HARDEST = 8  # digits, in the card
 NEEDED = 3  # MLflow's major version, of a server
@@ -99,7 +100,7 @@ def _own_model(client: Any, name: str) -> Any | None:
     known = client.get_registered_model(name)
     if tracking.MARK not in known.tags:
         raise StudyError(
-            f"the registered model {name!r} at {tracking.tracking_uri()} is not the study's own, and is left as it is: "
+            f"the registered model {name!r} at {tracking.shown_uri()} is not the study's own, and is left as it is: "
             f"{tracking.MODEL_NAME}=… names another"
         )
     return known
@@ -118,9 +119,7 @@ def _published(client: Any, study: Params) -> tuple[str, str]:
     own = f"tags.`{tracking.KEY}` = '{tracking.study_key()}'"
     studies = client.search_runs([experiment.experiment_id], own, max_results=1) if experiment else []
     if not studies:
-        raise StudyError(
-            f"the study is not published at {tracking.tracking_uri()}: run `python -m stages.tracking` first"
-        )
+        raise StudyError(f"the study is not published at {tracking.shown_uri()}: run `python -m stages.tracking` first")
     return experiment.experiment_id, studies[0].info.run_id
 
 
@@ -134,8 +133,8 @@ def _logged(client: Any, experiment: str, run_id: str) -> Any:
 
 def _explained(error: MlflowException) -> str:
     """What went wrong with the registry, in a line; a server's page of HTML says nothing to a person."""
-    where = tracking.tracking_uri()
-    if tracking.server() and (version := _server_version(where)) and int(version.partition(".")[0]) < NEEDED:
+    where, server = tracking.shown_uri(), tracking.server()
+    if server and (version := _server_version(server)) and int(version.partition(".")[0]) < NEEDED:
         return (
             f"the model is not registered: {where} runs MLflow {version}, and models need a server of MLflow {NEEDED} "
             "or later; the runs are published"
@@ -214,8 +213,8 @@ def _shown(variant: str) -> tuple[int, str]:
 @terminal.command
 def main() -> None:
     terminal.take_no_arguments("stages.register", __doc__)
-    os.environ |= {**serve.ENVIRONMENT, "MLFLOW_TRACKING_URI": tracking.tracking_uri(), **os.environ}
-    print(register(params.load()))
+    os.environ |= {**serve.ENVIRONMENT, **tracking.client_environment()}
+    print(redact(register(params.load())))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 MLflow keeps a copy of this file and of `stages` with the model ("models from code"), and that copy is what is served.
 """
 
-import argparse
 import base64
 import contextlib
 import json
@@ -234,21 +233,21 @@ def _error(status: int, message: str) -> Response:
 
 @terminal.command
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m stages.serve", description=__doc__.partition("\n")[0])
+    parser = terminal.Parser(prog="python -m stages.serve", description=__doc__.partition("\n")[0])
     parser.add_argument(
         "--port", type=int, default=5001, help="on 127.0.0.1; 0 for any that is free (default: %(default)s)"
     )
     port = parser.parse_args().port
     name = tracking.model_name(params.load())
     # For the server too.
-    os.environ |= {**ENVIRONMENT, "MLFLOW_TRACKING_URI": tracking.tracking_uri(), **os.environ}
+    os.environ |= {**ENVIRONMENT, **tracking.client_environment()}
     try:
         version = mlflow.MlflowClient().get_model_version_by_alias(name, ALIAS).version
         model = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}"))
     except MlflowException as error:
         said = str(error).split("\n")[0]
         raise StudyError(
-            f"there is no models:/{name}@{ALIAS} at {tracking.tracking_uri()} ({said}): with the models here "
+            f"there is no models:/{name}@{ALIAS} at {tracking.shown_uri()} ({said}): with the models here "
             "(`dvc pull`, or `dvc repro`), publish it by `python -m stages.tracking` and `python -m stages.register`"
         ) from error
     print(f"models:/{name}@{ALIAS}, version {version}: POST to /invocations", flush=True)

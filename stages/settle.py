@@ -397,7 +397,7 @@ def hours(text: str) -> float:
 
 @terminal.command
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m stages.settle", description=__doc__)
+    parser = terminal.Parser(prog="python -m stages.settle", description=__doc__)
     parser.add_argument("--pairs", metavar="A:B,…", help="questions of params.yaml; by default all")
     parser.add_argument(
         "--most",

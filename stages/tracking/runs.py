@@ -10,6 +10,7 @@ import pandas as pd
 from stages import files, records
 from stages.errors import StudyError
 from stages.params import Params
+from stages.redact import redact
 from stages.tracking import address, client
 from stages.tracking.address import KEY
 from stages.tracking.record import NO_CURVES, PARTS, RUN_FILES, Gathered, Record, read
@@ -54,7 +55,7 @@ def _read(study: Params, variant: str, seed: int, gathered: Gathered) -> Record 
     try:
         return read(study, variant, seed, gathered)
     except StudyError as error:
-        print(f"warning: {variant} seed {seed} is not published: {error}", file=sys.stderr, flush=True)
+        print(redact(f"warning: {variant} seed {seed} is not published: {error}"), file=sys.stderr, flush=True)
         return None
 
 

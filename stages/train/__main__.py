@@ -1,6 +1,5 @@
 """Train stage: every seed of one variant, or with --all whatever the study still lacks."""
 
-import argparse
 import os
 import signal
 
@@ -59,7 +58,7 @@ def gather(variant: str, recipe: params.Recipe) -> None:
 
 @terminal.command
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m stages.train", description=__doc__)
+    parser = terminal.Parser(prog="python -m stages.train", description=__doc__)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("variant", nargs="?", help="a variant in params.yaml")
     which.add_argument("--all", action="store_true", help="every variant, as one batch, the longest runs first")
