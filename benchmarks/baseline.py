@@ -21,8 +21,9 @@ from ruamel.yaml import YAML
 from benchmarks.measure import network_of
 from benchmarks.process import measure, processor_name, require_data
 from benchmarks.summary import Training, training
-from stages import files, params, records, sequential, terminal
-from stages.errors import StudyError
+from many_seeds import console, intervals
+from many_seeds.errors import UserError
+from stages import files, params, records
 from stages.params import Params
 from stages.recipes.network import Recipe as Network
 
@@ -45,14 +46,14 @@ def checked_out(commit: str) -> Iterator[Path]:
     """A folder with the files of `commit` and the data of this one.
 
     Raises:
-        StudyError: there is no such commit, or it has no `benchmarks.measure`.
+        UserError: there is no such commit, or it has no `benchmarks.measure`.
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "commit"
         git("worktree", "add", "--quiet", "--detach", str(folder), commit)
         try:
             if not (folder / "benchmarks/measure.py").exists():
-                raise StudyError(f"{commit} has no benchmarks/measure.py to measure it with: name a later commit")
+                raise UserError(f"{commit} has no benchmarks/measure.py to measure it with: name a later commit")
             (folder / records.TRAIN.parent).symlink_to(records.TRAIN.parent.resolve())
             yield folder
         finally:
@@ -63,11 +64,11 @@ def git(*arguments: str) -> str:
     """What git answers.
 
     Raises:
-        StudyError: it refuses.
+        UserError: it refuses.
     """
     answer = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
     if answer.returncode != 0:
-        raise StudyError(f"`git {' '.join(arguments)}` failed: {answer.stderr.strip()}")
+        raise UserError(f"`git {' '.join(arguments)}` failed: {answer.stderr.strip()}")
     return answer.stdout.strip()
 
 
@@ -148,7 +149,7 @@ def seconds(repeats: Sequence[Repeat]) -> str:
 def ratio(repeats: Sequence[Repeat]) -> str:
     """New / old, its interval, and what that says."""
     logs = np.log([repeat.new.study / repeat.old.study for repeat in repeats])
-    found = sequential.interval(logs, level=LEVEL, step=0.0, design="fixed")
+    found = intervals.interval(logs, level=LEVEL, step=0.0, design="fixed")
     word = "slower" if found.low > 0 else "faster" if found.high < 0 else "no difference beyond the noise"
     low, high = np.exp([found.low, found.high])
     return f"{np.exp(logs.mean()):.2f} × | {low:.2f} … {high:.2f} | {word}"
@@ -160,7 +161,7 @@ def repeats_of(text: str) -> int:
     return repeats
 
 
-@terminal.command
+@console.command
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.baseline", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -176,7 +177,7 @@ def main() -> None:
         same = same_networks(study, former)
         variants = arguments.variants or same
         if lacking := [variant for variant in variants if variant not in same] or not variants:
-            raise StudyError(f"expected networks that both commits have alike ({', '.join(same)}), received {lacking}")
+            raise UserError(f"expected networks that both commits have alike ({', '.join(same)}), received {lacking}")
         found = take(study, variants, folder, arguments.repeats)
     others = [] if arguments.variants else [variant for variant in study.variants if variant not in variants]
     new = git("describe", "--always", "--dirty", "--exclude=*")

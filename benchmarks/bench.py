@@ -23,7 +23,8 @@ from benchmarks import overhead
 from benchmarks.measure import network_of
 from benchmarks.process import measure, processor, processor_name, require_data
 from benchmarks.summary import BFLOAT16, BUSY, ratios, summarise
-from stages import files, params, records, terminal
+from many_seeds import console
+from stages import files, params, records
 from stages.data import DatasetName
 from stages.params import Params
 from stages.recipes.shared.training import backend
@@ -163,7 +164,7 @@ def page(results: Results) -> str:
     return environment.get_template("README.md.j2").render(summarise(results))
 
 
-@terminal.command
+@console.command
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.process import require_data
-from stages import families, files, params, records, terminal
-from stages.errors import StudyError
+from many_seeds import console
+from many_seeds.errors import UserError
+from stages import families, files, params, records
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
 from stages.study.environments import installed_versions
@@ -32,12 +33,12 @@ def read_candidates(path: Path) -> dict[str, Recipe]:
     """The recipes of a file like the `variants` of params.yaml.
 
     Raises:
-        StudyError: one of them is not valid, or shows no dev score.
+        UserError: one of them is not valid, or shows no dev score.
     """
     complaints: list[str] = []
     values = files.yaml_values(path.read_text(encoding="utf-8", errors="replace"), str(path))
     if not isinstance(values, dict):
-        raise StudyError(f"{path} should have a recipe for each name, received {values!r}")
+        raise UserError(f"{path} should have a recipe for each name, received {values!r}")
     found = params.recipes(values, complaints)
     complaints += [
         f"  {name}: should be a network with dev_split: true, which its score comes from"
@@ -45,7 +46,7 @@ def read_candidates(path: Path) -> dict[str, Recipe]:
         if not recipe.uses_dev or "dev_accuracy" not in recipe.facts
     ]
     if complaints:
-        raise StudyError(f"{path} is not valid:\n" + "\n".join(complaints))
+        raise UserError(f"{path} is not valid:\n" + "\n".join(complaints))
     return found
 
 
@@ -67,7 +68,7 @@ def train(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, rows: pd.
     """`rows` and one for each of `runs`, in place of a former one of its seed, written to `path` as each run ends.
 
     Raises:
-        StudyError: some run failed; the others are in the file.
+        UserError: some run failed; the others are in the file.
     """
     failures = []
     with (
@@ -84,7 +85,7 @@ def train(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, rows: pd.
             files.write_table(path, rows)
             progress.finish(result)
     if failures:
-        raise StudyError("some runs failed, the others are kept:\n" + "\n".join(failures))
+        raise UserError("some runs failed, the others are kept:\n" + "\n".join(failures))
     return rows
 
 
@@ -101,7 +102,7 @@ def as_text(rows: pd.DataFrame) -> str:
     return str(table.sort_values("dev_accuracy", ascending=False).round(5).to_string())
 
 
-@terminal.command
+@console.command
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.candidates",
@@ -112,7 +113,7 @@ def main() -> None:
     names = parser.parse_args().names
     candidates = read_candidates(CANDIDATES)
     if unknown := set(names) - set(candidates):
-        raise StudyError(f"{CANDIDATES.name} has {', '.join(candidates)}; received {', '.join(sorted(unknown))}")
+        raise UserError(f"{CANDIDATES.name} has {', '.join(candidates)}; received {', '.join(sorted(unknown))}")
     require_data()
     images, labels = records.read_images(records.TRAIN)
     runs = planned(candidates, images, labels)

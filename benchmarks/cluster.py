@@ -19,8 +19,9 @@ import joblib
 
 from benchmarks.process import environment, processor_name, require_data, write_study
 from benchmarks.scheduling import cluster
-from stages import files, params, records, terminal
-from stages.errors import StudyError
+from many_seeds import console
+from many_seeds.errors import UserError
+from stages import files, params, records
 from stages.recipes.shared.training import backend
 from stages.study.environments import installed_versions
 
@@ -77,13 +78,13 @@ def stage(variant: str, folder: Path, settings: dict[str, str]) -> float:
     """Seconds that the train stage of a variant takes.
 
     Raises:
-        StudyError: it failed; the message ends with what it printed.
+        UserError: it failed; the message ends with what it printed.
     """
     started = time.perf_counter()
     command = [sys.executable, "-m", "stages.train", variant]
     answer = subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, check=False)
     if answer.returncode != 0:
-        raise StudyError(f"training {variant} failed:\n{answer.stderr[-2000:]}")
+        raise UserError(f"training {variant} failed:\n{answer.stderr[-2000:]}")
     return time.perf_counter() - started
 
 
@@ -94,13 +95,13 @@ def page(pairs: Pairs) -> str:
     """The report.
 
     Raises:
-        StudyError: a model is not the same in all of its runs.
+        UserError: a model is not the same in all of its runs.
     """
     models = 0
     for variant, repeats in pairs.items():
         first, *others = [trained.models for pair in repeats for trained in pair]
         if any(other != first for other in others):
-            raise StudyError(f"the models of {variant} should be the same bits with Dask and without, and are not")
+            raise UserError(f"the models of {variant} should be the same bits with Dask and without, and are not")
         models += len(first)
     seconds = {
         variant: [(without.seconds, dask.seconds) for without, dask in repeats] for variant, repeats in pairs.items()
@@ -146,9 +147,9 @@ def figures(seconds: Sequence[tuple[float, float]]) -> str:
     return f"{without:.0f} | {dask:.0f} | {statistics.median(ratios):.2f} × | {min(ratios):.2f} … {max(ratios):.2f} |"
 
 
-@terminal.command
+@console.command
 def main() -> None:
-    terminal.take_no_arguments("benchmarks.cluster", __doc__)
+    console.take_no_arguments("benchmarks.cluster", __doc__)
     require_data()
     pairs: Pairs = {variant: [] for variant in SIZES}
     for repeat in range(REPEATS):

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from stages import files, sequential, terminal
-from stages.errors import StudyError
-from stages.sequential import BETTER, EQUIVALENT, UNDECIDED, WORSE
+from many_seeds import console, intervals
+from many_seeds.errors import UserError
+from many_seeds.intervals import BETTER, EQUIVALENT, UNDECIDED, WORSE
+from stages import files
 
 REPORT = Path("benchmarks/COVERAGE.md")
 LEVEL, MARGIN, STEP = 0.05, 0.05, 0.01  # of all pairs together; points; points
@@ -24,7 +25,7 @@ FIRST, MOST = 10, 256  # seeds
 PAIRS = (2, 8, 19)
 AT_ONCE = 50  # studies; bounds the memory
 EVERY = np.arange(FIRST, MOST + 1)
-QUARTER = np.array([FIRST, *itertools.takewhile(lambda n: n < MOST, sequential.looks(FIRST)), MOST])
+QUARTER = np.array([FIRST, *itertools.takewhile(lambda n: n < MOST, intervals.looks(FIRST)), MOST])
 LOOKS = {"every seed": EVERY, "a quarter more": QUARTER}
 FIXED = (5, 10, 30)  # seeds fixed in advance
 
@@ -139,8 +140,8 @@ def simulate(world: World, generator: np.random.Generator, studies: int, pairs: 
     differences, truths = draw(world, generator, studies, pairs)
     n = np.arange(2, MOST + 1)
     mean, sd = moments(differences, n)
-    half = sequential.half_width(n, LEVEL / pairs) * np.maximum(sd, STEP)
-    codes = sequential.verdict_codes(mean - half, mean + half, MARGIN)
+    half = intervals.half_width(n, LEVEL / pairs) * np.maximum(sd, STEP)
+    codes = intervals.verdict_codes(mean - half, mean + half, MARGIN)
     former = former_rule(mean, sd, n)
     away = np.abs(mean - truths[:, :, None])
     found = {"hold": (away < half).all(axis=(1, 2))}
@@ -150,7 +151,7 @@ def simulate(world: World, generator: np.random.Generator, studies: int, pairs: 
         found |= {f"{look}, former {name}": of for name, of in ends(former[:, :, at], truths, numbers).items()}
     for seeds in FIXED:
         at = seeds - n[0]
-        half = sequential.half_width(seeds, LEVEL / pairs, "fixed") * np.maximum(sd[:, :, at], STEP)
+        half = intervals.half_width(seeds, LEVEL / pairs, "fixed") * np.maximum(sd[:, :, at], STEP)
         found[f"fixed {seeds}"] = (away[:, :, at] < half).all(axis=1)
     return found
 
@@ -215,7 +216,7 @@ def _markdown(lines: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-@terminal.command
+@console.command
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.coverage",
@@ -225,7 +226,7 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=10_000, help="of each kind; by default 10,000")
     studies = parser.parse_args().studies
     if studies < 1:
-        raise StudyError(f"expected --studies of 1 or more, received {studies}")
+        raise UserError(f"expected --studies of 1 or more, received {studies}")
     found = {}
     for place, ((name, world), pairs) in enumerate(itertools.product(WORLDS.items(), PAIRS)):
         start = time.monotonic()

@@ -16,8 +16,9 @@ from typing import Any
 import joblib
 import numpy as np
 
-from stages import params, records, terminal, tracking
-from stages.errors import StudyError
+from many_seeds import console
+from many_seeds.errors import UserError
+from stages import params, records, tracking
 from stages.params import Params
 from stages.recipes.network import Recipe as Network
 from stages.recipes.shared.training import backend
@@ -65,12 +66,12 @@ def plain(variant: str, images: int, epochs: int) -> Measured:
         its "epochs"; driver_mib: peak memory of this process; products: as `layer_products`.
 
     Raises:
-        StudyError: the recipe has what is not done here.
+        UserError: the recipe has what is not done here.
     """
     started = time.perf_counter()
     study, recipe, data = _data(variant, images, epochs=epochs)
     if more := sorted(NOT_PLAIN & recipe.decisive().keys()):
-        raise StudyError(f"{variant} should be trained as in a notebook, which does not have its {', '.join(more)}")
+        raise UserError(f"{variant} should be trained as in a notebook, which does not have its {', '.join(more)}")
     _plain_run(recipe, study.split.dev_fraction, data.first(WARM_UP_IMAGES))
     start_seconds = time.perf_counter() - started
     run = _plain_run(recipe, study.split.dev_fraction, data)
@@ -194,7 +195,7 @@ def clocked(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | N
 
 def _times(result: Trained | Failed) -> Measured:
     if isinstance(result, Failed):
-        raise StudyError(f"{result.run.name} failed: {result.reason}")
+        raise UserError(f"{result.run.name} failed: {result.reason}")
     ends = np.diff([result.facts["started"], *result.facts["ends"]]).tolist()
     return {"seconds": result.facts["seconds"], "epochs": ends}
 
@@ -228,7 +229,7 @@ def publish() -> Measured:
     ready = time.perf_counter()
     published = publisher.publish_variants(list(study.variants))
     if published < sum(recipe.seeds for recipe in study.variants.values()):
-        raise StudyError(f"MLflow should have taken every run of the study, and took {published}")
+        raise UserError(f"MLflow should have taken every run of the study, and took {published}")
     return {"start_seconds": ready - started, "seconds": time.perf_counter() - ready}
 
 
@@ -236,11 +237,11 @@ def network_of(study: Params, variant: str) -> Network:
     """The recipe of a variant.
 
     Raises:
-        StudyError: there is no such variant, or it is no network.
+        UserError: there is no such variant, or it is no network.
     """
     recipe = study.recipe(variant)
     if not isinstance(recipe, Network):
-        raise StudyError(f"{variant} should be of the family network to be measured here, received {recipe.family}")
+        raise UserError(f"{variant} should be of the family network to be measured here, received {recipe.family}")
     return recipe
 
 
@@ -257,7 +258,7 @@ def _mib(whose: int) -> float:
     return resource.getrusage(whose).ru_maxrss * unit / 2**20
 
 
-@terminal.command
+@console.command
 def main() -> None:
     measurements: dict[str, Callable[..., Measured]] = {"plain": plain, "pipeline": pipeline}
     measurements |= {"peak": peak, "publish": publish}

@@ -12,9 +12,9 @@ from pathlib import Path
 import joblib
 
 from benchmarks.process import DATABASE, environment, measure, write_study
+from many_seeds.errors import UserError
 from stages import records
 from stages.data import OWN, Data, DatasetName
-from stages.errors import StudyError
 from stages.params import Comparison, Params, Split
 
 CODE = ["stages", "benchmarks", OWN, ".dvc/config", ".dvcignore", "dvc.yaml", "pyproject.toml"]
@@ -46,7 +46,7 @@ def reproduce(study: Params, folder: Path) -> dict[str, float]:
     `PUBLISH`: all runs once more, to an MLflow that knows none of them, without its start.
 
     Raises:
-        StudyError: `dvc repro` failed, or the second one had something to do.
+        UserError: `dvc repro` failed, or the second one had something to do.
     """
     for name in CODE:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def reproduce(study: Params, folder: Path) -> dict[str, float]:
             seconds[part] += end - start
     again = repro(folder)
     if len(again) != 2:
-        raise StudyError(f"a second `dvc repro` should have nothing to do, but ran {again[1][0]}")
+        raise UserError(f"a second `dvc repro` should have nothing to do, but ran {again[1][0]}")
     (folder / DATABASE).unlink()
     return seconds | {AGAIN: again[1][1] - again[0][1], PUBLISH: measure("publish", folder=folder)["seconds"]}
 
@@ -97,7 +97,7 @@ def repro(folder: Path) -> list[tuple[str, float]]:
             if match := re.match("Running stage '(.+)':", line):
                 marks.append((match[1], time.time()))
     if process.returncode != 0:
-        raise StudyError("`dvc repro` of a small study failed:\n" + "".join(lines[-20:]))
+        raise UserError("`dvc repro` of a small study failed:\n" + "".join(lines[-20:]))
     return [*marks, ("end", time.time())]
 
 

@@ -16,8 +16,9 @@ from scipy.interpolate import CubicSpline
 
 from benchmarks import pictures
 from benchmarks.pictures import Draw, Ink, head, seen
-from stages import files, params, predict, prepare, records, terminal
-from stages.errors import StudyError
+from many_seeds import console
+from many_seeds.errors import UserError
+from stages import files, params, predict, prepare, records
 
 REPORT = Path("benchmarks/PENNED.md")
 SIDE = 280  # pixels of a drawing, of which the digit takes 20/28, as in MNIST
@@ -154,12 +155,12 @@ def seeds_here(variant: str, count: int) -> list[int]:
     """The first so many seeds of a variant whose models are here.
 
     Raises:
-        StudyError: there are not so many.
+        UserError: there are not so many.
     """
     models = (records.MODELS / variant).glob("*/model.keras")
     seeds = sorted(int(path.parent.name) for path in models if path.parent.name.isdecimal())
     if len(seeds) < count:
-        raise StudyError(
+        raise UserError(
             f"{records.MODELS / variant} should hold the models of {count} seeds, found {len(seeds)}: run "
             f"`dvc repro train@{variant}`, or ask for fewer with --seeds"
         )
@@ -178,7 +179,7 @@ def _row(name: str, shares: np.ndarray) -> str:
     return f"| {name} | {' | '.join(f'{100 * share:.1f}' for share in shares.mean(axis=1).ravel())} |"
 
 
-@terminal.command
+@console.command
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.penned", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -17,8 +17,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 from scipy import ndimage
 
-from stages import files, predict, prepare, records, terminal
-from stages.errors import StudyError
+from many_seeds import console
+from many_seeds.errors import UserError
+from stages import files, predict, prepare, records
 
 REPORT = Path("benchmarks/PICTURES.md")
 SURE = 0.8  # a probability above it counts as sure
@@ -371,7 +372,7 @@ def seen(
     Args:
         contents: files.
         truth: the label of each; None where nothing is right but to refuse.
-        prepared: makes a file's image uint8 [28, 28], or raises an error that is named StudyError.
+        prepared: makes a file's image uint8 [28, 28], or raises an error that is named UserError.
         probabilities: float [n, 10] of such images [n, 28, 28].
     """
     images, places = [], []
@@ -379,7 +380,7 @@ def seen(
         try:
             images.append(prepared(content))
             places.append(place)
-        except StudyError:
+        except UserError:
             continue
     count, refused = len(contents), (len(contents) - len(images)) / len(contents)
     if not images:
@@ -393,14 +394,12 @@ def former_prepare(commit: str) -> Callable[[bytes], np.ndarray]:
     """`prepare` of stages/predict.py as it was in a commit, for the column "before".
 
     Raises:
-        StudyError: the commit is not here.
+        UserError: the commit is not here.
     """
     command = ["git", "show", f"{commit}:stages/predict.py"]
     source = subprocess.run(command, capture_output=True, text=True, check=False)
     if source.returncode:
-        raise StudyError(
-            f"--before should name a commit of this repository that has stages/predict.py: {source.stderr}"
-        )
+        raise UserError(f"--before should name a commit of this repository that has stages/predict.py: {source.stderr}")
     module = types.ModuleType("former")
     exec(compile(source.stdout, f"{commit}:stages/predict.py", "exec"), module.__dict__)
     found: Callable[[bytes], np.ndarray] = module.prepare
@@ -458,7 +457,7 @@ def model_of(path: Path | None) -> Callable[[np.ndarray], np.ndarray]:
     return lambda images: np.asarray(model(images, training=False), np.float32)
 
 
-@terminal.command
+@console.command
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pictures", description=__doc__)
     parser.add_argument("--pictures", type=int, default=200, help="of each kind (default: %(default)s)")

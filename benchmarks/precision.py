@@ -15,8 +15,9 @@ from pathlib import Path
 
 from benchmarks.process import environment, processor_name, require_data, write_study
 from benchmarks.summary import BFLOAT16
-from stages import files, params, terminal
-from stages.errors import StudyError
+from many_seeds import console
+from many_seeds.errors import UserError
+from stages import files, params
 from stages.params import Params
 from stages.recipes.shared.training import backend
 from stages.study.environments import installed_versions
@@ -30,14 +31,14 @@ def in_bfloat16(study: Params, variants: Sequence[str]) -> Params:
     """The study with another precision of these variants.
 
     Raises:
-        StudyError: one of them is unknown, is no network, or is in bfloat16 already.
+        UserError: one of them is unknown, is no network, or is in bfloat16 already.
     """
     changed = {}
     for name in variants:
         recipe = study.recipe(name)
         precision = recipe.model_dump().get("precision")
         if precision in (None, BFLOAT16):
-            raise StudyError(
+            raise UserError(
                 f"expected a variant with `precision: float32`, received {name!r}, which {params.PARAMS} has as "
                 f"{recipe.family}" + (f" in {precision}" if precision else "")
             )
@@ -49,11 +50,11 @@ def run(*command: str, folder: Path = FOLDER) -> None:
     """Run a command with its output where this process has its own.
 
     Raises:
-        StudyError: it failed.
+        UserError: it failed.
     """
     status = subprocess.run(command, cwd=folder, env=environment(FOLDER), check=False).returncode
     if status != 0:
-        raise StudyError(f"`{' '.join(command)}` ended with status {status} in {folder}")
+        raise UserError(f"`{' '.join(command)}` ended with status {status} in {folder}")
 
 
 def train(variants: Sequence[str]) -> str:
@@ -89,7 +90,7 @@ How much faster an epoch is stands in [README.md](README.md).
 {difference}"""
 
 
-@terminal.command
+@console.command
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.precision", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from many_seeds.errors import UserError
 from stages import files, params, records
-from stages.errors import StudyError
 from stages.params import Params
 
 DATABASE = "mlflow.db"
@@ -38,10 +38,10 @@ def require_data() -> None:
     """See that the study's images are here.
 
     Raises:
-        StudyError: they are not.
+        UserError: they are not.
     """
     if missing := [str(path) for path in (records.TRAIN, records.DEV) if not path.exists()]:
-        raise StudyError(
+        raise UserError(
             f"the study's images should be here, but {' and '.join(missing)} can't be found: run `dvc repro split`, "
             "which fetches them and trains nothing"
         )
@@ -70,10 +70,10 @@ def measure(what: str, folder: Path = Path(), **arguments: Any) -> dict[str, Any
     """The answer of `benchmarks.measure` in a process of its own.
 
     Raises:
-        StudyError: it failed; the message ends with what it printed.
+        UserError: it failed; the message ends with what it printed.
     """
     command = [sys.executable, "-m", "benchmarks.measure", what, json.dumps(arguments)]
     answer = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
     if answer.returncode != 0:
-        raise StudyError(f"measuring {what} {arguments} failed:\n{answer.stderr[-2000:]}")
+        raise UserError(f"measuring {what} {arguments} failed:\n{answer.stderr[-2000:]}")
     return json.loads(answer.stdout.splitlines()[-1])

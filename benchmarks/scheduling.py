@@ -19,7 +19,8 @@ import distributed
 import numpy as np
 
 from benchmarks.process import processor_name
-from stages import params, records, terminal
+from many_seeds import console
+from stages import params, records
 from stages.families import code_digest
 from stages.params import Recipe
 from stages.recipes.shared.training import backend
@@ -33,7 +34,7 @@ IMAGES, DEV = 60_000, 12_000  # as many as MNIST's
 CLASSES = 10
 
 
-@terminal.command
+@console.command
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scheduling",

@@ -26,7 +26,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.process import processor_name
-from stages import files, predict, records, terminal
+from many_seeds import console
+from stages import files, predict, records
 
 OUTPUT = Path("benchmarks/SERVING.md")
 SERVE = (sys.executable, "-m", "stages.serve", "--port", "0")  # on any port that is free
@@ -165,7 +166,7 @@ def machine() -> str:
     return f"{os.cpu_count()} cores of {processor_name()}; Python {platform.python_version()}, {versions}"
 
 
-@terminal.command
+@console.command
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
     parser.add_argument("--requests", type=int, default=2000, help="for each number of clients (default: %(default)s)")

@@ -1,6 +1,6 @@
 """Is model B better than model A, and would it still be with other seeds?
 
-The library: comparisons of scores over seeds with anytime-valid intervals. It needs NumPy, SciPy, pandas and matplotlib,
+The library: scores over seeds are compared by anytime-valid intervals. It needs NumPy, SciPy, pandas and matplotlib,
 and knows nothing of Keras, DVC or the pipeline.
 """
 

@@ -88,8 +88,7 @@ def _add_comparison(group: argparse._ArgumentGroup) -> None:
         metavar="A:B,…",
         action="append",
         default=[],
-        help="is B better than A? May be repeated (without this and --baseline every pair is compared, the variant that "
-        "comes later as b)",
+        help="is B better than A? May be repeated (without this and --baseline: every pair, the later variant as B)",
     )
     group.add_argument("--lower-is-better", action="store_true", help="as for a loss")
     group.add_argument("--margin", type=_amount, default=0.0, help="a difference within it is negligible (0)")

@@ -1,4 +1,4 @@
-"""From scores and pairs of variants to results: the one engine behind studies, commits, files and MLflow experiments."""
+"""From scores and pairs of variants to results: the one engine behind studies, commits, files and MLflow."""
 
 import difflib
 import itertools
@@ -273,8 +273,8 @@ def choose_pairs(scores: Scores, named: Sequence[str], baseline: str | None) -> 
     names = list(scores.variants)
     if len(names) < 2:
         raise UserError(
-            f"expected at least two variants, found only {listed(names)}: name with --by the columns or parameters that "
-            "distinguish variants, or have, with --wide, a column for each"
+            f"expected at least two variants, found only {listed(names)}: name with --by the columns or parameters "
+            "that distinguish variants, or have, with --wide, a column for each"
         )
     if named:
         texts = [part for text in named for part in ([text] if _pair(text, names) else _parts(text))]
@@ -398,8 +398,7 @@ def _constant(a: Runs, b: Runs, paired: bool) -> bool:
 def _is_unchanged(result: Result, scores: Scores) -> bool:
     """Whether both variants score the same in every seed: such scores come from the same models."""
     a, b = shared(scores.variants[result.a], scores.variants[result.b])
-    same = result.paired and result.n > 1 and bool(np.all(np.abs(b.scores - a.scores) <= _rounding(a, b)))
-    return same
+    return result.paired and result.n > 1 and bool(np.all(np.abs(b.scores - a.scores) <= _rounding(a, b)))
 
 
 def _refuse_unpaired(scores: Scores, pairs: Sequence[Pair]) -> None:

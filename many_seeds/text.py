@@ -56,9 +56,11 @@ def summary(results: "Results") -> str:
     """How many comparisons have a verdict: "5 of 8 comparisons have a verdict: 3 better, 1 worse, 1 equivalent"."""
     order = ("better", "worse", "equivalent", "unchanged")
     counts = [(word, sum(result.verdict == word for result in results)) for word in order]
-    total = len(results)
+    total, having = len(results), sum(count for _, count in counts)
     found = ", ".join(f"{count:,} {word}" for word, count in counts if count)
-    start = f"{sum(count for _, count in counts):,} of {total:,} {'comparison has' if total == 1 else 'comparisons have'}"
+    start = (
+        f"{sum(count for _, count in counts):,} of {total:,} {'comparison has' if total == 1 else 'comparisons have'}"
+    )
     return f"{start} a verdict" + (f": {found}" if found else "")
 
 
@@ -119,8 +121,8 @@ def undecided(result: "Result") -> str:
 def number_forms(results: Sequence["Result"]) -> list[str]:
     """The format of each result's numbers.
 
-    All have as many decimals as the narrowest interval deserves. Where that makes long numbers, they have powers of ten,
-    and as many digits as their own interval deserves.
+    All have as many decimals as the narrowest interval deserves. Where that makes long numbers, they have powers of
+    ten, and as many digits as their own interval deserves.
     """
     halves = [(result.high - result.low) / 2 for result in results]
     sizes = [
@@ -203,5 +205,3 @@ def number(value: float, form: str) -> str:
 
 def plain(value: float) -> str:
     return f"{value:.12g}"
-
-

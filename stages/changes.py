@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from stages import gate, layout, params
+from many_seeds import gate
+from many_seeds.errors import UserError
+from stages import params
 from stages.aggregate import answers, parts
-from stages.errors import StudyError
 from stages.params import Statistics
 from stages.revisions import Side, Trained
 
@@ -108,7 +109,7 @@ def compare(old: Side, new: Side) -> Difference:
     """Every variant that both sides have, compared where it changed, with the settings that stood before the change.
 
     Raises:
-        StudyError: the sides were evaluated on different test sets, or neither has settings that this code can read.
+        UserError: the sides were evaluated on different test sets, or neither has settings that this code can read.
     """
     groups: dict[str, dict[str, Pair]] = {"not_retrained": {}, "unpaired": {}, "unchanged": {}, "changed": {}}
     for name in new.runs:
@@ -226,7 +227,7 @@ def _settings(side: Side) -> Statistics:
         return Statistics.model_validate(known)
     except ValidationError as error:
         complaints = [f"{'.'.join(map(str, of['loc']))}: {of['msg']}" for of in error.errors()]
-        raise StudyError(
+        raise UserError(
             f"statistics in {params.PARAMS} of {side.label} are not valid: {'; '.join(complaints)}"
         ) from error
 
@@ -242,7 +243,7 @@ def _group(pair: Pair) -> str:
 def _pair(variant: str, old: Side, new: Side) -> Pair:
     a, b = old.runs[variant], new.runs[variant]
     if not np.array_equal(a.truth, b.truth):
-        raise StudyError(
+        raise UserError(
             f"{variant} was evaluated on different test sets: on {len(a.truth):,} images of {old.data} in "
             f"{old.label}, on {len(b.truth):,} of {new.data} in {new.label}. Their scores can't be compared"
         )

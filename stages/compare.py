@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages import files, gate, layout, params
+from many_seeds import console, gate
+from stages import files, params
 from stages.aggregate import answers, parts
 from stages.changes import Difference, Pair, alike, compare, findings, headline, seeds_in_words, without_change
 from stages.revisions import read_side
@@ -164,7 +165,7 @@ def _why(pair: Pair) -> list[str]:
 
 @gate.command
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = console.Parser(
         prog="python -m stages.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("old", metavar="REV", help="the older side: a commit, branch, tag or DVC experiment")

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from stages.errors import StudyError
+from many_seeds.errors import UserError
 from stages.files import write_bytes
 from stages.records import RAW
 
@@ -165,11 +165,11 @@ def read_contents(path: Path = CONTENTS) -> Contents:
     """What data/raw says of itself.
 
     Raises:
-        StudyError: the file is missing or damaged.
+        UserError: the file is missing or damaged.
     """
     try:
         return Contents.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        raise StudyError(f"{path} is missing: run `dvc repro`") from None
+        raise UserError(f"{path} is missing: run `dvc repro`") from None
     except ValidationError as error:
-        raise StudyError(f"{path} is damaged: delete it and run `dvc repro`") from error
+        raise UserError(f"{path} is damaged: delete it and run `dvc repro`") from error

@@ -3,7 +3,6 @@
 `python -m stages.demo` leaves the study's own data, models and results alone.
 """
 
-import os
 import re
 import shutil
 import subprocess
@@ -15,8 +14,9 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from stages import dvc, files, params, records, terminal, tracking
-from stages.errors import StudyError
+from many_seeds import console
+from many_seeds.errors import UserError
+from stages import dvc, files, params, records, tracking
 from stages.params import Params
 from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS
 
@@ -91,11 +91,11 @@ def repro(study: Params) -> None:
     """`dvc repro` in the demo's folder, its output in `LOG`.
 
     Raises:
-        StudyError: it fails.
+        UserError: it fails.
     """
     command = dvc.command("repro")
     # The demo's runs appear beside the study's, as an experiment of their own.
-    environment = os.environ | {"MLFLOW_TRACKING_URI": tracking.tracking_uri(), "PYTHONUNBUFFERED": "1"}
+    environment = tracking.client_environment() | {"PYTHONUNBUFFERED": "1"}
     progress, last = Progress(steps(study)), deque[str](maxlen=LAST_LINES)
     with (
         LOG.open("w", buffering=1, encoding="utf-8") as log,
@@ -110,7 +110,7 @@ def repro(study: Params) -> None:
             progress.see(line)
     progress.close()
     if process.returncode != 0:
-        raise StudyError(f"`dvc repro` failed in {FOLDER}. Its last lines, of {LOG}:\n{''.join(last).rstrip()}")
+        raise UserError(f"`dvc repro` failed in {FOLDER}. Its last lines, of {LOG}:\n{''.join(last).rstrip()}")
 
 
 def answers() -> str:
@@ -124,9 +124,9 @@ def answers() -> str:
     return "\n".join(lines)
 
 
-@terminal.command
+@console.command
 def main() -> None:
-    terminal.take_no_arguments("stages.demo", __doc__)
+    console.take_no_arguments("stages.demo", __doc__)
     params.load()  # says where this is not the top folder of the study
     prepare()
     study = params.load(FOLDER / params.PARAMS)

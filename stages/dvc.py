@@ -9,8 +9,9 @@ from typing import Any
 
 import psutil
 
-from stages import files, terminal
-from stages.errors import StudyError
+from many_seeds import console
+from many_seeds.errors import UserError
+from stages import files
 
 LOCK = Path("dvc.lock")
 
@@ -19,11 +20,11 @@ def command(*arguments: str) -> list[str]:
     """What runs `dvc` with these arguments.
 
     Raises:
-        StudyError: it is not installed.
+        UserError: it is not installed.
     """
     program = Path(sys.executable).with_name("dvc")
     if not program.exists():
-        raise StudyError(
+        raise UserError(
             f"this needs DVC, expected as {program}: install this project with its extra `pipeline`, as `make setup` "
             "does"
         )
@@ -34,14 +35,14 @@ def recorded(lock: Path = LOCK) -> dict[str, Any]:
     """What DVC has recorded of each stage's last run; nothing where there is no lock yet.
 
     Raises:
-        StudyError: the file is damaged.
+        UserError: the file is damaged.
     """
     if not lock.exists():
         return {}
     values = files.yaml_values(lock.read_text(encoding="utf-8", errors="replace"), str(lock))
     stages = values.get("stages") if isinstance(values, dict) else None
     if not isinstance(stages, dict):
-        raise StudyError(f"{lock} should have the stages that DVC has run, found none: restore it with git")
+        raise UserError(f"{lock} should have the stages that DVC has run, found none: restore it with git")
     return stages
 
 
@@ -62,4 +63,4 @@ def when_gone(act: Callable[[], object]) -> None:
         except psutil.NoSuchProcess:
             return None
 
-    terminal.when_orphaned(act, started.ppid(), parent)
+    console.when_orphaned(act, started.ppid(), parent)

@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from many_seeds.errors import UserError
 from stages import files
-from stages.errors import StudyError
 from stages.recipes.shared.recipe import Recipe
 
 FOLDER = Path(__file__).parent / "recipes"
@@ -30,24 +30,24 @@ def recipe_class(family: object) -> type[Recipe]:
     """The class of the family's recipes.
 
     Raises:
-        StudyError: there is no such family, or its file can't be used.
+        UserError: there is no such family, or its file can't be used.
     """
     if not isinstance(family, str) or family not in names():
-        raise StudyError(f"should be one of {', '.join(names())} (the files in stages/recipes); received {family!r}")
+        raise UserError(f"should be one of {', '.join(names())} (the files in stages/recipes); received {family!r}")
     place = f"stages/recipes/{family}.py"
     try:
         with warnings.catch_warnings():  # a field in place of a method
             warnings.filterwarnings("error", "Field name .* shadows an attribute", UserWarning)
             found = getattr(importlib.import_module(f"stages.recipes.{family}"), "Recipe", None)
     except Exception as error:  # whatever a person's file may raise
-        raise StudyError(f"{place} can't be imported: {type(error).__name__}: {error}") from error
+        raise UserError(f"{place} can't be imported: {type(error).__name__}: {error}") from error
     if not isinstance(found, type) or not issubclass(found, Recipe):
-        raise StudyError(f"{place} should define a class named Recipe, derived from Trained or another recipe")
+        raise UserError(f"{place} should define a class named Recipe, derived from Trained or another recipe")
     if found.__abstractmethods__:
-        raise StudyError(f"{place}: Recipe should define {', '.join(sorted(found.__abstractmethods__))}")
+        raise UserError(f"{place}: Recipe should define {', '.join(sorted(found.__abstractmethods__))}")
     imports = _own_imports((FOLDER / f"{family}.py").read_text(encoding="utf-8"))
     if unwatched := [name for name in imports if not name.startswith(WATCHED)]:
-        raise StudyError(
+        raise UserError(
             f"{place} imports {', '.join(unwatched)}, whose edits would train none of its variants anew: copy what it "
             "needs into this file"
         )
@@ -74,7 +74,7 @@ def decisive(fields: Any) -> dict[str, Any] | None:
     """What of a recipe in dvc.lock or run.json decides its runs; None where such a recipe can't be any more."""
     try:
         return recipe_class(fields["family"]).model_validate({"seeds": 1, **fields}).decisive()
-    except (KeyError, TypeError, StudyError, ValidationError):
+    except (KeyError, TypeError, UserError, ValidationError):
         return None
 
 

@@ -1,75 +1,30 @@
-"""Files that land whole or not at all, and are read with a clear error.
+"""The formats of a study's files: written atomically, read with a clear error; and digests."""
 
-What is written, a file or a folder, is written beside its place and renamed into it.
-"""
-
-import contextlib
 import hashlib
 import io
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from many_seeds.errors import UserError
+from many_seeds.files import json_bytes as json_bytes
+from many_seeds.files import write_bytes as write_bytes
+from many_seeds.files import write_folder as write_folder
+from many_seeds.files import write_json as write_json
+from many_seeds.files import written_whole as written_whole
 from stages.arrays import read_npz, write_npz
-from stages.errors import StudyError
-
-
-@contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A scratch path beside `path` that takes its place when the block ends well, and is gone when it does not.
-
-    Raises:
-        StudyError: it can't be written: the disk is full, say, or the folder read-only.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
-            unfinished = Path(scratch) / path.name
-            yield unfinished
-            if unfinished.is_dir() and path.is_dir():
-                # A folder can't be renamed over one that is not empty. A kill between the two steps loses this one.
-                path.rename(Path(scratch) / "replaced")
-            unfinished.replace(path)
-    except OSError as error:
-        raise StudyError(
-            f"{path} can't be written: {error.strerror or error}. What was there before is kept; mend that and run the "
-            "same command again."
-        ) from error
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    with written_whole(path) as unfinished:
-        unfinished.write_bytes(content)
-
-
-def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
-    """Write a folder of files that appears whole, replacing the one that was there."""
-    with written_whole(path) as unfinished:
-        unfinished.mkdir()
-        for name, content in files.items():
-            (unfinished / name).write_bytes(content)
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_bytes(path, json_bytes(value))
-
-
-def json_bytes(value: Any) -> bytes:
-    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path} is not valid JSON ({error}): delete it and run `dvc repro`") from error
+        raise UserError(f"{path} is not valid JSON ({error}): delete it and run `dvc repro`") from error
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -85,16 +40,16 @@ def read_table(path: Path, columns: list[str], *, more: bool = False) -> pd.Data
     """Read a CSV file of this study.
 
     Raises:
-        StudyError: the file is missing, or its columns are not `columns` (with `more`, not these and perhaps others).
+        UserError: the file is missing, or its columns are not `columns` (with `more`, not these and perhaps others).
     """
     try:
         table = pd.read_csv(path)
     except FileNotFoundError:
-        raise StudyError(f"{path} is missing: run `dvc repro`") from None
+        raise UserError(f"{path} is missing: run `dvc repro`") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path} is not a CSV file ({error}): restore it with git, or run `dvc repro`") from error
+        raise UserError(f"{path} is not a CSV file ({error}): restore it with git, or run `dvc repro`") from error
     if not (set(columns) <= set(table.columns) if more else list(table.columns) == columns):
-        raise StudyError(f"{path} should have the columns {columns}, found {list(table.columns)}: run `dvc repro`")
+        raise UserError(f"{path} should have the columns {columns}, found {list(table.columns)}: run `dvc repro`")
     return table
 
 
@@ -104,14 +59,14 @@ def yaml_values(text: str, source: str, kind: str = "safe") -> Any:
     kind: of ruamel.yaml's loaders; "rt" keeps places and comments.
 
     Raises:
-        StudyError: it is not valid; `source` says where it came from.
+        UserError: it is not valid; `source` says where it came from.
     """
     from ruamel.yaml import YAML, YAMLError  # only here: `many-seeds verdict` alone does without it
 
     try:
         return YAML(typ=kind).load(text)
     except (YAMLError, ValueError, AttributeError, RecursionError) as error:  # the last three of the parser's own code
-        raise StudyError(f"{source} is not valid YAML: {error}") from error
+        raise UserError(f"{source} is not valid YAML: {error}") from error
 
 
 def write_yaml(path: Path, value: Any) -> None:
@@ -134,17 +89,17 @@ def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
     """Read the named arrays of an .npz file, or all, without pickle.
 
     Raises:
-        StudyError: the file is missing or damaged.
+        UserError: the file is missing or damaged.
     """
     try:
         with path.open("rb") as file:
             return read_npz(file, names)
     except FileNotFoundError:
-        raise StudyError(f"{path} is missing: run `dvc repro`") from None
+        raise UserError(f"{path} is missing: run `dvc repro`") from None
     # NumPy, zip and bzip2 each have errors of their own for a damaged file.
     except Exception as error:
         # Without NumPy's advice how to load a pickle all the same.
-        raise StudyError(
+        raise UserError(
             f"{path} is damaged ({str(error).partition('. ')[0]}): delete it and run `dvc repro`"
         ) from error
 

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
-from stages.errors import StudyError
+from many_seeds.errors import UserError
 
 SIDE = 200  # pixels of the longer side that is enough to find a drawing and not too much for grain
 LEAST_SIDE = 112  # a smaller picture is enlarged, so that lengths below are of some pixels
@@ -59,7 +59,7 @@ def find(picture: Image.Image) -> np.ndarray:
         picture: mode L or RGB.
 
     Raises:
-        StudyError: it is blank, or does not show one drawing alone.
+        UserError: it is blank, or does not show one drawing alone.
     """
     grey = _page(_resized(picture))
     darkness = _flattened(ndimage.gaussian_filter(grey, max(0.5, max(grey.shape) / 500)))
@@ -136,7 +136,7 @@ def _inner_page(grey: np.ndarray) -> np.ndarray | None:
 def _inside(grey: np.ndarray, shape: np.ndarray, outline: np.ndarray, ground: np.ndarray) -> np.ndarray | None:
     """Where a drawing lies in a shape: within a frame's line, or on a sheet; None where the shape is the drawing."""
     if _thickness(shape) > max(grey.shape) / 5 and _slenderness(shape) < 1.6 and _has_sharp_edge(grey, outline):
-        raise StudyError(f"there is a shape in the image, and nothing is drawn on it: it should {ALONE}")
+        raise UserError(f"there is a shape in the image, and nothing is drawn on it: it should {ALONE}")
     labels, count = ndimage.label(outline & ground)
     if not count:
         return None
@@ -234,11 +234,11 @@ def _half(darkness: np.ndarray) -> float:
     """Half of the ink's darkness.
 
     Raises:
-        StudyError: there is no ink.
+        UserError: there is no ink.
     """
     peak = float(np.percentile(darkness, PEAK))
     if peak < CONTRAST:
-        raise StudyError(
+        raise UserError(
             f"the image is blank: its brightness differs by {255 * peak:.0f} of 255 from the background's, and a "
             f"drawing's should by {255 * CONTRAST:.0f} or more"
         )
@@ -333,10 +333,10 @@ def _one_drawing(pieces: list[Piece], shape: tuple[int, int]) -> list[Piece]:
     """The pieces of the drawing: the largest, and what is close to it.
 
     Raises:
-        StudyError: there are several drawings, or none.
+        UserError: there are several drawings, or none.
     """
     if not pieces or pieces[0].size < max(shape) / 25:
-        raise StudyError(f"there is nothing but specks and lines in the image: it should {ALONE}")
+        raise UserError(f"there is nothing but specks and lines in the image: it should {ALONE}")
     drawing, others = [pieces[0]], []
     for piece in pieces[1:]:
         if any(_gap(piece, part) <= 0.15 * pieces[0].size for part in drawing):
@@ -344,7 +344,7 @@ def _one_drawing(pieces: list[Piece], shape: tuple[int, int]) -> list[Piece]:
         elif piece.size > pieces[0].size / 3:
             others.append(piece)
     if others or _are_two(drawing) or len(drawing) > 6:
-        raise StudyError(f"there is more than one thing in the image: it should {ALONE}")
+        raise UserError(f"there is more than one thing in the image: it should {ALONE}")
     return drawing
 
 
@@ -388,10 +388,10 @@ def _see_that_it_has_strokes(drawn: np.ndarray) -> None:
     box = drawn[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     height, width = box.shape
     if width > 1.7 * height:
-        raise StudyError(f"what is in the image is {width / height:.1f} times as wide as high: it should {ALONE}")
+        raise UserError(f"what is in the image is {width / height:.1f} times as wide as high: it should {ALONE}")
     if _slenderness(box) < 1.3:
-        raise StudyError(f"what is in the image is a filled shape without strokes: it should {ALONE}")
+        raise UserError(f"what is in the image is a filled shape without strokes: it should {ALONE}")
     corner = max(2, round(0.08 * max(box.shape)))
     corners = [box[:corner, :corner], box[:corner, -corner:], box[-corner:, :corner], box[-corner:, -corner:]]
     if all(part.any() for part in corners) and width > 0.3 * height:
-        raise StudyError(f"what is in the image is an empty frame: it should {ALONE}")
+        raise UserError(f"what is in the image is an empty frame: it should {ALONE}")

@@ -4,7 +4,6 @@
 side's stays until `dvc repro` writes it anew, from the runs of both.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import Any
 from dvc.exceptions import DvcException
 from dvc.utils.serialize import modify_yaml, parse_yaml_for_update
 
-from stages import terminal
-from stages.errors import StudyError
+from many_seeds import console
+from many_seeds.errors import UserError
 
 Stages = Mapping[str, Any]
 
@@ -38,9 +37,9 @@ def _stages(path: str) -> Stages:
     return parse_yaml_for_update(text, path).get("stages", {})
 
 
-@terminal.command
+@console.command
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m stages.merge", description=__doc__)
+    parser = console.Parser(prog="python -m stages.merge", description=__doc__)
     for name, side in (("base", "where the branches parted"), ("ours", "ours, overwritten"), ("theirs", "theirs")):
         parser.add_argument(name, help=f"a file with dvc.lock as it is on {side}")
     arguments = parser.parse_args()
@@ -49,7 +48,7 @@ def main() -> None:
         with modify_yaml(arguments.ours) as lock:
             lock["stages"] = stages
     except DvcException as error:
-        raise StudyError(f"dvc.lock can't be merged: {error}") from error
+        raise UserError(f"dvc.lock can't be merged: {error}") from error
     if both:
         print(
             f"dvc.lock: both changed {', '.join(both)}: ours is kept; `make stale` says what to redo", file=sys.stderr

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, SerializeAsAny, ValidationError, model_validator
 
+from many_seeds.errors import UserError
 from many_seeds.intervals import Design
 from stages import families, files
 from stages.data import Data
-from stages.errors import StudyError
 from stages.recipes.shared.recipe import Positive, Recipe, Strict
 
 PARAMS = Path("params.yaml")
@@ -92,10 +92,10 @@ class Params(Strict):
         return self
 
     def recipe(self, variant: str) -> Recipe:
-        """The recipe of `variant`; StudyError if params.yaml has no such variant."""
+        """The recipe of `variant`; UserError if params.yaml has no such variant."""
         if variant not in self.variants:
             known = ", ".join(self.variants)
-            raise StudyError(f"unknown variant {variant!r}: {PARAMS} has {known}")
+            raise UserError(f"unknown variant {variant!r}: {PARAMS} has {known}")
         return self.variants[variant]
 
 
@@ -127,7 +127,7 @@ def load(path: Path = PARAMS) -> Params:
     """Read and validate params.yaml.
 
     Raises:
-        StudyError: the file is missing, is not YAML, or a value is not what its key may be.
+        UserError: the file is missing, is not YAML, or a value is not what its key may be.
     """
     return parse(read(path), str(path))
 
@@ -136,14 +136,14 @@ def read(path: Path = PARAMS) -> str:
     """The text of params.yaml, its line ends as they are.
 
     Raises:
-        StudyError: the file is missing, or is no UTF-8 text.
+        UserError: the file is missing, or is no UTF-8 text.
     """
     try:
         return path.read_bytes().decode()
     except FileNotFoundError:
-        raise StudyError(f"{path} not found: run the stages from the top folder of the study") from None
+        raise UserError(f"{path} not found: run the stages from the top folder of the study") from None
     except UnicodeDecodeError as error:
-        raise StudyError(f"{path} should be UTF-8 text: {error}") from error
+        raise UserError(f"{path} should be UTF-8 text: {error}") from error
 
 
 def parse(text: str, source: str) -> Params:
@@ -161,7 +161,7 @@ def parse(text: str, source: str) -> Params:
     else:
         if not complaints:
             return study
-    raise StudyError(f"{source} is not valid:\n" + "\n".join(complaints))
+    raise UserError(f"{source} is not valid:\n" + "\n".join(complaints))
 
 
 def recipes(variants: dict[Any, Any], complaints: list[str]) -> dict[Any, Recipe]:
@@ -178,7 +178,7 @@ def recipes(variants: dict[Any, Any], complaints: list[str]) -> dict[Any, Recipe
             if infinite := [name for name, value in recipe.decisive().items() if not _finite(value)]:
                 found.setdefault(f"  variants.*.{infinite[0]}: numbers should be finite", []).append(str(variant))
             valid[variant] = recipe
-        except StudyError as error:
+        except UserError as error:
             complaints.append(f"  variants.{variant}.family: {error}")
         except ValidationError as error:
             for detail in error.errors():

@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 from PIL import Image, ImageOps
 
-from stages.errors import StudyError
+from many_seeds.errors import UserError
 
 BYTES_LIMIT = 10_000_000
 PIXEL_LIMIT = 25_000_000  # cameras of 12, 16 and 24 megapixels have a few more than their name says
@@ -31,34 +31,34 @@ def decode(content: bytes, side: int) -> Image.Image:
         side: pixels that the longer side keeps at least, where it has them; it may keep up to twice as many.
 
     Raises:
-        StudyError: it is empty, too large, no such file, or damaged.
+        UserError: it is empty, too large, no such file, or damaged.
     """
     image = _opened(content)
     image.draft(None, (side, side))  # a JPEG is decoded at an eighth of its size as fast as that sounds
     try:
         image = ImageOps.exif_transpose(image)
     except Exception as error:  # every format has errors of its own
-        raise StudyError("the image is damaged or cut off: save or send it again") from error
+        raise UserError("the image is damaged or cut off: save or send it again") from error
     return _flat(image, max(1, max(image.size) // side))
 
 
 def _opened(content: bytes) -> Image.Image:
     if not content:
-        raise StudyError("the image is empty: expected the bytes of an image file, received none")
+        raise UserError("the image is empty: expected the bytes of an image file, received none")
     if len(content) > BYTES_LIMIT:
-        raise StudyError(f"the image should have at most {BYTES_LIMIT / 1e6:.0f} MB: save it smaller")
+        raise UserError(f"the image should have at most {BYTES_LIMIT / 1e6:.0f} MB: save it smaller")
     try:
         image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
         pixels = image.width * image.height
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         pixels = sys.maxsize
     except Exception as error:  # of many kinds
-        raise StudyError(
+        raise UserError(
             f"expected an image in {IN_WORDS} format, received bytes that start with {content[:8]!r}: save it as one "
             "of these"
         ) from error
     if pixels > PIXEL_LIMIT:
-        raise StudyError(f"the image should have at most {PIXEL_LIMIT / 1e6:.0f} megapixels: scale it down")
+        raise UserError(f"the image should have at most {PIXEL_LIMIT / 1e6:.0f} megapixels: scale it down")
     return image
 
 
@@ -67,7 +67,7 @@ def _flat(image: Image.Image, factor: int) -> Image.Image:
     if image.mode.startswith("I"):
         return Image.fromarray(_to_8_bits(np.asarray(image))).reduce(factor)
     if image.mode == "F":
-        raise StudyError("the image has fractions for pixels, of which nobody says what is white: save it in 8 bits")
+        raise UserError("the image has fractions for pixels, of which nobody says what is white: save it in 8 bits")
     if not image.has_transparency_data:
         return image.convert("L" if image.mode in ("1", "L") else "RGB").reduce(factor)
     coloured = image.convert("RGBA").reduce(factor)

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from stages import families, files, params, prepare, records, terminal
-from stages.errors import StudyError
+from many_seeds import console
+from many_seeds.errors import UserError
+from many_seeds.redact import redact
+from stages import families, files, params, prepare, records
 from stages.pictures import BYTES_LIMIT, IN_WORDS
 
 BATCH = 500  # images
@@ -25,13 +27,13 @@ def read_champion(path: Path = records.CHAMPION) -> dict[str, Any]:
     """What champion.json says: the variant, its best seed, that run's key and more.
 
     Raises:
-        StudyError: there is no such file, or no champion.
+        UserError: there is no such file, or no champion.
     """
     if not path.exists():
-        raise StudyError(f"{path} is missing: run `dvc repro`")
+        raise UserError(f"{path} is missing: run `dvc repro`")
     champion = files.read_json(path)
     if champion is None:
-        raise StudyError(f"{path} names no model: no variant in params.yaml has a dev split to choose by")
+        raise UserError(f"{path} names no model: no variant in params.yaml has a dev split to choose by")
     return champion
 
 
@@ -39,7 +41,7 @@ def read_format(predictions: Path) -> tuple[prepare.Format, list[str]]:
     """What the images of a study's data set are like, and the names of its classes; from a variant's predictions.npz.
 
     Raises:
-        StudyError: the file is missing or damaged.
+        UserError: the file is missing or damaged.
     """
     arrays = files.read_arrays(predictions)
     names = [str(name) for name in arrays.get("classes", np.arange(arrays["truth"].max() + 1))]
@@ -54,14 +56,14 @@ def choose(scores: Path, seed: int | None) -> tuple[int, str]:
         seed: None for the best.
 
     Raises:
-        StudyError: the seed was not evaluated.
+        UserError: the seed was not evaluated.
     """
     table = files.read_table(scores, [*records.RUN_COLUMNS, "test_accuracy"], more=True).set_index("seed")
     if seed is None:
         dev = table["dev_accuracy"] if "dev_accuracy" in table else table["test_accuracy"] * np.nan
         seed = int(dev.idxmax()) if dev.notna().any() else int(table.index[0])
     if seed not in table.index:
-        raise StudyError(f"seed should be one of {', '.join(map(str, table.index))} ({scores}); received {seed}")
+        raise UserError(f"seed should be one of {', '.join(map(str, table.index))} ({scores}); received {seed}")
     return seed, str(table["key"][seed])
 
 
@@ -79,11 +81,11 @@ class Classifier:
             vote: load the models that vote, too.
 
         Raises:
-            StudyError: a file is missing, or is not of the run that was evaluated.
+            UserError: a file is missing, or is not of the run that was evaluated.
         """
         table = files.read_table(scores, [*records.RUN_COLUMNS, "test_accuracy"], more=True)
         if key not in set(table["key"][table["seed"] == seed]):
-            raise StudyError(f"{records.CHAMPION} names seed {seed} of other runs than {scores} has: run `dvc repro`")
+            raise UserError(f"{records.CHAMPION} names seed {seed} of other runs than {scores} has: run `dvc repro`")
         self._seed, self._voters = seed, [int(voter) for voter in table["seed"][:VOTERS]] if vote else []
         wanted = table[table["seed"].isin([seed, *self._voters])]
         family = records.read_facts(runs / str(seed))["parameters"]["family"]
@@ -121,7 +123,7 @@ def nearest_probabilities(outputs: np.ndarray) -> np.ndarray:
 def _load_model(run: Path, key: str) -> Any:
     facts = records.read_facts(run)
     if facts["key"] != key:
-        raise StudyError(f"{run} holds another run than the one that was evaluated: run `dvc repro`")
+        raise UserError(f"{run} holds another run than the one that was evaluated: run `dvc repro`")
     # It takes the first calls of ten models for one function that is compiled ten times.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     return records.read_model(run, facts)
@@ -135,14 +137,14 @@ def _outputs(model: Any, images: np.ndarray) -> np.ndarray:
 
 def _read(path: Path) -> bytes:
     if path.is_dir():
-        raise StudyError("this is a folder: name the image files in it")
+        raise UserError("this is a folder: name the image files in it")
     if not path.is_file():
-        raise StudyError("there is no such file")
+        raise UserError("there is no such file")
     with path.open("rb") as file:
         return file.read(BYTES_LIMIT + 1)
 
 
-@terminal.command
+@console.command
 def main() -> None:
     arguments = _arguments()
     # As evaluate does, so that the results are the same. Set before TensorFlow is imported.
@@ -154,8 +156,8 @@ def main() -> None:
         try:
             images.append(prepare.prepare(_read(path), form))
             paths.append(path)
-        except (StudyError, OSError) as error:
-            print(f"error: {path}: {error}", file=sys.stderr)
+        except (UserError, OSError) as error:
+            print(redact(f"error: {path}: {error}"), file=sys.stderr)
     if images:
         scores, runs = records.scores_path(variant), records.MODELS / variant
         classifier = Classifier(seed, key, scores, runs, vote=arguments.vote)
@@ -166,7 +168,7 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m stages.predict", description="Classify image files.")
+    parser = console.Parser(prog="python -m stages.predict", description="Classify image files.")
     parser.add_argument("images", nargs="+", metavar="IMAGE", type=Path, help=f"a {IN_WORDS} file")
     parser.add_argument("--variant", help="of params.yaml (default: the best one)")
     parser.add_argument("--seed", type=int, help="of the variant (default: its best one by dev score)")
@@ -185,7 +187,7 @@ def _model(variant: str | None, seed: int | None) -> tuple[str, int, str]:
             return best["variant"], best["seed"], best["key"]
         variant = str(best["variant"])
     elif variant not in (known := [name for name in params.load().variants if records.scores_path(name).exists()]):
-        raise StudyError(f"variant should be one that was evaluated ({', '.join(known)}); received {variant!r}")
+        raise UserError(f"variant should be one that was evaluated ({', '.join(known)}); received {variant!r}")
     return variant, *choose(records.scores_path(variant), seed)
 
 

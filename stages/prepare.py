@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from many_seeds.errors import UserError
 from stages import finding, pictures
-from stages.errors import StudyError
 
 DIGITS = tuple("0123456789")
 ALIKE = 0.8  # of drawings that are scaled to a box, so many fill it
@@ -73,7 +73,7 @@ def prepare(content: bytes, form: Format) -> np.ndarray:
     scaled to the data set's size, whatever their proportions, in its colours.
 
     Raises:
-        StudyError: it can't be read, is blank, or does not show one drawing where one is looked for.
+        UserError: it can't be read, is blank, or does not show one drawing where one is looked for.
     """
     if form.layout is None:
         return _whole(pictures.decode(content, max(form.shape[:2])), form.shape)
@@ -88,7 +88,7 @@ def prepare(content: bytes, form: Format) -> np.ndarray:
 def _whole(picture: Image.Image, shape: tuple[int, ...]) -> np.ndarray:
     contrast = int(np.ptp(np.asarray(picture.convert("L"))))
     if contrast < 255 * finding.CONTRAST:
-        raise StudyError(
+        raise UserError(
             f"the image is blank: its brightness varies by {contrast} of 255; send one that shows something"
         )
     coloured = picture.convert("RGB" if len(shape) == 3 else "L")

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from many_seeds.errors import UserError
 from stages import files
-from stages.errors import StudyError
 from stages.terminal import native_stderr_hidden
 
 RAW = Path("data/raw")
@@ -63,7 +63,7 @@ def read_scores(variant: str) -> pd.DataFrame:
     """The test.csv of a variant: a row a seed, with `RUN_COLUMNS` and whatever scores and facts its runs have.
 
     Raises:
-        StudyError: it is missing, or is no such table.
+        UserError: it is missing, or is no such table.
     """
     return files.read_table(scores_path(variant), [*RUN_COLUMNS, "test_accuracy"], more=True)
 
@@ -72,11 +72,11 @@ def read_environments(variant: str) -> pd.DataFrame:
     """The environments.csv of a variant: a row a seed, with `ENVIRONMENT_COLUMNS`, all but the seed as text.
 
     Raises:
-        StudyError: it is missing, or is no such table.
+        UserError: it is missing, or is no such table.
     """
     path = environments_path(variant)
     if not path.exists():
-        raise StudyError(
+        raise UserError(
             f"{path} is missing: `python -m tools.migrate` writes it for results of version 1, `dvc repro "
             f"evaluate@{variant}` for models that are here"
         )
@@ -103,12 +103,12 @@ def read_dev(seed: int, path: Path = DEV) -> np.ndarray:
     """The sorted indices, int64 [dev images], of the training images that `seed` sets aside.
 
     Raises:
-        StudyError: the file is missing or damaged, or `seed` is none of the seeds that the split stage drew for.
+        UserError: the file is missing or damaged, or `seed` is none of the seeds that the split stage drew for.
     """
     arrays = files.read_arrays(path)
     rows, images = arrays["dev"], int(arrays["images"])
     if not 0 <= seed < len(rows):
-        raise StudyError(
+        raise UserError(
             f"{path} has the dev images of seeds 0 to {len(rows) - 1}, received seed {seed}: set split.seeds in "
             f"params.yaml to at least {seed + 1} and run `dvc repro`"
         )
@@ -119,11 +119,11 @@ def read_facts(run: Path) -> dict[str, Any]:
     """What run.json in the folder of a run says.
 
     Raises:
-        StudyError: the file is missing or damaged.
+        UserError: the file is missing or damaged.
     """
     path = run / "run.json"
     if not path.exists():
-        raise StudyError(f"{path} is missing: {_way_to(run)}")
+        raise UserError(f"{path} is missing: {_way_to(run)}")
     facts = files.read_json(path)
     if not (
         isinstance(facts, dict)
@@ -131,7 +131,7 @@ def read_facts(run: Path) -> dict[str, Any]:
         and isinstance(facts.get("digests"), dict)
         and "code" in facts["digests"]
     ):
-        raise StudyError(f"{path} is damaged: it is not the file that training wrote. Run `dvc repro`")
+        raise UserError(f"{path} is damaged: it is not the file that training wrote. Run `dvc repro`")
     return facts
 
 
@@ -147,13 +147,13 @@ def read_model(run: Path, facts: dict[str, Any]) -> Any:
     """The keras.Model in the folder of a run, of which run.json says `facts`, loaded in Keras's safe mode.
 
     Raises:
-        StudyError: a file is missing, or is not the one that training wrote.
+        UserError: a file is missing, or is not the one that training wrote.
     """
     path, wanted = run / "model.keras", facts["digests"].get("model")
     if not path.exists():
-        raise StudyError(f"{path} is missing: {_way_to(run)}")
+        raise UserError(f"{path} is missing: {_way_to(run)}")
     if files.digest(path.read_bytes()) != wanted:
-        raise StudyError(f"{path} is damaged: it is not the file that training wrote. Run `dvc repro`")
+        raise UserError(f"{path} is damaged: it is not the file that training wrote. Run `dvc repro`")
     with native_stderr_hidden():
         import keras  # here: it takes seconds
 

@@ -14,8 +14,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
-from stages import files, params, predict, records, serve, terminal, tracking
-from stages.errors import StudyError
+from many_seeds import console
+from many_seeds.errors import UserError
+from many_seeds.redact import redact
+from stages import files, params, predict, records, serve, tracking
 from stages.params import Params
 
 HARDEST = 8  # digits, in the card
@@ -28,11 +30,11 @@ def register(study: Params) -> str:
     A study without a champion, or a clone without its models, registers nothing and is none the worse for it.
 
     Raises:
-        StudyError: the study is not published.
+        UserError: the study is not published.
     """
     try:
         champion = predict.read_champion()
-    except StudyError as error:
+    except UserError as error:
         return f"no model is registered: {error}"
     if not tracking.aggregated(study):
         return f"no model is registered: the results are not all of {params.PARAMS}; run `dvc repro`"
@@ -52,7 +54,7 @@ def register(study: Params) -> str:
         with tracking.lock():
             return _version(study, name, champion, card, key)
     except MlflowException as error:
-        raise StudyError(_explained(error)) from error
+        raise UserError(_explained(error)) from error
 
 
 def _version(study: Params, name: str, champion: dict[str, Any], card: str, key: str) -> str:
@@ -98,8 +100,8 @@ def _own_model(client: Any, name: str) -> Any | None:
         return None
     known = client.get_registered_model(name)
     if tracking.MARK not in known.tags:
-        raise StudyError(
-            f"the registered model {name!r} at {tracking.tracking_uri()} is not the study's own, and is left as it is: "
+        raise UserError(
+            f"the registered model {name!r} at {tracking.shown_uri()} is not the study's own, and is left as it is: "
             f"{tracking.MODEL_NAME}=… names another"
         )
     return known
@@ -118,9 +120,7 @@ def _published(client: Any, study: Params) -> tuple[str, str]:
     own = f"tags.`{tracking.KEY}` = '{tracking.study_key()}'"
     studies = client.search_runs([experiment.experiment_id], own, max_results=1) if experiment else []
     if not studies:
-        raise StudyError(
-            f"the study is not published at {tracking.tracking_uri()}: run `python -m stages.tracking` first"
-        )
+        raise UserError(f"the study is not published at {tracking.shown_uri()}: run `python -m stages.tracking` first")
     return experiment.experiment_id, studies[0].info.run_id
 
 
@@ -134,8 +134,8 @@ def _logged(client: Any, experiment: str, run_id: str) -> Any:
 
 def _explained(error: MlflowException) -> str:
     """What went wrong with the registry, in a line; a server's page of HTML says nothing to a person."""
-    where = tracking.tracking_uri()
-    if tracking.server() and (version := _server_version(where)) and int(version.partition(".")[0]) < NEEDED:
+    where, server = tracking.shown_uri(), tracking.server()
+    if server and (version := _server_version(server)) and int(version.partition(".")[0]) < NEEDED:
         return (
             f"the model is not registered: {where} runs MLflow {version}, and models need a server of MLflow {NEEDED} "
             "or later; the runs are published"
@@ -160,7 +160,7 @@ def model_card(study: Params, champion: dict[str, Any], scores: pd.DataFrame) ->
         scores: of the variant's runs.
 
     Raises:
-        StudyError: a table of aggregate is missing or damaged.
+        UserError: a table of aggregate is missing or damaged.
     """
     name = champion["variant"]
     best = scores.set_index("seed").loc[champion["seed"]]
@@ -211,11 +211,11 @@ def _shown(variant: str) -> tuple[int, str]:
     return len(arrays["classes"]), f"{'colour' if colours else 'grey'} images of {height}×{width} pixels"
 
 
-@terminal.command
+@console.command
 def main() -> None:
-    terminal.take_no_arguments("stages.register", __doc__)
-    os.environ |= {**serve.ENVIRONMENT, "MLFLOW_TRACKING_URI": tracking.tracking_uri(), **os.environ}
-    print(register(params.load()))
+    console.take_no_arguments("stages.register", __doc__)
+    os.environ |= {**serve.ENVIRONMENT, **tracking.client_environment()}
+    print(redact(register(params.load())))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
+from many_seeds.errors import UserError
 from stages import families, files, params, records
-from stages.errors import StudyError
 from stages.recipes.shared.recipe import Recipe
 
 COLUMNS = ["seed", "key", "data", "test_accuracy"]
@@ -76,7 +76,7 @@ class Side:
         fields = {**self.recipes[variant], "seeds": 1}
         try:
             return families.recipe_class(fields.get("family")).model_validate(fields)
-        except (StudyError, ValidationError):
+        except (UserError, ValidationError):
             return None
 
     def seeds(self, variant: str) -> int:
@@ -88,7 +88,7 @@ def read_side(revision: str | None) -> Side:
     """What git holds at `revision`, or the working tree for None.
 
     Raises:
-        StudyError: the revision is unknown, or holds no study with results that this code can read; params.yaml of
+        UserError: the revision is unknown, or holds no study with results that this code can read; params.yaml of
             the working tree is not valid.
     """
     if revision is None:
@@ -111,14 +111,14 @@ def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
 def _output(*arguments: str) -> bytes:
     answer = _git(*arguments)
     if answer.returncode != 0:
-        raise StudyError(f"`git {' '.join(arguments)}` failed: {answer.stderr.decode().strip()}")
+        raise UserError(f"`git {' '.join(arguments)}` failed: {answer.stderr.decode().strip()}")
     return answer.stdout
 
 
 def _commit(revision: str) -> str:
     inside = _git("rev-parse", "--git-dir")
     if inside.returncode != 0:
-        raise StudyError(f"this folder is no git checkout: {inside.stderr.decode().strip()}")
+        raise UserError(f"this folder is no git checkout: {inside.stderr.decode().strip()}")
     answer = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     if answer.returncode != 0:
         # DVC keeps an experiment under the commit that it started from.
@@ -127,8 +127,8 @@ def _commit(revision: str) -> str:
         if len(named) == 1:
             return named[0]
         if named:
-            raise StudyError(f"{len(named)} experiments have the name {revision!r}: name one by its commit, {named}")
-        raise StudyError(
+            raise UserError(f"{len(named)} experiments have the name {revision!r}: name one by its commit, {named}")
+        raise UserError(
             f"unknown revision {revision!r}: expected one commit, branch, tag or DVC experiment of this checkout "
             "(`git fetch` brings new ones, `git fetch --unshallow` the old ones that a shallow clone lacks)"
         )
@@ -150,7 +150,7 @@ def _reader(commit: str) -> Reader:
 def _side(label: str, commit: str | None, read: Reader) -> Side:
     text = read(params.PARAMS)
     if text is None:
-        raise StudyError(f"{label} has no {params.PARAMS} here: run this from the top folder of the study")
+        raise UserError(f"{label} has no {params.PARAMS} here: run this from the top folder of the study")
     source = f"{params.PARAMS} in {label}"
     try:
         study = files.yaml_values(text.decode(errors="replace"), source)
@@ -158,21 +158,21 @@ def _side(label: str, commit: str | None, read: Reader) -> Side:
         data, dev_fraction = str(study["data"]["name"]), float(study["split"]["dev_fraction"])
         settings = dict(study["statistics"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StudyError(
+        raise UserError(
             f"{source} should have data.name, split.dev_fraction, variants and statistics, received something else: "
             f"{error!r}"
         ) from error
     for name, recipe in recipes.items():
         seeds = recipe.get("seeds", 1)
         if type(seeds) is not int or not 0 < seeds <= params.MOST_SEEDS:
-            raise StudyError(
+            raise UserError(
                 f"variants.{name}.seeds of {source} should be a whole number from 1 to {params.MOST_SEEDS:,}, received "
                 f"{seeds!r}"
             )
     found = {name: _runs(name, label, read) for name in recipes}
     runs = {name: variant for name, variant in found.items() if variant is not None}
     if not runs:
-        raise StudyError(
+        raise UserError(
             f"{label} has no results: expected {records.scores_path('<variant>')} for the variants of its "
             f"{params.PARAMS}, found none"
         )
@@ -188,14 +188,14 @@ def _runs(variant: str, label: str, read: Reader) -> Trained | None:
         there, lacking = records.scores_path(variant), records.predictions_path(variant)
         if scores is None:
             there, lacking = lacking, there
-        raise StudyError(f"{label} has {there} but not {lacking}, which belongs to it")
+        raise UserError(f"{label} has {there} but not {lacking}, which belongs to it")
     try:
         table = pd.read_csv(io.BytesIO(scores), dtype={"key": str, "data": str})[COLUMNS]
         with np.load(io.BytesIO(predictions), allow_pickle=False) as arrays:
             predicted, truth = arrays["labels"], arrays["truth"]
         seeds = [int(seed) for seed in table["seed"]]
     except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise StudyError(
+        raise UserError(
             f"{records.scores_path(variant).parent} in {label} is damaged or in the format of another version of this "
             f"study: expected the columns {', '.join(COLUMNS)} in test.csv and the arrays labels and truth in "
             f"predictions.npz, received: {str(error).partition('. ')[0]}"
@@ -203,7 +203,7 @@ def _runs(variant: str, label: str, read: Reader) -> Trained | None:
     runs = Trained(predicted, truth, seeds, table["key"].tolist(), table["data"].tolist())
     whole = predicted.shape == (len(set(seeds)), *truth.shape) and len(table) == len(predicted)
     if not whole or not np.allclose(runs.right.mean(axis=1), table["test_accuracy"], atol=1e-6):
-        raise StudyError(
+        raise UserError(
             f"{records.predictions_path(variant)} and {records.scores_path(variant)} in {label} tell of different "
             "runs: restore both with git, or run `dvc repro`"
         )

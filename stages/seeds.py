@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from many_seeds.errors import UserError
 from stages import files, params
-from stages.errors import StudyError
 
 PLAIN = re.compile(r"[1-9]\d*(?=[\s,}]|$)")
 
@@ -16,7 +16,7 @@ def with_seeds(text: str, wanted: Mapping[str, int]) -> str:
     A variant that has its number from another recipe, by `<<:`, gets a line of its own where that number changes.
 
     Raises:
-        StudyError: the text can't be edited like that.
+        UserError: the text can't be edited like that.
     """
     before = params.parse(text, str(params.PARAMS))
     goal = {name: recipe.seeds for name, recipe in before.variants.items()} | dict(wanted)
@@ -34,8 +34,8 @@ def with_seeds(text: str, wanted: Mapping[str, int]) -> str:
     return text
 
 
-def _by_hand(*variants: str) -> StudyError:
-    return StudyError(
+def _by_hand(*variants: str) -> UserError:
+    return UserError(
         f"{params.PARAMS} can't be given more seeds of {', '.join(variants)}: `seeds` should stand among its own "
         "fields as a plain number, such as `seeds: 10`; write it so by hand"
     )

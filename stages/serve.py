@@ -3,7 +3,6 @@
 MLflow keeps a copy of this file and of `stages` with the model ("models from code"), and that copy is what is served.
 """
 
-import argparse
 import base64
 import contextlib
 import json
@@ -30,8 +29,9 @@ from mlflow.types.schema import Array
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from starlette.requests import ClientDisconnect
 
-from stages import params, predict, prepare, records, terminal, tracking
-from stages.errors import StudyError
+from many_seeds import console
+from many_seeds.errors import UserError
+from stages import params, predict, prepare, records, tracking
 
 ALIAS = "champion"
 EXAMPLE = Path(__file__).with_name("example.png")
@@ -70,7 +70,7 @@ class ServedChampion(PythonModel):
         for row, content in enumerate(model_input["image"]):
             try:
                 images.append(prepare.prepare(content, self._format))
-            except StudyError as error:
+            except UserError as error:
                 refused.append(f"row {row}: {error}")
         if refused or not images:
             shown = refused[:SHOWN_ERRORS] or ["there is no image"]
@@ -91,7 +91,7 @@ def model_arguments() -> dict[str, Any]:
     """What `mlflow.pyfunc.log_model` needs, besides a name, to log the champion of the current folder's study.
 
     Raises:
-        StudyError: the study has no champion.
+        UserError: the study has no champion.
     """
     variant = predict.read_champion()["variant"]
     return {
@@ -232,23 +232,23 @@ def _error(status: int, message: str) -> Response:
     return JSONResponse(content, status)
 
 
-@terminal.command
+@console.command
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m stages.serve", description=__doc__.partition("\n")[0])
+    parser = console.Parser(prog="python -m stages.serve", description=__doc__.partition("\n")[0])
     parser.add_argument(
         "--port", type=int, default=5001, help="on 127.0.0.1; 0 for any that is free (default: %(default)s)"
     )
     port = parser.parse_args().port
     name = tracking.model_name(params.load())
     # For the server too.
-    os.environ |= {**ENVIRONMENT, "MLFLOW_TRACKING_URI": tracking.tracking_uri(), **os.environ}
+    os.environ |= {**ENVIRONMENT, **tracking.client_environment()}
     try:
         version = mlflow.MlflowClient().get_model_version_by_alias(name, ALIAS).version
         model = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}"))
     except MlflowException as error:
         said = str(error).split("\n")[0]
-        raise StudyError(
-            f"there is no models:/{name}@{ALIAS} at {tracking.tracking_uri()} ({said}): with the models here "
+        raise UserError(
+            f"there is no models:/{name}@{ALIAS} at {tracking.shown_uri()} ({said}): with the models here "
             "(`dvc pull`, or `dvc repro`), publish it by `python -m stages.tracking` and `python -m stages.register`"
         ) from error
     print(f"models:/{name}@{ALIAS}, version {version}: POST to /invocations", flush=True)

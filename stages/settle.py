@@ -11,16 +11,14 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from many_seeds import intervals, text
+from many_seeds import console, intervals, text
 from many_seeds.comparisons import Pair, Result, Results
+from many_seeds.errors import UserError
 from stages import dvc, files, params, records, stale, terminal, tracking
 from stages.aggregate.runs import read_scores, require_one_test
-from stages.errors import StudyError
 from stages.params import Params
 from stages.recipes.shared import training
 from stages.seeds import with_seeds
@@ -112,7 +110,7 @@ def chosen(study: Params, wanted: str | None) -> list[Pair]:
     """The questions that --pairs names, either variant of a pair first, or all.
 
     Raises:
-        StudyError: one of them is not a question of params.yaml.
+        UserError: one of them is not a question of params.yaml.
     """
     known = named_pairs(study)
     if wanted is None:
@@ -120,7 +118,7 @@ def chosen(study: Params, wanted: str | None) -> list[Pair]:
     named = [[name.strip() for name in text.split(":")] for text in wanted.split(",")]
     if unknown := [":".join(names) for names in named if sorted(names) not in map(sorted, known)]:
         listed = "\n".join(f"  {a}:{b}" for a, b in known)
-        raise StudyError(
+        raise UserError(
             f"--pairs should be questions of {params.PARAMS}, A:B, with a comma between two; received "
             f"{', '.join(map(repr, unknown))}. It asks\n{listed}"
         )
@@ -134,15 +132,13 @@ class Settling:
         self._text = params.read()
         self.study = params.parse(self._text, str(params.PARAMS))
         if self.study.statistics.design == "fixed":
-            raise StudyError(
+            raise UserError(
                 "statistics.design is fixed: its intervals hold for a number of seeds that was chosen before any look. "
                 "To add seeds, set it to open first, which widens the intervals for good"
             )
         self.pairs = chosen(self.study, wanted)
         if not self.pairs:
-            raise StudyError(
-                f"{params.PARAMS} asks no question: name two variants in comparisons, chains or approaches"
-            )
+            raise UserError(f"{params.PARAMS} asks no question: name two variants in comparisons, chains or approaches")
         self.variants = list(dict.fromkeys(name for pair in self.pairs for name in pair))
         self.most = min(most, self.study.split.seeds)
         may_grow = {name: self.study.recipe(name).seeds for name in self.variants}
@@ -160,7 +156,7 @@ class Settling:
         """Those of `variants` of which not every seed is evaluated that params.yaml names.
 
         Raises:
-            StudyError: a table of scores is damaged.
+            UserError: a table of scores is damaged.
         """
 
         def whole(name: str) -> bool:
@@ -195,7 +191,7 @@ class Settling:
         """Why seeds that this machine adds would not belong to those that are there, a line for each reason.
 
         Raises:
-            StudyError: a table of environments is damaged.
+            UserError: a table of environments is damaged.
         """
         found: dict[str, list[str]] = {}
         for name in self.variants:
@@ -223,7 +219,7 @@ class Settling:
         """Give params.yaml so many more seeds of these variants, and nothing else.
 
         Raises:
-            StudyError: somebody else has edited the file meanwhile.
+            UserError: somebody else has edited the file meanwhile.
         """
         wanted = {name: self.study.recipe(name).seeds + count for name, count in runs.items()}
         text = with_seeds(self._text, wanted)
@@ -234,7 +230,7 @@ class Settling:
 
     def _see_that_it_is_ours(self) -> None:
         if params.read() != self._text:
-            raise StudyError(
+            raise UserError(
                 f"{params.PARAMS} was edited while this ran. Nothing is lost: what was trained is kept, and the same "
                 "command goes on with the file as it is now"
             )
@@ -247,20 +243,20 @@ class Settling:
         changed = [stage for pair in stages.values() if unseen.keys() & pair for stage in pair]
         lacking = self.lacking(self.study.variants)
         if changed or not lacking:
-            _dvc("--single-item", *changed, *(["aggregate"] if not lacking else []))
+            _dvc("--single-item", "code", *changed, *(["aggregate"] if not lacking else []))
         if lacking:
             print(
                 f"The report is not made: seeds that {params.PARAMS} names are missing of {', '.join(lacking)}. "
                 "`STUDY_REUSE=1 dvc repro` trains them"
             )
-        if others := unseen.keys() - {"aggregate", *changed}:
+        if others := unseen.keys() - {"code", "aggregate", *changed}:
             print(f"Stale besides, and left as they are: {', '.join(sorted(others))}; `make stale` says why.")
 
 
 def _dvc(*arguments: str) -> None:
     command = dvc.command("--wait-for-lock", "repro", "--quiet", *arguments)
     if subprocess.run(command, check=False).returncode != 0:
-        raise StudyError(
+        raise UserError(
             f"`dvc repro {' '.join(arguments)}` failed; what was trained is kept, and the same command goes on"
         )
 
@@ -392,9 +388,9 @@ def hours(text: str) -> float:
     return value
 
 
-@terminal.command
+@console.command
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m stages.settle", description=__doc__)
+    parser = console.Parser(prog="python -m stages.settle", description=__doc__)
     parser.add_argument("--pairs", metavar="A:B,…", help="questions of params.yaml; by default all")
     parser.add_argument(
         "--most",
@@ -421,7 +417,7 @@ def main() -> None:
         print(plan(settling))
         return
     if objections := settling.objections():
-        raise StudyError("no seed is added:\n" + "\n".join(objections))
+        raise UserError("no seed is added:\n" + "\n".join(objections))
     dvc.command()  # rather now than after hours of training
     # One thread for evaluation, set before TensorFlow is imported. Runs that were evaluated count without their models.
     os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}

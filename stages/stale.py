@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from stages import dvc, params, records, terminal
+from many_seeds import console
+from many_seeds.errors import UserError
+from stages import dvc, params, records
 from stages.code import __main__ as code
-from stages.errors import StudyError
 from stages.study import environments
 from stages.study.environments import CERTIFY, CODE, Environment
 from stages.train.plan import environment_here
@@ -81,7 +82,7 @@ def status(study: params.Params, lock: Path = dvc.LOCK) -> Status:
     by itself: what it would change is said of the stages that it makes stale.
 
     Raises:
-        StudyError: DVC can't tell, or the lock is damaged.
+        UserError: DVC can't tell, or the lock is damaged.
     """
     stages = dvc.recorded(lock)
     found: Status = {stage: parts if stage in stages else ["not run yet"] for stage, parts in _dvc_status().items()}
@@ -127,14 +128,14 @@ def _dvc_status() -> Status:
     """What `dvc status --json` says.
 
     Raises:
-        StudyError: DVC can't tell.
+        UserError: DVC can't tell.
     """
     answer = subprocess.run(dvc.command("status", "--json"), capture_output=True, text=True, check=False)
     if answer.returncode != 0:
         said = answer.stderr.strip()
         if "not a git repository" in said:
             said += "\nWithout git, as from a ZIP file, DVC needs: dvc config --local core.no_scm true"
-        raise StudyError(f"`dvc status` failed: {said}")
+        raise UserError(f"`dvc status` failed: {said}")
     return dict(json.loads(answer.stdout or "{}"))
 
 
@@ -177,9 +178,9 @@ def report(study: params.Params, status: Status) -> str:
     return "\n".join(lines)
 
 
-@terminal.command
+@console.command
 def main() -> None:
-    terminal.take_no_arguments("stages.stale", __doc__)
+    console.take_no_arguments("stages.stale", __doc__)
     study = params.load()
     print(report(study, status(study)))
 

@@ -3,7 +3,6 @@
 Where MLFLOW_TRACKING_URI is a server's address, the server's own page is named.
 """
 
-import argparse
 import contextlib
 import os
 import signal
@@ -16,8 +15,9 @@ import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 
-from stages import params, terminal, tracking
-from stages.errors import StudyError
+from many_seeds import console
+from many_seeds.errors import UserError
+from stages import params, tracking
 
 POLL_SECONDS = 0.3  # between two questions whether the UI answers
 HOST = "127.0.0.1"
@@ -37,20 +37,22 @@ def running(port: int) -> Iterator[subprocess.Popen[bytes]]:
     """MLflow's UI on the database of the tracking URI, until the block ends; it answers when the block begins.
 
     Raises:
-        StudyError: the port is taken, or the UI ended before it answered.
+        UserError: the port is taken, or the UI ended before it answered.
     """
     with socket.socket() as probe:
         if probe.connect_ex((HOST, port)) == 0:
-            raise StudyError(f"something else answers on port {port}: name another with make ui PORT=...")
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking.tracking_uri()]
+            raise UserError(f"something else answers on port {port}: name another with make ui PORT=...")
+    command = [sys.executable, "-m", "mlflow", "ui"]
     command += ["--host", HOST, "--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]
     # Without the job runners for language models: seven processes that nobody here needs.
-    environment = {**tracking.ENVIRONMENT, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **tracking.client_environment()}
+    # Not as an argument, which everybody on this machine could read: it may hold a password.
+    environment |= {"MLFLOW_BACKEND_STORE_URI": tracking.tracking_uri()}
     with subprocess.Popen(command, env=environment, start_new_session=True) as server:
         try:
             while not _answers(port):
                 if server.poll() is not None:
-                    raise StudyError(f"MLflow's UI ended with status {server.returncode} before it answered")
+                    raise UserError(f"MLflow's UI ended with status {server.returncode} before it answered")
                 time.sleep(POLL_SECONDS)
             yield server
         finally:
@@ -66,9 +68,9 @@ def _answers(port: int) -> bool:
         return False
 
 
-@terminal.command
+@console.command
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m stages.ui", description=__doc__.partition("\n")[0])
+    parser = console.Parser(prog="python -m stages.ui", description=__doc__.partition("\n")[0])
     parser.add_argument("--port", type=int, default=5000, help=f"on {HOST} (default: %(default)s)")
     parser.add_argument(
         "--study", type=Path, default=Path(), metavar="FOLDER", help="whose views are named (default: here)"

@@ -17,7 +17,7 @@ STAGES = ROOT / "stages"
 FOLDERS = ["fetch", "split", "code", "train", "evaluate", "aggregate"]
 # What every file may need, and of each module what it may know besides.
 SHARED = {
-    **{"arrays": [], "dvc": [], "errors": [], "git": [], "sequential": [], "terminal": []},
+    **{"arrays": [], "dvc": [], "errors": [], "git": [], "redact": [], "sequential": [], "terminal": []},
     **{"data": ["records"], "families": ["recipes"], "files": ["arrays"], "records": []},
     "params": ["data", "families", "recipes", "sequential"],
     "study": ["families", "records", "recipes", "study"],
@@ -34,7 +34,7 @@ TOOLS = {
     "stale": ["code", "params", "records", "study", "train"],
     "demo": ["params", "records", "study", "tracking"],
 }
-EVERYBODYS = {"dvc", "errors", "files", "terminal"}
+EVERYBODYS = {"dvc", "errors", "files", "redact", "terminal"}
 FILES = sorted(STAGES.rglob("*.py"))
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from benchmarks import baseline, bench, cluster, coverage, overhead, penned, process, summary
 from benchmarks.measure import clocked, layer_products, network_of, plain, plain_network
-from stages import files, params, sequential
-from stages.errors import StudyError
+from many_seeds import intervals
+from many_seeds.errors import UserError
+from stages import files, params
 from stages.recipes.network import Recipe as Network
 from stages.study.environments import installed_versions
 from stages.train.executors import processes
@@ -49,9 +50,9 @@ def test_what_a_notebook_does_not_do_is_not_compared_with_it(workspace: Path) ->
     study = params.load()
     smoothed = study.recipe("plain").model_copy(update={"label_smoothing": 0.1})
     process.write_study(study.model_copy(update={"variants": {**study.variants, "plain": smoothed}}), workspace)
-    with pytest.raises(StudyError, match=r"plain should be trained as in a notebook, .*its label_smoothing"):
+    with pytest.raises(UserError, match=r"plain should be trained as in a notebook, .*its label_smoothing"):
         plain("plain", images=100, epochs=1)
-    with pytest.raises(StudyError, match="ridge should be of the family network"):
+    with pytest.raises(UserError, match="ridge should be of the family network"):
         plain("ridge", images=100, epochs=1)
 
 
@@ -72,7 +73,7 @@ def test_the_epochs_of_a_run_are_timed_in_the_workers_of_the_train_stage(
 
 def test_without_the_images_one_is_told_to_split_not_to_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(StudyError, match=r"data/train\.npz and data/dev\.npz can't be found: run `dvc repro split`"):
+    with pytest.raises(UserError, match=r"data/train\.npz and data/dev\.npz can't be found: run `dvc repro split`"):
         process.require_data()
 
 
@@ -165,7 +166,7 @@ def test_a_cluster_is_compared_pair_by_pair_and_only_where_it_gives_the_same_bit
     assert "| all of them | | | 20 | 22 | 1.05 × | 1.03 … 1.10 |" in page
     assert "All 4 models are the same bits" in page
     pairs["elm"][1][1].models[0] = "c"
-    with pytest.raises(StudyError, match="the models of elm should be the same bits with Dask and without"):
+    with pytest.raises(UserError, match="the models of elm should be the same bits with Dask and without"):
         cluster.page(pairs)
 
 
@@ -228,9 +229,9 @@ def test_a_simulated_pair_gets_the_interval_of_the_study() -> None:
     differences = np.random.default_rng(2).normal(0.2, 0.1, (1, 1, 40))
     n = np.array([12, 40])
     mean, sd = coverage.moments(differences, n)
-    half = sequential.half_width(n, 0.05 / 8) * np.maximum(sd, coverage.STEP)
+    half = intervals.half_width(n, 0.05 / 8) * np.maximum(sd, coverage.STEP)
     for place, seeds in enumerate(n):
-        found = sequential.interval(differences[0, 0, :seeds], level=0.05 / 8, step=coverage.STEP)
+        found = intervals.interval(differences[0, 0, :seeds], level=0.05 / 8, step=coverage.STEP)
         assert (mean - half)[0, 0, place] == pytest.approx(found.low)
 
 

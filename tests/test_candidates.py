@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import candidates
+from many_seeds.errors import UserError
 from stages import files, records
-from stages.errors import StudyError
 from stages.split.__main__ import split
 
 TWO = """\
@@ -61,7 +61,7 @@ def test_each_candidate_gets_the_dev_scores_of_its_seeds_and_no_run_is_trained_t
 
 def test_a_candidate_without_dev_images_is_refused(tried: Path) -> None:
     (tried / "candidates.yaml").write_text(TWO.replace("dev_split: true", "dev_split: false"))
-    with pytest.raises(StudyError, match="small: should be a network with dev_split: true"):
+    with pytest.raises(UserError, match="small: should be a network with dev_split: true"):
         candidates.read_candidates(tried / "candidates.yaml")
 
 
@@ -69,5 +69,5 @@ def test_a_candidate_without_dev_images_is_refused(tried: Path) -> None:
 def test_a_file_of_candidates_that_is_none_is_refused_by_name(text: str, tmp_path: Path) -> None:
     path = tmp_path / "candidates.yaml"
     path.write_text(text)
-    with pytest.raises(StudyError, match=f"^{path} "):
+    with pytest.raises(UserError, match=f"^{path} "):
         candidates.read_candidates(path)

@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
+from many_seeds.errors import UserError
 from stages.data import KNOWN, Contents, Data, read_contents, write_contents
-from stages.errors import StudyError
 from tests.conftest import ROOT
 
 FOLDERS = {"name": "shapes", "format": "folders", "train": "own/shapes"}
@@ -80,7 +80,7 @@ def test_a_damaged_list_of_contents_is_refused(content: bytes | None, tmp_path: 
     path = tmp_path / "contents.json"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(StudyError, match=r"contents\.json is .*run `dvc repro`"):
+    with pytest.raises(UserError, match=r"contents\.json is .*run `dvc repro`"):
         read_contents(path)
 
 

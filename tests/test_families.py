@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from many_seeds.errors import UserError
 from stages import families, params
-from stages.errors import StudyError
 from stages.families import meaning
 from stages.recipes.network import Recipe as Network
 from stages.recipes.ridge import Recipe as Ridge
@@ -86,13 +86,13 @@ def test_a_file_with_fields_and_a_build_is_a_family(own: Path) -> None:
 def test_a_file_that_is_no_family_is_refused_by_its_name_and_variant(source: str, said: str, own: Path) -> None:
     own.write_text(source)
     text = STUDY.replace("  ridge: {family: ridge, ", "  ridge: {family: own, ")
-    with pytest.raises(StudyError, match=rf"(?s)params\.yaml is not valid.*variants\.ridge\.family: {said}"):
+    with pytest.raises(UserError, match=rf"(?s)params\.yaml is not valid.*variants\.ridge\.family: {said}"):
         params.parse(text, "params.yaml")
 
 
 @pytest.mark.parametrize("family", ["netwrok", "shared", "__init__", "../params", "", None, 3, ["network"]])
 def test_an_unknown_family_is_refused_with_those_there_are(family: object) -> None:
-    with pytest.raises(StudyError, match=r"should be one of network, ridge \(the files in stages/recipes\); received"):
+    with pytest.raises(UserError, match=r"should be one of network, ridge \(the files in stages/recipes\); received"):
         families.recipe_class(family)
 
 

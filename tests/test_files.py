@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from many_seeds.errors import UserError
 from stages import files
-from stages.errors import StudyError
 
 
 def test_a_file_whose_writing_fails_leaves_the_old_one_and_no_litter(tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ def test_a_file_whose_writing_fails_leaves_the_old_one_and_no_litter(tmp_path: P
             unfinished.write_text("ne")
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(StudyError, match=r"table\.csv can't be written: No space left"):
+    with pytest.raises(UserError, match=r"table\.csv can't be written: No space left"):
         write_half()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
@@ -43,7 +43,7 @@ def test_a_folder_replaces_the_old_one_with_all_its_files(tmp_path: Path) -> Non
 def test_a_folder_whose_writing_fails_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "0"
     files.write_folder(path, {"run.json": b"old"})
-    with pytest.raises(StudyError, match="0 can't be written"):
+    with pytest.raises(UserError, match="0 can't be written"):
         files.write_folder(path, {"run.json": b"new", "no/such/folder": b""})
     assert [(file.name, file.read_bytes()) for file in path.iterdir()] == [("run.json", b"old")]
     assert list(tmp_path.iterdir()) == [path]
@@ -80,7 +80,7 @@ def test_a_damaged_table_is_refused_by_its_name(content: bytes | None, said: str
     path = tmp_path / "curves.csv"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(StudyError, match=rf"curves\.csv {said}"):
+    with pytest.raises(UserError, match=rf"curves\.csv {said}"):
         files.read_table(path, ["seed", "loss"])
 
 
@@ -102,7 +102,7 @@ def test_an_array_file_that_was_cut_short_is_refused_by_its_name(tmp_path: Path)
     content = path.read_bytes()
     for length in range(len(content)):
         path.write_bytes(content[:length])
-        with pytest.raises(StudyError, match=r"train\.npz is damaged"):
+        with pytest.raises(UserError, match=r"train\.npz is damaged"):
             files.read_arrays(path)
 
 
@@ -116,7 +116,7 @@ def test_an_array_file_with_a_changed_byte_is_refused_or_reads_the_same(tmp_path
         path.write_bytes(content[:i] + bytes([content[i] ^ 0x55]) + content[i + 1 :])
         try:
             again = files.read_arrays(path)
-        except StudyError:
+        except UserError:
             continue
         except Exception as error:  # noqa: BLE001  # all of them belong into the message below
             odd.append(f"byte {i}: {type(error).__name__}: {error}")
@@ -130,7 +130,7 @@ def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, images=np.array([{}], dtype=object))
     (tmp_path / "train.npz").write_bytes(buffer.getvalue())
-    with pytest.raises(StudyError, match="is damaged"):
+    with pytest.raises(UserError, match="is damaged"):
         files.read_arrays(tmp_path / "train.npz")
 
 
@@ -138,7 +138,7 @@ def test_damaged_json_is_refused_by_its_name(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     for content in (b"", b'{"key": "12', b"\xff"):
         path.write_bytes(content)
-        with pytest.raises(StudyError, match=r"run\.json is not valid JSON"):
+        with pytest.raises(UserError, match=r"run\.json is not valid JSON"):
             files.read_json(path)
 
 

@@ -5,10 +5,10 @@ import subprocess
 import sys
 
 import pytest
-
-from stages import gate
-from stages.errors import StudyError
 from stages.gate import NEW, NOT_COMPARED, NOT_RETRAINED, REMOVED, UNCHANGED, Finding, Gate, lines, undecided
+
+from many_seeds import gate
+from many_seeds.errors import UserError
 from tests.conftest import ROOT
 
 WORDS = ("better", "equivalent", "undecided", "worse", UNCHANGED, NEW, REMOVED, NOT_COMPARED, NOT_RETRAINED)
@@ -43,7 +43,7 @@ def test_a_variant_that_is_watched_has_to_be_there_and_to_change_where_that_is_c
         assert shut("worse", f"is {verdict}") == [f"is {verdict}"]
     assert shut("not-better", "is unchanged") == ["is unchanged"]
     assert shut("worse", "is unchanged") == []
-    with pytest.raises(StudyError, match=r"judged here \(is better, .*\), got \['nobody'\]"):
+    with pytest.raises(UserError, match=r"judged here \(is better, .*\), got \['nobody'\]"):
         shut("worse", "nobody,is better")
 
 
@@ -84,7 +84,7 @@ def test_of_many_reasons_ten_are_said_and_the_others_counted() -> None:
     gate = Gate(("worse",), ())
     said = lines(gate, gate.reasons([Finding(f"v{place}", "worse", "−0.2 points") for place in range(1200)]))
     assert said[1:] == [*(f"v{place} is worse: −0.2 points" for place in range(10)), "and 1,190 more"]
-    with pytest.raises(StudyError, match=r"\(v0, .*v9, and 1,190 more\), got \['x'\]"):
+    with pytest.raises(UserError, match=r"\(v0, .*v9, and 1,190 more\), got \['x'\]"):
         shut("worse", "x", [Finding(f"v{place}", "worse", "−0.2 points") for place in range(1200)])
 
 

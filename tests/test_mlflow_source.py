@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 from mlflow.entities import Metric, Param
+from stages.verdict.__main__ import main
 
 from stages import params, tracking
 from stages.aggregate import answers
 from stages.aggregate.runs import read_runs
-from stages.verdict.__main__ import main
 from tests.conftest import STUDY
 from tests.mlflow_tools import mlflow_server
 

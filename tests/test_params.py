@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from many_seeds.errors import UserError
 from stages import params
-from stages.errors import StudyError
 from stages.params import Params
 from stages.recipes.network import Recipe as Network
 from stages.recipes.shared.augmentation import Augment
@@ -157,7 +157,7 @@ def test_a_wrong_value_is_refused_with_its_key_what_it_may_be_and_what_was_found
     old: str, new: str, said: list[str]
 ) -> None:
     assert old in STUDY
-    with pytest.raises(StudyError) as error:
+    with pytest.raises(UserError) as error:
         params.parse(STUDY.replace(old, new), "params.yaml")
     assert str(error.value).startswith("params.yaml is not valid")
     for part in said:
@@ -167,7 +167,7 @@ def test_a_wrong_value_is_refused_with_its_key_what_it_may_be_and_what_was_found
 def test_every_wrong_value_is_named_at_once() -> None:
     wrong = STUDY.replace("epochs: 2", "epochs: 0").replace("dev_fraction: 0.2", "dev_fraction: 2")
     wrong = wrong.replace("tolerance: 8.0}\n  random", "tolerance: 0.0}\n  random")
-    with pytest.raises(StudyError) as error:
+    with pytest.raises(UserError) as error:
         params.parse(wrong, "params.yaml")
     keys = [line.split(": ")[0].strip() for line in str(error.value).splitlines()[1:]]
     assert keys == ["variants.ridge.tolerance", "variants.plain.epochs", "split.dev_fraction"]
@@ -177,24 +177,24 @@ def test_every_wrong_value_is_named_at_once() -> None:
 def test_a_file_that_is_no_study_is_refused_by_its_name(text: str, tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(text)
-    with pytest.raises(StudyError, match=r"params\.yaml is not valid"):
+    with pytest.raises(UserError, match=r"params\.yaml is not valid"):
         params.load(path)
 
 
 def test_a_file_that_is_not_text_is_refused_by_its_name(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes(b"data: [0] # \xe9\n")
-    with pytest.raises(StudyError, match=r"params\.yaml"):
+    with pytest.raises(UserError, match=r"params\.yaml"):
         params.load(path)
 
 
 def test_a_missing_file_says_where_to_run_the_stages(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="run the stages from the top folder"):
+    with pytest.raises(UserError, match="run the stages from the top folder"):
         params.load(tmp_path / "params.yaml")
 
 
 def test_an_unknown_variant_is_refused_with_those_there_are(study: Params) -> None:
-    with pytest.raises(StudyError, match=r"unknown variant 'mlp_tunde'.* ridge, random_features, plain, watched"):
+    with pytest.raises(UserError, match=r"unknown variant 'mlp_tunde'.* ridge, random_features, plain, watched"):
         study.recipe("mlp_tunde")
 
 

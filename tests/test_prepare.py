@@ -11,8 +11,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from benchmarks import pictures as kinds
+from many_seeds.errors import UserError
 from stages import prepare, records
-from stages.errors import StudyError
 from stages.prepare import Format, Layout
 
 MNIST = Format((28, 28), Layout(box=20, centre=(14.0, 14.0), spread=0.5))
@@ -205,7 +205,7 @@ NOISE = saved(Image.fromarray(np.random.default_rng(0).integers(0, 256, (400, 30
 )
 def test_a_bad_image_has_an_error_of_its_own(content: bytes, said: str) -> None:
     """Of too many pixels it says so before it finds out that there are none: nothing was decoded."""
-    with pytest.raises(StudyError, match=said):
+    with pytest.raises(UserError, match=said):
         prepared(content)
 
 
@@ -236,14 +236,14 @@ def test_the_digit_is_found_wherever_it_is_drawn(kind: str) -> None:
 )
 def test_what_is_not_one_digit_is_refused_in_words(kind: str, said: str) -> None:
     images = np.stack([prepared(saved(drawn(name))) for name in ("four", "seven")])
-    with pytest.raises(StudyError, match=said):
+    with pytest.raises(UserError, match=said):
         prepared(kinds.NO_DIGIT[kind](kinds.Ink(images), np.random.default_rng(0)))
 
 
 def test_a_line_that_lies_is_no_digit() -> None:
     image = Image.new("L", (300, 400), 255)
     ImageDraw.Draw(image).line([(40, 200), (260, 190)], fill=0, width=28)
-    with pytest.raises(StudyError, match=r"times as wide as high: it should show one drawing on a background"):
+    with pytest.raises(UserError, match=r"times as wide as high: it should show one drawing on a background"):
         prepared(saved(image))
 
 
@@ -264,7 +264,7 @@ def test_a_grey_picture_becomes_one_in_colour_and_the_other_way_round() -> None:
 
 
 def test_a_blank_picture_is_refused_whatever_the_data_set() -> None:
-    with pytest.raises(StudyError, match="the image is blank"):
+    with pytest.raises(UserError, match="the image is blank"):
         prepare.prepare(saved(Image.new("RGB", (64, 64), "red")), COLOUR)
 
 

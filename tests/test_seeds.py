@@ -2,8 +2,8 @@
 
 import pytest
 
+from many_seeds.errors import UserError
 from stages import params
-from stages.errors import StudyError
 from stages.seeds import with_seeds
 from tests.conftest import STUDY
 
@@ -52,14 +52,14 @@ def test_nothing_to_change_changes_nothing() -> None:
 
 
 def test_more_seeds_than_are_drawn_are_refused() -> None:
-    with pytest.raises(StudyError, match=r"variants\.plain\.seeds is 9, but only 8 of split\.seeds"):
+    with pytest.raises(UserError, match=r"variants\.plain\.seeds is 9, but only 8 of split\.seeds"):
         with_seeds(STUDY, {"plain": 9})
 
 
 @pytest.mark.parametrize("number", ["0x2", "0_2", "!!int 2"])
 def test_a_number_that_is_not_written_plainly_is_left_to_its_author(number: str) -> None:
     text = COMMENTED.replace("seeds: 2 # 0 and 1", f"seeds: {number}")
-    with pytest.raises(StudyError, match=r"more seeds of plain: `seeds` should stand .* as a plain number"):
+    with pytest.raises(UserError, match=r"more seeds of plain: `seeds` should stand .* as a plain number"):
         with_seeds(text, {"plain": 4})
 
 
@@ -70,5 +70,5 @@ def test_the_line_ends_of_windows_stay() -> None:
 
 
 def test_a_recipe_that_starts_from_itself_is_refused() -> None:
-    with pytest.raises(StudyError, match=r"params\.yaml is not valid YAML"):
+    with pytest.raises(UserError, match=r"params\.yaml is not valid YAML"):
         with_seeds(STUDY.replace("plain: &plain\n", "plain: &plain\n    <<: *plain\n"), {"plain": 4})

@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from stages import files, records, sequential
-from stages.sequential import Design, Interval, interval, verdict
+from many_seeds import intervals
+from many_seeds.intervals import Design, Interval, interval, verdict
+from stages import files, records
 from tests.conftest import ROOT
 
 STEP = 0.01  # points: one of 10,000 images
@@ -67,7 +68,7 @@ def test_one_seed_rules_out_nothing_even_where_the_number_was_fixed() -> None:
 )
 def test_the_half_width_in_standard_deviations_falls_with_the_seeds(pairs: int, expected: list[float]) -> None:
     n = np.array([8, 10, 12, 15, 20, 25, 33, 50, 75, 100, 150, 256])
-    np.testing.assert_allclose(sequential.half_width(n, 0.05 / pairs), expected, atol=5.1e-4)
+    np.testing.assert_allclose(intervals.half_width(n, 0.05 / pairs), expected, atol=5.1e-4)
 
 
 def likelihood_ratio(values: np.ndarray, mean: float) -> float:
@@ -105,7 +106,7 @@ def test_what_are_no_differences_is_refused(values: list[float]) -> None:
 @pytest.mark.parametrize("level", [0, 1, -0.1])
 def test_a_level_that_is_no_probability_is_refused(level: float) -> None:
     with pytest.raises(ValueError, match="0 < level < 1"):
-        sequential.half_width(10, level)
+        intervals.half_width(10, level)
 
 
 @pytest.mark.parametrize(
@@ -140,42 +141,40 @@ def test_the_verdicts_worked_out(values: np.ndarray, pairs: int, expected: str) 
 
 
 def test_what_other_images_could_add_is_196_standard_errors_of_the_mean_over_the_images() -> None:
-    assert sequential.digits_part(np.array([1, 0.5, 0, 0, -0.5])) == pytest.approx(49.970391, abs=6e-7)
+    assert intervals.digits_part(np.array([1, 0.5, 0, 0, -0.5])) == pytest.approx(49.970391, abs=6e-7)
 
 
 def test_one_looks_again_after_a_quarter_more_seeds_and_no_worker_stays_idle() -> None:
-    assert list(itertools.islice(sequential.looks(10), 6)) == [13, 17, 22, 28, 35, 44]
-    assert list(itertools.islice(sequential.looks(10, at_least=8), 4)) == [18, 26, 34, 43]
+    assert list(itertools.islice(intervals.looks(10), 6)) == [13, 17, 22, 28, 35, 44]
+    assert list(itertools.islice(intervals.looks(10, at_least=8), 4)) == [18, 26, 34, 43]
 
 
 def test_the_forecast_is_the_first_look_at_which_mean_and_spread_as_seen_decide() -> None:
     level = 0.05 / 19
     # f(12) = 1.696 and f(13) = 1.56 standard deviations: 0.252 / 0.161 = 1.565.
-    assert sequential.seeds_about(10, 0.252, 0.161, level=level, margin=MARGIN) == 13
-    assert sequential.seeds_about(10, -0.252, 0.161, level=level, margin=MARGIN) == 13
+    assert intervals.seeds_about(10, 0.252, 0.161, level=level, margin=MARGIN) == 13
+    assert intervals.seeds_about(10, -0.252, 0.161, level=level, margin=MARGIN) == 13
     # Nothing but equivalence can be found where there is no difference: f(n) < 0.05 / 0.11.
-    about = sequential.seeds_about(10, 0.0, 0.11, level=level, margin=MARGIN)
+    about = intervals.seeds_about(10, 0.0, 0.11, level=level, margin=MARGIN)
     assert about is not None
-    assert (
-        float(sequential.half_width(about, level)) < 0.05 / 0.11 < float(sequential.half_width(about * 4 // 5, level))
-    )
-    assert sequential.seeds_at_most(10, 0.11, level=level, margin=MARGIN) == 422
-    assert sequential.seeds_at_most(10, 100.0, level=level, margin=MARGIN) is None
+    assert float(intervals.half_width(about, level)) < 0.05 / 0.11 < float(intervals.half_width(about * 4 // 5, level))
+    assert intervals.seeds_at_most(10, 0.11, level=level, margin=MARGIN) == 422
+    assert intervals.seeds_at_most(10, 100.0, level=level, margin=MARGIN) is None
 
 
 def test_welchs_interval_of_two_samples() -> None:
     # Variances 2 and 2: error sqrt(2/2 + 2/2), 2 degrees of freedom, quantile 4.302653.
-    found = sequential.welch_interval(np.array([1.0, 3.0]), np.array([0.0, 2.0]), level=0.05, step=STEP)
+    found = intervals.welch_interval(np.array([1.0, 3.0]), np.array([0.0, 2.0]), level=0.05, step=STEP)
     assert (found.low, found.high) == pytest.approx((1 - 4.302653 * 2**0.5, 1 + 4.302653 * 2**0.5))
     # No spread, so the floor of 1 in both: error sqrt(1/2 + 1/2), 2 degrees of freedom, quantile 0.816497.
-    found = sequential.welch_interval(np.array([1.0, 1.0]), np.array([0.0, 0.0]), level=0.5, step=1.0)
+    found = intervals.welch_interval(np.array([1.0, 1.0]), np.array([0.0, 0.0]), level=0.5, step=1.0)
     assert (found.low, found.high) == pytest.approx((1 - 0.816497, 1 + 0.816497), abs=1e-6)
 
 
 def test_welchs_interval_of_one_value_rules_out_nothing() -> None:
     one, two = np.array([98.0]), np.array([98.0, 98.1])
-    assert sequential.welch_interval(one, two, level=0.05, step=STEP) == Interval(-np.inf, np.inf)
-    assert sequential.welch_interval(two, one, level=0.05, step=STEP) == Interval(-np.inf, np.inf)
+    assert intervals.welch_interval(one, two, level=0.05, step=STEP) == Interval(-np.inf, np.inf)
+    assert intervals.welch_interval(two, one, level=0.05, step=STEP) == Interval(-np.inf, np.inf)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +194,7 @@ def test_what_ten_seeds_of_the_study_say_of_five_of_its_pairs(
     for name in (a, b):
         arrays = files.read_arrays(ROOT / records.predictions_path(name))
         scores[name] = 100 * (arrays["labels"] == arrays["truth"])[:10].mean(axis=1)
-    found = sequential.answer(scores[b] - scores[a], step=0.01, level=0.05 / 19, margin=MARGIN)
+    found = intervals.answer(scores[b] - scores[a], step=0.01, level=0.05 / 19, margin=MARGIN)
     assert found.n == 10
     assert (found.difference, found.low, found.high) == pytest.approx((difference, low, high), abs=6e-4)
     assert (found.verdict, found.seeds_about) == (expected, about)
@@ -203,6 +202,6 @@ def test_what_ten_seeds_of_the_study_say_of_five_of_its_pairs(
 
 
 def test_a_pair_of_one_seed_has_a_difference_and_no_forecast() -> None:
-    found = sequential.answer(np.array([100.0]), step=25, level=0.05, margin=MARGIN)
+    found = intervals.answer(np.array([100.0]), step=25, level=0.05, margin=MARGIN)
     assert (found.n, found.difference, found.verdict) == (1, 100, "undecided")
     assert (found.seeds_about, found.seeds_at_most) == (None, None)

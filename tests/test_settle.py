@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from many_seeds.errors import UserError
 from stages import params, records, settle
-from stages.errors import StudyError
 from stages.params import Params
 from stages.seeds import with_seeds
 from stages.settle import Settling, Step, _until, chosen, runs_of, steps, total
@@ -63,10 +63,10 @@ def test_only_a_question_of_params_yaml_can_be_chosen_either_variant_first(study
     assert chosen(study, "plain:watched") == [("plain", "watched")]
     assert chosen(study, " watched: plain ") == [("plain", "watched")]
     with pytest.raises(
-        StudyError, match=r"(?s)--pairs should be questions .* received 'plain:ridge'\. It asks\n.*  plain:watched"
+        UserError, match=r"(?s)--pairs should be questions .* received 'plain:ridge'\. It asks\n.*  plain:watched"
     ):
         chosen(study, "plain:ridge")
-    with pytest.raises(StudyError, match="a comma between two; received ''"):
+    with pytest.raises(UserError, match="a comma between two; received ''"):
         chosen(study, "plain:watched,")
 
 
@@ -97,7 +97,7 @@ def test_seeds_are_added_to_an_undecided_pair_alone_and_what_is_there_is_kept(
     for name, recipe in study.variants.items():
         assert records.read_scores(name)["seed"].tolist() == list(range(recipe.seeds))
     assert {path: path.stat().st_ino for path in models} == models
-    assert quiet == [("--single-item", "train@watched", "evaluate@watched", "aggregate")]
+    assert quiet == [("--single-item", "code", "train@watched", "evaluate@watched", "aggregate")]
     said = capsys.readouterr().out
     assert "plain → watched: 2 → 3 seeds, 2 runs" in said
     assert "0 of 1 questions are decided; this call gave params.yaml 4 runs more." in said
@@ -127,7 +127,7 @@ def test_an_edit_while_the_new_seeds_are_written_is_not_overwritten(
         return with_seeds(text, wanted)
 
     monkeypatch.setattr(settle, "with_seeds", slow)
-    with pytest.raises(StudyError, match="was edited while this ran"):
+    with pytest.raises(UserError, match="was edited while this ran"):
         settling.add_seeds({"plain": 1})
     assert params.PARAMS.read_text().endswith("# a note\n")
 
@@ -143,7 +143,7 @@ def test_no_batch_begins_that_takes_longer_than_the_hours_that_are_left(
 def test_an_edit_by_somebody_else_is_not_overwritten(evaluated: Path, quiet: list[tuple[str, ...]]) -> None:
     settling = Settling("plain:watched", most=8)
     params.PARAMS.write_text(STUDY + "# a note\n")
-    with pytest.raises(StudyError, match="was edited while this ran"):
+    with pytest.raises(UserError, match="was edited while this ran"):
         settling.add_seeds({"plain": 1})
     assert params.PARAMS.read_text().endswith("# a note\n")
 
@@ -165,7 +165,7 @@ def test_seeds_that_others_lack_keep_no_question_from_being_settled_and_the_repo
 ) -> None:
     params.PARAMS.write_text(STUDY.replace("ridge: {family: ridge, seeds: 2", "ridge: {family: ridge, seeds: 3"))
     settle.settle(Settling("plain:watched", most=3), hours=float("inf"))
-    assert quiet == [("--single-item", "train@watched", "evaluate@watched")]
+    assert quiet == [("--single-item", "code", "train@watched", "evaluate@watched")]
     assert "The report is not made: seeds that params.yaml names are missing of ridge." in capsys.readouterr().out
 
 
@@ -184,7 +184,7 @@ def test_a_damaged_table_of_scores_is_named_and_nothing_is_trained_in_its_place(
     path.write_text(damaged)
     settling = Settling("plain:watched", most=3)
     for ask in (lambda: settle.plan(settling), lambda: settle.settle(settling, hours=1.0)):
-        with pytest.raises(StudyError, match=f"{path} (is not a CSV file|should have the columns)"):
+        with pytest.raises(UserError, match=f"{path} (is not a CSV file|should have the columns)"):
             ask()
     assert not (records.MODELS / "plain").exists()
     assert path.read_text() == damaged
@@ -219,14 +219,14 @@ def test_an_edit_after_the_last_look_is_not_taken_for_what_was_looked_at(
 ) -> None:
     settling = Settling("plain:watched", most=2)
     params.PARAMS.write_text(STUDY + "# a note\n")
-    with pytest.raises(StudyError, match="was edited while this ran"):
+    with pytest.raises(UserError, match="was edited while this ran"):
         settle.settle(settling, hours=1.0)
     assert quiet == []
 
 
 def test_seeds_that_can_not_be_edited_are_refused_before_anything_is_trained(evaluated: Path) -> None:
     params.PARAMS.write_text(STUDY.replace("family: network\n    seeds: 2", "family: network\n    seeds: 0x2"))
-    with pytest.raises(StudyError, match="write it so by hand"):
+    with pytest.raises(UserError, match="write it so by hand"):
         Settling(None, most=8)
 
 
@@ -235,7 +235,7 @@ def test_a_study_that_asks_nothing_is_refused(evaluated: Path) -> None:
         "(?s)approaches:.*(?=statistics:)", "approaches: {MLP: plain}\ncomparisons: []\nchains: {}\n", STUDY
     )
     params.PARAMS.write_text(asks_nothing)
-    with pytest.raises(StudyError, match="asks no question: name two variants"):
+    with pytest.raises(UserError, match="asks no question: name two variants"):
         Settling(None, most=8)
 
 
@@ -262,7 +262,7 @@ def test_images_that_are_not_those_of_params_yaml_are_made_first(
 
 def test_a_study_whose_number_of_seeds_was_fixed_before_is_refused(evaluated: Path) -> None:
     params.PARAMS.write_text(STUDY.replace("design: open", "design: fixed"))
-    with pytest.raises(StudyError, match="design is fixed"):
+    with pytest.raises(UserError, match="design is fixed"):
         Settling(None, most=8)
 
 

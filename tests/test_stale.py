@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from many_seeds.errors import UserError
 from stages import stale
-from stages.errors import StudyError
 from stages.params import Params
 from tests.conftest import STUDY
 from tests.test_pipeline import Clone
@@ -107,7 +107,7 @@ def test_a_damaged_lock_is_named(damaged: str, study: Params, tmp_path: Path, mo
     lock = tmp_path / "dvc.lock"
     lock.write_text(damaged)
     monkeypatch.setattr(stale, "_dvc_status", dict)
-    with pytest.raises(StudyError, match=f"^{lock} "):
+    with pytest.raises(UserError, match=f"^{lock} "):
         stale.status(study, lock)
 
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from stages import terminal
-from stages.errors import StudyError
+from many_seeds import console
+from many_seeds.errors import UserError
 from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize(
     ("raised", "said"),
     [
-        (StudyError("seeds must differ"), "error: seeds must differ"),
+        (UserError("seeds must differ"), "error: seeds must differ"),
         (
             FileNotFoundError(2, "No such file or directory", "data/dev.npz"),
             "No such file or directory: data/dev.npz",
@@ -29,7 +29,7 @@ from tests.conftest import ROOT
 def test_a_persons_mistake_ends_a_command_with_one_line_and_status_1(
     raised: Exception, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    @terminal.command
+    @console.command
     def main() -> None:
         raise raised
 
@@ -41,7 +41,7 @@ def test_a_persons_mistake_ends_a_command_with_one_line_and_status_1(
 
 
 def test_a_mistake_in_the_program_keeps_its_traceback() -> None:
-    @terminal.command
+    @console.command
     def main() -> None:
         raise KeyError("a bug")
 
@@ -66,9 +66,9 @@ def test_a_command_without_arguments_refuses_one_before_it_does_anything(
 
 WAITS = """
 import signal, sys
-from stages import terminal
+from many_seeds import console
 
-@terminal.command
+@console.command
 def main():
     try:
         print("ready", flush=True)
@@ -99,13 +99,13 @@ def test_a_signal_ends_a_command_with_one_line_after_it_has_cleared_up(signum: s
 DELETES = """
 import signal
 
-from stages import terminal
+from many_seeds import console
 
 class Deleted:
     def __del__(self):
         signal.raise_signal(signal.SIGTERM)
 
-@terminal.command
+@console.command
 def main():
     Deleted()
     signal.pause()
@@ -137,8 +137,8 @@ def test_a_command_that_nohup_started_goes_on_when_its_terminal_is_gone() -> Non
 
 ORPHAN = """
 import os, sys, threading
-from stages import terminal
-terminal.when_orphaned(lambda: os._exit(0), os.getppid())
+from many_seeds import console
+console.when_orphaned(lambda: os._exit(0), os.getppid())
 print("ready", flush=True)
 threading.Event().wait()
 """
@@ -157,7 +157,7 @@ dvc.when_gone(lambda: os._exit(0))
 
 
 @pytest.mark.parametrize(
-    "orphan", [ORPHAN, ORPHAN.replace("terminal.when_orphaned(lambda: os._exit(0), os.getppid())", STAGE)]
+    "orphan", [ORPHAN, ORPHAN.replace("console.when_orphaned(lambda: os._exit(0), os.getppid())", STAGE)]
 )
 def test_an_orphan_hears_of_the_end_of_its_parent_however_that_ended(orphan: str) -> None:
     parent_of = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {orphan!r}])"

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stages.verdict.__main__ import main
 
-from stages import params, sequential
+from many_seeds import intervals
+from stages import params
 from stages.aggregate import answers
 from stages.aggregate.runs import read_runs
-from stages.verdict.__main__ import main
 from tests.conftest import ROOT
 
 TENTHS = [0.1 * number for number in range(1, 11)]
@@ -189,7 +190,7 @@ def test_a_pair_that_every_seed_shows_alike_keeps_nothing_from_the_others(seeds:
     for answer in (shifted, same):
         assert (answer["low"], answer["high"], answer["seeds_about"]) == (None, None, None)
     differences = np.subtract(scores["up"], scores["a"])[:seeds]
-    expected = sequential.interval(differences, level=0.05 / 3, step=0, design="fixed")  # the others count too
+    expected = intervals.interval(differences, level=0.05 / 3, step=0, design="fixed")  # the others count too
     assert (up["low"], up["high"]) == pytest.approx((expected.low, expected.high))
     assert f"unchanged, with the same score in every seed: a:same ({seeds} seeds)" in said["remarks"]
     assert "every seed shows the same difference, so that nothing tells how sure it is: a:shifted. Say with --step" in (

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.sequential import Design, half_width
+from many_seeds.intervals import Design, half_width
 from tests.conftest import ROOT
 
 PAGE = (ROOT / "docs/verdicts.md").read_text(encoding="utf-8")

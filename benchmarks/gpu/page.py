@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from stages import files, terminal
+from many_seeds import console
+from stages import files
 
 HERE = Path(__file__).parent
 
@@ -97,7 +98,7 @@ def _how() -> str:
     )
 
 
-@terminal.command
+@console.command
 def main() -> None:
     files.write_bytes(HERE / "README.md", page(files.read_json(HERE / "gpu.json")).encode())
 

@@ -1,7 +1,6 @@
 """Scores of the runs of an MLflow experiment, whoever logged them."""
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from many_seeds.errors import UserError
+from many_seeds.redact import redact, without_login
 from many_seeds.sources.scores import Scores, counted, listed, of_columns
 
 PAGE = 1000  # runs that one answer of MLflow holds
@@ -32,9 +32,7 @@ class _Run:
         return self.parameters.get(name, self.tags.get(name))
 
 
-def scores(
-    experiment: str, metric: str | None, seed: str | None, by: Sequence[str], where: Sequence[str]
-) -> Scores:
+def scores(experiment: str, metric: str | None, seed: str | None, by: Sequence[str], where: Sequence[str]) -> Scores:
     """Scores of the finished runs of an MLflow experiment, on the server or database of MLFLOW_TRACKING_URI.
 
     A run that has finished runs below it only holds them together: it is left out, and they have its parameters where
@@ -89,7 +87,9 @@ def _fetched(experiment: str, conditions: str) -> tuple[list[_Run], set[str]]:
         import mlflow  # here: it takes seconds, and whoever reads a file need not have it
     except ModuleNotFoundError as error:
         raise UserError(f"--mlflow needs the package mlflow ({error}): pip install mlflow") from error
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    # A server's user and password reach MLflow apart from its address, which is then in no library's errors.
+    uri, login = without_login(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
+    os.environ |= login
     database = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not (database.is_file() and database.stat().st_size):
         raise UserError(f"there is no MLflow database {database}: say with MLFLOW_TRACKING_URI where the runs are")
@@ -98,9 +98,7 @@ def _fetched(experiment: str, conditions: str) -> tuple[list[_Run], set[str]]:
         found = client.get_experiment_by_name(experiment)
         if found is None:
             names = [one.name for one in client.search_experiments()]
-            raise UserError(
-                f"MLflow at {_shown(uri)} has no experiment {experiment!r}. There are: {listed(names)}"
-            )
+            raise UserError(f"MLflow at {redact(uri)} has no experiment {experiment!r}. There are: {listed(names)}")
         if found.lifecycle_stage != "active":
             raise UserError(
                 f"the experiment {experiment!r} is deleted: `mlflow experiments restore --experiment-id "
@@ -113,12 +111,7 @@ def _fetched(experiment: str, conditions: str) -> tuple[list[_Run], set[str]]:
         raise
     except Exception as error:  # the database behind an address, or its missing driver, raises its own
         message = str(error).strip().split("\n")[0] or type(error).__name__
-        raise UserError(_shown(f"MLflow at {uri} did not give the runs of {experiment!r}: {message}")) from error
-
-
-def _shown(text: str) -> str:
-    """Without the passwords of the addresses in it: logs are kept, and read by others."""
-    return re.sub(r"(://[^/@:\s]*):[^/@\s]*@", r"\1:***@", text)
+        raise UserError(redact(f"MLflow at {uri} did not give the runs of {experiment!r}: {message}")) from error
 
 
 def _pages(client: Any, experiment_id: str, conditions: str) -> Iterator[_Run]:
@@ -152,9 +145,7 @@ def _leaves(everything: Sequence[_Run], chosen: set[str]) -> tuple[list[_Run], l
     parents = {run.parent for run in everything if run.status == FINISHED}
     lowest = [run for run in everything if run.id in chosen and run.id not in parents]
     unfinished = Counter(run.status for run in lowest if run.status != FINISHED)
-    remarks = [
-        f"left out: {counted(count, 'run')} that MLflow calls {status}" for status, count in unfinished.items()
-    ]
+    remarks = [f"left out: {counted(count, 'run')} that MLflow calls {status}" for status, count in unfinished.items()]
     if above := len(chosen & parents):
         remarks.append(f"left out: {counted(above, 'run')} with others below")
     leaves = []

@@ -189,5 +189,3 @@ def _refuse_twice(
             "Where several metrics, epochs or data sets are mixed in a long table, choose with --where; where more "
             "tells its variants apart, name it with --by"
         )
-
-

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from stages import files, params, records, terminal, tracking
+from many_seeds import console
+from stages import files, params, records, tracking
 from stages.aggregate import curves, drawing, report, summary
 from stages.aggregate.parts import Section, Table
 from stages.aggregate.runs import read_runs
@@ -40,9 +41,9 @@ def write(folder: Path, contents: dict[str, bytes]) -> None:
     files.remove_unknown(folder, set(contents))
 
 
-@terminal.command
+@console.command
 def main() -> None:
-    terminal.take_no_arguments("stages.aggregate", __doc__)
+    console.take_no_arguments("stages.aggregate", __doc__)
     study = params.load()
     aggregate(study)
     publisher = tracking.Publisher(study)

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from many_seeds import text as wording
 from many_seeds.comparisons import Pair
-from stages.aggregate import course, results, variants
 from many_seeds.plots import BLUE, ORANGE, panels, styled
+from stages.aggregate import course, results, variants
 from stages.aggregate.parts import Column, Part, Picture, Table, images_of, number, text
 from stages.aggregate.runs import Runs
 from stages.params import Params
@@ -69,8 +69,8 @@ def headline(runs: Runs, study: Params) -> tuple[str, str]:
     ranked = all(result.verdict == "better" for result in results.results(runs, _pairs(study), study))
     alone = list(scores.values()).count(scores[best]) == 1
     return f"{best} {'wins' if ranked else 'leads'}" if alone else "No approach leads", (
-        f"{gets}, {wording.number(duel.difference, '{:+.2f}')} percentage points beside {names[beside]}: {duel.verdict} "
-        f"(interval {wording.interval(duel, '{:+.2f}')}, n = {duel.n} seeds each)."
+        f"{gets}, {wording.number(duel.difference, '{:+.2f}')} percentage points beside {names[beside]}: "
+        f"{duel.verdict} (interval {wording.interval(duel, '{:+.2f}')}, n = {duel.n} seeds each)."
     )
 
 

@@ -5,8 +5,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from stages.aggregate import results
 from many_seeds.plots import BLUE, FAINT, ORANGE, panels, styled
+from stages.aggregate import results
 from stages.aggregate.parts import Column, Part, Picture, Table, number, text
 from stages.aggregate.runs import Runs, VariantRuns, shared_seeds
 from stages.params import Params

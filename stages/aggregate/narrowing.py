@@ -9,8 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from many_seeds import intervals
 from many_seeds.comparisons import Pair
-from many_seeds.plots import COLORS
-from many_seeds.plots import FAINT, GREEN, panels, styled
+from many_seeds.plots import COLORS, FAINT, GREEN, panels, styled
 from stages.aggregate.parts import Part, Picture
 from stages.aggregate.runs import Runs, shared_seeds
 from stages.params import Params

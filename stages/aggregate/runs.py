@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from many_seeds.errors import UserError
 from stages import files, records
-from stages.errors import StudyError
 from stages.params import Params
 
 
@@ -81,7 +81,7 @@ def read_runs(study: Params, variants: Iterable[str] | None = None) -> Runs:
     """The runs of these variants, or of every one that params.yaml names.
 
     Raises:
-        StudyError: a variant or a seed is missing, or the files of a variant do not belong together.
+        UserError: a variant or a seed is missing, or the files of a variant do not belong together.
     """
     runs = {variant: _read_variant(variant, study) for variant in variants or study.variants}
     require_one_test({variant: of.truth for variant, of in runs.items()})
@@ -89,23 +89,23 @@ def read_runs(study: Params, variants: Iterable[str] | None = None) -> Runs:
 
 
 def require_one_test(truths: Mapping[str, np.ndarray]) -> None:
-    """Raise a StudyError where the variants' labels [images] of the test images are not the same."""
+    """Raise a UserError where the variants' labels [images] of the test images are not the same."""
     first = next(iter(truths))
     for variant, truth in truths.items():
         if not np.array_equal(truths[first], truth):
-            raise StudyError(f"{variant} and {first} were evaluated on different test sets: run `dvc repro`")
+            raise UserError(f"{variant} and {first} were evaluated on different test sets: run `dvc repro`")
 
 
 def read_scores(variant: str, seeds: int) -> pd.DataFrame:
     """The test.csv of a variant, a row for each of its `seeds`.
 
     Raises:
-        StudyError: it is missing, is of other seeds, or has a score that is no number.
+        UserError: it is missing, is of other seeds, or has a score that is no number.
     """
     scores = records.read_scores(variant)
     _require_seeds(str(records.scores_path(variant)), scores["seed"].tolist(), range(seeds))
     if not np.isfinite(scores.filter(like="test_").apply(pd.to_numeric, errors="coerce")).all(axis=None):
-        raise StudyError(f"{records.scores_path(variant)} holds a score that is no number: run `dvc repro`")
+        raise UserError(f"{records.scores_path(variant)} holds a score that is no number: run `dvc repro`")
     return scores
 
 
@@ -131,7 +131,7 @@ def _read_variant(variant: str, study: Params) -> VariantRuns:
         weights=arrays.get("weights"),
     )
     if runs.seeds != len(scores) or not np.allclose(runs.accuracy, scores["test_accuracy"], atol=1e-6):
-        raise StudyError(
+        raise UserError(
             f"{records.predictions_path(variant)} and {records.scores_path(variant)} tell of different runs: "
             f"run `dvc repro evaluate@{variant}`"
         )
@@ -140,8 +140,8 @@ def _read_variant(variant: str, study: Params) -> VariantRuns:
 
 def _require_seeds(source: str, found: Sequence[int], wanted: Sequence[int]) -> None:
     if missing := sorted(set(wanted) - set(found)):
-        raise StudyError(f"{source} lacks the seeds {missing} that params.yaml names: run `dvc repro`")
+        raise UserError(f"{source} lacks the seeds {missing} that params.yaml names: run `dvc repro`")
     if list(found) != list(wanted):
-        raise StudyError(
+        raise UserError(
             f"{source} should have the seeds {list(wanted)} in this order, found {list(found)}: run `dvc repro`"
         )

@@ -1,6 +1,7 @@
 """Code stage: which environment makes each variant's results, so that only what decides them makes them stale."""
 
-from stages import files, params, terminal
+from many_seeds import console
+from stages import files, params
 from stages.params import Params
 from stages.study import environments
 from stages.study.environments import CODE, PARTS, Part, canonical, current
@@ -22,9 +23,9 @@ def wanted(study: Params) -> dict[Part, dict[str, str]]:
     }
 
 
-@terminal.command
+@console.command
 def main() -> None:
-    terminal.take_no_arguments("stages.code", __doc__)
+    console.take_no_arguments("stages.code", __doc__)
     files.write_yaml(CODE, wanted(params.load()))
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages import families, files, params, records, terminal
-from stages.errors import StudyError
+from many_seeds import console
+from many_seeds.errors import UserError
+from stages import families, files, params, records
 from stages.evaluate import scores
 from stages.evaluate.former import Evaluated, Former
 from stages.evaluate.outputs import labels_of, predict
@@ -49,7 +50,7 @@ def evaluate(variant: str, recipe: params.Recipe) -> None:
         if seed == 0:
             pictures = recipe.pictures(model)
     if len({run.row["data"] for run in runs}) > 1:
-        raise StudyError(f"the runs of {variant} are of different training images: run `dvc repro -s train@{variant}`")
+        raise UserError(f"the runs of {variant} are of different training images: run `dvc repro -s train@{variant}`")
     extra = {"ensemble": former.vote if voted == voters else labels_of(outputs / voters), "voters": np.array(voters)}
     extra |= {"outputs": outputs} if voters < VOTERS else {}
     extra |= {} if pictures is None else {"weights": pictures}
@@ -60,7 +61,7 @@ def check_models(variant: str, recipe: params.Recipe) -> None:
     """Refuse models that lie here from another time, of which DVC only knows that they are not those it has recorded.
 
     Raises:
-        StudyError: a run.json is damaged, or says that its model is of another recipe or of other code.
+        UserError: a run.json is damaged, or says that its model is of another recipe or of other code.
     """
     certificates = environments.read_certificates()
 
@@ -75,7 +76,7 @@ def check_models(variant: str, recipe: params.Recipe) -> None:
             of_recipe = facts.get("variant") == variant
             of_recipe = of_recipe and families.decisive(facts.get("parameters")) == recipe.decisive()
             if not of_recipe or code_of(environments.of_run(facts)) not in codes:
-                raise StudyError(
+                raise UserError(
                     f"{path} holds a model of another recipe, or of other code, than the study has now, whose score "
                     f"would be a wrong one: `dvc repro -s train@{variant}` trains what is asked for; where somebody "
                     "has, `dvc checkout` or `dvc pull` bring it"
@@ -138,7 +139,7 @@ def write(
     files.write_table(records.scores_path(variant), pd.DataFrame([run.row for run in runs]))
 
 
-@terminal.command
+@console.command
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description=__doc__)
     parser.add_argument("variant", help="a variant in params.yaml")

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from many_seeds.errors import UserError
 from stages import files, records
-from stages.errors import StudyError
 from stages.study import environments
 from stages.study.environments import NOT_RECORDED, Environment, canonical
 
@@ -65,7 +65,7 @@ class Former:
                 self._made_by = {int(row["seed"]): row for row in made_by.astype(object).to_dict("records")}
                 rows = {int(row["seed"]): row for row in table.astype(object).to_dict("records")}
                 self._rows = {seed: row for seed, row in rows.items() if seed in same}
-        except (OSError, ValueError, KeyError, StudyError):
+        except (OSError, ValueError, KeyError, UserError):
             return
 
     def has(self, seed: int) -> bool:

@@ -1,6 +1,8 @@
 """Fetch stage: the files of a data set, checked, into data/raw/, and beside them what they are."""
 
-from stages import files, params, records, terminal
+from many_seeds import console
+from many_seeds.redact import redact
+from stages import files, params, records
 from stages.data import CONTENTS, Contents, Data, write_contents
 from stages.fetch.datasets import DATASETS, Dataset
 from stages.fetch.download import bring, is_kept, places_of
@@ -13,7 +15,7 @@ def fetch(data: Data) -> None:
     """Bring what `data` names to data/raw; what is there and sound stays as it is, also where another file fails.
 
     Raises:
-        StudyError: a file is nowhere to be had, or is not what it should be.
+        UserError: a file is nowhere to be had, or is not what it should be.
     """
     known = DATASETS.get(data.name)
     contents = _of_known(known) if known else _of_own(data)
@@ -39,8 +41,10 @@ def _of_known(known: Dataset) -> Contents:
 
 def _of_own(data: Data) -> Contents:
     assert data.format is not None  # else its name would be a known one
+    # Whoever gets data/raw from DVC's remote gets no password with it; what is written is the same in any environment.
+    sources = {part: redact(source, {}) for part, source in data.sources.items()}
     return Contents(
-        format=data.format, files={part: part for part in data.sources}, sources=data.sources, classes=data.classes,
+        format=data.format, files={part: part for part in data.sources}, sources=sources, classes=data.classes,
         test_fraction=data.test_fraction, test_seed=data.test_seed,
     )  # fmt: skip
 
@@ -53,9 +57,9 @@ def _bring_known(known: Dataset) -> None:
             print(f"{target.name}: {target.stat().st_size:,} bytes, checksum right")
 
 
-@terminal.command
+@console.command
 def main() -> None:
-    terminal.take_no_arguments("stages.fetch", __doc__)
+    console.take_no_arguments("stages.fetch", __doc__)
     fetch(params.load().data)
 
 

@@ -13,8 +13,9 @@ import requests
 from tqdm import tqdm
 from urllib3.exceptions import HTTPError, ReadTimeoutError  # of the body, which requests hands through raw
 
+from many_seeds.errors import UserError
+from many_seeds.redact import redact
 from stages.data import is_address
-from stages.errors import StudyError
 from stages.files import written_whole
 
 TIMEOUT = (10, 30)  # seconds to connect, seconds between two bytes
@@ -55,7 +56,7 @@ def bring(file: File, places: Sequence[str], target: Path, advice: str) -> None:
         advice: what a person can do where no place has it.
 
     Raises:
-        StudyError: no place has it; the message lists what was tried and why each failed.
+        UserError: no place has it; the message lists what was tried and why each failed.
     """
     tried = []
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -66,11 +67,11 @@ def bring(file: File, places: Sequence[str], target: Path, advice: str) -> None:
             for part in target.parent.glob(f".{target.name}.*.part"):
                 part.unlink()
             return
-        except (OSError, StudyError, HTTPError) as error:
-            tried.append(f"  {place}: {_reason(error)}")
-            if isinstance(error, StudyError):  # a damaged copy is worth a word even when the next place is sound
-                tqdm.write(f"warning: {file.name} from {place} is not used: {error}")
-    raise StudyError(f"nowhere is a sound {file.name}; tried\n" + "\n".join(tried) + f"\n{advice}")
+        except (OSError, UserError, HTTPError) as error:
+            tried.append(redact(f"  {place}: {_reason(error)}"))
+            if isinstance(error, UserError):  # a damaged copy is worth a word even when the next place is sound
+                tqdm.write(redact(f"warning: {file.name} from {place} is not used: {error}"))
+    raise UserError(f"nowhere is a sound {redact(file.name)}; tried\n" + "\n".join(tried) + f"\n{advice}")
 
 
 def places_of(name: str, mirrors: Sequence[str], environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -88,19 +89,19 @@ def unpacked(content: bytes, limit: int) -> bytes:
     """What gzip `content` holds.
 
     Raises:
-        StudyError: it is not gzip, is cut short, inflates beyond `limit` bytes, or goes on behind its end.
+        UserError: it is not gzip, is cut short, inflates beyond `limit` bytes, or goes on behind its end.
     """
     inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     try:
         plain = inflate.decompress(content, limit + 1)
     except zlib.error as error:
-        raise StudyError(f"is not a sound gzip file ({error}); {len(content):,} bytes received") from error
+        raise UserError(f"is not a sound gzip file ({error}); {len(content):,} bytes received") from error
     if len(plain) > limit:
-        raise StudyError(f"should hold {limit:,} bytes at most, but inflates to more")
+        raise UserError(f"should hold {limit:,} bytes at most, but inflates to more")
     if not inflate.eof:
-        raise StudyError(f"is cut short: {len(content):,} bytes received, which hold {len(plain):,}")
+        raise UserError(f"is cut short: {len(content):,} bytes received, which hold {len(plain):,}")
     if inflate.unused_data:
-        raise StudyError(f"goes on for {len(inflate.unused_data):,} bytes behind the end of the gzip file")
+        raise UserError(f"goes on for {len(inflate.unused_data):,} bytes behind the end of the gzip file")
     return plain
 
 
@@ -113,7 +114,7 @@ def _keep(copy: Path, file: File, target: Path) -> None:
             shutil.copyfile(copy, unfinished)
         found = _sha256(unfinished)
         if file.sha256 not in (None, found):
-            raise StudyError(f"is another file: its SHA-256 should be {file.sha256}, found {found}")
+            raise UserError(f"is another file: its SHA-256 should be {file.sha256}, found {found}")
 
 
 @contextlib.contextmanager
@@ -129,7 +130,7 @@ def _copy(place: str, file: File, target: Path) -> Iterator[Path]:
     try:
         _download(place, part, most)
         yield part
-    except StudyError:
+    except UserError:
         part.unlink(missing_ok=True)
         raise
 
@@ -153,7 +154,7 @@ def _download(url: str, part: Path, most: int) -> None:
         with (
             part.open("ab" if have else "wb") as output,
             tqdm(
-                total=have + length if length else None, initial=have, desc=url.rsplit("/", 1)[1],
+                total=have + length if length else None, initial=have, desc=redact(url.rsplit("/", 1)[1]),
                 unit="B", unit_scale=True, disable=None,
             ) as bar,
         ):  # fmt: skip
@@ -166,7 +167,7 @@ def _download(url: str, part: Path, most: int) -> None:
 
 def _not_beyond(size: int, limit: int) -> None:
     if size > limit:
-        raise StudyError(f"is larger than the {limit:,} bytes that it may have")
+        raise UserError(f"is larger than the {limit:,} bytes that it may have")
 
 
 def _sha256(path: Path) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from many_seeds.errors import UserError
 from stages.arrays import zip_entry
 from stages.data import OWN, is_address
-from stages.errors import StudyError
 from stages.fetch.download import File, bring, is_kept
 from stages.files import written_whole
 
@@ -27,17 +27,17 @@ def bring_own(part: str, source: str, sha256: str | None, target: Path) -> None:
         target: where to put it; a folder is packed into one zip file, uncompressed.
 
     Raises:
-        StudyError: there is no such file or folder, or it is another one than `sha256` says.
+        UserError: there is no such file or folder, or it is another one than `sha256` says.
     """
     if not is_address(source):
         _check_links(Path(source))
     if Path(source).is_dir():
         if sha256 is not None:
-            raise StudyError(f"data.sha256.{part} is of a file, but {source} is a folder: remove that line")
+            raise UserError(f"data.sha256.{part} is of a file, but {source} is a folder: remove that line")
         pack(Path(source), target)
         return
     if not is_address(source) and not Path(source).exists():
-        raise StudyError(f"{source}: no such file or folder: put it there, or mend data.{part} in params.yaml")
+        raise UserError(f"{source}: no such file or folder: put it there, or mend data.{part} in params.yaml")
     file = File(source.rsplit("/", 1)[1], sha256, limit=LIMIT if is_address(source) else sys.maxsize)
     if not is_kept(file, target):
         bring(file, [source], target, f"Mend data.{part} in params.yaml (or data.sha256.{part}).")
@@ -47,7 +47,7 @@ def pack(folder: Path, target: Path) -> None:
     """Pack a folder into one zip file whose bytes depend on its files alone.
 
     Raises:
-        StudyError: a folder in it is a link, whose changes DVC would not see; something in it is no file, or has a name
+        UserError: a folder in it is a link, whose changes DVC would not see; something in it is no file, or has a name
             that is no text.
     """
     paths = sorted(_entries(folder), key=lambda path: path.relative_to(folder).as_posix())
@@ -69,18 +69,18 @@ def _entries(folder: Path) -> Iterator[Path]:
             yield Path(at, name)
         for name in files:
             if not Path(at, name).is_file():
-                raise StudyError(f"{Path(at, name)} is no file, or a link to none: remove it")
+                raise UserError(f"{Path(at, name)} is no file, or a link to none: remove it")
             yield Path(at, name)
 
 
 def _check_links(path: Path) -> None:
     for place in (path, *path.parents):
         if place.is_symlink() and place.is_dir():
-            raise StudyError(f"{place} is a link to a folder, whose changes nobody would see: copy it into {OWN}/")
+            raise UserError(f"{place} is a link to a folder, whose changes nobody would see: copy it into {OWN}/")
 
 
 def _check_name(name: str, folder: Path) -> None:
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise StudyError(f"{folder}: {os.fsencode(name)!r} should have a name in UTF-8: rename it") from None
+        raise UserError(f"{folder}: {os.fsencode(name)!r} should have a name in UTF-8: rename it") from None

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from stages import files, params, records, terminal
+from many_seeds import console
+from many_seeds.errors import UserError
+from stages import files, params, records
 from stages.data import Contents, read_contents
-from stages.errors import StudyError
 from stages.split import cifar10, folders, idx, npz
 from stages.split.halves import (
     TEST_FRACTION,
@@ -29,12 +30,12 @@ def dev_indices(images: int, dev_fraction: float, seed: int) -> np.ndarray:
     """The sorted indices, int64 [dev images], of the training images that `seed` sets aside.
 
     Raises:
-        StudyError: `dev_fraction` of so few images leaves nothing on one side.
+        UserError: `dev_fraction` of so few images leaves nothing on one side.
     """
     try:
         _, dev = train_test_split(np.arange(images), test_size=dev_fraction, random_state=seed)
     except ValueError as error:
-        raise StudyError(f"split.dev_fraction {dev_fraction:g} does not suit {images:,} images: {error}") from error
+        raise UserError(f"split.dev_fraction {dev_fraction:g} does not suit {images:,} images: {error}") from error
     return np.sort(dev)
 
 
@@ -52,7 +53,7 @@ def read_halves(contents: Contents, raw: Path) -> tuple[Labelled, Labelled, list
     """The checked training and test images of what lies in `raw`, and the names of their classes.
 
     Raises:
-        StudyError: they can't be a study's; the message says why.
+        UserError: they can't be a study's; the message says why.
     """
     files = {part: raw / name for part, name in contents.files.items()}
     halves = READERS[contents.format](files, contents.sources, contents.classes)
@@ -66,7 +67,7 @@ def read_halves(contents: Contents, raw: Path) -> tuple[Labelled, Labelled, list
         check_classes(classes, "train", train.labels)
         train, test = draw_test(train, classes, contents.test_fraction or TEST_FRACTION, contents.test_seed)
     elif contents.test_fraction is not None:
-        raise StudyError("data.test_fraction draws a test set, but the data have one of their own: remove it")
+        raise UserError("data.test_fraction draws a test set, but the data have one of their own: remove it")
     for half, data in (("train", train), ("test", test)):
         check_classes(classes, half, data.labels)
     return train, test, classes
@@ -84,9 +85,9 @@ def split(dev_fraction: float, seeds: int) -> None:
     files.write_arrays(records.DEV, dev=dev, images=np.array(len(train.labels), np.int64))
 
 
-@terminal.command
+@console.command
 def main() -> None:
-    terminal.take_no_arguments("stages.split", __doc__)
+    console.take_no_arguments("stages.split", __doc__)
     study = params.load()
     split(study.split.dev_fraction, study.split.seeds)
 

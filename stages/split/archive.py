@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from stages.errors import StudyError
+from many_seeds.errors import UserError
 
 LIMIT = 1 << 36  # bytes of all files together, unpacked: 64 GiB
 FILE_LIMIT = 1 << 28  # bytes of one file, unpacked: 256 MiB
@@ -25,7 +25,7 @@ def contents_of(path: Path, source: str) -> Iterator[tuple[PurePosixPath, bytes 
         source: what to call it in errors.
 
     Raises:
-        StudyError: it is no such archive or a damaged one; a name leads out of it or comes twice; it holds links; it
+        UserError: it is no such archive or a damaged one; a name leads out of it or comes twice; it holds links; it
             unpacks to too much.
     """
     seen: set[PurePosixPath] = set()
@@ -34,17 +34,17 @@ def contents_of(path: Path, source: str) -> Iterator[tuple[PurePosixPath, bytes 
         for name, size, content in _zip(path, source) if zipfile.is_zipfile(path) else _tar(path, source):
             unpacked += size
             if size > FILE_LIMIT or unpacked > LIMIT:
-                raise StudyError(f"{source}: {name} makes it unpack to more than may be: {unpacked:,} bytes")
+                raise UserError(f"{source}: {name} makes it unpack to more than may be: {unpacked:,} bytes")
             place = _place(name, source)
             if any(part.startswith(".") or part in LITTER for part in place.parts) or not place.parts:
                 continue
             if content is not None and place in seen:
-                raise StudyError(f"{source}: {place} comes twice in it: remove one")
+                raise UserError(f"{source}: {place} comes twice in it: remove one")
             seen.add(place)
             yield place, None if content is None else content()
     except (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
         reason = str(error).partition("\n")[0]  # tarfile tells of every compression that it has tried
-        raise StudyError(f"{source} should be a folder, or a sound zip or tar archive of one: {reason}") from error
+        raise UserError(f"{source} should be a folder, or a sound zip or tar archive of one: {reason}") from error
 
 
 # Name, size in bytes, and what reads its content: None for a folder.
@@ -55,7 +55,7 @@ def _zip(path: Path, source: str) -> Iterator[Member]:
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
             if stat.S_ISLNK(entry.external_attr >> 16):
-                raise StudyError(f"{source}: {entry.filename} is a link: put the file itself into the archive")
+                raise UserError(f"{source}: {entry.filename} is a link: put the file itself into the archive")
             content = None if entry.is_dir() else functools.partial(archive.read, entry)
             yield entry.filename, entry.file_size, content
 
@@ -64,7 +64,7 @@ def _tar(path: Path, source: str) -> Iterator[Member]:
     with tarfile.open(path) as archive:
         for entry in archive:
             if not entry.isreg() and not entry.isdir():
-                raise StudyError(f"{source}: {entry.name} is neither file nor folder: put files into the archive")
+                raise UserError(f"{source}: {entry.name} is neither file nor folder: put files into the archive")
             yield entry.name, entry.size, None if entry.isdir() else functools.partial(_read, archive, entry)
 
 
@@ -76,7 +76,7 @@ def _read(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
 def _place(name: str, source: str) -> PurePosixPath:
     place = PurePosixPath(name)
     if place.is_absolute() or ".." in place.parts:
-        raise StudyError(f"{source}: {name!r} leads out of the archive: pack it anew")
+        raise UserError(f"{source}: {name!r} leads out of the archive: pack it anew")
     if "\\" in name:
-        raise StudyError(f"{source}: {name!r} has a backslash, which some take for the edge of a folder: rename it")
+        raise UserError(f"{source}: {name!r} has a backslash, which some take for the edge of a folder: rename it")
     return place

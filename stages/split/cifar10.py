@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.errors import StudyError
+from many_seeds.errors import UserError
 from stages.split.archive import contents_of
 from stages.split.halves import Halves, Labelled
 
@@ -24,19 +24,19 @@ def read(files: Mapping[str, Path], sources: Mapping[str, str], classes: list[st
         classes: the names of the labels, handed on.
 
     Raises:
-        StudyError: the archive is damaged, or lacks a batch.
+        UserError: the archive is damaged, or lacks a batch.
     """
     found = contents_of(files["train"], sources["train"])
     batches = {str(name): content for name, content in found if content is not None and name.suffix == ".bin"}
     if missing := [name for name in (*TRAIN, *TEST) if name not in batches]:
-        raise StudyError(f"{sources['train']} should hold {', '.join(missing)}: delete it and run `dvc repro`")
+        raise UserError(f"{sources['train']} should hold {', '.join(missing)}: delete it and run `dvc repro`")
     return Halves(_half(batches, TRAIN), _half(batches, TEST), classes)
 
 
 def _half(batches: Mapping[str, bytes], names: list[str]) -> Labelled:
     content = b"".join(batches[name] for name in names)
     if len(content) % RECORD:
-        raise StudyError(f"{', '.join(names)} should hold records of {RECORD:,} bytes, found {len(content):,} bytes")
+        raise UserError(f"{', '.join(names)} should hold records of {RECORD:,} bytes, found {len(content):,} bytes")
     records = np.frombuffer(content, np.uint8).reshape(-1, RECORD)
     images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return Labelled(np.ascontiguousarray(images), records[:, 0].copy())

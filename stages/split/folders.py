@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from tqdm import tqdm
 
-from stages.errors import StudyError
+from many_seeds.errors import UserError
 from stages.split.archive import contents_of
 from stages.split.halves import Halves, Labelled
 from stages.split.pictures import decode
@@ -34,13 +34,13 @@ def read(files: Mapping[str, Path], sources: Mapping[str, str], classes: list[st
         classes: the names of the folders in the order in which they count; None: in alphabetical order.
 
     Raises:
-        StudyError: a file is not an image of the size of the others, or lies elsewhere than in the folder of a class; a
+        UserError: a file is not an image of the size of the others, or lies elsewhere than in the folder of a class; a
             class has no images.
     """
     trees = _halves(_tree(files["train"], sources["train"]))
     if "test" in files:
         if "test" in trees:
-            raise StudyError(f"{sources['train']} has a folder test/ of its own: remove it, or data.test")
+            raise UserError(f"{sources['train']} has a folder test/ of its own: remove it, or data.test")
         trees["test"] = _within(_tree(files["test"], sources["test"]))
     names = {half: sources.get(half, sources["train"]) for half in trees}
     for half, tree in trees.items():
@@ -87,26 +87,26 @@ def _halves(tree: Tree) -> dict[str, Tree]:
 
 def _check_layout(tree: Tree, source: str) -> None:
     if not tree.images:
-        raise StudyError(f"{source} should hold a folder of images for each class; it holds no image")
+        raise UserError(f"{source} should hold a folder of images for each class; it holds no image")
     for path in sorted((*tree.images, *tree.folders)):
         if len(path.parts) != (2 if path in tree.images else 1):
-            raise StudyError(
+            raise UserError(
                 f"{source}: {path} should lie right in the folder of its class, as cat/1.png "
                 "does in one tree, and train/cat/1.png beside test/cat/1.png in two"
             )
     if empty := sorted(folder.name for folder in tree.folders - {path.parent for path in tree.images}):
-        raise StudyError(f"{source}: the folder of the class {empty[0]!r} is empty: put images into it, or remove it")
+        raise UserError(f"{source}: the folder of the class {empty[0]!r} is empty: put images into it, or remove it")
 
 
 def _class_names(found: Mapping[str, list[str]], sources: Mapping[str, str], classes: list[str] | None) -> list[str]:
     everywhere = sorted({name for names in found.values() for name in names})
     for half, names in found.items():
         if lacking := [name for name in everywhere if name not in names]:
-            raise StudyError(
+            raise UserError(
                 f"{half}: there should be images of every class, but {sources[half]} has no folder {lacking[0]!r} there"
             )
     if classes is not None and sorted(classes) != everywhere:
-        raise StudyError(f"data.classes should name the folders {', '.join(everywhere)}; received {', '.join(classes)}")
+        raise UserError(f"data.classes should name the folders {', '.join(everywhere)}; received {', '.join(classes)}")
     return classes or everywhere
 
 
@@ -117,7 +117,7 @@ def _check_sizes(trees: Mapping[str, Tree]) -> None:
     for path in sorted(images):
         if images[path].shape[:2] != images[first].shape[:2]:
             sizes = [f"{name} is {images[name].shape[1]}x{images[name].shape[0]} pixels" for name in (first, path)]
-            raise StudyError(f"images should be of one size: {sizes[0]}, {sizes[1]}")
+            raise UserError(f"images should be of one size: {sizes[0]}, {sizes[1]}")
 
 
 def _named(trees: Mapping[str, Tree]) -> Iterator[tuple[PurePosixPath, Tree]]:

@@ -9,7 +9,7 @@ from typing import IO, cast
 
 import numpy as np
 
-from stages.errors import StudyError
+from many_seeds.errors import UserError
 from stages.split.halves import Halves, Labelled
 
 GZIP = b"\x1f\x8b"
@@ -26,7 +26,7 @@ def read(files: Mapping[str, Path], sources: Mapping[str, str], classes: list[st
         classes: the names of the labels, handed on.
 
     Raises:
-        StudyError: a file is damaged or is not such an array.
+        UserError: a file is damaged or is not such an array.
     """
 
     def half(name: str) -> Labelled:
@@ -45,7 +45,7 @@ def read_idx(path: Path, axes: tuple[int, ...], source: str | None = None) -> np
         source: what to call the file in errors.
 
     Raises:
-        StudyError: the file is damaged or is not such an array.
+        UserError: the file is damaged or is not such an array.
     """
     name = source or str(path)
     try:
@@ -56,9 +56,9 @@ def read_idx(path: Path, axes: tuple[int, ...], source: str | None = None) -> np
             # One byte more than it should have, to see whether there is one.
             values = np.frombuffer(file.read(math.prod(shape) + 1), np.uint8)
     except (OSError, EOFError, zlib.error) as error:
-        raise StudyError(f"{name} can't be read ({error}): delete it and run `dvc repro`") from error
+        raise UserError(f"{name} can't be read ({error}): delete it and run `dvc repro`") from error
     if len(values) != math.prod(shape):
-        raise StudyError(
+        raise UserError(
             f"{name} should hold {shape} values, found {'more' if len(values) > math.prod(shape) else len(values)}"
         )
     return values.reshape(shape)
@@ -70,7 +70,7 @@ def _shape(file: IO[bytes], axes: tuple[int, ...], name: str) -> tuple[int, ...]
     lengths = file.read(4 * start[3]) if len(start) == 4 and start[3] in axes else b""
     if start[:2] != b"\0\0" or not lengths or len(lengths) < 4 * start[3]:
         wanted = " or ".join(map(str, axes))
-        raise StudyError(f"{name} should begin as an IDX file of {wanted} axes, found {(start + lengths).hex(' ')}")
+        raise UserError(f"{name} should begin as an IDX file of {wanted} axes, found {(start + lengths).hex(' ')}")
     if start[2] != BYTES:
-        raise StudyError(f"{name} should hold uint8 values, found {TYPES.get(start[2], 'an unknown type')}")
+        raise UserError(f"{name} should hold uint8 values, found {TYPES.get(start[2], 'an unknown type')}")
     return tuple(int.from_bytes(lengths[at : at + 4], "big") for at in range(0, len(lengths), 4))

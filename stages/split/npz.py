@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from many_seeds.errors import UserError
 from stages.arrays import read_npz
-from stages.errors import StudyError
 from stages.split.halves import Halves, Labelled
 
 TRAIN = [("x_train", "y_train"), ("train_images", "train_labels"), ("images", "labels")]
@@ -25,7 +25,7 @@ def read(files: Mapping[str, Path], sources: Mapping[str, str], classes: list[st
         classes: the names of the labels; None: those of the array `classes`, where there is one.
 
     Raises:
-        StudyError: an archive is damaged, needs pickle, or has no such arrays; or there are two test sets.
+        UserError: an archive is damaged, needs pickle, or has no such arrays; or there are two test sets.
     """
     arrays = _arrays(files["train"], sources["train"])
     train = _pair(arrays, TRAIN, sources["train"])
@@ -37,12 +37,12 @@ def read(files: Mapping[str, Path], sources: Mapping[str, str], classes: list[st
     test = _pair(arrays, TEST, sources["train"]) if _has(arrays, TEST) else None
     if "test" in files:
         if test is not None:
-            raise StudyError(f"{sources['train']} has a test set of its own: remove data.test, or those arrays")
+            raise UserError(f"{sources['train']} has a test set of its own: remove data.test, or those arrays")
         others = _arrays(files["test"], sources["test"])
         test = _pair(others, [*TEST, TRAIN[-1]], sources["test"])
         _check_names(others, sources["test"])
         if (named := _names(others, sources["test"])) and named != (classes or _names(arrays, sources["train"])):
-            raise StudyError(
+            raise UserError(
                 f"{sources['test']}: classes should be those of the training images, in their order, received "
                 f"{', '.join(named)}"
             )
@@ -53,24 +53,24 @@ def _arrays(path: Path, source: str) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as file:
             if file.read(4) != b"PK\x03\x04":
-                raise StudyError(f"{source} is not an .npz archive: write it with numpy.savez")
+                raise UserError(f"{source} is not an .npz archive: write it with numpy.savez")
             file.seek(0)
             return read_npz(file)
-    except StudyError:
+    except UserError:
         raise
     # NumPy, zip and zlib each have errors of their own for a damaged file.
     except Exception as error:
         if "allow_pickle" in str(error):
-            raise StudyError(
+            raise UserError(
                 f"{source} holds Python objects, which could run a program when they are read: store arrays of numbers"
             ) from error
-        raise StudyError(f"{source} is damaged: {error}") from error
+        raise UserError(f"{source} is damaged: {error}") from error
 
 
 def _check_names(arrays: Mapping[str, np.ndarray], source: str) -> None:
     known = {"classes", *(name for pair in [*TRAIN, *VALIDATION, *TEST] for name in pair)}
     if unknown := [name for name in arrays if name not in known]:
-        raise StudyError(
+        raise UserError(
             f"{source} holds {', '.join(unknown)}, which nobody would read: remove it, or call it one of "
             f"{', '.join(sorted(known))}"
         )
@@ -84,7 +84,7 @@ def _pair(arrays: Mapping[str, np.ndarray], names: list[tuple[str, str]], source
     found = [pair for pair in names if pair[0] in arrays and pair[1] in arrays]
     if len(found) != 1:
         wanted = ", or ".join(f"{images} and {labels}" for images, labels in names)
-        raise StudyError(f"{source} should hold {wanted}; it holds {', '.join(arrays) or 'nothing'}")
+        raise UserError(f"{source} should hold {wanted}; it holds {', '.join(arrays) or 'nothing'}")
     images, labels = (arrays[name] for name in found[0])
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
@@ -100,7 +100,7 @@ def _values(data: Labelled) -> tuple[np.ndarray, np.ndarray]:
 def _check_joinable(train: Labelled, validation: Labelled, source: str) -> None:
     for a, b in zip(_values(train), _values(validation), strict=True):
         if a.dtype != b.dtype or a.shape[1:] != b.shape[1:]:
-            raise StudyError(
+            raise UserError(
                 f"{source}: training and validation arrays should be alike, received {a.dtype} {list(a.shape)} and "
                 f"{b.dtype} {list(b.shape)}"
             )
@@ -111,5 +111,5 @@ def _names(arrays: Mapping[str, np.ndarray], source: str) -> list[str] | None:
         return None
     classes = arrays["classes"]
     if classes.dtype.kind != "U" or classes.ndim != 1 or len(set(classes.tolist())) < len(classes):
-        raise StudyError(f"{source}: classes should be names that differ, as text [classes], received {classes!r}")
+        raise UserError(f"{source}: classes should be names that differ, as text [classes], received {classes!r}")
     return [str(name) for name in classes]

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image, ImageOps
 
-from stages.errors import StudyError
+from many_seeds.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 PIXELS = 1 << 26
@@ -23,7 +23,7 @@ def decode(content: bytes, name: str) -> np.ndarray:
         name: what to call it in errors.
 
     Raises:
-        StudyError: it is not such an image; it is transparent somewhere, has more than 8 bits a channel or several
+        UserError: it is not such an image; it is transparent somewhere, has more than 8 bits a channel or several
             frames, is not of grey or red, green and blue, or is damaged.
     """
     try:
@@ -31,14 +31,14 @@ def decode(content: bytes, name: str) -> np.ndarray:
             _check(image, content, name)
             image.load()
             upright = ImageOps.exif_transpose(image)
-    except StudyError:
+    except UserError:
         raise
     # Every format has errors of its own for a damaged file.
     except Exception as error:
         reason = "is not an image" if isinstance(error, Image.UnidentifiedImageError) else f"is damaged: {error}"
-        raise StudyError(f"{name} {reason} (expected one of {', '.join(FORMATS)}): mend or remove it") from error
+        raise UserError(f"{name} {reason} (expected one of {', '.join(FORMATS)}): mend or remove it") from error
     if upright.has_transparency_data and np.asarray(upright.convert("RGBA"))[..., 3].min() < 255:
-        raise StudyError(f"{name} is transparent in places: put it on a background, and store it without transparency")
+        raise UserError(f"{name} is transparent in places: put it on a background, and store it without transparency")
     pixels = np.asarray(upright.convert(MODES[upright.mode]))
     # A palette says nothing of whether an image is meant in colour.
     grey = upright.mode in ("P", "PA") and (pixels == pixels[..., :1]).all()
@@ -48,14 +48,14 @@ def decode(content: bytes, name: str) -> np.ndarray:
 def _check(image: Image.Image, content: bytes, name: str) -> None:
     """What can be told before the pixels are unpacked."""
     if image.width * image.height > PIXELS:
-        raise StudyError(f"{name} has {image.width}x{image.height} pixels, more than the {PIXELS:,} that may be")
+        raise UserError(f"{name} has {image.width}x{image.height} pixels, more than the {PIXELS:,} that may be")
     if getattr(image, "n_frames", 1) > 1:
-        raise StudyError(f"{name} has {getattr(image, 'n_frames', 1)} frames: store one image in a file")
+        raise UserError(f"{name} has {getattr(image, 'n_frames', 1)} frames: store one image in a file")
     # Pillow cuts 16-bit colours down to 8 without a word.
     tiff = max(image.tag_v2.get(BITS_PER_SAMPLE, (8,))) if hasattr(image, "tag_v2") else 8
     deep = tiff > 8 or (content.startswith(PNG) and content[24] > 8)
     if deep or image.mode not in MODES:
-        raise StudyError(
+        raise UserError(
             f"{name} has {'more than 8 bits a channel' if deep else f'pixels of mode {image.mode}'}: store it as 8-bit "
             "grey or colour (RGB)"
         )

@@ -15,8 +15,8 @@ from typing import Any, Literal
 import pandas as pd
 from packaging.requirements import Requirement
 
+from many_seeds.errors import UserError
 from stages import families, files, records
-from stages.errors import StudyError
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
 
@@ -68,12 +68,12 @@ class Environment:
         """The environment that `str` wrote.
 
         Raises:
-            StudyError: the text is not such an environment.
+            UserError: the text is not such an environment.
         """
         pairs = [part.partition("=")[::2] for part in text.split()]
         values = dict(pairs)
         if "code" not in values or not all(all(pair) for pair in pairs):
-            raise StudyError(f"an environment should read 'code=… keras=…', received {text!r}: restore it with git")
+            raise UserError(f"an environment should read 'code=… keras=…', received {text!r}: restore it with git")
         code, executor = values.pop("code"), values.pop("executor", None)
         return cls(code, values, executor)
 
@@ -91,10 +91,10 @@ def installed_versions(keras_backend: str) -> dict[str, str]:
     """Versions of the installed packages that decide bits; that of the backend stands under the backend's name.
 
     Raises:
-        StudyError: the Keras backend is unknown or not installed.
+        UserError: the Keras backend is unknown or not installed.
     """
     if keras_backend not in BACKEND_PACKAGES:
-        raise StudyError(f"KERAS_BACKEND should be one of {', '.join(BACKEND_PACKAGES)}, received {keras_backend!r}")
+        raise UserError(f"KERAS_BACKEND should be one of {', '.join(BACKEND_PACKAGES)}, received {keras_backend!r}")
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     for package in BACKEND_PACKAGES[keras_backend]:
         try:
@@ -103,7 +103,7 @@ def installed_versions(keras_backend: str) -> dict[str, str]:
             continue
     if keras_backend not in versions:
         remedy = "run `make setup`" if keras_backend == "tensorflow" else "install it, or unset KERAS_BACKEND"
-        raise StudyError(f"the Keras backend {keras_backend} is not installed: {remedy}")
+        raise UserError(f"the Keras backend {keras_backend} is not installed: {remedy}")
     return versions
 
 
@@ -111,10 +111,10 @@ def locked_versions(path: Path = LOCKED, keras_backend: str = "tensorflow") -> d
     """The versions of the same packages in requirements.lock, for this Python and platform.
 
     Raises:
-        StudyError: the file is missing or lacks one of them.
+        UserError: the file is missing or lacks one of them.
     """
     if not path.exists():
-        raise StudyError(f"{path} is missing: restore it with git, or write it with `make lock`")
+        raise UserError(f"{path} is missing: restore it with git, or write it with `make lock`")
     locked = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.strip() and not line.startswith(("#", " ", "-")):
@@ -124,7 +124,7 @@ def locked_versions(path: Path = LOCKED, keras_backend: str = "tensorflow") -> d
     wanted = {name: [name] for name in PACKAGES} | {keras_backend: BACKEND_PACKAGES[keras_backend]}
     found = {name: [locked[package] for package in of if package in locked] for name, of in wanted.items()}
     if missing := [name for name, versions in found.items() if not versions]:
-        raise StudyError(f"{path} should have a version of {', '.join(missing)}: run `make lock`")
+        raise UserError(f"{path} should have a version of {', '.join(missing)}: run `make lock`")
     return {name: versions[-1] for name, versions in found.items()}
 
 
@@ -153,7 +153,7 @@ def read_certificates(path: Path = CERTIFIED) -> pd.DataFrame:
     """The certificates, a row each, with `CERTIFIED_COLUMNS`; none where the file is not there.
 
     Raises:
-        StudyError: the file is not such a table.
+        UserError: the file is not such a table.
     """
     if not path.exists():
         return pd.DataFrame(columns=CERTIFIED_COLUMNS)
@@ -187,7 +187,7 @@ def changes_since(variant: str, here: Environment) -> list[str]:
     Empty where they are the same, or certified to be, or where the variant has no runs.
 
     Raises:
-        StudyError: the variant's environments.csv is damaged.
+        UserError: the variant's environments.csv is damaged.
     """
     if not records.environments_path(variant).exists():
         return []
@@ -204,7 +204,7 @@ def processor_objection(variant: str, recipe: Recipe) -> str | None:
     """Why this machine should add no run to the variant's: its bits depend on the kind of processor, and it is another.
 
     Raises:
-        StudyError: the variant's environments.csv is damaged.
+        UserError: the variant's environments.csv is damaged.
     """
     if not depends_on_processor(recipe) or not records.environments_path(variant).exists():
         return None

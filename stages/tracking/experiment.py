@@ -1,8 +1,10 @@
 """The study's own experiment in MLflow: made, or known by its mark; nobody else's is written into."""
 
+import os
 from typing import Any
 
-from stages.errors import StudyError
+from many_seeds.errors import UserError
+from many_seeds.redact import TRACKING_PASSWORD
 from stages.params import Params
 from stages.tracking import address, views
 from stages.tracking.address import MARK
@@ -16,7 +18,7 @@ def own(client: Any, study: Params) -> str:
     """The id of the study's experiment, which is made where there is none of its name, with the study's views.
 
     Raises:
-        StudyError: the experiment of that name is deleted, somebody else's, or of another data set.
+        UserError: the experiment of that name is deleted, somebody else's, or of another data set.
     """
     name = address.experiment_name(study)
     found = client.get_experiment_by_name(name)
@@ -61,18 +63,25 @@ def _offered(client: Any, found: Any) -> bool:
     )
 
 
+def _for_a_shell() -> str:
+    """The tracking URI as a person pastes it into a shell, which knows it already where it came with a password."""
+    secret = TRACKING_PASSWORD in os.environ or address.shown_uri() != address.tracking_uri()
+    return f'"${address.TRACKING_URI}"' if secret else f"'{address.tracking_uri()}'"
+
+
 def _check(found: Any, study: Params) -> None:
-    what = f"the experiment {found.name!r} at {address.tracking_uri()}"
+    what = f"the experiment {found.name!r} at {address.shown_uri()}"
     another = f"{address.EXPERIMENT_NAME}=… names another"
     if MARK not in found.tags:
-        raise StudyError(f"{what} is not the study's own, and nothing is written into it: {another}")
+        raise UserError(f"{what} is not the study's own, and nothing is written into it: {another}")
     if found.lifecycle_stage != "active":
         number, database = found.experiment_id, address.local_database()
-        gone = f"mlflow gc --backend-store-uri '{address.tracking_uri()}' --experiment-ids {number}"
-        raise StudyError(
-            f"{what} is deleted: MLFLOW_TRACKING_URI='{address.tracking_uri()}' mlflow experiments restore "
+        uri = _for_a_shell()
+        gone = f"mlflow gc --backend-store-uri {uri} --experiment-ids {number}"
+        raise UserError(
+            f"{what} is deleted: {address.TRACKING_URI}={uri} mlflow experiments restore "
             f"--experiment-id {number} brings it back, "
             f"{gone if database else '`mlflow gc` on the server'} removes it for good, {another}"
         )
     if found.tags[MARK] != study.data.name:
-        raise StudyError(f"{what} is of the data set {found.tags[MARK]}, not of {study.data.name}: {another}")
+        raise UserError(f"{what} is of the data set {found.tags[MARK]}, not of {study.data.name}: {another}")

@@ -3,8 +3,9 @@
 import sys
 from collections.abc import Callable, Sequence
 
+from many_seeds.errors import UserError
+from many_seeds.redact import redact
 from stages import dvc, params
-from stages.errors import StudyError
 from stages.params import Params
 from stages.tracking import address, runs, study_run
 from stages.tracking.client import in_a_line
@@ -48,17 +49,17 @@ class Publisher:
             if self._target is None:
                 self._target = connect(self._study)
             return publish(self._target)
-        except StudyError as error:
+        except UserError as error:
             self.failed = True
             _warn(f"nothing more is published: {error}. The study goes on without.")
         except Exception as error:  # noqa: BLE001
             self.failed = True
             _warn(
-                f"MLflow at {address.tracking_uri()} can't be written ({type(error).__name__}: {in_a_line(error)}). "
+                f"MLflow at {address.shown_uri()} can't be written ({type(error).__name__}: {in_a_line(error)}). "
                 "The study goes on; `make ui` publishes what is missing."
             )
         return 0
 
 
 def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+    print(redact(f"warning: {message}"), file=sys.stderr, flush=True)

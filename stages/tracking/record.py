@@ -63,7 +63,7 @@ def read(study: Params, variant: str, seed: int, gathered: Gathered) -> Record |
     """The run's record, or None where the workspace has nothing of it.
 
     Raises:
-        StudyError: a file of the run is damaged, or its curves are missing.
+        UserError: a file of the run is damaged, or its curves are missing.
     """
     recipe = study.recipe(variant)
     folder = records.run_path(variant, seed)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from many_seeds.errors import UserError
+from many_seeds.redact import redact
 from stages import files, records
-from stages.errors import StudyError
 from stages.params import Params
 from stages.tracking import address, client
 from stages.tracking.address import KEY
@@ -53,8 +54,8 @@ def publish(target: Target, study: Params, runs: Sequence[tuple[str, int]], pare
 def _read(study: Params, variant: str, seed: int, gathered: Gathered) -> Record | None:
     try:
         return read(study, variant, seed, gathered)
-    except StudyError as error:
-        print(f"warning: {variant} seed {seed} is not published: {error}", file=sys.stderr, flush=True)
+    except UserError as error:
+        print(redact(f"warning: {variant} seed {seed} is not published: {error}"), file=sys.stderr, flush=True)
         return None
 
 

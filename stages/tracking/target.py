@@ -4,8 +4,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from many_seeds.errors import UserError
 from stages import git
-from stages.errors import StudyError
 from stages.params import Params
 from stages.tracking import address, client, experiment, views
 from stages.tracking.address import KEY
@@ -25,7 +25,7 @@ def connect(study: Params) -> Target:
     """The study's experiment at the tracking URI, made if need be.
 
     Raises:
-        StudyError: the experiment can't be the study's.
+        UserError: the experiment can't be the study's.
     """
     with address.lock():
         opened = client.connect()
@@ -40,7 +40,7 @@ def pages(study: Params, base: str) -> dict[str, str]:
         base: the address of MLflow's UI on the tracking URI.
 
     Raises:
-        StudyError: the experiment can't be the study's, or MLflow can't be reached.
+        UserError: the experiment can't be the study's, or MLflow can't be reached.
     """
     from mlflow.exceptions import MlflowException
 
@@ -48,7 +48,7 @@ def pages(study: Params, base: str) -> dict[str, str]:
         return views.addresses(study, base, connect(study).experiment)
     except MlflowException as error:
         said = client.in_a_line(error)
-        raise StudyError(f"MLflow at {address.tracking_uri()} can't be asked ({said})") from error
+        raise UserError(f"MLflow at {address.shown_uri()} can't be asked ({said})") from error
 
 
 def search(target: Target, text: str) -> list[Any]:

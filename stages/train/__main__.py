@@ -1,12 +1,12 @@
 """Train stage: every seed of one variant, or with --all whatever the study still lacks."""
 
-import argparse
 import os
 import signal
 
 import pandas as pd
 
-from stages import dvc, files, params, records, terminal, tracking
+from many_seeds import console
+from stages import dvc, files, params, records, tracking
 from stages.study import environments
 from stages.train import cache
 from stages.train.plan import environment_here, evaluated, finished, longest_first, plan
@@ -57,9 +57,9 @@ def gather(variant: str, recipe: params.Recipe) -> None:
     files.write_table(records.curves_path(variant), pd.concat([curves[seed] for seed in seeds]))
 
 
-@terminal.command
+@console.command
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m stages.train", description=__doc__)
+    parser = console.Parser(prog="python -m stages.train", description=__doc__)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("variant", nargs="?", help="a variant in params.yaml")
     which.add_argument("--all", action="store_true", help="every variant, as one batch, the longest runs first")

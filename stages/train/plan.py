@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from many_seeds.errors import UserError
 from stages import families, files, records
-from stages.errors import StudyError
 from stages.params import Params
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
@@ -51,7 +51,7 @@ def finished(run: Run) -> dict[str, Any] | None:
         curve = (folder / "curves.csv").read_bytes()
         # A curve that was cut does not read back as it was written.
         sound = sound and files.csv_bytes(pd.read_csv(io.BytesIO(curve))) == curve
-    except (FileNotFoundError, NotADirectoryError, KeyError, TypeError, ValueError, StudyError):
+    except (FileNotFoundError, NotADirectoryError, KeyError, TypeError, ValueError, UserError):
         return None
     return facts if sound else None
 
@@ -60,7 +60,7 @@ def evaluated(run: Run) -> bool:
     """Whether metrics/runs holds what just this run got right, though its model may not be here.
 
     Raises:
-        StudyError: its table is damaged: git may have it, so nothing is trained in its place.
+        UserError: its table is damaged: git may have it, so nothing is trained in its place.
     """
     if not records.scores_path(run.variant).exists():
         return False

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from many_seeds.errors import UserError
 from stages import families, files
-from stages.errors import StudyError
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.trained import Trained as TrainedRecipe
 from stages.recipes.shared.training import Result, backend
@@ -112,7 +112,7 @@ def train_run(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path |
             warnings.filterwarnings("error", "Argument .* is no longer supported", UserWarning)
             result = train_recipe(run.recipe, images, labels, run.classes, dev=run.dev, seed=run.seed, report=report)
         see_that_it_is_whole(run, result, images[:2])
-    except (StudyError, UserWarning) as error:
+    except (UserError, UserWarning) as error:
         return Failed(run, str(error))
     finally:
         if progress is not None:
@@ -125,14 +125,12 @@ def see_that_it_is_whole(run: Run, result: Result, images: np.ndarray) -> None:
     """See that a family with a `fit` of its own made what evaluation needs.
 
     Raises:
-        StudyError: it did not.
+        UserError: it did not.
     """
     told = {name: value for name, value in result.facts.items() if isinstance(value, float | int | None)}
     if sorted(told) != sorted(run.recipe.facts):
         received = {name: type(value).__name__ for name, value in result.facts.items()}
-        raise StudyError(
-            f"fit should tell {', '.join(run.recipe.facts)}, as plain numbers or None; received {received}"
-        )
+        raise UserError(f"fit should tell {', '.join(run.recipe.facts)}, as plain numbers or None; received {received}")
     if type(run.recipe).fit is TrainedRecipe.fit:
         return  # whose model was looked at before it was trained
     import keras
@@ -141,7 +139,7 @@ def see_that_it_is_whole(run: Run, result: Result, images: np.ndarray) -> None:
         Path(file.name).write_bytes(result.model)
         shape = keras.saving.load_model(file.name, compile=False)(images).shape
     if tuple(shape) != (len(images), run.classes):
-        raise StudyError(f"fit should make a model with outputs [n, {run.classes}]; received {list(shape)}")
+        raise UserError(f"fit should make a model with outputs [n, {run.classes}]; received {list(shape)}")
 
 
 def in_words(error: BaseException) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from many_seeds.errors import UserError
 from stages import files, records
-from stages.errors import StudyError
 from stages.train.executors import executing
 from stages.train.progress import Progress
 from stages.train.run import Failed, Run, Train, train_run
@@ -29,7 +29,7 @@ def train_all(
         train: what a worker executes.
 
     Raises:
-        StudyError: some run failed, or the workers are lost or can't be had; the finished runs are on disk.
+        UserError: some run failed, or the workers are lost or can't be had; the finished runs are on disk.
     """
     failures = []
     with (
@@ -45,7 +45,7 @@ def train_all(
             progress.finish(result)
             on_finish(result.run.variant, result.run.seed)
     if failures:
-        raise StudyError(f"{len(failures)} of {len(runs)} runs failed; the others are kept:\n" + _listed(failures))
+        raise UserError(f"{len(failures)} of {len(runs)} runs failed; the others are kept:\n" + _listed(failures))
 
 
 def _listed(failures: Sequence[Failed]) -> str:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from many_seeds.errors import UserError
 from stages import files, records
 from stages.aggregate.__main__ import aggregate
 from stages.arrays import write_npz
-from stages.errors import StudyError
 from tests.aggregate import made
 
 
@@ -114,7 +114,7 @@ def test_a_seed_that_params_yaml_names_and_no_run_has_is_an_error(lost: slice, c
     made.write()
     path = records.scores_path("wide")
     pd.read_csv(path).iloc[lost].to_csv(path, index=False)
-    with pytest.raises(StudyError, match=complaint):
+    with pytest.raises(UserError, match=complaint):
         aggregate(made.study())
 
 
@@ -123,7 +123,7 @@ def test_scores_and_predictions_of_different_runs_are_refused() -> None:
     path = records.scores_path("wide")
     table = pd.read_csv(path)
     table.assign(test_accuracy=table["test_accuracy"] - 0.1).to_csv(path, index=False)
-    with pytest.raises(StudyError, match="tell of different runs: run `dvc repro evaluate@wide`"):
+    with pytest.raises(UserError, match="tell of different runs: run `dvc repro evaluate@wide`"):
         aggregate(made.study())
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages import params, sequential
+from many_seeds import intervals
+from many_seeds.errors import UserError
+from stages import params
 from stages.aggregate import answers
-from stages.errors import StudyError
 from tests.aggregate import made
 
 
@@ -28,7 +29,7 @@ def test_a_pair_is_compared_on_the_seeds_that_both_variants_have_at_its_share_of
     table = answers.answers(runs, [("wide", "wider"), ("ridge", "wider")], study)
     assert table["n"].tolist() == [10, 4]
     differences = np.subtract(made.WRONG["wide"], made.WRONG["wider"][:10]) * 100 / made.IMAGES
-    found = sequential.interval(differences, level=0.05 / 3, step=100 / made.IMAGES)
+    found = intervals.interval(differences, level=0.05 / 3, step=100 / made.IMAGES)
     assert table.loc[0, ["difference", "low", "high"]].tolist() == pytest.approx(
         [differences.mean(), found.low, found.high]
     )
@@ -98,5 +99,5 @@ def test_the_figure_draws_what_is_known_and_what_is_not() -> None:
 )
 def test_a_setting_that_is_none_is_refused_by_name(field: str, old: str, new: str) -> None:
     text = made.STUDY.replace(f"{field}: {old}", f"{field}: {new}")
-    with pytest.raises(StudyError, match=f"statistics.{field}"):
+    with pytest.raises(UserError, match=f"statistics.{field}"):
         params.parse(text, "params.yaml")

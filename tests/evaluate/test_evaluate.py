@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from many_seeds.errors import UserError
 from stages import files, params, records
-from stages.errors import StudyError
 from stages.evaluate import __main__ as stage
 from stages.evaluate import former
 from stages.evaluate.__main__ import evaluate
@@ -166,7 +166,7 @@ def test_a_model_that_is_not_of_this_study_is_refused_and_costs_no_score(
         "variant": {"variant": "elm"},
     }
     change_run("ridge", 1, changes[other])
-    with pytest.raises(StudyError, match=r"models/ridge/1 holds a model of another recipe.*dvc repro -s train@ridge"):
+    with pytest.raises(UserError, match=r"models/ridge/1 holds a model of another recipe.*dvc repro -s train@ridge"):
         evaluate("ridge", study.recipe("ridge"))
     assert [path.read_bytes() for path in outputs_of("ridge")] == before
 
@@ -174,7 +174,7 @@ def test_a_model_that_is_not_of_this_study_is_refused_and_costs_no_score(
 def test_runs_of_other_training_images_are_not_mixed(evaluated: Path, study: Params) -> None:
     facts = files.read_json(records.run_path("ridge", 1) / "run.json")
     change_run("ridge", 1, {"key": "another", "digests": {**facts["digests"], "data": "another"}})
-    with pytest.raises(StudyError, match="the runs of ridge are of different training images"):
+    with pytest.raises(UserError, match="the runs of ridge are of different training images"):
         evaluate("ridge", study.recipe("ridge"))
 
 
@@ -244,7 +244,7 @@ def damage(path: Path) -> None:
 def test_a_damaged_model_is_refused_by_its_name_and_no_score_is_written(evaluated: Path, study: Params) -> None:
     records.scores_path("plain").unlink()
     damage(records.run_path("plain", 1) / "model.keras")
-    with pytest.raises(StudyError, match=r"models/plain/1/model\.keras is damaged.*dvc repro"):
+    with pytest.raises(UserError, match=r"models/plain/1/model\.keras is damaged.*dvc repro"):
         evaluate("plain", study.recipe("plain"))
     assert not records.scores_path("plain").exists()
 
@@ -253,7 +253,7 @@ def test_a_missing_model_is_refused_by_its_name(evaluated: Path, study: Params) 
     records.scores_path("plain").unlink()
     (records.run_path("plain", 1) / "model.keras").unlink()
     with pytest.raises(
-        StudyError, match=r"models/plain/1/model\.keras is missing: run .* `dvc repro -f -s train@plain`"
+        UserError, match=r"models/plain/1/model\.keras is missing: run .* `dvc repro -f -s train@plain`"
     ):
         evaluate("plain", study.recipe("plain"))
 

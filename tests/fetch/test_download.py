@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import requests
 
+from many_seeds.errors import UserError
 from stages.data import CONTENTS, Data
-from stages.errors import StudyError
 from stages.fetch import __main__ as stage
 from stages.fetch import download
 from stages.fetch.datasets import DATASETS, IDX_NAMES, Dataset
@@ -158,7 +158,7 @@ def test_a_damaged_copy_is_refused_with_its_file_its_mirror_and_its_fault(
 ) -> None:
     mirror.hold(FILE, content)
     place = mirror.url if kind == "server" else folder("bad", content)
-    with pytest.raises(StudyError) as error:
+    with pytest.raises(UserError) as error:
         fetch_labels([place])
     message = str(error.value)
     assert f"nowhere is a sound {FILE}" in message
@@ -220,7 +220,7 @@ def test_when_nothing_is_reachable_the_error_lists_all_that_was_tried(
 ) -> None:
     missing = str(tmp_path / "missing")
     mirror.hold("elsewhere", SOUND)
-    with pytest.raises(StudyError) as error:
+    with pytest.raises(UserError) as error:
         fetch_labels([missing, closed_address, mirror.url])
     message = str(error.value)
     assert f"{missing}/{FILE}: no such file" in message
@@ -234,7 +234,7 @@ def test_a_server_is_given_up_after_a_time(fetch_labels: Callable[..., bytes], m
         raise requests.ConnectTimeout
 
     monkeypatch.setattr(requests, "get", never)
-    with pytest.raises(StudyError, match=rf"https://example\.org/mnist/{FILE}: no answer in time"):
+    with pytest.raises(UserError, match=rf"https://example\.org/mnist/{FILE}: no answer in time"):
         fetch_labels(["https://example.org/mnist"])
 
 
@@ -254,7 +254,7 @@ def test_a_download_that_broke_off_goes_on_where_it_was(
     goes_on: bool, sent: list[int], fetch_labels: Callable[..., bytes], mirror: Mirror, tmp_path: Path
 ) -> None:
     mirror.answers["/labels"] = (200, {"Content-Length": str(len(PLAIN))}, PLAIN[:4000])
-    with pytest.raises(StudyError, match="the connection broke off"):
+    with pytest.raises(UserError, match="the connection broke off"):
         fetch_labels([mirror.url], AS_IT_IS)
     [part] = (tmp_path / "raw").iterdir()
     assert part.stat().st_size == 4000
@@ -268,7 +268,7 @@ def test_a_download_that_was_killed_when_it_was_whole_is_fetched_anew(
     fetch_labels: Callable[..., bytes], mirror: Mirror, tmp_path: Path
 ) -> None:
     mirror.answers["/labels"] = (200, {"Content-Length": "99999"}, PLAIN)
-    with pytest.raises(StudyError, match="the connection broke off"):
+    with pytest.raises(UserError, match="the connection broke off"):
         fetch_labels([mirror.url], AS_IT_IS)
     mirror.hold("labels", PLAIN)
     mirror.goes_on = True
@@ -279,11 +279,11 @@ def test_the_beginning_of_another_file_is_not_gone_on_with_twice(
     fetch_labels: Callable[..., bytes], mirror: Mirror, tmp_path: Path
 ) -> None:
     mirror.answers["/labels"] = (200, {"Content-Length": str(len(PLAIN))}, bytes(4000))
-    with pytest.raises(StudyError, match="the connection broke off"):
+    with pytest.raises(UserError, match="the connection broke off"):
         fetch_labels([mirror.url], AS_IT_IS)
     mirror.hold("labels", PLAIN)
     mirror.goes_on = True
-    with pytest.raises(StudyError, match="is another file"):
+    with pytest.raises(UserError, match="is another file"):
         fetch_labels([mirror.url], AS_IT_IS)
     assert fetch_labels([mirror.url], AS_IT_IS) == PLAIN
 
@@ -345,7 +345,7 @@ def test_files_that_were_fetched_before_a_failure_are_kept_and_nothing_half(
     stage.fetch(Data(name="digits"))
     mirror.hold(f"{IMAGES}.gz", gzip.compress(small_mnist[IMAGES])[:-50])
     (RAW / IMAGES).unlink()
-    with pytest.raises(StudyError, match=r"DATA_MIRROR.*make demo"):
+    with pytest.raises(UserError, match=r"DATA_MIRROR.*make demo"):
         stage.fetch(MNIST)
     assert {file.name for file in RAW.iterdir()} == small_mnist.keys() - {IMAGES}
     assert not CONTENTS.exists(), "nobody should take the files of two data sets for one"

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from stages.errors import StudyError
+from many_seeds.errors import UserError
 from stages.recipes.shared.models import layer_seeds
 from tests.small_recipes import network
 
@@ -170,7 +170,7 @@ def test_batch_normalisation_stands_between_each_hidden_layer_and_its_activation
 
 def test_convolutions_that_leave_no_pixel_are_refused_with_the_size_of_the_images() -> None:
     deep: dict[str, Any] = {"filters": [2] * 4, "pool": [True] * 4, "conv_dropout": [0.0] * 4}
-    with pytest.raises(StudyError, match=r"4 convolutions with kernel_size 3 .* leave nothing of 28x28 pixels"):
+    with pytest.raises(UserError, match=r"4 convolutions with kernel_size 3 .* leave nothing of 28x28 pixels"):
         built(**deep)
     assert built(**deep, padding="same").output_shape == (None, 10)
 

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 from sklearn.linear_model import Ridge
 
-from stages.errors import StudyError
+from many_seeds.errors import UserError
 from stages.recipes.ridge import as_keras, fit_ridge, golden_section, hidden_weights, reduce, search_alpha, solve
 from tests.small_recipes import ridge
 
@@ -72,7 +72,7 @@ def test_equal_accuracies_are_told_apart_by_the_dev_error() -> None:
 
 @pytest.mark.parametrize(("optimum", "edge"), [(0.0, "0.25"), (5000.0, "1024")])
 def test_an_optimum_on_the_edge_of_the_grid_is_refused(optimum: float, edge: str) -> None:
-    with pytest.raises(StudyError, match=rf"best alpha for dev mse is {edge}, .*2\^-2 … 2\^10: widen grid_powers"):
+    with pytest.raises(UserError, match=rf"best alpha for dev mse is {edge}, .*2\^-2 … 2\^10: widen grid_powers"):
         search_alpha(lambda alpha: {"val_loss": abs(alpha - optimum), "val_accuracy": 0.5}, (-2, 10), 0.1)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.errors import StudyError
+from many_seeds.errors import UserError
 from stages.split.idx import read_idx
 
 # Two images of 2x3 pixels, by hand: magic number, three lengths, twelve values.
@@ -50,12 +50,12 @@ def test_a_file_that_is_not_such_an_array_is_refused_by_its_name(
 ) -> None:
     path = tmp_path / "images"
     path.write_bytes(gzip.compress(plain) if compressed else plain)
-    with pytest.raises(StudyError, match=rf"images {said}"):
+    with pytest.raises(UserError, match=rf"images {said}"):
         read_idx(path, (3, 4))
 
 
 def test_an_error_names_where_the_file_came_from(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"^own/a\.gz should begin"):
+    with pytest.raises(UserError, match=r"^own/a\.gz should begin"):
         read_idx(write(tmp_path / "train_images", LABELS), (3,), "own/a.gz")
 
 
@@ -68,5 +68,5 @@ def test_a_damaged_file_is_refused_by_its_name(damage: str, tmp_path: Path) -> N
     else:
         damaged = {"truncated": content[:-9], "flipped": content[:14] + bytes([content[14] ^ 0xFF]) + content[15:]}
         path.write_bytes(damaged[damage])
-    with pytest.raises(StudyError, match=r"images\.gz can't be read"):
+    with pytest.raises(UserError, match=r"images\.gz can't be read"):
         read_idx(path, (3,))

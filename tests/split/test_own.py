@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from many_seeds.errors import UserError
 from stages import records
 from stages.data import Data
-from stages.errors import StudyError
 from stages.fetch.__main__ import fetch
 from stages.fetch.digits import digits_files, idx_bytes
 from stages.split.__main__ import split
@@ -483,7 +483,7 @@ BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
 @pytest.mark.parametrize(("make", "said"), BAD.values(), ids=BAD.keys())
 def test_bad_data_are_refused_with_what_is_wrong(make: Callable[[], dict[str, Any]], said: str) -> None:
     data = make()
-    with pytest.raises(StudyError, match=said):
+    with pytest.raises(UserError, match=said):
         prepare(**data)
     assert not records.TRAIN.exists()
 
@@ -491,7 +491,7 @@ def test_bad_data_are_refused_with_what_is_wrong(make: Callable[[], dict[str, An
 def test_an_archive_that_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stages.split.archive.LIMIT", 1000)
     data = zipped({"a/9.png": bytes(100_000)})
-    with pytest.raises(StudyError, match="makes it unpack to more than may be"):
+    with pytest.raises(UserError, match="makes it unpack to more than may be"):
         prepare(**data)
 
 
@@ -510,5 +510,5 @@ def test_cifar10_is_read_from_its_binary_version(tmp_path: Path) -> None:
     assert halves.test is not None
     np.testing.assert_array_equal(halves.train.images, images[:50])
     np.testing.assert_array_equal(halves.test.labels, labels[50:])
-    with pytest.raises(StudyError, match="should be a folder, or a sound zip or tar archive"):
+    with pytest.raises(UserError, match="should be a folder, or a sound zip or tar archive"):
         cifar10.read({"train": ROOT / "README.md"}, {"train": "CIFAR-10"}, None)

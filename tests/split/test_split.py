@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
+from many_seeds.errors import UserError
 from stages import files, records
-from stages.errors import StudyError
 from stages.fetch.digits import idx_bytes
 from stages.split.__main__ import dev_bits, dev_indices, split
 
@@ -50,7 +50,7 @@ def test_dev_images_of_a_number_that_is_no_multiple_of_eight_come_back(workspace
 
 @pytest.mark.parametrize("seed", [8, -1])
 def test_a_seed_beyond_those_that_were_drawn_is_refused_with_what_to_do(seed: int, workspace: Path) -> None:
-    with pytest.raises(StudyError, match=f"has the dev images of seeds 0 to 7, received seed {seed}: set split.seeds"):
+    with pytest.raises(UserError, match=f"has the dev images of seeds 0 to 7, received seed {seed}: set split.seeds"):
         records.read_dev(seed)
 
 
@@ -66,10 +66,10 @@ def test_splitting_again_changes_no_byte_and_more_seeds_none_of_the_images(works
 
 def test_images_without_labels_are_refused(workspace: Path) -> None:
     files.write_bytes(records.RAW / "t10k-labels-idx1-ubyte", idx_bytes(np.zeros(359, np.uint8)))
-    with pytest.raises(StudyError, match="test: 360 images, but 359 labels"):
+    with pytest.raises(UserError, match="test: 360 images, but 359 labels"):
         split(0.2, 1)
 
 
 def test_a_dev_split_that_leaves_nothing_to_train_on_is_refused_by_its_name(workspace: Path) -> None:
-    with pytest.raises(StudyError, match="dev_fraction"):
+    with pytest.raises(UserError, match="dev_fraction"):
         split(0.9999, 1)

@@ -16,8 +16,8 @@ from typing import Any
 import mlflow
 import pytest
 
+from many_seeds.errors import UserError
 from stages import params, records, tracking
-from stages.errors import StudyError
 from stages.params import Params
 from stages.register import register
 from stages.tracking import Publisher
@@ -97,7 +97,7 @@ def test_a_registered_model_of_somebody_else_keeps_its_alias(
     client().create_registered_model("digits")
     theirs = client().create_model_version("digits", source="s3://theirs/model")
     client().set_registered_model_alias("digits", "champion", theirs.version)
-    with pytest.raises(StudyError, match="not the study's own, and is left as it is: STUDY_MODEL_NAME=… names another"):
+    with pytest.raises(UserError, match="not the study's own, and is left as it is: STUDY_MODEL_NAME=… names another"):
         register(study)
     assert client().get_model_version_by_alias("digits", "champion").source == "s3://theirs/model"
     monkeypatch.setenv("STUDY_MODEL_NAME", "our-digits")
@@ -193,7 +193,7 @@ def test_a_registration_that_fails_leaves_the_run_of_the_study_finished(
 
     with monkeypatch.context() as patch:
         patch.setattr(mlflow.pyfunc, "log_model", fails)
-        with pytest.raises(StudyError, match=r"the model is not registered: .* says: the disk is full"):
+        with pytest.raises(UserError, match=r"the model is not registered: .* says: the disk is full"):
             register(study)
     [after] = role("study")
     assert (after.info.status, after.info.end_time) == ("FINISHED", before.info.end_time)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from many_seeds.errors import UserError
 from stages import families, files, params, records
-from stages.errors import StudyError
 from stages.params import Params
 from stages.train.plan import finished, longest_first, plan
 from stages.train.run import Run
@@ -78,7 +78,7 @@ def test_a_seed_without_dev_images_says_what_to_set(workspace: Path, study: Para
     arrays = files.read_arrays(records.DEV)
     files.write_arrays(records.DEV, compressed=False, **{**arrays, "dev": arrays["dev"][:1]})
     said = r"dev\.npz has the dev images of seeds 0 to 0, received seed 1: set split\.seeds"
-    with pytest.raises(StudyError, match=said):
+    with pytest.raises(UserError, match=said):
         planned(study, "watched")
 
 
@@ -86,7 +86,7 @@ def test_a_seed_without_dev_images_says_what_to_set(workspace: Path, study: Para
 def test_dev_indices_that_cannot_be_read_are_refused_by_their_name(damage: str, workspace: Path, study: Params) -> None:
     content = records.DEV.read_bytes()
     records.DEV.unlink() if damage == "missing" else records.DEV.write_bytes(content[:90])
-    with pytest.raises(StudyError, match=r"data/dev\.npz is (missing|damaged)"):
+    with pytest.raises(UserError, match=r"data/dev\.npz is (missing|damaged)"):
         planned(study, "watched")
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from many_seeds.errors import UserError
 from stages import files, records
-from stages.errors import StudyError
 from stages.params import Params
 from stages.recipes.ridge import Recipe as Ridge
 from stages.recipes.shared.recipe import Fitted
@@ -182,7 +182,7 @@ def test_training_that_diverges_is_a_failed_run_not_a_crash(study: Params, few: 
 
 def test_a_backend_that_is_not_installed_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(environments.BACKEND_PACKAGES, "jax", ["a-package-that-is-not-there"])
-    with pytest.raises(StudyError, match="the Keras backend jax is not installed"):
+    with pytest.raises(UserError, match="the Keras backend jax is not installed"):
         installed_versions("jax")
 
 

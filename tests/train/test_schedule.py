@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from many_seeds.errors import UserError
 from stages import files, params, records
-from stages.errors import StudyError
 from stages.params import Params
 from stages.train import __main__ as stage
 from stages.train.run import Failed, Run, Trained
@@ -140,7 +140,7 @@ def test_a_run_that_fails_is_named_and_costs_no_other(
 ) -> None:
     monkeypatch.setenv("STUDY_WORKERS", "1")
     heard: list[str] = []
-    with pytest.raises(StudyError) as error:
+    with pytest.raises(UserError) as error:
         train_all(
             planned(study, "plain", "ridge"),
             *digits,
@@ -178,7 +178,7 @@ def test_an_error_that_nobody_foresaw_ends_one_run_and_the_others_go_on(
     workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STUDY_WORKERS", "1")
-    with pytest.raises(StudyError, match="plain seed 0: MemoryError: no room for 57 MB"):
+    with pytest.raises(UserError, match="plain seed 0: MemoryError: no room for 57 MB"):
         train_all(planned(study, "plain"), *digits, on_finish=lambda variant, seed: None, train=breaks_with_seed_0)
     assert [path.name for path in (records.MODELS / "plain").iterdir()] == ["1"]
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from many_seeds.errors import UserError
 from stages import families
-from stages.errors import StudyError
 from stages.recipes.shared.recipe import Recipe
 from stages.train.executors import lanes
 from stages.train.executors.interface import Execution, Executor
@@ -45,11 +45,11 @@ def name_for(recipe: Recipe) -> str:
     """The executor of this recipe's runs: that of STUDY_EXECUTOR, or the first that this machine's settings ask for.
 
     Raises:
-        StudyError: STUDY_EXECUTOR is none, or what the executor needs is not installed.
+        UserError: STUDY_EXECUTOR is none, or what the executor needs is not installed.
     """
     wanted = os.environ.get("STUDY_EXECUTOR")
     if wanted and wanted not in EXECUTORS:
-        raise StudyError(f"STUDY_EXECUTOR should be one of {', '.join(EXECUTORS)}, received {wanted!r}")
+        raise UserError(f"STUDY_EXECUTOR should be one of {', '.join(EXECUTORS)}, received {wanted!r}")
     asked = [name for name, entry in EXECUTORS.items() if name == wanted or (not wanted and entry.asked())]
     return next((name for name in asked if _module(name).takes(recipe)), "processes")
 
@@ -110,6 +110,6 @@ def _module(name: str) -> Executor:
     try:
         return cast(Executor, importlib.import_module(EXECUTORS[name].module))
     except ImportError as error:
-        raise StudyError(
+        raise UserError(
             f"runs should be computed by {name}, but {error}: pip install -e '.[{EXECUTORS[name].extra}]'"
         ) from error

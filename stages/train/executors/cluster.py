@@ -21,7 +21,8 @@ from distributed import Client, KilledWorker, Security, as_completed, get_worker
 from distributed.comm import connect
 from distributed.protocol import pickle  # also for what the standard one can't
 
-from stages.errors import StudyError
+from many_seeds.errors import UserError
+from many_seeds.redact import redact
 from stages.families import code_digest
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
@@ -56,7 +57,7 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
         What comes of every run, as it ends; and a function that says what is under way.
 
     Raises:
-        StudyError: the scheduler does not answer or is lost, or a worker does not fit the study.
+        UserError: the scheduler does not answer or is lost, or a worker does not fit the study.
     """
     address, client = _address(), _connected()
 
@@ -69,7 +70,7 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
 
     with client:
         _check(client, address, runs)
-        print(f"Dask cluster at {address}: {workers()} workers so far", flush=True)
+        print(f"Dask cluster at {redact(address)}: {workers()} workers so far", flush=True)
         with contextlib.closing(_results(client, address, runs, images, labels, train)) as results:
             yield results, under_way
 
@@ -87,7 +88,7 @@ def _connected() -> Client:
         return Client(_address(), timeout=CONNECT_SECONDS)
     except (OSError, ValueError, TypeError) as error:
         reason = str(error) or "something else listens there"
-        raise StudyError(
+        raise UserError(
             f"no Dask scheduler answers at DASK_SCHEDULER_ADDRESS={_address()} ({reason}). Expected tcp://host:port of "
             "a running `dask scheduler`: start it, or unset the variable to train on this machine."
         ) from error
@@ -107,7 +108,7 @@ def _check(client: Client, address: str, runs: Sequence[Run]) -> None:
         client.run_on_scheduler(_Trainer, None, None)  # it unpickles what it hands out
         answers = client.run(_objection, runs[0].versions, code, on_error="return")
     except (ImportError, AttributeError) as error:
-        raise StudyError(f"the Dask scheduler at {address} lacks the project ({error}). {REQUIRED}") from error
+        raise UserError(f"the Dask scheduler at {address} lacks the project ({error}). {REQUIRED}") from error
     except OSError as error:
         raise _lost(address) from error
     # A worker that does not answer is the scheduler's to drop.
@@ -115,7 +116,7 @@ def _check(client: Client, address: str, runs: Sequence[Run]) -> None:
         f"{worker}: {answer}" for worker, answer in answers.items() if answer and not isinstance(answer, OSError)
     ]
     if refused:
-        raise StudyError(
+        raise UserError(
             f"{len(refused)} of {len(answers)} Dask workers can't train this study:\n  "
             + "\n  ".join(refused)
             + f"\n{REQUIRED} Nothing was trained; restart them and run the same command again."
@@ -243,8 +244,8 @@ def _reason(error: Exception) -> str:
     return in_words(error)
 
 
-def _lost(address: str) -> StudyError:
-    return StudyError(
+def _lost(address: str) -> UserError:
+    return UserError(
         f"the Dask scheduler at {address} was lost or restarted. The runs that had finished are kept: see that it and "
         "its workers are up and run the same command again."
     )

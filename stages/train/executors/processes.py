@@ -11,9 +11,9 @@ from pathlib import Path
 import joblib
 import numpy as np
 
-from stages.errors import StudyError
+from many_seeds.console import signals_wait, when_orphaned
+from many_seeds.errors import UserError
 from stages.recipes.shared.recipe import Recipe
-from stages.terminal import signals_wait, when_orphaned
 from stages.train.executors.interface import Execution
 from stages.train.run import Failed, Run, Train, Trained, in_words
 
@@ -26,7 +26,7 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
         What comes of every run, as it ends; and a function that says what is under way.
 
     Raises:
-        StudyError: a worker died.
+        UserError: a worker died.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # workers inherit it
     # A worker that has grown is replaced between two runs, which is as it should be and loses nothing.
@@ -52,7 +52,7 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
             try:
                 yield results, under_way
             except joblib.externals.loky.process_executor.TerminatedWorkerError as error:
-                raise StudyError(
+                raise UserError(
                     "a worker process died: it was killed, or the machine ran out of memory. The runs that had "
                     "finished are kept; run `dvc repro`, with STUDY_WORKERS=1 if memory is short."
                 ) from error
@@ -83,7 +83,7 @@ def slots() -> int:
     if not text:
         return joblib.cpu_count()
     if not text.isdecimal() or int(text) < 1:
-        raise StudyError(f"STUDY_WORKERS should be a whole number from 1, received {text!r}")
+        raise UserError(f"STUDY_WORKERS should be a whole number from 1, received {text!r}")
     return int(text)
 
 

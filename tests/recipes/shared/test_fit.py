@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from stages.errors import StudyError
+from many_seeds.errors import UserError
 from stages.recipes.shared import fit, optimizers, passes, rates
 from stages.recipes.shared.augmentation import Augment
 from stages.recipes.shared.fit import fit_network
@@ -206,12 +206,12 @@ def test_keras_stops_and_restores_at_the_same_epoch() -> None:
 def test_training_that_diverges_is_refused_with_its_loss_and_learning_rate(
     few: Images,
 ) -> None:
-    with pytest.raises(StudyError, match=r"loss is nan after epoch \d: training diverges; lower learning_rate .*1e\+3"):
+    with pytest.raises(UserError, match=r"loss is nan after epoch \d: training diverges; lower learning_rate .*1e\+3"):
         trained(few, learning_rate=1e37, epochs=5)
 
 
 def test_a_dev_loss_that_is_no_number_is_refused(few: Images, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(StudyError, match="val_loss is nan after epoch 1"):
+    with pytest.raises(UserError, match="val_loss is nan after epoch 1"):
         steered(few, [1.0, math.nan], monkeypatch)
 
 

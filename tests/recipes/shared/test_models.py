@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import initializers, layers
 
-from stages.errors import StudyError
+from many_seeds.errors import UserError
 from stages.recipes.shared.models import built_twice, layer_seeds
 from tests.small_recipes import network
 
@@ -85,7 +85,7 @@ def scaled(images: Any) -> Any:
     ],
 )
 def test_a_model_that_does_not_suit_is_refused_before_the_first_epoch(build: Any, said: str) -> None:
-    with pytest.raises(StudyError, match=said):
+    with pytest.raises(UserError, match=said):
         built(build)
 
 
@@ -95,7 +95,7 @@ class Own(layers.Layer):  # not registered with Keras
 
 
 def test_a_layer_of_the_persons_own_is_refused_because_it_cannot_be_loaded_again() -> None:
-    with pytest.raises(StudyError, match="could not be loaded again once it is saved"):
+    with pytest.raises(UserError, match="could not be loaded again once it is saved"):
         built(with_layers(lambda _: Own()))
 
 
@@ -107,7 +107,7 @@ def test_weights_that_are_not_float_are_refused_by_their_name() -> None:
         def call(self, inputs: Any) -> Any:
             return inputs
 
-    with pytest.raises(StudyError, match=r"weights of a model should be floating-point, but .*steps is int32"):
+    with pytest.raises(UserError, match=r"weights of a model should be floating-point, but .*steps is int32"):
         built(with_layers(lambda _: Whole()))
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from stages.errors import StudyError
+from many_seeds.errors import UserError
 from stages.recipes.shared.optimizers import ADAM, Optimizer, build
 
 pytestmark = pytest.mark.usefixtures("tensorflow_ready")
@@ -61,12 +61,12 @@ def test_a_moving_average_is_the_optimizers_to_keep() -> None:
 
 
 def test_an_unknown_optimizer_is_refused_with_those_there_are() -> None:
-    with pytest.raises(StudyError, match=r"optimizer\.name should be one of .*adam, adamax, adamw,.* received 'adamm'"):
+    with pytest.raises(UserError, match=r"optimizer\.name should be one of .*adam, adamax, adamw,.* received 'adamm'"):
         build(Optimizer(name="adamm"), 0.0)
 
 
 def test_an_unknown_argument_is_refused_by_its_name() -> None:
-    with pytest.raises(StudyError, match=r"optimizer sgd: .*beta_1.*documentation"):
+    with pytest.raises(UserError, match=r"optimizer sgd: .*beta_1.*documentation"):
         build(Optimizer(name="sgd", beta_1=0.5), 0.0)  # type: ignore[call-arg]
 
 
@@ -86,7 +86,7 @@ def test_an_argument_that_is_a_field_elsewhere_or_no_plain_value_is_refused(
 
 
 def test_a_momentum_that_keras_refuses_is_an_error_with_its_words() -> None:
-    with pytest.raises(StudyError, match=r"optimizer sgd: .*momentum"):
+    with pytest.raises(UserError, match=r"optimizer sgd: .*momentum"):
         build(Optimizer(name="sgd", momentum=2.0), 0.0)  # type: ignore[call-arg]
 
 

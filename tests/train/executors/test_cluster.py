@@ -19,8 +19,8 @@ import psutil
 import pytest
 from distributed import Client, Event, get_worker
 
+from many_seeds.errors import UserError
 from stages import files, records
-from stages.errors import StudyError
 from stages.params import Params
 from stages.train import __main__ as stage
 from stages.train import progress
@@ -288,7 +288,7 @@ def test_a_run_that_kills_its_workers_fails_alone(
     cluster.worker("phoenix", "--nanny")
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.address)
     try:
-        with pytest.raises(StudyError) as error:
+        with pytest.raises(UserError) as error:
             train_all(planned(study, "plain", "ridge"), *digits, on_finish=nobody, train=train)
     finally:
         cluster.close()
@@ -326,7 +326,7 @@ def test_a_run_that_raises_or_kills_its_process_fails_alone(
         return Trained(run, {"model.keras": b"model"}, FACTS)
 
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
-    with pytest.raises(StudyError) as error:
+    with pytest.raises(UserError) as error:
         train_all(planned(study, "plain", "ridge"), *digits, on_finish=nobody, train=train)
     first, *failed = str(error.value).splitlines()
     assert first == "2 of 4 runs failed; the others are kept:"
@@ -466,7 +466,7 @@ def test_a_worker_that_joins_late_and_does_not_fit_fails_its_runs(
         ("code", other_code, "other code for network runs on a Dask worker"),
     ]:
         empty.worker(name, PYTHONPATH=path)
-        with pytest.raises(StudyError) as error:
+        with pytest.raises(UserError) as error:
             train_all(planned(study, "plain"), *digits, on_finish=nobody)
         empty.kill(name)
         assert str(error.value).startswith("2 of 2 runs failed")
@@ -480,7 +480,7 @@ def test_a_scheduler_without_the_project_is_refused(
     cluster = Cluster(tmp_path, python=("-S",), PYTHONPATH=PACKAGES)
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.address)
     try:
-        with pytest.raises(StudyError, match=r"scheduler at tcp.* lacks the project \(No module named 'stages'\)"):
+        with pytest.raises(UserError, match=r"scheduler at tcp.* lacks the project \(No module named 'stages'\)"):
             train_all(planned(study, "plain"), *digits, on_finish=nobody)
     finally:
         cluster.close()

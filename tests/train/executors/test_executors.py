@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.errors import StudyError
+from many_seeds.errors import UserError
 from stages.train import executors
 from stages.train.executors import lanes
 from tests.small_recipes import network, ridge
@@ -40,7 +40,7 @@ def test_an_executor_can_be_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -
 
 def test_an_unknown_executor_is_refused_with_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUDY_EXECUTOR", "slurm")
-    with pytest.raises(StudyError, match="STUDY_EXECUTOR should be one of dask, lanes, processes, received 'slurm'"):
+    with pytest.raises(UserError, match="STUDY_EXECUTOR should be one of dask, lanes, processes, received 'slurm'"):
         executors.name_for(network())
 
 

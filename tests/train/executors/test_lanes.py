@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits  # noqa: E402
 if keras.backend.backend() != "jax":
     pytest.skip("lanes need KERAS_BACKEND=jax", allow_module_level=True)
 
-from stages.errors import StudyError  # noqa: E402
+from many_seeds.errors import UserError  # noqa: E402
 from stages.train.executors.lanes import engine, patches, programs  # noqa: E402
 
 layers = keras.layers
@@ -274,7 +274,7 @@ def test_a_moving_average_of_the_weights_is_what_is_looked_at_and_kept() -> None
 
 
 def test_lanes_that_set_aside_different_numbers_of_images_are_refused() -> None:
-    with pytest.raises(StudyError, match=r"equally many dev images; received \[90, 100\]"):
+    with pytest.raises(UserError, match=r"equally many dev images; received \[90, 100\]"):
         train([lane(0), lane(1, dev=90)])
 
 

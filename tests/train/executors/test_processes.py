@@ -14,8 +14,8 @@ import numpy as np
 import psutil
 import pytest
 
+from many_seeds.errors import UserError
 from stages import records
-from stages.errors import StudyError
 from stages.params import Params
 from stages.train import __main__ as stage
 from stages.train.executors import processes
@@ -59,7 +59,7 @@ def test_a_worker_that_is_killed_ends_in_a_message_that_says_what_to_do(
     workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STUDY_WORKERS", "2")
-    with pytest.raises(StudyError, match=r"a worker process died.*run `dvc repro`"):
+    with pytest.raises(UserError, match=r"a worker process died.*run `dvc repro`"):
         train_all(planned(study, "plain"), *digits, on_finish=lambda variant, seed: None, train=dies)
 
 
@@ -73,7 +73,7 @@ def test_the_number_of_workers_comes_from_the_environment_or_the_machine(monkeyp
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", " 2"])
 def test_a_number_of_workers_that_is_none_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUDY_WORKERS", text)
-    with pytest.raises(StudyError, match=f"STUDY_WORKERS should be a whole number from 1, received '{text}'"):
+    with pytest.raises(UserError, match=f"STUDY_WORKERS should be a whole number from 1, received '{text}'"):
         processes.slots()
 
 

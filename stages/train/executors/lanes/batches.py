@@ -10,7 +10,7 @@ import jax
 import keras
 import numpy as np
 
-from stages.errors import StudyError
+from many_seeds.errors import UserError
 from stages.recipes.shared import optimizers
 from stages.recipes.shared.augmentation import Augmenter
 from stages.recipes.shared.models import built_twice, layer_seeds
@@ -149,7 +149,7 @@ def shared_of(run: Run, images: np.ndarray, convolution: str = "patches") -> Sha
             augment=_augment(recipe, images.shape[1:3]),
             augment_name=str(recipe.augment),
         )
-    except StudyError as error:
+    except UserError as error:
         return str(error)
 
 

@@ -16,7 +16,7 @@ import jax
 import keras
 import numpy as np
 
-from stages.errors import StudyError
+from many_seeds.errors import UserError
 from stages.train.executors.lanes import programs
 from stages.train.executors.lanes.programs import Shared, State
 
@@ -93,10 +93,10 @@ def train(
         The index of a lane and what became of it, as soon as it has ended; the device goes on meanwhile.
 
     Raises:
-        StudyError: lanes set aside different numbers of images, or not even one lane fits into memory.
+        UserError: lanes set aside different numbers of images, or not even one lane fits into memory.
     """
     if len({set_aside(lane) for lane in lanes}) > 1:
-        raise StudyError(
+        raise UserError(
             f"lanes of a batch should set aside equally many dev images; received {sorted(map(set_aside, lanes))}"
         )
     waiting = dict(enumerate(lanes))
@@ -114,7 +114,7 @@ def train(
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             if width == 1:
-                raise StudyError(f"one lane does not fit into the device's memory: {error}") from error
+                raise UserError(f"one lane does not fit into the device's memory: {error}") from error
             # The state is lost: the lanes under way begin again.
             width = max(width // 2, 1)
             narrowest = min(narrowest, width)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
-from stages.errors import StudyError
+from many_seeds.errors import UserError
 from stages.train.executors.lanes.patches import patched
 
 CONVOLUTIONS = ("patches", "grouped", "loop")
@@ -51,9 +51,9 @@ class Shared:
 
     def __post_init__(self) -> None:
         if self.convolution not in CONVOLUTIONS:
-            raise StudyError(f"convolution should be one of {', '.join(CONVOLUTIONS)}; received {self.convolution!r}")
+            raise UserError(f"convolution should be one of {', '.join(CONVOLUTIONS)}; received {self.convolution!r}")
         if self.dropout not in DROPOUTS:
-            raise StudyError(f"dropout should be one of {', '.join(DROPOUTS)}; received {self.dropout!r}")
+            raise UserError(f"dropout should be one of {', '.join(DROPOUTS)}; received {self.dropout!r}")
         if not self.optimizer.built:
             self.optimizer.build(self.model.trainable_variables)
         object.__setattr__(self, "identity", _identity(self))
@@ -64,7 +64,7 @@ class Shared:
         for i, variable in enumerate(self.optimizer.variables):
             if variable.path.endswith("/learning_rate"):
                 return i
-        raise StudyError("lanes set the learning rate of each step: the optimizer should have a number, not a schedule")
+        raise UserError("lanes set the learning rate of each step: the optimizer should have a number, not a schedule")
 
     @property
     def average_indices(self) -> list[int]:
