@@ -58,10 +58,8 @@ def summary(results: "Results") -> str:
     counts = [(word, sum(result.verdict == word for result in results)) for word in order]
     total, having = len(results), sum(count for _, count in counts)
     found = ", ".join(f"{count:,} {word}" for word, count in counts if count)
-    start = (
-        f"{sum(count for _, count in counts):,} of {total:,} {'comparison has' if total == 1 else 'comparisons have'}"
-    )
-    return f"{start} a verdict" + (f": {found}" if found else "")
+    noun = "comparison has" if total == 1 else "comparisons have"
+    return f"{having:,} of {total:,} {noun} a verdict" + (f": {found}" if found else "")
 
 
 def header(results: "Results") -> list[str]:
