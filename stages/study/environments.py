@@ -24,7 +24,6 @@ CODE = Path("metrics/code.yaml")
 CERTIFIED = Path("metrics/certified.csv")
 LOCKED = Path("requirements.lock")
 CERTIFIED_COLUMNS = ["variant", "part", "environment", "same_as", "seeds", "of", "processor", "how", "commit"]
-NOT_RECORDED = "not recorded"
 # What to do about results of another environment.
 CERTIFY = (
     "`make certify` trains a sample here and records where results are the same; `dvc repro` trains stale ones anew."
@@ -155,9 +154,7 @@ def read_certificates(path: Path = CERTIFIED) -> pd.DataFrame:
     Raises:
         StudyError: the file is not such a table.
     """
-    if not path.exists():
-        return pd.DataFrame(columns=CERTIFIED_COLUMNS)
-    table = files.read_table(path, CERTIFIED_COLUMNS)
+    table = files.read_table(path, CERTIFIED_COLUMNS) if path.exists() else pd.DataFrame(columns=CERTIFIED_COLUMNS)
     for text in {*table["environment"], *table["same_as"]}:
         Environment.parse(str(text))
     return table
@@ -174,11 +171,13 @@ def canonical(variant: str, part: Part, environment: Environment, certificates: 
     """
     own = certificates[(certificates["variant"] == variant) & (certificates["part"] == part)]
     same_as = dict(zip(own["environment"], own["same_as"], strict=True))
-    text, passed = str(environment), set[str]()
-    while text in same_as and text not in passed:  # two branches, merged, may certify each other's environment
-        passed.add(text)
+    text, passed = str(environment), list[str]()
+    while text in same_as and text not in passed:
+        passed.append(text)
         text = same_as[text]
-    return Environment.parse(min(passed) if text in passed else text)
+    if text in passed:  # two branches, merged, may certify each other's environment: one of that circle for all
+        text = min(passed[passed.index(text) :])
+    return Environment.parse(text)
 
 
 def changes_since(variant: str, here: Environment) -> list[str]:
@@ -210,7 +209,7 @@ def processor_objection(variant: str, recipe: Recipe) -> str | None:
         return None
     certificates = read_certificates()
     certified = certificates[(certificates["variant"] == variant) & (certificates["part"] == "train")]
-    recorded = {*records.read_environments(variant)["processor"], *certified["processor"]} - {NOT_RECORDED}
+    recorded = {*records.read_environments(variant)["processor"], *certified["processor"]} - {records.NOT_RECORDED}
     if kind(processor()) in {kind(text) for text in recorded}:
         return None
     others = (
