@@ -65,7 +65,11 @@ def _certificates(runs: Runs) -> list[str]:
 def _holding(variant: str, part: Part, made_by: pd.DataFrame, certificates: pd.DataFrame) -> pd.DataFrame:
     """The certificates that lead to an environment of the variant's runs."""
     column = {"train": "environment", "evaluate": "evaluation"}[part]
-    roots = {canonical(variant, part, Environment.parse(text), certificates) for text in made_by[column].unique()}
+
+    def root(text: str) -> str:
+        return str(canonical(variant, part, Environment.parse(text), certificates))
+
+    roots = {root(text) for text in made_by[column].unique()}
     own = certificates[(certificates["variant"] == variant) & (certificates["part"] == part)]
-    holds = [canonical(variant, part, Environment.parse(text), certificates) in roots for text in own["environment"]]
+    holds = [root(text) in roots for text in own["environment"]]
     return own[pd.Series(holds, index=own.index, dtype=bool)]

@@ -24,9 +24,11 @@ CODE = Path("metrics/code.yaml")
 CERTIFIED = Path("metrics/certified.csv")
 LOCKED = Path("requirements.lock")
 CERTIFIED_COLUMNS = ["variant", "part", "environment", "same_as", "seeds", "of", "processor", "how", "commit"]
-# What to do about results of another environment.
-CERTIFY = (
-    "`make certify` trains a sample here and records where results are the same; `dvc repro` trains stale ones anew."
+# What to do about results of another environment: where the locked one, or where only the installed one is another.
+CERTIFY = "`make certify` checks a sample of them, and keeps those that are the same; `dvc repro` trains them anew."
+INSTALL = (
+    f"`make setup` installs the packages of {LOCKED}; `make certify` checks a sample of the runs with those that are "
+    "here; `dvc repro --force` trains them anew."
 )
 
 # The files that turn a model into predictions and scores. What keeps and writes them may change freely.
@@ -197,6 +199,21 @@ def changes_since(variant: str, here: Environment) -> list[str]:
         if canonical(variant, "train", recorded, certificates) != root:
             found |= dict.fromkeys(recorded.differences(here, "train"))
     return list(found)
+
+
+def trained_elsewhere(changes: Mapping[str, list[str]]) -> list[str]:
+    """A line for each difference between what trained runs and what is installed here.
+
+    Args:
+        changes: variant → how this environment differs, as `changes_since` says.
+    """
+    found: dict[str, list[str]] = {}
+    for variant, differences in changes.items():
+        if differences:
+            found.setdefault(", ".join(differences), []).append(variant)
+    return [
+        f"{', '.join(names)}: trained in another environment than this one ({text})" for text, names in found.items()
+    ]
 
 
 def processor_objection(variant: str, recipe: Recipe) -> str | None:
