@@ -209,7 +209,7 @@ def digest_of(parts: dict[str, str], folder: Path) -> str:
     "parts",
     [
         {"one.py": PARTS["one.py"] + f"\n\n{HALF}", "two.py": PARTS["two.py"].replace(HALF, "")},
-        {"both.py": PARTS["two.py"] + PARTS["one.py"]},
+        {"both.py": PARTS["one.py"] + PARTS["two.py"]},
         {"two.py": PARTS["one.py"], "other.py": PARTS["two.py"]},
         PARTS | {"two.py": "class Layer:\n    size = 3\n\n\n" + PARTS["two.py"].partition("class")[0]},
         PARTS | {"two.py": "import numpy as np\nfrom os import path\n" + PARTS["two.py"].partition("numpy as np")[2]},
