@@ -141,7 +141,10 @@ def _dvc_status() -> Status:
 def installed_differ(study: params.Params) -> list[str]:
     """Lines where the installed packages are not the locked ones, and the results are of other packages."""
     locked = environments.locked_versions()
-    here = {variant: environment_here(recipe) for variant, recipe in study.variants.items()}
+    try:
+        here = {variant: environment_here(recipe) for variant, recipe in study.variants.items()}
+    except StudyError as error:  # nothing can be trained here, so nothing can be mixed
+        return [f"Whether what is installed here fits the results can't be said: {error}"]
     changes = {
         variant: environments.changes_since(variant, here[variant])
         for variant, recipe in study.variants.items()

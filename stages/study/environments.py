@@ -4,6 +4,7 @@ A certificate says that two environments give a variant the same bits (metrics/c
 with the environment at its end, so certified code or packages retrain nothing.
 """
 
+import contextlib
 import functools
 import importlib.metadata
 import platform
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from packaging.requirements import Requirement
 
 from stages import families, files, records
 from stages.errors import StudyError
@@ -92,20 +92,26 @@ def installed_versions(keras_backend: str) -> dict[str, str]:
     """Versions of the installed packages that decide bits; that of the backend stands under the backend's name.
 
     Raises:
-        StudyError: the Keras backend is unknown or not installed.
+        StudyError: the Keras backend is unknown, or a package is not installed.
     """
     if keras_backend not in BACKEND_PACKAGES:
         raise StudyError(f"KERAS_BACKEND should be one of {', '.join(BACKEND_PACKAGES)}, received {keras_backend!r}")
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    for package in BACKEND_PACKAGES[keras_backend]:
-        try:
-            versions[keras_backend] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    versions = {}
+    for name, packages in _wanted(keras_backend).items():
+        for package in packages:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                versions[name] = importlib.metadata.version(package)
+    if missing := [name for name in PACKAGES if name not in versions]:
+        raise StudyError(f"training needs {', '.join(missing)}, which is not installed: run `make setup`")
     if keras_backend not in versions:
         remedy = "run `make setup`" if keras_backend == "tensorflow" else "install it, or unset KERAS_BACKEND"
         raise StudyError(f"the Keras backend {keras_backend} is not installed: {remedy}")
     return versions
+
+
+def _wanted(keras_backend: str) -> dict[str, list[str]]:
+    """The packages that decide bits, and under which names they may be installed."""
+    return {name: [name] for name in PACKAGES} | {keras_backend: BACKEND_PACKAGES[keras_backend]}
 
 
 def locked_versions(path: Path = LOCKED, keras_backend: str = "tensorflow") -> dict[str, str]:
@@ -116,14 +122,16 @@ def locked_versions(path: Path = LOCKED, keras_backend: str = "tensorflow") -> d
     """
     if not path.exists():
         raise StudyError(f"{path} is missing: restore it with git, or write it with `make lock`")
+    from packaging.requirements import Requirement  # only here: `stages.compare` alone does without it
+
     locked = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.strip() and not line.startswith(("#", " ", "-")):
             requirement = Requirement(line)
             if requirement.marker is None or requirement.marker.evaluate():
                 locked[requirement.name] = str(requirement.specifier).removeprefix("==")
-    wanted = {name: [name] for name in PACKAGES} | {keras_backend: BACKEND_PACKAGES[keras_backend]}
-    found = {name: [locked[package] for package in of if package in locked] for name, of in wanted.items()}
+    wanted = _wanted(keras_backend).items()
+    found = {name: [locked[package] for package in packages if package in locked] for name, packages in wanted}
     if missing := [name for name, versions in found.items() if not versions]:
         raise StudyError(f"{path} should have a version of {', '.join(missing)}: run `make lock`")
     return {name: versions[-1] for name, versions in found.items()}

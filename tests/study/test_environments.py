@@ -139,7 +139,13 @@ def test_the_installed_versions_are_named_as_the_locked_ones(monkeypatch: pytest
     version = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "9" if name == "keras" else version(name))
     assert environments.installed_versions("tensorflow")["keras"] == "9"
-    with pytest.raises(StudyError, match="should be one of tensorflow, jax, torch, received 'theano'"):
+    monkeypatch.setattr(environments, "BACKEND_PACKAGES", {"tensorflow": ["nobody-has-this"]})
+    with pytest.raises(StudyError, match="the Keras backend tensorflow is not installed: run `make setup`"):
+        environments.installed_versions("tensorflow")
+    monkeypatch.setattr(environments, "PACKAGES", ("keras", "nobody-has-that"))
+    with pytest.raises(StudyError, match="training needs nobody-has-that, which is not installed: run `make setup`"):
+        environments.installed_versions("tensorflow")
+    with pytest.raises(StudyError, match="should be one of tensorflow, received 'theano'"):
         environments.installed_versions("theano")
 
 
