@@ -70,7 +70,9 @@ def choose(scores: Path, seed: int | None) -> tuple[int, str]:
 class Classifier:
     """The models of a variant: one seed's and, for the vote, those of its first seeds."""
 
-    def __init__(self, seed: int, key: str, scores: Path, runs: Path, *, vote: bool) -> None:
+    def __init__(
+        self, seed: int, key: str, scores: Path, runs: Path, environments: Path | None = None, *, vote: bool
+    ) -> None:
         """Load the models, in Keras's safe mode, and only those that were evaluated.
 
         Args:
@@ -78,6 +80,8 @@ class Classifier:
             key: of its run.
             scores: `metrics/runs/<variant>/test.csv`, which has the seeds and the key of each run.
             runs: `models/<variant>`, a folder for each seed.
+            environments: `metrics/runs/<variant>/environments.csv`, which has the digest of each model that was
+                evaluated; by default the one beside `scores`. Results of version 1 have none.
             vote: load the models that vote, too.
 
         Raises:
@@ -90,9 +94,13 @@ class Classifier:
         wanted = table[table["seed"].isin([seed, *self._voters])]
         family = records.read_facts(runs / str(seed))["parameters"]["family"]
         self._are_probabilities = families.recipe_class(family).probabilities
+        models = evaluated_models(environments or scores.with_name(records.environments_path("").name))
+        # It takes the first calls of ten models for one function that is compiled ten times.
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
         self._models = {
-            int(row_seed): _load_model(runs / str(row_seed), key)
+            int(row_seed): records.read_model(run, facts_of_evaluated(run, key, models.get(row_seed)))
             for row_seed, key in zip(wanted["seed"], wanted["key"], strict=True)
+            for run in [runs / str(row_seed)]
         }
 
     def probabilities(self, images: np.ndarray, *, vote: bool = False) -> np.ndarray:
@@ -120,13 +128,40 @@ def nearest_probabilities(outputs: np.ndarray) -> np.ndarray:
     return np.maximum(outputs - np.take_along_axis(surplus, positive - 1, axis=1), 0)
 
 
-def _load_model(run: Path, key: str) -> Any:
+def evaluated_models(environments: Path) -> dict[int, str]:
+    """Seed → the digest of the model that was evaluated, where environments.csv is there and has it.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    if not environments.exists():
+        return {}
+    table = files.read_table(environments, records.ENVIRONMENT_COLUMNS)
+    table = table[table["model"] != records.NOT_RECORDED]
+    return dict(zip(table["seed"], table["model"], strict=True))
+
+
+def facts_of_evaluated(run: Path, key: str, model: str | None) -> dict[str, Any]:
+    """What run.json says in the folder of a run, if its model is the one that was evaluated.
+
+    Args:
+        run: `models/<variant>/<seed>`.
+        key: of the run that was evaluated.
+        model: the digest of its model; None where it was not recorded.
+
+    Raises:
+        UserError: it is another run or another model, or run.json is missing or damaged.
+    """
     facts = records.read_facts(run)
     if facts["key"] != key:
         raise UserError(f"{run} holds another run than the one that was evaluated: run `dvc repro`")
-    # It takes the first calls of ten models for one function that is compiled ten times.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    return records.read_model(run, facts)
+    if model not in (None, received := facts["digests"].get("model")):
+        raise UserError(
+            f"{run}/model.keras should be the model that was evaluated, with SHA-256 {model}; received {received}: run "
+            f"`dvc checkout` or `dvc pull`, which bring the one, or `dvc repro evaluate@{run.parent.name}`, which "
+            "evaluates the other"
+        )
+    return facts
 
 
 def _outputs(model: Any, images: np.ndarray) -> np.ndarray:

@@ -41,10 +41,8 @@ def register(study: Params) -> str:
     scores = records.read_scores(champion["variant"])
     if champion["key"] not in set(scores["key"]):
         return f"no model is registered: {records.CHAMPION} is of runs that others have replaced; run `dvc repro`"
-    for seed in scores["seed"]:
-        path = records.run_path(champion["variant"], seed) / "model.keras"
-        if not path.exists():
-            return f"no model is registered: {path} is not here; `dvc pull` brings it where there is a remote"
+    if objection := _objection(champion["variant"], scores):
+        return f"no model is registered: {objection}"
     card = model_card(study, champion, scores)
     # What is served: these models by this code; and what is said of them.
     code = [path.read_bytes() for path in sorted(serve.EXAMPLE.parent.glob("*.py"))]
@@ -55,6 +53,20 @@ def register(study: Params) -> str:
             return _version(study, name, champion, card, key)
     except MlflowException as error:
         raise UserError(_explained(error)) from error
+
+
+def _objection(variant: str, scores: pd.DataFrame) -> str | None:
+    """Why the models that are here can't be registered: one is missing, or was never evaluated."""
+    models = predict.evaluated_models(records.environments_path(variant))
+    for seed, key in zip(scores["seed"], scores["key"], strict=True):
+        run = records.run_path(variant, seed)
+        if not (run / "model.keras").exists():
+            return f"{run / 'model.keras'} is not here; `dvc pull` brings it where there is a remote"
+        try:
+            predict.facts_of_evaluated(run, key, models.get(seed))
+        except UserError as error:
+            return str(error)
+    return None
 
 
 def _version(study: Params, name: str, champion: dict[str, Any], card: str, key: str) -> str:

@@ -50,7 +50,8 @@ class ServedChampion(PythonModel):
     def load_context(self, context: Any) -> None:
         files = {name: Path(path) for name, path in context.artifacts.items()}
         best = predict.read_champion(files["champion"])
-        self._champion = predict.Classifier(best["seed"], best["key"], files["scores"], files["runs"], vote=True)
+        run, environments = (best["seed"], best["key"]), files.get("environments")
+        self._champion = predict.Classifier(*run, files["scores"], files["runs"], environments, vote=True)
         self._format, self._classes = predict.read_format(files["predictions"])
         # The first call with one image and the first with several compile a model: not on a user's time.
         for count in (1, 2):
@@ -94,6 +95,7 @@ def model_arguments() -> dict[str, Any]:
         UserError: the study has no champion.
     """
     variant = predict.read_champion()["variant"]
+    environments = records.environments_path(variant)
     return {
         "python_model": str(Path(__file__).resolve()),
         "code_paths": [str(Path(__file__).resolve().parent)],
@@ -102,7 +104,8 @@ def model_arguments() -> dict[str, Any]:
             "scores": str(records.scores_path(variant)),
             "predictions": str(records.predictions_path(variant)),
             "runs": str(records.MODELS / variant),
-        },
+        }
+        | ({"environments": str(environments)} if environments.exists() else {}),
         "signature": ModelSignature(
             inputs=Schema([ColSpec(DataType.binary, "image")]),
             outputs=Schema(

@@ -193,17 +193,10 @@ class Settling:
         Raises:
             UserError: a table of environments is damaged.
         """
-        found: dict[str, list[str]] = {}
-        for name in self.variants:
-            recipe = self.study.recipe(name)
-            if changes := environments.changes_since(name, environment_here(recipe)):
-                found.setdefault(", ".join(changes), []).append(name)
-        lines = [
-            f"the results of {', '.join(names)} were made with another environment than is installed here: {changes}. "
-            f"{environments.CERTIFY}"
-            for changes, names in found.items()
-        ]
-        processors = (environments.processor_objection(name, self.study.recipe(name)) for name in self.variants)
+        recipes = {name: self.study.recipe(name) for name in self.variants}
+        changes = {name: environments.changes_since(name, environment_here(of)) for name, of in recipes.items()}
+        lines = [f"{line}. {environments.INSTALL}" for line in environments.trained_elsewhere(changes)]
+        processors = (environments.processor_objection(name, of) for name, of in recipes.items())
         return lines + [text for text in processors if text]
 
     @property

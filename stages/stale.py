@@ -114,7 +114,7 @@ def _other_environments(study: params.Params, stages: dict[str, Any]) -> dict[st
             recorded = stages.get(stage, {}).get("params", {}).get(str(CODE), {}).get(f"{part}.{variant}")
             if recorded is not None and recorded != text:
                 changes = Environment.parse(recorded).differences(Environment.parse(text), part)
-                found[stage] = f"made with another environment: {', '.join(changes)}"
+                found[stage] = f"made in another environment: {', '.join(changes)}"
     return found
 
 
@@ -140,20 +140,19 @@ def _dvc_status() -> Status:
 
 
 def installed_differ(study: params.Params) -> list[str]:
-    """A line where the installed packages are not the locked ones, and the results are of other packages."""
-    found: dict[str, list[str]] = {}
+    """Lines where the installed packages are not the locked ones, and the results are of other packages."""
     locked = environments.locked_versions()
-    for variant, recipe in study.variants.items():
-        here = environment_here(recipe)
-        if here != environments.current("train", recipe.family, locked) and (
-            changes := environments.changes_since(variant, here)
-        ):
-            found.setdefault(", ".join(changes), []).append(variant)
-    return [
-        f"The installed packages are not those that made the results of {', '.join(variants)}: {changes}. `make setup` "
-        f"installs those of {environments.LOCKED}. {CERTIFY}"
-        for changes, variants in found.items()
-    ]
+    try:
+        here = {variant: environment_here(recipe) for variant, recipe in study.variants.items()}
+    except UserError as error:  # nothing can be trained here, so nothing can be mixed
+        return [f"Whether what is installed here fits the results can't be said: {error}"]
+    changes = {
+        variant: environments.changes_since(variant, here[variant])
+        for variant, recipe in study.variants.items()
+        if here[variant] != environments.current("train", recipe.family, locked)
+    }
+    lines = environments.trained_elsewhere(changes)
+    return [*lines, environments.INSTALL] if lines else []
 
 
 def report(study: params.Params, status: Status) -> str:

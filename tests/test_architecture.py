@@ -21,7 +21,7 @@ SHARED = {
     **{"data": ["records"], "families": ["recipes"], "files": ["arrays"], "records": []},
     "params": ["data", "families", "recipes", "sequential"],
     "study": ["families", "records", "recipes", "study"],
-    "tracking": ["families", "git", "params", "records", "tracking"],
+    "tracking": ["families", "git", "params", "records", "study", "tracking"],
 }
 TOOLS = {
     **{"finding": [], "pictures": [], "prepare": ["finding", "pictures"]},

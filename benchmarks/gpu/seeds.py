@@ -103,7 +103,7 @@ def _evaluate(study: Params, batch: batches.Ready, finished: dict[int, engine.Fi
         )
         for i, output in zip(places, outputs, strict=True):
             run, facts = batch.runs[i], batches.facts_of(finished[i])
-            digests = {**run.digests, "model": environments.NOT_RECORDED}  # no model is kept here
+            digests = {**run.digests, "model": records.NOT_RECORDED}  # no model is kept here
             facts |= {"key": run.key, "digests": digests, "versions": run.versions}
             kept.append(evaluation.evaluated(run.recipe, run.seed, facts, output, truth, scored_by))
             curve = pd.DataFrame(finished[i].curve, columns=run.recipe.curve)

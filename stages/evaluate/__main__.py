@@ -108,7 +108,7 @@ def evaluated(
         "environment": str(environments.of_run(facts)),
         "evaluation": str(evaluation),
         "model": facts["digests"]["model"],
-        "processor": facts.get("processor", environments.NOT_RECORDED),
+        "processor": facts.get("processor", records.NOT_RECORDED),
     }
     return Evaluated(row, labels_of(output), bins, made_by)
 

@@ -33,10 +33,10 @@ def train(study: params.Params, variants: list[str]) -> None:
 
 def say_what_differs(variant: str, recipe: params.Recipe) -> None:
     """Say why runs that there are results of are trained anew, and whether their bits depend on this processor."""
-    if changes := environments.changes_since(variant, environment_here(recipe)):
+    changes = environments.changes_since(variant, environment_here(recipe))
+    if lines := environments.trained_elsewhere({variant: changes}):
         print(
-            f"{variant}: its results were made with another environment ({', '.join(changes)}), and are made anew. To "
-            f"keep them, stop this. {environments.CERTIFY}",
+            f"{lines[0]}, and now anew. To keep the results, stop this: `make certify` checks a sample of them first",
             flush=True,
         )
     elif objection := environments.processor_objection(variant, recipe):
