@@ -335,7 +335,7 @@ def compare_scores(scores: Scores, pairs: Sequence[Pair], settings: Settings) ->
         compare_runs(a, b, *shared(scores.variants[a], scores.variants[b]), level=level, settings=settings)
         for a, b in pairs
     )
-    items = tuple(replace(result, verdict=UNCHANGED) if _is_unchanged(result, scores) else result for result in items)
+    items = tuple(replace(result, verdict="unchanged") if _is_unchanged(result, scores) else result for result in items)
     results = Results(scores.metric, settings, items)
     return replace(results, remarks=(*scores.remarks, *_remarks(scores, results)))
 

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from many_seeds import gate
+from many_seeds import gate, intervals, text
+from many_seeds.comparisons import UNCHANGED, Result, Results
 from many_seeds.errors import UserError
 from stages import params
-from stages.aggregate import answers, parts
 from stages.params import Statistics
 from stages.records import NOT_RECORDED
 from stages.revisions import Side, Trained
+from stages.study.comparisons import compare_accuracies
 from stages.study.environments import Environment, Part, canonical
 
 T = TypeVar("T")
@@ -90,20 +91,25 @@ class Pair:
 
 @dataclass(frozen=True)
 class Difference:
-    """All that is to be said about two sides.
+    """All that differs between two sides.
 
-    table: the answer for each variant that changed, as `answers.compared` has it.
-    settings: that the answers were judged with.
-    judge: the side that they are of.
-    changed, unchanged, unpaired, not_retrained: the variants of both sides; those that are unpaired have no seed in
-        common.
+    Attributes:
+        old: the older side.
+        new: the newer side.
+        settings: with which the variants were compared.
+        judge: the side that they are of.
+        results: of each variant that changed, a on the old side, b on the new one.
+        changed: the variants of both sides that predict something else.
+        unchanged: those that predict the same.
+        unpaired: those without a common seed.
+        not_retrained: those whose runs are the same though their parameters differ.
     """
 
     old: Side
     new: Side
     settings: Statistics
     judge: Side
-    table: pd.DataFrame
+    results: Results
     changed: dict[str, Pair]
     unchanged: dict[str, Pair]
     unpaired: dict[str, Pair]
@@ -145,22 +151,26 @@ def compare(old: Side, new: Side) -> Difference:
             pair = _pair(name, old, new)
             groups[_group(pair)][name] = pair
     judge, settings = _judge(old, new)
-    rows = [(name, name, pair.old.right, pair.new.right) for name, pair in groups["changed"].items()]
-    table = answers.compared(rows, len(rows), settings)
-    return Difference(old=old, new=new, settings=settings, judge=judge, table=table, **groups)
+    rows = [
+        (name, name, pair.old.right.mean(axis=1), pair.new.right.mean(axis=1))
+        for name, pair in groups["changed"].items()
+    ]
+    images = len(next(iter(new.runs.values())).truth)
+    results = compare_accuracies(rows, images, len(rows), settings)
+    return Difference(old=old, new=new, settings=settings, judge=judge, results=results, **groups)
 
 
 def findings(difference: Difference) -> list[gate.Finding]:
     """The verdict on every variant of either side."""
     found = []
-    for row in parts.plain_rows(difference.table):
-        pair = difference.changed[row["b"]]
-        why = f"{_points(row['difference'])}, interval {_span(row)}{pair.some_seeds}"
-        if row["verdict"] == "undecided":
-            why += f"; {gate.undecided(row['n'], row['seeds_about'], row['seeds_at_most'])}"
-        found.append(_unless_lost(gate.Finding(row["b"], row["verdict"], why), pair, difference.new.label))
+    for result, form in zip(difference.results, text.number_forms(difference.results), strict=True):
+        pair = difference.changed[result.b]
+        why = f"{_points(result, form)}, interval {text.interval(result, form)}{pair.some_seeds}"
+        if result.verdict == "undecided":
+            why += f"; {text.undecided(result)}"
+        found.append(_unless_lost(gate.Finding(result.b, result.verdict, why), pair, difference.new.label))
     for name, pair in difference.unchanged.items():
-        same = gate.Finding(name, gate.UNCHANGED, "the same predictions")
+        same = gate.Finding(name, UNCHANGED, "the same predictions")
         found.append(_unless_lost(same, pair, difference.new.label))
     return [*found, *_without_answer(difference)]
 
@@ -168,18 +178,18 @@ def findings(difference: Difference) -> list[gate.Finding]:
 def headline(difference: Difference) -> list[tuple[str, str]]:
     """Each verdict that there is, the gravest first, and in words the variants that have it."""
     said: dict[str, list[str]] = {}
-    for row in parts.plain_rows(difference.table):
-        words = f"{row['b']} ({_points(row['difference'])}{difference.changed[row['b']].some_seeds})"
-        said.setdefault(row["verdict"], []).append(words)
+    for result, form in zip(difference.results, text.number_forms(difference.results), strict=True):
+        words = f"{result.b} ({_points(result, form)}{difference.changed[result.b].some_seeds})"
+        said.setdefault(result.verdict, []).append(words)
     shown = (gate.NOT_RETRAINED, gate.NOT_COMPARED, gate.REMOVED, gate.NEW)
     others = [(found.variant, (found.verdict, found.why)) for found in findings(difference) if found.verdict in shown]
     for (verdict, why), names in alike(others).items():
         said.setdefault(verdict, []).append(f"{', '.join(names)} ({why})")
     if count := len(without_change(difference)):
-        said[gate.UNCHANGED] = [f"{count:,} {'variant' if count == 1 else 'variants'}, with the same predictions"]
+        said[UNCHANGED] = [f"{count:,} {'variant' if count == 1 else 'variants'}, with the same predictions"]
     order = (
         *(gate.NOT_RETRAINED, "worse", gate.NOT_COMPARED, "undecided", "better", "equivalent"),
-        *(gate.REMOVED, gate.NEW, gate.UNCHANGED),
+        *(gate.REMOVED, gate.NEW, UNCHANGED),
     )
     return [(verdict, ", ".join(said[verdict])) for verdict in order if verdict in said]
 
@@ -197,17 +207,17 @@ def alike(said: Iterable[tuple[str, T]]) -> dict[T, list[str]]:
     return found
 
 
-def _points(difference: float) -> str:
-    return f"{layout.number(difference, '{:+.3f}')} points"
+def _points(result: Result, form: str) -> str:
+    return f"{text.number(result.difference, form)} percentage points"
+
+
+def image_error(pair: Pair) -> float:
+    """1.96 standard errors of the difference over the test images, in percentage points."""
+    return intervals.image_error(pair.new.right.mean(axis=0) - pair.old.right.mean(axis=0))
 
 
 def seeds_in_words(seeds: list[int]) -> str:
     return f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
-
-
-def _span(row: parts.Row) -> str:
-    (text, _) = parts.span("interval", "low", "high", "{:+.3f}")[1](row)
-    return text
 
 
 def _unless_lost(found: gate.Finding, pair: Pair, new: str) -> gate.Finding:

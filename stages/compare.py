@@ -2,7 +2,7 @@
 
 `python -m stages.compare REV` compares the working tree with REV, `python -m stages.compare OLD NEW` two revisions.
 Everything is read from git or from the files of the working tree: no models, no data set, no DVC.
-With --fail-on it is a gate: exit status 0, 1 where it is shut, 2 for an error.
+With --fail-on it is a gate: exit status 0, 1 where it fails, 2 for an error.
 """
 
 import argparse
@@ -10,48 +10,66 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from many_seeds import console, gate
+from many_seeds import console, gate, text
 from stages import files, params
-from stages.aggregate import answers, parts
-from stages.changes import Difference, Pair, alike, compare, findings, headline, seeds_in_words, without_change
+from stages.changes import (
+    Difference,
+    Pair,
+    alike,
+    compare,
+    findings,
+    headline,
+    image_error,
+    seeds_in_words,
+    without_change,
+)
 from stages.revisions import read_side
 from stages.study.environments import kind
 
 
-def as_text(difference: Difference, says: Sequence[str] = ()) -> str:
-    """Whose rules count, the verdicts, an aligned table, how to read it, what else there is, and what the gate says."""
-    table = _shown(difference)
+def as_text(difference: Difference, gate_lines: Sequence[str] = ()) -> str:
+    """The verdicts, an aligned table with its guarantee, what else differs, and whether the gate passed."""
     verdicts = [f"{verdict}: {variants}" for verdict, variants in headline(difference)]
-    paragraphs = [table.title, _filled(_rules(difference)), _filled(verdicts)]
-    if table.rows:
-        cells = [[text for text, _ in row] for row in table.rows]
-        paragraphs += [layout.aligned(table.header, cells), layout.filled(table.caption)]
-    paragraphs += [_filled(_remarks(difference)), _filled(says)]
+    paragraphs = [_title(difference), _filled(_settings_used(difference)), _filled(verdicts)]
+    if difference.results:
+        paragraphs += [text.aligned(*_table(difference), left=2), _filled(_notes(difference), "")]
+    paragraphs += [_filled(_remarks(difference)), _filled(gate_lines)]
     return "\n\n".join(filter(None, paragraphs)) + "\n"
 
 
-def as_markdown(difference: Difference, says: Sequence[str] = ()) -> str:
-    """The same for pull requests, what the gate says first."""
-    table = _shown(difference)
-    verdicts = [f"**{verdict}**: {layout.escaped(variants)}" for verdict, variants in headline(difference)]
-    paragraphs = [f"## {layout.escaped(table.title)}", _bullets(says), _bullets(_rules(difference))]
-    paragraphs.append("\\\n".join(verdicts))
-    if table.rows:
-        cells = [[text for text, _ in row] for row in table.rows]
-        paragraphs += [layout.markdown(table.header, cells), layout.escaped(table.caption)]
-    paragraphs.append(_bullets(_remarks(difference)))
+def as_markdown(difference: Difference, gate_lines: Sequence[str] = ()) -> str:
+    """The same for pull requests, the gate first."""
+    verdicts = [f"**{verdict}**: {text.escaped(variants)}" for verdict, variants in headline(difference)]
+    paragraphs = [f"## {text.escaped(_title(difference))}", text.bullets(gate_lines)]
+    paragraphs += [text.bullets(_settings_used(difference)), "\\\n".join(verdicts)]
+    if difference.results:
+        paragraphs += [text.markdown(*_table(difference)), *map(text.escaped, _notes(difference))]
+    paragraphs.append(text.bullets(_remarks(difference)))
     return "\n\n".join(filter(None, paragraphs)) + "\n"
 
 
-def _filled(lines: Sequence[str]) -> str:
-    return "\n".join(layout.filled(line, "  ") for line in lines)
+def _filled(lines: Sequence[str], indent: str = "  ") -> str:
+    return "\n".join(text.filled(line, indent) for line in lines)
 
 
-def _bullets(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {layout.escaped(line)}" for line in lines)
+def _title(difference: Difference) -> str:
+    return f"Test accuracy: {difference.old.label} → {difference.new.label}"
+
+
+def _table(difference: Difference) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of the results."""
+    _, _, *header = text.header(difference.results)
+    cells = []
+    for result, (_, *row) in zip(difference.results, text.rows(difference.results), strict=True):
+        error = text.number(image_error(difference.changed[result.b]), "{:.3f}")
+        cells.append([*(shown for shown, _ in row), error])
+    return ["variant", *header, "± test images"], cells
+
+
+def _notes(difference: Difference) -> list[str]:
+    sides = f"a: {difference.old.label}; b: {difference.new.label}."
+    first, *others = text.guarantee(difference.results)
+    return [f"{sides} {first}", *others]
 
 
 def as_json(difference: Difference) -> dict[str, Any]:
@@ -67,10 +85,11 @@ def as_json(difference: Difference) -> dict[str, Any]:
         "changed": [
             {
                 "variant": row["b"],
-                **{name: _json_value(value) for name, value in row.items() if name not in ("a", "b")},
+                **{name: value for name, value in row.items() if name not in ("a", "b")},
+                "image_error": image_error(difference.changed[row["b"]]),
                 **_facts(difference.changed[row["b"]]),
             }
-            for row in difference.table.to_dict("records")
+            for row in difference.results.to_dict()["results"]
         ],
         "unchanged": [{"variant": name, **_facts(pair)} for name, pair in difference.unchanged.items()],
         "not_compared": [{"variant": name, **_facts(pair)} for name, pair in difference.unpaired.items()],
@@ -90,11 +109,6 @@ def as_json(difference: Difference) -> dict[str, Any]:
     }
 
 
-def _json_value(value: Any) -> Any:
-    """A cell of a table; None where it is missing or infinite, which JSON does not know."""
-    return None if pd.isna(value) or value in (np.inf, -np.inf) else value
-
-
 def _facts(pair: Pair) -> dict[str, Any]:
     return {
         "seeds": pair.new.seeds,
@@ -107,16 +121,7 @@ def _facts(pair: Pair) -> dict[str, Any]:
     }
 
 
-def _shown(difference: Difference) -> parts.Table:
-    old, new, table = difference.old, difference.new, difference.table
-    columns = [parts.text("variant", "b"), *answers.columns(parts.images_of(new.data))]
-    images = len(next(iter(new.runs.values())).truth)
-    promise = answers.promise(len(table), images, difference.settings)
-    caption = f"a: {old.label}; b: {new.label}. {promise}"
-    return parts.Table("compare", f"Test accuracy: {old.label} → {new.label}", caption, table, columns)
-
-
-def _rules(difference: Difference) -> list[str]:
+def _settings_used(difference: Difference) -> list[str]:
     """Whose settings count, where that is a question."""
     old, new = difference.old.label, difference.new.label
     named = {
@@ -204,12 +209,12 @@ def main() -> None:
     asked = gate.from_arguments(arguments)
     difference = compare(read_side(arguments.old), read_side(arguments.new))
     reasons = asked.reasons(findings(difference))
-    says = gate.lines(asked, reasons)
+    lines = gate.lines(asked, reasons)
     if arguments.json:
         print(files.json_bytes(as_json(difference) | {"gate": gate.as_json(asked, reasons)}).decode(), end="")
     else:
-        print((as_markdown if arguments.markdown else as_text)(difference, says), end="")
-    gate.close(reasons, says)
+        print((as_markdown if arguments.markdown else as_text)(difference, lines), end="")
+    gate.close(reasons, lines)
 
 
 if __name__ == "__main__":
