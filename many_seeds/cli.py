@@ -1,7 +1,7 @@
 """The command many-seeds.
 
 `many-seeds verdict` compares the scores of runs, whatever trained them. Commands on a study of this project are
-`make …` and `python -m tools.…`.
+`make …` and `python -m stages.…`.
 """
 
 import argparse

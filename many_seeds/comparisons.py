@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,10 @@ class Settings:
         confidence: that all intervals hold simultaneously.
         design: "open" if seeds may be added after a look, "fixed" if their number was fixed before the first.
         lower_is_better: as for a loss.
+
+    Raises:
+        UserError: margin or step is not a number of 0 or more, confidence is not between 0 and 1, or the design is
+            unknown.
     """
 
     margin: float = 0.0
@@ -45,6 +49,16 @@ class Settings:
     confidence: float = 0.95
     design: Design = "open"
     lower_is_better: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("margin", "step"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise UserError(f"{name} should be a number of 0 or more, in the unit of the scores, received {value}")
+        if not 0 < 1 - self.confidence < 1:
+            raise UserError(f"confidence should be a number between 0 and 1, such as 0.95, received {self.confidence}")
+        if self.design not in get_args(Design):
+            raise UserError(f"design should be {' or '.join(get_args(Design))}, received {self.design!r}")
 
     @property
     def alpha(self) -> float:
@@ -240,23 +254,49 @@ def read(scores: pd.DataFrame | Mapping[str, Any] | str | Path) -> Scores:
         UserError: see `compare`.
     """
     if isinstance(scores, Mapping):
-        return of_arrays({str(name): np.asarray(values, dtype=np.float64) for name, values in scores.items()})
+        return of_arrays({str(name): _floats(str(name), values) for name, values in scores.items()})
     by, seed = [tables.BY], tables.SEED
     if isinstance(scores, pd.DataFrame):
-        table = scores.set_axis(pd.Index(range(1, len(scores) + 1), name="row"))
-    else:
+        table = scores.set_axis(pd.Index(range(1, len(scores) + 1), name="row")).rename(columns=str)
+    elif isinstance(scores, str | Path):
         table = tables.read_table(str(scores), [*by, seed])
+    else:
+        raise UserError(f"scores should be a data frame, a mapping or a path, received {type(scores).__name__}")
+    columns = list(table.columns)
+    if not {*by, seed} <= {*columns}:
+        raise UserError(f"expected the columns {by[0]}, {seed} and one of scores, received {listed(columns)}")
     return tables.long_scores(table, None, seed, by, [])
+
+
+def _floats(name: str, values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the scores of {name} should be finite numbers [seeds], received {values!r}") from error
 
 
 def _checked(scores: Scores, pairs: Sequence[Pair] | None, baseline: str | None) -> list[Pair]:
     if pairs is None:
         return choose_pairs(scores, [], baseline)
-    names = list(scores.variants)
+    if baseline is not None:
+        raise UserError(f"expected pairs or a baseline, received both: {pairs!r} and {baseline!r}")
+    names, found = list(scores.variants), list[Pair]()
     for pair in pairs:
-        if len(pair) != 2 or pair[0] == pair[1] or not {*pair} <= {*names}:
+        if isinstance(pair, str) or len(pair) != 2 or pair[0] == pair[1] or not {*pair} <= {*names}:
             raise UserError(f"pairs should be (a, b) of two variants of {listed(names)}, received {pair!r}")
-    return [(a, b) for a, b in pairs]
+        found.append((pair[0], pair[1]))
+    if not found:
+        raise UserError("expected at least one pair (a, b), received none")
+    _refuse_twice(found, "pairs")
+    return found
+
+
+def _refuse_twice(pairs: Sequence[Pair], what: str) -> None:
+    seen = set[frozenset[str]]()
+    for pair in pairs:
+        if frozenset(pair) in seen:
+            raise UserError(f"{what} names {pair[0]}:{pair[1]} twice, in either order: name it once")
+        seen.add(frozenset(pair))
 
 
 def choose_pairs(scores: Scores, named: Sequence[str], baseline: str | None) -> list[Pair]:
@@ -279,8 +319,7 @@ def choose_pairs(scores: Scores, named: Sequence[str], baseline: str | None) -> 
     if named:
         texts = [part for text in named for part in ([text] if _pair(text, names) else _parts(text))]
         found = [_pair(text, names) or _unknown(text, names) for text in texts]
-        if twice := [pair for place, pair in enumerate(found) if {*pair} in [{*other} for other in found[:place]]]:
-            raise UserError(f"--pairs names {twice[0][0]}:{twice[0][1]} twice, in either order: name it once")
+        _refuse_twice(found, "--pairs")
         return found
     if baseline is not None:
         if baseline not in names:
@@ -335,7 +374,7 @@ def compare_scores(scores: Scores, pairs: Sequence[Pair], settings: Settings) ->
         compare_runs(a, b, *shared(scores.variants[a], scores.variants[b]), level=level, settings=settings)
         for a, b in pairs
     )
-    items = tuple(replace(result, verdict="unchanged") if _is_unchanged(result, scores) else result for result in items)
+    items = tuple(_unchanged(result) if _is_unchanged(result, scores) else result for result in items)
     results = Results(scores.metric, settings, items)
     return replace(results, remarks=(*scores.remarks, *_remarks(scores, results)))
 
@@ -352,8 +391,8 @@ def compare_runs(a: str, b: str, of_a: Runs, of_b: Runs, *, level: float, settin
         settings: margin, step, design and direction.
     """
     paired, n_a, n_b = _paired(of_a, of_b), len(of_a.scores), len(of_b.scores)
-    differences = of_b.scores - of_a.scores
-    mean = float(np.mean(differences)) if paired else float(of_b.scores.mean() - of_a.scores.mean())
+    differences = of_b.scores - of_a.scores if paired else np.array([of_b.scores.mean() - of_a.scores.mean()])
+    mean = float(np.mean(differences))
     constant = _constant(of_a, of_b, paired)
     if constant and not settings.step:
         found = Interval(-math.inf, math.inf)
@@ -395,6 +434,10 @@ def _constant(a: Runs, b: Runs, paired: bool) -> bool:
     return min(len(a.scores), len(b.scores)) > 1 and all(np.ptp(one) <= _rounding(a, b) for one in values)
 
 
+def _unchanged(result: Result) -> Result:
+    return replace(result, verdict="unchanged", difference=0.0, seeds_projected=None, seeds_worst_case=None)
+
+
 def _is_unchanged(result: Result, scores: Scores) -> bool:
     """Whether both variants score the same in every seed: such scores come from the same models."""
     a, b = shared(scores.variants[result.a], scores.variants[result.b])
@@ -412,7 +455,7 @@ def _refuse_unpaired(scores: Scores, pairs: Sequence[Pair]) -> None:
     raise UserError(
         f"these have no seed in common: {described}. The open design, in which runs may be added at any time, compares "
         "seed by seed: run both with the same seeds; or, if the number of runs was fixed before any score was seen, "
-        "choose --design fixed"
+        "choose the fixed design (--design fixed)"
     )
 
 
@@ -424,9 +467,9 @@ def _remarks(scores: Scores, results: Results) -> Iterator[str]:
         yield f"unchanged, with the same score in every seed: {listed(same)}"
     if tied := [f"{one.a}:{one.b}" for one in results if one.tied]:
         yield (
-            f"every seed shows the same difference, so the data do not say how sure it is: {listed(tied)}. Give with "
-            "--step the smallest difference that two scores can have (1 / the number of test images, for an accuracy), "
-            "or leave out what does not depend on its seed"
+            f"every seed shows the same difference, so the data do not say how sure it is: {listed(tied)}. Set "
+            "a step (--step), the smallest difference that two scores can have (1 / the number of test images, for an "
+            "accuracy), or leave out what does not depend on its seed"
         )
     if apart := [f"{one.a}:{one.b}" for one in results if not one.paired]:
         yield f"not paired by seed, compared by Welch's interval: {listed(apart)}"

@@ -6,7 +6,6 @@
 import argparse
 import functools
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -200,8 +199,8 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
                 raise
             print(ended.code, file=sys.stderr)
             sys.exit(2)
-        except Exception:  # noqa: BLE001  # a bug must not pass for a verdict
-            traceback.print_exc()
+        except Exception as error:  # noqa: BLE001  # a bug must not pass for a verdict
+            console.print_traceback(error)
             sys.exit(2)
 
     return run

@@ -1,11 +1,12 @@
 """Figures of results: the forest plot, and the style that all figures share."""
 
 import bisect
+import contextlib
 import functools
 import io
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -61,7 +62,7 @@ def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
 
     @functools.wraps(draw)
     def drawn(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
-        with mpl.rc_context(STYLE):
+        with mpl.rc_context(STYLE), _missing_glyphs_ignored():
             figure = draw(*args, **kwargs)
             # Laid out once, for all files that are made of it.
             if engine := figure.get_layout_engine():
@@ -70,6 +71,14 @@ def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
             return figure
 
     return drawn
+
+
+@contextlib.contextmanager
+def _missing_glyphs_ignored() -> Iterator[None]:
+    """No warning for a character that no installed font has: its place shows a box."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        yield
 
 
 def panels(height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, np.ndarray]:
@@ -86,8 +95,7 @@ def write(path: Path, figure: Figure) -> None:
     """
     kind = check_format(path)
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # no installed font has it
+    with _missing_glyphs_ignored():
         figure.savefig(buffer, format=kind, dpi=160, facecolor="white")
     files.write_bytes(path, buffer.getvalue())
 

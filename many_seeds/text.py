@@ -40,13 +40,16 @@ def guarantee(results: "Results") -> list[str]:
     if settings.design == "open":
         when = "at any number of seeds, whenever you look and add more"
     else:
-        when = "for this one look at a number of seeds that was fixed before any score was seen"
+        when = (
+            "for this one look at a number of seeds that was fixed before any score was seen. If anyone has looked "
+            "before, or seeds may be added, choose the open design"
+        )
     better = "lower" if settings.lower_is_better else "higher"
     unit = f" {results.unit}" if results.unit else ""
     equivalent = f"equivalent if it lies within ±{plain(settings.margin)}{unit}, else " if settings.margin else ""
     margin = "" if settings.margin else " Without a margin nothing can be equivalent."
     return [
-        f"{holds} with {plain(100 * settings.confidence)} % confidence, {when}. They are about {results.scope}. Each "
+        f"{holds} with {plain(100 * settings.confidence)} % confidence, {when}. They generalise to {results.scope}. Each "
         f"verdict is read off its interval: {equivalent}better or worse if it excludes 0 ({better} is better).{margin}",
         "Assumes independent runs with roughly normal differences, none left out because of its score.",
     ]
@@ -104,16 +107,16 @@ def _seeds_needed(result: "Result") -> Cell:
 def undecided(result: "Result") -> str:
     """Why a result is undecided, and what would probably give a verdict."""
     if result.tied:
-        return "every seed shows the same difference, and only --step says how sure it is"
+        return "every seed shows the same difference, and only a step (--step) says how sure it is"
     if not result.paired:
         return "runs with the same seeds would probably give a verdict sooner"
     if result.n < 2:
         return "an interval needs at least two runs"
     projected, worst = result.seeds_projected, result.seeds_worst_case
-    if projected is None and worst is None:
+    if projected is None:  # and so is the worst case, which is never earlier
         return f"undecided at {result.n} seeds, and no number of seeds is projected to give a verdict"
-    start = f"about {projected:,} seeds projected" if projected else "a difference as small as this gets no verdict"
-    return f"undecided at {result.n} seeds: {start}" + (f", {worst:,} in the worst case" if worst else "")
+    least = f"undecided at {result.n} seeds: a verdict is projected at {projected:,}"
+    return least + (f", in the worst case at {worst:,}" if worst else "")
 
 
 def number_forms(results: Sequence["Result"]) -> list[str]:

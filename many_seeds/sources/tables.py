@@ -99,6 +99,7 @@ def _csv(content: bytes, name: str, text_columns: Sequence[str]) -> pd.DataFrame
                 skipinitialspace=True,
                 index_col=False,
                 low_memory=False,
+                float_precision="round_trip",
             )
     except (csv.Error, pd.errors.ParserError, pd.errors.ParserWarning) as error:
         why = "rows have more cells than the header" if isinstance(error, Warning) else str(error).strip()

@@ -40,9 +40,15 @@ def compare_accuracies(
         images: the number of test images.
         family: how many intervals hold simultaneously.
         statistics: of params.yaml.
+
+    Raises:
+        ValueError: a pair has different numbers of seeds.
     """
     settings, items = settings_of(statistics, images), list[Result]()
     for a, b, *accuracies in pairs:
+        if accuracies[0].shape != accuracies[1].shape:
+            shapes = ", ".join(str(one.shape) for one in accuracies)
+            raise ValueError(f"Expected the same seeds of {a} and {b}, received arrays of the shapes {shapes}.")
         runs = [Runs(np.arange(len(one)), 100 * one) for one in accuracies]
         items.append(compare_runs(a, b, *runs, level=settings.alpha / max(family, 1), settings=settings))
     scope = f"other seeds on these {images:,} test images"

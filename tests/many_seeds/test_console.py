@@ -170,7 +170,7 @@ def test_an_orphan_hears_of_the_end_of_its_parent_however_that_ended(orphan: str
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_every_output_can_be_printed_where_its_characters_can_not(encoding: str) -> None:
-    for command in (["stages.compare", "HEAD", "HEAD"], ["stages.verdict", "--help"]):
+    for command in (["stages.compare", "HEAD", "HEAD"], ["many_seeds.cli", "verdict", "--help"]):
         answer = subprocess.run(
             [sys.executable, "-m", *command],
             cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": encoding}, capture_output=True, check=False,

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from many_seeds import intervals
+from many_seeds.comparisons import Settings, compare_runs
 from many_seeds.intervals import Design, Interval, interval, verdict
+from many_seeds.sources.scores import Runs
 from stages import files, records
 from tests.conftest import ROOT
 
-STEP = 0.01  # points: one of 10,000 images
+STEP = 0.01  # percentage points: one of 10,000 images
 MARGIN = 0.05
 TENTHS = np.arange(1, 11) / 10
 NEAR = np.array([0.12, 0.05, 0.20, 0.08, 0.15, 0.02, 0.11, 0.17, 0.06, 0.14])
@@ -113,7 +115,7 @@ def test_a_level_that_is_no_probability_is_refused(level: float) -> None:
     ("low", "high", "expected"),
     [
         (-0.04, 0.04, "equivalent"),
-        (0.01, 0.04, "equivalent"),  # surely not 0, and not worth having
+        (0.01, 0.04, "equivalent"),  # surely not 0, and negligible
         (0.01, 0.05, "better"),
         (-0.05, -0.01, "worse"),
         (0.0, 0.3, "undecided"),
@@ -141,7 +143,7 @@ def test_the_verdicts_worked_out(values: np.ndarray, pairs: int, expected: str) 
 
 
 def test_what_other_images_could_add_is_196_standard_errors_of_the_mean_over_the_images() -> None:
-    assert intervals.digits_part(np.array([1, 0.5, 0, 0, -0.5])) == pytest.approx(49.970391, abs=6e-7)
+    assert intervals.image_error(np.array([1, 0.5, 0, 0, -0.5])) == pytest.approx(49.970391, abs=6e-7)
 
 
 def test_one_looks_again_after_a_quarter_more_seeds_and_no_worker_stays_idle() -> None:
@@ -149,17 +151,17 @@ def test_one_looks_again_after_a_quarter_more_seeds_and_no_worker_stays_idle() -
     assert list(itertools.islice(intervals.looks(10, at_least=8), 4)) == [18, 26, 34, 43]
 
 
-def test_the_forecast_is_the_first_look_at_which_mean_and_spread_as_seen_decide() -> None:
+def test_the_projection_is_the_first_look_with_a_verdict_if_mean_and_spread_stay() -> None:
     level = 0.05 / 19
     # f(12) = 1.696 and f(13) = 1.56 standard deviations: 0.252 / 0.161 = 1.565.
-    assert intervals.seeds_about(10, 0.252, 0.161, level=level, margin=MARGIN) == 13
-    assert intervals.seeds_about(10, -0.252, 0.161, level=level, margin=MARGIN) == 13
+    assert intervals.projected_seeds(10, 0.252, 0.161, level=level, margin=MARGIN) == 13
+    assert intervals.projected_seeds(10, -0.252, 0.161, level=level, margin=MARGIN) == 13
     # Nothing but equivalence can be found where there is no difference: f(n) < 0.05 / 0.11.
-    about = intervals.seeds_about(10, 0.0, 0.11, level=level, margin=MARGIN)
+    about = intervals.projected_seeds(10, 0.0, 0.11, level=level, margin=MARGIN)
     assert about is not None
     assert float(intervals.half_width(about, level)) < 0.05 / 0.11 < float(intervals.half_width(about * 4 // 5, level))
-    assert intervals.seeds_at_most(10, 0.11, level=level, margin=MARGIN) == 422
-    assert intervals.seeds_at_most(10, 100.0, level=level, margin=MARGIN) is None
+    assert intervals.worst_case_seeds(10, 0.11, level=level, margin=MARGIN) == 422
+    assert intervals.worst_case_seeds(10, 100.0, level=level, margin=MARGIN) is None
 
 
 def test_welchs_interval_of_two_samples() -> None:
@@ -178,7 +180,7 @@ def test_welchs_interval_of_one_value_rules_out_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "difference", "low", "high", "expected", "about"),
+    ("a", "b", "difference", "low", "high", "expected", "projected"),
     [
         ("mlp_reference", "mlp_tuned", 0.432, 0.023, 0.841, "better", None),
         ("cnn_reference", "cnn_tuned", 0.285, 0.057, 0.513, "better", None),
@@ -188,20 +190,22 @@ def test_welchs_interval_of_one_value_rules_out_nothing() -> None:
     ],
 )
 def test_what_ten_seeds_of_the_study_say_of_five_of_its_pairs(
-    a: str, b: str, difference: float, low: float, high: float, expected: str, about: int | None
+    a: str, b: str, difference: float, low: float, high: float, expected: str, projected: int | None
 ) -> None:
     scores = {}
     for name in (a, b):
         arrays = files.read_arrays(ROOT / records.predictions_path(name))
         scores[name] = 100 * (arrays["labels"] == arrays["truth"])[:10].mean(axis=1)
-    found = intervals.answer(scores[b] - scores[a], step=0.01, level=0.05 / 19, margin=MARGIN)
+    runs = [Runs(np.arange(10), scores[name]) for name in (a, b)]
+    found = compare_runs(a, b, *runs, level=0.05 / 19, settings=Settings(MARGIN, STEP))
     assert found.n == 10
     assert (found.difference, found.low, found.high) == pytest.approx((difference, low, high), abs=6e-4)
-    assert (found.verdict, found.seeds_about) == (expected, about)
-    assert (found.seeds_at_most is None) == (expected != "undecided")
+    assert (found.verdict, found.seeds_projected) == (expected, projected)
+    assert (found.seeds_worst_case is None) == (expected != "undecided")
 
 
-def test_a_pair_of_one_seed_has_a_difference_and_no_forecast() -> None:
-    found = intervals.answer(np.array([100.0]), step=25, level=0.05, margin=MARGIN)
+def test_a_pair_of_one_seed_has_a_difference_and_no_projection() -> None:
+    runs = [Runs(np.arange(1), np.array([score])) for score in (0.0, 100.0)]
+    found = compare_runs("a", "b", *runs, level=0.05, settings=Settings(MARGIN, 25))
     assert (found.n, found.difference, found.verdict) == (1, 100, "undecided")
-    assert (found.seeds_about, found.seeds_at_most) == (None, None)
+    assert (found.seeds_projected, found.seeds_worst_case) == (None, None)

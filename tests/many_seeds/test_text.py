@@ -1,0 +1,118 @@
+"""Results as text, Markdown and sentences."""
+
+import pytest
+
+import many_seeds as ms
+from many_seeds import text
+from tests.support.command import TENTHS, Run, long, write
+
+ZEROS = [0.0] * 10
+
+
+def words(text: str) -> str:
+    """The text without line breaks."""
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("factors", "expected"),
+    [
+        ([1.0], ["+0.55 +0.18 … +0.92"]),
+        ([1e-12], ["+5.5e−13 +1.8e−13 … +9.2e−13"]),
+        ([1e9], ["+5.5e+08 +1.8e+08 … +9.2e+08"]),
+        ([1e4], ["+5500 +1795 … +9205"]),
+        ([1e-12, 1e9], ["+5.5e−13 +1.3e−13 … +9.7e−13", "+5.5e+08 +1.3e+08 … +9.7e+08"]),
+    ],
+)
+def test_numbers_are_short_and_alike_whatever_their_size(factors: list[float], expected: list[str]) -> None:
+    scores = {f"b{place}": [factor * tenth for tenth in TENTHS] for place, factor in enumerate(factors)}
+    printed = words(str(ms.compare({"a": ZEROS} | scores, baseline="a")))
+    for numbers in expected:
+        assert f"better {numbers} 10" in printed
+
+
+def test_long_names_are_whole_on_a_line_above_their_result() -> None:
+    a, b = "a_" * 40, "b_" * 40
+    lines = str(ms.compare({a: ZEROS, b: TENTHS})).splitlines()
+    place = lines.index(f"{a} → {b}")
+    assert lines[place + 1].split() == ["better", "+0.55", "+0.18", "…", "+0.92", "10", "–"]
+
+
+def test_a_long_name_of_a_metric_stays_whole_in_the_header(run: Run) -> None:
+    file = write(long({"a": ZEROS, "b": TENTHS}).replace("accuracy", "balanced_accuracy_of_all"))
+    assert " balanced_accuracy_of_all," in run(file).out
+
+
+def test_no_line_is_wider_than_a_terminal() -> None:
+    scores = {f"variant_{place}": [tenth + 0.1 * place * (-1) ** seed for seed, tenth in enumerate(TENTHS)]
+              for place in range(6)}  # fmt: skip
+    printed = str(ms.compare(scores, margin=0.05, step=0.001))
+    assert max(map(len, printed.splitlines())) <= text.LINE_WIDTH
+    assert "  variant_1  " in printed
+
+
+def test_the_printed_results_are_what_the_command_prints(run: Run) -> None:
+    scores = {"a": TENTHS, "b": TENTHS[::-1], "c": [tenth + 1 + 0.1 * (tenth > 0.5) for tenth in TENTHS]}
+    file = write(long(scores).replace("accuracy", "score"))
+    assert run(file, "--margin", "0.1").out == str(ms.compare(scores, margin=0.1))
+    assert run(file, "--margin", "0.1", "--markdown").out == ms.compare(scores, margin=0.1).to_markdown()
+
+
+def test_the_guarantee_says_how_many_intervals_hold_when_and_how_a_verdict_is_read_off() -> None:
+    scores = {"a": ZEROS, "b": TENTHS, "c": TENTHS[::-1]}
+    printed = words(str(ms.compare(scores, confidence=0.9)))
+    assert (
+        "The 3 intervals hold simultaneously with 90 % confidence, at any number of seeds, whenever you look" in printed
+    )
+    assert "better or worse if it excludes 0 (higher is better)" in printed
+    assert "Without a margin nothing can be equivalent" in printed
+    assert "Assumes independent runs with roughly normal differences" in printed
+    printed = words(str(ms.compare({"a": ZEROS, "b": TENTHS}, margin=0.05, lower_is_better=True)))
+    assert "The interval holds with 95 % confidence" in printed
+    assert "equivalent if it lies within ±0.05, else better or worse if it excludes 0 (lower is better)" in printed
+    assert "Without a margin" not in printed
+
+
+def test_the_fixed_design_says_when_it_does_not_hold() -> None:
+    printed = words(str(ms.compare({"a": ZEROS, "b": TENTHS}, design="fixed")))
+    assert "for this one look at a number of seeds that was fixed before any score was seen" in printed
+    assert "If anyone has looked before, or seeds may be added, choose the open design" in printed
+    assert "choose the open design" not in words(str(ms.compare({"a": ZEROS, "b": TENTHS})))
+
+
+def test_markdown_starts_with_the_verdicts_and_escapes_names() -> None:
+    table = ms.compare({"a|b": ZEROS, "[c_d]": TENTHS}).to_markdown()
+    assert table.startswith("## 1 of 1 comparison has a verdict: 1 better\n")
+    assert "| a | b | verdict on b | score, b\N{NO-BREAK SPACE}−\N{NO-BREAK SPACE}a |" in table
+    assert "| a\\|b | \\[c\\_d\\] | better | +0.55 |" in table or "| a\\|b | \\[c_d\\] | better | +0.55 |" in table
+
+
+def test_the_name_of_a_metric_is_escaped_too(run: Run) -> None:
+    file = write(long({"a": ZEROS, "b": TENTHS}).replace("accuracy", "f|1"))
+    assert "| f\\|1, b\N{NO-BREAK SPACE}−\N{NO-BREAK SPACE}a |" in run(file, "--markdown").out
+
+
+def test_the_summary_counts_the_verdicts() -> None:
+    scores = {"a": TENTHS, "same": TENTHS, "up": [t + 1 + e for t, e in zip(TENTHS, TENTHS[::-1], strict=True)]}
+    scores |= {"down": [-t for t in scores["up"]], "like": TENTHS[::-1]}
+    summary = text.summary(ms.compare(scores, baseline="a"))
+    assert summary == "3 of 4 comparisons have a verdict: 1 better, 1 worse, 1 unchanged"
+    assert text.summary(ms.compare({"a": TENTHS, "b": TENTHS[::-1]})) == "0 of 1 comparison has a verdict"
+
+
+@pytest.mark.parametrize(
+    ("b", "expected"),
+    [
+        ([0.3, -0.1] * 5, "undecided at 10 seeds: a verdict is projected at 55, in the worst case at 55"),
+        ([0.5], "an interval needs at least two runs"),
+        ([0.1] * 10, "every seed shows the same difference, and only a step (--step) says how sure it is"),
+    ],
+)
+def test_undecided_says_what_would_probably_give_a_verdict(b: list[float], expected: str) -> None:
+    (result,) = ms.compare({"a": ZEROS, "b": b}, margin=0.2)
+    assert text.undecided(result) == expected
+
+
+def test_undecided_without_a_projection_says_so() -> None:
+    (result,) = ms.compare({"a": ZEROS, "b": [1.0, -1.0] * 5})
+    assert text.undecided(result) == ("undecided at 10 seeds, and no number of seeds is projected to give a verdict")
