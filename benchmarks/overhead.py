@@ -17,7 +17,7 @@ from stages import records
 from stages.data import OWN, Data, DatasetName
 from stages.params import Comparison, Params, Split
 
-CODE = ["stages", "benchmarks", OWN, ".dvc/config", ".dvcignore", "dvc.yaml", "pyproject.toml"]
+CODE = ["stages", "many_seeds", "benchmarks", OWN, ".dvc/config", ".dvcignore", "dvc.yaml", "pyproject.toml"]
 FETCH_AND_SPLIT, EVALUATE, AGGREGATE = "fetch and split", "evaluate", "aggregate"
 START, TRAINING, REST = "train: start of process and workers", "train: training", "train: saving and publishing"
 DVC = "DVC, before the first stage"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_PAIRS = 10_000
-ROUNDING = 8 * np.finfo(np.float64).eps  # of the largest score: how far arithmetic alone moves equal differences
+ROUNDING = 8 * float(np.finfo(np.float64).eps)  # of the largest score: how far arithmetic alone moves equal differences
 UNCHANGED = "unchanged"
 
 Pair = tuple[str, str]

@@ -48,8 +48,9 @@ def guarantee(results: "Results") -> list[str]:
     unit = f" {results.unit}" if results.unit else ""
     equivalent = f"equivalent if it lies within ±{plain(settings.margin)}{unit}, else " if settings.margin else ""
     margin = "" if settings.margin else " Without a margin nothing can be equivalent."
+    generalise = "They generalise" if count > 1 else "It generalises"
     return [
-        f"{holds} with {plain(100 * settings.confidence)} % confidence, {when}. They generalise to {results.scope}. Each "
+        f"{holds} with {plain(100 * settings.confidence)} % confidence, {when}. {generalise} to {results.scope}. Each "
         f"verdict is read off its interval: {equivalent}better or worse if it excludes 0 ({better} is better).{margin}",
         "Assumes independent runs with roughly normal differences, none left out because of its score.",
     ]

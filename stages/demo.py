@@ -23,7 +23,7 @@ from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS
 FOLDER = Path("build/demo")
 LOG = FOLDER / "repro.log"
 STUDY = Path(__file__).with_name("demo.yaml")
-COPIED = ["dvc.yaml", "stages", "own/README.md", "pyproject.toml", "requirements.lock"]
+COPIED = ["dvc.yaml", "stages", "many_seeds", "own/README.md", "pyproject.toml", "requirements.lock"]
 COPIED += [".dvcignore", ".dvc/config", ".dvc/plots"]
 LAST_LINES = 20  # of DVC's output, where it fails
 
@@ -70,7 +70,7 @@ def steps(study: Params) -> int:
 
 
 def prepare() -> None:
-    """A study of its own in `FOLDER`, with the code as it is here; what a former demo made or was told there stays."""
+    """A study of its own in `FOLDER`, with the code as it is here; what an earlier demo made or was told there stays."""
     for name in COPIED:
         place = FOLDER / name
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -45,7 +45,7 @@ def register(study: Params) -> str:
         return f"no model is registered: {objection}"
     card = model_card(study, champion, scores)
     # What is served: these models by this code; and what is said of them.
-    code = [path.read_bytes() for path in sorted(serve.EXAMPLE.parent.glob("*.py"))]
+    code = [path.read_bytes() for folder in serve.CODE for path in sorted(folder.glob("*.py"))]
     key = files.digest(files.json_bytes([champion, list(scores["key"])]), *code, card)
     name = tracking.model_name(study)
     try:

@@ -1,6 +1,7 @@
 """The study's best model behind HTTP: `python -m stages.serve` runs MLflow's scoring server on the registered model.
 
-MLflow keeps a copy of this file and of `stages` with the model ("models from code"), and that copy is what is served.
+MLflow keeps a copy of this file, of `stages` and of `many_seeds` with the model ("models from code"), and that copy is
+what is served.
 """
 
 import base64
@@ -29,12 +30,16 @@ from mlflow.types.schema import Array
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from starlette.requests import ClientDisconnect
 
+import many_seeds
+import stages
 from many_seeds import console
 from many_seeds.errors import UserError
 from stages import params, predict, prepare, records, tracking
 
 ALIAS = "champion"
 EXAMPLE = Path(__file__).with_name("example.png")
+# The packages that MLflow copies beside the model.
+CODE = [Path(module.__file__).resolve().parent for module in (many_seeds, stages) if module.__file__]
 BODY_LIMIT = 16_000_000  # bytes of one request: an image of pictures.BYTES_LIMIT in base64, and room around it
 CONNECTION_LIMIT = 64  # at once; with the limit above it bounds the memory that requests can take
 MESSAGE_LIMIT = 500  # characters of an error message
@@ -98,7 +103,7 @@ def model_arguments() -> dict[str, Any]:
     environments = records.environments_path(variant)
     return {
         "python_model": str(Path(__file__).resolve()),
-        "code_paths": [str(Path(__file__).resolve().parent)],
+        "code_paths": [str(folder) for folder in CODE],
         "artifacts": {
             "champion": str(records.CHAMPION),
             "scores": str(records.scores_path(variant)),

@@ -16,8 +16,12 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from stages import compare, files, records
+import many_seeds
+from stages import compare, files, params, records
+from stages.aggregate import results
 from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS, Environment
+from tests.aggregate import made
+from tests.support import command
 
 DIGITS = 200
 SEEDS = [0, 1, 2]
@@ -727,3 +731,52 @@ def test_what_decides_no_run_needs_no_training(
     status, text = judged(monkeypatch, capsys)
     assert status == 0
     assert "retrained" not in text
+
+
+WRONG_BEFORE = [22, 25, 21, 26, 23, 24, 22, 27, 20, 25]
+WRONG_AFTER = {
+    "better": [14, 18, 14, 19, 15, 17, 14, 19, 12, 18],
+    "undecided": [20, 26, 20, 25, 24, 23, 22, 26, 21, 24],
+    "worse": [29, 33, 29, 34, 30, 32, 29, 34, 27, 33],
+}
+
+
+@pytest.mark.parametrize("verdict", WRONG_AFTER)
+def test_a_study_two_commits_a_file_and_the_library_give_the_same_numbers_and_verdicts(
+    verdict: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    git("init", "--quiet")
+    seeds, statistics = range(10), {**STATISTICS, "design": "open"}
+    write_study(seeds, statistics, mlp=NETWORK)
+    write_runs("mlp", WRONG_BEFORE, seeds=seeds)
+    commit("first")
+    write_runs("mlp", WRONG_AFTER[verdict], key="second", seeds=seeds)
+    names = ("a", "b", "n", "difference", "low", "high", "verdict", "seeds_projected", "seeds_worst_case")
+    (changed,) = found(monkeypatch, capsys, "first")["changed"]
+    of_commits = [changed[name] for name in names[2:]]
+
+    write_study(seeds, statistics, before=NETWORK, after=NETWORK)
+    study = params.load()
+    study = study.model_copy(update={"comparisons": [params.Comparison(a="before", b="after")]})
+    truth = np.arange(DIGITS, dtype=np.uint8) % 10
+    wrong = {"before": WRONG_BEFORE, "after": WRONG_AFTER[verdict]}
+    runs = {name: made.variant(name, made.predicted(of, truth), truth) for name, of in wrong.items()}
+    table = results.table(runs, results.results(runs, [("before", "after")], study))
+    renamed = table.rename(columns={"seeds_about": "seeds_projected", "seeds_at_most": "seeds_worst_case"})
+    of_study = [None if pd.isna(value) else value for value in renamed.iloc[0][list(names[2:])]]
+
+    scores = {name: (100 - 100 * np.array(of) / DIGITS).tolist() for name, of in wrong.items()}
+    file = command.write(command.long(scores))
+    of_file = command.only(command.verdict(file, "--json", "--margin", "0.05", "--step", str(100 / DIGITS)))
+    of_library = many_seeds.compare(scores, [("before", "after")], margin=0.05, step=100 / DIGITS)
+    row = [getattr(of_library[0], name) for name in names[2:]]
+
+    assert row[4] == verdict
+    assert (row[5] is None) == (verdict != "undecided")
+    for others in (of_commits, of_study, [of_file[name] for name in names[2:]]):
+        assert others[:1] + others[4:] == row[:1] + row[4:]
+        assert others[1:4] == pytest.approx(row[1:4], abs=1e-9)

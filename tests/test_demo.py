@@ -83,7 +83,7 @@ def test_a_demo_that_begins_again_keeps_what_was_trained_and_edited(
     unpacked: Clone, shown: subprocess.CompletedProcess[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(unpacked.folder)
-    edited, code = demo.FOLDER / params.PARAMS, demo.FOLDER / "stages/layout.py"
+    edited, code = demo.FOLDER / params.PARAMS, demo.FOLDER / "many_seeds/text.py"
     edited.write_text(edited.read_text(encoding="utf-8") + "# mine\n", encoding="utf-8")
     code.write_text("of a former version")
     (demo.FOLDER / "stages/recipes/former.py").write_text("class Recipe: a family that the code has no more")
@@ -92,7 +92,7 @@ def test_a_demo_that_begins_again_keeps_what_was_trained_and_edited(
     demo.prepare()
     assert sorted(demo.FOLDER.glob("models/*/*/model.keras")) == models
     assert edited.read_text(encoding="utf-8").endswith("# mine\n")
-    assert code.read_bytes() == Path("stages/layout.py").read_bytes()
+    assert code.read_bytes() == Path("many_seeds/text.py").read_bytes()
     assert not (demo.FOLDER / "stages/recipes/former.py").exists()
 
 

@@ -433,7 +433,7 @@ def test_an_edit_of_what_decides_no_result_makes_nothing_stale(fresh: Clone) -> 
     decisive = {"recipes", "aggregate", "fetch", "split"}
     paths = sorted((fresh.folder / "stages").rglob("*.py"))
     names = [str(path.relative_to(fresh.folder)) for path in paths]
-    files_of_results = {"stages/sequential.py", "stages/evaluate/outputs.py", "stages/evaluate/scores.py"}
+    files_of_results = {"stages/study/comparisons.py", "stages/evaluate/outputs.py", "stages/evaluate/scores.py"}
     edited = [name for name in names if name.split("/")[1] not in decisive and name not in files_of_results]
     assert {"stages/train/schedule.py", "stages/evaluate/__main__.py", "stages/tracking/runs.py"} <= set(edited)
     add_line(fresh, *edited)
@@ -453,7 +453,9 @@ def test_an_edit_of_what_decides_no_result_makes_nothing_stale(fresh: Clone) -> 
         ("stages/evaluate/__main__.py", set()),
         ("stages/train/run.py", set()),
         ("stages/aggregate/report.py", {"aggregate"}),
-        ("stages/sequential.py", {"aggregate"}),
+        ("stages/study/comparisons.py", {"aggregate"}),
+        ("many_seeds/intervals.py", {"aggregate"}),
+        ("many_seeds/cli.py", set()),
     ],
 )
 def test_an_edit_of_code_makes_stale_what_it_decides(edited: str, expected: set[str], fresh: Clone) -> None:

@@ -7,7 +7,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.support.ui import WebDriverWait
 
 from stages import params, records
-from stages.aggregate import answers
+from stages.study.comparisons import named_pairs
 from tests.conftest import ROOT
 
 REPORT = (ROOT / records.REPORT).as_uri()
@@ -90,7 +90,7 @@ def test_the_questions_and_their_verdicts_begin_in_the_first_screen(page: Chrome
     assert evaluated(page, "document.querySelector('#figure-answers svg').getBoundingClientRect().top") < 400
     told = evaluated(page, "document.querySelector('#figure-answers figcaption').textContent")
     study = params.load(ROOT / params.PARAMS)
-    assert f"of {len(answers.family(study))} questions are decided" in told
+    assert f"of {len(named_pairs(study))} comparisons have a verdict" in told
 
 
 def test_every_word_of_a_figure_can_be_read(page: Chrome) -> None:

@@ -1,71 +1,80 @@
-"""The family of questions, and how its answers are told."""
+"""The comparisons of a study, and how their results are shown."""
 
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from many_seeds import intervals
+from many_seeds import intervals, plots, text
+from many_seeds.comparisons import Results
 from many_seeds.errors import UserError
 from stages import params
-from stages.aggregate import answers
+from stages.aggregate import results
+from stages.study.comparisons import compare_accuracies, named_pairs
 from tests.aggregate import made
 
 
-def test_a_pair_that_is_named_twice_is_one_question_whichever_way_round() -> None:
-    assert answers.family(made.study()) == [
+def found(*pairs: tuple[str, str]) -> Results:
+    return results.results(made.runs(), pairs, made.study())
+
+
+def test_a_pair_that_is_named_twice_is_one_comparison_in_either_order() -> None:
+    assert named_pairs(made.study()) == [
         *[("wide", "plain"), ("wide", "wider"), ("ridge", "wide")],
     ]
 
 
-def test_a_pair_needs_the_same_seeds_and_images_on_both_sides() -> None:
-    with pytest.raises(ValueError, match=r"\(3, 5\), \(2, 5\)"):
-        answers.compared([("a", "b", np.ones((3, 5), bool), np.ones((2, 5), bool))], 1, made.study().statistics)
+def test_a_pair_needs_the_same_seeds_on_both_sides() -> None:
+    with pytest.raises(ValueError, match=r"\(3,\), \(2,\)"):
+        compare_accuracies([("a", "b", np.ones(3), np.ones(2))], 5, 1, made.study().statistics)
 
 
 def test_a_pair_is_compared_on_the_seeds_that_both_variants_have_at_its_share_of_the_level() -> None:
-    study, runs = made.study(), made.runs()
-    table = answers.answers(runs, [("wide", "wider"), ("ridge", "wider")], study)
-    assert table["n"].tolist() == [10, 4]
+    first, second = compared = found(("wide", "wider"), ("ridge", "wider"))
+    assert (first.n, second.n, compared.family) == (10, 4, 3)
     differences = np.subtract(made.WRONG["wide"], made.WRONG["wider"][:10]) * 100 / made.IMAGES
-    found = intervals.interval(differences, level=0.05 / 3, step=100 / made.IMAGES)
-    assert table.loc[0, ["difference", "low", "high"]].tolist() == pytest.approx(
-        [differences.mean(), found.low, found.high]
-    )
-    assert table["verdict"].tolist() == ["better", "undecided"]  # four seeds rule out nothing
-    assert table["low"].tolist()[1] == -np.inf
+    expected = intervals.interval(differences, level=0.05 / 3, step=100 / made.IMAGES)
+    assert [first.difference, first.low, first.high] == pytest.approx([differences.mean(), expected.low, expected.high])
+    assert (first.verdict, second.verdict) == ("better", "undecided")  # four seeds exclude nothing
+    assert second.low == -math.inf
 
 
-def test_the_other_way_round_the_answer_is_mirrored() -> None:
-    table = answers.answers(made.runs(), [("wide", "wider"), ("wider", "wide")], made.study())
-    assert table["verdict"].tolist() == ["better", "worse"]
-    assert table["low"].tolist() == pytest.approx((-table["high"]).tolist()[::-1])
+def test_in_the_other_order_the_result_is_mirrored() -> None:
+    there, back = found(("wide", "wider"), ("wider", "wide"))
+    assert (there.verdict, back.verdict) == ("better", "worse")
+    assert (there.low, there.high) == pytest.approx((-back.high, -back.low))
 
 
-def test_a_table_has_the_columns_that_programs_read_and_shows_those_that_people_read() -> None:
-    table = answers.answers(made.runs(), [("wide", "plain"), ("ridge", "wider")], made.study())
+def test_a_table_has_the_columns_that_programs_read() -> None:
+    compared = found(("wide", "plain"), ("ridge", "wider"))
+    table = results.table(made.runs(), compared)
     assert list(table) == [
         *("a", "b", "n", "difference", "low", "high", "verdict", "digits", "seeds_about", "seeds_at_most")
     ]
-    cells = dict(
-        zip(["verdict", "difference", "interval", "n", "seeds", "digits"], answers.columns("digits"), strict=True)
-    )
-    row = {**table.iloc[0].to_dict(), "seeds_about": 83, "seeds_at_most": 1204}
-    assert cells["seeds"][1](row) == ("83 (1,204)", 83)
-    assert cells["seeds"][1]({**row, "seeds_about": None, "seeds_at_most": None})[0] == "–"
-    assert cells["interval"][1](table.iloc[1].to_dict()) == ("any", -math.inf)
-    assert cells["difference"][1]({"difference": -0.5})[0] == "−0.500"
+    assert table["seeds_about"].tolist() == [one.seeds_projected for one in compared]
+    assert "." not in "".join(table[["seeds_about", "seeds_at_most"]].to_csv(header=False, index=False))
 
 
-def test_the_promise_names_the_number_of_intervals_the_design_and_the_images() -> None:
-    settings = made.study().statistics
-    said = answers.promise(19, 10_000, settings)
-    assert said.startswith("The m = 19 intervals hold together with 95 % confidence, however many seeds were added")
-    assert "±0.05 points" in said
-    assert "10,000 test images" in said
-    fixed = settings.model_copy(update={"design": "fixed"})
-    assert "a number of seeds that was fixed before" in answers.promise(1, 200, fixed)
+def test_the_cells_of_a_table_are_those_of_the_text() -> None:
+    compared = found(("wide", "plain"), ("ridge", "wider"))
+    columns = dict(results.columns(compared))
+    assert list(columns) == [*text.header(compared)[2:], "± test images"]
+    rows = results.table(made.runs(), compared).astype(object).where(lambda table: table.notna(), None)
+    for row, expected in zip(rows.to_dict("records"), text.rows(compared), strict=True):
+        assert [cell(row) for cell in list(columns.values())[:-1]] == expected[2:]
+        step = {"step": row["b"], **{name: value for name, value in row.items() if name not in ("a", "b")}}
+        assert [cell(step) for cell in list(columns.values())[:-1]] == expected[2:]
+    assert columns["interval"](rows.iloc[1].to_dict()) == ("any", -math.inf)
+
+
+def test_the_guarantee_names_the_number_of_intervals_the_design_and_the_images() -> None:
+    guarantee = text.guarantee(found(("wide", "plain")))[0]
+    assert guarantee.startswith("The 3 intervals hold simultaneously with 95 % confidence, at any number of seeds")
+    assert "±0.05 percentage points" in guarantee
+    assert "generalise to other seeds on these 200 test images" in guarantee
+    statistics = made.study().statistics.model_copy(update={"design": "fixed"})
+    fixed = compare_accuracies([("a", "b", np.array([0.5, 0.6]), np.array([0.6, 0.5]))], 200, 1, statistics)
+    assert "a number of seeds that was fixed before" in text.guarantee(fixed)[0]
 
 
 def test_a_fixed_design_has_the_narrower_interval_of_one_look() -> None:
@@ -73,20 +82,14 @@ def test_a_fixed_design_has_the_narrower_interval_of_one_look() -> None:
     fixed = study.model_copy(update={"statistics": study.statistics.model_copy(update={"design": "fixed"})})
     widths = []
     for asked in (study, fixed):
-        row = answers.answers(made.runs(), [("wide", "plain")], asked).iloc[0]
-        widths.append(row["high"] - row["low"])
+        (result,) = results.results(made.runs(), [("wide", "plain")], asked)
+        widths.append(result.high - result.low)
     assert widths[1] < widths[0]
 
 
-def test_how_many_questions_are_decided_is_told_in_words() -> None:
-    table = pd.DataFrame({"verdict": ["better", "undecided", "equivalent", "better"]})
-    assert answers.in_words(table) == "3 of 4 questions are decided: 2 better, 1 equivalent."
-    assert answers.in_words(table.iloc[1:2]) == "0 of 1 questions are decided."
-
-
-def test_the_figure_draws_what_is_known_and_what_is_not() -> None:
-    table = answers.answers(made.runs(), answers.family(made.study()), made.study())
-    figure = answers.forest(table, list(table["b"]), 0.05, [0.1, None, None, None])
+def test_the_figure_shows_finite_and_infinite_intervals() -> None:
+    compared = found(*named_pairs(made.study()))
+    figure = plots.forest(compared, [one.b for one in compared], [0.1, None, None], "2020, one seed")
     words = [text.get_text() for text in figure.axes[0].texts]
     assert "plain" in words
     assert any(word.endswith("undecided") for word in words)

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 
 from stages import params
-from stages.aggregate import course, steps
+from stages.aggregate import course, results, steps
 from stages.aggregate.steps import selection
 from tests.aggregate import made
 from tests.conftest import ROOT
 
 
-def test_a_step_says_what_its_recipe_changes_and_how_it_was_answered() -> None:
-    table = steps.table(made.runs(), made.study(), "units")
+def test_a_step_says_what_its_recipe_changes_and_what_resulted() -> None:
+    runs, study = made.runs(), made.study()
+    compared = results.results(runs, list(itertools.pairwise(study.chains["units"])), study)
+    table = steps.table(runs, study, compared)
     assert table["step"].tolist() == ["wide", "wider"]
     assert table["change"].tolist() == ["units: [8] → [16]", "units: [16] → [32]"]
     assert table["verdict"].tolist() == ["undecided", "better"]

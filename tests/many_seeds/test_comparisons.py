@@ -176,13 +176,15 @@ def test_a_frame_has_a_row_for_each_result() -> None:
 
 
 def test_a_dictionary_of_results_is_json_without_nan_and_infinity() -> None:
-    results = ms.compare({"a": TENTHS, "b": TENTHS[::-1], "c": [0.5]}, margin=0.1)
+    scores = {"a": TENTHS, "b": TENTHS[::-1], "c": [0.5], "tied": [tenth + 0.1 for tenth in TENTHS], "same": TENTHS}
+    results = ms.compare(scores, baseline="a", margin=0.1)
     read = json.loads(json.dumps(results.to_dict(), allow_nan=False))
     assert read["settings"] == {
         **{"margin": 0.1, "step": 0.0, "confidence": 0.95, "design": "open", "lower_is_better": False}
     }
-    assert (read["metric"], read["family"], len(read["results"])) == ("score", 3, 3)
+    assert (read["metric"], read["family"], len(read["results"])) == ("score", 4, 4)
     assert (read["results"][1]["low"], read["results"][1]["high"]) == (None, None)
+    assert [result["tied"] for result in read["results"]] == [False, False, True, False]
 
 
 def test_undecided_results_say_how_many_seeds_are_projected() -> None:

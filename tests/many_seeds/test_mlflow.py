@@ -1,8 +1,5 @@
 """The verdict on runs in MLflow, logged as people log them."""
 
-import contextlib
-import io
-import json
 import os
 import shutil
 import sys
@@ -12,13 +9,14 @@ from typing import Any
 
 import pytest
 from mlflow.entities import Metric, Param
-from stages.verdict.__main__ import main
 
 from stages import params, tracking
-from stages.aggregate import answers
+from stages.aggregate import results
 from stages.aggregate.runs import read_runs
+from stages.study.comparisons import named_pairs
 from tests.conftest import STUDY
 from tests.mlflow_tools import mlflow_server
+from tests.support.command import parsed, verdict
 
 FIXED = ["--design", "fixed"]
 
@@ -55,20 +53,12 @@ def log(
 
 
 def say(*arguments: str) -> tuple[str, str, int]:
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        patch.setattr(sys, "argv", ["verdict", "--mlflow", *arguments])
-        try:
-            main()
-        except SystemExit as ended:
-            return out.getvalue(), err.getvalue(), int(ended.code or 0)
-    return out.getvalue(), err.getvalue(), 0
+    output = verdict("--mlflow", *arguments)
+    return output.out, output.err, output.status
 
 
 def found(*arguments: str) -> dict[str, Any]:
-    out, err, status = say(*arguments, "--json")
-    assert (err, status) == ("", 0)
-    return json.loads(out)
+    return parsed(verdict("--mlflow", *arguments, "--json"))
 
 
 def test_runs_are_grouped_by_the_parameters_that_differ_but_for_the_seed(client: Any) -> None:
@@ -79,14 +69,14 @@ def test_runs_are_grouped_by_the_parameters_that_differ_but_for_the_seed(client:
                 log(client, {"trees": trees, "depth": depth, "loss": "gini", "seed": seed}, {"accuracy": score})
     said = found("trees", *FIXED, "--baseline", "depth=3 trees=10", "--step", "0.001")
     assert said["metric"] == "accuracy"
-    assert {answer["b"]: answer["difference"] for answer in said["answers"]} == {
+    assert {result["b"]: result["difference"] for result in said["results"]} == {
         "depth=5 trees=10": pytest.approx(0.021),
         "depth=3 trees=50": pytest.approx(0.04),
         "depth=5 trees=50": pytest.approx(0.061),
     }
     # Chosen by MLflow's own conditions, one parameter is left that differs.
     said = found("trees", *FIXED, "--where", "params.depth = '3'", "--pairs", "50:10", "--step", "0.001")
-    assert said["answers"][0]["difference"] == pytest.approx(-0.04)
+    assert said["results"][0]["difference"] == pytest.approx(-0.04)
     assert "variant depth=3" not in say("trees", *FIXED)[0]
 
 
@@ -100,7 +90,7 @@ def test_what_is_left_out_is_counted(client: Any) -> None:
     log(client, {"trees": 10, "seed": 5}, {"other": 1.0})
     log(client, {"trees": 10}, {"f1": 1.0})
     said = found("trees", *FIXED, "--metric", "f1")
-    assert said["answers"][0]["n_a"] == 2
+    assert said["results"][0]["n_a"] == 2
     assert said["remarks"] == [
         "left out: 1 run that MLflow calls FAILED",
         "left out: 2 runs that MLflow calls RUNNING",
@@ -115,7 +105,7 @@ def test_nested_runs_have_the_parameters_of_the_run_that_holds_them(client: Any)
         for seed in (0, 1):
             log(client, {"seed": seed}, {"f1": trees + seed * trees}, parent=parent)
     said = found("trees", *FIXED)
-    assert [(answer["a"], answer["b"], answer["difference"]) for answer in said["answers"]] == [("10", "50", 60)]
+    assert [(result["a"], result["b"], result["difference"]) for result in said["results"]] == [("10", "50", 60)]
     assert said["remarks"] == ["left out: 2 runs with others below"]
 
 
@@ -125,7 +115,7 @@ def test_a_run_above_one_that_failed_is_a_run_like_others(client: Any) -> None:
             above = log(client, {"trees": trees, "seed": seed}, {"f1": trees + seed * trees})
             log(client, {}, {}, status="FAILED", parent=above)
     said = found("trees", *FIXED)
-    assert said["answers"][0]["n_a"] == 2
+    assert said["results"][0]["n_a"] == 2
     assert said["remarks"] == ["left out: 4 runs that MLflow calls FAILED"]
 
 
@@ -150,7 +140,7 @@ def test_a_condition_chooses_runs_and_leaves_them_the_parameters_of_the_run_that
         for seed in (0, 1, 2):
             log(client, {"seed": seed}, {"f1": trees + seed * trees}, parent=parent, stage="final" if seed else "early")
     said = found("trees", *FIXED, "--where", "tags.stage = 'final'")
-    assert [(answer["a"], answer["b"], answer["n_a"]) for answer in said["answers"]] == [("10", "50", 2)]
+    assert [(result["a"], result["b"], result["n_a"]) for result in said["results"]] == [("10", "50", 2)]
     assert said["remarks"] == []
     _, err, status = say("trees", "--where", "tags.stage = 'search'")
     assert status == 2
@@ -168,8 +158,8 @@ def test_variants_and_seeds_may_be_tags(client: Any) -> None:
                 model=name,
                 rng=str(seed),
             )
-    answer = found("trees", *FIXED, "--by", "model", "--seed", "rng", "--step", "1")["answers"][0]
-    assert (answer["a"], answer["b"], answer["n_a"]) == ("old", "new", 2)
+    result = found("trees", *FIXED, "--by", "model", "--seed", "rng", "--step", "1")["results"][0]
+    assert (result["a"], result["b"], result["n_a"]) == ("old", "new", 2)
 
 
 @pytest.mark.parametrize(
@@ -253,16 +243,16 @@ def test_without_mlflow_the_message_says_what_to_install(monkeypatch: pytest.Mon
 
 
 def test_a_server_is_asked_page_by_page(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stages.verdict import mlflow_source
+    from many_seeds.sources import mlflow as source
 
     for trees in (10, 50):
         for seed in range(3):
             log(client, {"trees": trees, "seed": seed}, {"f1": trees + seed * trees})
-    monkeypatch.setattr(mlflow_source, "PAGE", 4)
+    monkeypatch.setattr(source, "PAGE", 4)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")  # it says that it is up a moment before it is
     with mlflow_server(os.environ["MLFLOW_TRACKING_URI"], tmp_path / "artifacts") as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-        assert found("trees", *FIXED)["answers"][0]["n_a"] == 3
+        assert found("trees", *FIXED)["results"][0]["n_a"] == 3
 
 
 def test_runs_that_this_study_published_get_the_verdicts_of_its_tables(
@@ -276,18 +266,19 @@ def test_runs_that_this_study_published_get_the_verdicts_of_its_tables(
     publisher.publish_variants(list(study.variants))
     assert not publisher.failed
     runs = read_runs(study)
-    expected = answers.answers(runs, answers.family(study), study)
+    pairs = named_pairs(study)
+    expected = results.results(runs, pairs, study)
     images = next(iter(runs.values())).right.shape[1]
     margin = study.statistics.equivalence_margin / 100
     said = found(
         *("digits", "--by", "variant", "--metric", "test_accuracy", "--design", "fixed"),
         *("--margin", str(margin), "--step", str(1 / images)),
-        *(part for a, b in answers.family(study) for part in ("--pairs", f"{a}:{b}")),
+        *(part for a, b in pairs for part in ("--pairs", f"{a}:{b}")),
     )
-    for answer, row in zip(said["answers"], expected.to_dict("records"), strict=True):
-        assert (answer["a"], answer["b"], answer["n_a"]) == (row["a"], row["b"], row["n"])
-        assert answer["verdict"] == row["verdict"]
-        assert (100 * answer["low"], 100 * answer["high"]) == pytest.approx((row["low"], row["high"]), abs=1e-5)
+    for result, one in zip(said["results"], expected, strict=True):
+        assert (result["a"], result["b"], result["n"]) == (one.a, one.b, one.n)
+        assert result["verdict"] == one.verdict
+        assert (100 * result["low"], 100 * result["high"]) == pytest.approx((one.low, one.high), abs=1e-5)
 
 
 def test_runs_that_are_each_others_parents_come_to_an_end(client: Any) -> None:
@@ -297,12 +288,14 @@ def test_runs_that_are_each_others_parents_come_to_an_end(client: Any) -> None:
     for trees in (10, 50):
         for seed in (0, 1):
             log(client, {"trees": trees, "seed": seed}, {"f1": trees + seed * trees}, parent=above[0])
-    assert found("trees", *FIXED)["answers"][0]["n_a"] == 2
+    assert found("trees", *FIXED)["results"][0]["n_a"] == 2
 
 
 def test_a_password_in_the_address_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "")  # so that what the address says is gone afterwards
     out, err, status = say("trees")
     assert (out, status) == ("", 2)
-    assert "http://user:***@127.0.0.1:9" in err
+    assert "MLflow at http://127.0.0.1:9 did not give" in err
     assert "secret" not in err

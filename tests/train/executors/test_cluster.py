@@ -419,7 +419,8 @@ def other_keras(tmp_path: Path) -> str:
 @pytest.fixture
 def other_code(tmp_path: Path) -> str:
     """The project with another line in a module that decides results."""
-    shutil.copytree(ROOT / "stages", tmp_path / "code" / "stages")
+    for package in ("many_seeds", "stages"):
+        shutil.copytree(ROOT / package, tmp_path / "code" / package)
     with (tmp_path / "code/stages/recipes/network.py").open("a") as file:
         file.write("MORE = 1\n")
     return str(tmp_path / "code")
