@@ -70,7 +70,7 @@ def steps(study: Params) -> int:
 
 
 def prepare() -> None:
-    """A study of its own in `FOLDER`, with the code as it is here; what an earlier demo made or was told there stays."""
+    """A study of its own in `FOLDER`, with the code as it is here; what an earlier demo made there stays."""
     for name in COPIED:
         place = FOLDER / name
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What DESIGN says of who may know whom, read from the source."""
+"""Who may import whom: tools → stages → many_seeds, read from the source."""
 
 import ast
 import subprocess
@@ -13,29 +13,14 @@ from stages import families, params
 from stages.study import environments
 from tests.conftest import ROOT
 
-STAGES = ROOT / "stages"
+LIBRARY, STAGES = ROOT / "many_seeds", ROOT / "stages"
+FILES = [path for folder in (LIBRARY, STAGES, ROOT / "tools") for path in sorted(folder.rglob("*.py"))]
+LIBRARY_FILES = [path for path in FILES if path.is_relative_to(LIBRARY)]
 FOLDERS = ["fetch", "split", "code", "train", "evaluate", "aggregate"]
-# What every file may need, and of each module what it may know besides.
-SHARED = {
-    **{"arrays": [], "dvc": [], "errors": [], "git": [], "redact": [], "sequential": [], "terminal": []},
-    **{"data": ["records"], "families": ["recipes"], "files": ["arrays"], "records": []},
-    "params": ["data", "families", "recipes", "sequential"],
-    "study": ["families", "records", "recipes", "study"],
-    "tracking": ["families", "git", "params", "records", "study", "tracking"],
-}
-TOOLS = {
-    **{"finding": [], "pictures": [], "prepare": ["finding", "pictures"]},
-    "predict": ["families", "params", "pictures", "prepare", "records"],
-    "serve": ["params", "predict", "prepare", "records", "tracking"],
-    "register": ["params", "predict", "records", "serve", "tracking"],
-    "seeds": ["params"],
-    "ui": ["params", "tracking"],
-    **{"layout": [], "gate": [], "merge": [], "verdict": ["aggregate", "gate", "layout", "sequential", "verdict"]},
-    "stale": ["code", "params", "records", "study", "train"],
-    "demo": ["params", "records", "study", "tracking"],
-}
-EVERYBODYS = {"dvc", "errors", "files", "redact", "terminal"}
-FILES = sorted(STAGES.rglob("*.py"))
+# Modules right below stages/ that any stage may import; they import no stage and no tool.
+SHARED = {"arrays", "data", "dvc", "errors", "families", "files", "git", "params", "records", "terminal"}
+SHARED |= {"study", "tracking"}
+INSTALLED = {"matplotlib", "mlflow", "numpy", "pandas", "scipy"}  # what the library may import
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -48,9 +33,26 @@ def imported(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def packages(path: Path) -> set[str]:
+    """The packages that a file imports."""
+    return {name.split(".")[0] for name in imported(path)}
+
+
 def stage_modules(path: Path) -> set[str]:
     """The folders and modules right below stages/ that a file imports."""
     return {name.split(".")[1] for name in imported(path) if name.startswith("stages.")}
+
+
+def test_imports_go_down_only() -> None:
+    for path in FILES:
+        forbidden = {LIBRARY: {"stages", "tools"}, STAGES: {"tools"}}.get(ROOT / path.relative_to(ROOT).parts[0], set())
+        assert not packages(path) & {*forbidden, "tests", "benchmarks"}, path
+
+
+def test_the_library_imports_itself_and_what_is_installed_with_it() -> None:
+    assert LIBRARY_FILES
+    for path in LIBRARY_FILES:
+        assert packages(path) <= {"many_seeds", *INSTALLED, *sys.stdlib_module_names}, path
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -59,21 +61,22 @@ def test_a_stage_imports_its_own_folder_and_the_shared_modules_only(folder: str)
     assert paths
     own = {folder, "recipes"} if folder in ("train", "evaluate") else {folder}
     for path in paths:
-        assert stage_modules(path) <= own | SHARED.keys(), path
+        assert stage_modules(path) <= own | SHARED, path
 
 
-@pytest.mark.parametrize("module", [*SHARED, *TOOLS])
-def test_a_shared_module_knows_no_stage_and_neither_does_what_serves_its_results(module: str) -> None:
-    paths = [STAGES / f"{module}.py"] if (STAGES / f"{module}.py").exists() else sorted((STAGES / module).glob("*.py"))
-    assert paths
-    for path in paths:
-        assert stage_modules(path) <= {*(SHARED | TOOLS)[module], *EVERYBODYS}, path
+def test_a_shared_module_imports_no_stage_and_no_tool() -> None:
+    for module in SHARED:
+        paths = [STAGES / f"{module}.py"] if (STAGES / f"{module}.py").exists() else sorted(STAGES.glob(f"{module}/*"))
+        assert paths
+        for path in (path for path in paths if path.suffix == ".py"):
+            assert stage_modules(path) <= {*SHARED, "recipes"}, path
 
 
 def test_what_decides_a_result_is_in_one_folder() -> None:
-    """But for how a command ends and what an error is called."""
+    """Except how its errors are called and how native code is kept from printing."""
     for path in (STAGES / "recipes").rglob("*.py"):
         assert stage_modules(path) <= {"recipes", "errors", "terminal"}, path
+        assert "many_seeds" not in packages(path), path
 
 
 def test_a_family_knows_no_other() -> None:
@@ -99,7 +102,7 @@ def test_nobody_outside_asks_for_a_family_by_its_name() -> None:
 def watched(stage: str) -> set[Path]:
     """The files of code that DVC watches for a stage."""
     dvc = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
-    paths = [ROOT / name for name in dvc["deps"] if name.startswith("stages/")]
+    paths = [ROOT / name for name in dvc["deps"] if name.startswith(("stages/", "many_seeds/"))]
     assert all(path.exists() for path in paths)
     return {file for path in paths for file in ([path] if path.is_file() else path.rglob("*.py"))}
 
@@ -110,9 +113,22 @@ def test_dvc_watches_the_files_that_a_runs_key_digests(variant: str) -> None:
     assert set(families.code_files(family)) | set(environments.SCORING) <= watched("code")
 
 
-def test_only_what_reads_or_writes_its_runs_and_models_imports_mlflow() -> None:
-    users = {path for path in FILES if any(name.split(".")[0] == "mlflow" for name in imported(path))}
-    files = {STAGES / f"{name}.py" for name in ("verdict/mlflow_source", "register", "serve")}
+def test_dvc_watches_what_aggregate_uses_of_the_library() -> None:
+    """Except how errors are called, files written, tables of people read, and how a command ends."""
+    used, waiting = set[Path](), [*(STAGES / "aggregate").glob("*.py"), STAGES / "study/comparisons.py"]
+    while waiting:
+        names = {".".join(name.split(".")[:depth]) for name in imported(waiting.pop()) for depth in (2, 3)}
+        paths = {ROOT / f"{name.replace('.', '/')}.py" for name in names if name.startswith("many_seeds.")}
+        waiting += [path for path in paths - used if path.exists()]
+        used |= {path for path in paths if path.exists()}
+    others = {LIBRARY / f"{name}.py" for name in ("console", "errors", "files", "redact", "sources/tables")}
+    assert used - others <= watched("aggregate")
+    assert others <= used
+
+
+def test_only_what_reads_or_writes_runs_and_models_imports_mlflow() -> None:
+    users = {path for path in FILES if "mlflow" in packages(path)}
+    files = {LIBRARY / "sources/mlflow.py", STAGES / "register.py", STAGES / "serve.py"}
     assert files <= users <= files | {*(STAGES / "tracking").glob("*.py")}
 
 
@@ -146,7 +162,7 @@ def test_what_only_hands_out_runs_or_reads_files_loads_neither_tensorflow_nor_ml
 
 
 def function_lines() -> Iterator[tuple[int, str]]:
-    """The length of the body of every function in stages/, its docstring aside."""
+    """The length of the body of every function, its docstring aside."""
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
