@@ -1,8 +1,8 @@
-"""Add seeds to the questions that are undecided, and to nothing else, until they are decided or the budget is spent.
+"""Add seeds to undecided comparisons, and to nothing else, until they have a verdict or the budget is spent.
 
-The state is the seeds that are finished: killed at any moment, the same command goes on. A question is looked at after
-every batch of seeds, a quarter more each time; the interval holds at every look (docs/statistics.md). The cheapest
-question comes first: that which by forecast takes the least time.
+The state is the seeds that are finished: killed at any moment, the same command goes on. A comparison is looked at
+after every batch of seeds, a quarter more each time; the interval holds at every look (docs/statistics.md). The
+cheapest comparison comes first: the one that is projected to take the least time.
 """
 
 import argparse
@@ -33,12 +33,12 @@ LIMITS = f"--most, and split.seeds of {params.PARAMS}"
 
 @dataclass(frozen=True)
 class Step:
-    """The next batch of seeds for one question.
+    """The next batch of seeds for one comparison.
 
-    pair: the question.
+    pair: the comparison.
     n: its common seeds now.
     more: how many it has afterwards.
-    end: how many it has when it is decided, by forecast; or the most that it may have.
+    end: how many it has when a verdict is projected; or the most that it may have.
     """
 
     pair: Pair
@@ -107,10 +107,10 @@ def seconds_of_runs(study: Params) -> dict[str, float]:
 
 
 def chosen(study: Params, wanted: str | None) -> list[Pair]:
-    """The questions that --pairs names, either variant of a pair first, or all.
+    """The comparisons that --pairs names, either variant of a pair first, or all.
 
     Raises:
-        UserError: one of them is not a question of params.yaml.
+        UserError: one of them is not a comparison of params.yaml.
     """
     known = named_pairs(study)
     if wanted is None:
@@ -119,8 +119,8 @@ def chosen(study: Params, wanted: str | None) -> list[Pair]:
     if unknown := [":".join(names) for names in named if sorted(names) not in map(sorted, known)]:
         listed = "\n".join(f"  {a}:{b}" for a, b in known)
         raise UserError(
-            f"--pairs should be questions of {params.PARAMS}, A:B, with a comma between two; received "
-            f"{', '.join(map(repr, unknown))}. It asks\n{listed}"
+            f"--pairs should be comparisons of {params.PARAMS}, A:B, with a comma between two; received "
+            f"{', '.join(map(repr, unknown))}. There are\n{listed}"
         )
     return [pair for pair in known if sorted(pair) in map(sorted, named)]
 
@@ -138,7 +138,9 @@ class Settling:
             )
         self.pairs = chosen(self.study, wanted)
         if not self.pairs:
-            raise UserError(f"{params.PARAMS} asks no question: name two variants in comparisons, chains or approaches")
+            raise UserError(
+                f"{params.PARAMS} names no comparison: name two variants in comparisons, chains or approaches"
+            )
         self.variants = list(dict.fromkeys(name for pair in self.pairs for name in pair))
         self.most = min(most, self.study.split.seeds)
         may_grow = {name: self.study.recipe(name).seeds for name in self.variants}
@@ -322,7 +324,7 @@ def conclusion(results: Results, study: Params, why: Mapping[Pair, str], added: 
 
 
 def plan(settling: Settling) -> str:
-    """What would be trained, how long it takes on this machine, and when what is expected to be decided."""
+    """What would be trained, how long it takes on this machine, and when which verdict is projected."""
     if settling.data_are_stale():
         return f"The images are not those of {params.PARAMS}: `dvc repro split` first, then a plan"
     if objections := settling.objections():
@@ -352,7 +354,7 @@ def plan(settling: Settling) -> str:
     if left:
         return "\n".join(lines)
     undecided = sum(result.verdict == "undecided" for result in results)
-    end = f"; {undecided} have no verdict with the most seeds that they may have ({LIMITS})" if undecided else ""
+    end = f"; {undecided} undecided with the most seeds that they may have ({LIMITS})" if undecided else ""
     return f"{lines[0]}\n\n{text.summary(results)}{end}"
 
 
@@ -384,7 +386,7 @@ def hours(text: str) -> float:
 @console.command
 def main() -> None:
     parser = console.Parser(prog="python -m stages.settle", description=__doc__)
-    parser.add_argument("--pairs", metavar="A:B,…", help="questions of params.yaml; by default all")
+    parser.add_argument("--pairs", metavar="A:B,…", help="comparisons of params.yaml; by default all")
     parser.add_argument(
         "--most",
         type=int,

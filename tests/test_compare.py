@@ -165,8 +165,8 @@ class TestCompare:
         text = said(monkeypatch, capsys, "first")
         # 2, 3 and 4 fewer of 200 digits wrong: 1, 1.5 and 2 points; t(2) = 4.303, sd 0.5: 1.5 ± 1.242, one variant.
         row = next(line for line in text.splitlines() if line.startswith("mlp "))
-        assert "+1.500" in row
-        assert "+0.258 … +2.742" in row
+        assert "+1.5" in row
+        assert "+0.3 … +2.7" in row
         assert "better" in row
         assert "mlp: dropout: 0.5 → 0.4\n" in text
         assert "Unchanged, with the same predictions: linear" in text
@@ -190,7 +190,7 @@ class TestCompare:
         # Every seed gained one digit: no spread but the floor of one image, half a point; t(2) / sqrt(3) = 2.484.
         assert (row["low"], row["high"]) == pytest.approx((0.5 - 1.242, 0.5 + 1.242), abs=1e-3)
 
-    def test_the_intervals_hold_together_over_the_variants_that_changed(
+    def test_the_intervals_hold_simultaneously_over_the_variants_that_changed(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         write_runs("mlp", [8, 9, 10], key="second")
@@ -199,7 +199,7 @@ class TestCompare:
         # Two of them, so each at 0.05 / 2: t(2) = 6.205, over sqrt(3) times sd 0.5: 1.791.
         assert (rows["mlp"]["low"], rows["mlp"]["high"]) == pytest.approx((1.5 - 1.791, 1.5 + 1.791), abs=1e-3)
         assert {name: row["verdict"] for name, row in rows.items()} == {"mlp": "undecided", "linear": "better"}
-        assert "The m = 2 intervals hold together" in " ".join(said(monkeypatch, capsys, "first").split())
+        assert "The 2 intervals hold simultaneously" in " ".join(said(monkeypatch, capsys, "first").split())
 
     def test_a_commit_of_another_version_of_this_code_is_read_as_it_is(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -254,8 +254,8 @@ class TestCompare:
         write_runs("mlp", [8, 9], key="second", seeds=[0, 7])
         (row,) = found(monkeypatch, capsys, "first")["changed"]
         assert (row["n"], row["difference"]) == (1, pytest.approx(1.0))
-        assert [row[name] for name in ("low", "high", "seeds_about", "seeds_at_most")] == [None] * 4
-        assert "+1.000" in said(monkeypatch, capsys, "first")
+        assert [row[name] for name in ("low", "high", "seeds_projected", "seeds_worst_case")] == [None] * 4
+        assert "+1.0" in said(monkeypatch, capsys, "first")
 
     def test_no_seed_in_common_is_said_and_not_compared(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -307,7 +307,7 @@ class TestCompare:
     ) -> None:
         write_runs("mlp", [8, 9, 10], key="second")
         text = said(monkeypatch, capsys, "first", "--markdown")
-        assert "| mlp | better | +1.500 |" in text
+        assert "| mlp | better | +1.5 | +0.3 … +2.7 | 3 | – |" in text
         assert "- Unchanged, with the same predictions: linear" in text
 
     def test_markdown_shows_what_is_said_as_it_is(
@@ -584,7 +584,7 @@ def test_fewer_seeds_on_purpose_are_a_remark_and_the_others_are_judged(
     write_runs("mlp", (20 + NOISE[:8]).tolist(), key="second", seeds=MANY[:8])
     status, text = judged(monkeypatch, capsys)
     assert status == 1
-    assert "**worse**: mlp (−5.000 points, on 8 of 10 seeds)" in text
+    assert "**worse**: mlp (−5.00 percentage points, on 8 of 10 seeds)" in text
     assert "not compared" not in text
     write_runs("mlp", (10 + NOISE[:8]).tolist(), seeds=MANY[:8])
     status, text = judged(monkeypatch, capsys)

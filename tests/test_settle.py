@@ -7,11 +7,10 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import pytest
 
+from many_seeds.comparisons import Result, ResultVerdict
 from many_seeds.errors import UserError
 from stages import files, params, records, settle
 from stages.params import Params
@@ -21,8 +20,8 @@ from stages.study import environments
 from tests.conftest import STUDY
 
 
-def row(a: str, b: str, n: int, about: float | None, verdict: str = "undecided") -> dict[str, Any]:
-    return {"a": a, "b": b, "n": n, "seeds_about": about, "verdict": verdict}
+def row(a: str, b: str, n: int, projected: int | None, verdict: ResultVerdict = "undecided") -> Result:
+    return Result(a, b, n, 0.0, -0.1, 0.1, verdict, projected, None, n, n, paired=True, tied=False)
 
 
 SECONDS = {"ridge": 1.0, "plain": 2.0, "watched": 10.0}
@@ -30,7 +29,7 @@ SECONDS = {"ridge": 1.0, "plain": 2.0, "watched": 10.0}
 
 def test_the_next_step_is_a_quarter_more_seeds_and_trains_what_either_variant_lacks(study: Params) -> None:
     more = params.parse(STUDY.replace("family: network\n    seeds: 2", "family: network\n    seeds: 6"), "more")
-    table = pd.DataFrame([row("plain", "watched", 6, 8), row("ridge", "plain", 2, 6)])
+    table = [row("plain", "watched", 6, 8), row("ridge", "plain", 2, 6)]
     cheap, dear = steps(table, more, SECONDS, (28, 28), most=8, at_once=1)
     assert cheap == Step(("ridge", "plain"), n=2, more=3, end=6)
     assert (runs_of(cheap.pair, 3, more), runs_of(cheap.pair, 6, more)) == ({"ridge": 1}, {"ridge": 4})  # plain has 6
@@ -40,21 +39,19 @@ def test_the_next_step_is_a_quarter_more_seeds_and_trains_what_either_variant_la
     assert wide.more == 6  # as many as the machine trains at a time
 
 
-def test_a_question_that_is_decided_or_has_all_its_seeds_has_no_next_step(study: Params) -> None:
-    table = pd.DataFrame([row("ridge", "plain", 2, 3, verdict="better"), row("plain", "watched", 8, 20)])
+def test_a_comparison_with_a_verdict_or_all_its_seeds_has_no_next_step(study: Params) -> None:
+    table = [row("ridge", "plain", 2, 3, verdict="better"), row("plain", "watched", 8, 20)]
     assert steps(table, study, SECONDS, (28, 28), most=8, at_once=1) == []
 
 
-def test_a_question_that_is_not_expected_to_be_decided_comes_last(study: Params) -> None:
-    table = pd.DataFrame(
-        [row("ridge", "plain", 2, 100), row("plain", "watched", 2, 6), row("ridge", "watched", 2, None)]
-    )
+def test_a_comparison_without_a_projected_verdict_comes_last(study: Params) -> None:
+    table = [row("ridge", "plain", 2, 100), row("plain", "watched", 2, 6), row("ridge", "watched", 2, None)]
     first, *_ = steps(table, study, SECONDS, (28, 28), most=8, at_once=1)
     assert first.pair == ("plain", "watched")
 
 
 def test_where_no_run_says_how_long_one_takes_the_smaller_networks_come_first(study: Params) -> None:
-    table = pd.DataFrame([row("plain", "watched", 2, 6), row("ridge", "plain", 2, 6)])
+    table = [row("plain", "watched", 2, 6), row("ridge", "plain", 2, 6)]
     longer = params.parse(STUDY.replace("epochs: 3", "epochs: 3000"), "longer")
     first, second = steps(table, longer, {"plain": 2.0}, (28, 28), most=8, at_once=1)
     assert (first.pair, second.pair) == (("ridge", "plain"), ("plain", "watched"))
@@ -65,7 +62,7 @@ def test_only_a_question_of_params_yaml_can_be_chosen_either_variant_first(study
     assert chosen(study, "plain:watched") == [("plain", "watched")]
     assert chosen(study, " watched: plain ") == [("plain", "watched")]
     with pytest.raises(
-        UserError, match=r"(?s)--pairs should be questions .* received 'plain:ridge'\. It asks\n.*  plain:watched"
+        UserError, match=r"(?s)--pairs should be comparisons .* received 'plain:ridge'\. There are\n.*  plain:watched"
     ):
         chosen(study, "plain:ridge")
     with pytest.raises(UserError, match="a comma between two; received ''"):
@@ -102,7 +99,7 @@ def test_seeds_are_added_to_an_undecided_pair_alone_and_what_is_there_is_kept(
     assert quiet == [("--single-item", "code", "train@watched", "evaluate@watched", "aggregate")]
     said = capsys.readouterr().out
     assert "plain → watched: 2 → 3 seeds, 2 runs" in said
-    assert "0 of 1 questions are decided; this call gave params.yaml 4 runs more." in said
+    assert "0 of 1 comparison has a verdict. This call added 4 runs to params.yaml." in said
     assert "undecided: plain → watched, it has the most seeds that it may have, 4 (--most" in said
 
 
@@ -115,8 +112,8 @@ def test_the_plan_trains_nothing_and_says_what_would_be(evaluated: Path, quiet: 
 
 def test_a_plan_without_seeds_to_add_says_what_is_undecided(evaluated: Path, quiet: list[tuple[str, ...]]) -> None:
     text = settle.plan(Settling("plain:watched", most=2))
-    end = "1 questions: 1 undecided, with the most seeds that they may have (--most, and split.seeds of params.yaml)"
-    assert text.endswith(end)
+    end = "; 1 undecided with the most seeds that they may have (--most, and split.seeds of params.yaml)"
+    assert text.endswith(f"0 of 1 comparison has a verdict{end}")
 
 
 def test_an_edit_while_the_new_seeds_are_written_is_not_overwritten(
@@ -252,11 +249,11 @@ def test_what_a_step_takes_is_said_where_it_is_longer_than_the_hours(
 
 
 def test_a_plan_says_how_long_the_most_seeds_take_where_they_will_not_do() -> None:
-    row = pd.Series({"seeds_about": 28})
-    assert _until(row, 12, 7200.0, 7260.0) == (
-        "2.0 hours to 12 seeds, the most that it may have, 2.0 hours with those above; about 28 would decide it"
+    result = row("plain", "watched", 10, 28)
+    assert _until(result, 12, 7200.0, 7260.0) == (
+        "2.0 hours to 12 seeds, the most that it may have, 2.0 hours with those above; a verdict is projected at 28"
     )
-    assert _until(row, 28, 90.0, None) == "decided at about 28 seeds, after 1.5 minutes"
+    assert _until(result, 28, 90.0, None) == "verdict projected at 28 seeds, after 1.5 minutes"
 
 
 def test_an_edit_after_the_last_look_is_not_taken_for_what_was_looked_at(
@@ -280,7 +277,7 @@ def test_a_study_that_asks_nothing_is_refused(evaluated: Path) -> None:
         "(?s)approaches:.*(?=statistics:)", "approaches: {MLP: plain}\ncomparisons: []\nchains: {}\n", STUDY
     )
     params.PARAMS.write_text(asks_nothing)
-    with pytest.raises(UserError, match="asks no question: name two variants"):
+    with pytest.raises(UserError, match="names no comparison: name two variants"):
         Settling(None, most=8)
 
 

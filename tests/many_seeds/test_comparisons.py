@@ -17,6 +17,8 @@ import pytest
 
 import many_seeds as ms
 from many_seeds import UserError, intervals
+from stages import files, params, records
+from stages.study.comparisons import named_pairs
 from tests.conftest import ROOT
 from tests.support.command import TENTHS
 
@@ -268,3 +270,24 @@ def test_the_examples_of_the_docstrings_are_true(name: str, tmp_path: Path, monk
 def test_the_public_functions_have_examples() -> None:
     for function in (ms.compare, ms.interval):
         assert ">>> " in (function.__doc__ or "")
+
+
+def test_the_scores_of_the_study_give_its_committed_tables() -> None:
+    study = params.load(ROOT / params.PARAMS)
+    scores = {}
+    for name in study.variants:
+        arrays = files.read_arrays(ROOT / records.predictions_path(name))
+        scores[name] = 100 * (arrays["labels"] == arrays["truth"]).mean(axis=1)
+    margin, images = study.statistics.equivalence_margin, len(arrays["truth"])
+    results = ms.compare(scores, named_pairs(study), margin=margin, step=100 / images)
+    tables = [pd.read_csv(ROOT / records.TABLES / f"{name}.csv") for name in ("comparisons", "approach_pairs")]
+    committed = pd.concat(tables)
+    assert len(committed) > 3
+    for row in committed.to_dict("records"):
+        mirrored = (row["a"], row["b"]) not in [(one.a, one.b) for one in results]
+        result = results[(row["b"], row["a"]) if mirrored else (row["a"], row["b"])]
+        ends = [-result.high, -result.low] if mirrored else [result.low, result.high]
+        assert ends == pytest.approx([row["low"], row["high"]], abs=1e-6)
+        assert result.n == row["n"]
+        if not mirrored:
+            assert result.verdict == row["verdict"]
