@@ -8,7 +8,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export DO_NOT_TRACK ?= true
 export DVC_NO_ANALYTICS ?= true
 
-.PHONY: help setup merging home demo study stale settle ui serve test check bench lock
+.PHONY: help setup merging home demo study stale settle compare predict ui serve test check bench lock
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -51,8 +51,16 @@ stale: setup ## what an edit has made stale, also in a clone without data and mo
 	@python -m stages.stale
 
 settle: IN ?= .
-settle: setup ## add seeds where a question is undecided (IN=build/demo, ARGS="--hours 1")
+settle: setup ## add seeds where a comparison is undecided (IN=build/demo, ARGS="--hours 1")
 	cd $(IN) && python -m stages.settle $(ARGS)
+
+compare: REV ?= HEAD
+compare: setup ## what changed since a commit, with verdicts (REV=main, ARGS="--fail-on worse")
+	@python -m stages.compare $(REV) $(ARGS)
+
+predict: IMAGE ?= stages/example.png
+predict: setup ## classify a picture with the best model (IMAGE=digit.png)
+	@python -m stages.predict $(IMAGE)
 
 ui: PORT ?= 5000
 ui: IN ?= .

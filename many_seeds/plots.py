@@ -135,7 +135,7 @@ def forest(
     if settings.margin:
         _draw_margin(ax, settings.margin, results.unit)
     ax.axvline(0, color=FAINT, linewidth=1)
-    _set_scale(ax, results)
+    _set_scale(ax, results, [value for value in references if value is not None])
     rows = range(len(results))[::-1]
     for y, result, form in zip(rows, results, number_forms(results), strict=True):
         color = COLORS[result.verdict]
@@ -174,10 +174,10 @@ def _axis_label(results: "Results", ax: Axes, lettering: "_Lettering") -> str:
     return f"{metric}, b − a{unit}{scale}\n{confidence}"
 
 
-def _set_scale(ax: Axes, results: "Results") -> None:
+def _set_scale(ax: Axes, results: "Results", references: Sequence[float]) -> None:
     """A linear axis; logarithmic outside the margin where differences are far larger than it."""
     margin = results.settings.margin
-    ends = np.array([[one.low, one.high, one.difference] for one in results])
+    ends = np.array([*references, *(end for one in results for end in (one.low, one.high, one.difference))])
     finite = ends[np.isfinite(ends)]
     reach = np.abs(finite).max()
     if margin and reach > 30 * margin:

@@ -20,7 +20,7 @@ def test_the_readme_shows_the_table_of_the_approaches() -> None:
 
 
 def test_the_readme_maps_every_module() -> None:
-    for path in sorted((REPOSITORY / "stages").rglob("*.py")):
+    for path in sorted([*REPOSITORY.glob("many_seeds/**/*.py"), *REPOSITORY.glob("stages/**/*.py")]):
         if not path.name.startswith("__"):
             assert f"`{path.relative_to(REPOSITORY)}`" in README
 

@@ -93,7 +93,8 @@ def test_differences_far_beyond_the_margin_have_a_logarithmic_axis() -> None:
 def test_rows_may_have_labels_and_references() -> None:
     results = ms.compare({"a": ZEROS, "b": TENTHS, "c": [0.4, 0.3] * 5}, baseline="a")
     labels: Sequence[str] = ["wider", "deeper"]
-    figure = plots.forest(results, labels, [0.2, None], "reported in 2020")
+    figure = plots.forest(results, labels, [2.5, None], "reported in 2020")
     _, legend = shown(figure)
+    assert figure.axes[0].get_xlim()[1] > 2.5
     assert [text.get_text() for text in figure.axes[0].texts][::2] == labels
     assert legend == ["reported in 2020"]
