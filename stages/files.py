@@ -61,7 +61,7 @@ def yaml_values(text: str, source: str, kind: str = "safe") -> Any:
     Raises:
         UserError: it is not valid; `source` says where it came from.
     """
-    from ruamel.yaml import YAML, YAMLError  # only here: `many-seeds verdict` alone does without it
+    from ruamel.yaml import YAML, YAMLError  # only here: most of what reads files does without it
 
     try:
         return YAML(typ=kind).load(text)

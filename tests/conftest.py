@@ -89,6 +89,7 @@ def own_environment() -> Iterator[None]:
             patch.delenv(name, raising=False)
         for name in ("STUDY_WORKERS", "STUDY_EXECUTOR", "STUDY_REUSE", "STUDY_MODEL_NAME"):
             patch.delenv(name, raising=False)
+        patch.setenv("PYTHONPATH", str(ROOT))  # pip installs many_seeds alone; some commands run in other folders
         yield
 
 

@@ -135,4 +135,5 @@ def _spare_cores() -> int:
 
 
 def run(command: Sequence[str], environment: dict[str, str]) -> None:
-    subprocess.run(command, check=True, env={**os.environ, **environment}, cwd=Path.cwd())
+    code = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    subprocess.run(command, check=True, env={**os.environ, **code, **environment}, cwd=Path.cwd())

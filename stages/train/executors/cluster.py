@@ -34,8 +34,8 @@ CONNECT_SECONDS = 10  # also how long a scheduler that was lost is looked for
 WANTED_SECONDS = 0.5  # between two looks whether anybody still waits for a run
 GROWTH = 300e6  # bytes by which a process may grow from run to run; as much as loky allows
 REQUIRED = (
-    "The scheduler and every worker need this commit of the project and the packages of requirements.lock: "
-    "docs/clusters.md."
+    "The scheduler and every worker need this commit of the project on PYTHONPATH and the packages of "
+    "requirements.lock: docs/clusters.md."
 )
 
 
