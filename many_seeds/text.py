@@ -40,19 +40,18 @@ def guarantee(results: "Results") -> list[str]:
     if settings.design == "open":
         when = "at any number of seeds, whenever you look and add more"
     else:
-        when = (
-            "for this one look at a number of seeds that was fixed before any score was seen. If anyone has looked "
-            "before, or seeds may be added, choose the open design"
-        )
+        when = "for this one look at a number of seeds that was fixed before any score was seen"
     better = "lower" if settings.lower_is_better else "higher"
     unit = f" {results.unit}" if results.unit else ""
     equivalent = f"equivalent if it lies within ±{plain(settings.margin)}{unit}, else " if settings.margin else ""
     margin = "" if settings.margin else " Without a margin nothing can be equivalent."
+    looked = " If anyone has looked before, or seeds may be added, choose the open design."
+    caveat = looked if settings.design == "fixed" else ""
     generalise = "They generalise" if count > 1 else "It generalises"
     return [
         f"{holds} with {plain(100 * settings.confidence)} % confidence, {when}. {generalise} to {results.scope}. Each "
         f"verdict is read off its interval: {equivalent}better or worse if it excludes 0 ({better} is better).{margin}",
-        "Assumes independent runs with roughly normal differences, none left out because of its score.",
+        f"Assumes independent runs with roughly normal differences, none left out because of its score.{caveat}",
     ]
 
 

@@ -118,7 +118,7 @@ def answers() -> str:
     tables = [pd.read_csv(FOLDER / records.TABLES / name) for name in ("comparisons.csv", "approach_pairs.csv")]
     table = pd.concat(tables).drop_duplicates(["a", "b"])  # neighbouring approaches may be compared as well
     lines = [
-        f"  {row.a} → {row.b}: {row.verdict}, {row.difference:+.2f} points ({row.low:+.2f} … {row.high:+.2f})"
+        f"  {row.a} → {row.b}: {row.verdict}, {row.difference:+.2f} percentage points ({row.low:+.2f} … {row.high:+.2f})"
         for row in table.sort_values("difference", ascending=False).itertuples()
     ]
     return "\n".join(lines)
@@ -138,7 +138,7 @@ def main() -> None:
     print(
         f"Report:  {FOLDER / records.REPORT}, opens in any browser\n"
         f"Runs:    make ui IN={FOLDER}\n"
-        f"Decide:  make settle IN={FOLDER}, adds seeds until what is undecided is decided\n"
+        f"Decide:  make settle IN={FOLDER}, adds seeds until every comparison has a verdict\n"
         f"Change:  {FOLDER / params.PARAMS}, then make demo, trains what is stale\n"
         f"Begin:   rm -r {FOLDER}, then make demo, trains all anew\n"
         f"The study on MNIST: {records.REPORT}"
