@@ -118,7 +118,7 @@ def answers() -> str:
     tables = [pd.read_csv(FOLDER / records.TABLES / name) for name in ("comparisons.csv", "approach_pairs.csv")]
     table = pd.concat(tables).drop_duplicates(["a", "b"])  # neighbouring approaches may be compared as well
     lines = [
-        f"  {row.a} → {row.b}: {row.verdict}, {row.difference:+.2f} percentage points ({row.low:+.2f} … {row.high:+.2f})"
+        f"  {row.a} → {row.b}: {row.verdict}, {row.difference:+.2f} ({row.low:+.2f} … {row.high:+.2f})"
         for row in table.sort_values("difference", ascending=False).itertuples()
     ]
     return "\n".join(lines)
@@ -134,7 +134,7 @@ def main() -> None:
     print(f"{len(study.variants)} models, {runs} runs with their seeds: `dvc repro` in {FOLDER}")
     repro(study)
     print((FOLDER / records.TABLES / "approaches.md").read_text(encoding="utf-8"))
-    print(f"Is b better than a (a → b)?\n{answers()}\n")
+    print(f"Is b better than a (a → b)? Differences and intervals in percentage points:\n{answers()}\n")
     print(
         f"Report:  {FOLDER / records.REPORT}, opens in any browser\n"
         f"Runs:    make ui IN={FOLDER}\n"
