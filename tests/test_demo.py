@@ -26,7 +26,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A ZIP of the repository, unpacked, with results of its own."""
     clone = Clone(tmp_path_factory.mktemp("unpacked"))
     shutil.rmtree(clone.folder / ".git")
-    (clone.folder / MARK).parent.mkdir()
+    (clone.folder / MARK).parent.mkdir(exist_ok=True)
     (clone.folder / MARK).write_text("the study's own report")
     with (clone.folder / "stages/demo.yaml").open("w") as file:
         YAML().dump(TWO, file)
