@@ -70,7 +70,7 @@ def test_with_a_servers_address_the_servers_page_is_named(
     evaluated: Path, study: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with sqlite() as store, mlflow_server(store, tmp_path / "artifacts") as address:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{address}/")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{address.replace('://', '://user:p%40ss@')}/")
         environment = {name: value for name, value in os.environ.items() if "DISPLAY" not in name and name != "BROWSER"}
         (tmp_path / "demo").mkdir()
         Path(params.PARAMS).rename(tmp_path / "demo" / params.PARAMS)
@@ -81,6 +81,7 @@ def test_with_a_servers_address_the_servers_page_is_named(
     assert answer.returncode == 0, answer.stderr
     page = f"{address}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey=study-approaches"
     assert f"Approaches: {page}" in answer.stdout
+    assert "user:" not in answer.stdout  # a link is passed on
 
 
 def test_a_server_that_is_down_is_named_in_a_line(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
