@@ -100,7 +100,8 @@ def evaluated(
     row = {"seed": seed, "key": facts["key"], "data": facts["digests"]["data"]}
     row |= {name: metric(output, truth) for name, metric in scores.metrics(recipe.probabilities).items()}
     row |= {name: facts[name] for name in recipe.facts}
-    bins = scores.calibration(output, truth) if recipe.probabilities else pd.DataFrame()
+    no_bins = pd.DataFrame(columns=records.CALIBRATION_COLUMNS[1:])
+    bins = scores.calibration(output, truth) if recipe.probabilities else no_bins
     bins.insert(0, "seed", seed)
     made_by = {
         "seed": seed,
