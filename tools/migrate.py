@@ -236,9 +236,9 @@ def see_nothing_stale(study: Params, old: Version1) -> None:
     if found := stale.reasons(status):
         listed = "\n".join(f"  {stage}: {', '.join(whys)}" for stage, whys in found.items())
         raise StudyError(
-            f"the results of commit {old.commit[:7]} should belong to its code and parameters, but some do not:\n{listed}"
-            "\nCheck that commit out, bring its results up to date with `dvc repro`, commit them, and migrate then; or "
-            "don't migrate: `dvc repro` trains everything anew"
+            f"the results of commit {old.commit[:7]} should belong to its code and parameters; some do not:\n"
+            f"{listed}\nCheck that commit out, bring its results up to date with `dvc repro`, commit them, and migrate "
+            "then; or don't migrate: `dvc repro` trains everything anew"
         )
 
 
