@@ -202,7 +202,9 @@ def see_same_results(commit: str) -> None:
     """
     there = files.yaml_values(git("show", f"{commit}:./{params.PARAMS}").decode(), f"{params.PARAMS} of {commit[:7]}")
     here = files.yaml_values(params.read(), str(params.PARAMS))
-    differing = [f"{key} of {params.PARAMS}" for key in ("data", "split", "variants") if here[key] != there[key]]
+    differing = [
+        f"{key} of {params.PARAMS}" for key in ("data", "split", "variants") if here[key] != (there or {}).get(key)
+    ]
     if recorded(dvc.LOCK.read_bytes() if dvc.LOCK.exists() else b"") != recorded(git("show", f"{commit}:./{dvc.LOCK}")):
         differing.append(str(dvc.LOCK))
     changed = git("diff", "--name-only", "--relative", "-z", commit, "--", str(records.RUNS)).decode().split("\0")
