@@ -12,7 +12,9 @@ from stages import gate, layout, params
 from stages.aggregate import answers, parts
 from stages.errors import StudyError
 from stages.params import Statistics
+from stages.records import NOT_RECORDED
 from stages.revisions import Side, Trained
+from stages.study.environments import Environment, Part, canonical
 
 T = TypeVar("T")
 
@@ -21,10 +23,26 @@ JUDGING = ("confidence", "equivalence_margin", "design")  # what of the statisti
 
 
 @dataclass(frozen=True)
+class Environments:
+    """How what trained a variant's runs, or what evaluated them, differs between two sides.
+
+    Attributes:
+        recorded: whether both sides say what it was.
+        changes: what differs, such as "keras 3.15.1 → 3.15.2", and is not certified to give the same bits.
+        certified: what differs, and is certified to give the same bits.
+    """
+
+    recorded: bool
+    changes: list[str]
+    certified: list[str]
+
+
+@dataclass(frozen=True)
 class Pair:
     """One variant on both sides, cut to the seeds that both have.
 
     parameters: what params.yaml says differently, by name: the value on the old side and the one on the new side.
+    training, evaluation: how the environments of the runs differ.
     only_old, only_new: the seeds that the other side lacks.
     lost: that params.yaml of the new side asks for without a run to show, unless the old side did so too.
     """
@@ -32,6 +50,8 @@ class Pair:
     old: Trained
     new: Trained
     parameters: dict[str, tuple[Any, Any]]
+    training: Environments
+    evaluation: Environments
     only_old: list[int]
     only_new: list[int]
     lost: list[int]
@@ -44,6 +64,14 @@ class Pair:
     def unchanged(self) -> bool:
         """Whether every model predicts the same; what made it may differ all the same."""
         return np.array_equal(self.old.predicted, self.new.predicted)
+
+    @property
+    def processors(self) -> tuple[list[str], list[str]]:
+        """The recorded processors of the old and of the new side's runs that predict something else."""
+        other = (self.old.predicted != self.new.predicted).any(axis=1)
+        tables = [side.made_by for side in (self.old, self.new)]
+        old, new = ([] if table is None else sorted({*table["processor"][other]} - {NOT_RECORDED}) for table in tables)
+        return old, new
 
     @property
     def not_retrained(self) -> list[int]:
@@ -251,14 +279,31 @@ def _pair(variant: str, old: Side, new: Side) -> Pair:
     there = [seed for seed in b.seeds if not asked or seed < asked]
     common = [seed for seed in there if seed in a.seeds]
     only_old = [seed for seed in a.seeds if seed not in common]
+    a, b = a.of_seeds(common), b.of_seeds(common)
+    certificates = pd.concat([old.certificates, new.certificates], ignore_index=True)
     return Pair(
-        old=a.of_seeds(common),
-        new=b.of_seeds(common),
+        old=a,
+        new=b,
         parameters=_parameters(variant, old, new),
+        training=_environments(variant, "train", a, b, certificates),
+        evaluation=_environments(variant, "evaluate", a, b, certificates),
         only_old=only_old,
         only_new=[seed for seed in there if seed not in common],
         lost=_lost(variant, old, new),
     )
+
+
+def _environments(variant: str, part: Part, a: Trained, b: Trained, certificates: pd.DataFrame) -> Environments:
+    """How the environments differ that made the same seeds on two sides."""
+    column = {"train": "environment", "evaluate": "evaluation"}[part]
+    if a.made_by is None or b.made_by is None:
+        return Environments(recorded=False, changes=[], certified=[])
+    changes, certified = dict[str, None](), dict[str, None]()
+    for texts in dict.fromkeys(zip(a.made_by[column], b.made_by[column], strict=True)):
+        old, new = map(Environment.parse, texts)
+        same = canonical(variant, part, old, certificates) == canonical(variant, part, new, certificates)
+        (certified if same else changes).update(dict.fromkeys(old.differences(new, part)))
+    return Environments(recorded=True, changes=list(changes), certified=list(certified))
 
 
 def _lost(variant: str, old: Side, new: Side) -> list[int]:

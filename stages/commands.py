@@ -4,6 +4,8 @@ import importlib
 import sys
 from typing import NamedTuple
 
+from stages.redact import redact
+
 
 class Tool(NamedTuple):
     """module: below stages. extra: of pyproject.toml, that it needs. what: it does."""
@@ -30,7 +32,7 @@ def main() -> None:
         print(f"{USAGE}\n\nmany-seeds COMMAND --help says more.")
         return
     if asked not in TOOLS:
-        print(f"{USAGE}\n\nerror: expected one of these commands, received {asked or 'none'}", file=sys.stderr)
+        print(f"{USAGE}\n\nerror: expected one of these commands, received {redact(asked or 'none')}", file=sys.stderr)
         sys.exit(2)
     try:
         tool = importlib.import_module(f"stages.{TOOLS[asked].module}")

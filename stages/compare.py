@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages import files, gate, layout, params
+from stages import files, gate, layout, params, terminal
 from stages.aggregate import answers, parts
 from stages.changes import Difference, Pair, alike, compare, findings, headline, seeds_in_words, without_change
 from stages.revisions import read_side
+from stages.study.environments import kind
 
 
 def as_text(difference: Difference, says: Sequence[str] = ()) -> str:
@@ -99,6 +100,9 @@ def _facts(pair: Pair) -> dict[str, Any]:
         "parameters": {name: {"old": a, "new": b} for name, (a, b) in pair.parameters.items()},
         "same_data": pair.old.data == pair.new.data,
         "same_keys": pair.same_keys,
+        "training": asdict(pair.training),
+        "evaluation": asdict(pair.evaluation),
+        "processors": dict(zip(("old", "new"), pair.processors, strict=True)),
     }
 
 
@@ -133,6 +137,11 @@ def _remarks(difference: Difference) -> list[str]:
         for name, pair in difference.unchanged.items()
         if not pair.same_keys
     ]
+    whys += [
+        (name, "; ".join(_why(pair)))
+        for name, pair in difference.unchanged.items()
+        if pair.same_keys and pair.training.certified
+    ]
     whys += [(name, words) for name, pair in difference.pairs.items() for words in _other_seeds(name, pair, difference)]
     remarks = [f"{', '.join(names)}: {words}" for words, names in alike(whys).items()]
     if same := without_change(difference):
@@ -155,16 +164,33 @@ def _why(pair: Pair) -> list[str]:
     reasons = [params.in_words(pair.parameters)] if pair.parameters else []
     if pair.old.data != pair.new.data:
         reasons.append("other training data")
-    if pair.same_keys:
-        reasons.append("the same keys but other predictions, so made on another machine, or edited")
-    elif not reasons:
-        reasons.append("the same parameters and data, so other code or library versions")
-    return reasons
+    if pair.training.changes:
+        reasons.append(f"another environment ({', '.join(pair.training.changes)})")
+    if pair.evaluation.changes:
+        reasons.append(f"evaluated in another environment ({', '.join(pair.evaluation.changes)})")
+    if pair.same_keys and not pair.unchanged:
+        reasons.append(f"same keys, other predictions{_source(pair)}")
+    if pair.training.certified:
+        reasons.append(f"another environment ({', '.join(pair.training.certified)}), certified to give the same bits")
+    if not reasons and pair.training.recorded:
+        reasons.append("the same parameters, data and environment, so another dev split, or edited")
+    return reasons or ["the same parameters and data, so other code or library versions"]
+
+
+def _source(pair: Pair) -> str:
+    """What may have made other predictions under the same keys."""
+    old, new = pair.processors
+    kinds = [{kind(processor) for processor in side} for side in (old, new)]
+    if not all(kinds):
+        return ": perhaps on another kind of processor (not recorded), or edited"
+    if kinds[0] == kinds[1]:
+        return f", on the same kind of processor ({', '.join(new)}): edited, or not made as recorded"
+    return f": made on another kind of processor ({', '.join(old)} → {', '.join(new)})"
 
 
 @gate.command
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = terminal.Parser(
         prog="python -m stages.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("old", metavar="REV", help="the older side: a commit, branch, tag or DVC experiment")

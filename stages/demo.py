@@ -3,7 +3,6 @@
 `python -m stages.demo` leaves the study's own data, models and results alone.
 """
 
-import os
 import re
 import shutil
 import subprocess
@@ -15,14 +14,16 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from stages import dvc, params, records, terminal, tracking
+from stages import dvc, files, params, records, terminal, tracking
 from stages.errors import StudyError
 from stages.params import Params
+from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS
 
 FOLDER = Path("build/demo")
 LOG = FOLDER / "repro.log"
 STUDY = Path(__file__).with_name("demo.yaml")
-COPIED = ["dvc.yaml", "stages", "own/README.md", "pyproject.toml", ".dvcignore", ".dvc/config", ".dvc/plots"]
+COPIED = ["dvc.yaml", "stages", "own/README.md", "pyproject.toml", "requirements.lock"]
+COPIED += [".dvcignore", ".dvc/config", ".dvc/plots"]
 LAST_LINES = 20  # of DVC's output, where it fails
 
 STAGE = re.compile(r"Running stage '(?P<stage>\w+)(@(?P<variant>\w+))?':")
@@ -63,8 +64,8 @@ class Progress:
 
 
 def steps(study: Params) -> int:
-    """What `Progress` counts: fetch, split and aggregate, each variant's evaluation, and the runs."""
-    return 3 + len(study.variants) + sum(recipe.seeds for recipe in study.variants.values())
+    """What `Progress` counts: fetch, split, code and aggregate, each variant's evaluation, and the runs."""
+    return 4 + len(study.variants) + sum(recipe.seeds for recipe in study.variants.values())
 
 
 def prepare() -> None:
@@ -79,6 +80,8 @@ def prepare() -> None:
             shutil.copy(name, place)
     if not (FOLDER / params.PARAMS).exists():
         shutil.copy(STUDY, FOLDER / params.PARAMS)
+    if not (FOLDER / CERTIFIED).exists():
+        files.write_table(FOLDER / CERTIFIED, pd.DataFrame(columns=CERTIFIED_COLUMNS))
     # The demo is no part of the checkout around it, and there may be none.
     (FOLDER / ".dvc/config.local").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
 
@@ -91,7 +94,7 @@ def repro(study: Params) -> None:
     """
     command = dvc.command("repro")
     # The demo's runs appear beside the study's, as an experiment of their own.
-    environment = os.environ | {"MLFLOW_TRACKING_URI": tracking.tracking_uri(), "PYTHONUNBUFFERED": "1"}
+    environment = tracking.client_environment() | {"PYTHONUNBUFFERED": "1"}
     progress, last = Progress(steps(study)), deque[str](maxlen=LAST_LINES)
     with (
         LOG.open("w", buffering=1, encoding="utf-8") as log,

@@ -6,7 +6,6 @@
 import argparse
 import functools
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -184,8 +183,8 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
                 raise
             print(ended.code, file=sys.stderr)
             sys.exit(2)
-        except Exception:  # noqa: BLE001  # a fault of ours must not pass for a verdict
-            traceback.print_exc()
+        except Exception as error:  # noqa: BLE001  # a fault of ours must not pass for a verdict
+            terminal.print_traceback(error)
             sys.exit(2)
 
     return run

@@ -4,7 +4,6 @@
 side's stays until `dvc repro` writes it anew, from the runs of both.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +39,7 @@ def _stages(path: str) -> Stages:
 
 @terminal.command
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m stages.merge", description=__doc__)
+    parser = terminal.Parser(prog="python -m stages.merge", description=__doc__)
     for name, side in (("base", "where the branches parted"), ("ours", "ours, overwritten"), ("theirs", "theirs")):
         parser.add_argument(name, help=f"a file with dvc.lock as it is on {side}")
     arguments = parser.parse_args()

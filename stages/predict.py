@@ -16,6 +16,7 @@ import numpy as np
 from stages import families, files, params, prepare, records, terminal
 from stages.errors import StudyError
 from stages.pictures import BYTES_LIMIT, IN_WORDS
+from stages.redact import redact
 
 BATCH = 500  # images
 VOTERS = 10  # the first seeds, as in stages/evaluate
@@ -68,7 +69,9 @@ def choose(scores: Path, seed: int | None) -> tuple[int, str]:
 class Classifier:
     """The models of a variant: one seed's and, for the vote, those of its first seeds."""
 
-    def __init__(self, seed: int, key: str, scores: Path, runs: Path, *, vote: bool) -> None:
+    def __init__(
+        self, seed: int, key: str, scores: Path, runs: Path, environments: Path | None = None, *, vote: bool
+    ) -> None:
         """Load the models, in Keras's safe mode, and only those that were evaluated.
 
         Args:
@@ -76,6 +79,8 @@ class Classifier:
             key: of its run.
             scores: `metrics/runs/<variant>/test.csv`, which has the seeds and the key of each run.
             runs: `models/<variant>`, a folder for each seed.
+            environments: `metrics/runs/<variant>/environments.csv`, which has the digest of each model that was
+                evaluated; by default the one beside `scores`. Results of version 1 have none.
             vote: load the models that vote, too.
 
         Raises:
@@ -88,9 +93,13 @@ class Classifier:
         wanted = table[table["seed"].isin([seed, *self._voters])]
         family = records.read_facts(runs / str(seed))["parameters"]["family"]
         self._are_probabilities = families.recipe_class(family).probabilities
+        models = evaluated_models(environments or scores.with_name(records.environments_path("").name))
+        # It takes the first calls of ten models for one function that is compiled ten times.
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
         self._models = {
-            int(row_seed): _load_model(runs / str(row_seed), key)
+            int(row_seed): records.read_model(run, facts_of_evaluated(run, key, models.get(row_seed)))
             for row_seed, key in zip(wanted["seed"], wanted["key"], strict=True)
+            for run in [runs / str(row_seed)]
         }
 
     def probabilities(self, images: np.ndarray, *, vote: bool = False) -> np.ndarray:
@@ -118,13 +127,40 @@ def nearest_probabilities(outputs: np.ndarray) -> np.ndarray:
     return np.maximum(outputs - np.take_along_axis(surplus, positive - 1, axis=1), 0)
 
 
-def _load_model(run: Path, key: str) -> Any:
+def evaluated_models(environments: Path) -> dict[int, str]:
+    """Seed → the digest of the model that was evaluated, where environments.csv is there and has it.
+
+    Raises:
+        StudyError: the file is damaged.
+    """
+    if not environments.exists():
+        return {}
+    table = files.read_table(environments, records.ENVIRONMENT_COLUMNS)
+    table = table[table["model"] != records.NOT_RECORDED]
+    return dict(zip(table["seed"], table["model"], strict=True))
+
+
+def facts_of_evaluated(run: Path, key: str, model: str | None) -> dict[str, Any]:
+    """What run.json says in the folder of a run, if its model is the one that was evaluated.
+
+    Args:
+        run: `models/<variant>/<seed>`.
+        key: of the run that was evaluated.
+        model: the digest of its model; None where it was not recorded.
+
+    Raises:
+        StudyError: it is another run or another model, or run.json is missing or damaged.
+    """
     facts = records.read_facts(run)
     if facts["key"] != key:
         raise StudyError(f"{run} holds another run than the one that was evaluated: run `dvc repro`")
-    # It takes the first calls of ten models for one function that is compiled ten times.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    return records.read_model(run, facts)
+    if model not in (None, received := facts["digests"].get("model")):
+        raise StudyError(
+            f"{run}/model.keras should be the model that was evaluated, with SHA-256 {model}; received {received}: run "
+            f"`dvc checkout` or `dvc pull`, which bring the one, or `dvc repro evaluate@{run.parent.name}`, which "
+            "evaluates the other"
+        )
+    return facts
 
 
 def _outputs(model: Any, images: np.ndarray) -> np.ndarray:
@@ -155,7 +191,7 @@ def main() -> None:
             images.append(prepare.prepare(_read(path), form))
             paths.append(path)
         except (StudyError, OSError) as error:
-            print(f"error: {path}: {error}", file=sys.stderr)
+            print(redact(f"error: {path}: {error}"), file=sys.stderr)
     if images:
         scores, runs = records.scores_path(variant), records.MODELS / variant
         classifier = Classifier(seed, key, scores, runs, vote=arguments.vote)
@@ -166,7 +202,7 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m stages.predict", description="Classify image files.")
+    parser = terminal.Parser(prog="python -m stages.predict", description="Classify image files.")
     parser.add_argument("images", nargs="+", metavar="IMAGE", type=Path, help=f"a {IN_WORDS} file")
     parser.add_argument("--variant", help="of params.yaml (default: the best one)")
     parser.add_argument("--seed", type=int, help="of the variant (default: its best one by dev score)")

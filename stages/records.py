@@ -28,6 +28,7 @@ RUN_COLUMNS = ["seed", "key", "data"]
 CALIBRATION_COLUMNS = ["seed", "bin", "images", "confidence", "accuracy"]
 # environment and evaluation: what trained and what evaluated the run. model: the SHA-256 of model.keras.
 ENVIRONMENT_COLUMNS = ["seed", "environment", "evaluation", "model", "processor"]
+NOT_RECORDED = "not recorded"  # in place of a model's digest, or of a processor
 
 
 def run_path(variant: str, seed: int) -> Path:

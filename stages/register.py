@@ -17,6 +17,7 @@ from mlflow.utils.rest_utils import http_request
 from stages import files, params, predict, records, serve, terminal, tracking
 from stages.errors import StudyError
 from stages.params import Params
+from stages.redact import redact
 
 HARDEST = 8  # digits, in the card
 NEEDED = 3  # MLflow's major version, of a server
@@ -39,10 +40,8 @@ def register(study: Params) -> str:
     scores = records.read_scores(champion["variant"])
     if champion["key"] not in set(scores["key"]):
         return f"no model is registered: {records.CHAMPION} is of runs that others have replaced; run `dvc repro`"
-    for seed in scores["seed"]:
-        path = records.run_path(champion["variant"], seed) / "model.keras"
-        if not path.exists():
-            return f"no model is registered: {path} is not here; `dvc pull` brings it where there is a remote"
+    if objection := _objection(champion["variant"], scores):
+        return f"no model is registered: {objection}"
     card = model_card(study, champion, scores)
     # What is served: these models by this code; and what is said of them.
     code = [path.read_bytes() for path in sorted(serve.EXAMPLE.parent.glob("*.py"))]
@@ -53,6 +52,20 @@ def register(study: Params) -> str:
             return _version(study, name, champion, card, key)
     except MlflowException as error:
         raise StudyError(_explained(error)) from error
+
+
+def _objection(variant: str, scores: pd.DataFrame) -> str | None:
+    """Why the models that are here can't be registered: one is missing, or was never evaluated."""
+    models = predict.evaluated_models(records.environments_path(variant))
+    for seed, key in zip(scores["seed"], scores["key"], strict=True):
+        run = records.run_path(variant, seed)
+        if not (run / "model.keras").exists():
+            return f"{run / 'model.keras'} is not here; `dvc pull` brings it where there is a remote"
+        try:
+            predict.facts_of_evaluated(run, key, models.get(seed))
+        except StudyError as error:
+            return str(error)
+    return None
 
 
 def _version(study: Params, name: str, champion: dict[str, Any], card: str, key: str) -> str:
@@ -99,7 +112,7 @@ def _own_model(client: Any, name: str) -> Any | None:
     known = client.get_registered_model(name)
     if tracking.MARK not in known.tags:
         raise StudyError(
-            f"the registered model {name!r} at {tracking.tracking_uri()} is not the study's own, and is left as it is: "
+            f"the registered model {name!r} at {tracking.shown_uri()} is not the study's own, and is left as it is: "
             f"{tracking.MODEL_NAME}=… names another"
         )
     return known
@@ -118,9 +131,7 @@ def _published(client: Any, study: Params) -> tuple[str, str]:
     own = f"tags.`{tracking.KEY}` = '{tracking.study_key()}'"
     studies = client.search_runs([experiment.experiment_id], own, max_results=1) if experiment else []
     if not studies:
-        raise StudyError(
-            f"the study is not published at {tracking.tracking_uri()}: run `python -m stages.tracking` first"
-        )
+        raise StudyError(f"the study is not published at {tracking.shown_uri()}: run `python -m stages.tracking` first")
     return experiment.experiment_id, studies[0].info.run_id
 
 
@@ -134,8 +145,8 @@ def _logged(client: Any, experiment: str, run_id: str) -> Any:
 
 def _explained(error: MlflowException) -> str:
     """What went wrong with the registry, in a line; a server's page of HTML says nothing to a person."""
-    where = tracking.tracking_uri()
-    if tracking.server() and (version := _server_version(where)) and int(version.partition(".")[0]) < NEEDED:
+    where, server = tracking.shown_uri(), tracking.server()
+    if server and (version := _server_version(server)) and int(version.partition(".")[0]) < NEEDED:
         return (
             f"the model is not registered: {where} runs MLflow {version}, and models need a server of MLflow {NEEDED} "
             "or later; the runs are published"
@@ -214,8 +225,8 @@ def _shown(variant: str) -> tuple[int, str]:
 @terminal.command
 def main() -> None:
     terminal.take_no_arguments("stages.register", __doc__)
-    os.environ |= {**serve.ENVIRONMENT, "MLFLOW_TRACKING_URI": tracking.tracking_uri(), **os.environ}
-    print(register(params.load()))
+    os.environ |= {**serve.ENVIRONMENT, **tracking.client_environment()}
+    print(redact(register(params.load())))
 
 
 if __name__ == "__main__":

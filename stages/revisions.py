@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from stages import families, files, params, records
 from stages.errors import StudyError
 from stages.recipes.shared.recipe import Recipe
+from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS
 
 COLUMNS = ["seed", "key", "data", "test_accuracy"]
 WORKING_TREE = "the working tree"
@@ -31,6 +32,7 @@ class Trained:
     truth: labels [images].
     keys: what decides each run's result, as a digest.
     data: the digest of the training data of each run.
+    made_by: of each run its row of environments.csv, without the seed; None in results of version 1, which have none.
     """
 
     predicted: np.ndarray
@@ -38,6 +40,7 @@ class Trained:
     seeds: list[int]
     keys: list[str]
     data: list[str]
+    made_by: pd.DataFrame | None = None
 
     @property
     def right(self) -> np.ndarray:
@@ -48,7 +51,8 @@ class Trained:
         """The runs of `seeds`, in that order."""
         rows = [self.seeds.index(seed) for seed in seeds]
         keys, data = [self.keys[row] for row in rows], [self.data[row] for row in rows]
-        return Trained(self.predicted[rows], self.truth, list(seeds), keys, data)
+        made_by = None if self.made_by is None else self.made_by.iloc[rows]
+        return Trained(self.predicted[rows], self.truth, list(seeds), keys, data, made_by)
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Side:
     dev_fraction: of the training images.
     recipes: fields of each variant.
     statistics: as params.yaml has them.
+    certificates: metrics/certified.csv; no rows where it is not there.
     """
 
     label: str
@@ -70,6 +75,7 @@ class Side:
     recipes: dict[str, dict[str, Any]]
     statistics: dict[str, Any]
     runs: dict[str, Trained]
+    certificates: pd.DataFrame
 
     def recipe(self, variant: str) -> Recipe | None:
         """The recipe, its seeds aside, as this version of the code reads it; None where it can't."""
@@ -137,7 +143,8 @@ def _commit(revision: str) -> str:
 
 def _reader(commit: str) -> Reader:
     """Reads files of a commit; paths are relative to the current folder, as in the working tree."""
-    listed = _output("ls-tree", "-r", "-z", "--name-only", commit, "--", str(params.PARAMS), records.RUNS.as_posix())
+    wanted = [path.as_posix() for path in (params.PARAMS, CERTIFIED, records.RUNS)]
+    listed = _output("ls-tree", "-r", "-z", "--name-only", commit, "--", *wanted)
     known = set(listed.decode().split("\0"))
 
     def read(path: Path) -> bytes | None:
@@ -176,7 +183,28 @@ def _side(label: str, commit: str | None, read: Reader) -> Side:
             f"{label} has no results: expected {records.scores_path('<variant>')} for the variants of its "
             f"{params.PARAMS}, found none"
         )
-    return Side(label, commit, data, dev_fraction, recipes, settings, runs)
+    certificates = _table(CERTIFIED, CERTIFIED_COLUMNS, label, read)
+    if certificates is None:
+        certificates = pd.DataFrame(columns=CERTIFIED_COLUMNS)
+    return Side(label, commit, data, dev_fraction, recipes, settings, runs, certificates)
+
+
+def _table(path: Path, columns: list[str], label: str, read: Reader) -> pd.DataFrame | None:
+    """A CSV file with these columns, as text; None where a side has none.
+
+    Raises:
+        StudyError: it is not such a file.
+    """
+    content = read(path)
+    if content is None:
+        return None
+    try:
+        return pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)[columns]
+    except (KeyError, ValueError) as error:  # of pandas: ParserError, EmptyDataError
+        raise StudyError(
+            f"{path} in {label} should be a CSV file with the columns {', '.join(columns)}, received something else "
+            f"({error}): restore it with git"
+        ) from error
 
 
 def _runs(variant: str, label: str, read: Reader) -> Trained | None:
@@ -200,7 +228,8 @@ def _runs(variant: str, label: str, read: Reader) -> Trained | None:
             f"study: expected the columns {', '.join(COLUMNS)} in test.csv and the arrays labels and truth in "
             f"predictions.npz, received: {str(error).partition('. ')[0]}"
         ) from error
-    runs = Trained(predicted, truth, seeds, table["key"].tolist(), table["data"].tolist())
+    made_by = _made_by(variant, seeds, label, read)
+    runs = Trained(predicted, truth, seeds, table["key"].tolist(), table["data"].tolist(), made_by)
     whole = predicted.shape == (len(set(seeds)), *truth.shape) and len(table) == len(predicted)
     if not whole or not np.allclose(runs.right.mean(axis=1), table["test_accuracy"], atol=1e-6):
         raise StudyError(
@@ -208,3 +237,19 @@ def _runs(variant: str, label: str, read: Reader) -> Trained | None:
             "runs: restore both with git, or run `dvc repro`"
         )
     return runs
+
+
+def _made_by(variant: str, seeds: list[int], label: str, read: Reader) -> pd.DataFrame | None:
+    """The environments.csv of a variant on one side, a row for each of `seeds`; None where there is none.
+
+    Raises:
+        StudyError: it is damaged, or is of other seeds.
+    """
+    path = records.environments_path(variant)
+    table = _table(path, records.ENVIRONMENT_COLUMNS, label, read)
+    if table is not None and table["seed"].tolist() != [str(seed) for seed in seeds]:
+        raise StudyError(
+            f"{path} in {label} should have the seeds {seeds} of {records.scores_path(variant)}, received "
+            f"{table['seed'].tolist()}: restore both with git, or run `dvc repro evaluate@{variant}`"
+        )
+    return None if table is None else table.drop(columns="seed")

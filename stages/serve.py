@@ -3,7 +3,6 @@
 MLflow keeps a copy of this file and of `stages` with the model ("models from code"), and that copy is what is served.
 """
 
-import argparse
 import base64
 import contextlib
 import json
@@ -50,7 +49,8 @@ class ServedChampion(PythonModel):
     def load_context(self, context: Any) -> None:
         files = {name: Path(path) for name, path in context.artifacts.items()}
         best = predict.read_champion(files["champion"])
-        self._champion = predict.Classifier(best["seed"], best["key"], files["scores"], files["runs"], vote=True)
+        run, environments = (best["seed"], best["key"]), files.get("environments")
+        self._champion = predict.Classifier(*run, files["scores"], files["runs"], environments, vote=True)
         self._format, self._classes = predict.read_format(files["predictions"])
         # The first call with one image and the first with several compile a model: not on a user's time.
         for count in (1, 2):
@@ -94,6 +94,7 @@ def model_arguments() -> dict[str, Any]:
         StudyError: the study has no champion.
     """
     variant = predict.read_champion()["variant"]
+    environments = records.environments_path(variant)
     return {
         "python_model": str(Path(__file__).resolve()),
         "code_paths": [str(Path(__file__).resolve().parent)],
@@ -102,7 +103,8 @@ def model_arguments() -> dict[str, Any]:
             "scores": str(records.scores_path(variant)),
             "predictions": str(records.predictions_path(variant)),
             "runs": str(records.MODELS / variant),
-        },
+        }
+        | ({"environments": str(environments)} if environments.exists() else {}),
         "signature": ModelSignature(
             inputs=Schema([ColSpec(DataType.binary, "image")]),
             outputs=Schema(
@@ -234,21 +236,21 @@ def _error(status: int, message: str) -> Response:
 
 @terminal.command
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m stages.serve", description=__doc__.partition("\n")[0])
+    parser = terminal.Parser(prog="python -m stages.serve", description=__doc__.partition("\n")[0])
     parser.add_argument(
         "--port", type=int, default=5001, help="on 127.0.0.1; 0 for any that is free (default: %(default)s)"
     )
     port = parser.parse_args().port
     name = tracking.model_name(params.load())
     # For the server too.
-    os.environ |= {**ENVIRONMENT, "MLFLOW_TRACKING_URI": tracking.tracking_uri(), **os.environ}
+    os.environ |= {**ENVIRONMENT, **tracking.client_environment()}
     try:
         version = mlflow.MlflowClient().get_model_version_by_alias(name, ALIAS).version
         model = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}"))
     except MlflowException as error:
         said = str(error).split("\n")[0]
         raise StudyError(
-            f"there is no models:/{name}@{ALIAS} at {tracking.tracking_uri()} ({said}): with the models here "
+            f"there is no models:/{name}@{ALIAS} at {tracking.shown_uri()} ({said}): with the models here "
             "(`dvc pull`, or `dvc repro`), publish it by `python -m stages.tracking` and `python -m stages.register`"
         ) from error
     print(f"models:/{name}@{ALIAS}, version {version}: POST to /invocations", flush=True)

@@ -23,7 +23,9 @@ from stages.errors import StudyError
 from stages.params import Params
 from stages.recipes.shared import training
 from stages.seeds import with_seeds
+from stages.study import environments
 from stages.train.executors import slots
+from stages.train.plan import environment_here
 
 MOST = 256  # seeds, unless more are asked for
 LIMITS = f"--most, and split.seeds of {params.PARAMS}"
@@ -186,6 +188,18 @@ class Settling:
             rows.append(judged(a, b, accuracy[a][:n], accuracy[b][:n], images, questions, self.study.statistics))
         return as_table(rows, [name for name in COLUMNS if name != "digits"])
 
+    def objections(self) -> list[str]:
+        """Why seeds that this machine adds would not belong to those that are there, a line for each reason.
+
+        Raises:
+            StudyError: a table of environments is damaged.
+        """
+        recipes = {name: self.study.recipe(name) for name in self.variants}
+        changes = {name: environments.changes_since(name, environment_here(of)) for name, of in recipes.items()}
+        lines = [f"{line}. {environments.INSTALL}" for line in environments.trained_elsewhere(changes)]
+        processors = (environments.processor_objection(name, of) for name, of in recipes.items())
+        return lines + [text for text in processors if text]
+
     @property
     def at_once(self) -> int:
         """How many runs this machine trains at a time."""
@@ -223,13 +237,13 @@ class Settling:
         changed = [stage for pair in stages.values() if unseen.keys() & pair for stage in pair]
         lacking = self.lacking(self.study.variants)
         if changed or not lacking:
-            _dvc("--single-item", *changed, *(["aggregate"] if not lacking else []))
+            _dvc("--single-item", "code", *changed, *(["aggregate"] if not lacking else []))
         if lacking:
             print(
                 f"The report is not made: seeds that {params.PARAMS} names are missing of {', '.join(lacking)}. "
                 "`STUDY_REUSE=1 dvc repro` trains them"
             )
-        if others := unseen.keys() - {"aggregate", *changed}:
+        if others := unseen.keys() - {"code", "aggregate", *changed}:
             print(f"Stale besides, and left as they are: {', '.join(sorted(others))}; `make stale` says why.")
 
 
@@ -318,6 +332,8 @@ def plan(settling: Settling) -> str:
     """What would be trained, how long it takes on this machine, and when what is expected to be decided."""
     if settling.data_are_stale():
         return f"The images are not those of {params.PARAMS}: `dvc repro split` first, then a plan"
+    if objections := settling.objections():
+        return "\n".join(["No seed would be added:", *objections])
     of_others = tracking.outdated(settling.study)
     lacking = settling.lacking(settling.variants)
     if first := [name for name in settling.variants if name in {*lacking, *of_others}]:
@@ -374,7 +390,7 @@ def hours(text: str) -> float:
 
 @terminal.command
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m stages.settle", description=__doc__)
+    parser = terminal.Parser(prog="python -m stages.settle", description=__doc__)
     parser.add_argument("--pairs", metavar="A:B,…", help="questions of params.yaml; by default all")
     parser.add_argument(
         "--most",
@@ -400,6 +416,8 @@ def main() -> None:
     if arguments.plan:
         print(plan(settling))
         return
+    if objections := settling.objections():
+        raise StudyError("no seed is added:\n" + "\n".join(objections))
     dvc.command()  # rather now than after hours of training
     # One thread for evaluation, set before TensorFlow is imported. Runs that were evaluated count without their models.
     os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}

@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from stages import dvc, params, records, terminal
+from stages.code import __main__ as code
 from stages.errors import StudyError
+from stages.study import environments
+from stages.study.environments import CERTIFY, CODE, Environment
+from stages.train.plan import environment_here
 
 GONE = {"deleted", "not in cache"}  # what is not in this workspace, which says nothing about the results
 OTHER = "modified"
@@ -67,13 +71,14 @@ def following(stale: Iterable[str], stages: Iterable[str]) -> list[str]:
 
 def all_stages(study: params.Params) -> list[str]:
     pairs = [f"{stage}@{variant}" for stage in ("train", "evaluate") for variant in study.variants]
-    return ["fetch", "split", *pairs, "aggregate"]
+    return ["fetch", "split", "code", *pairs, "aggregate"]
 
 
 def status(study: params.Params, lock: Path = dvc.LOCK) -> Status:
     """What `dvc status` says, and of stages that have not run yet, or before one whose results they use, only that.
 
-    The lock may have stages of variants that the study has no more.
+    The lock may have stages of variants that the study has no more. The stage `code` takes a second and decides nothing
+    by itself: what it would change is said of the stages that it makes stale.
 
     Raises:
         StudyError: DVC can't tell, or the lock is damaged.
@@ -103,6 +108,25 @@ def _judged(study: params.Params, answered: Status, lock: Path) -> Status:
             # That DVC calls them modified says nothing about the files here: they may be those of the later run.
             parts = [_without(part, later) for part in found.get(stage, ())]
             found[stage] = [*parts, {"changed deps": dict.fromkeys(sorted(later), "of a later run")}]
+    if "code" in stages:
+        found.pop("code", None)
+        found = {stage: [_without(part, {str(CODE)}) for part in parts] for stage, parts in found.items()}
+        for stage, why in _other_environments(study, stages).items():
+            found.setdefault(stage, []).append(why)
+    return found
+
+
+def _other_environments(study: params.Params, stages: dict[str, Any]) -> dict[str, str]:
+    """Stage → how the environment of its recorded results differs from today's code and the locked packages."""
+    found: dict[str, str] = {}
+    wanted = code.wanted(study)
+    for part in environments.PARTS:
+        for variant, text in wanted[part].items():
+            stage = f"{part}@{variant}"
+            recorded = stages.get(stage, {}).get("params", {}).get(str(CODE), {}).get(f"{part}.{variant}")
+            if recorded is not None and recorded != text:
+                changes = Environment.parse(recorded).differences(Environment.parse(text), part)
+                found[stage] = f"made in another environment: {', '.join(changes)}"
     return found
 
 
@@ -127,12 +151,31 @@ def _dvc_status(folder: Path | None = None) -> Status:
     return dict(json.loads(answer.stdout or "{}"))
 
 
+def installed_differ(study: params.Params) -> list[str]:
+    """Lines where the installed packages are not the locked ones, and the results are of other packages."""
+    locked = environments.locked_versions()
+    try:
+        here = {variant: environment_here(recipe) for variant, recipe in study.variants.items()}
+    except StudyError as error:  # nothing can be trained here, so nothing can be mixed
+        return [f"Whether what is installed here fits the results can't be said: {error}"]
+    changes = {
+        variant: environments.changes_since(variant, here[variant])
+        for variant, recipe in study.variants.items()
+        if here[variant] != environments.current("train", recipe.family, locked)
+    }
+    lines = environments.trained_elsewhere(changes)
+    return [*lines, environments.INSTALL] if lines else []
+
+
 def report(study: params.Params, status: Status) -> str:
     """What is stale, what follows from it, and what is not here, in words."""
     stale = reasons(status)
     lines = [f"{stage}: {', '.join(whys)}" for stage, whys in stale.items()]
     if not stale:
         lines = ["Nothing is stale: the results belong to the code and the parameters."]
+    if any("another environment" in why for whys in stale.values() for why in whys):
+        lines.append(CERTIFY)
+    lines += installed_differ(study)
     if then := following(stale, all_stages(study)):
         lines.append(f"if their results change, then too: {', '.join(then)}")
     if gone := missing(status):

@@ -4,15 +4,19 @@ import argparse
 import contextlib
 import functools
 import io
+import logging
 import os
 import select
 import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 from stages.errors import StudyError
+from stages.redact import redact
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the first is ignored by what a script starts with &
 AGAIN_SECONDS = 0.05  # until a signal that Python dropped comes once more
@@ -24,7 +28,8 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
 
     The exit status is 1, or 130 after a signal, or, without a word, 141 where nobody reads its output any more, as of
     others in a pipe. SIGTERM and SIGHUP, which a batch system or a lost connection sends,
-    end it like Ctrl-C: what is under way is cleared away, and no process stays behind.
+    end it like Ctrl-C: what is under way is cleared away, and no process stays behind. No error shows a password, nor
+    does the traceback of one that nobody expected, or what a library logs.
     """
 
     @functools.wraps(main)
@@ -36,22 +41,61 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
             if signal.getsignal(signum) is signal.SIG_DFL:  # nohup has it ignored
                 signal.signal(signum, signal.default_int_handler)
         sys.unraisablehook = _interrupt_again
+        _hide_passwords()
         try:
             try:
                 main()
             finally:
                 print(end="", flush=True)
         except StudyError as error:
-            sys.exit(f"error: {error}")
+            sys.exit(redact(f"error: {error}"))
         except OSError as error:
             if isinstance(error, BrokenPipeError) and _nobody_reads():
                 sys.exit(128 + signal.SIGPIPE)
-            sys.exit(f"error: {error.strerror or error}: {error.filename or 'no file named'}")
+            sys.exit(redact(f"error: {error.strerror or error}: {error.filename or 'no file named'}"))
         except KeyboardInterrupt:
             print("stopped: what was finished is kept, and the same command goes on from there", file=sys.stderr)
             sys.exit(130)
 
     return run
+
+
+def print_traceback(error: BaseException | None) -> None:
+    """Print what Python prints of an exception that nobody caught, without passwords, also of its causes."""
+    if error is not None:
+        print(redact("".join(traceback.format_exception(error))), end="", file=sys.stderr, flush=True)
+
+
+def _hide_passwords() -> None:
+    """Let Python print no password either, where nobody has said otherwise: of exceptions, and of what is logged."""
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = lambda _, error, __: print_traceback(error)
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _print_of_thread
+    if logging.getLogRecordFactory() is logging.LogRecord:
+        logging.setLogRecordFactory(_Record)
+
+
+def _print_of_thread(ended: threading.ExceptHookArgs) -> None:
+    if ended.exc_type is not SystemExit:
+        print(f"Exception in thread {ended.thread.name if ended.thread else 'unknown'}:", file=sys.stderr)
+        print_traceback(ended.exc_value)
+
+
+class _Record(logging.LogRecord):
+    """What a library logs, such as an error after which it tries again, but for passwords."""
+
+    def getMessage(self) -> str:  # noqa: N802  # the name that logging calls
+        return redact(super().getMessage())
+
+    @property
+    def exc_text(self) -> str | None:
+        """The traceback, which a formatter writes here before it shows it."""
+        return self._traceback
+
+    @exc_text.setter
+    def exc_text(self, text: str | None) -> None:
+        self._traceback = redact(text) if text else text
 
 
 def _interrupt_again(dropped: "sys.UnraisableHookArgs") -> None:
@@ -120,9 +164,16 @@ def listed(text: str) -> list[str]:
     return names
 
 
+class Parser(argparse.ArgumentParser):
+    """One whose errors, which quote what they received, show no password."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(redact(message))
+
+
 def take_no_arguments(module: str, description: str | None) -> None:
     """Answer --help, and refuse any other argument, for a module that is run without."""
-    argparse.ArgumentParser(
+    Parser(
         prog=f"python -m {module}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
 

@@ -3,7 +3,6 @@
 Where MLFLOW_TRACKING_URI is a server's address, the server's own page is named.
 """
 
-import argparse
 import contextlib
 import os
 import signal
@@ -42,10 +41,12 @@ def running(port: int) -> Iterator[subprocess.Popen[bytes]]:
     with socket.socket() as probe:
         if probe.connect_ex((HOST, port)) == 0:
             raise StudyError(f"something else answers on port {port}: name another with make ui PORT=...")
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking.tracking_uri()]
+    command = [sys.executable, "-m", "mlflow", "ui"]
     command += ["--host", HOST, "--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]
     # Without the job runners for language models: seven processes that nobody here needs.
-    environment = {**tracking.ENVIRONMENT, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **tracking.client_environment()}
+    # Not as an argument, which everybody on this machine could read: it may hold a password.
+    environment |= {"MLFLOW_BACKEND_STORE_URI": tracking.tracking_uri()}
     with subprocess.Popen(command, env=environment, start_new_session=True) as server:
         try:
             while not _answers(port):
@@ -68,7 +69,7 @@ def _answers(port: int) -> bool:
 
 @terminal.command
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m stages.ui", description=__doc__.partition("\n")[0])
+    parser = terminal.Parser(prog="python -m stages.ui", description=__doc__.partition("\n")[0])
     parser.add_argument("--port", type=int, default=5000, help=f"on {HOST} (default: %(default)s)")
     parser.add_argument(
         "--study", type=Path, default=Path(), metavar="FOLDER", help="whose views are named (default: here)"

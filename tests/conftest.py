@@ -77,6 +77,9 @@ def own_environment() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in (
             "MLFLOW_TRACKING_URI",
+            "MLFLOW_TRACKING_USERNAME",
+            "MLFLOW_TRACKING_PASSWORD",
+            "MLFLOW_TRACKING_TOKEN",
             "MLFLOW_EXPERIMENT_NAME",
             "DVC_EXP_NAME",
             "DATA_MIRROR",

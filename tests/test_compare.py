@@ -17,6 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages import compare, files, records
+from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS, Environment
 
 DIGITS = 200
 SEEDS = [0, 1, 2]
@@ -59,6 +60,25 @@ def write_runs(
     scores["test_accuracy"] = (labels == truth).mean(axis=1)
     files.write_table(records.scores_path(variant), scores)
     files.write_arrays(records.predictions_path(variant), labels=labels, truth=truth)
+
+
+PROCESSOR = "A; amx_bf16 avx512_bf16"
+
+
+def environment(**changes: str) -> str:
+    return str(Environment("c" * 64, {"keras": "3.15.1", "tensorflow": "2.22.0"} | changes))
+
+
+def write_environments(
+    variant: str, made_by: str = environment(), evaluation: str = environment(), processor: str = PROCESSOR
+) -> None:
+    columns = {"environment": made_by, "evaluation": evaluation, "model": "m", "processor": processor}
+    files.write_table(records.environments_path(variant), pd.DataFrame({"seed": SEEDS, **columns}))
+
+
+def certify(variant: str, made_by: str, same_as: str) -> None:
+    row = (variant, "train", made_by, same_as, 1, 3, PROCESSOR, "trained anew", "c")
+    files.write_table(CERTIFIED, pd.DataFrame([row], columns=CERTIFIED_COLUMNS))
 
 
 def git(*arguments: str) -> None:
@@ -244,7 +264,7 @@ class TestCompare:
         [
             ({"key": "second"}, "the same parameters and data, so other code or library versions"),
             ({"key": "second", "data": "e"}, "other training data"),
-            ({}, "the same keys but other predictions"),
+            ({}, "same keys, other predictions: perhaps on another kind of processor (not recorded), or edited"),
         ],
     )
     def test_a_change_without_a_changed_parameter_is_explained(
@@ -255,7 +275,7 @@ class TestCompare:
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         write_runs("mlp", [8, 9, 10], **change)  # type: ignore[arg-type]  # key and data alone
-        assert f"mlp: {reason}" in said(monkeypatch, capsys, "first")
+        assert f"mlp: {reason}" in " ".join(said(monkeypatch, capsys, "first").split())
 
     def test_the_same_predictions_with_another_key_are_unchanged_and_the_key_is_explained(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -298,6 +318,81 @@ class TestCompare:
             assert text.startswith(f"## Test accuracy: {shown}")
             assert "run dvc repro" in text
             assert "\\" not in re.sub(r"\\[`~\[\]\n]", "", text)
+
+
+@pytest.fixture
+def recorded(first: None) -> None:
+    """The same, where environments.csv of the network's runs says what made them."""
+    write_environments("mlp")
+    commit("recorded")
+
+
+@pytest.mark.usefixtures("recorded")
+class TestEnvironments:
+    @pytest.mark.parametrize(
+        ("processor", "reason"),
+        [
+            ("B; no bfloat16", f"same keys, other predictions: made on another kind of processor ({PROCESSOR} → B; no"),
+            ("B; amx_bf16 avx512_bf16", "same keys, other predictions, on the same kind of processor (B; amx_bf16"),
+            (records.NOT_RECORDED, "same keys, other predictions: perhaps on another kind of processor (not recorded)"),
+        ],
+    )
+    def test_other_predictions_under_the_same_keys_are_explained_by_the_processor(
+        self, processor: str, reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_runs("mlp", [10, 12, 13])
+        write_environments("mlp", processor=processor)
+        assert f"mlp: {reason}" in " ".join(said(monkeypatch, capsys, "recorded").split())
+        (row,) = found(monkeypatch, capsys, "recorded")["changed"]
+        known = [] if processor == records.NOT_RECORDED else [processor]
+        assert row["processors"] == {"old": [PROCESSOR], "new": known}  # of seed 2, the only one that differs
+
+    def test_what_differs_between_the_environments_is_named(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_runs("mlp", [8, 9, 10], key="second")
+        write_environments("mlp", environment(keras="3.15.2").replace("c" * 64, "d" * 64), environment(scipy="1"))
+        text = " ".join(said(monkeypatch, capsys, "recorded").split())
+        assert "mlp: another environment (the code in stages/recipes, keras 3.15.1 → 3.15.2); evaluated in" in text
+        assert "evaluated in another environment (scipy none → 1)" in text
+        (row,) = found(monkeypatch, capsys, "recorded")["changed"]
+        changes = ["the code in stages/recipes", "keras 3.15.1 → 3.15.2"]
+        assert row["training"] == {"recorded": True, "changes": changes, "certified": []}
+        assert row["evaluation"] == {"recorded": True, "changes": ["scipy none → 1"], "certified": []}
+        # The tag `first` says nothing of it.
+        text = " ".join(said(monkeypatch, capsys, "first").split())
+        assert "mlp: the same parameters and data, so other code or library versions" in text
+        assert not found(monkeypatch, capsys, "first")["changed"][0]["training"]["recorded"]
+
+    def test_a_certified_environment_is_named_as_such_where_keys_and_predictions_are_the_same(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        other = environment(keras="3.15.2")
+        write_environments("mlp", other)
+        certify("mlp", other, environment())
+        said_of = "mlp: another environment (keras 3.15.1 → 3.15.2), certified to give the same bits"
+        assert said_of in " ".join(said(monkeypatch, capsys, "recorded").split())
+        row = next(row for row in found(monkeypatch, capsys, "recorded")["unchanged"] if row["variant"] == "mlp")
+        assert row["training"] == {"recorded": True, "changes": [], "certified": ["keras 3.15.1 → 3.15.2"]}
+        commit("certified")
+        assert said_of in " ".join(said(monkeypatch, capsys, "recorded", "certified").split())
+
+    def test_other_keys_of_the_same_environment_are_no_other_code(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_runs("mlp", [8, 9, 10], key="second")
+        text = " ".join(said(monkeypatch, capsys, "recorded").split())
+        assert "mlp: the same parameters, data and environment, so another dev split, or edited" in text
+
+    @pytest.mark.parametrize("content", ["", "seed,environment\n0,code=1\n"])
+    def test_a_damaged_table_of_environments_is_named(self, content: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        records.environments_path("mlp").write_text(content)
+        text = error(monkeypatch, "recorded")
+        assert "metrics/runs/mlp/environments.csv in the working tree should be a CSV file with the columns" in text
+
+    def test_a_table_of_environments_of_other_seeds_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        write_runs("mlp", [8, 9], seeds=[0, 1])
+        assert "should have the seeds [0, 1] of metrics/runs/mlp/test.csv" in error(monkeypatch, "recorded")
 
 
 @pytest.mark.usefixtures("first")

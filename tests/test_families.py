@@ -7,7 +7,7 @@ import pytest
 
 from stages import families, params
 from stages.errors import StudyError
-from stages.families import meaning
+from stages.families import definitions_digest, meaning
 from stages.recipes.network import Recipe as Network
 from stages.recipes.ridge import Recipe as Ridge
 from tests.conftest import STUDY
@@ -164,3 +164,71 @@ def test_an_edit_of_any_of_its_files_changes_a_familys_digest_and_of_no_other(mo
             )
             for family, digest in before.items():
                 assert (families.code_digest(family) != digest) == (changed in families.code_files(family))
+
+
+PARTS = {
+    "one.py": '''
+"""One."""
+
+import math
+
+from stages.recipes.shared.two import half
+
+LIMIT = 0.5  # of all
+
+
+def first(x):
+    """The first."""
+    return half(x) * LIMIT
+''',
+    "two.py": """
+import numpy as np
+
+
+def half(x):
+    # by two
+    return np.asarray(x) / 2
+
+
+class Layer:
+    size = 3
+""",
+}
+HALF = "def half(x):\n    # by two\n    return np.asarray(x) / 2\n"
+
+
+def digest_of(parts: dict[str, str], folder: Path) -> str:
+    for path in folder.glob("*.py"):
+        path.unlink()
+    for name, source in parts.items():
+        (folder / name).write_text(source, encoding="utf-8")
+    return definitions_digest(sorted(folder.glob("*.py")))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"one.py": PARTS["one.py"] + f"\n\n{HALF}", "two.py": PARTS["two.py"].replace(HALF, "")},
+        {"both.py": PARTS["one.py"] + PARTS["two.py"]},
+        {"two.py": PARTS["one.py"], "other.py": PARTS["two.py"]},
+        PARTS | {"two.py": "class Layer:\n    size = 3\n\n\n" + PARTS["two.py"].partition("class")[0]},
+        PARTS | {"two.py": "import numpy as np\nfrom os import path\n" + PARTS["two.py"].partition("numpy as np")[2]},
+        PARTS | {"one.py": PARTS["one.py"].replace("# of all", "# of each").replace('"""One."""', "")},
+        PARTS | {"two.py": PARTS["two.py"].replace("    # by two\n", "")},
+        PARTS | {"one.py": PARTS["one.py"].replace("The first.", "What comes first.")},
+        PARTS | {"empty.py": '"""Nothing."""\n'},
+    ],
+    ids=["moved", "in one file", "renamed", "reordered", "imports", "comments", "a comment", "a docstring", "empty"],
+)
+def test_where_and_in_which_order_definitions_stand_leaves_their_digest(parts: dict[str, str], tmp_path: Path) -> None:
+    assert digest_of(parts, tmp_path) == digest_of(PARTS, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "edit", [("two.py", "/ 2", "/ 3"), ("one.py", "LIMIT = 0.5", "LIMIT = 0.6"), ("two.py", "size = 3", "size = 4")]
+)
+def test_an_edited_constant_has_another_digest_of_definitions(edit: tuple[str, str, str], tmp_path: Path) -> None:
+    name, old, new = edit
+    assert old in PARTS[name]
+    changed = PARTS | {name: PARTS[name].replace(old, new)}
+    assert digest_of(changed, tmp_path) != digest_of(PARTS, tmp_path)

@@ -18,6 +18,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages import files, records
+from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS, CODE
 
 REPOSITORY = Path(__file__).parents[1]
 SEEDS = 2
@@ -70,6 +71,7 @@ class Clone:
             if (REPOSITORY / name).is_file() and not name.startswith("metrics/") and name != "dvc.lock":
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(REPOSITORY / name, folder / name)
+        files.write_table(folder / CERTIFIED, pd.DataFrame(columns=CERTIFIED_COLUMNS))
         self.run("git", "init", "--quiet")
         self.write(STUDY)
 
@@ -374,7 +376,8 @@ def fresh(committed: Clone, tmp_path: Path) -> Clone:
 def test_a_fresh_clone_without_models_trains_a_new_variant_alone(committed: Clone, fresh: Clone) -> None:
     fresh.write({**STUDY, "variants": {**STUDY["variants"], "mlp_narrow": {**NETWORK, "units": [8]}}})
     fresh.repro("split")
-    assert stages_run(fresh.repro("--allow-missing")) == ["train@mlp_narrow", "evaluate@mlp_narrow", "aggregate"]
+    ran = stages_run(fresh.repro("--allow-missing"))
+    assert ran == ["code", "train@mlp_narrow", "evaluate@mlp_narrow", "aggregate"]
     summaries = [json.loads((each.folder / records.SUMMARY).read_text()) for each in (committed, fresh)]
     assert summaries[1].pop("mlp_narrow")["seeds"] == SEEDS
     assert summaries[0] == summaries[1]
@@ -390,6 +393,12 @@ def stale(clone: Clone) -> set[str]:
         for state in (kinds.get("changed deps") or {}).values()
         if state != "deleted"  # which is not here, and is not asked for
     }
+
+
+def stale_by_code(clone: Clone) -> set[str]:
+    """The same, once the stage `code` has said what an edit decides."""
+    assert stages_run(clone.repro("code")) in ([], ["code"])
+    return stale(clone)
 
 
 def of_variants(*stages: str) -> set[str]:
@@ -410,31 +419,38 @@ def test_in_a_fresh_clone_nothing_is_stale(fresh: Clone) -> None:
 def test_in_a_fresh_clone_stale_names_what_an_edit_made_stale_and_why(fresh: Clone) -> None:
     assert "Nothing is stale" in fresh.run(sys.executable, "-m", "stages.stale").stdout
     add_line(fresh, "stages/recipes/ridge.py")
+    lock = (fresh.folder / "dvc.lock").read_bytes()
     said = fresh.run(sys.executable, "-m", "stages.stale").stdout
-    assert "train@linear: stages/recipes/ridge.py is modified" in said
-    assert "then too: aggregate" in said
+    assert "train@linear: made in another environment: the code in stages/recipes" in said
+    assert "then too: evaluate@linear, aggregate" in said
+    assert "make certify" in said
     assert "train@mlp" not in said
+    assert (fresh.folder / "dvc.lock").read_bytes() == lock
 
 
 def test_an_edit_of_what_decides_no_result_makes_nothing_stale(fresh: Clone) -> None:
     """Schedulers, tracking, tools, what every file needs: all of them at once."""
-    decisive = {"recipes", "evaluate", "aggregate", "fetch", "split"}
+    decisive = {"recipes", "aggregate", "fetch", "split"}
     paths = sorted((fresh.folder / "stages").rglob("*.py"))
     names = [str(path.relative_to(fresh.folder)) for path in paths]
-    edited = [name for name in names if name.split("/")[1] not in decisive and name != "stages/sequential.py"]
-    assert {"stages/train/schedule.py", "stages/train/executors/cluster.py", "stages/tracking/runs.py"} <= set(edited)
+    files_of_results = {"stages/sequential.py", "stages/evaluate/outputs.py", "stages/evaluate/scores.py"}
+    edited = [name for name in names if name.split("/")[1] not in decisive and name not in files_of_results]
+    assert {"stages/train/schedule.py", "stages/evaluate/__main__.py", "stages/tracking/runs.py"} <= set(edited)
     add_line(fresh, *edited)
-    assert stale(fresh) == set()
+    assert "Nothing is stale" in fresh.run(sys.executable, "-m", "stages.stale").stdout
+    assert stale(fresh) == {"code"}  # which takes a second, and finds nothing new
+    assert stages_run(fresh.repro("--allow-missing")) == ["code"]
     assert stages_run(fresh.repro("--dry", "--allow-missing")) == []
 
 
 @pytest.mark.parametrize(
     ("edited", "expected"),
     [
-        ("stages/recipes/ridge.py", {"train@linear", "evaluate@linear"}),
-        ("stages/recipes/network.py", {"train@mlp", "evaluate@mlp", "train@cnn", "evaluate@cnn"}),
+        ("stages/recipes/ridge.py", {"train@linear"}),
+        ("stages/recipes/network.py", {"train@mlp", "train@cnn"}),
         ("stages/recipes/shared/augmentation.py", of_variants("train")),
         ("stages/evaluate/scores.py", of_variants("evaluate")),
+        ("stages/evaluate/__main__.py", set()),
         ("stages/train/run.py", set()),
         ("stages/aggregate/report.py", {"aggregate"}),
         ("stages/sequential.py", {"aggregate"}),
@@ -442,7 +458,82 @@ def test_an_edit_of_what_decides_no_result_makes_nothing_stale(fresh: Clone) -> 
 )
 def test_an_edit_of_code_makes_stale_what_it_decides(edited: str, expected: set[str], fresh: Clone) -> None:
     add_line(fresh, edited)
-    assert stale(fresh) == expected
+    said = fresh.run(sys.executable, "-m", "stages.stale").stdout
+    assert {line.partition(":")[0] for line in said.splitlines() if re.match(r"\w+(@\w+)?: ", line)} == expected
+    assert stale_by_code(fresh) == expected
+
+
+@pytest.mark.parametrize(
+    "edited", ["stages/recipes/ridge.py", "stages/recipes/shared/fit.py", "stages/evaluate/scores.py"]
+)
+def test_an_edited_comment_of_what_decides_results_runs_the_stage_code_alone(edited: str, fresh: Clone) -> None:
+    add_line(fresh, edited, line="# one more comment")
+    assert stages_run(fresh.repro("--dry", "--allow-missing")) == ["code"]
+    assert stages_run(fresh.repro("--allow-missing")) == ["code"]
+    assert stale(fresh) == set()
+
+
+def test_a_certificate_keeps_the_results_of_a_variant_and_of_no_other(fresh: Clone) -> None:
+    add_line(fresh, "stages/recipes/shared/fit.py")
+    code = fresh.folder / CODE
+    made = files.yaml_values(code.read_text(), "before")["train"]
+    assert stale_by_code(fresh) == of_variants("train")
+    here = files.yaml_values(code.read_text(), "after")["train"]
+    row = ("mlp", "train", here["mlp"], made["mlp"], 1, SEEDS, "a processor", "here", "f" * 40)
+    files.write_table(fresh.folder / CERTIFIED, pd.DataFrame([row], columns=CERTIFIED_COLUMNS))
+    assert stale_by_code(fresh) == {"train@linear", "train@cnn", "aggregate"}  # the report names the certificate
+    files.write_table(fresh.folder / CERTIFIED, pd.DataFrame(columns=CERTIFIED_COLUMNS))
+    assert stale_by_code(fresh) == of_variants("train")
+
+
+def locked_keras(clone: Clone) -> str:
+    (version,) = re.findall("^keras==(.*)$", (clone.folder / "requirements.lock").read_text(), re.MULTILINE)
+    return str(version)
+
+
+def test_another_locked_version_makes_every_variant_stale_and_stale_names_it(fresh: Clone) -> None:
+    path, kept = fresh.folder / "requirements.lock", locked_keras(fresh)
+    path.write_text(path.read_text().replace(f"keras=={kept}", "keras==9.9.9"))
+    said = fresh.run(sys.executable, "-m", "stages.stale").stdout
+    for stage in of_variants("train", "evaluate"):
+        assert f"{stage}: made in another environment: keras {kept} → 9.9.9\n" in said
+    assert "`make certify` checks a sample" in said
+    assert stages_run(fresh.repro("--dry", "--allow-missing")) == ["code"]
+    fresh.repro("code")
+    dry = stages_run(fresh.repro("--dry", "--allow-missing"))
+    assert of_variants("train", "evaluate") <= set(dry) <= of_variants("train", "evaluate") | {"aggregate"}
+
+
+@pytest.fixture
+def other_keras(fresh: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clone:
+    """The fresh clone with its data, where another version of Keras says that it is installed."""
+    fresh.repro("split")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(
+        "import importlib.metadata\n"
+        "version = importlib.metadata.version\n"
+        "importlib.metadata.version = lambda name: '9.9.9' if name == 'keras' else version(name)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    return fresh
+
+
+def test_another_installed_version_is_named_and_no_results_are_mixed(other_keras: Clone) -> None:
+    change = f"trained in another environment than this one (keras {locked_keras(other_keras)} → 9.9.9)"
+    said = other_keras.run(sys.executable, "-m", "stages.stale").stdout
+    assert f"linear, mlp, cnn: {change}" in said
+    assert "`make setup` installs the packages of requirements.lock" in said
+    assert "`dvc repro --force` trains them anew" in said
+    plan = other_keras.run(sys.executable, "-m", "stages.settle", "--plan")
+    assert plan.returncode == 0, plan.stderr
+    assert plan.stdout.startswith("No seed would be added:\n")
+    refused = other_keras.run(sys.executable, "-m", "stages.settle")
+    assert refused.returncode == 1
+    for text in (plan.stdout, refused.stderr):
+        assert change in text
+        assert "make certify" in text
+    trained = other_keras.run(sys.executable, "-m", "stages.train", "linear").stdout
+    assert trained.index(f"linear: {change}, and now anew") < trained.index("[1/2]")
 
 
 @pytest.mark.parametrize(
@@ -458,14 +549,14 @@ def test_more_seeds_or_another_field_of_one_variant_make_it_stale_alone(
     changes: dict[str, Any], expected: set[str], fresh: Clone
 ) -> None:
     fresh.write({**STUDY, "variants": variants_with("mlp", **changes)})
-    assert stale(fresh) == expected
+    assert stale_by_code(fresh) == expected
 
 
 def test_a_new_familys_file_makes_nothing_stale_and_its_variant_itself_alone(fresh: Clone) -> None:
     shutil.copy(fresh.folder / "stages/recipes/network.py", fresh.folder / "stages/recipes/mine.py")
-    assert stale(fresh) == set()
+    assert stale_by_code(fresh) == set()
     fresh.write({**STUDY, "variants": {**STUDY["variants"], "mine": {**NETWORK, "family": "mine"}}})
-    assert stale(fresh) == {"train@mine", "evaluate@mine", "aggregate"}
+    assert stale_by_code(fresh) == {"train@mine", "evaluate@mine", "aggregate"}
 
 
 def test_an_edited_comment_trains_nothing(clone: Clone) -> None:
@@ -474,10 +565,9 @@ def test_an_edited_comment_trains_nothing(clone: Clone) -> None:
     before, models = path.read_text(), clone.model_digests()
     add_line(clone, "stages/recipes/ridge.py", line="# one more comment")
     try:
-        output = clone.repro("train@linear")
+        assert stages_run(clone.repro()) == ["code"]
     finally:
         path.write_text(before)
-    assert f"{SEEDS} runs, {SEEDS} of them finished before" in output
     assert clone.model_digests() == models
 
 

@@ -56,6 +56,30 @@ def test_a_champion_of_other_runs_than_those_evaluated_is_refused(
         run_main(monkeypatch, *image_files(tmp_path, 1))
 
 
+def test_a_model_that_was_never_evaluated_gives_no_answer(
+    champion: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a training anew with other bits under the same key, on another kind of processor, say."""
+    best = predict.read_champion()["seed"]
+    own, other = (records.run_path(champion, seed) for seed in (best, 1 - best))
+    (own / "model.keras").write_bytes((other / "model.keras").read_bytes())
+    facts, evaluated = files.read_json(own / "run.json"), files.read_json(own / "run.json")["digests"]["model"]
+    received = files.read_json(other / "run.json")["digests"]["model"]
+    files.write_json(own / "run.json", facts | {"digests": facts["digests"] | {"model": received}})
+    expected = (
+        rf"{own}/model\.keras should be the model that was evaluated, with SHA-256 {evaluated}; received {received}: "
+        rf"run `dvc checkout` or `dvc pull`, .* or `dvc repro evaluate@{champion}`"
+    )
+    with pytest.raises(SystemExit, match=expected):
+        run_main(monkeypatch, *image_files(tmp_path, 1))
+    # Of results of version 1 only the key is known.
+    path = records.environments_path(champion)
+    files.write_table(path, records.read_environments(champion).assign(model=records.NOT_RECORDED))
+    run_main(monkeypatch, *image_files(tmp_path, 1))
+    path.unlink()
+    run_main(monkeypatch, *image_files(tmp_path, 1))
+
+
 @pytest.mark.parametrize("vote", [False, True])
 def test_files_get_the_labels_that_evaluate_found(
     champion: str, vote: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

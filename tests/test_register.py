@@ -128,6 +128,28 @@ def test_a_champion_of_other_runs_than_those_evaluated_is_not_registered(publish
     assert not mlflow.MlflowClient().search_registered_models()
 
 
+def test_a_model_that_was_never_evaluated_is_not_registered(published: Path, study: Params) -> None:
+    champion = files.read_json(records.CHAMPION)
+    path = records.run_path(champion["variant"], 1) / "run.json"
+    facts = files.read_json(path)
+    files.write_json(path, facts | {"digests": facts["digests"] | {"model": "another"}})
+    said = register(study)
+    assert "no model is registered: " in said
+    assert f"with SHA-256 {facts['digests']['model']}; received another: run `dvc checkout`" in said
+    assert not mlflow.MlflowClient().search_registered_models()
+
+
+def test_what_is_registered_can_tell_which_models_were_evaluated(published: Path, study: Params) -> None:
+    champion = files.read_json(records.CHAMPION)
+    path = records.environments_path(champion["variant"])
+    assert serve.model_arguments()["artifacts"]["environments"] == str(path)
+    register(study)
+    kept = mlflow.artifacts.download_artifacts("models:/digits@champion")
+    assert (Path(kept) / "artifacts/environments.csv").read_bytes() == path.read_bytes()
+    path.unlink()  # results of version 1
+    assert "environments" not in serve.model_arguments()["artifacts"]
+
+
 def test_the_model_is_logged_under_the_study_that_chose_it_not_under_the_newest(published: Path, study: Params) -> None:
     [chosen_by] = [run.info.run_id for run in runs() if run.data.tags["role"] == "study"]
     report = records.REPORT.read_bytes()

@@ -1,5 +1,6 @@
 """Seeds for what is undecided, and for nothing else."""
 
+import importlib.metadata
 import json
 import os
 import re
@@ -11,11 +12,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from stages import params, records, settle
+from stages import files, params, records, settle
 from stages.errors import StudyError
 from stages.params import Params
 from stages.seeds import with_seeds
 from stages.settle import Settling, Step, _until, chosen, runs_of, steps, total
+from stages.study import environments
 from tests.conftest import STUDY
 
 
@@ -97,7 +99,7 @@ def test_seeds_are_added_to_an_undecided_pair_alone_and_what_is_there_is_kept(
     for name, recipe in study.variants.items():
         assert records.read_scores(name)["seed"].tolist() == list(range(recipe.seeds))
     assert {path: path.stat().st_ino for path in models} == models
-    assert quiet == [("--single-item", "train@watched", "evaluate@watched", "aggregate")]
+    assert quiet == [("--single-item", "code", "train@watched", "evaluate@watched", "aggregate")]
     said = capsys.readouterr().out
     assert "plain → watched: 2 → 3 seeds, 2 runs" in said
     assert "0 of 1 questions are decided; this call gave params.yaml 4 runs more." in said
@@ -165,7 +167,7 @@ def test_seeds_that_others_lack_keep_no_question_from_being_settled_and_the_repo
 ) -> None:
     params.PARAMS.write_text(STUDY.replace("ridge: {family: ridge, seeds: 2", "ridge: {family: ridge, seeds: 3"))
     settle.settle(Settling("plain:watched", most=3), hours=float("inf"))
-    assert quiet == [("--single-item", "train@watched", "evaluate@watched")]
+    assert quiet == [("--single-item", "code", "train@watched", "evaluate@watched")]
     assert "The report is not made: seeds that params.yaml names are missing of ridge." in capsys.readouterr().out
 
 
@@ -188,6 +190,49 @@ def test_a_damaged_table_of_scores_is_named_and_nothing_is_trained_in_its_place(
             ask()
     assert not (records.MODELS / "plain").exists()
     assert path.read_text() == damaged
+
+
+def refused_by_settle(monkeypatch: pytest.MonkeyPatch, pairs: str) -> str:
+    """What settle says when it adds no seed."""
+    monkeypatch.setattr("sys.argv", ["settle", "--pairs", pairs])
+    with pytest.raises(SystemExit) as ended:
+        settle.main()
+    return str(ended.value.code)
+
+
+def test_seeds_are_added_to_no_results_of_other_packages(
+    evaluated: Path, quiet: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = importlib.metadata.version
+    kept = version("keras")
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9" if name == "keras" else version(name))
+    for text in (settle.plan(Settling("plain:watched", most=8)), refused_by_settle(monkeypatch, "plain:watched")):
+        assert f"plain, watched: trained in another environment than this one (keras {kept} → 9.9)" in text
+        assert "make certify" in text
+        assert "make setup" in text
+    assert params.PARAMS.read_text() == STUDY
+    assert quiet == []
+
+
+@pytest.mark.parametrize(
+    ("recorded", "said"), [("Y; no bfloat16", "was made on Y; no bfloat16"), (records.NOT_RECORDED, "not recorded")]
+)
+def test_seeds_in_bfloat16_are_added_on_the_kind_of_processor_of_the_others_alone(
+    recorded: str, said: str, evaluated: Path, quiet: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = STUDY.replace("precision: float32", "precision: mixed_bfloat16")
+    params.PARAMS.write_text(half)
+    monkeypatch.setattr(environments, "processor", lambda: "X; amx_bf16 avx512_bf16")
+    table = records.read_environments("plain")
+    files.write_table(records.environments_path("plain"), table.assign(processor=recorded))
+    files.write_table(records.environments_path("watched"), table.assign(processor="X2; amx_bf16 avx512_bf16"))
+    for text in (settle.plan(Settling("plain:watched", most=8)), refused_by_settle(monkeypatch, "plain:watched")):
+        assert "plain computes in bfloat16" in text
+        assert said in text
+        assert "X; amx_bf16 avx512_bf16" in text
+        assert "watched computes" not in text
+    assert params.PARAMS.read_text() == half
+    assert quiet == []
 
 
 def test_a_plan_takes_no_hours(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,12 @@ def _how() -> str:
     return (
         "\n## Measured how\n\n`python -m benchmarks.gpu FOLDER` on a machine with nothing but Python 3.12, JAX for "
         "CUDA and a few wheels; `gpu.json` has what it found.\n"
+        "\n## What can be made again\n\n"
+        "On a GPU, results are reproducible in distribution, not to the bit. The bits of a run depend on how many "
+        "seeds share its batch (`lanes` of its `run.json`), on when the other seeds stop, after which the batch "
+        "may go on narrower, and on the kernels that XLA's autotuning chooses, which may be others in another "
+        "process. So the figures on this page and in `study/` belong to the commit that made them: later code, or "
+        "the same code once more, gives other bits of the same distribution.\n"
     )
 
 

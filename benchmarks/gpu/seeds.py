@@ -16,6 +16,7 @@ from stages import files, records
 from stages.evaluate import __main__ as evaluation
 from stages.evaluate.former import Former
 from stages.params import Params
+from stages.study import environments
 from stages.train.executors import lanes
 from stages.train.executors.lanes import batches, engine
 from stages.train.plan import evaluated, plan
@@ -90,19 +91,21 @@ def _groups(runs: list[Run], images: np.ndarray) -> list[batches.Group]:
 def _evaluate(study: Params, batch: batches.Ready, finished: dict[int, engine.Finished]) -> None:
     """Add the runs of a batch to what metrics/runs has of their variants."""
     images, truth = records.read_images(records.TEST)
+    scored_by = environments.installed("evaluate", "network")
     for variant in dict.fromkeys(run.variant for run in batch.runs):
         places = [i for i, run in enumerate(batch.runs) if run.variant == variant]
         weights = [finished[i].weights or [] for i in places]
         outputs = engine.predict(batch.shared, weights, images, width=TEST_LANES, block=TEST_BLOCK)
-        former = Former(variant, truth)
+        former = Former(variant, truth, scored_by)
         kept = [former.run(seed) for seed in range(batch.runs[places[0]].seed)]
         curves = (
             [files.read_table(records.curves_path(variant), ["seed", *study.recipe(variant).curve])] if kept else []
         )
         for i, output in zip(places, outputs, strict=True):
             run, facts = batch.runs[i], batches.facts_of(finished[i])
-            facts |= {"key": run.key, "digests": run.digests}
-            kept.append(evaluation.evaluated(run.recipe, run.seed, facts, output, truth))
+            digests = {**run.digests, "model": records.NOT_RECORDED}  # no model is kept here
+            facts |= {"key": run.key, "digests": digests, "versions": run.versions}
+            kept.append(evaluation.evaluated(run.recipe, run.seed, facts, output, truth, scored_by))
             curve = pd.DataFrame(finished[i].curve, columns=run.recipe.curve)
             curve.insert(0, "seed", run.seed)
             curves.append(curve)

@@ -14,6 +14,7 @@ from stages.aggregate import (
     course,
     curves,
     drawing,
+    environments,
     mistakes,
     narrowing,
     reproduction,
@@ -84,6 +85,7 @@ def render(sections: Sequence[Section], runs: Runs, study: Params) -> str:
         images=f"{images:,}",
         seeds={name: variant.seeds for name, variant in runs.items()},
         spread=_range(variant.seeds for variant in runs.values()),
+        environments=environments.paragraphs(runs),
         dev_percent=f"{100 * study.split.dev_fraction:g}",
     )
     return page.replace(" %", "\N{NO-BREAK SPACE}%")

@@ -25,6 +25,7 @@ class VariantRuns:
     calibration: calibration.csv; empty where outputs are no probabilities.
     hardest: indices of the test images that most seeds get wrong, with their pixels uint8 [k, height, width(, 3)].
     weights: float32 [classes, height, width] of the first seed, where the variant is linear in the pixels.
+    made_by: environments.csv, a row a seed.
     """
 
     name: str
@@ -39,6 +40,7 @@ class VariantRuns:
     hardest: np.ndarray
     hardest_images: np.ndarray
     weights: np.ndarray | None
+    made_by: pd.DataFrame
 
     @property
     def seeds(self) -> int:
@@ -129,6 +131,7 @@ def _read_variant(variant: str, study: Params) -> VariantRuns:
         hardest=arrays["hardest"],
         hardest_images=arrays["hardest_images"],
         weights=arrays.get("weights"),
+        made_by=_read_environments(variant, recipe.seeds),
     )
     if runs.seeds != len(scores) or not np.allclose(runs.accuracy, scores["test_accuracy"], atol=1e-6):
         raise StudyError(
@@ -136,6 +139,12 @@ def _read_variant(variant: str, study: Params) -> VariantRuns:
             f"run `dvc repro evaluate@{variant}`"
         )
     return runs
+
+
+def _read_environments(variant: str, seeds: int) -> pd.DataFrame:
+    made_by = records.read_environments(variant)
+    _require_seeds(str(records.environments_path(variant)), made_by["seed"].tolist(), range(seeds))
+    return made_by
 
 
 def _require_seeds(source: str, found: Sequence[int], wanted: Sequence[int]) -> None:

@@ -3,10 +3,10 @@
 from stages import files, params, terminal
 from stages.params import Params
 from stages.study import environments
-from stages.study.environments import CODE, canonical, current
+from stages.study.environments import CODE, PARTS, Part, canonical, current
 
 
-def wanted(study: Params) -> dict[str, dict[str, str]]:
+def wanted(study: Params) -> dict[Part, dict[str, str]]:
     """Of each variant, the environment of today's code and the locked packages, or the one that it is certified as.
 
     Returns:
@@ -18,7 +18,7 @@ def wanted(study: Params) -> dict[str, dict[str, str]]:
             variant: str(canonical(variant, part, current(part, recipe.family, versions), certificates))
             for variant, recipe in study.variants.items()
         }
-        for part in ("train", "evaluate")
+        for part in PARTS
     }
 
 

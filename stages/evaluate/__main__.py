@@ -12,7 +12,6 @@ from stages.errors import StudyError
 from stages.evaluate import scores
 from stages.evaluate.former import Evaluated, Former
 from stages.evaluate.outputs import labels_of, predict
-from stages.recipes.shared.training import backend
 from stages.study import environments
 from stages.study.environments import Environment
 
@@ -69,10 +68,7 @@ def check_models(variant: str, recipe: params.Recipe) -> None:
         return environments.canonical(variant, "train", environment, certificates).code
 
     # Batched seeds on a GPU are in no certificate: their code is today's own.
-    codes = {families.code_digest(recipe.family)} | {
-        code_of(environments.current("train", recipe.family, versions))
-        for versions in (environments.locked_versions(), environments.installed_versions(backend()))
-    }
+    codes = {families.code_digest(recipe.family), code_of(environments.installed("train", recipe.family))}
     for path in (records.run_path(variant, seed) for seed in range(recipe.seeds)):
         if path.exists():
             facts = records.read_facts(path)
@@ -111,7 +107,7 @@ def evaluated(
         "environment": str(environments.of_run(facts)),
         "evaluation": str(evaluation),
         "model": facts["digests"]["model"],
-        "processor": facts.get("processor", environments.NOT_RECORDED),
+        "processor": facts.get("processor", records.NOT_RECORDED),
     }
     return Evaluated(row, labels_of(output), bins, made_by)
 

@@ -9,7 +9,7 @@ import pandas as pd
 from stages import files, records
 from stages.errors import StudyError
 from stages.study import environments
-from stages.study.environments import NOT_RECORDED, Environment, canonical
+from stages.study.environments import Environment, canonical
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Former:
 
     def may_have(self, seed: int) -> bool:
         """Whether this seed was evaluated with a run of the same key, of whose model no digest was recorded."""
-        if seed not in self._rows or self._made_by[seed]["model"] != NOT_RECORDED:
+        if seed not in self._rows or self._made_by[seed]["model"] != records.NOT_RECORDED:
             return False
         path = records.run_path(self._variant, seed)
         return path.exists() and records.read_facts(path)["key"] == self._rows[seed]["key"]

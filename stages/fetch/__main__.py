@@ -5,6 +5,7 @@ from stages.data import CONTENTS, Contents, Data, write_contents
 from stages.fetch.datasets import DATASETS, Dataset
 from stages.fetch.download import bring, is_kept, places_of
 from stages.fetch.own import bring_own
+from stages.redact import redact
 
 ADVICE = "Put the file into a folder and set DATA_MIRROR to it, or run `make demo`, which needs no download."
 
@@ -39,8 +40,10 @@ def _of_known(known: Dataset) -> Contents:
 
 def _of_own(data: Data) -> Contents:
     assert data.format is not None  # else its name would be a known one
+    # Whoever gets data/raw from DVC's remote gets no password with it; what is written is the same in any environment.
+    sources = {part: redact(source, {}) for part, source in data.sources.items()}
     return Contents(
-        format=data.format, files={part: part for part in data.sources}, sources=data.sources, classes=data.classes,
+        format=data.format, files={part: part for part in data.sources}, sources=sources, classes=data.classes,
         test_fraction=data.test_fraction, test_seed=data.test_seed,
     )  # fmt: skip
 

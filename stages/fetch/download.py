@@ -16,6 +16,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError  # of the body, which
 from stages.data import is_address
 from stages.errors import StudyError
 from stages.files import written_whole
+from stages.redact import redact
 
 TIMEOUT = (10, 30)  # seconds to connect, seconds between two bytes
 CHUNK = 1 << 20
@@ -67,10 +68,10 @@ def bring(file: File, places: Sequence[str], target: Path, advice: str) -> None:
                 part.unlink()
             return
         except (OSError, StudyError, HTTPError) as error:
-            tried.append(f"  {place}: {_reason(error)}")
+            tried.append(redact(f"  {place}: {_reason(error)}"))
             if isinstance(error, StudyError):  # a damaged copy is worth a word even when the next place is sound
-                tqdm.write(f"warning: {file.name} from {place} is not used: {error}")
-    raise StudyError(f"nowhere is a sound {file.name}; tried\n" + "\n".join(tried) + f"\n{advice}")
+                tqdm.write(redact(f"warning: {file.name} from {place} is not used: {error}"))
+    raise StudyError(f"nowhere is a sound {redact(file.name)}; tried\n" + "\n".join(tried) + f"\n{advice}")
 
 
 def places_of(name: str, mirrors: Sequence[str], environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -153,7 +154,7 @@ def _download(url: str, part: Path, most: int) -> None:
         with (
             part.open("ab" if have else "wb") as output,
             tqdm(
-                total=have + length if length else None, initial=have, desc=url.rsplit("/", 1)[1],
+                total=have + length if length else None, initial=have, desc=redact(url.rsplit("/", 1)[1]),
                 unit="B", unit_scale=True, disable=None,
             ) as bar,
         ):  # fmt: skip

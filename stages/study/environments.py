@@ -4,18 +4,18 @@ A certificate says that two environments give a variant the same bits (metrics/c
 with the environment at its end, so certified code or packages retrain nothing.
 """
 
+import contextlib
 import functools
 import importlib.metadata
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from packaging.requirements import Requirement
 
-from stages import families, files
+from stages import families, files, records
 from stages.errors import StudyError
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
@@ -24,7 +24,12 @@ CODE = Path("metrics/code.yaml")
 CERTIFIED = Path("metrics/certified.csv")
 LOCKED = Path("requirements.lock")
 CERTIFIED_COLUMNS = ["variant", "part", "environment", "same_as", "seeds", "of", "processor", "how", "commit"]
-NOT_RECORDED = "not recorded"
+# What to do about results of another environment: where the locked one, or where only the installed one is another.
+CERTIFY = "`make certify` checks a sample of them, and keeps those that are the same; `dvc repro` trains them anew."
+INSTALL = (
+    f"`make setup` installs the packages of {LOCKED}; `make certify` checks a sample of the runs with those that are "
+    "here; `dvc repro --force` trains them anew."
+)
 
 # The files that turn a model into predictions and scores. What keeps and writes them may change freely.
 SCORING = [Path(__file__).parents[1] / "evaluate" / name for name in ("outputs.py", "scores.py")]
@@ -34,6 +39,7 @@ BACKEND_PACKAGES = {"tensorflow": ["tensorflow", "tensorflow-cpu"], "jax": ["jax
 INSTRUCTION_SETS = ("amx_bf16", "avx512_bf16")
 
 Part = Literal["train", "evaluate"]
+PARTS: tuple[Part, ...] = ("train", "evaluate")
 
 
 @dataclass(frozen=True)
@@ -86,20 +92,26 @@ def installed_versions(keras_backend: str) -> dict[str, str]:
     """Versions of the installed packages that decide bits; that of the backend stands under the backend's name.
 
     Raises:
-        StudyError: the Keras backend is unknown or not installed.
+        StudyError: the Keras backend is unknown, or a package is not installed.
     """
     if keras_backend not in BACKEND_PACKAGES:
         raise StudyError(f"KERAS_BACKEND should be one of {', '.join(BACKEND_PACKAGES)}, received {keras_backend!r}")
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    for package in BACKEND_PACKAGES[keras_backend]:
-        try:
-            versions[keras_backend] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    versions = {}
+    for name, packages in _wanted(keras_backend).items():
+        for package in packages:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                versions[name] = importlib.metadata.version(package)
+    if missing := [name for name in PACKAGES if name not in versions]:
+        raise StudyError(f"training needs {', '.join(missing)}, which is not installed: run `make setup`")
     if keras_backend not in versions:
         remedy = "run `make setup`" if keras_backend == "tensorflow" else "install it, or unset KERAS_BACKEND"
         raise StudyError(f"the Keras backend {keras_backend} is not installed: {remedy}")
     return versions
+
+
+def _wanted(keras_backend: str) -> dict[str, list[str]]:
+    """The packages that decide bits, and under which names they may be installed."""
+    return {name: [name] for name in PACKAGES} | {keras_backend: BACKEND_PACKAGES[keras_backend]}
 
 
 def locked_versions(path: Path = LOCKED, keras_backend: str = "tensorflow") -> dict[str, str]:
@@ -110,14 +122,16 @@ def locked_versions(path: Path = LOCKED, keras_backend: str = "tensorflow") -> d
     """
     if not path.exists():
         raise StudyError(f"{path} is missing: restore it with git, or write it with `make lock`")
+    from packaging.requirements import Requirement  # only here: `stages.compare` alone does without it
+
     locked = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.strip() and not line.startswith(("#", " ", "-")):
             requirement = Requirement(line)
             if requirement.marker is None or requirement.marker.evaluate():
                 locked[requirement.name] = str(requirement.specifier).removeprefix("==")
-    wanted = {name: [name] for name in PACKAGES} | {keras_backend: BACKEND_PACKAGES[keras_backend]}
-    found = {name: [locked[package] for package in of if package in locked] for name, of in wanted.items()}
+    wanted = _wanted(keras_backend).items()
+    found = {name: [locked[package] for package in packages if package in locked] for name, packages in wanted}
     if missing := [name for name, versions in found.items() if not versions]:
         raise StudyError(f"{path} should have a version of {', '.join(missing)}: run `make lock`")
     return {name: versions[-1] for name, versions in found.items()}
@@ -150,9 +164,7 @@ def read_certificates(path: Path = CERTIFIED) -> pd.DataFrame:
     Raises:
         StudyError: the file is not such a table.
     """
-    if not path.exists():
-        return pd.DataFrame(columns=CERTIFIED_COLUMNS)
-    table = files.read_table(path, CERTIFIED_COLUMNS)
+    table = files.read_table(path, CERTIFIED_COLUMNS) if path.exists() else pd.DataFrame(columns=CERTIFIED_COLUMNS)
     for text in {*table["environment"], *table["same_as"]}:
         Environment.parse(str(text))
     return table
@@ -169,11 +181,70 @@ def canonical(variant: str, part: Part, environment: Environment, certificates: 
     """
     own = certificates[(certificates["variant"] == variant) & (certificates["part"] == part)]
     same_as = dict(zip(own["environment"], own["same_as"], strict=True))
-    text, passed = str(environment), set[str]()
-    while text in same_as and text not in passed:  # two branches, merged, may certify each other's environment
-        passed.add(text)
+    text, passed = str(environment), list[str]()
+    while text in same_as and text not in passed:
+        passed.append(text)
         text = same_as[text]
-    return Environment.parse(min(passed) if text in passed else text)
+    if text in passed:  # two branches, merged, may certify each other's environment: one of that circle for all
+        text = min(passed[passed.index(text) :])
+    return Environment.parse(text)
+
+
+def changes_since(variant: str, here: Environment) -> list[str]:
+    """How the environment `here`, of training, differs from those of the variant's runs in metrics/runs.
+
+    Empty where they are the same, or certified to be, or where the variant has no runs.
+
+    Raises:
+        StudyError: the variant's environments.csv is damaged.
+    """
+    if not records.environments_path(variant).exists():
+        return []
+    certificates = read_certificates()
+    root, found = canonical(variant, "train", here, certificates), dict[str, None]()
+    for text in records.read_environments(variant)["environment"].unique():
+        recorded = Environment.parse(str(text))
+        if canonical(variant, "train", recorded, certificates) != root:
+            found |= dict.fromkeys(recorded.differences(here, "train"))
+    return list(found)
+
+
+def trained_elsewhere(changes: Mapping[str, list[str]]) -> list[str]:
+    """A line for each difference between what trained runs and what is installed here.
+
+    Args:
+        changes: variant → how this environment differs, as `changes_since` says.
+    """
+    found: dict[str, list[str]] = {}
+    for variant, differences in changes.items():
+        if differences:
+            found.setdefault(", ".join(differences), []).append(variant)
+    return [
+        f"{', '.join(names)}: trained in another environment than this one ({text})" for text, names in found.items()
+    ]
+
+
+def processor_objection(variant: str, recipe: Recipe) -> str | None:
+    """Why this machine should add no run to the variant's: its bits depend on the kind of processor, and it is another.
+
+    Raises:
+        StudyError: the variant's environments.csv is damaged.
+    """
+    if not depends_on_processor(recipe) or not records.environments_path(variant).exists():
+        return None
+    certificates = read_certificates()
+    certified = certificates[(certificates["variant"] == variant) & (certificates["part"] == "train")]
+    recorded = {*records.read_environments(variant)["processor"], *certified["processor"]} - {records.NOT_RECORDED}
+    if kind(processor()) in {kind(text) for text in recorded}:
+        return None
+    others = (
+        f"was made on {', '.join(sorted(recorded))}" if recorded else "was made on a processor that is not recorded"
+    )
+    return (
+        f"{variant} computes in bfloat16, whose bits depend on the kind of processor. It {others}; this is "
+        f"{processor()}. Add its runs on a machine of the same kind, or find out with `make certify` whether this one "
+        "makes the same bits"
+    )
 
 
 @functools.cache
@@ -197,8 +268,3 @@ def kind(processor: str) -> str:
 def depends_on_processor(recipe: Recipe) -> bool:
     """Whether the bits of a variant's runs differ between kinds of processor, as those of bfloat16 do."""
     return "bfloat16" in str(recipe.model_dump().get("precision", ""))
-
-
-def differing_processors(recorded: Sequence[str]) -> list[str]:
-    """The processors among those recorded that are of another kind than this machine's."""
-    return sorted({text for text in recorded if text != NOT_RECORDED and kind(text) != kind(processor())})

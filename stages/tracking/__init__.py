@@ -11,10 +11,12 @@ from stages.tracking.address import (
     KEY,
     MARK,
     MODEL_NAME,
+    client_environment,
     experiment_name,
     lock,
     model_name,
     server,
+    shown_uri,
     tracking_uri,
 )
 from stages.tracking.client import in_a_line
@@ -31,6 +33,7 @@ __all__ = [
     "MODEL_NAME",
     "Publisher",
     "aggregated",
+    "client_environment",
     "experiment_name",
     "in_a_line",
     "lock",
@@ -38,6 +41,7 @@ __all__ = [
     "outdated",
     "pages",
     "server",
+    "shown_uri",
     "study_files",
     "study_key",
     "tracking_uri",

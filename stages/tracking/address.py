@@ -10,11 +10,13 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from stages.params import Params
+from stages.redact import redact, without_login
 
 DATABASE = Path("mlflow.db")
 ARTIFACTS = Path("mlartifacts")  # beside the database
 KEY = "study.key"  # the tag of every run and model version that the study made: it says which
 MARK = "study.data"  # the tag of every experiment and registered model that the study made, with its data set
+TRACKING_URI = "MLFLOW_TRACKING_URI"
 EXPERIMENT_NAME = "MLFLOW_EXPERIMENT_NAME"
 MODEL_NAME = "STUDY_MODEL_NAME"
 # For a client of MLflow, where the person has not set them.
@@ -32,12 +34,28 @@ ENVIRONMENT = {
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, or the SQLite database in the checkout.
 
+    A server's has no user and password, which `client_environment` has. A database's has: show it by `shown_uri`.
+
     DVC runs a queued experiment in a copy of the checkout that is deleted afterwards: its runs go where the others are.
     """
-    if given := os.environ.get("MLFLOW_TRACKING_URI"):
-        return given
+    if given := os.environ.get(TRACKING_URI):
+        return without_login(given)[0]
     folder = Path(os.environ["DVC_ROOT"]) if queued_experiment() else Path()
     return database_uri((folder / DATABASE).resolve())
+
+
+def shown_uri() -> str:
+    """The tracking URI for people to read, without a password."""
+    return redact(tracking_uri())
+
+
+def client_environment() -> dict[str, str]:
+    """The environment of a client of MLflow: this process's, which has the user and password apart from the address.
+
+    Those in MLFLOW_TRACKING_URI count, as in any address, where others are given as well.
+    """
+    _, login = without_login(os.environ.get(TRACKING_URI, ""))
+    return {**ENVIRONMENT, **os.environ, **login, TRACKING_URI: tracking_uri()}
 
 
 def database_uri(path: Path) -> str:

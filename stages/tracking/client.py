@@ -27,8 +27,10 @@ def connect() -> Any:
 
     To be called under `address.lock`: two processes that create the database at once collide.
     """
-    for name, value in address.ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    own = address.client_environment()
+    if not os.environ.get(address.TRACKING_URI):
+        del own[address.TRACKING_URI]  # the database of the current folder, which is not always this one
+    os.environ |= own
     import mlflow  # here: it takes seconds, and a stage that has nothing to publish need not wait
 
     for name in ("alembic", "mlflow.store.db.utils"):

@@ -1,9 +1,11 @@
 """The study's own experiment in MLflow: made, or known by its mark; nobody else's is written into."""
 
+import os
 from typing import Any
 
 from stages.errors import StudyError
 from stages.params import Params
+from stages.redact import TRACKING_PASSWORD
 from stages.tracking import address, views
 from stages.tracking.address import MARK
 
@@ -61,16 +63,23 @@ def _offered(client: Any, found: Any) -> bool:
     )
 
 
+def _for_a_shell() -> str:
+    """The tracking URI as a person pastes it into a shell, which knows it already where it came with a password."""
+    secret = TRACKING_PASSWORD in os.environ or address.shown_uri() != address.tracking_uri()
+    return f'"${address.TRACKING_URI}"' if secret else f"'{address.tracking_uri()}'"
+
+
 def _check(found: Any, study: Params) -> None:
-    what = f"the experiment {found.name!r} at {address.tracking_uri()}"
+    what = f"the experiment {found.name!r} at {address.shown_uri()}"
     another = f"{address.EXPERIMENT_NAME}=… names another"
     if MARK not in found.tags:
         raise StudyError(f"{what} is not the study's own, and nothing is written into it: {another}")
     if found.lifecycle_stage != "active":
         number, database = found.experiment_id, address.local_database()
-        gone = f"mlflow gc --backend-store-uri '{address.tracking_uri()}' --experiment-ids {number}"
+        uri = _for_a_shell()
+        gone = f"mlflow gc --backend-store-uri {uri} --experiment-ids {number}"
         raise StudyError(
-            f"{what} is deleted: MLFLOW_TRACKING_URI='{address.tracking_uri()}' mlflow experiments restore "
+            f"{what} is deleted: {address.TRACKING_URI}={uri} mlflow experiments restore "
             f"--experiment-id {number} brings it back, "
             f"{gone if database else '`mlflow gc` on the server'} removes it for good, {another}"
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from stages import dvc, params
 from stages.errors import StudyError
 from stages.params import Params
+from stages.redact import redact
 from stages.tracking import address, runs, study_run
 from stages.tracking.client import in_a_line
 from stages.tracking.current import outdated
@@ -54,11 +55,11 @@ class Publisher:
         except Exception as error:  # noqa: BLE001
             self.failed = True
             _warn(
-                f"MLflow at {address.tracking_uri()} can't be written ({type(error).__name__}: {in_a_line(error)}). "
+                f"MLflow at {address.shown_uri()} can't be written ({type(error).__name__}: {in_a_line(error)}). "
                 "The study goes on; `make ui` publishes what is missing."
             )
         return 0
 
 
 def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+    print(redact(f"warning: {message}"), file=sys.stderr, flush=True)

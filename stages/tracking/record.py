@@ -8,18 +8,24 @@ import pandas as pd
 
 from stages import families, files, records
 from stages.params import Params
+from stages.study import environments
+from stages.study.environments import BACKEND_PACKAGES, Environment
 
 PARTS = ("training", "scores", "files")  # a run is published part by part, as they come to be
 RUN_FILES = ("run.json", "model.keras")
 NO_CURVES = ("seed", "epoch", "search")
 SCORES_NOTE = "`dev_` and `test_` are the scores of the saved weights."
 FILES_NOTE = "Artifacts: `model.keras`, and `run.json` with all that decides the run's bits."
+SHOWN_PACKAGES = ("keras", *BACKEND_PACKAGES)
 NO_FILES_NOTE = "Published without its model and the time it took: the models were not there."
 
 
 @dataclass(frozen=True)
 class Record:
-    """`facts` (run.json) only where the run's model is, `scores` only once it is evaluated; one of them is there."""
+    """`facts` (run.json) only where the run's model is, `scores` only once it is evaluated; one of them is there.
+
+    made_by: the run's environment and the processor, of run.json or of environments.csv; empty where neither says.
+    """
 
     variant: str
     seed: int
@@ -29,6 +35,15 @@ class Record:
     scores: dict[str, Any] | None
     key: str
     data: str  # digest of the training data
+    made_by: dict[str, str]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What made the run, as tags: `made_by`, and the versions of Keras and its backend."""
+        if not self.made_by:
+            return {}
+        versions = Environment.parse(self.made_by["environment"]).versions
+        return self.made_by | {name: value for name, value in versions.items() if name in SHOWN_PACKAGES}
 
     def note(self, *, with_files: bool) -> str:
         curves = ", ".join(f"`{name}`" for name in self.curves.columns if name not in NO_CURVES)
@@ -53,6 +68,7 @@ class Gathered:
     def __init__(self, study: Params) -> None:
         self._study = study
         self.scores = functools.cache(records.read_scores)
+        self.environments = functools.cache(records.read_environments)
         self.curves = functools.cache(self._curves)
 
     def _curves(self, variant: str) -> pd.DataFrame:
@@ -82,7 +98,19 @@ def read(study: Params, variant: str, seed: int, gathered: Gathered) -> Record |
     own = folder / "curves.csv"
     table = files.read_table(own, ["seed", *recipe.curve]) if facts and own.exists() else gathered.curves(variant)
     curves = table[table["seed"] == seed]
-    return Record(variant, seed, recipe.model_dump(exclude={"seeds"}), facts, curves, scores, key, data)
+    made_by = _made_by(variant, seed, facts, gathered)
+    return Record(variant, seed, recipe.model_dump(exclude={"seeds"}), facts, curves, scores, key, data, made_by)
+
+
+def _made_by(variant: str, seed: int, facts: dict[str, Any] | None, gathered: Gathered) -> dict[str, str]:
+    if facts:
+        processor = facts.get("processor", records.NOT_RECORDED)
+        return {"environment": str(environments.of_run(facts)), "processor": processor}
+    if not records.environments_path(variant).exists():
+        return {}
+    table = gathered.environments(variant)
+    rows = table.loc[table["seed"] == seed, ["environment", "processor"]].to_dict("records")
+    return {str(name): value for name, value in rows[0].items()} if rows else {}
 
 
 def _scores(variant: str, seed: int, gathered: Gathered) -> dict[str, Any] | None:

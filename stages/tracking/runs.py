@@ -10,6 +10,7 @@ import pandas as pd
 from stages import files, records
 from stages.errors import StudyError
 from stages.params import Params
+from stages.redact import redact
 from stages.tracking import address, client
 from stages.tracking.address import KEY
 from stages.tracking.record import NO_CURVES, PARTS, RUN_FILES, Gathered, Record, read
@@ -54,7 +55,7 @@ def _read(study: Params, variant: str, seed: int, gathered: Gathered) -> Record 
     try:
         return read(study, variant, seed, gathered)
     except StudyError as error:
-        print(f"warning: {variant} seed {seed} is not published: {error}", file=sys.stderr, flush=True)
+        print(redact(f"warning: {variant} seed {seed} is not published: {error}"), file=sys.stderr, flush=True)
         return None
 
 
@@ -97,12 +98,16 @@ def _publish_seed(target: Target, study: Params, record: Record, parent: Any, ru
     if run and "files" in parts and "files" not in missing and client.lost(run, *RUN_FILES):
         missing.append("files")  # which, unlike metrics, are written over
     orphan = run is not None and done.get(PARENT) != parent.info.run_id
-    if run and not missing and not orphan and run.info.status == FINISHED:
+    # A run of version 1 was published without its environment.
+    tags = {name: value for name, value in record.environment.items() if run and done.get(name) != value}
+    if run and not missing and not orphan and not tags and run.info.status == FINISHED:
         return 0
     if run is None:
         run = _create_seed(target, record, parent)
     elif orphan:  # its parent was deleted
         target.client.set_tag(run.info.run_id, PARENT, parent.info.run_id)
+    for name, value in tags.items():
+        target.client.set_tag(run.info.run_id, name, value)
     for part in missing:
         # The tag of a part is written before and after: a part that was cut off half way is told by its mark.
         target.client.set_tag(run.info.run_id, f"study.{part}", UNFINISHED)
@@ -125,6 +130,7 @@ def _create_seed(target: Target, record: Record, parent: Any) -> Any:
             "seed": str(record.seed),
             "role": "seed",
             "data": record.data,
+            **record.environment,
             NOTE: record.note(with_files=bool(record.facts)),
             **client.source_tags(f"train@{record.variant}", target.commit),
         },

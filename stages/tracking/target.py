@@ -48,7 +48,7 @@ def pages(study: Params, base: str) -> dict[str, str]:
         return views.addresses(study, base, connect(study).experiment)
     except MlflowException as error:
         said = client.in_a_line(error)
-        raise StudyError(f"MLflow at {address.tracking_uri()} can't be asked ({said})") from error
+        raise StudyError(f"MLflow at {address.shown_uri()} can't be asked ({said})") from error
 
 
 def search(target: Target, text: str) -> list[Any]:

@@ -1,14 +1,14 @@
 """Train stage: every seed of one variant, or with --all whatever the study still lacks."""
 
-import argparse
 import os
 import signal
 
 import pandas as pd
 
 from stages import dvc, files, params, records, terminal, tracking
+from stages.study import environments
 from stages.train import cache
-from stages.train.plan import evaluated, finished, longest_first, plan
+from stages.train.plan import environment_here, evaluated, finished, longest_first, plan
 from stages.train.schedule import train_all
 
 
@@ -21,11 +21,25 @@ def train(study: params.Params, variants: list[str]) -> None:
     print(f"{len(runs)} runs, {len(runs) - len(stale)} of them finished before", flush=True)
     if kept := len(missing) - len(stale):
         print(f"{kept} of them as they were evaluated, without their models", flush=True)
+    for variant in dict.fromkeys(run.variant for run in stale):
+        say_what_differs(variant, study.recipe(variant))
     if stale:
         publisher = tracking.Publisher(study)
         train_all(longest_first(stale, images.shape), images, labels, on_finish=publisher.publish)
     for variant in variants:
         gather(variant, study.recipe(variant))
+
+
+def say_what_differs(variant: str, recipe: params.Recipe) -> None:
+    """Say why runs that there are results of are trained anew, and whether their bits depend on this processor."""
+    changes = environments.changes_since(variant, environment_here(recipe))
+    if lines := environments.trained_elsewhere({variant: changes}):
+        print(
+            f"{lines[0]}, and now anew. To keep the results, stop this: `make certify` checks a sample of them first",
+            flush=True,
+        )
+    elif objection := environments.processor_objection(variant, recipe):
+        print(f"warning: {objection}", flush=True)
 
 
 def gather(variant: str, recipe: params.Recipe) -> None:
@@ -44,7 +58,7 @@ def gather(variant: str, recipe: params.Recipe) -> None:
 
 @terminal.command
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m stages.train", description=__doc__)
+    parser = terminal.Parser(prog="python -m stages.train", description=__doc__)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("variant", nargs="?", help="a variant in params.yaml")
     which.add_argument("--all", action="store_true", help="every variant, as one batch, the longest runs first")

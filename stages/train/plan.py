@@ -10,6 +10,7 @@ import pandas as pd
 from stages import families, files, records
 from stages.errors import StudyError
 from stages.params import Params
+from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
 from stages.study.environments import Environment, canonical, installed_versions, read_certificates
 from stages.train import executors
@@ -17,21 +18,25 @@ from stages.train.executors import lanes
 from stages.train.run import Run
 
 
+def environment_here(recipe: Recipe) -> Environment:
+    """The environment in which this machine trains runs of a recipe."""
+    executor = executors.name_for(recipe)
+    versions = installed_versions("jax" if executor == lanes.NAME else backend())
+    return Environment(families.code_digest(recipe.family), versions, executors.code_digest(executor))
+
+
 def plan(study: Params, variants: Sequence[str], images: np.ndarray, labels: np.ndarray, classes: int) -> list[Run]:
     """Every run of `variants`, variant by variant in the order of the seeds."""
     data, runs, certificates = files.digest(images, labels), [], read_certificates()
-    code = {family: families.code_digest(family) for family in {study.recipe(variant).family for variant in variants}}
     for variant in variants:
         recipe = study.recipe(variant)
-        executor = executors.name_for(recipe)
-        versions = installed_versions("jax" if executor == lanes.NAME else backend())
-        environment = Environment(code[recipe.family], versions, executors.code_digest(executor))
+        executor, environment = executors.name_for(recipe), environment_here(recipe)
         root = canonical(variant, "train", environment, certificates)
         shared = {"data": data, **environment.digests}
         for seed in range(recipe.seeds):
             dev = records.read_dev(seed) if recipe.uses_dev else None
             digests = shared if dev is None else {**shared, "dev": files.digest(dev)}
-            runs.append(Run(variant, recipe, seed, classes, dev, executor, digests, versions, root))
+            runs.append(Run(variant, recipe, seed, classes, dev, executor, digests, environment.versions, root))
     return runs
 
 

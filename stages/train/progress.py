@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from tqdm import tqdm
 
+from stages.redact import redact
 from stages.train.run import Trained
 
 LOG_SECONDS = 60  # between two lines about the runs under way, where there is no terminal
@@ -32,7 +33,7 @@ class Progress:
         self._bar.close()
 
     def say(self, line: str) -> None:
-        tqdm.write(line, file=sys.stderr)
+        tqdm.write(redact(line), file=sys.stderr)
 
     def finish(self, trained: Trained) -> None:
         self._done += 1

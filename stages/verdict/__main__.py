@@ -23,7 +23,7 @@ from stages.verdict.sources import Scores
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = terminal.Parser(
         prog="many-seeds verdict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     _add_source(parser.add_argument_group("where the scores are"))

@@ -1,7 +1,6 @@
 """Scores of the runs of an MLflow experiment, whoever logged them."""
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from stages.errors import StudyError
+from stages.redact import redact, without_login
 from stages.verdict import sources
 
 PAGE = 1000  # runs that one answer of MLflow holds
@@ -89,7 +89,9 @@ def _fetched(experiment: str, conditions: str) -> tuple[list[_Run], set[str]]:
         import mlflow  # here: it takes seconds, and whoever reads a file need not have it
     except ModuleNotFoundError as error:
         raise StudyError(f"--mlflow needs the package mlflow ({error}): pip install mlflow") from error
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    # A server's user and password reach MLflow apart from its address, which is then in no library's errors.
+    uri, login = without_login(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
+    os.environ |= login
     database = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not (database.is_file() and database.stat().st_size):
         raise StudyError(f"there is no MLflow database {database}: say with MLFLOW_TRACKING_URI where the runs are")
@@ -99,7 +101,7 @@ def _fetched(experiment: str, conditions: str) -> tuple[list[_Run], set[str]]:
         if found is None:
             names = [one.name for one in client.search_experiments()]
             raise StudyError(
-                f"MLflow at {_shown(uri)} has no experiment {experiment!r}. There are: {sources.named(names)}"
+                f"MLflow at {redact(uri)} has no experiment {experiment!r}. There are: {sources.named(names)}"
             )
         if found.lifecycle_stage != "active":
             raise StudyError(
@@ -113,12 +115,7 @@ def _fetched(experiment: str, conditions: str) -> tuple[list[_Run], set[str]]:
         raise
     except Exception as error:  # the database behind an address, or its missing driver, raises its own
         message = str(error).strip().split("\n")[0] or type(error).__name__
-        raise StudyError(_shown(f"MLflow at {uri} did not give the runs of {experiment!r}: {message}")) from error
-
-
-def _shown(text: str) -> str:
-    """Without the passwords of the addresses in it: logs are kept, and read by others."""
-    return re.sub(r"(://[^/@:\s]*):[^/@\s]*@", r"\1:***@", text)
+        raise StudyError(redact(f"MLflow at {uri} did not give the runs of {experiment!r}: {message}")) from error
 
 
 def _pages(client: Any, experiment_id: str, conditions: str) -> Iterator[_Run]:

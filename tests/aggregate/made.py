@@ -45,6 +45,8 @@ chains:
 statistics: {{confidence: 0.95, equivalence_margin: 0.05, reproduction_margin: 0.1, design: open}}
 """
 # Of the 200 images, as many as this are wrong in each seed.
+ENVIRONMENT = f"code={'0' * 64} keras=3.15.1 tensorflow=2.22.0"
+PROCESSOR = "A processor; amx_bf16 avx512_bf16"
 WRONG = {
     "ridge": [40, 41, 42, 40],
     "plain": [20, 21, 22, 20, 21, 22, 20, 21, 22, 20],
@@ -88,6 +90,17 @@ def variant(
         hardest=np.array(hardest, int),
         hardest_images=np.zeros((len(hardest), 8, 8), np.uint8),
         weights=None,
+        made_by=made_by(len(labels)),
+    )
+
+
+def made_by(seeds: int) -> pd.DataFrame:
+    """An environments.csv."""
+    return pd.DataFrame(
+        {
+            **{"seed": range(seeds), "environment": ENVIRONMENT, "evaluation": ENVIRONMENT},
+            **{"model": "m", "processor": PROCESSOR},
+        }
     )
 
 
@@ -112,6 +125,7 @@ def write(*, classes: Sequence[str] = tuple("0123456789"), shape: tuple[int, ...
         rows = [{"seed": seed, **curve, places[0]: step + 1} for seed in seeds for step in range(3)]
         bins = pd.DataFrame({"seed": seeds, "bin": 14, "images": IMAGES, "confidence": 0.9, "accuracy": 0.8})
         files.write_table(records.scores_path(name), scores)
+        files.write_table(records.environments_path(name), made_by(recipe.seeds))
         files.write_table(records.curves_path(name), pd.DataFrame(rows))
         files.write_table(records.calibration_path(name), bins if recipe.probabilities else bins.head(0))
         arrays = {"labels": labels, "truth": truth, "ensemble": labels[0], "classes": np.array(classes)}

@@ -11,6 +11,7 @@ from stages import files, records
 from stages.aggregate.__main__ import aggregate
 from stages.arrays import write_npz
 from stages.errors import StudyError
+from stages.study import environments
 from tests.aggregate import made
 
 
@@ -88,6 +89,55 @@ def test_the_report_says_once_what_the_intervals_promise_and_asks_the_questions_
     assert not re.search(r'(>|data-value=")\s*nan\s*[<"]', report, re.IGNORECASE)
 
 
+@pytest.mark.usefixtures("results")
+def test_the_report_says_with_what_and_on_what_the_runs_were_made() -> None:
+    report = records.REPORT.read_text(encoding="utf-8")
+    assert "36 runs: keras 3.15.1, tensorflow 2.22.0." in report
+    assert "Processor: A processor with amx_bf16 avx512_bf16." in report
+    assert "Certified" not in report
+
+
+def test_the_report_counts_runs_of_other_packages_and_processors_and_names_the_certificates_that_hold() -> None:
+    made.write()
+    path = records.environments_path("ridge")
+    later = made.ENVIRONMENT.replace("3.15.1", "3.15.2")
+    table = pd.read_csv(path)
+    table.loc[2:, ["environment", "processor"]] = [later, records.NOT_RECORDED]
+    files.write_table(path, table)
+    other = made.ENVIRONMENT.replace("3.15.1", "3.14.0")
+    rows = [
+        ("wide", "train", later, made.ENVIRONMENT, 1, 10, made.PROCESSOR, "trained anew", "c"),
+        ("wider", "train", later, made.ENVIRONMENT, 1, 12, made.PROCESSOR, "trained anew", "c"),
+        ("plain", "train", later, made.ENVIRONMENT, 1, 10, made.PROCESSOR, "trained anew", "c"),
+        ("plain", "train", made.ENVIRONMENT, other, 1, 10, made.PROCESSOR, "trained anew", "c"),
+        ("ridge", "evaluate", later, other, 1, 4, made.PROCESSOR, "trained anew", "c"),  # of no result that is here
+    ]
+    files.write_table(environments.CERTIFIED, pd.DataFrame(rows, columns=environments.CERTIFIED_COLUMNS))
+    aggregate(made.study())
+    report = records.REPORT.read_text(encoding="utf-8")
+    assert "36 runs: keras 3.15.1, tensorflow 2.22.0 (34 of 36); keras 3.15.2, tensorflow 2.22.0 (2 of 36)." in report
+    assert "Processor: A processor with amx_bf16 avx512_bf16 (34 of 36); not recorded (2 of 36)." in report
+    same = (
+        "Certified: training gives the same bits with keras 3.15.1 → 3.15.2 (1 of 10 seeds compared, trained anew, on "
+    )
+    assert f"{same}A processor with amx_bf16 avx512_bf16): plain, wide." in report
+    assert "(1 of 12 seeds compared" in report
+    assert "evaluation gives" not in report
+
+
+def test_results_without_environments_are_refused_with_the_way_on() -> None:
+    made.write()
+    records.environments_path("plain").unlink()
+    with pytest.raises(
+        StudyError, match=r"metrics/runs/plain/environments\.csv is missing: `python -m tools\.migrate`"
+    ):
+        aggregate(made.study())
+    made.write()
+    made.made_by(3).to_csv(records.environments_path("plain"), index=False)
+    with pytest.raises(StudyError, match=r"plain/environments\.csv lacks the seeds \[3, 4, 5, 6, 7, 8, 9\]"):
+        aggregate(made.study())
+
+
 def test_words_and_pictures_follow_the_data() -> None:
     made.write(classes=["circle", "rounded square", "triangle"], shape=(12, 16, 3))
     study = made.study()
@@ -130,7 +180,8 @@ def test_scores_and_predictions_of_different_runs_are_refused() -> None:
 def test_a_study_of_one_variant_and_one_seed_asks_nothing_and_has_its_report() -> None:
     made.write()
     recipe = made.study().variants["wide"].model_copy(update={"seeds": 1})
-    for path in (records.scores_path("wide"), records.curves_path("wide"), records.calibration_path("wide")):
+    tables = (records.scores_path, records.curves_path, records.calibration_path, records.environments_path)
+    for path in (place("wide") for place in tables):
         pd.read_csv(path).query("seed == 0").to_csv(path, index=False)
     arrays = files.read_arrays(records.predictions_path("wide"))
     write_npz(records.predictions_path("wide"), {**arrays, "labels": arrays["labels"][:1]})

@@ -12,9 +12,10 @@ import pytest
 from stages import files, params, records
 from stages.errors import StudyError
 from stages.evaluate import __main__ as stage
-from stages.evaluate import former
 from stages.evaluate.__main__ import evaluate
 from stages.params import Params, Recipe
+from stages.study import environments
+from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS
 from tests.conftest import STUDY
 
 
@@ -56,7 +57,8 @@ def test_a_table_of_scores_says_what_training_knew(evaluated: Path, study: Param
 
 
 def outputs_of(variant: str) -> list[Path]:
-    return [make(variant) for make in (records.scores_path, records.calibration_path, records.predictions_path)]
+    makers = (records.scores_path, records.calibration_path, records.predictions_path, records.environments_path)
+    return [make(variant) for make in makers]
 
 
 @pytest.fixture
@@ -191,13 +193,92 @@ def test_a_run_that_was_trained_anew_is_evaluated_anew(copied: Callable[[int], R
     assert looked_at == ["ridge 0", "ridge 1", "ridge 2"]  # all that vote
 
 
+def put_model(seed: int, of: int) -> str:
+    """Give a run of `ridge` the model of another, as a training with other bits under the same key; its digest."""
+    folder, other = records.run_path("ridge", seed), records.run_path("ridge", of)
+    facts = files.read_json(folder / "run.json")
+    digest: str = files.read_json(other / "run.json")["digests"]["model"]
+    change_run("ridge", seed, {"digests": facts["digests"] | {"model": digest}})
+    shutil.copy(other / "model.keras", folder / "model.keras")
+    return digest
+
+
+def test_a_model_with_other_bits_under_the_same_key_is_evaluated_anew(
+    copied: Callable[[int], Recipe], looked_at: list[str]
+) -> None:
+    evaluate("ridge", copied(6))
+    before = records.read_scores("ridge")
+    looked_at.clear()
+    digest = put_model(4, of=1)
+    evaluate("ridge", copied(6))
+    assert looked_at == ["ridge 4"]
+    after = records.read_scores("ridge")
+    assert after["key"].tolist() == before["key"].tolist()
+    assert after["test_loss"][4] == before["test_loss"][1] != before["test_loss"][4]
+    assert records.read_environments("ridge")["model"][4] == digest
+
+
+def forget_models() -> None:
+    """As environments.csv is for results of version 1, of whose models no digest was recorded."""
+    table = records.read_environments("ridge").assign(model=records.NOT_RECORDED)
+    files.write_table(records.environments_path("ridge"), table)
+
+
+def test_a_model_that_was_not_recorded_and_has_the_same_scores_is_recorded_and_the_vote_kept(
+    copied: Callable[[int], Recipe], looked_at: list[str]
+) -> None:
+    recipe = copied(6)
+    evaluate("ridge", recipe)
+    models = records.read_environments("ridge")["model"].tolist()[:5]
+    before = [path.read_bytes() for path in outputs_of("ridge")]
+    forget_models()
+    shutil.rmtree(records.run_path("ridge", 5))
+    looked_at.clear()
+    evaluate("ridge", recipe)
+    assert looked_at == [f"ridge {seed}" for seed in range(5)]  # each once
+    recorded = records.read_environments("ridge")["model"].tolist()
+    assert recorded == [*models, records.NOT_RECORDED]
+    assert [path.read_bytes() for path in outputs_of("ridge")][:3] == before[:3]
+    looked_at.clear()
+    evaluate("ridge", recipe)
+    assert looked_at == []
+
+
+def test_a_model_that_was_not_recorded_and_has_other_scores_is_evaluated_anew(
+    copied: Callable[[int], Recipe], looked_at: list[str]
+) -> None:
+    evaluate("ridge", copied(6))
+    before = records.read_scores("ridge")["test_loss"]
+    forget_models()
+    put_model(4, of=1)
+    evaluate("ridge", copied(6))
+    after = records.read_scores("ridge")["test_loss"]
+    assert after.tolist() == [*before[:4], before[1], before[5]]
+
+
+def test_rows_of_a_certified_environment_of_the_evaluation_are_kept_and_of_another_made_anew(
+    evaluated: Path, study: Params, looked_at: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = [path.read_bytes() for path in outputs_of("plain")]
+    recorded = records.read_environments("plain")["evaluation"][0]
+    monkeypatch.setattr(environments, "scoring_digest", lambda: "another")
+    here = str(environments.installed("evaluate", "network"))
+    row = ("plain", "evaluate", here, recorded, 1, 2, "a processor", "here", "f" * 40)
+    files.write_table(CERTIFIED, pd.DataFrame([row], columns=CERTIFIED_COLUMNS))
+    evaluate("plain", study.recipe("plain"))
+    assert looked_at == []
+    assert [path.read_bytes() for path in outputs_of("plain")] == before
+    evaluate("watched", study.recipe("watched"))
+    assert looked_at == ["watched 0", "watched 1"]
+    assert set(records.read_environments("watched")["evaluation"]) == {here}
+
+
 @pytest.mark.parametrize("change", ["the code", "the test set", "a damaged table", "damaged predictions"])
 def test_whatever_makes_former_rows_unfit_evaluates_all_anew(
     change: str, evaluated: Path, study: Params, looked_at: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if change == "the code":
-        monkeypatch.setattr(former, "code", lambda: "another")
-        monkeypatch.setattr(stage, "code", lambda: "another")
+        monkeypatch.setattr(environments, "scoring_digest", lambda: "another")
     elif change == "the test set":
         arrays = files.read_arrays(records.TEST)
         arrays["labels"][0] = (arrays["labels"][0] + 1) % 10

@@ -20,6 +20,7 @@ from ruamel.yaml import YAML
 
 from stages import dvc, files, params, records, tracking
 from stages.params import Params
+from stages.study import environments
 from stages.tracking import Publisher
 from stages.tracking.__main__ import main
 from tests.conftest import STUDY
@@ -110,6 +111,9 @@ def test_a_published_run_says_what_its_files_say(published: Path, study: Params)
     tags = run.data.tags
     assert (tags["variant"], tags["family"], tags["seed"]) == ("watched", "network", "1")
     assert (tags["study.key"], tags["data"]) == (facts["key"], facts["digests"]["data"])
+    assert (tags["environment"], tags["processor"]) == (str(environments.of_run(facts)), facts["processor"])
+    assert {name: tags[name] for name in ("keras", "tensorflow")}.items() <= facts["versions"].items()
+    assert "scipy" not in tags
     [dataset] = run.inputs.dataset_inputs
     assert dataset.dataset.name == "digits"
     for name in ("model.keras", "run.json"):
@@ -117,6 +121,24 @@ def test_a_published_run_says_what_its_files_say(published: Path, study: Params)
         assert Path(copy).read_bytes() == (records.run_path("watched", 1) / name).read_bytes()
     assert run.info.start_time == int(facts["started"] * 1000)
     assert run.info.end_time - run.info.start_time == pytest.approx(facts["seconds"] * 1000, abs=2)
+
+
+def test_a_run_whose_model_is_not_here_says_what_its_environment_was_where_that_is_recorded(
+    published: Path, study: Params
+) -> None:
+    shutil.rmtree(records.MODELS / "watched")
+    path = records.environments_path("watched")
+    hidden = path.rename("hidden.csv")
+    Publisher(study).publish_variants(["watched"])
+    assert not {"environment", "processor", "keras", "tensorflow"} & run_of("watched", 0).data.tags.keys()
+    hidden.rename(path)
+    before = {run.info.run_id for run in runs()}
+    assert Publisher(study).publish_variants(["watched"]) == 2  # as after a migration: the tags alone are new
+    assert {run.info.run_id for run in runs()} == before
+    tags, row = run_of("watched", 1).data.tags, records.read_environments("watched").iloc[1]
+    assert (tags["environment"], tags["processor"]) == (row["environment"], row["processor"])
+    assert f"keras={tags['keras']} " in row["environment"]
+    assert Publisher(study).publish_variants(["watched"]) == 0
 
 
 def test_a_search_for_alpha_is_published_as_a_curve(published: Path, study: Params) -> None:

@@ -25,6 +25,7 @@ from stages.errors import StudyError
 from stages.families import code_digest
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
+from stages.redact import redact
 from stages.study.environments import installed_versions
 from stages.train.executors.interface import Execution
 from stages.train.run import Failed, Run, Train, Trained, differing, in_words
@@ -69,7 +70,7 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
 
     with client:
         _check(client, address, runs)
-        print(f"Dask cluster at {address}: {workers()} workers so far", flush=True)
+        print(f"Dask cluster at {redact(address)}: {workers()} workers so far", flush=True)
         with contextlib.closing(_results(client, address, runs, images, labels, train)) as results:
             yield results, under_way
 

@@ -1,6 +1,8 @@
 """All seeds of a variant as one batch on a GPU, through JAX; variants whose programs are the same share a batch.
 
-The last bits of a run depend on how many lanes its batch has, which run.json says: `lanes` at the start.
+The last bits of a run depend on how many lanes its batch has (`lanes` of run.json, at the start), on when other lanes
+stop, after which the batch may go on narrower, and on the kernels that XLA's autotuning chooses in the process. So a
+run that is made again is the same in distribution, not to the bit.
 """
 
 import contextlib

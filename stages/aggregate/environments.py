@@ -1,0 +1,75 @@
+"""How the runs were made: with which packages, on which processors, and what is certified of other environments."""
+
+from collections import Counter
+
+import pandas as pd
+
+from stages import records
+from stages.aggregate.runs import Runs
+from stages.study.environments import PARTS, Environment, Part, canonical, read_certificates
+
+
+def paragraphs(runs: Runs) -> list[str]:
+    """Sentences on the environments of all runs, their processors, and the certificates that hold."""
+    made_by = pd.concat([variant.made_by for variant in runs.values()])
+    return [_versions(made_by), _processors(made_by), *_certificates(runs)]
+
+
+def _versions(made_by: pd.DataFrame) -> str:
+    found = Counter(_packages(Environment.parse(text)) for text in made_by["environment"])
+    return f"{_runs(len(made_by))}: {_counted(found, len(made_by))}."
+
+
+def _packages(environment: Environment) -> str:
+    words = [f"{name} {version}" for name, version in environment.versions.items()]
+    batched = ["as batched seeds, whose last bits can't be made again"] if environment.executor else []
+    return ", ".join(words + batched) or f"versions {records.NOT_RECORDED}"
+
+
+def _processors(made_by: pd.DataFrame) -> str:
+    return f"Processor: {_counted(Counter(_words(text) for text in made_by['processor']), len(made_by))}."
+
+
+def _words(processor: str) -> str:
+    return processor.replace("; ", " with ")
+
+
+def _counted(found: Counter[str], total: int) -> str:
+    """Each text with the number of its runs, the most frequent first; one that all runs have, without it."""
+    if len(found) == 1:
+        return next(iter(found))
+    return "; ".join(f"{text} ({count} of {total})" for text, count in found.most_common())
+
+
+def _runs(count: int) -> str:
+    return f"{count:,} run{'' if count == 1 else 's'}"
+
+
+def _certificates(runs: Runs) -> list[str]:
+    """A sentence for each way in which other environments were certified to give the bits of these runs."""
+    said: dict[str, list[str]] = {}
+    certificates = read_certificates()
+    for part in PARTS:
+        for name, variant in runs.items():
+            for row in _holding(name, part, variant.made_by, certificates).itertuples():
+                what = "training" if part == "train" else "evaluation"
+                changes = Environment.parse(row.same_as).differences(Environment.parse(row.environment), part)
+                text = (
+                    f"{what} gives the same bits with {', '.join(changes)} ({row.seeds} of {row.of} seeds compared, "
+                    f"{row.how}, on {_words(str(row.processor))})"
+                )
+                said.setdefault(text, []).append(name)
+    return [f"Certified: {text}: {', '.join(names)}." for text, names in said.items()]
+
+
+def _holding(variant: str, part: Part, made_by: pd.DataFrame, certificates: pd.DataFrame) -> pd.DataFrame:
+    """The certificates that lead to an environment of the variant's runs."""
+    column = {"train": "environment", "evaluate": "evaluation"}[part]
+
+    def root(text: str) -> str:
+        return str(canonical(variant, part, Environment.parse(text), certificates))
+
+    roots = {root(text) for text in made_by[column].unique()}
+    own = certificates[(certificates["variant"] == variant) & (certificates["part"] == part)]
+    holds = [root(text) in roots for text in own["environment"]]
+    return own[pd.Series(holds, index=own.index, dtype=bool)]
