@@ -26,13 +26,12 @@ from stages.errors import StudyError
 from stages.params import Params
 from stages.recipes.shared.recipe import Recipe
 from stages.study import environments
-from stages.study.environments import CERTIFIED, CODE, LOCKED, NOT_RECORDED, Environment, Part
+from stages.study.environments import CERTIFIED, CODE, LOCKED, PARTS, Environment, Part
 from stages.train.run import run_key
 
 PIPELINE = Path("dvc.yaml")
 OWN = "own"  # a person's own data, which git has not, so that a checkout says nothing about them
-PARTS: tuple[Part, ...] = ("train", "evaluate")
-Lines = dict[str, dict[str, str]]  # of metrics/code.yaml: part → variant → environment
+Lines = dict[Part, dict[str, str]]  # of metrics/code.yaml: part → variant → environment
 
 
 @dataclass(frozen=True)
@@ -327,8 +326,8 @@ def made_by(variant: str, recipe: Recipe, old: Version1) -> Made:
             trained = Environment(code, packages.versions, packages.executor)
             # What a GPU has trained is evaluated by TensorFlow; else the backend is the same.
             scored = Environment(scoring, packages.evaluating if packages.executor else packages.versions)
-            model = facts.get("digests", {}).get("model", NOT_RECORDED)
-            rows.append([seed, str(trained), str(scored), model, facts.get("processor", NOT_RECORDED)])
+            model = facts.get("digests", {}).get("model", records.NOT_RECORDED)
+            rows.append([seed, str(trained), str(scored), model, facts.get("processor", records.NOT_RECORDED)])
     versions = one_of(variant, found, old)
     # The stage `code` knows of no executor, and names TensorFlow's versions.
     line: dict[Part, Environment] = {"train": Environment(code, versions), "evaluate": Environment(scoring, versions)}
