@@ -30,8 +30,8 @@ CALIBRATION_COLUMNS = ["seed", "bin", "images", "confidence", "accuracy"]
 ENVIRONMENT_COLUMNS = ["seed", "environment", "evaluation", "model", "processor"]
 
 
-def run_path(variant: str, seed: int) -> Path:
-    return MODELS / variant / str(seed)
+def run_path(variant: str, seed: int, folder: Path = MODELS) -> Path:
+    return folder / variant / str(seed)
 
 
 def curves_path(variant: str) -> Path:
