@@ -72,7 +72,7 @@ def conclusion(result: Result) -> str:
 
 def report(results: Sequence[Result]) -> str:
     """A table of the checks, and what it is worth."""
-    lines = [("variant", "part", "seeds", "compared", "result", "seconds")]
+    lines: list[tuple[str, ...]] = [("variant", "part", "seeds", "compared", "result", "seconds")]
     for result in results:
         for part in result.check.parts:
             lines.append(_line(result, part))
@@ -97,8 +97,9 @@ def advice(results: Sequence[Result]) -> Iterator[str]:
     for result in results:
         if result.different is not None:
             yield f"{result.check.variant} stays stale: {result.different}"
-        for part, reason in result.unchecked.items():
-            yield f"{result.check.variant}, {part}: not checked: {reason}"
+        for reason in dict.fromkeys(result.unchecked.values()):
+            parts = " and ".join(part for part, why in result.unchecked.items() if why == reason)
+            yield f"{result.check.variant}, {parts}: not checked: {reason}"
     if any(result.same for result in results):
         yield (
             f"Next: `dvc repro`, which runs the stage `code` and trains nothing that is certified; then commit "

@@ -138,12 +138,12 @@ def _judge(result: Result, here: Mapping[int, Outcome], study: Study) -> None:
     print(f"{check.variant} {first}", flush=True)
     try:
         runs = old.train(check, {seed: study.runs[check.variant, seed] for seed in found}, FOLDER)
-        words = next(filter(None, (_from_old(check, seed, run, here[seed]) for seed, run in runs.items())), None)
+        differing = [words for seed, run in runs.items() if (words := _from_old(check, seed, run, here[seed]))]
     except StudyError as error:
         result.different = f"{first}; {error}"
         return
-    if words is not None:
-        result.different = words
+    if differing:
+        result.different = differing[0]
         return
     result.how = OLD_CODE_HERE
     for part in check.parts:
@@ -176,7 +176,7 @@ def _made_on(check: Check, seed: int) -> str:
 
 
 def _from_old(check: Check, seed: int, run: old.OldRun, here: Outcome) -> str | None:
-    """How a run of today's code differs from the same run of the old code, both trained here; None where it does not."""
+    """How a run of today's code differs from the same run of the old code, both trained here, or None."""
     former = run.outcome
     same_keras = check.roots["train"].versions.get("keras") == check.here["train"].versions.get("keras")
     words = difference(former if same_keras else replace(former, model=NOT_RECORDED), here, "by the old code")
