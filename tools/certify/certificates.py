@@ -38,7 +38,7 @@ def append(
     if start == end:
         return False
     recorded = records.read_environments(variant)[COLUMNS[part]].unique()
-    if start in {canonical(variant, part, Environment.parse(text), certificates) for text in recorded}:
+    if start in [canonical(variant, part, Environment.parse(text), certificates) for text in recorded]:
         start, end = end, start  # the keys of those runs stay theirs
     own = certificates[(certificates["variant"] == variant) & (certificates["part"] == part)]
     if str(start) in set(own["environment"]):  # of a circle; `canonical` follows one row of an environment

@@ -124,11 +124,10 @@ def _result(check: Check, study: Study, images: np.ndarray, truth: np.ndarray) -
 def _judge(result: Result, here: Mapping[int, Outcome], study: Study) -> None:
     """Compare what came of the sample with what is recorded, or with what the old code makes here."""
     check = result.check
-    compared = {seed: difference(_recorded(check, seed), outcome) for seed, outcome in here.items()}
-    found = {seed: words for seed, words in compared.items() if words}
-    for seed, words in found.items():
+    found = {seed: words for seed, run in here.items() if (words := difference(_recorded(check, seed), run))}
+    for seed in found:
         if _same_kind(check, seed):
-            result.different = f"seed {seed}: {words}"
+            result.different = f"seed {seed}: {found[seed]}"
             return
     if not found:
         result.same = list(check.parts)
