@@ -13,10 +13,12 @@ from collections.abc import Iterator, Sequence
 
 from stages import params, records, terminal
 from stages.params import Params
-from stages.study.environments import CERTIFIED, CODE, Part
+from stages.recipes.shared.training import backend
+from stages.study import environments
+from stages.study.environments import CERTIFIED, CODE, LOCKED, Environment, Part
 from tools.certify import sample
 from tools.certify.certificates import append
-from tools.certify.check import FOLDER, Result, Study, compared, uncheckable
+from tools.certify.check import FOLDER, Result, Study, compared, same_kind, uncheckable
 from tools.certify.sample import Check
 
 THREADS = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
@@ -95,16 +97,31 @@ def _line(result: Result, part: Part) -> tuple[str, ...]:
 def advice(results: Sequence[Result]) -> Iterator[str]:
     """What to do after the checks, a line each."""
     for result in results:
-        if result.different is not None:
+        if result.different is not None and result.check.stale:
             yield f"{result.check.variant} stays stale: {result.different}"
+        elif result.different is not None:
+            yield (
+                f"{result.check.variant} is not what its environment makes here: {result.different}. A result was "
+                f"edited, or a row of {CERTIFIED} is wrong: restore the one with git, or delete the other"
+            )
         for reason in dict.fromkeys(result.unchecked.values()):
             parts = " and ".join(part for part, why in result.unchecked.items() if why == reason)
             yield f"{result.check.variant}, {parts}: not checked: {reason}"
-    if any(result.same for result in results):
+    if changes := _not_locked():
+        yield f"The installed packages are not those of {LOCKED}, for which `dvc repro` asks: {', '.join(changes)}."
+    if any(part in result.check.stale for result in results for part in result.same):
         yield (
             f"Next: `dvc repro`, which runs the stage `code` and trains nothing that is certified; then commit "
             f"{CERTIFIED}, {CODE} and dvc.lock."
         )
+
+
+def _not_locked() -> list[str]:
+    """How the packages that are locked differ from the installed ones."""
+    if not LOCKED.exists():
+        return []
+    locked = Environment("", environments.locked_versions(keras_backend=backend()))
+    return locked.differences(Environment("", environments.installed_versions(backend())), "train")
 
 
 def plan(study: Params, checks: Sequence[Check]) -> str:
@@ -124,6 +141,8 @@ def plan(study: Params, checks: Sequence[Check]) -> str:
         seeds = ", ".join(str(run.seed) for run in missing)
         what = f"seed {seeds} of {len(check.rows)}, {_duration(check, here)}" if missing else "trained already"
         lines.append(f"{check.variant} ({' and '.join(check.parts)}): {what}; {'; '.join(_changes(check))}")
+        if any(not same_kind(check, seed) for seed in check.seeds):
+            lines.append("  it was made on another processor: where bits differ, the old code trains the seed here too")
     return "\n".join(lines)
 
 

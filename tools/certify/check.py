@@ -126,7 +126,7 @@ def _judge(result: Result, here: Mapping[int, Outcome], study: Study) -> None:
     check = result.check
     found = {seed: words for seed, run in here.items() if (words := difference(_recorded(check, seed), run))}
     for seed in found:
-        if _same_kind(check, seed):
+        if same_kind(check, seed):
             result.different = f"seed {seed}: {found[seed]}"
             return
     if not found:
@@ -163,7 +163,7 @@ def _recorded(check: Check, seed: int) -> Outcome:
     return recorded(check.variant, seed, str(row["model"]) if comparable else NOT_RECORDED)
 
 
-def _same_kind(check: Check, seed: int) -> bool:
+def same_kind(check: Check, seed: int) -> bool:
     """Whether a seed is recorded with a processor that makes the bits of this one."""
     processor = str(check.rows[seed]["processor"])
     return processor != NOT_RECORDED and kind(processor) == kind(environments.processor())

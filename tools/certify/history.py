@@ -12,12 +12,14 @@ from pathlib import Path
 
 from stages import families, files
 from stages.errors import StudyError
+from stages.recipes.shared.training import backend
 from stages.study import environments
 from stages.study.environments import LOCKED, SCORING, Environment
 
 PROJECT = families.FOLDER.parents[1]
 RELATIVE_SCORING = [path.relative_to(PROJECT) for path in SCORING]
 RECIPES = families.FOLDER.relative_to(PROJECT)
+CHECKOUT = "code-"  # how the folders of checkouts begin
 # What a commit's own code calls its digest, where the form of digests has changed since.
 OWN_DIGEST = "import sys; from stages import families; print(families.code_digest(sys.argv[1]))"
 
@@ -114,12 +116,12 @@ def _locked(folder: Path) -> dict[str, str] | None:
 
 
 @contextlib.contextmanager
-def checkout(commit: str, folder: Path) -> Iterator[Path]:
+def checkout(commit: str, parent: Path) -> Iterator[Path]:
     """A worktree of a commit with the data of this study, gone afterwards.
 
     Args:
         commit: the commit.
-        folder: where to have it; what a killed process left there is deleted.
+        parent: the folder to have it in; what a killed process left there is deleted.
 
     Yields:
         The folder of the study in it.
@@ -127,8 +129,10 @@ def checkout(commit: str, folder: Path) -> Iterator[Path]:
     Raises:
         StudyError: git can't check it out.
     """
-    _remove(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    for former in parent.glob(f"{CHECKOUT}*"):
+        _remove(former)
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = parent / f"{CHECKOUT}{commit[:12]}"
     try:
         _git("worktree", "add", "--quiet", "--detach", str(folder.resolve()), commit)
         study = folder.resolve() / _git("rev-parse", "--show-prefix").strip()
@@ -154,7 +158,7 @@ def python_of(environment: Environment, study: Path, folder: Path) -> str:
     Raises:
         StudyError: the packages can't be installed.
     """
-    if environment.versions == environments.installed_versions("tensorflow"):
+    if environment.versions == environments.installed_versions(backend()):
         return sys.executable
     lock = (study / LOCKED).read_text(encoding="utf-8")
     place = folder / f"env-{files.digest(lock, sys.version)[:12]}"

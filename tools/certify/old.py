@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pandas as pd
 from stages import files, records
 from stages.errors import StudyError
 from stages.study import environments
+from stages.study.environments import BACKEND_PACKAGES
 from stages.train.run import Run
 from tools.certify import history
 from tools.certify.compare import Outcome, as_text
@@ -67,7 +68,8 @@ def train(check: Check, runs: Mapping[int, Run], folder: Path) -> dict[int, OldR
     """
     train, evaluation = check.roots["train"], check.roots["evaluate"]
     place = folder / f"old-{files.digest(str(train), str(evaluation))[:12]}" / check.variant
-    if all(_finished(place / str(seed), check, run) for seed, run in runs.items()):
+    missing = [run for seed, run in runs.items() if not _finished(place / str(seed), check, run)]
+    if not missing and ("evaluate" not in check.parts or not _unevaluated(runs.values(), place)):
         return {seed: _old_run(place / str(seed)) for seed in runs}
     wanted = evaluation if "evaluate" in check.parts else None
     commit = history.find(check.recipe.family, train, wanted)
@@ -78,31 +80,44 @@ def train(check: Check, runs: Mapping[int, Run], folder: Path) -> dict[int, OldR
             f"no commit in git's history has the code {train.code[:12]}… of {check.recipe.family} that made its "
             "results, with their packages, so that the old code can't be run here"
         )
-    with history.checkout(commit, folder / f"code-{commit[:12]}") as study:
+    with history.checkout(commit, folder) as study:
+        settings = SETTINGS | {"KERAS_BACKEND": next(name for name in BACKEND_PACKAGES if name in train.versions)}
         python = history.python_of(train, study, folder)
         print(f"{check.variant}: training seed {', '.join(map(str, runs))} with the code of {commit[:12]}", flush=True)
-        missing = [run for seed, run in runs.items() if not _finished(place / str(seed), check, run)]
-        job = {"classes": missing[0].classes, "runs": [_job(run, place) for run in missing], "evaluate": False}
-        _drive(python, study, job)
-        if wanted is not None:
-            _drive(python, study, {**job, "evaluate": True}, THREADS)
+        if missing:
+            _drive(python, study, _job(missing, place, evaluate=False), settings)
+        if wanted is not None and (waiting := _unevaluated(runs.values(), place)):
+            _drive(python, study, _job(waiting, place, evaluate=True), settings | THREADS)
     return {seed: _checked(place / str(seed), check, run) for seed, run in runs.items()}
 
 
-def _job(run: Run, place: Path) -> dict[str, Any]:
+def _unevaluated(runs: Iterable[Run], place: Path) -> list[Run]:
+    return [run for run in runs if not (place / str(run.seed) / "test.csv").exists()]
+
+
+def _job(runs: Sequence[Run], place: Path, *, evaluate: bool) -> dict[str, Any]:
+    """What the driver is to do."""
     place.mkdir(parents=True, exist_ok=True)
-    folder = str((place / str(run.seed)).resolve())
-    return {"variant": run.variant, "seed": run.seed, "fields": run.recipe.decisive(), "folder": folder}
+    wanted = [
+        {
+            "variant": run.variant,
+            "seed": run.seed,
+            "fields": run.recipe.decisive(),
+            "folder": str((place / str(run.seed)).resolve()),
+        }
+        for run in runs
+    ]
+    return {"classes": runs[0].classes, "runs": wanted, "evaluate": evaluate}
 
 
-def _drive(python: str, study: Path, job: dict[str, Any], settings: dict[str, str] | None = None) -> None:
+def _drive(python: str, study: Path, job: dict[str, Any], settings: dict[str, str]) -> None:
     """Run the driver in a checkout, as a group of processes that ends with this one.
 
     Raises:
         StudyError: it fails.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DASK_")}
-    environment |= SETTINGS | (settings or {}) | {"PYTHONPATH": ""}
+    environment |= settings | {"PYTHONPATH": ""}
     with subprocess.Popen(
         [python, "-c", DRIVER.read_text(encoding="utf-8"), json.dumps(job)],
         cwd=study,
@@ -134,7 +149,7 @@ def _finished(folder: Path, check: Check, run: Run) -> bool:
         _checked(folder, check, run)
     except (StudyError, OSError, KeyError):
         return False
-    return "evaluate" not in check.parts or (folder / "test.csv").exists()
+    return True
 
 
 def _checked(folder: Path, check: Check, run: Run) -> OldRun:

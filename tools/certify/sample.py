@@ -29,7 +29,8 @@ class Check:
         recipe: its recipe.
         here: today's code and the installed packages.
         roots: the environments that made the runs, or that are certified as theirs.
-        parts: those of which `here` is not yet known to make the same bits.
+        parts: those to check.
+        stale: those of which `here` is not yet known to make the same bits.
         rows: of environments.csv, by seed: all runs that these environments made.
         counts: how many runs of the variant have the same root, for each part.
         seeds: the sample.
@@ -41,6 +42,7 @@ class Check:
     here: Environments
     roots: Environments
     parts: tuple[Part, ...]
+    stale: tuple[Part, ...]
     rows: dict[int, dict[str, Any]]
     counts: dict[Part, int]
     seeds: tuple[int, ...]
@@ -82,15 +84,13 @@ def _checks(
     groups = table.groupby([roots["train"], roots["evaluate"]], sort=False)
     for (train, evaluate), group in sorted(groups, key=lambda item: (-len(item[1]), item[0])):
         root: Environments = {"train": Environment.parse(train), "evaluate": Environment.parse(evaluate)}
-        parts = tuple(
-            part for part in PARTS if everything or not _same(variant, part, recipe, here, root, certificates)
-        )
-        if parts:
+        stale = tuple(part for part in PARTS if not _same(variant, part, recipe, here, root, certificates))
+        if parts := PARTS if everything else stale:
             rows = {int(row["seed"]): row for row in group.astype(object).to_dict("records")}
             counts = {part: int((roots[part] == str(root[part])).sum()) for part in PARTS}
             seeds = draw(variant, here, root, list(rows), wanted)
             parsed = tuple(map(Environment.parse, sorted(chain)))
-            yield Check(variant, recipe, here, root, parts, rows, counts, seeds, parsed)
+            yield Check(variant, recipe, here, root, parts, stale, rows, counts, seeds, parsed)
 
 
 def _roots(variant: str, part: Part, column: pd.Series, certificates: pd.DataFrame) -> pd.Series:
