@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,8 +17,9 @@ import pytest
 from stages import families, files, params, records
 from stages.errors import StudyError
 from stages.params import Params
+from stages.recipes import ridge
 from stages.study import environments
-from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS, Environment, canonical, read_certificates
+from stages.study.environments import CERTIFIED, Environment, canonical, read_certificates
 from tests.conftest import STUDY as DIGITS
 from tests.test_pipeline import STUDY, Clone, stages_run
 from tools.certify import __main__ as tool
@@ -303,89 +303,80 @@ def edit(clone: Clone, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-def rename_local(clone: Clone) -> None:
-    edit(clone, "coarse", "rough")
-
-
-def change_bits(clone: Clone) -> None:
-    edit(clone, "alpha=alpha,", "alpha=alpha * 1.01,")
-
-
 def stale(clone: Clone) -> list[str]:
     """The stages of variants that a `dvc repro` would run."""
     said = clone.repro("--dry", "evaluate@one", "evaluate@two")
     return [stage for stage in stages_run(said) if "@" in stage]
 
 
+def rename_local(clone: Clone) -> None:
+    edit(clone, "coarse", "rough")
+
+
 def update_code(clone: Clone) -> None:
-    """Let DVC run the stage `code`, as the first step of a `dvc repro`."""
-    assert stages_run(clone.repro("code")) == ["code"]
+    """What DVC's stage `code` runs, as the first step of a `dvc repro`."""
+    answer = clone.run(sys.executable, "-m", "stages.code")
+    assert answer.returncode == 0, answer.stderr
 
 
-def test_after_a_refactoring_certificates_train_nothing_and_a_withdrawn_one_makes_its_variant_stale(
-    small: Clone,
-) -> None:
-    rename_local(small)
-    update_code(small)
-    assert {"train@one", "train@two"} <= set(stale(small))
-    said = small.run(sys.executable, "-m", "tools.certify")
+@pytest.fixture(scope="module")
+def killed(begun: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A copy with a refactored recipe, of which certify was killed after a run, and has then gone on."""
+    clone = copy(begun)
+    clone.folder = tmp_path_factory.mktemp("killed") / "study"
+    shutil.copytree(begun.folder, clone.folder, symlinks=True)
+    rename_local(clone)
+    update_code(clone)
+    assert {"train@one", "train@two"} <= set(stale(clone))
+    command = [sys.executable, "-m", "tools.certify", "--seeds", "all"]
+    with subprocess.Popen(
+        command, cwd=clone.folder, env=clone.environment() | {"STUDY_WORKERS": "2"}, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        assert any("[1/4]" in line for line in process.stderr)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
+    trained = {path: path.stat().st_mtime_ns for path in (clone.folder / FOLDER).rglob("run.json")}
+    assert trained
+    said = clone.run(*command)
     assert said.returncode == 0, said.stdout + said.stderr
-    update_code(small)
-    assert stale(small) == []
-    path = small.folder / CERTIFIED
+    assert f"training {4 - len(trained)} runs" in said.stdout or len(trained) == 4
+    assert {path: path.stat().st_mtime_ns for path in trained} == trained
+    return clone
+
+
+def test_after_a_refactoring_and_a_kill_certificates_train_nothing_and_a_withdrawn_one_makes_its_variant_stale(
+    killed: Clone,
+) -> None:
+    update_code(killed)
+    assert stale(killed) == []
+    path = killed.folder / CERTIFIED
     table = pd.read_csv(path)
     assert table["variant"].tolist() == ["one", "two"]
+    assert table["seeds"].tolist() == ["0 1", "0 1"]
     assert table["commit"][0].endswith("-dirty")
     files.write_table(path, table[table["variant"] != "two"])
-    update_code(small)
-    assert {stage for stage in stale(small) if stage.startswith("train")} == {"train@two"}
+    update_code(killed)
+    files.write_table(path, table)
+    assert {stage for stage in stale(killed) if stage.startswith("train")} == {"train@two"}
 
 
-def test_an_edit_that_changes_bits_is_found_and_its_variants_stay_stale(small: Clone) -> None:
-    change_bits(small)
-    said = small.run(sys.executable, "-m", "tools.certify", "one")
-    assert said.returncode == 1, said.stdout + said.stderr
-    assert "one stays stale: seed " in said.stdout
-    assert "curves.csv, row 1, val_loss: " in said.stdout
-    assert (small.folder / CERTIFIED).read_text() == (",".join(CERTIFIED_COLUMNS) + "\n")
-    update_code(small)
-    assert "train@one" in stale(small)
-
-
-def as_of_another_processor(clone: Clone, processor: str) -> None:
+def as_of_another_processor(folder: Path, variant: str, processor: str) -> None:
     """Results as another kind of processor would have made them: other last digits."""
-    for name in ("one", "two"):
-        folder = clone.folder / records.RUNS / name
-        curves, rows = pd.read_csv(folder / "curves.csv"), pd.read_csv(folder / "environments.csv")
-        curves["val_loss"] *= 1.0001
-        files.write_table(folder / "curves.csv", curves)
-        files.write_table(folder / "environments.csv", rows.assign(processor=processor, model="not recorded"))
+    curves = pd.read_csv(folder / records.curves_path(variant))
+    files.write_table(folder / records.curves_path(variant), curves.assign(val_loss=curves["val_loss"] * 1.0001))
+    rows = pd.read_csv(folder / records.environments_path(variant))
+    files.write_table(
+        folder / records.environments_path(variant), rows.assign(processor=processor, model="not recorded")
+    )
 
 
-@pytest.mark.parametrize("processor", ["not recorded", BFLOAT16])
-def test_results_of_another_processor_are_certified_by_the_old_code_here(small: Clone, processor: str) -> None:
-    if environments.kind(processor) == environments.kind(environments.processor()):
-        pytest.skip("this is such a processor")
-    as_of_another_processor(small, processor)
-    rename_local(small)
-    commit(small, "One name is another")
-    said = small.run(sys.executable, "-m", "tools.certify", "one")
-    assert said.returncode == 0, said.stdout + said.stderr
-    table = pd.read_csv(small.folder / CERTIFIED)
-    assert table["how"].tolist() == ["old code here"]
-    assert not table["commit"][0].endswith("-dirty")
-    assert len(small.run("git", "worktree", "list").stdout.splitlines()) == 1
-    assert not list((small.folder / FOLDER).glob("code-*"))
-    change_bits(small)
-    said = small.run(sys.executable, "-m", "tools.certify", "one")
-    assert said.returncode == 1, said.stdout + said.stderr
-    assert "by the old code" in said.stdout
-    assert len(small.run("git", "worktree", "list").stdout.splitlines()) == 1
-
-
-def test_scores_of_another_processor_are_compared_with_those_by_the_old_code(small: Clone) -> None:
-    """Where training and evaluation are of another environment."""
-    as_of_another_processor(small, "not recorded")
+def test_results_of_another_processor_are_compared_with_those_by_the_old_code_here(small: Clone) -> None:
+    other = BFLOAT16 if environments.kind(environments.processor()) != environments.kind(BFLOAT16) else "not recorded"
+    as_of_another_processor(small.folder, "one", other)
     rename_local(small)
     path = small.folder / "stages/evaluate/outputs.py"
     path.write_text(path.read_text().replace("BATCH", "IMAGES_AT_ONCE"))
@@ -395,50 +386,57 @@ def test_scores_of_another_processor_are_compared_with_those_by_the_old_code(sma
     table = pd.read_csv(small.folder / CERTIFIED)
     assert table["part"].tolist() == ["train", "evaluate"]
     assert table["how"].tolist() == ["old code here"] * 2
+    assert table["commit"][0] == small.run("git", "rev-parse", "HEAD").stdout.strip()
+    assert len(small.run("git", "worktree", "list").stdout.splitlines()) == 1
+    assert not list((small.folder / FOLDER).glob("code-*"))
 
-
-def test_where_git_has_no_such_code_it_says_so(small: Clone) -> None:
-    as_of_another_processor(small, "not recorded")
-    rename_local(small)
-    shutil.rmtree(small.folder / ".git")
-    small.run("git", "init", "--quiet")
-    commit(small, "All of it")
+    edit(small, "alpha=alpha,", "alpha=alpha * 1.01,")
     said = small.run(sys.executable, "-m", "tools.certify", "one")
     assert said.returncode == 1, said.stdout + said.stderr
-    assert "no commit in git's history has the code" in said.stdout
+    assert "one stays stale: seed " in said.stdout
+    assert "by the old code" in said.stdout
+    assert len(pd.read_csv(small.folder / CERTIFIED)) == 2
 
 
-def test_certificates_of_two_branches_are_merged_and_both_variants_are_certified(small: Clone) -> None:
+def test_certificates_of_two_branches_are_merged_and_both_variants_are_certified(
+    small: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rename_local(small)
+    update_code(small)
     commit(small, "One name is another")
+    monkeypatch.chdir(small.folder)
+    here = environments.installed("train", "ridge")
+    edited = families.code_digest("ridge", small.folder / "stages/recipes")
     for name in ("one", "two"):
-        small.run("git", "switch", "--quiet", "--create", f"branch_{name}", "master")
-        assert small.run(sys.executable, "-m", "tools.certify", name).returncode == 0
-        small.run("git", "add", str(CERTIFIED))
-        assert small.run("git", "commit", "--quiet", "--message", name).returncode == 0
-    answer = small.run("git", "merge", "--quiet", "--no-edit", "branch_one")
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert sorted(pd.read_csv(small.folder / CERTIFIED)["variant"]) == ["one", "two"]
+        small.run("git", "switch", "--quiet", "--create", f"branch_{name}", "HEAD")
+        append(name, "train", replace(here, code=edited), here, [0], 2, "trained here")
+        commit(small, f"A certificate of {name}")
+        small.run("git", "switch", "--quiet", "-")
+    for name in ("one", "two"):
+        answer = small.run("git", "merge", "--quiet", "--no-edit", f"branch_{name}")
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert sorted(pd.read_csv(CERTIFIED)["variant"]) == ["one", "two"]
     update_code(small)
     assert stale(small) == []
 
 
-def test_a_kill_leaves_no_process_behind_and_the_same_command_goes_on(small: Clone) -> None:
-    rename_local(small)
-    command = [sys.executable, "-m", "tools.certify", "--seeds", "all"]
-    with subprocess.Popen(
-        command, cwd=small.folder, env=small.environment() | {"STUDY_WORKERS": "2"}, stderr=subprocess.PIPE, text=True,
-        stdout=subprocess.DEVNULL,
-    ) as process:  # fmt: skip
-        assert process.stderr is not None
-        assert any("[1/4]" in line for line in process.stderr)
-        children = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGKILL)
-    _, alive = psutil.wait_procs(children, timeout=20)
-    assert not alive
-    finished = {path: path.stat().st_mtime_ns for path in (small.folder / FOLDER).rglob("run.json")}
-    assert finished
-    said = small.run(*command)
-    assert said.returncode == 0, said.stdout + said.stderr
-    assert f"training {4 - len(finished)} runs" in said.stdout or len(finished) == 4
-    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+def test_where_git_has_no_such_code_it_says_so(
+    other_code: Path, study: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    as_of_another_processor(other_code, "ridge", "not recorded")
+    assert certify(monkeypatch, "ridge") == 1
+    said = capsys.readouterr().out
+    assert "no commit in git's history has the code" in said
+    assert "made on a processor that is not recorded" in said
+
+
+def test_an_edit_that_changes_bits_is_found_and_its_variant_stays_stale(
+    other_code: Path, study: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    solve = ridge.solve
+    monkeypatch.setattr(ridge, "solve", lambda problem, alpha: solve(problem, alpha * 1.01))
+    seed = sampled(study, "ridge")
+    assert certify(monkeypatch, "ridge") == 1
+    assert f"ridge stays stale: seed {seed}: curves.csv, row 1, val_loss: " in capsys.readouterr().out
+    assert not CERTIFIED.exists()
+    assert [check.parts for check in sample.checks(study, ["ridge"], 1, False)] == [("train",)]
