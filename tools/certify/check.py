@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,13 @@ class Study:
     def missing(self, checks: Sequence[Check]) -> list[Run]:
         """The runs of the samples that are not finished in build/certify, the longest first."""
         wanted = [self.runs[check.variant, seed] for check in checks for seed in check.seeds]
-        return longest_first([run for run in wanted if finished(run, FOLDER) is None], self.images.shape)
+        return longest_first([run for run in wanted if self.finished(run) is None], self.images.shape)
+
+    def finished(self, run: Run) -> dict[str, Any] | None:
+        """What run.json says of a run in build/certify that is whole and was trained on a processor like this one."""
+        facts = finished(run, FOLDER)
+        same = facts is not None and kind(facts["processor"]) == kind(environments.processor())
+        return facts if same else None
 
     def train(self, checks: Sequence[Check]) -> None:
         """Train what is missing; of runs that fail, it is said why, and the others are kept."""
@@ -95,58 +102,114 @@ def compared(checks: Sequence[Check], study: Study) -> Iterator[Result]:
     with terminal.native_stderr_hidden():
         training.prepare()  # before the first operation of this process, which evaluates on one thread
     images, truth = records.read_images(records.TEST)
+    suspects: list[Suspect] = []
     for check in checks:
         evaluated = files.read_arrays(records.predictions_path(check.variant), "truth")["truth"]
-        if np.array_equal(evaluated, truth):
-            yield _result(check, study, images, truth)
-        else:
+        if not np.array_equal(evaluated, truth):
             reason = f"{records.TEST} has other test images than were evaluated: run `dvc repro split`"
             yield Result(check, unchecked=dict.fromkeys(check.parts, reason))
+            continue
+        result = Result(check)
+        if suspect := _judged(result, _trained(result, study, images, truth)):
+            print(f"{check.variant}: seed {suspect.first}", flush=True)
+            suspects.append(suspect)
+        else:
+            yield result
+    yield from _against_old_code(suspects, study)
 
 
-def _result(check: Check, study: Study, images: np.ndarray, truth: np.ndarray) -> Result:
-    result, started = Result(check), time.perf_counter()
+@dataclass(frozen=True)
+class Suspect:
+    """A check whose sample differs from what another kind of processor made.
+
+    Attributes:
+        result: of the check.
+        here: what came of the sample here, by seed.
+        found: the first difference of each seed that differs.
+    """
+
+    result: Result
+    here: dict[int, Outcome]
+    found: dict[int, str]
+
+    @property
+    def first(self) -> str:
+        seed = next(iter(self.found))
+        return f"{seed}: {self.found[seed]} ({_made_on(self.result.check, seed)})"
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """What the old code is found by."""
+        check = self.result.check
+        return *(str(environment) for environment in check.roots.values()), *check.parts
+
+
+def _trained(result: Result, study: Study, images: np.ndarray, truth: np.ndarray) -> dict[int, Outcome]:
+    """What came of the sample, by seed; of runs that failed, the result says so."""
+    check, started = result.check, time.perf_counter()
     here: dict[int, Outcome] = {}
     for seed in check.seeds:
-        facts = finished(study.runs[check.variant, seed], FOLDER)
+        facts = study.finished(study.runs[check.variant, seed])
         if facts is None:
             result.different = f"seed {seed} could not be trained, as is said above"
-            return result
+            return {}
         folder = records.run_path(check.variant, seed, FOLDER)
         run = evaluate_run(folder, check.recipe, seed, images, truth, check.here["evaluate"])[-1]
         here[seed] = outcome(folder, run, facts["digests"]["model"])
         result.seconds += facts["seconds"]
-    _judge(result, here, study)
     result.seconds += time.perf_counter() - started
-    return result
+    return here
 
 
-def _judge(result: Result, here: Mapping[int, Outcome], study: Study) -> None:
-    """Compare what came of the sample with what is recorded, or with what the old code makes here."""
+def _judged(result: Result, here: dict[int, Outcome]) -> Suspect | None:
+    """Compare the sample with what is recorded; what differs, but was made on another processor, is returned."""
     check = result.check
     found = {seed: words for seed, run in here.items() if (words := difference(_recorded(check, seed), run))}
     for seed in found:
         if same_kind(check, seed):
             result.different = f"seed {seed}: {found[seed]}"
-            return
-    if not found:
+            return None
+    if found:
+        return Suspect(result, here, found)
+    if here:
         result.same = list(check.parts)
-        return
-    seed = next(iter(found))
-    first = f"seed {seed}: {found[seed]} ({_made_on(check, seed)})"
-    print(f"{check.variant} {first}", flush=True)
-    try:
-        runs = old.train(check, {seed: study.runs[check.variant, seed] for seed in found}, FOLDER)
-        differing = [words for seed, run in runs.items() if (words := _from_old(check, seed, run, here[seed]))]
-    except StudyError as error:
-        result.different = f"{first}; {error}"
-        return
-    if differing:
-        result.different = differing[0]
-        return
+    return None
+
+
+def _against_old_code(suspects: Sequence[Suspect], study: Study) -> Iterator[Result]:
+    """Compare with what the old code makes here, those of the same old code as one batch."""
+    for roots in dict.fromkeys(suspect.roots for suspect in suspects):
+        batch = [suspect for suspect in suspects if suspect.roots == roots]
+        names = [(suspect.result.check.variant, seed) for suspect in batch for seed in suspect.found]
+        started = time.perf_counter()
+        runs: dict[old.Name, old.OldRun | StudyError]
+        try:
+            wanted = longest_first([study.runs[name] for name in names], study.images.shape)
+            by_name = {(run.variant, run.seed): run for run in wanted}
+            runs = old.train([suspect.result.check for suspect in batch], by_name, FOLDER)
+        except StudyError as error:
+            runs = dict.fromkeys(names, error)
+        for suspect in batch:
+            suspect.result.seconds += (time.perf_counter() - started) / len(batch)
+            _judge_codes(suspect, runs)
+            yield suspect.result
+
+
+def _judge_codes(suspect: Suspect, runs: Mapping[old.Name, old.OldRun | StudyError]) -> None:
+    """Compare the sample of today's code with that of the old code, both trained here."""
+    result, check, evaluated = suspect.result, suspect.result.check, True
+    for seed in suspect.found:
+        run = runs[check.variant, seed]
+        if isinstance(run, StudyError):
+            result.different = f"seed {suspect.first}; {run}"
+            return
+        if words := _from_old(check, seed, run, suspect.here[seed]):
+            result.different = f"seed {seed}: {words}"
+            return
+        evaluated = evaluated and run.evaluated
     result.how = OLD_CODE_HERE
     for part in check.parts:
-        if part == "train" or all(run.evaluated for run in runs.values()):
+        if part == "train" or evaluated:
             result.same.append(part)
         else:
             result.unchecked[part] = (
@@ -183,4 +246,4 @@ def _from_old(check: Check, seed: int, run: old.OldRun, here: Outcome) -> str | 
         folder = records.run_path(check.variant, seed, FOLDER)
         if not same_weights(run.folder / "model.keras", folder / "model.keras"):
             words = "the weights of its model.keras differ from those by the old code"
-    return None if words is None else f"seed {seed}: {words}"
+    return words

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,13 @@ from stages.study.environments import BACKEND_PACKAGES
 from stages.train.run import Run
 from tools.certify import history
 from tools.certify.compare import Outcome, as_text
-from tools.certify.sample import Check
+from tools.certify.sample import Check, Environments
 
 DRIVER = Path(__file__).with_name("driver.py")
 # Settings of the person who runs this that would train elsewhere or otherwise.
 SETTINGS = {"STUDY_EXECUTOR": "processes", "TF_CPP_MIN_LOG_LEVEL": "2"}
 THREADS = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+Name = tuple[str, int]  # of a run: variant and seed
 LAST_LINES = 3  # of what the old code says where it fails
 
 
@@ -52,58 +53,92 @@ class OldRun:
         return Outcome(curve, scores, bins, np.load(self.folder / "labels.npy"), model)
 
 
-def train(check: Check, runs: Mapping[int, Run], folder: Path) -> dict[int, OldRun]:
-    """Train seeds of a variant with the code and the packages of the check's roots, and evaluate them where needed.
+def train(checks: Sequence[Check], runs: Mapping[Name, Run], folder: Path) -> dict[Name, OldRun | StudyError]:
+    """Train runs with the code and the packages that made them, as one batch, and evaluate them where needed.
 
     Args:
-        check: what is checked.
-        runs: to train, by seed, as today's code trains them.
+        checks: what is checked, all of the same roots and parts.
+        runs: to train, by variant and seed, as today's code trains them.
         folder: where runs, virtual environments and the checkout lie; finished runs in it are kept.
 
     Returns:
-        The runs, by seed.
+        Each run, or why there is none.
 
     Raises:
-        StudyError: no commit has that code, its packages can't be installed, or it fails.
+        StudyError: no commit has that code, its packages can't be installed, or git can't check it out.
     """
-    train, evaluation = check.roots["train"], check.roots["evaluate"]
-    place = folder / f"old-{files.digest(str(train), str(evaluation))[:12]}" / check.variant
-    missing = [run for seed, run in runs.items() if not _finished(place / str(seed), check, run)]
-    if not missing and ("evaluate" not in check.parts or not _unevaluated(runs.values(), place)):
-        return {seed: _old_run(place / str(seed)) for seed in runs}
-    wanted = evaluation if "evaluate" in check.parts else None
-    commit = history.find(check.recipe.family, train, wanted)
-    if commit is None and wanted is not None:
-        wanted, commit = None, history.find(check.recipe.family, train, None)
-    if commit is None:
-        raise StudyError(
-            f"no commit in git's history has the code {train.code[:12]}… of {check.recipe.family} that made its "
-            "results, with their packages, so that the old code can't be run here"
-        )
-    with history.checkout(commit, folder) as study:
-        settings = SETTINGS | {"KERAS_BACKEND": next(name for name in BACKEND_PACKAGES if name in train.versions)}
-        python = history.python_of(train, study, folder)
-        print(f"{check.variant}: training seed {', '.join(map(str, runs))} with the code of {commit[:12]}", flush=True)
-        if missing:
-            _drive(python, study, _job(missing, place, evaluate=False), settings)
-        if wanted is not None and (waiting := _unevaluated(runs.values(), place)):
-            _drive(python, study, _job(waiting, place, evaluate=True), settings | THREADS)
-    return {seed: _checked(place / str(seed), check, run) for seed, run in runs.items()}
+    roots, parts = checks[0].roots, checks[0].parts
+    here = environments.kind(environments.processor())
+    place = folder / f"old-{files.digest(str(roots['train']), str(roots['evaluate']), here)[:12]}"
+    missing = [run for run in runs.values() if not _finished(_folder(place, run), roots, run)]
+    failure = StudyError("the old code made other runs than it was asked for, or with other packages")
+    if missing or ("evaluate" in parts and _unevaluated(runs.values(), place)):
+        commit, evaluates = _commit(checks[0])
+        with history.checkout(commit, folder) as study:
+            python = history.python_of(roots["train"], study, folder)
+            names = ", ".join(run.name for run in runs.values())
+            print(f"the code of {commit[:12]} trains {names}, to compare the two codes here", flush=True)
+            try:
+                _train_in(study, python, missing, runs.values() if evaluates else (), place, roots)
+            except StudyError as error:
+                failure = error
+    return {
+        name: _old_run(_folder(place, run)) if _finished(_folder(place, run), roots, run) else failure
+        for name, run in runs.items()
+    }
+
+
+def _commit(check: Check) -> tuple[str, bool]:
+    """The commit to check out, and whether it has the code that evaluated, where that is to be checked.
+
+    Raises:
+        StudyError: there is none.
+    """
+    train, family = check.roots["train"], check.recipe.family
+    if "evaluate" in check.parts and (commit := history.find(family, train, check.roots["evaluate"])):
+        return commit, True
+    if commit := history.find(family, train, None):
+        return commit, False
+    raise StudyError(
+        f"no commit in git's history has the code {train.code[:12]}… of {family} that made its results, with their "
+        "packages, so that the old code can't be run here"
+    )
+
+
+def _train_in(
+    study: Path, python: str, missing: Sequence[Run], evaluated: Iterable[Run], place: Path, roots: Environments
+) -> None:
+    """Train runs in a checkout and evaluate others.
+
+    Raises:
+        StudyError: the old code fails.
+    """
+    backend = next(name for name in BACKEND_PACKAGES if name in roots["train"].versions)
+    settings = SETTINGS | {"KERAS_BACKEND": backend}
+    if missing:
+        _drive(python, study, _job(missing, place, evaluate=False), settings)
+    if waiting := _unevaluated(evaluated, place):
+        _drive(python, study, _job(waiting, place, evaluate=True), settings | THREADS)
+
+
+def _folder(place: Path, run: Run) -> Path:
+    return place / run.variant / str(run.seed)
 
 
 def _unevaluated(runs: Iterable[Run], place: Path) -> list[Run]:
-    return [run for run in runs if not (place / str(run.seed) / "test.csv").exists()]
+    return [run for run in runs if not (_folder(place, run) / "test.csv").exists()]
 
 
 def _job(runs: Sequence[Run], place: Path, *, evaluate: bool) -> dict[str, Any]:
     """What the driver is to do."""
-    place.mkdir(parents=True, exist_ok=True)
+    for run in runs:
+        _folder(place, run).parent.mkdir(parents=True, exist_ok=True)
     wanted = [
         {
             "variant": run.variant,
             "seed": run.seed,
             "fields": run.recipe.decisive(),
-            "folder": str((place / str(run.seed)).resolve()),
+            "folder": str(_folder(place, run).resolve()),
         }
         for run in runs
     ]
@@ -143,33 +178,19 @@ def _drive(python: str, study: Path, job: dict[str, Any], settings: dict[str, st
         raise StudyError(f"the old code can't be run here: {' '.join(last)}")
 
 
-def _finished(folder: Path, check: Check, run: Run) -> bool:
-    """Whether the folder holds this run of the old code, whole."""
+def _finished(folder: Path, roots: Environments, run: Run) -> bool:
+    """Whether the folder holds this run of the old code, whole and made with the packages of the results."""
     try:
-        _checked(folder, check, run)
-    except (StudyError, OSError, KeyError):
+        facts = records.read_facts(folder)
+        model = files.digest((folder / "model.keras").read_bytes())
+    except (StudyError, OSError):
         return False
-    return True
-
-
-def _checked(folder: Path, check: Check, run: Run) -> OldRun:
-    """The run in a folder.
-
-    Raises:
-        StudyError: it is another run, is damaged, or was made with other packages than the results.
-    """
-    facts = records.read_facts(folder)
-    same = (facts["variant"], facts["seed"]) == (run.variant, run.seed)
+    # The commit was found by its code, whose digest may have had another form in its time.
+    same = environments.of_run(facts).versions == roots["train"].versions
+    same = same and (facts["variant"], facts["seed"]) == (run.variant, run.seed)
     same = same and run.recipe.decisive().items() <= facts["parameters"].items()
     same = same and all(facts["digests"].get(name) == run.digests.get(name) for name in ("data", "dev"))
-    if not same or files.digest((folder / "model.keras").read_bytes()) != facts["digests"]["model"]:
-        raise StudyError(f"{folder} holds another run, or a damaged one: delete it and run the same command again")
-    made = environments.of_run(facts)  # the commit was found by its code, whose digest may have had another form
-    wanted = replace(made, versions=check.roots["train"].versions)
-    if made != wanted:
-        changes = ", ".join(wanted.differences(made, "train"))
-        raise StudyError(f"the packages that made the results can't be had here: {changes}")
-    return _old_run(folder)
+    return bool(same) and facts["digests"]["model"] == model
 
 
 def _old_run(folder: Path) -> OldRun:
