@@ -1,3 +1,1 @@
-"""Tools that people run by hand around a study: none of them is a stage, and no stage imports them.
-
-They may import stages."""
+"""Tools that people run by hand around a study. They may import the stages and the library; nothing imports them."""
