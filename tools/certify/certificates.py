@@ -6,8 +6,9 @@ import pandas as pd
 
 from stages import files, git, records
 from stages.errors import StudyError
+from stages.records import NOT_RECORDED
 from stages.study import environments
-from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS, NOT_RECORDED, Environment, Part, canonical
+from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS, Environment, Part, canonical
 from tools.certify.sample import COLUMNS
 
 CODE = ("stages/recipes", "stages/train", "stages/evaluate")

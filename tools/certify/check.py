@@ -13,8 +13,9 @@ from stages.errors import StudyError
 from stages.evaluate.__main__ import evaluate_run
 from stages.params import Params
 from stages.recipes.shared import training
+from stages.records import NOT_RECORDED
 from stages.study import environments
-from stages.study.environments import NOT_RECORDED, Environment, Part, kind
+from stages.study.environments import Environment, Part, kind
 from stages.train.plan import finished, longest_first, plan
 from stages.train.run import Run
 from stages.train.schedule import train_all

@@ -12,7 +12,7 @@ import pandas as pd
 from stages import files, records
 from stages.errors import StudyError
 from stages.evaluate.former import Evaluated
-from stages.study.environments import NOT_RECORDED
+from stages.records import NOT_RECORDED
 
 
 @dataclass(frozen=True)
