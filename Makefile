@@ -8,7 +8,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export DO_NOT_TRACK ?= true
 export DVC_NO_ANALYTICS ?= true
 
-.PHONY: help setup merging home demo study stale settle compare predict ui serve test check bench lock
+.PHONY: help setup merging home demo study stale certify settle compare predict ui serve test check bench lock
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -49,6 +49,9 @@ study: setup ## rebuild the study on MNIST: dvc repro
 
 stale: setup ## what an edit has made stale, also in a clone without data and models
 	@python -m stages.stale
+
+certify: setup ## train a sample anew after an edit of code or packages, and keep results whose bits are the same (ARGS="--plan")
+	@python -m tools.certify $(ARGS)
 
 settle: IN ?= .
 settle: setup ## add seeds where a comparison is undecided (IN=build/demo, ARGS="--hours 1")

@@ -14,7 +14,7 @@ SHORTEST_USER = 8  # the same of a user without a password, which may be a token
 LOGIN = re.compile(r"(?<!\bhttp)(?<!\bhttps)://[^:/@\s]*:[^@\s]*@(?:[^/\s]*@)?|://[^/\s]*@", re.IGNORECASE)
 _LONG = r"[\w.-]*(?:password|passwd|passphrase|pwd|token|secret|signature|credentials?|odbc_connect)"
 _SHORT = r"(?:[\w.-]*[-_.])?(?:api|access|account|private|shared)?[-_.]?(?:key|sig|sas|auth)"
-PARAMETER = re.compile(rf"((?:(?<![\w.-]){_LONG}|[?&;]{_SHORT})=)([^&\s#\"'<>]+)", re.IGNORECASE)
+PARAMETER = re.compile(rf"((?:(?<![\w.-]){_LONG}|[?&;]{_SHORT})=)([^&\s#\"'<>]*[^&\s#\"'<>:;,])", re.IGNORECASE)
 HEADER = re.compile(r"(authorization['\"]?\s*[:=]\s*b?['\"]?(?:basic|bearer)\s+)[^\s'\"]+", re.IGNORECASE)
 
 # The variables of the environment that hold an address, and those that hold a secret.
@@ -32,12 +32,11 @@ def redact(text: str, environment: Mapping[str, str] = os.environ) -> str:
     That is: the user and password of every address, values of parameters whose names say that they are secret, and,
     wherever they stand, the passwords and tokens in `environment`, as they are written there and decoded.
     """
-    text = LOGIN.sub(f"://{HIDDEN}@", text)
-    text = PARAMETER.sub(rf"\1{HIDDEN}", text)
-    text = HEADER.sub(rf"\1{HIDDEN}", text)
     for secret in sorted(set(_secrets(environment)), key=len, reverse=True):  # one may begin with another
         text = text.replace(secret, HIDDEN)
-    return text
+    text = LOGIN.sub(f"://{HIDDEN}@", text)
+    text = PARAMETER.sub(rf"\1{HIDDEN}", text)
+    return HEADER.sub(rf"\1{HIDDEN}", text)
 
 
 def without_login(address: str) -> tuple[str, dict[str, str]]:

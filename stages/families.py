@@ -78,14 +78,19 @@ def decisive(fields: Any) -> dict[str, Any] | None:
         return None
 
 
-def code_files(family: str) -> list[Path]:
-    """The files that decide the results of a family: what the families share, and the family's own."""
-    return [*sorted((FOLDER / "shared").glob("*.py")), FOLDER / f"{family}.py"]
+def code_files(family: str, folder: Path = FOLDER) -> list[Path]:
+    """The files that decide the results of a family: what the families share, and the family's own.
+
+    Args:
+        family: its name.
+        folder: the stages/recipes to look in, such as that of another commit.
+    """
+    return [*sorted((folder / "shared").glob("*.py")), folder / f"{family}.py"]
 
 
-def code_digest(family: str) -> str:
-    """A digest of the code that decides a family's results."""
-    return meaning(code_files(family))
+def code_digest(family: str, folder: Path = FOLDER) -> str:
+    """A digest of the code that decides a family's results; the arguments are those of `code_files`."""
+    return meaning(code_files(family, folder))
 
 
 def meaning(paths: Sequence[Path]) -> str:

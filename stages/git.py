@@ -20,3 +20,18 @@ def code_commit() -> str | None:
 
     commit = git("log", "-1", "--format=%H").strip()
     return commit + ("-dirty" if git("status", "--porcelain") else "") if commit else None
+
+
+def head(*paths: str) -> str | None:
+    """The commit that is checked out, "-dirty" after it where files below `paths` have changes that it lacks.
+
+    None outside a git checkout, before its first commit, and where git is not installed.
+    """
+    if shutil.which("git") is None:
+        return None
+    commit = subprocess.run(["git", "rev-parse", "--verify", "HEAD"], capture_output=True, text=True, check=False)
+    if commit.returncode != 0:
+        return None
+    changes = ["git", "status", "--porcelain", "--", *paths]
+    changed = subprocess.run(changes, capture_output=True, text=True, check=False).stdout
+    return commit.stdout.strip() + ("-dirty" if changed else "")

@@ -31,8 +31,8 @@ ENVIRONMENT_COLUMNS = ["seed", "environment", "evaluation", "model", "processor"
 NOT_RECORDED = "not recorded"  # in place of a model's digest, or of a processor
 
 
-def run_path(variant: str, seed: int) -> Path:
-    return MODELS / variant / str(seed)
+def run_path(variant: str, seed: int, folder: Path = MODELS) -> Path:
+    return folder / variant / str(seed)
 
 
 def curves_path(variant: str) -> Path:

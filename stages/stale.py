@@ -84,8 +84,21 @@ def status(study: params.Params, lock: Path = dvc.LOCK) -> Status:
     Raises:
         UserError: DVC can't tell, or the lock is damaged.
     """
+    return _judged(study, _dvc_status(), lock)
+
+
+def status_in(folder: Path, study: params.Params) -> Status:
+    """The same of a study that lies in another folder.
+
+    Raises:
+        UserError: DVC can't tell, or the lock is damaged.
+    """
+    return _judged(study, _dvc_status(folder), folder / dvc.LOCK)
+
+
+def _judged(study: params.Params, answered: Status, lock: Path) -> Status:
     stages = dvc.recorded(lock)
-    found: Status = {stage: parts if stage in stages else ["not run yet"] for stage, parts in _dvc_status().items()}
+    found: Status = {stage: parts if stage in stages else ["not run yet"] for stage, parts in answered.items()}
     made = {out["path"]: out.get("md5") for entry in stages.values() for out in entry.get("outs", ())}
     for stage in filter(stages.__contains__, all_stages(study)):
         entry = stages[stage]
@@ -124,13 +137,13 @@ def _without(part: Any, deps: set[str]) -> Any:
     return part | {"changed deps": {path: state for path, state in part["changed deps"].items() if path not in deps}}
 
 
-def _dvc_status() -> Status:
-    """What `dvc status --json` says.
+def _dvc_status(folder: Path | None = None) -> Status:
+    """What `dvc status --json` says of the study in `folder`, or in the current one.
 
     Raises:
         UserError: DVC can't tell.
     """
-    answer = subprocess.run(dvc.command("status", "--json"), capture_output=True, text=True, check=False)
+    answer = subprocess.run(dvc.command("status", "--json"), cwd=folder, capture_output=True, text=True, check=False)
     if answer.returncode != 0:
         said = answer.stderr.strip()
         if "not a git repository" in said:

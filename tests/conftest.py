@@ -116,6 +116,7 @@ def split_study(tmp_path_factory: pytest.TempPathFactory, study: Params) -> Path
 
     folder = tmp_path_factory.mktemp("split")
     (folder / "params.yaml").write_text(STUDY)
+    shutil.copy(ROOT / "requirements.lock", folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         fetch(study.data)

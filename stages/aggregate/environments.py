@@ -54,8 +54,9 @@ def _certificates(runs: Runs) -> list[str]:
             for row in _holding(name, part, variant.made_by, certificates).itertuples():
                 what = "training" if part == "train" else "evaluation"
                 changes = Environment.parse(row.same_as).differences(Environment.parse(row.environment), part)
+                compared = len(str(row.seeds).split())
                 text = (
-                    f"{what} gives the same bits with {', '.join(changes)} ({row.seeds} of {row.of} seeds compared, "
+                    f"{what} gives the same bits with {', '.join(changes)} ({compared} of {row.of} seeds compared, "
                     f"{row.how}, on {_words(str(row.processor))})"
                 )
                 said.setdefault(text, []).append(name)

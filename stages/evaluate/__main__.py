@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,11 +29,7 @@ def evaluate(variant: str, recipe: params.Recipe) -> None:
     former, voters = Former(variant, truth, evaluation), min(VOTERS, recipe.seeds)
 
     def evaluate_seed(seed: int) -> tuple[Any, np.ndarray, Evaluated]:
-        path = records.run_path(variant, seed)
-        facts = records.read_facts(path)
-        model = records.read_model(path, facts)
-        output = predict(model, images)
-        return model, output, evaluated(recipe, seed, facts, output, truth, evaluation)
+        return evaluate_run(records.run_path(variant, seed), recipe, seed, images, truth, evaluation)
 
     for seed in filter(former.may_have, range(recipe.seeds)):
         former.confirm(seed, evaluate_seed(seed)[-1])
@@ -55,6 +52,36 @@ def evaluate(variant: str, recipe: params.Recipe) -> None:
     extra |= {"outputs": outputs} if voters < VOTERS else {}
     extra |= {} if pictures is None else {"weights": pictures}
     write(variant, runs, images, truth, extra)
+
+
+def evaluate_run(
+    folder: Path,
+    recipe: params.Recipe,
+    seed: int,
+    images: np.ndarray,
+    truth: np.ndarray,
+    evaluation: Environment,
+) -> tuple[Any, np.ndarray, Evaluated]:
+    """Evaluate one run on the test set.
+
+    Args:
+        folder: of the run, with model.keras and run.json.
+        recipe: that it was trained by.
+        seed: that it was trained with.
+        images: uint8 [n, height, width] or [n, height, width, 3], of the test set.
+        truth: their labels [n].
+        evaluation: the environment that evaluates.
+
+    Returns:
+        The model, its outputs [n, classes], and what was evaluated.
+
+    Raises:
+        UserError: a file of the run is missing or damaged.
+    """
+    facts = records.read_facts(folder)
+    model = records.read_model(folder, facts)
+    output = predict(model, images)
+    return model, output, evaluated(recipe, seed, facts, output, truth, evaluation)
 
 
 def check_models(variant: str, recipe: params.Recipe) -> None:
@@ -101,7 +128,8 @@ def evaluated(
     row = {"seed": seed, "key": facts["key"], "data": facts["digests"]["data"]}
     row |= {name: metric(output, truth) for name, metric in scores.metrics(recipe.probabilities).items()}
     row |= {name: facts[name] for name in recipe.facts}
-    bins = scores.calibration(output, truth) if recipe.probabilities else pd.DataFrame()
+    no_bins = pd.DataFrame(columns=records.CALIBRATION_COLUMNS[1:])
+    bins = scores.calibration(output, truth) if recipe.probabilities else no_bins
     bins.insert(0, "seed", seed)
     made_by = {
         "seed": seed,

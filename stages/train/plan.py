@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,9 +41,9 @@ def plan(study: Params, variants: Sequence[str], images: np.ndarray, labels: np.
     return runs
 
 
-def finished(run: Run) -> dict[str, Any] | None:
-    """What run.json says, if the run's folder holds just this run, whole; otherwise None."""
-    folder = records.run_path(run.variant, run.seed)
+def finished(run: Run, models: Path = records.MODELS) -> dict[str, Any] | None:
+    """What run.json says, if the run's folder below `models` holds just this run, whole; otherwise None."""
+    folder = records.run_path(run.variant, run.seed, models)
     try:
         facts = files.read_json(folder / "run.json")
         sound = facts["key"] == run.key and facts["digests"]["model"] == files.digest(

@@ -1,6 +1,7 @@
 """Train many runs, and write each as it ends."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +19,7 @@ def train_all(
     *,
     on_finish: Callable[[str, int], object],
     train: Train = train_run,
+    folder: Path = records.MODELS,
 ) -> None:
     """Train runs and write each as it ends, so that a kill loses only those under way.
 
@@ -27,6 +29,7 @@ def train_all(
         labels: uint8 or uint16 [n].
         on_finish: is called with the variant and the seed of every run that has been written.
         train: what a worker executes.
+        folder: where the runs' folders lie.
 
     Raises:
         UserError: some run failed, or the workers are lost or can't be had; the finished runs are on disk.
@@ -41,7 +44,7 @@ def train_all(
                 failures.append(result)
                 progress.say(f"{result.run.name}: failed: {result.reason}")
                 continue
-            files.write_folder(records.run_path(result.run.variant, result.run.seed), result.files)
+            files.write_folder(records.run_path(result.run.variant, result.run.seed, folder), result.files)
             progress.finish(result)
             on_finish(result.run.variant, result.run.seed)
     if failures:

@@ -218,10 +218,21 @@ def test_a_model_with_other_bits_under_the_same_key_is_evaluated_anew(
     assert records.read_environments("ridge")["model"][4] == digest
 
 
-def forget_models() -> None:
+def forget_models(variant: str = "ridge") -> None:
     """As environments.csv is for results of version 1, of whose models no digest was recorded."""
-    table = records.read_environments("ridge").assign(model=records.NOT_RECORDED)
-    files.write_table(records.environments_path("ridge"), table)
+    table = records.read_environments(variant).assign(model=records.NOT_RECORDED)
+    files.write_table(records.environments_path(variant), table)
+
+
+@pytest.mark.parametrize("variant", ["plain", "watched", "random_features"])
+def test_every_family_knows_again_what_it_evaluated(
+    variant: str, evaluated: Path, study: Params, looked_at: list[str]
+) -> None:
+    before = [path.read_bytes() for path in outputs_of(variant)]
+    forget_models(variant)
+    evaluate(variant, study.recipe(variant))
+    assert looked_at == [f"{variant} 0", f"{variant} 1"]  # each once
+    assert [path.read_bytes() for path in outputs_of(variant)] == before
 
 
 def test_a_model_that_was_not_recorded_and_has_the_same_scores_is_recorded_and_the_vote_kept(

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from many_seeds.errors import UserError
-from stages.data import CONTENTS, Data
+from stages.data import CONTENTS, Data, read_contents
 from stages.fetch import __main__ as stage
 from stages.fetch import download
 from stages.fetch.datasets import DATASETS, IDX_NAMES, Dataset
@@ -360,3 +360,16 @@ def test_what_a_killed_fetch_and_another_data_set_left_behind_is_gone_after_the_
     (RAW / "cifar-10-binary.tar.gz").write_bytes(b"")
     stage.fetch(MNIST)
     assert {file.name for file in RAW.iterdir()} == {*small_mnist, CONTENTS.name}
+
+
+def test_what_data_raw_says_of_its_origin_has_no_password(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC keeps data/raw and pushes it, in any environment with the same bytes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OTHER_PASSWORD", "mine")
+    mirror.hold("mine.npz", PLAIN)
+    address = f"{mirror.url.replace('://', '://user:p%40ss@')}mine.npz"
+    stage.fetch(Data(name="mine", format="npz", train=address, sha256={"train": hashlib.sha256(PLAIN).hexdigest()}))
+    assert (RAW / "train").read_bytes() == PLAIN
+    assert read_contents().sources == {"train": f"{mirror.url.replace('://', '://***@')}mine.npz"}

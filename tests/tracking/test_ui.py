@@ -8,6 +8,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 
 from stages import params
@@ -48,10 +49,16 @@ def test_the_ui_names_and_opens_the_view_of_the_approaches_and_ends_when_it_is_t
                 break
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
             assert answer.status == 200
+        arguments = [" ".join(process.cmdline()) for process in psutil.Process(ui.pid).children(recursive=True)]
         second = subprocess.run([*UI, "--port", str(port)], capture_output=True, text=True, check=False)
         ui.send_signal(signal.SIGTERM)
         rest = ui.stdout.read()  # to its end: no process of the UI's is left to write there
     assert (ui.returncode, rest.splitlines()[1:]) == (0, [])  # but for the last view
+    assert any("mlflow ui" in line for line in arguments)
+    assert any("uvicorn" in line for line in arguments)
+    # Of a database the address may hold a password, and everybody sees arguments; the environment has it.
+    assert not [line for line in arguments if "sqlite:" in line]
+    assert not [line for line in said if "URI not provided. Using sqlite" in line]
     assert f"Approaches: {page}study-approaches" in said
     assert f"  Variants, best dev accuracy first: {page}study-variants" in said
     assert opened.read_text().strip() == f"{page}study-approaches"
@@ -63,7 +70,7 @@ def test_with_a_servers_address_the_servers_page_is_named(
     evaluated: Path, study: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with sqlite() as store, mlflow_server(store, tmp_path / "artifacts") as address:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{address}/")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{address.replace('://', '://user:p%40ss@')}/")
         environment = {name: value for name, value in os.environ.items() if "DISPLAY" not in name and name != "BROWSER"}
         (tmp_path / "demo").mkdir()
         Path(params.PARAMS).rename(tmp_path / "demo" / params.PARAMS)
@@ -74,6 +81,7 @@ def test_with_a_servers_address_the_servers_page_is_named(
     assert answer.returncode == 0, answer.stderr
     page = f"{address}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey=study-approaches"
     assert f"Approaches: {page}" in answer.stdout
+    assert "user:" not in answer.stdout  # a link is passed on
 
 
 def test_a_server_that_is_down_is_named_in_a_line(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:

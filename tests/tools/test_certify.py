@@ -1,0 +1,442 @@
+"""Certificates: what is the same gets one, what differs is named and stays stale."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from copy import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+
+from many_seeds.errors import UserError
+from stages import families, files, params, records
+from stages.params import Params
+from stages.recipes import ridge
+from stages.study import environments
+from stages.study.environments import CERTIFIED, Environment, canonical, read_certificates
+from tests.conftest import STUDY as DIGITS
+from tests.test_pipeline import STUDY, Clone, stages_run
+from tools.certify import __main__ as tool
+from tools.certify import check as checking
+from tools.certify import sample
+from tools.certify.certificates import append
+from tools.certify.check import FOLDER
+from tools.certify.compare import difference, same_weights
+
+BFLOAT16 = "Another processor; amx_bf16 avx512_bf16"
+
+
+@pytest.fixture
+def other_code(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The digits' study after an edit of recipes that has changed no bit: all digests of code are others."""
+    digest = families.code_digest
+    monkeypatch.setattr(families, "code_digest", lambda family, *folder: digest(family, *folder)[::-1])
+    for name in ("STUDY_EXECUTOR", *tool.THREADS):
+        monkeypatch.setenv(name, os.environ.get(name, ""))  # what the command sets ends with the test
+    monkeypatch.setenv("STUDY_WORKERS", "1")  # in this process, where TensorFlow is imported already
+    monkeypatch.chdir(evaluated)
+    return evaluated
+
+
+def certify(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The exit status of the command."""
+    monkeypatch.setattr("sys.argv", ["certify", *arguments])
+    try:
+        tool.main()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def sampled(study: Params, variant: str) -> int:
+    """The seed that is drawn of a variant."""
+    (check,) = sample.checks(study, [variant], 1, False)
+    (seed,) = check.seeds
+    return seed
+
+
+def test_where_nothing_has_changed_it_says_so_and_trains_nothing(
+    evaluated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("STUDY_EXECUTOR", *tool.THREADS):
+        monkeypatch.setenv(name, "")
+    assert certify(monkeypatch) == 0
+    assert capsys.readouterr().out.startswith("Nothing to certify")
+    assert not FOLDER.exists()
+
+
+def test_the_same_bits_by_other_code_get_a_certificate_for_each_variant_and_are_checked_once(
+    other_code: Path, study: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for name in ("models", "metrics") for path in Path(name).rglob("*.*")}
+    seeds = [sampled(study, name) for name in ("ridge", "plain")]
+    assert certify(monkeypatch, "ridge", "plain") == 0
+    said = capsys.readouterr().out
+    assert "a sample of 2 of 4 runs was compared, not all: a run outside the sample could differ unseen" in said
+    assert "Next: `dvc repro`" in said
+    table = read_certificates()
+    assert table["variant"].tolist() == ["ridge", "plain"]
+    assert table["part"].tolist() == ["train", "train"]
+    assert table["seeds"].tolist() == seeds
+    assert table["of"].tolist() == [2, 2]
+    assert table["how"].tolist() == ["trained here"] * 2
+    assert table["processor"].tolist() == [environments.processor()] * 2
+    recorded = Environment.parse(records.read_environments("ridge")["environment"][0])
+    here = environments.installed("train", "ridge")
+    assert canonical("ridge", "train", here, table) == recorded != here
+    assert {path: path.read_bytes() for path in before} == before
+
+    assert certify(monkeypatch, "ridge", "plain") == 0
+    assert capsys.readouterr().out.startswith("Nothing to certify")
+    trained = {path: path.stat().st_mtime_ns for path in FOLDER.rglob("*.keras")}
+    assert certify(monkeypatch, "ridge", "--all") == 0
+    assert "ridge: train and evaluate the same" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in FOLDER.rglob("*.keras")} == trained
+    assert len(read_certificates()) == 2
+
+
+def doctor_curve(seed: int) -> str:
+    table = pd.read_csv(records.curves_path("plain"))
+    row = table.index[(table["seed"] == seed) & (table["epoch"] == 1)][0]
+    table.loc[row, "loss"] = 0.5
+    files.write_table(records.curves_path("plain"), table)
+    return "curves.csv, epoch 1, loss: 0.5 recorded, "
+
+
+def doctor_score(seed: int) -> str:
+    table = pd.read_csv(records.scores_path("plain"), dtype={"key": str})
+    table.loc[table["seed"] == seed, "test_loss"] = 0.25
+    files.write_table(records.scores_path("plain"), table)
+    return "test.csv, test_loss: 0.25 recorded, "
+
+
+def doctor_label(seed: int) -> str:
+    arrays = files.read_arrays(records.predictions_path("plain"))
+    arrays["labels"][seed, 17] = (arrays["labels"][seed, 17] + 1) % 10
+    files.write_arrays(records.predictions_path("plain"), compressed=True, **arrays)
+    return f"label of test image 17: {arrays['labels'][seed, 17]} recorded, "
+
+
+def doctor_calibration(seed: int) -> str:
+    table = pd.read_csv(records.calibration_path("plain"))
+    row = table.index[table["seed"] == seed][-1]
+    table.loc[row, "images"] += 1
+    files.write_table(records.calibration_path("plain"), table)
+    return f"calibration.csv, bin {table.loc[row, 'bin']}, images: {table.loc[row, 'images']} recorded, "
+
+
+def doctor_model(seed: int) -> str:
+    table = records.read_environments("plain")
+    table.loc[table["seed"] == seed, "model"] = "0" * 64
+    files.write_table(records.environments_path("plain"), table)
+    return "model.keras, SHA-256: 000000000000… recorded, "
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that keeps build/certify from test to test."""
+    return tmp_path_factory.mktemp("certify")
+
+
+@pytest.mark.parametrize("doctor", [doctor_curve, doctor_score, doctor_label, doctor_calibration, doctor_model])
+def test_a_doctored_result_of_the_sampled_seed_is_named_and_gets_no_certificate(
+    doctor: Callable[[int], str],
+    other_code: Path,
+    trained: Path,
+    study: Params,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(checking, "FOLDER", trained)
+    seed = sampled(study, "plain")
+    named = doctor(seed)
+    assert certify(monkeypatch, "plain", "ridge") == 1
+    said = capsys.readouterr().out
+    assert f"plain stays stale: seed {seed}: {named}" in said
+    assert read_certificates()["variant"].tolist() == ["ridge"]  # the others go on
+
+
+def test_labels_that_differ_are_counted(other_code: Path, study: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = checking.recorded("plain", 0, "not recorded")
+    assert difference(one, one) is None
+    assert one.labels is not None
+    other = replace(one, labels=(one.labels + 1) % 10)
+    assert f"label of test image 0: {one.labels[0]} recorded, {(one.labels[0] + 1) % 10} here; 360 of 360" in str(
+        difference(one, other)
+    )
+
+
+def test_a_root_with_an_executor_of_its_own_is_named_as_not_checkable_and_nothing_is_trained(
+    other_code: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = records.read_environments("plain")
+    table["environment"] = table["environment"] + " executor=abc"
+    files.write_table(records.environments_path("plain"), table)
+    assert certify(monkeypatch, "plain") == 0
+    said = capsys.readouterr().out
+    assert "plain, train: not checked: its runs were trained as batched seeds on a GPU" in said
+    assert not CERTIFIED.exists()
+    assert not FOLDER.exists()
+
+
+def test_results_of_another_recipe_are_not_compared(
+    other_code: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params.PARAMS.write_text(DIGITS.replace("units: [8]", "units: [9]"))
+    assert certify(monkeypatch, "plain") == 0
+    assert "it is a run of other parameters or data" in capsys.readouterr().out
+    assert not FOLDER.exists()
+
+
+def test_without_data_the_way_to_them_is_named(other_code: Path) -> None:
+    shutil.rmtree("data")
+    study = params.load()
+    with pytest.raises(UserError, match="run `dvc repro split`"):
+        tool.certify(study, sample.checks(study, ["ridge"], 1, False))
+
+
+def test_a_plan_says_what_would_be_trained_and_trains_nothing(
+    other_code: Path, study: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert certify(monkeypatch, "--plan") == 0
+    said = capsys.readouterr().out
+    assert f"plain (train): seed {sampled(study, 'plain')} of 2, about " in said
+    assert "the code in stages/recipes" in said
+    assert not FOLDER.exists()
+
+
+def test_more_seeds_are_drawn_by_a_digest_that_keeps_the_first_ones(other_code: Path, study: Params) -> None:
+    def drawn(wanted: int | None) -> tuple[int, ...]:
+        (check,) = sample.checks(study, ["ridge"], 1, False)
+        return sample.draw("ridge", check.here, check.roots, range(20), wanted)
+
+    assert set(drawn(1)) < set(drawn(3)) < set(drawn(None)) == set(range(20))
+    others = {sample.draw(name, *_environments(study), range(20), 1) for name in ("a", "b", "c", "d")}
+    assert len(others) > 1
+
+
+def _environments(study: Params) -> tuple[sample.Environments, sample.Environments]:
+    (check,) = sample.checks(study, ["ridge"], 1, False)
+    return check.here, check.roots
+
+
+def test_runs_of_two_environments_are_sampled_each_and_both_lead_to_the_one_with_more_runs(
+    other_code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a merge of branches; the keys of the larger group stay as they are."""
+    study = params.load()
+    table = records.read_environments("plain")
+    first = Environment.parse(table["environment"][0])
+    second = Environment("f" * 64, first.versions)
+    table.loc[1, "environment"] = str(second)
+    files.write_table(records.environments_path("plain"), table)
+    found = sample.checks(study, ["plain"], 1, False)
+    assert sorted(check.seeds for check in found) == [(0,), (1,)]
+    here = environments.installed("train", "network")
+    for check in found:
+        append("plain", "train", here, check.roots["train"], check.seeds, check.counts["train"], "trained here")
+    certificates = read_certificates()
+    assert not certificates["environment"].duplicated().any()
+    ends = [canonical("plain", "train", each, certificates) for each in (here, first, second)]
+    assert ends == [found[0].roots["train"]] * 3
+    assert not append("plain", "train", here, first, [0], 1, "trained here")
+
+
+def test_weights_are_compared_whatever_version_of_keras_is_named_beside_them(evaluated: Path) -> None:
+    one, two, other = (Path(f"models/{name}/model.keras") for name in ("plain/0", "plain/1", "ridge/0"))
+    assert same_weights(one, one)
+    assert not same_weights(one, two)
+    assert not same_weights(one, other)
+
+
+SMALL: dict[str, Any] = {
+    **STUDY,
+    "variants": {
+        name: {"family": "ridge", "seeds": 2, "grid_powers": [-10, top], "tolerance": 0.1}
+        for name, top in (("one", 11), ("two", 12))
+    },
+    "approaches": {"one": "one"},
+    "comparisons": [{"a": "one", "b": "two"}],
+    "chains": {},
+}
+RECIPE = "stages/recipes/ridge.py"
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """Two variants, trained and evaluated, and committed."""
+    clone = Clone(tmp_path_factory.mktemp("begun"))
+    clone.write(SMALL)
+    clone.run("git", "config", "merge.ours.driver", "true")
+    for name, value in (("name", "A"), ("email", "a@example.org")):
+        clone.run("git", "config", f"user.{name}", value)
+    clone.repro("evaluate@one", "evaluate@two")
+    commit(clone, "A study of two variants")
+    return clone
+
+
+@pytest.fixture
+def small(begun: Clone, tmp_path: Path) -> Clone:
+    """A copy of it for one test."""
+    small = copy(begun)
+    small.folder = tmp_path / "small"
+    shutil.copytree(begun.folder, small.folder, symlinks=True)
+    return small
+
+
+def commit(clone: Clone, message: str) -> None:
+    clone.run("git", "add", "--all")
+    answer = clone.run("git", "commit", "--quiet", "--message", message)
+    assert answer.returncode == 0, answer.stderr
+
+
+def edit(clone: Clone, old: str, new: str) -> None:
+    path = clone.folder / RECIPE
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def stale(clone: Clone) -> list[str]:
+    """The stages of variants that a `dvc repro` would run."""
+    said = clone.repro("--dry", "evaluate@one", "evaluate@two")
+    return [stage for stage in stages_run(said) if "@" in stage]
+
+
+def rename_local(clone: Clone) -> None:
+    edit(clone, "coarse", "rough")
+
+
+def update_code(clone: Clone) -> None:
+    """What DVC's stage `code` runs, as the first step of a `dvc repro`."""
+    answer = clone.run(sys.executable, "-m", "stages.code")
+    assert answer.returncode == 0, answer.stderr
+
+
+@pytest.fixture(scope="module")
+def killed(begun: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A copy with a refactored recipe, of which certify was killed after a run, and has then gone on."""
+    clone = copy(begun)
+    clone.folder = tmp_path_factory.mktemp("killed") / "study"
+    shutil.copytree(begun.folder, clone.folder, symlinks=True)
+    rename_local(clone)
+    update_code(clone)
+    assert {"train@one", "train@two"} <= set(stale(clone))
+    command = [sys.executable, "-m", "tools.certify", "--seeds", "all"]
+    with subprocess.Popen(
+        command, cwd=clone.folder, env=clone.environment() | {"STUDY_WORKERS": "2"}, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        assert any("[1/4]" in line for line in process.stderr)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
+    trained = {path: path.stat().st_mtime_ns for path in (clone.folder / FOLDER).rglob("run.json")}
+    assert trained
+    said = clone.run(*command)
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert f"training {4 - len(trained)} runs" in said.stdout or len(trained) == 4
+    assert {path: path.stat().st_mtime_ns for path in trained} == trained
+    return clone
+
+
+def test_after_a_refactoring_and_a_kill_certificates_train_nothing_and_a_withdrawn_one_makes_its_variant_stale(
+    killed: Clone,
+) -> None:
+    update_code(killed)
+    assert stale(killed) == []
+    path = killed.folder / CERTIFIED
+    table = pd.read_csv(path)
+    assert table["variant"].tolist() == ["one", "two"]
+    assert table["seeds"].tolist() == ["0 1", "0 1"]
+    assert table["commit"][0].endswith("-dirty")
+    files.write_table(path, table[table["variant"] != "two"])
+    update_code(killed)
+    files.write_table(path, table)
+    assert {stage for stage in stale(killed) if stage.startswith("train")} == {"train@two"}
+
+
+def as_of_another_processor(folder: Path, variant: str, processor: str) -> None:
+    """Results as another kind of processor would have made them: other last digits."""
+    curves = pd.read_csv(folder / records.curves_path(variant))
+    files.write_table(folder / records.curves_path(variant), curves.assign(val_loss=curves["val_loss"] * 1.0001))
+    rows = pd.read_csv(folder / records.environments_path(variant))
+    files.write_table(
+        folder / records.environments_path(variant), rows.assign(processor=processor, model="not recorded")
+    )
+
+
+def test_results_of_another_processor_are_compared_with_those_by_the_old_code_here(small: Clone) -> None:
+    other = BFLOAT16 if environments.kind(environments.processor()) != environments.kind(BFLOAT16) else "not recorded"
+    as_of_another_processor(small.folder, "one", other)
+    rename_local(small)
+    path = small.folder / "stages/evaluate/outputs.py"
+    path.write_text(path.read_text().replace("BATCH", "IMAGES_AT_ONCE"))
+    commit(small, "Two names are others")
+    said = small.run(sys.executable, "-m", "tools.certify", "one")
+    assert said.returncode == 0, said.stdout + said.stderr
+    table = pd.read_csv(small.folder / CERTIFIED)
+    assert table["part"].tolist() == ["train", "evaluate"]
+    assert table["how"].tolist() == ["old code here"] * 2
+    assert table["commit"][0] == small.run("git", "rev-parse", "HEAD").stdout.strip()
+    assert len(small.run("git", "worktree", "list").stdout.splitlines()) == 1
+    assert not list((small.folder / FOLDER).glob("code-*"))
+
+    edit(small, "alpha=alpha,", "alpha=alpha * 1.01,")
+    said = small.run(sys.executable, "-m", "tools.certify", "one")
+    assert said.returncode == 1, said.stdout + said.stderr
+    assert "one stays stale: seed " in said.stdout
+    assert "by the old code" in said.stdout
+    assert len(pd.read_csv(small.folder / CERTIFIED)) == 2
+
+
+def test_certificates_of_two_branches_are_merged_and_both_variants_are_certified(
+    small: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename_local(small)
+    update_code(small)
+    commit(small, "One name is another")
+    monkeypatch.chdir(small.folder)
+    here = environments.installed("train", "ridge")
+    edited = families.code_digest("ridge", small.folder / "stages/recipes")
+    for name in ("one", "two"):
+        small.run("git", "switch", "--quiet", "--create", f"branch_{name}", "HEAD")
+        append(name, "train", replace(here, code=edited), here, [0], 2, "trained here")
+        commit(small, f"A certificate of {name}")
+        small.run("git", "switch", "--quiet", "-")
+    for name in ("one", "two"):
+        answer = small.run("git", "merge", "--quiet", "--no-edit", f"branch_{name}")
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert sorted(pd.read_csv(CERTIFIED)["variant"]) == ["one", "two"]
+    update_code(small)
+    assert stale(small) == []
+
+
+def test_where_git_has_no_such_code_it_says_so(
+    other_code: Path, study: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    as_of_another_processor(other_code, "ridge", "not recorded")
+    assert certify(monkeypatch, "ridge") == 1
+    said = capsys.readouterr().out
+    assert "no commit in git's history has the code" in said
+    assert "made on a processor that is not recorded" in said
+
+
+def test_an_edit_that_changes_bits_is_found_and_its_variant_stays_stale(
+    other_code: Path, study: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    solve = ridge.solve
+    monkeypatch.setattr(ridge, "solve", lambda problem, alpha: solve(problem, alpha * 1.01))
+    seed = sampled(study, "ridge")
+    assert certify(monkeypatch, "ridge") == 1
+    assert f"ridge stays stale: seed {seed}: curves.csv, row 1, val_loss: " in capsys.readouterr().out
+    assert not CERTIFIED.exists()
+    assert [check.parts for check in sample.checks(study, ["ridge"], 1, False)] == [("train",)]

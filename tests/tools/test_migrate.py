@@ -1,0 +1,302 @@
+"""Results of version 1, made on a small study, brought to the pipeline of version 2."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from many_seeds.errors import UserError
+from stages import families, files, records
+from stages.params import Params
+from stages.study.environments import CERTIFIED, CODE, Environment
+from stages.train.run import run_key
+from tests.conftest import ROOT
+from tests.test_pipeline import Clone, stages_run
+from tools import migrate
+
+VARIANTS = ["ridge", "random_features", "plain", "watched"]
+
+
+def old_pipeline() -> dict[str, Any]:
+    """dvc.yaml as it was in version 1: stages depend on folders of code, and there is no stage `code`."""
+    pipeline = dict(YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8")))
+    stages = pipeline["stages"]
+    del stages["code"]
+    for name, code in (("train", "stages/recipes/shared"), ("evaluate", "stages/evaluate")):
+        stage = stages[name]["do"]
+        stage["deps"] += [code, "stages/recipes/${item.family}.py"]
+        stage["params"] = [params for params in stage["params"] if isinstance(params, str)]
+    evaluate = stages["evaluate"]["do"]
+    evaluate["outs"] = [out for out in evaluate["outs"] if not any("environments.csv" in path for path in out)]
+    return pipeline
+
+
+def make_old(folder: Path) -> None:
+    """Turn a study of today into one of version 1: its pipeline, its files of code, and what its evaluation wrote."""
+    with (folder / "dvc.yaml").open("w", encoding="utf-8") as file:
+        YAML().dump(old_pipeline(), file)
+    evaluate = folder / "stages/evaluate"
+    sources = [(evaluate / name).read_text(encoding="utf-8") for name in ("__main__.py", "outputs.py")]
+    (evaluate / "__main__.py").write_text("\n".join(sources), encoding="utf-8")
+    (evaluate / "outputs.py").unlink()
+    code = families.meaning(sorted(evaluate.glob("*.py")))
+    for variant in VARIANTS:
+        path = folder / records.predictions_path(variant)
+        files.write_arrays(path, compressed=True, **files.read_arrays(path), code=np.array(code))
+        (folder / records.environments_path(variant)).unlink()
+
+
+def make_new(folder: Path) -> None:
+    """What a person does who takes the code of version 2."""
+    shutil.copytree(ROOT / "stages/evaluate", folder / "stages/evaluate", dirs_exist_ok=True)
+    shutil.copy(ROOT / "dvc.yaml", folder)
+
+
+def back_to_version_1(clone: Clone) -> None:
+    said(clone.run("git", "checkout", "--quiet", "--", "."))
+    said(clone.run("git", "clean", "-fdq"))
+
+
+def said(answer: subprocess.CompletedProcess[str]) -> str:
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return answer.stdout + answer.stderr
+
+
+def commit(clone: Clone, message: str) -> None:
+    said(clone.run("git", "add", "--all"))
+    person = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    said(clone.run("git", *person, "commit", "--quiet", "--message", message))
+
+
+@pytest.fixture(scope="module")
+def version_1(tmp_path_factory: pytest.TempPathFactory, aggregated_study: Path) -> Clone:
+    """A committed study of version 1, with its models, and the code of version 2 over it, not yet committed."""
+    clone = Clone(tmp_path_factory.mktemp("version_1"))
+    shutil.copytree(aggregated_study, clone.folder, dirs_exist_ok=True)
+    make_old(clone.folder)
+    said(clone.run("dvc", "commit", "--force", "--quiet"))
+    assert not migrate.stale.reasons(
+        migrate.stale.status_in(clone.folder, migrate.params.load(clone.folder / "params.yaml"))
+    )
+    commit(clone, "Results of version 1")
+    make_new(clone.folder)
+    return clone
+
+
+@pytest.fixture
+def old(version_1: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clone:
+    """The same, of the test's own, as the current folder."""
+    own = object.__new__(Clone)
+    own.folder = tmp_path / "study"
+    shutil.copytree(version_1.folder, own.folder, symlinks=True)
+    monkeypatch.chdir(own.folder)
+    return own
+
+
+@pytest.fixture
+def unchanged(old: Clone) -> Callable[[], bool]:
+    """Whether everything that git knows or could know is as it was."""
+
+    def state() -> str:
+        files_there = sorted(path for path in Path("metrics").rglob("*") if path.is_file())
+        scratch = [path.name for path in Path().glob(".dvc.lock*")]
+        return files.digest(
+            *(path.read_bytes() for path in [Path("dvc.lock"), *files_there]), str(files_there), str(scratch)
+        )
+
+    before = state()
+    return lambda: state() == before
+
+
+def labels(folder: Path) -> list[bytes]:
+    return [
+        files.read_arrays(folder / records.predictions_path(name), "labels")["labels"].tobytes() for name in VARIANTS
+    ]
+
+
+def test_a_migrated_study_is_clean_and_nothing_of_it_is_trained_again(old: Clone) -> None:
+    models, predicted = old.model_digests(), labels(old.folder)
+    answer = said(old.run(sys.executable, "-m", "tools.migrate"))
+    assert "Migrated 8 runs of 4 variant(s)" in answer
+    assert "dvc repro --allow-missing aggregate" in answer
+    assert ".dvc.lock" not in answer
+    for variant in VARIANTS:
+        table = pd.read_csv(records.environments_path(variant))
+        facts = [files.read_json(records.run_path(variant, seed) / "run.json") for seed in (0, 1)]
+        assert table["model"].tolist() == [fact["digests"]["model"] for fact in facts]
+        assert [Environment.parse(text).code for text in table["environment"]] == [
+            fact["digests"]["code"] for fact in facts
+        ]
+    assert CERTIFIED.exists()
+
+    assert stages_run(old.repro("--allow-missing", "aggregate")) == ["aggregate"]
+    assert stages_run(old.repro("--dry")) == []
+    assert old.model_digests() == models
+    assert labels(old.folder) == predicted
+    assert "already migrated" in said(old.run(sys.executable, "-m", "tools.migrate"))
+
+
+def test_models_that_are_not_here_stay_recorded_and_are_not_asked_for(old: Clone) -> None:
+    before = migrate.dvc.recorded()
+    for gone in ("models", "data/raw", ".dvc/cache"):
+        shutil.rmtree(gone)
+    commit(old, "The code of version 2")
+    migrate.migrate(None)
+    after = migrate.dvc.recorded()
+    for name in (f"train@{variant}" for variant in VARIANTS):
+        assert after[name]["outs"] == before[name]["outs"]
+    assert set(pd.read_csv(records.environments_path("plain"))["model"]) == {"not recorded"}
+    assert stages_run(old.repro("--dry", "--allow-missing")) == ["aggregate"]
+
+
+def test_a_killed_migration_has_changed_no_lock_and_is_done_by_the_next(old: Clone) -> None:
+    lock = Path("dvc.lock").read_bytes()
+    killed = (
+        "import os; from dvc.dvcfile import Lockfile; from tools import migrate; "
+        "Lockfile.dump_stages = lambda *_: os.kill(os.getpid(), 9); migrate.migrate(None)"
+    )
+    assert old.run(sys.executable, "-c", killed).returncode == -signal.SIGKILL
+    assert Path("dvc.lock").read_bytes() == lock
+    assert records.environments_path("plain").exists(), "it was killed before it had written anything"
+    migrate.migrate(None)
+    assert migrate.migrated(migrate.params.load())
+
+
+def test_a_migration_that_fails_leaves_the_lock_and_no_scratch_file(
+    old: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dvc.dvcfile import Lockfile
+
+    def full(*_: Any) -> None:
+        raise OSError(28, os.strerror(28))
+
+    lock = Path("dvc.lock").read_bytes()
+    monkeypatch.setattr(Lockfile, "dump_stages", full)
+    with pytest.raises(UserError, match=r"dvc\.lock can't be written: No space"):
+        migrate.migrate(None)
+    assert Path("dvc.lock").read_bytes() == lock
+    assert list(Path().glob(".dvc.lock*")) == []
+
+
+def test_a_study_that_was_stale_is_refused(old: Clone, unchanged: Callable[[], bool]) -> None:
+    back_to_version_1(old)
+    with Path("stages/recipes/network.py").open("a", encoding="utf-8") as file:
+        file.write("\nUNUSED = 1\n")
+    commit(old, "An edit, whose results are still missing")
+    make_new(old.folder)
+    with pytest.raises(UserError, match=r"(?s)do not:\n  train@plain: stages/recipes/network\.py is mod.*`dvc repro`"):
+        migrate.migrate(None)
+    assert unchanged()
+
+
+def test_results_that_are_not_those_of_the_commit_are_refused(old: Clone) -> None:
+    path = records.scores_path("plain")
+    path.write_text(path.read_text(encoding="utf-8").replace("0,", "0,f", 1), encoding="utf-8")
+    with pytest.raises(UserError, match=r"metrics/runs/plain/test\.csv\. `git restore --source"):
+        migrate.migrate(None)
+
+
+def test_a_key_that_follows_from_nothing_known_is_refused(old: Clone, unchanged: Callable[[], bool]) -> None:
+    """As of a run that packages of another version trained, which are neither locked nor installed any more."""
+    path = records.scores_path("plain")
+    back_to_version_1(old)
+    table = pd.read_csv(path, dtype=str)
+    table.loc[1, "key"] = "f" * 64
+    table.to_csv(path, index=False)
+    said(old.run("dvc", "commit", "--force", "--quiet", "evaluate@plain", "aggregate"))
+    commit(old, "A key")
+    make_new(old.folder)
+    with pytest.raises(UserError, match=r"(?s)plain/test\.csv.*seed\(s\) 1 follow from none of.*keras="):
+        migrate.migrate(None)
+    assert not records.environments_path("ridge").exists()
+
+
+def test_models_that_are_others_than_recorded_are_refused(old: Clone, unchanged: Callable[[], bool]) -> None:
+    path = records.run_path("plain", 0) / "model.keras"
+    path.write_bytes(path.read_bytes() + b"0")
+    with pytest.raises(UserError, match="others are models/plain: move them away"):
+        migrate.migrate(None)
+    assert unchanged()
+
+
+def test_scores_that_version_1_did_not_compute_so_are_refused(
+    old: Clone, unchanged: Callable[[], bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = (ROOT / "stages/evaluate/scores.py").read_text(encoding="utf-8")
+    edited = tmp_path / "scores.py"
+    edited.write_text(source.replace("CALIBRATION_BINS = 15", "CALIBRATION_BINS = 20"), encoding="utf-8")
+    monkeypatch.setattr(migrate.environments, "SCORING", [edited])
+    with pytest.raises(UserError, match=r"stages/evaluate/scores\.py should stand in .*; 1 are not there"):
+        migrate.migrate(None)
+    assert unchanged()
+
+
+def test_missing_dev_images_are_asked_for_by_their_command(old: Clone, unchanged: Callable[[], bool]) -> None:
+    records.DEV.unlink()
+    with pytest.raises(UserError, match="`dvc repro split`"):
+        migrate.migrate(None)
+    assert unchanged()
+
+
+def test_what_today_would_make_otherwise_is_stale_afterwards_and_only_that(
+    old: Clone, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A package that was upgraded since."""
+    lock = Path("requirements.lock")
+    keras = migrate.environments.locked_versions()["keras"]
+    lock.write_text(lock.read_text(encoding="utf-8").replace(f"keras=={keras}", "keras==99.0"), encoding="utf-8")
+    migrate.migrate(None)
+    assert f"keras {keras} → 99.0: ridge, random_features, plain, watched" in capsys.readouterr().out
+    assert f"keras={keras}" in CODE.read_text(encoding="utf-8")
+    assert "code" not in migrate.dvc.recorded()
+    said(old.run("dvc", "repro", "-s", "code"))
+    assert set(stages_run(old.repro("--dry"))) >= {
+        f"{stage}@{name}" for stage in ("train", "evaluate") for name in VARIANTS
+    }
+
+
+def test_a_run_of_a_gpu_has_its_executor_and_was_evaluated_by_tensorflow(old: Clone) -> None:
+    recipe, path = migrate.params.load().recipe("plain"), records.scores_path("plain")
+    table = pd.read_csv(path)
+    with migrate.version_1(migrate.commit_of(None)) as version_1:
+        gpu = next(packages for packages in version_1.packages if packages.executor)
+        assert gpu.executor is not None
+        digests = {"code": version_1.code_digest("network"), "executor": gpu.executor}
+        table["key"] = [
+            run_key("plain", recipe, seed, {"data": data, **digests}, gpu.versions)
+            for seed, data in zip(table["seed"].tolist(), table["data"], strict=True)
+        ]
+        table.to_csv(path, index=False)
+        made = migrate.made_by("plain", recipe, version_1)
+    trained, evaluated = (Environment.parse(made.rows[name][0]) for name in ("environment", "evaluation"))
+    assert trained == Environment(digests["code"], gpu.versions, gpu.executor)
+    assert "jax" in trained.versions
+    assert "tensorflow" in evaluated.versions
+    assert made.line["train"] == Environment(digests["code"], evaluated.versions), "as the stage `code` writes it"
+    assert made.rows["model"].tolist() == ["not recorded"] * 2, "the models here are others"
+
+
+def test_a_persons_own_data_which_git_has_not_are_no_reason(monkeypatch: pytest.MonkeyPatch, study: Params) -> None:
+    status = {"fetch": [{"changed deps": {"own": "modified"}}]}
+    monkeypatch.setattr(migrate.stale, "status_in", lambda folder, study: status)
+    migrate.see_nothing_stale(study, migrate.Version1("", Path(), []))
+
+
+def test_the_last_commit_of_version_1_is_found_behind_those_of_version_2(old: Clone) -> None:
+    first = said(old.run("git", "rev-parse", "HEAD")).strip()
+    commit(old, "The code of version 2")
+    Path("notes").write_text("", encoding="utf-8")
+    commit(old, "Something else")
+    assert migrate.commit_of(None) == first
+    assert migrate.commit_of("HEAD~2") == first
+    with pytest.raises(UserError, match="received HEAD, whose"):
+        migrate.commit_of("HEAD")
