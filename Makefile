@@ -20,7 +20,7 @@ setup: .venv/bin/uv | home merging ## make .venv; with JAX for CUDA where there 
 
 merging: # what .gitattributes names: a clone has to be told, and a ZIP has no git
 	@[ "$$(git rev-parse --show-toplevel 2>&1)" != "$(CURDIR)" ] || { git config merge.ours.driver true && \
-	git config merge.study-lock.driver '"$(CURDIR)/.venv/bin/python" -m stages.merge %O %A %B || git merge-file %A %O %B'; }
+	git config merge.study-lock.driver '"$(CURDIR)/.venv/bin/python" -m tools.merge %O %A %B || git merge-file %A %O %B'; }
 
 home:
 	@[ -d "$$HOME" ] && [ -w "$$HOME" ] || { echo "error: HOME should be a folder that you can write to, found '$$HOME': name one, as in HOME=/tmp/home make ..." >&2; exit 1; }
@@ -41,42 +41,42 @@ endef
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 
 demo: setup ## the whole pipeline on small real digits, in build/demo: no download, two minutes
-	python -m stages.demo
+	python -m tools.demo
 
 study: setup ## rebuild the study on MNIST: dvc repro
-	python -m stages.stale
+	python -m tools.stale
 	dvc repro
 
 stale: setup ## what an edit has made stale, also in a clone without data and models
-	@python -m stages.stale
+	@python -m tools.stale
 
 certify: setup ## train a sample anew after an edit of code or packages, and keep results whose bits are the same (ARGS="--plan")
 	@python -m tools.certify $(ARGS)
 
 settle: IN ?= .
 settle: setup ## add seeds where a comparison is undecided (IN=build/demo, ARGS="--hours 1")
-	cd $(IN) && python -m stages.settle $(ARGS)
+	cd $(IN) && python -m tools.settle $(ARGS)
 
 compare: REV ?= HEAD
 compare: setup ## what changed since a commit, with verdicts (REV=main, ARGS="--fail-on worse")
-	@python -m stages.compare $(REV) $(ARGS)
+	@python -m tools.compare $(REV) $(ARGS)
 
-predict: IMAGE ?= stages/example.png
+predict: IMAGE ?= tools/serving/example.png
 predict: setup ## classify a picture with the best model (IMAGE=digit.png)
-	@python -m stages.predict $(IMAGE)
+	@python -m tools.serving.predict $(IMAGE)
 
 ui: PORT ?= 5000
 ui: IN ?= .
 ui: setup ## publish what MLflow lacks, open its UI on 127.0.0.1 (PORT=5000) or name the server's page (IN=build/demo)
 	python -m stages.tracking
-	-python -m stages.register
-	python -m stages.ui --port $(PORT) --study $(IN)
+	-python -m tools.serving.register
+	python -m tools.ui --port $(PORT) --study $(IN)
 
 serve: PORT ?= 5001
 serve: setup ## publish the best model and answer requests for it on 127.0.0.1 (PORT=5001)
 	python -m stages.tracking
-	python -m stages.register
-	python -m stages.serve --port $(PORT)
+	python -m tools.serving.register
+	python -m tools.serving.server --port $(PORT)
 
 test: setup ## run the tests
 	python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder

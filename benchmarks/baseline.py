@@ -23,9 +23,9 @@ from benchmarks.process import measure, processor_name, require_data
 from benchmarks.summary import Training, training
 from many_seeds import console, intervals
 from many_seeds.errors import UserError
-from stages import files, params, records
-from stages.params import Params
 from stages.recipes.network import Recipe as Network
+from stages.study import files, params, records
+from stages.study.params import Params
 
 REPORT = Path(__file__).with_name("BASELINE.md")
 EPOCHS = 3  # of each measurement; the first is set aside

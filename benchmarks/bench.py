@@ -24,11 +24,11 @@ from benchmarks.measure import network_of
 from benchmarks.process import measure, processor, processor_name, require_data
 from benchmarks.summary import BFLOAT16, BUSY, ratios, summarise
 from many_seeds import console
-from stages import files, params, records
-from stages.data import DatasetName
-from stages.params import Params
 from stages.recipes.shared.training import backend
+from stages.study import files, params, records
+from stages.study.data import DatasetName
 from stages.study.environments import installed_versions
+from stages.study.params import Params
 
 FOLDER, QUICK_FOLDER = Path("benchmarks"), Path("build/bench")
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # that decide how fast matrix products are

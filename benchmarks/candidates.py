@@ -15,9 +15,9 @@ import pandas as pd
 from benchmarks.process import require_data
 from many_seeds import console
 from many_seeds.errors import UserError
-from stages import families, files, params, records
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
+from stages.study import families, files, params, records
 from stages.study.environments import installed_versions
 from stages.train.executors import processes
 from stages.train.progress import Progress

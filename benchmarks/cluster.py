@@ -21,8 +21,8 @@ from benchmarks.process import environment, processor_name, require_data, write_
 from benchmarks.scheduling import cluster
 from many_seeds import console
 from many_seeds.errors import UserError
-from stages import files, params, records
 from stages.recipes.shared.training import backend
+from stages.study import files, params, records
 from stages.study.environments import installed_versions
 
 REPORT = Path(__file__).with_name("CLUSTER.md")

@@ -17,7 +17,7 @@ from scipy import stats
 from many_seeds import console, intervals
 from many_seeds.errors import UserError
 from many_seeds.intervals import BETTER, EQUIVALENT, UNDECIDED, WORSE
-from stages import files
+from stages.study import files
 
 REPORT = Path("benchmarks/COVERAGE.md")
 LEVEL, MARGIN, STEP = 0.05, 0.05, 0.01  # of all pairs together; points; points

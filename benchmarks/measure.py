@@ -18,12 +18,13 @@ import numpy as np
 
 from many_seeds import console
 from many_seeds.errors import UserError
-from stages import params, records, tracking
-from stages.params import Params
+from stages import tracking
 from stages.recipes.network import Recipe as Network
 from stages.recipes.shared.training import backend
 from stages.split.__main__ import dev_indices
+from stages.study import params, records
 from stages.study.environments import installed_versions
+from stages.study.params import Params
 from stages.train.executors import processes
 from stages.train.run import Failed, Run, Trained, train_run
 

@@ -13,9 +13,9 @@ import joblib
 
 from benchmarks.process import DATABASE, environment, measure, write_study
 from many_seeds.errors import UserError
-from stages import records
-from stages.data import OWN, Data, DatasetName
-from stages.params import Comparison, Params, Split
+from stages.study import records
+from stages.study.data import OWN, Data, DatasetName
+from stages.study.params import Comparison, Params, Split
 
 CODE = ["stages", "many_seeds", "benchmarks", OWN, ".dvc/config", ".dvcignore", "dvc.yaml", "pyproject.toml"]
 FETCH_AND_SPLIT, EVALUATE, AGGREGATE = "fetch and split", "evaluate", "aggregate"

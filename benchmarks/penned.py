@@ -18,7 +18,8 @@ from benchmarks import pictures
 from benchmarks.pictures import Draw, Ink, head, seen
 from many_seeds import console
 from many_seeds.errors import UserError
-from stages import files, params, predict, prepare, records
+from stages.study import files, params, records
+from tools.serving import predict, prepare
 
 REPORT = Path("benchmarks/PENNED.md")
 SIDE = 280  # pixels of a drawing, of which the digit takes 20/28, as in MNIST

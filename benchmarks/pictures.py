@@ -19,7 +19,8 @@ from scipy import ndimage
 
 from many_seeds import console
 from many_seeds.errors import UserError
-from stages import files, predict, prepare, records
+from stages.study import files, records
+from tools.serving import predict, prepare
 
 REPORT = Path("benchmarks/PICTURES.md")
 SURE = 0.8  # a probability above it counts as sure
@@ -463,7 +464,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=200, help="of each kind (default: %(default)s)")
     parser.add_argument("--model", type=Path, help="a .keras file (default: the study's best model)")
     parser.add_argument(
-        "--before", metavar="COMMIT", help="show beside it what this commit's stages.predict makes of it"
+        "--before", metavar="COMMIT", help="show beside it what this commit's tools.serving.predict makes of it"
     )
     arguments = parser.parse_args()
     data = records.read_images(records.TEST)

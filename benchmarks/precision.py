@@ -17,10 +17,10 @@ from benchmarks.process import environment, processor_name, require_data, write_
 from benchmarks.summary import BFLOAT16
 from many_seeds import console
 from many_seeds.errors import UserError
-from stages import files, params
-from stages.params import Params
 from stages.recipes.shared.training import backend
+from stages.study import files, params
 from stages.study.environments import installed_versions
+from stages.study.params import Params
 
 FOLDER = Path("build/precision")
 REPORT = Path("benchmarks/PRECISION.md")
@@ -72,7 +72,7 @@ def train(variants: Sequence[str]) -> str:
         run(sys.executable, "-m", "stages.train", variant)
     for variant in variants:
         run(sys.executable, "-m", "stages.evaluate", variant)
-    compare = [sys.executable, "-m", "stages.compare", "HEAD", "--markdown"]
+    compare = [sys.executable, "-m", "tools.compare", "HEAD", "--markdown"]
     return subprocess.run(
         compare, cwd=FOLDER, env=environment(FOLDER), stdout=subprocess.PIPE, text=True, check=True
     ).stdout

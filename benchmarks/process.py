@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from many_seeds.errors import UserError
-from stages import files, params, records
-from stages.params import Params
+from stages.study import files, params, records
+from stages.study.params import Params
 
 DATABASE = "mlflow.db"
 # The first two rows decide what is computed where and what is published, the third how many threads it has.

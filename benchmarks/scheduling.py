@@ -20,11 +20,11 @@ import numpy as np
 
 from benchmarks.process import processor_name
 from many_seeds import console
-from stages import params, records
-from stages.families import code_digest
-from stages.params import Recipe
 from stages.recipes.shared.training import backend
+from stages.study import params, records
 from stages.study.environments import installed_versions
+from stages.study.families import code_digest
+from stages.study.params import Recipe
 from stages.train import schedule
 from stages.train.run import Failed, Run, Trained
 

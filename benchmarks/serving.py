@@ -1,6 +1,6 @@
 """How fast the served champion answers, and whether it answers as evaluate did: `python -m benchmarks.serving`.
 
-Serves what `python -m stages.register` has registered. The clients share the machine with the server.
+Serves what `python -m tools.serving.register` has registered. The clients share the machine with the server.
 """
 
 import argparse
@@ -27,10 +27,11 @@ from PIL import Image
 
 from benchmarks.process import processor_name
 from many_seeds import console
-from stages import files, predict, records
+from stages.study import files, records
+from tools.serving import predict
 
 OUTPUT = Path("benchmarks/SERVING.md")
-SERVE = (sys.executable, "-m", "stages.serve", "--port", "0")  # on any port that is free
+SERVE = (sys.executable, "-m", "tools.serving.server", "--port", "0")  # on any port that is free
 BATCH = 500  # images in one request, where every test image is asked for
 
 

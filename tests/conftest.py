@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
-from stages import params, records
-from stages.params import Params
+from stages.study import params, records
+from stages.study.params import Params
 
 ROOT = Path(__file__).parent.parent
 CLASSES = 10  # of the digits

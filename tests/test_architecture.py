@@ -9,17 +9,15 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from stages import families, params
-from stages.study import environments
+from stages.study import environments, families, params
 from tests.conftest import ROOT
 
 LIBRARY, STAGES = ROOT / "many_seeds", ROOT / "stages"
 FILES = [path for folder in (LIBRARY, STAGES, ROOT / "tools") for path in sorted(folder.rglob("*.py"))]
 LIBRARY_FILES = [path for path in FILES if path.is_relative_to(LIBRARY)]
 FOLDERS = ["fetch", "split", "code", "train", "evaluate", "aggregate"]
-# Modules right below stages/ that any stage may import; they import no stage and no tool.
-SHARED = {"arrays", "data", "dvc", "errors", "families", "files", "git", "params", "records", "terminal"}
-SHARED |= {"study", "tracking"}
+# What is right below stages/ that any stage may import; they import no stage and no tool.
+SHARED = {"errors", "terminal", "study", "tracking"}
 INSTALLED = {"matplotlib", "mlflow", "numpy", "pandas", "scipy"}  # what the library may import
 
 
@@ -128,7 +126,8 @@ def test_dvc_watches_what_aggregate_uses_of_the_library() -> None:
 
 def test_only_what_reads_or_writes_runs_and_models_imports_mlflow() -> None:
     users = {path for path in FILES if "mlflow" in packages(path)}
-    files = {LIBRARY / "sources/mlflow.py", STAGES / "register.py", STAGES / "serve.py"}
+    serving = ROOT / "tools/serving"
+    files = {LIBRARY / "sources/mlflow.py", serving / "register.py", serving / "server.py"}
     assert files <= users <= files | {*(STAGES / "tracking").glob("*.py")}
 
 
@@ -144,19 +143,20 @@ def test_the_test_set_is_named_where_it_is_written_and_where_it_is_evaluated_onl
 @pytest.mark.parametrize(
     "modules",
     [
-        ["train.__main__"],
-        ["predict"],
-        ["params", "records"],
-        [f"recipes.{family}" for family in families.names()],
-        [f"recipes.shared.{name}" for name in ("trained", "recipe", "optimizers", "rates", "augmentation", "training")],
+        ["stages.train.__main__"],
+        ["tools.serving.predict"],
+        ["stages.study.params", "stages.study.records"],
+        [f"stages.recipes.{family}" for family in families.names()],
+        [
+            f"stages.recipes.shared.{name}"
+            for name in ("trained", "recipe", "optimizers", "rates", "augmentation", "training")
+        ],
     ],
     ids=["train", "predict", "params", "families", "shared"],
 )
 def test_what_only_hands_out_runs_or_reads_files_loads_neither_tensorflow_nor_mlflow(modules: list[str]) -> None:
     heavy = "{'tensorflow', 'keras', 'jax', 'torch', 'mlflow', 'sklearn'}"
-    code = "; ".join(
-        ["import sys", *(f"import stages.{name}" for name in modules), f"print({heavy} & {{*sys.modules}})"]
-    )
+    code = "; ".join(["import sys", *(f"import {name}" for name in modules), f"print({heavy} & {{*sys.modules}})"])
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "set()"
 

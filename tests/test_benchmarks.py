@@ -10,8 +10,8 @@ from benchmarks import baseline, bench, cluster, coverage, overhead, penned, pro
 from benchmarks.measure import clocked, layer_products, network_of, plain, plain_network
 from many_seeds import intervals
 from many_seeds.errors import UserError
-from stages import files, params
 from stages.recipes.network import Recipe as Network
+from stages.study import files, params
 from stages.study.environments import installed_versions
 from stages.train.executors import processes
 from stages.train.run import Run, Trained

@@ -6,8 +6,8 @@ import pytest
 
 from benchmarks import candidates
 from many_seeds.errors import UserError
-from stages import files, records
 from stages.split.__main__ import split
+from stages.study import files, records
 
 TWO = """\
 small: &small

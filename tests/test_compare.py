@@ -17,11 +17,12 @@ import pytest
 from ruamel.yaml import YAML
 
 import many_seeds
-from stages import compare, files, params, records
 from stages.aggregate import results
+from stages.study import files, params, records
 from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS, Environment
 from tests.aggregate import made
 from tests.support import command
+from tools.compare import __main__ as compare
 
 DIGITS = 200
 SEEDS = [0, 1, 2]

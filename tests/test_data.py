@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from many_seeds.errors import UserError
-from stages.data import KNOWN, Contents, Data, read_contents, write_contents
+from stages.study.data import KNOWN, Contents, Data, read_contents, write_contents
 from tests.conftest import ROOT
 
 FOLDERS = {"name": "shapes", "format": "folders", "train": "own/shapes"}

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from stages import demo, files, params, records
+from stages.study import files, params, records
 from tests.test_pipeline import SEEDS, STUDY, Clone, stages_run
+from tools import demo
 
 ROOT = Path(__file__).parents[1]
 MARK = Path("metrics/report.html")
@@ -47,7 +48,7 @@ def before(unpacked: Clone) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def shown(unpacked: Clone, before: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return unpacked.run(sys.executable, "-m", "stages.demo")
+    return unpacked.run(sys.executable, "-m", "tools.demo")
 
 
 def test_the_demo_ends_with_the_approaches_the_verdicts_and_where_to_look_next(
@@ -133,7 +134,7 @@ def test_a_failure_shows_the_last_lines_and_names_the_log(unpacked: Clone) -> No
         path.read_text(encoding="utf-8").replace(f"seeds: {SEEDS}", f"seeds: {SEEDS + 1}"), encoding="utf-8"
     )
     answer = subprocess.run(
-        [sys.executable, "-m", "stages.demo"],
+        [sys.executable, "-m", "tools.demo"],
         cwd=unpacked.folder, env={**unpacked.environment(), "STUDY_WORKERS": "none"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip

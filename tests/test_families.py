@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from many_seeds.errors import UserError
-from stages import families, params
-from stages.families import definitions_digest, meaning
 from stages.recipes.network import Recipe as Network
 from stages.recipes.ridge import Recipe as Ridge
+from stages.study import families, params
+from stages.study.families import definitions_digest, meaning
 from tests.conftest import STUDY
 
 
@@ -71,7 +71,10 @@ def test_a_file_with_fields_and_a_build_is_a_family(own: Path) -> None:
             f"from stages.recipes import network\n{SOUND}",
             r"stages/recipes/own.py imports stages\.recipes\.network, whose",
         ),
-        (f"import stages.files\n{SOUND}", r"stages/recipes/own.py imports stages\.files, whose edits would train none"),
+        (
+            f"import stages.study.files\n{SOUND}",
+            r"stages/recipes/own.py imports stages\.files, whose edits would train none",
+        ),
         (f"from tests import conftest\n{SOUND}", r"stages/recipes/own.py imports tests\.conftest"),
         (
             SOUND.replace("width:", "cost:"),

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from many_seeds.errors import UserError
-from stages import files
+from stages.study import files
 
 
 def test_a_file_whose_writing_fails_leaves_the_old_one_and_no_litter(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stages import git
+from stages.study import git
 
 
 def test_where_git_is_not_installed_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

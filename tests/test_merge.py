@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from stages import files, merge, records
+from stages.study import files, records
 from tests.test_pipeline import STUDY, Clone, stages_run
+from tools import merge
 
 
 def wide(top: int) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def test_two_branches_with_a_variant_each_are_merged_and_nothing_is_trained_for_
     assert list(files.read_json(begun.folder / records.SUMMARY)) == ["one", "two", "three"]
     for name in ("two", "three"):
         assert begun.run("git", "diff", "--exit-code", name, "--", f"metrics/runs/{name}").returncode == 0
-    assert "Nothing is stale" in begun.run(sys.executable, "-m", "stages.stale").stdout
+    assert "Nothing is stale" in begun.run(sys.executable, "-m", "tools.stale").stdout
 
 
 def test_of_a_stage_that_both_sides_changed_ours_is_kept_and_said() -> None:
@@ -91,7 +92,7 @@ def test_a_lock_that_can_not_be_read_stays_a_conflict(tmp_path: Path) -> None:
     for path, text in zip(paths, ("", "stages: {}\n", "<<<<<<< HEAD\nstages: {"), strict=True):
         path.write_text(text)
     answer = subprocess.run(
-        [sys.executable, "-m", "stages.merge", *map(str, paths)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "tools.merge", *map(str, paths)], capture_output=True, text=True, check=False
     )
     assert answer.returncode == 1
     assert answer.stderr.startswith("error: dvc.lock can't be merged")

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from stages import params, records
+from stages.study import params, records
 from tests.test_pipeline import SEEDS, STUDY, Clone, stages_run
 
 ROOT = Path(__file__).parents[1]
@@ -102,7 +102,7 @@ def test_it_is_in_mlflow_with_its_fields(clone: Clone, ran: list[str]) -> None:
 
 def test_it_is_the_served_model(clone: Clone, ran: list[str]) -> None:
     assert json.loads((clone.folder / records.CHAMPION).read_text())["variant"] == "residual"
-    registered = clone.run(sys.executable, "-m", "stages.register")
+    registered = clone.run(sys.executable, "-m", "tools.serving.register")
     assert registered.returncode == 0, registered.stderr
     (model,) = re.findall(r"models:/\S+", registered.stdout)
     asked = (
@@ -118,7 +118,7 @@ def test_it_is_the_served_model(clone: Clone, ran: list[str]) -> None:
 def test_compare_tells_what_an_edit_of_its_variant_did(clone: Clone, ran: list[str]) -> None:
     clone.write({**AFTER, "variants": {**AFTER["variants"], "residual": {**variant(), "learning_rate": 0.01}}})
     assert stages_run(clone.repro()) == ran
-    compared = clone.run(sys.executable, "-m", "stages.compare", "HEAD")
+    compared = clone.run(sys.executable, "-m", "tools.compare", "HEAD")
     assert compared.returncode == 0, compared.stderr
     assert "residual: learning_rate: 0.001 → 0.01" in compared.stdout
 

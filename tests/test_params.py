@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from many_seeds.errors import UserError
-from stages import params
-from stages.params import Params
 from stages.recipes.network import Recipe as Network
 from stages.recipes.shared.augmentation import Augment
+from stages.study import params
+from stages.study.params import Params
 from tests.conftest import ROOT, STUDY
 
 

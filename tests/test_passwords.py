@@ -14,11 +14,13 @@ from threading import Thread
 import pytest
 
 from many_seeds.errors import UserError
-from stages import demo, files, params, records, tracking, ui
-from stages.params import Params
+from stages import tracking
+from stages.study import files, params, records
+from stages.study.params import Params
 from stages.tracking import Publisher
 from tests.mlflow_tools import client
 from tests.tracking.test_ui import free_port
+from tools import demo, ui
 
 LOGIN = "user:p%40ss"
 FORMS = ("p%40ss", "p@ss", base64.b64encode(b"user:p@ss").decode())
@@ -83,9 +85,14 @@ def train_again() -> None:
     ("command", "answered", "status", "said"),
     [
         (["stages.tracking"], 500, 1, "warning: MLflow at http://127.0.0.1:{port} can't be written"),
-        (["stages.ui"], 401, 1, "error: MLflow at http://127.0.0.1:{port} can't be asked"),
-        (["stages.register"], 401, 1, "error: the model is not registered: MLflow at http://127.0.0.1:{port} says"),
-        (["stages.serve"], 401, 1, "error: there is no models:/digits@champion at http://127.0.0.1:{port}"),
+        (["tools.ui"], 401, 1, "error: MLflow at http://127.0.0.1:{port} can't be asked"),
+        (
+            ["tools.serving.register"],
+            401,
+            1,
+            "error: the model is not registered: MLflow at http://127.0.0.1:{port} says",
+        ),
+        (["tools.serving.server"], 401, 1, "error: there is no models:/digits@champion at http://127.0.0.1:{port}"),
         (["stages.train", "ridge"], 401, 0, "warning: MLflow at http://127.0.0.1:{port} can't be written"),
         (["stages.aggregate"], 401, 0, "warning: MLflow at http://127.0.0.1:{port} can't be written"),
         (["stages.commands", "verdict", "--mlflow", "x"], 401, 2, "error: MLflow at http://127.0.0.1:{port} did not"),
@@ -207,7 +214,7 @@ def test_the_demos_stages_get_the_password_apart_from_the_address(
     shows = (
         "import os; print({name: value for name, value in os.environ.items() if 'MLFLOW_TRACKING' in name}); exit(1)"
     )
-    monkeypatch.setattr("stages.dvc.command", lambda *_: [sys.executable, "-c", shows])
+    monkeypatch.setattr("stages.study.dvc.command", lambda *_: [sys.executable, "-c", shows])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{LOGIN}@host")
     with pytest.raises(UserError) as failed:
         demo.repro(study)

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from stages import files, records
+from stages.study import files, records
 from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS, CODE
 
 REPOSITORY = Path(__file__).parents[1]
@@ -417,10 +417,10 @@ def test_in_a_fresh_clone_nothing_is_stale(fresh: Clone) -> None:
 
 
 def test_in_a_fresh_clone_stale_names_what_an_edit_made_stale_and_why(fresh: Clone) -> None:
-    assert "Nothing is stale" in fresh.run(sys.executable, "-m", "stages.stale").stdout
+    assert "Nothing is stale" in fresh.run(sys.executable, "-m", "tools.stale").stdout
     add_line(fresh, "stages/recipes/ridge.py")
     lock = (fresh.folder / "dvc.lock").read_bytes()
-    said = fresh.run(sys.executable, "-m", "stages.stale").stdout
+    said = fresh.run(sys.executable, "-m", "tools.stale").stdout
     assert "train@linear: made in another environment: the code in stages/recipes" in said
     assert "then too: evaluate@linear, aggregate" in said
     assert "make certify" in said
@@ -437,7 +437,7 @@ def test_an_edit_of_what_decides_no_result_makes_nothing_stale(fresh: Clone) -> 
     edited = [name for name in names if name.split("/")[1] not in decisive and name not in files_of_results]
     assert {"stages/train/schedule.py", "stages/evaluate/__main__.py", "stages/tracking/runs.py"} <= set(edited)
     add_line(fresh, *edited)
-    assert "Nothing is stale" in fresh.run(sys.executable, "-m", "stages.stale").stdout
+    assert "Nothing is stale" in fresh.run(sys.executable, "-m", "tools.stale").stdout
     assert stale(fresh) == {"code"}  # which takes a second, and finds nothing new
     assert stages_run(fresh.repro("--allow-missing")) == ["code"]
     assert stages_run(fresh.repro("--dry", "--allow-missing")) == []
@@ -460,7 +460,7 @@ def test_an_edit_of_what_decides_no_result_makes_nothing_stale(fresh: Clone) -> 
 )
 def test_an_edit_of_code_makes_stale_what_it_decides(edited: str, expected: set[str], fresh: Clone) -> None:
     add_line(fresh, edited)
-    said = fresh.run(sys.executable, "-m", "stages.stale").stdout
+    said = fresh.run(sys.executable, "-m", "tools.stale").stdout
     assert {line.partition(":")[0] for line in said.splitlines() if re.match(r"\w+(@\w+)?: ", line)} == expected
     assert stale_by_code(fresh) == expected
 
@@ -498,7 +498,7 @@ def test_another_locked_version_makes_every_variant_stale_and_stale_names_it(com
     before = path.read_text()
     path.write_text(before.replace(f"keras=={kept}", "keras==9.9.9"))
     try:
-        said = committed.run(sys.executable, "-m", "stages.stale").stdout
+        said = committed.run(sys.executable, "-m", "tools.stale").stdout
         first = stages_run(committed.repro("--dry"))
         committed.repro("code")
         dry = set(stages_run(committed.repro("--dry")))
@@ -528,14 +528,14 @@ def other_keras(fresh: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_another_installed_version_is_named_and_no_results_are_mixed(other_keras: Clone) -> None:
     change = f"trained in another environment than this one (keras {locked_keras(other_keras)} → 9.9.9)"
-    said = other_keras.run(sys.executable, "-m", "stages.stale").stdout
+    said = other_keras.run(sys.executable, "-m", "tools.stale").stdout
     assert f"linear, mlp, cnn: {change}" in said
     assert "`make setup` installs the packages of requirements.lock" in said
     assert "`dvc repro --force` trains them anew" in said
-    plan = other_keras.run(sys.executable, "-m", "stages.settle", "--plan")
+    plan = other_keras.run(sys.executable, "-m", "tools.settle", "--plan")
     assert plan.returncode == 0, plan.stderr
     assert plan.stdout.startswith("No seed would be added:\n")
-    refused = other_keras.run(sys.executable, "-m", "stages.settle")
+    refused = other_keras.run(sys.executable, "-m", "tools.settle")
     assert refused.returncode == 1
     for text in (plan.stdout, refused.stderr):
         assert change in text

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages import files, predict, records
 from stages.aggregate import summary
 from stages.aggregate.runs import read_runs
 from stages.evaluate import __main__ as evaluate
-from stages.params import Params
+from stages.study import files, records
+from stages.study.params import Params
 from tests.conftest import ROOT
 from tests.test_prepare import saved
+from tools.serving import predict
 
 EXAMPLE = ROOT / "stages" / "example.png"
 
@@ -138,7 +139,7 @@ def test_a_bad_file_is_named_and_the_others_are_classified(
 @pytest.mark.parametrize("champion", ["watched"], indirect=True)
 def test_the_command_says_the_digit_and_nothing_else(champion: str) -> None:
     """In a process of its own: TensorFlow greets whoever starts it."""
-    command = [sys.executable, "-m", "stages.predict", str(EXAMPLE)]
+    command = [sys.executable, "-m", "tools.serving.predict", str(EXAMPLE)]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     assert answer.stderr == ""
     assert len(answer.stdout.splitlines()) == 1

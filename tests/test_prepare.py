@@ -12,8 +12,9 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from benchmarks import pictures as kinds
 from many_seeds.errors import UserError
-from stages import prepare, records
-from stages.prepare import Format, Layout
+from stages.study import records
+from tools.serving import prepare
+from tools.serving.prepare import Format, Layout
 
 MNIST = Format((28, 28), Layout(box=20, centre=(14.0, 14.0), spread=0.5))
 COLOUR = Format((32, 48, 3), None)

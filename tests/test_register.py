@@ -10,13 +10,15 @@ import mlflow
 import numpy as np
 import pytest
 
-from stages import files, records, serve, tracking
+from stages import tracking
 from stages.aggregate import summary
 from stages.aggregate.runs import read_runs
-from stages.params import Params
-from stages.register import model_card, register
+from stages.study import files, records
+from stages.study.params import Params
 from stages.tracking import Publisher
 from tests.mlflow_tools import runs
+from tools.serving import server as serve
+from tools.serving.register import model_card, register
 
 
 @pytest.fixture
@@ -183,7 +185,9 @@ def test_registering_before_publishing_is_an_error_that_names_the_command(
 ) -> None:
     shutil.copy(empty_database, tracking.DATABASE)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.tracking_uri())
-    refused = subprocess.run([sys.executable, "-m", "stages.register"], capture_output=True, text=True, check=False)
+    refused = subprocess.run(
+        [sys.executable, "-m", "tools.serving.register"], capture_output=True, text=True, check=False
+    )
     assert refused.returncode == 1
     assert "run `python -m stages.tracking` first" in refused.stderr
     assert "Traceback" not in refused.stderr

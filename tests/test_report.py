@@ -6,7 +6,7 @@ import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.support.ui import WebDriverWait
 
-from stages import params, records
+from stages.study import params, records
 from stages.study.comparisons import named_pairs
 from tests.conftest import ROOT
 

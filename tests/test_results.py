@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stages import files, params, records, stale
+from stages.study import files, params, records
+from tools import stale
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

@@ -3,9 +3,9 @@
 import pytest
 
 from many_seeds.errors import UserError
-from stages import params
-from stages.seeds import with_seeds
+from stages.study import params
 from tests.conftest import STUDY
+from tools.settle.seeds import with_seeds
 
 COMMENTED = STUDY.replace("    seeds: 2\n    filters", "    seeds: 2 # 0 and 1\n    filters")
 

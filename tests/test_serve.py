@@ -21,13 +21,16 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from benchmarks.serving import Server, evaluated_labels, invocation, load, png, post, served_labels, serving
-from stages import files, predict, prepare, records, serve, tracking
+from stages import tracking
 from stages.aggregate import summary
 from stages.aggregate.runs import read_runs
-from stages.params import Params
+from stages.study import files, records
+from stages.study.params import Params
 from tests.conftest import ROOT
 from tests.test_predict import EXAMPLE
 from tests.test_prepare import SOUND, declared, drawn, saved
+from tools.serving import predict, prepare
+from tools.serving import server as serve
 
 JSON = {"Content-Type": "application/json"}
 
@@ -309,7 +312,9 @@ def test_the_registered_model_says_what_it_takes_and_needs(registered: Path) -> 
     assert not [path for path in folder.rglob("*") if path.suffix in (".pkl", ".cloudpickle", ".joblib")]
     example = json.loads((folder / "serving_input_example.json").read_text())
     assert base64.b64decode(example["dataframe_split"]["data"][0][0]) == EXAMPLE.read_bytes()
-    code = "import many_seeds, stages.serve; print(many_seeds.__file__, stages.serve.__file__, sep='\\n')"
+    code = (
+        "import many_seeds, tools.serving.server; print(many_seeds.__file__, tools.serving.server.__file__, sep='\\n')"
+    )
     alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, cwd=folder / "code", env=alone, capture_output=True, text=True, check=True).stdout
@@ -317,7 +322,7 @@ def test_the_registered_model_says_what_it_takes_and_needs(registered: Path) -> 
 
 
 def test_mlflow_serves_the_registered_model_too(registered: Path, images: list[bytes]) -> None:
-    """Without the guard of `stages.serve`."""
+    """Without the guard of `tools.serving.server`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -335,7 +340,7 @@ def test_without_a_registered_champion_the_command_says_what_to_do(
 ) -> None:
     shutil.copy(empty_database, tracking.DATABASE)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # of the registered study
-    command = [sys.executable, "-m", "stages.serve"]
+    command = [sys.executable, "-m", "tools.serving.server"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert answer.returncode == 1
     assert answer.stderr.startswith("error: there is no models:/digits@champion at sqlite:///")

@@ -12,12 +12,12 @@ import pytest
 
 from many_seeds.comparisons import Result, ResultVerdict
 from many_seeds.errors import UserError
-from stages import files, params, records, settle
-from stages.params import Params
-from stages.seeds import with_seeds
-from stages.settle import Settling, Step, _until, chosen, runs_of, steps, total
-from stages.study import environments
+from stages.study import environments, files, params, records
+from stages.study.params import Params
 from tests.conftest import STUDY
+from tools.settle import __main__ as settle
+from tools.settle.__main__ import Settling, Step, _until, chosen, runs_of, steps, total
+from tools.settle.seeds import with_seeds
 
 
 def row(a: str, b: str, n: int, projected: int | None, verdict: ResultVerdict = "undecided") -> Result:
@@ -78,7 +78,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     monkeypatch.setattr(settle, "_dvc", lambda *arguments: asked.append(arguments))
     # As DVC does where the seeds of `watched` were added and nothing else is new.
     monkeypatch.setattr(
-        "stages.stale._dvc_status",
+        "tools.stale._dvc_status",
         lambda: {"train@watched": [{"changed deps": {"params.yaml": {"variants.watched": "modified"}}}]},
     )
     return asked
@@ -293,7 +293,7 @@ def test_images_that_are_not_those_of_params_yaml_are_made_first(
     evaluated: Path, quiet: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     changed = {stage: [{"changed deps": {"params.yaml": {stage: "modified"}}}]}
-    monkeypatch.setattr("stages.stale._dvc_status", lambda: changed)
+    monkeypatch.setattr("tools.stale._dvc_status", lambda: changed)
     assert "`dvc repro split` first" in settle.plan(Settling("plain:watched", most=2))
     monkeypatch.setattr(settle, "settle", lambda *_: quiet.append(("settled",)))
     monkeypatch.setattr(sys, "argv", ["settle", "--pairs", "plain:watched"])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stages import params
+from stages.study import params
 from tests.test_pipeline import Clone
 
 ELM = {"family": "ridge", "seeds": 6, "grid_powers": [-14, 12], "tolerance": 8.0, "weight_sd": 0.2}
@@ -43,7 +43,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The study killed at its first look, when nothing has a verdict; not to be written to."""
     clone = OneProcess(tmp_path_factory.mktemp("begun"))
     clone.write(STUDY)
-    killed_at("few  more  ", clone, sys.executable, "-m", "stages.settle")
+    killed_at("few  more  ", clone, sys.executable, "-m", "tools.settle")
     return clone
 
 
@@ -72,7 +72,7 @@ def killed_at(line: str, clone: Clone, *command: str) -> None:
 def settled(begun: Clone, tmp_path_factory: pytest.TempPathFactory) -> tuple[Clone, str]:
     """The same settled, without a break, and what was said."""
     clone = copied(begun, tmp_path_factory.mktemp("settled"))
-    answer = clone.run(sys.executable, "-m", "stages.settle")
+    answer = clone.run(sys.executable, "-m", "tools.settle")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "oneDNN" not in answer.stderr  # a greeting of TensorFlow's, on processors that it is faster on
     return clone, answer.stdout
@@ -119,7 +119,7 @@ def test_a_clone_without_models_killed_at_any_moment_trains_only_new_seeds_of_on
     own = copied(begun, tmp_path)
     for folder in ("models", ".dvc/cache"):
         shutil.rmtree(own.folder / folder)
-    command = sys.executable, "-m", "stages.settle", "--pairs", "few:more"
+    command = sys.executable, "-m", "tools.settle", "--pairs", "few:more"
     for line in ("seeds, ", "dev accuracy"):  # before and while something is trained
         killed_at(line, own, *command)
     answer = own.run(*command)
@@ -137,13 +137,13 @@ def test_a_clone_without_models_killed_at_any_moment_trains_only_new_seeds_of_on
 def test_models_that_were_not_evaluated_are_before_more_are_trained(begun: Clone, tmp_path: Path) -> None:
     own = copied(begun, tmp_path)
     shutil.rmtree(own.folder / "metrics" / "runs" / "twin")
-    killed_at("  8  ", own, sys.executable, "-m", "stages.settle", "--pairs", "few:twin")
+    killed_at("  8  ", own, sys.executable, "-m", "tools.settle", "--pairs", "few:twin")
     assert seeds(own)["twin"] == 8
     assert results(own, "twin").keys() == results(begun, "twin").keys()
 
 
 def refused(clone: Clone, *arguments: str) -> str:
-    answer = clone.run(sys.executable, "-m", "stages.settle", *arguments)
+    answer = clone.run(sys.executable, "-m", "tools.settle", *arguments)
     assert answer.returncode != 0
     return answer.stderr
 

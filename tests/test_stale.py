@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from many_seeds.errors import UserError
-from stages import stale
-from stages.params import Params
+from stages.study.params import Params
 from tests.conftest import STUDY
 from tests.test_pipeline import Clone
+from tools import stale
 
 NOT_HERE = [
     {"changed deps": {"data/train.npz": "deleted"}},
@@ -131,16 +131,16 @@ def test_a_stage_of_former_data_says_nothing_about_the_data_that_are_here(
 
 
 def test_without_git_the_way_out_is_named_and_is_one(unpacked: Clone) -> None:
-    refused = unpacked.run(sys.executable, "-m", "stages.stale")
+    refused = unpacked.run(sys.executable, "-m", "tools.stale")
     assert refused.returncode == 1
     (way_out,) = [line for line in refused.stderr.splitlines() if "no_scm" in line]
     assert unpacked.run(*way_out.partition(": ")[2].split()).returncode == 0
-    said = unpacked.run(sys.executable, "-m", "stages.stale")
+    said = unpacked.run(sys.executable, "-m", "tools.stale")
     assert said.returncode == 0, said.stderr
 
 
 def test_a_wrong_value_is_named_where_neither_data_nor_models_are(unpacked: Clone) -> None:
     (unpacked.folder / "params.yaml").write_text(STUDY.replace("dev_fraction: 0.2", "dev_fraction: 1.5"))
-    refused = unpacked.run(sys.executable, "-m", "stages.stale")
+    refused = unpacked.run(sys.executable, "-m", "tools.stale")
     assert refused.returncode == 1
     assert "split.dev_fraction" in refused.stderr

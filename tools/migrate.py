@@ -22,13 +22,13 @@ import pandas as pd
 
 from many_seeds import console
 from many_seeds.errors import UserError
-from stages import dvc, families, files, params, records, stale
 from stages.code.__main__ import wanted
-from stages.params import Params
 from stages.recipes.shared.recipe import Recipe
-from stages.study import environments
+from stages.study import dvc, environments, families, files, params, records
 from stages.study.environments import CERTIFIED, CODE, LOCKED, PARTS, Environment, Part
+from stages.study.params import Params
 from stages.train.run import run_key
+from tools import stale
 
 PIPELINE = Path("dvc.yaml")
 OWN = "own"  # a person's own data, which git has not, so that a checkout says nothing about them

@@ -22,8 +22,8 @@ os.environ["STUDY_EXECUTOR"] = "lanes"
 
 from benchmarks.gpu import device, seeds, table
 from benchmarks.gpu.results import Results
-from stages import params, records
-from stages.seeds import with_seeds
+from stages.study import params, records
+from tools.settle.seeds import with_seeds
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("device", "table", "study", "seeds")

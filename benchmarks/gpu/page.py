@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from many_seeds import console
-from stages import files
+from stages.study import files
 
 HERE = Path(__file__).parent
 

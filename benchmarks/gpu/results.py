@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from stages import files
+from stages.study import files
 
 FACTS = "gpu.json"
 

@@ -12,11 +12,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.gpu.results import Results
-from stages import files, records
 from stages.evaluate import __main__ as evaluation
 from stages.evaluate.former import Former
-from stages.params import Params
-from stages.study import environments
+from stages.study import environments, files, records
+from stages.study.params import Params
 from stages.train.executors import lanes
 from stages.train.executors.lanes import batches, engine
 from stages.train.plan import evaluated, plan

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.gpu.results import Results
-from stages import records
-from stages.params import Params
 from stages.recipes.network import Recipe
 from stages.recipes.shared.models import layer_seeds
+from stages.study import records
+from stages.study.params import Params
 from stages.train.executors.lanes import batches, engine, programs
 from stages.train.plan import plan
 from stages.train.run import Run

@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from many_seeds import console
-from stages import files, params, records, tracking
+from stages import tracking
 from stages.aggregate import curves, drawing, report, summary
 from stages.aggregate.parts import Section, Table
 from stages.aggregate.runs import read_runs
-from stages.params import Params
+from stages.study import files, params, records
+from stages.study.params import Params
 
 
 def aggregate(study: Params) -> None:

@@ -12,7 +12,7 @@ from many_seeds.plots import BLUE, ORANGE, panels, styled
 from stages.aggregate import course, results, variants
 from stages.aggregate.parts import Column, Part, Picture, Table, images_of, number, text
 from stages.aggregate.runs import Runs
-from stages.params import Params
+from stages.study.params import Params
 
 TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)  # percent
 

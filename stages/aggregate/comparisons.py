@@ -9,7 +9,7 @@ from many_seeds.plots import BLUE, FAINT, ORANGE, panels, styled
 from stages.aggregate import results
 from stages.aggregate.parts import Column, Part, Picture, Table, number, text
 from stages.aggregate.runs import Runs, VariantRuns, shared_seeds
-from stages.params import Params
+from stages.study.params import Params
 
 
 def parts(runs: Runs, study: Params) -> list[Part]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.params import Params
+from stages.study.params import Params
 
 FOLDER = Path(__file__).parent / "reference"
 

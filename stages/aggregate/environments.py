@@ -4,8 +4,8 @@ from collections import Counter
 
 import pandas as pd
 
-from stages import records
 from stages.aggregate.runs import Runs
+from stages.study import records
 from stages.study.environments import PARTS, Environment, Part, canonical, read_certificates
 
 

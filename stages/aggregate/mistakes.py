@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from many_seeds.plots import INK, WIDTH, panels, styled
 from stages.aggregate.parts import Part, Picture, Table, images_of, number, text
 from stages.aggregate.runs import Runs, VariantRuns, shared_seeds
-from stages.params import Params
+from stages.study.params import Params
 
 HARDEST = 24
 MOST_CLASSES = 20

@@ -12,8 +12,8 @@ from many_seeds.comparisons import Pair
 from many_seeds.plots import COLORS, FAINT, GREEN, panels, styled
 from stages.aggregate.parts import Part, Picture
 from stages.aggregate.runs import Runs, shared_seeds
-from stages.params import Params
 from stages.study.comparisons import named_pairs
+from stages.study.params import Params
 
 FEWEST = 3  # numbers of seeds, of which a curve is worth drawing
 COLUMNS = 2

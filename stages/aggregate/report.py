@@ -26,8 +26,8 @@ from stages.aggregate import (
 )
 from stages.aggregate.parts import Part, Picture, Section
 from stages.aggregate.runs import Runs, VariantRuns
-from stages.params import Params
 from stages.study.comparisons import named_pairs
+from stages.study.params import Params
 
 
 def sections(runs: Runs, study: Params) -> list[Section]:

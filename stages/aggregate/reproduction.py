@@ -6,7 +6,7 @@ from many_seeds import intervals
 from stages.aggregate import course
 from stages.aggregate.parts import Part, Table, number, span, text
 from stages.aggregate.runs import Runs
-from stages.params import Params
+from stages.study.params import Params
 
 SEEDS = 10  # as many as in 2020, however many there are by now
 

@@ -8,8 +8,8 @@ from many_seeds import intervals, text
 from many_seeds.comparisons import Pair, Results
 from stages.aggregate.parts import Cell, Column, Row, number
 from stages.aggregate.runs import Runs, shared_seeds
-from stages.params import Params
 from stages.study import comparisons
+from stages.study.params import Params
 
 
 def results(runs: Runs, pairs: Sequence[Pair], study: Params) -> Results:

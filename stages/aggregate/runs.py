@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from many_seeds.errors import UserError
-from stages import files, records
-from stages.params import Params
+from stages.study import files, records
+from stages.study.params import Params
 
 
 @dataclass(frozen=True)

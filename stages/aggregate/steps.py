@@ -11,7 +11,7 @@ from many_seeds.comparisons import Results
 from stages.aggregate import course, results
 from stages.aggregate.parts import Column, Part, Picture, Table, number, text
 from stages.aggregate.runs import Runs, shared_seeds
-from stages.params import Params, differences, in_words
+from stages.study.params import Params, differences, in_words
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from stages.aggregate import variants
 from stages.aggregate.runs import Runs, metric_names
-from stages.params import Statistics
+from stages.study.params import Statistics
 
 
 def means(runs: Runs, settings: Statistics) -> dict[str, Any]:

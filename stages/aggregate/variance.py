@@ -8,7 +8,7 @@ from scipy import stats
 
 from stages.aggregate.parts import Column, Part, Table, images_of, number, span, text
 from stages.aggregate.runs import Runs
-from stages.params import Params
+from stages.study.params import Params
 
 COLUMNS = ["variant", "n", "seeds_sd", "seeds_low", "seeds_high", "interaction_sd", "digits_sd"]
 

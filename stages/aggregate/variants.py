@@ -8,7 +8,7 @@ from many_seeds import intervals
 from stages.aggregate import calibration
 from stages.aggregate.parts import Column, Part, Table, number, span, text
 from stages.aggregate.runs import Runs, VariantRuns, metric_names
-from stages.params import Params, Statistics
+from stages.study.params import Params, Statistics
 
 
 def parts(runs: Runs, study: Params) -> list[Part]:

@@ -1,10 +1,9 @@
 """Code stage: which environment makes each variant's results, so that only what decides them makes them stale."""
 
 from many_seeds import console
-from stages import files, params
-from stages.params import Params
-from stages.study import environments
+from stages.study import environments, files, params
 from stages.study.environments import CODE, PARTS, Part, canonical, current
+from stages.study.params import Params
 
 
 def wanted(study: Params) -> dict[Part, dict[str, str]]:

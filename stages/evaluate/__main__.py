@@ -10,11 +10,10 @@ import pandas as pd
 
 from many_seeds import console
 from many_seeds.errors import UserError
-from stages import families, files, params, records
 from stages.evaluate import scores
 from stages.evaluate.former import Evaluated, Former
 from stages.evaluate.outputs import labels_of, predict
-from stages.study import environments
+from stages.study import environments, families, files, params, records
 from stages.study.environments import Environment
 
 HARDEST = 60  # images of which the pixels are kept: enough to have those that are hard for all variants

@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 
 from many_seeds.errors import UserError
-from stages import files, records
-from stages.study import environments
+from stages.study import environments, files, records
 from stages.study.environments import Environment, canonical
 
 

@@ -2,11 +2,11 @@
 
 from many_seeds import console
 from many_seeds.redact import redact
-from stages import files, params, records
-from stages.data import CONTENTS, Contents, Data, write_contents
 from stages.fetch.datasets import DATASETS, Dataset
 from stages.fetch.download import bring, is_kept, places_of
 from stages.fetch.own import bring_own
+from stages.study import files, params, records
+from stages.study.data import CONTENTS, Contents, Data, write_contents
 
 ADVICE = "Put the file into a folder and set DATA_MIRROR to it, or run `make demo`, which needs no download."
 

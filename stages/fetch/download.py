@@ -15,8 +15,8 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError  # of the body, which
 
 from many_seeds.errors import UserError
 from many_seeds.redact import redact
-from stages.data import is_address
-from stages.files import written_whole
+from stages.study.data import is_address
+from stages.study.files import written_whole
 
 TIMEOUT = (10, 30)  # seconds to connect, seconds between two bytes
 CHUNK = 1 << 20

@@ -9,10 +9,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from many_seeds.errors import UserError
-from stages.arrays import zip_entry
-from stages.data import OWN, is_address
 from stages.fetch.download import File, bring, is_kept
-from stages.files import written_whole
+from stages.study.arrays import zip_entry
+from stages.study.data import OWN, is_address
+from stages.study.files import written_whole
 
 LIMIT = 1 << 36  # bytes that come over the net at most: 64 GiB
 

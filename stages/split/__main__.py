@@ -8,8 +8,6 @@ from sklearn.model_selection import train_test_split
 
 from many_seeds import console
 from many_seeds.errors import UserError
-from stages import files, params, records
-from stages.data import Contents, read_contents
 from stages.split import cifar10, folders, idx, npz
 from stages.split.halves import (
     TEST_FRACTION,
@@ -21,6 +19,8 @@ from stages.split.halves import (
     class_names,
     draw_test,
 )
+from stages.study import files, params, records
+from stages.study.data import Contents, read_contents
 
 Reader = Callable[[Mapping[str, Path], Mapping[str, str], list[str] | None], Halves]
 READERS: dict[str, Reader] = {"idx": idx.read, "npz": npz.read, "folders": folders.read, "cifar10": cifar10.read}

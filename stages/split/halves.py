@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from many_seeds.errors import UserError
-from stages.data import MOST_CLASSES
+from stages.study.data import MOST_CLASSES
 
 TEST_FRACTION = 0.2
 

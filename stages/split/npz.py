@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from many_seeds.errors import UserError
-from stages.arrays import read_npz
 from stages.split.halves import Halves, Labelled
+from stages.study.arrays import read_npz
 
 TRAIN = [("x_train", "y_train"), ("train_images", "train_labels"), ("images", "labels")]
 VALIDATION = [("x_val", "y_val"), ("val_images", "val_labels")]

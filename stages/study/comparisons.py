@@ -8,7 +8,7 @@ import pandas as pd
 
 from many_seeds.comparisons import Pair, Result, Results, Settings, compare_runs
 from many_seeds.sources.scores import Runs
-from stages.params import Params, Statistics
+from stages.study.params import Params, Statistics
 
 METRIC, UNIT = "test accuracy", "percentage points"
 COLUMNS = ["a", "b", "n", "difference", "low", "high", "verdict", "digits", "seeds_about", "seeds_at_most"]

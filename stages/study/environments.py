@@ -16,9 +16,9 @@ from typing import Any, Literal
 import pandas as pd
 
 from many_seeds.errors import UserError
-from stages import families, files, records
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
+from stages.study import families, files, records
 
 CODE = Path("metrics/code.yaml")
 CERTIFIED = Path("metrics/certified.csv")
@@ -122,7 +122,7 @@ def locked_versions(path: Path = LOCKED, keras_backend: str = "tensorflow") -> d
     """
     if not path.exists():
         raise UserError(f"{path} is missing: restore it with git, or write it with `make lock`")
-    from packaging.requirements import Requirement  # only here: `stages.compare` alone does without it
+    from packaging.requirements import Requirement  # only here: `tools.compare.__main__` alone does without it
 
     locked = {}
     for line in path.read_text(encoding="utf-8").splitlines():

@@ -4,6 +4,7 @@ MLflow is a view: everything here is read from the files of the study, and can b
 `python -m stages.tracking` publishes whatever the workspace holds and MLflow lacks.
 """
 
+from stages.study.current import aggregated, outdated, study_files, study_key
 from stages.tracking.address import (
     ARTIFACTS,
     DATABASE,
@@ -20,7 +21,6 @@ from stages.tracking.address import (
     tracking_uri,
 )
 from stages.tracking.client import in_a_line
-from stages.tracking.current import aggregated, outdated, study_files, study_key
 from stages.tracking.publisher import Publisher
 from stages.tracking.target import pages
 

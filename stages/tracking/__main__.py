@@ -2,7 +2,7 @@
 
 from many_seeds import console
 from many_seeds.errors import UserError
-from stages import params
+from stages.study import params
 from stages.tracking import address
 from stages.tracking.publisher import Publisher
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from many_seeds.redact import redact, without_login
-from stages.params import Params
+from stages.study.params import Params
 
 DATABASE = Path("mlflow.db")
 ARTIFACTS = Path("mlartifacts")  # beside the database

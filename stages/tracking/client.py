@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from stages import files
+from stages.study import files
 from stages.tracking import address
 
 # Where MLflow's database keeps the places of files.

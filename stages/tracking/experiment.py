@@ -5,7 +5,7 @@ from typing import Any
 
 from many_seeds.errors import UserError
 from many_seeds.redact import TRACKING_PASSWORD
-from stages.params import Params
+from stages.study.params import Params
 from stages.tracking import address, views
 from stages.tracking.address import MARK
 

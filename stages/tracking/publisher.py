@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 
 from many_seeds.errors import UserError
 from many_seeds.redact import redact
-from stages import dvc, params
-from stages.params import Params
+from stages.study import dvc, params
+from stages.study.current import outdated
+from stages.study.params import Params
 from stages.tracking import address, runs, study_run
 from stages.tracking.client import in_a_line
-from stages.tracking.current import outdated
 from stages.tracking.target import Target, connect
 
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from stages import families, files, records
-from stages.params import Params
-from stages.study import environments
+from stages.study import environments, families, files, records
 from stages.study.environments import BACKEND_PACKAGES, Environment
+from stages.study.params import Params
 
 PARTS = ("training", "scores", "files")  # a run is published part by part, as they come to be
 RUN_FILES = ("run.json", "model.keras")

@@ -9,8 +9,8 @@ import pandas as pd
 
 from many_seeds.errors import UserError
 from many_seeds.redact import redact
-from stages import files, records
-from stages.params import Params
+from stages.study import files, records
+from stages.study.params import Params
 from stages.tracking import address, client
 from stages.tracking.address import KEY
 from stages.tracking.record import NO_CURVES, PARTS, RUN_FILES, Gathered, Record, read

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from stages import files, records
-from stages.params import Params
+from stages.study import files, records
+from stages.study.current import aggregated, study_files, study_key
+from stages.study.params import Params
 from stages.tracking import address, client
 from stages.tracking.address import KEY
-from stages.tracking.current import aggregated, study_files, study_key
 from stages.tracking.runs import FINISHED, NOTE
 from stages.tracking.target import Target, find
 

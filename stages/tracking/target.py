@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from many_seeds.errors import UserError
-from stages import git
-from stages.params import Params
+from stages.study import git
+from stages.study.params import Params
 from stages.tracking import address, client, experiment, views
 from stages.tracking.address import KEY
 

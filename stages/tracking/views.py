@@ -8,7 +8,7 @@ import base64
 import json
 import zlib
 
-from stages.params import Params
+from stages.study.params import Params
 
 TAG = "mlflow.sharedViewState."
 SCORES = ("dev_accuracy", "test_accuracy", "test_loss")

@@ -6,8 +6,8 @@ import signal
 import pandas as pd
 
 from many_seeds import console
-from stages import dvc, files, params, records, tracking
-from stages.study import environments
+from stages import tracking
+from stages.study import dvc, environments, files, params, records
 from stages.train import cache
 from stages.train.plan import environment_here, evaluated, finished, longest_first, plan
 from stages.train.schedule import train_all

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from stages import dvc, files, records
+from stages.study import dvc, files, records
 from stages.train.run import Run
 
 NAMES = {"model.keras", "curves.csv", "run.json"}  # of a run's folder

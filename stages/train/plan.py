@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from many_seeds.errors import UserError
-from stages import families, files, records
-from stages.params import Params
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
+from stages.study import families, files, records
 from stages.study.environments import Environment, canonical, installed_versions, read_certificates
+from stages.study.params import Params
 from stages.train import executors
 from stages.train.executors import lanes
 from stages.train.run import Run

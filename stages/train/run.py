@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 
 from many_seeds.errors import UserError
-from stages import families, files
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.trained import Trained as TrainedRecipe
 from stages.recipes.shared.training import Result, backend
 from stages.recipes.shared.training import train as train_recipe
+from stages.study import families, files
 from stages.study.environments import Environment, installed_versions, processor
 from stages.terminal import native_stderr_hidden
 

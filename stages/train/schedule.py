@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from many_seeds.errors import UserError
-from stages import files, records
+from stages.study import files, records
 from stages.train.executors import executing
 from stages.train.progress import Progress
 from stages.train.run import Failed, Run, Train, train_run

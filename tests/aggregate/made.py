@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from stages import files, params, records
 from stages.aggregate.runs import VariantRuns
-from stages.arrays import write_npz
-from stages.params import Params
+from stages.study import files, params, records
+from stages.study.arrays import write_npz
+from stages.study.params import Params
 
 IMAGES = 200
 NETWORK = """

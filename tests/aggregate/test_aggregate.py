@@ -8,10 +8,9 @@ import pandas as pd
 import pytest
 
 from many_seeds.errors import UserError
-from stages import files, records
 from stages.aggregate.__main__ import aggregate
-from stages.arrays import write_npz
-from stages.study import environments
+from stages.study import environments, files, records
+from stages.study.arrays import write_npz
 from tests.aggregate import made
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from many_seeds import intervals
-from stages import params
 from stages.aggregate import course, reproduction
+from stages.study import params
 from tests.aggregate import made
 from tests.conftest import ROOT
 

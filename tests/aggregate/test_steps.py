@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from stages import params
 from stages.aggregate import course, results, steps
 from stages.aggregate.steps import selection
+from stages.study import params
 from tests.aggregate import made
 from tests.conftest import ROOT
 

@@ -10,12 +10,11 @@ import pandas as pd
 import pytest
 
 from many_seeds.errors import UserError
-from stages import files, params, records
 from stages.evaluate import __main__ as stage
 from stages.evaluate.__main__ import evaluate
-from stages.params import Params, Recipe
-from stages.study import environments
+from stages.study import environments, files, params, records
 from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS
+from stages.study.params import Params, Recipe
 from tests.conftest import STUDY
 
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from stages import files, records
-from stages.data import KNOWN, Data, read_contents
 from stages.fetch import __main__ as stage
 from stages.fetch.datasets import DATASETS
 from stages.fetch.digits import digits_files
 from stages.split.__main__ import READERS, split
+from stages.study import files, records
+from stages.study.data import KNOWN, Data, read_contents
 from tests.conftest import ROOT
 
 LOCAL = {"mnist": ROOT.parent / "shared" / "mnist", "fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}

@@ -17,7 +17,7 @@ import pytest
 
 import many_seeds as ms
 from many_seeds import UserError, intervals
-from stages import files, params, records
+from stages.study import files, params, records
 from stages.study.comparisons import named_pairs
 from tests.conftest import ROOT
 from tests.support.command import TENTHS

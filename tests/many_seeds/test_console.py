@@ -146,7 +146,7 @@ threading.Event().wait()
 
 STAGE = """
 import psutil
-from stages import dvc
+from stages.study import dvc
 
 def refused(self):
     raise psutil.AccessDenied(self.pid)
@@ -170,7 +170,7 @@ def test_an_orphan_hears_of_the_end_of_its_parent_however_that_ended(orphan: str
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_every_output_can_be_printed_where_its_characters_can_not(encoding: str) -> None:
-    for command in (["stages.compare", "HEAD", "HEAD"], ["many_seeds.cli", "verdict", "--help"]):
+    for command in (["tools.compare.__main__", "HEAD", "HEAD"], ["many_seeds.cli", "verdict", "--help"]):
         answer = subprocess.run(
             [sys.executable, "-m", *command],
             cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": encoding}, capture_output=True, check=False,

@@ -100,7 +100,7 @@ def test_the_reasons_are_repeated_where_no_terminal_showed_them(
     assert capsys.readouterr().err == ("" if terminal else "gate failed\na is worse: −0.2 points\n")
 
 
-@pytest.mark.parametrize("tool", ["stages.compare", "many_seeds.cli verdict"])
+@pytest.mark.parametrize("tool", ["tools.compare.__main__", "many_seeds.cli verdict"])
 def test_an_error_has_another_status_than_the_gate(tool: str) -> None:
     for arguments in (["nosuch"], ["nosuch", "--fail-on", "worse"], ["--nosuch"]):
         answer = subprocess.run(

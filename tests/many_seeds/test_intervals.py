@@ -9,7 +9,7 @@ from many_seeds import intervals
 from many_seeds.comparisons import Settings, compare_runs
 from many_seeds.intervals import Design, Interval, interval, verdict
 from many_seeds.sources.scores import Runs
-from stages import files, records
+from stages.study import files, records
 from tests.conftest import ROOT
 
 STEP = 0.01  # percentage points: one of 10,000 images

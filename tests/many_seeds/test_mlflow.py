@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from mlflow.entities import Metric, Param
 
-from stages import params, tracking
+from stages import tracking
 from stages.aggregate import results
 from stages.aggregate.runs import read_runs
+from stages.study import params
 from stages.study.comparisons import named_pairs
 from tests.conftest import STUDY
 from tests.mlflow_tools import mlflow_server

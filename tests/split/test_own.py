@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from many_seeds.errors import UserError
-from stages import records
-from stages.data import Data
 from stages.fetch.__main__ import fetch
 from stages.fetch.digits import digits_files, idx_bytes
 from stages.split.__main__ import split
+from stages.study import records
+from stages.study.data import Data
 from tests.conftest import ROOT
 
 RANDOM = np.random.default_rng(0)

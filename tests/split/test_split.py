@@ -5,9 +5,9 @@ import pytest
 from sklearn.model_selection import train_test_split
 
 from many_seeds.errors import UserError
-from stages import files, records
 from stages.fetch.digits import idx_bytes
 from stages.split.__main__ import dev_bits, dev_indices, split
+from stages.study import files, records
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**32 - 1])

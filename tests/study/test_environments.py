@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 from many_seeds.errors import UserError
-from stages import files, records
-from stages.study import environments
+from stages.study import environments, files, records
 from stages.study.environments import CERTIFIED_COLUMNS, Environment, canonical
 from stages.train.run import Run
 from tests.small_recipes import network, ridge

@@ -15,11 +15,10 @@ import psutil
 import pytest
 
 from many_seeds.errors import UserError
-from stages import families, files, params, records
-from stages.params import Params
 from stages.recipes import ridge
-from stages.study import environments
+from stages.study import environments, families, files, params, records
 from stages.study.environments import CERTIFIED, Environment, canonical, read_certificates
+from stages.study.params import Params
 from tests.conftest import STUDY as DIGITS
 from tests.test_pipeline import STUDY, Clone, stages_run
 from tools.certify import __main__ as tool

@@ -15,9 +15,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from many_seeds.errors import UserError
-from stages import families, files, records
-from stages.params import Params
+from stages.study import families, files, records
 from stages.study.environments import CERTIFIED, CODE, Environment
+from stages.study.params import Params
 from stages.train.run import run_key
 from tests.conftest import ROOT
 from tests.test_pipeline import Clone, stages_run

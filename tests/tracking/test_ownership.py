@@ -17,12 +17,13 @@ import mlflow
 import pytest
 
 from many_seeds.errors import UserError
-from stages import params, records, tracking
-from stages.params import Params
-from stages.register import register
+from stages import tracking
+from stages.study import params, records
+from stages.study.params import Params
 from stages.tracking import Publisher
 from tests.conftest import STUDY
 from tests.mlflow_tools import client, content, mlflow_server, runs, sqlite
+from tools.serving.register import register
 
 PUBLISH = [sys.executable, "-m", "stages.tracking"]
 
@@ -294,7 +295,9 @@ def test_a_server_of_mlflow_2_gets_the_runs_and_registering_says_what_it_lacks(
     ):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         assert not publish(study).failed
-        refused = subprocess.run([sys.executable, "-m", "stages.register"], capture_output=True, text=True, check=False)
+        refused = subprocess.run(
+            [sys.executable, "-m", "tools.serving.register"], capture_output=True, text=True, check=False
+        )
         assert not client().search_registered_models()
     assert refused.returncode == 1
     assert f"error: the model is not registered: {address} runs MLflow 2.22.0" in refused.stderr

@@ -18,9 +18,9 @@ import pytest
 from mlflow.entities import ViewType
 from ruamel.yaml import YAML
 
-from stages import dvc, files, params, records, tracking
-from stages.params import Params
-from stages.study import environments
+from stages import tracking
+from stages.study import dvc, environments, files, params, records
+from stages.study.params import Params
 from stages.tracking import Publisher
 from stages.tracking.__main__ import main
 from tests.conftest import STUDY
@@ -325,7 +325,8 @@ def test_a_kill_while_the_database_is_made_leaves_none_and_the_next_publisher_ma
 import os
 import mlflow.store.db.utils as database
 database._upgrade_db = lambda engine: os._exit(9)  # its tables are there, but not yet which version they are of
-from stages import params, tracking
+from stages.study import params
+from stages import tracking
 tracking.Publisher(params.load()).publish("plain", 0)
 """
     assert subprocess.run([sys.executable, "-c", dies], check=False).returncode == 9

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stages import records
-from stages.params import Params
+from stages.study import records
+from stages.study.params import Params
 from stages.tracking import KEY, Publisher
 from tests.mlflow_tools import client, content, mlflow_server, postgresql, runs, sqlite
 

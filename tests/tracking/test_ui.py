@@ -11,12 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from stages import params
-from stages.params import Params
+from stages.study import params
+from stages.study.params import Params
 from stages.tracking import Publisher
 from tests.mlflow_tools import client, mlflow_server, sqlite
 
-UI = [sys.executable, "-m", "stages.ui"]
+UI = [sys.executable, "-m", "tools.ui"]
 
 
 def free_port() -> int:

@@ -11,8 +11,9 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from stages import records, tracking
-from stages.params import Params
+from stages import tracking
+from stages.study import records
+from stages.study.params import Params
 from stages.tracking import Publisher
 from tests.mlflow_tools import client, mlflow_server, sqlite
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from many_seeds.errors import UserError
-from stages import families, files, params, records
-from stages.params import Params
+from stages.study import families, files, params, records
+from stages.study.params import Params
 from stages.train.plan import finished, longest_first, plan
 from stages.train.run import Run
 from tests.conftest import CLASSES, ROOT, STUDY

@@ -12,12 +12,11 @@ import pandas as pd
 import pytest
 
 from many_seeds.errors import UserError
-from stages import files, records
-from stages.params import Params
 from stages.recipes.ridge import Recipe as Ridge
 from stages.recipes.shared.recipe import Fitted
-from stages.study import environments
+from stages.study import environments, files, records
 from stages.study.environments import installed_versions
+from stages.study.params import Params
 from stages.train.plan import finished
 from stages.train.run import Failed, Run, Trained, train_run
 from tests.conftest import CLASSES

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from many_seeds.errors import UserError
-from stages import files, params, records
-from stages.params import Params
+from stages.study import files, params, records
+from stages.study.params import Params
 from stages.train import __main__ as stage
 from stages.train.run import Failed, Run, Trained
 from stages.train.schedule import train_all

@@ -12,11 +12,10 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from many_seeds import console
-from stages import params, records
-from stages.params import Params
 from stages.recipes.shared.training import backend
-from stages.study import environments
+from stages.study import environments, params, records
 from stages.study.environments import CERTIFIED, CODE, LOCKED, Environment, Part
+from stages.study.params import Params
 from tools.certify import sample
 from tools.certify.certificates import append
 from tools.certify.check import FOLDER, Result, Study, compared, same_kind, uncheckable

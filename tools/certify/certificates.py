@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from many_seeds.errors import UserError
-from stages import files, git, records
-from stages.records import NOT_RECORDED
-from stages.study import environments
+from stages.study import environments, files, git, records
 from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS, Environment, Part, canonical
+from stages.study.records import NOT_RECORDED
 from tools.certify.sample import COLUMNS
 
 CODE = ("stages/recipes", "stages/train", "stages/evaluate")

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from many_seeds.errors import UserError
-from stages import files, records, terminal
+from stages import terminal
 from stages.evaluate.__main__ import evaluate_run
-from stages.params import Params
 from stages.recipes.shared import training
-from stages.records import NOT_RECORDED
-from stages.study import environments
+from stages.study import environments, files, records
 from stages.study.environments import Environment, Part, kind
+from stages.study.params import Params
+from stages.study.records import NOT_RECORDED
 from stages.train.plan import finished, longest_first, plan
 from stages.train.run import Run
 from stages.train.schedule import train_all

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from many_seeds.errors import UserError
-from stages import files, records
 from stages.evaluate.former import Evaluated
-from stages.records import NOT_RECORDED
+from stages.study import files, records
+from stages.study.records import NOT_RECORDED
 
 
 @dataclass(frozen=True)

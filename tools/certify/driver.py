@@ -5,6 +5,7 @@ Its argument says what to do, as JSON: classes, runs (variant, seed, fields of t
 whether to evaluate.
 """
 
+import importlib
 import json
 import os
 import shutil
@@ -24,12 +25,20 @@ def end_with_parent(parent: int) -> None:
     os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
+def shared(name: str) -> Any:
+    """A module that the stages share: in stages/study, or in commits of version 1 right below stages."""
+    try:
+        return importlib.import_module(f"stages.study.{name}")
+    except ModuleNotFoundError:
+        return importlib.import_module(f"stages.{name}")
+
+
 def train(wanted: dict[str, Any]) -> None:
     """Train the runs, and leave each in its folder as it ends."""
-    from stages import families, records
     from stages.train.plan import plan
     from stages.train.schedule import train_all
 
+    families, records = shared("families"), shared("records")
     recipes, folders = {}, {}
     for run in wanted["runs"]:
         name, seed = run["variant"], run["seed"]
@@ -55,10 +64,10 @@ def evaluate(wanted: dict[str, Any]) -> None:
     import numpy as np
     import pandas as pd
 
-    from stages import families, files, records
     from stages.evaluate import __main__ as stage
     from stages.evaluate import scores
 
+    families, files, records = shared("families"), shared("files"), shared("records")
     images, truth = records.read_images(records.TEST)
     for run in wanted["runs"]:
         folder = Path(run["folder"])

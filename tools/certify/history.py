@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from many_seeds.errors import UserError
-from stages import families, files
 from stages.recipes.shared.training import backend
-from stages.study import environments
+from stages.study import environments, families, files
 from stages.study.environments import LOCKED, SCORING, Environment
 
 PROJECT = families.FOLDER.parents[1]
@@ -21,7 +20,14 @@ RELATIVE_SCORING = [path.relative_to(PROJECT) for path in SCORING]
 RECIPES = families.FOLDER.relative_to(PROJECT)
 CHECKOUT = "code-"  # how the folders of checkouts begin
 # What a commit's own code calls its digest, where the form of digests has changed since.
-OWN_DIGEST = "import sys; from stages import families; print(families.code_digest(sys.argv[1]))"
+OWN_DIGEST = """
+import sys
+try:
+    from stages.study import families
+except ImportError:  # as in version 1
+    from stages import families
+print(families.code_digest(sys.argv[1]))
+"""
 
 
 def find(family: str, train: Environment, evaluate: Environment | None) -> str | None:
@@ -81,12 +87,12 @@ def _commits() -> Iterator[str]:
 @contextlib.contextmanager
 def _extracted(commit: str) -> Iterator[Path | None]:
     """The code of a commit and its lock, in a folder of its own; None where the commit has none."""
-    answer = subprocess.run(
-        ["git", "archive", "--format=tar", commit, "stages", str(LOCKED)], capture_output=True, check=False
-    )
-    if answer.returncode != 0:
+    wanted = ("many_seeds", "stages", str(LOCKED))
+    paths = [name for name in _git("ls-tree", "--name-only", commit).splitlines() if name in wanted]
+    if not {"stages", str(LOCKED)} <= {*paths}:
         yield None
         return
+    answer = subprocess.run(["git", "archive", "--format=tar", commit, *paths], capture_output=True, check=True)
     with tempfile.TemporaryDirectory() as folder, tarfile.open(fileobj=io.BytesIO(answer.stdout)) as archive:
         archive.extractall(folder, filter="data")
         yield Path(folder)

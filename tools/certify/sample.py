@@ -7,11 +7,10 @@ from typing import Any
 import pandas as pd
 
 from many_seeds.errors import UserError
-from stages import families, files, records
-from stages.params import Params
 from stages.recipes.shared.recipe import Recipe
-from stages.study import environments
+from stages.study import environments, families, files, records
 from stages.study.environments import PARTS, Environment, Part, canonical
+from stages.study.params import Params
 from stages.train import executors
 from stages.train.executors import lanes
 from stages.train.run import Run

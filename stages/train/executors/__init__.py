@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from many_seeds.errors import UserError
-from stages import families
 from stages.recipes.shared.recipe import Recipe
+from stages.study import families
 from stages.train.executors import lanes
 from stages.train.executors.interface import Execution, Executor
 from stages.train.run import Failed, Run, Train, Trained

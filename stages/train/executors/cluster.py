@@ -23,10 +23,10 @@ from distributed.protocol import pickle  # also for what the standard one can't
 
 from many_seeds.errors import UserError
 from many_seeds.redact import redact
-from stages.families import code_digest
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
 from stages.study.environments import installed_versions
+from stages.study.families import code_digest
 from stages.train.executors.interface import Execution
 from stages.train.run import Failed, Run, Train, Trained, differing, in_words
 

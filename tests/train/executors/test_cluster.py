@@ -20,8 +20,8 @@ import pytest
 from distributed import Client, Event, get_worker
 
 from many_seeds.errors import UserError
-from stages import files, records
-from stages.params import Params
+from stages.study import files, records
+from stages.study.params import Params
 from stages.train import __main__ as stage
 from stages.train import progress
 from stages.train.executors import cluster as dask_cluster

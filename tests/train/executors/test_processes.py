@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from many_seeds.errors import UserError
-from stages import records
-from stages.params import Params
+from stages.study import records
+from stages.study.params import Params
 from stages.train import __main__ as stage
 from stages.train.executors import processes
 from stages.train.run import Run

@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from many_seeds import gate, intervals, text
 from many_seeds.comparisons import UNCHANGED, Result, Results
 from many_seeds.errors import UserError
-from stages import params
-from stages.params import Statistics
-from stages.records import NOT_RECORDED
-from stages.revisions import Side, Trained
+from stages.study import params
 from stages.study.comparisons import compare_accuracies
 from stages.study.environments import Environment, Part, canonical
+from stages.study.params import Statistics
+from stages.study.records import NOT_RECORDED
+from tools.compare.revisions import Side, Trained
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ import psutil
 
 from many_seeds import console
 from many_seeds.errors import UserError
-from stages import files
+from stages.study import files
 
 LOCK = Path("dvc.lock")
 

@@ -17,15 +17,16 @@ import numpy as np
 from many_seeds import console, intervals, text
 from many_seeds.comparisons import Pair, Result, Results
 from many_seeds.errors import UserError
-from stages import dvc, files, params, records, stale, terminal, tracking
+from stages import terminal, tracking
 from stages.aggregate.runs import read_scores, require_one_test
-from stages.params import Params
 from stages.recipes.shared import training
-from stages.seeds import with_seeds
-from stages.study import comparisons, environments
+from stages.study import comparisons, dvc, environments, files, params, records
 from stages.study.comparisons import named_pairs
+from stages.study.params import Params
 from stages.train.executors import slots
 from stages.train.plan import environment_here
+from tools import stale
+from tools.settle.seeds import with_seeds
 
 MOST = 256  # seeds, unless more are asked for
 LIMITS = f"--most, and split.seeds of {params.PARAMS}"
@@ -385,7 +386,7 @@ def hours(text: str) -> float:
 
 @console.command
 def main() -> None:
-    parser = console.Parser(prog="python -m stages.settle", description=__doc__)
+    parser = console.Parser(prog="python -m tools.settle", description=__doc__)
     parser.add_argument("--pairs", metavar="A:B,…", help="comparisons of params.yaml; by default all")
     parser.add_argument(
         "--most",

@@ -1,6 +1,8 @@
-"""The study's best model behind HTTP: `python -m stages.serve` runs MLflow's scoring server on the registered model.
+"""The study's best model behind HTTP: `python -m tools.serving.server`.
 
-MLflow keeps a copy of this file, of `stages` and of `many_seeds` with the model ("models from code"), and that copy is
+It runs MLflow's scoring server on the registered model.
+
+MLflow keeps a copy of this file and of the packages that it imports with the model ("models from code"), and that copy is
 what is served.
 """
 
@@ -31,15 +33,21 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from starlette.requests import ClientDisconnect
 
 import many_seeds
-import stages
+import stages.recipes
+import stages.study
+import tools
 from many_seeds import console
 from many_seeds.errors import UserError
-from stages import params, predict, prepare, records, tracking
+from stages import tracking
+from stages.study import params, records
+from tools.serving import predict, prepare
 
 ALIAS = "champion"
 EXAMPLE = Path(__file__).with_name("example.png")
 # The packages that MLflow copies beside the model.
-CODE = [Path(module.__file__).resolve().parent for module in (many_seeds, stages) if module.__file__]
+# The packages that are copied with the model, and the folders of them that a request uses.
+CODE = [Path(module.__file__).resolve().parent for module in (many_seeds, stages, tools) if module.__file__]
+USED = [Path(__file__).parent, Path(stages.study.__file__).parent, Path(stages.recipes.__file__).parent]
 BODY_LIMIT = 16_000_000  # bytes of one request: an image of pictures.BYTES_LIMIT in base64, and room around it
 CONNECTION_LIMIT = 64  # at once; with the limit above it bounds the memory that requests can take
 MESSAGE_LIMIT = 500  # characters of an error message
@@ -164,7 +172,7 @@ class _Invocation(_Strict):
 
 def app() -> FastAPI:
     """The server of the registered model that this file is a copy in, for uvicorn."""
-    return guarded_server(mlflow.pyfunc.load_model(str(Path(__file__).parents[2])))
+    return guarded_server(mlflow.pyfunc.load_model(str(Path(__file__).parents[3])))
 
 
 def guarded_server(model: Any) -> FastAPI:
@@ -242,7 +250,7 @@ def _error(status: int, message: str) -> Response:
 
 @console.command
 def main() -> None:
-    parser = console.Parser(prog="python -m stages.serve", description=__doc__.partition("\n")[0])
+    parser = console.Parser(prog="python -m tools.serving.server", description=__doc__.partition("\n")[0])
     parser.add_argument(
         "--port", type=int, default=5001, help="on 127.0.0.1; 0 for any that is free (default: %(default)s)"
     )
@@ -257,10 +265,19 @@ def main() -> None:
         said = str(error).split("\n")[0]
         raise UserError(
             f"there is no models:/{name}@{ALIAS} at {tracking.shown_uri()} ({said}): with the models here "
-            "(`dvc pull`, or `dvc repro`), publish it by `python -m stages.tracking` and `python -m stages.register`"
+            "(`dvc pull`, or `dvc repro`), publish it by `python -m stages.tracking` and then "
+            "`python -m tools.serving.register`"
         ) from error
     print(f"models:/{name}@{ALIAS}, version {version}: POST to /invocations", flush=True)
-    command = [sys.executable, "-m", "uvicorn", "--factory", "stages.serve:app", "--app-dir", str(model / "code")]
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "--factory",
+        "tools.serving.server:app",
+        "--app-dir",
+        str(model / "code"),
+    ]
     command += ["--host", "127.0.0.1", "--port", str(port), "--no-access-log"]
     os.execv(sys.executable, [*command, "--limit-concurrency", str(CONNECTION_LIMIT)])
 

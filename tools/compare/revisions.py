@@ -14,8 +14,8 @@ import pandas as pd
 from pydantic import ValidationError
 
 from many_seeds.errors import UserError
-from stages import families, files, params, records
 from stages.recipes.shared.recipe import Recipe
+from stages.study import families, files, params, records
 from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS
 
 COLUMNS = ["seed", "key", "data", "test_accuracy"]

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from many_seeds.errors import UserError
-from stages import finding, pictures
+from tools.serving import finding, pictures
 
 DIGITS = tuple("0123456789")
 ALIKE = 0.8  # of drawings that are scaled to a box, so many fill it

@@ -1,4 +1,4 @@
-"""Classify image files: `python -m stages.predict IMAGE... [--variant NAME] [--seed SEED] [--vote] [--json]`.
+"""Classify image files: `python -m tools.serving.predict IMAGE... [--variant NAME] [--seed SEED] [--vote] [--json]`.
 
 Without a variant it is the study's best one, and its best seed, both chosen by dev score (`metrics/champion.json`).
 """
@@ -16,8 +16,9 @@ import numpy as np
 from many_seeds import console
 from many_seeds.errors import UserError
 from many_seeds.redact import redact
-from stages import families, files, params, prepare, records
-from stages.pictures import BYTES_LIMIT, IN_WORDS
+from stages.study import families, files, params, records
+from tools.serving import prepare
+from tools.serving.pictures import BYTES_LIMIT, IN_WORDS
 
 BATCH = 500  # images
 VOTERS = 10  # the first seeds, as in stages/evaluate
@@ -203,7 +204,7 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = console.Parser(prog="python -m stages.predict", description="Classify image files.")
+    parser = console.Parser(prog="python -m tools.serving.predict", description="Classify image files.")
     parser.add_argument("images", nargs="+", metavar="IMAGE", type=Path, help=f"a {IN_WORDS} file")
     parser.add_argument("--variant", help="of params.yaml (default: the best one)")
     parser.add_argument("--seed", type=int, help="of the variant (default: its best one by dev score)")

@@ -12,9 +12,9 @@ from pydantic import Field, SerializeAsAny, ValidationError, model_validator
 
 from many_seeds.errors import UserError
 from many_seeds.intervals import Design
-from stages import families, files
-from stages.data import Data
 from stages.recipes.shared.recipe import Positive, Recipe, Strict
+from stages.study import families, files
+from stages.study.data import Data
 
 PARAMS = Path("params.yaml")
 MOST_SEEDS = 65_536

@@ -4,8 +4,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from stages import dvc, families, files, params, records
-from stages.params import Params
+from stages.study import dvc, families, files, params, records
+from stages.study.params import Params
 
 
 def outdated(study: Params) -> list[str]:

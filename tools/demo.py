@@ -1,6 +1,6 @@
 """The whole pipeline on the digits that come with scikit-learn: the study of stages/demo.yaml, in build/demo.
 
-`python -m stages.demo` leaves the study's own data, models and results alone.
+`python -m tools.demo` leaves the study's own data, models and results alone.
 """
 
 import re
@@ -16,14 +16,15 @@ from tqdm import tqdm
 
 from many_seeds import console
 from many_seeds.errors import UserError
-from stages import dvc, files, params, records, tracking
-from stages.params import Params
+from stages import tracking
+from stages.study import dvc, files, params, records
 from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS
+from stages.study.params import Params
 
 FOLDER = Path("build/demo")
 LOG = FOLDER / "repro.log"
 STUDY = Path(__file__).with_name("demo.yaml")
-COPIED = ["dvc.yaml", "stages", "many_seeds", "own/README.md", "pyproject.toml", "requirements.lock"]
+COPIED = ["dvc.yaml", "many_seeds", "stages", "tools", "own/README.md", "pyproject.toml", "requirements.lock"]
 COPIED += [".dvcignore", ".dvc/config", ".dvc/plots"]
 LAST_LINES = 20  # of DVC's output, where it fails
 
@@ -126,7 +127,7 @@ def answers() -> str:
 
 @console.command
 def main() -> None:
-    console.take_no_arguments("stages.demo", __doc__)
+    console.take_no_arguments("tools.demo", __doc__)
     params.load()  # says where this is not the top folder of the study
     prepare()
     study = params.load(FOLDER / params.PARAMS)

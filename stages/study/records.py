@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from many_seeds.errors import UserError
-from stages import files
+from stages.study import files
 from stages.terminal import native_stderr_hidden
 
 RAW = Path("data/raw")

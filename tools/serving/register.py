@@ -1,4 +1,6 @@
-"""The study's best model in MLflow's model registry: `python -m stages.register`, after `python -m stages.tracking`.
+"""The study's best model in MLflow's model registry: `python -m tools.serving.register`.
+
+It needs the runs that `python -m stages.tracking` publishes.
 
 A version holds the best seed's model and those of all seeds for the vote; the alias `champion` is the newest version's.
 """
@@ -17,8 +19,11 @@ from mlflow.utils.rest_utils import http_request
 from many_seeds import console
 from many_seeds.errors import UserError
 from many_seeds.redact import redact
-from stages import files, params, predict, records, serve, tracking
-from stages.params import Params
+from stages import tracking
+from stages.study import files, params, records
+from stages.study.params import Params
+from tools.serving import predict
+from tools.serving import server as serve
 
 HARDEST = 8  # digits, in the card
 NEEDED = 3  # MLflow's major version, of a server
@@ -45,7 +50,7 @@ def register(study: Params) -> str:
         return f"no model is registered: {objection}"
     card = model_card(study, champion, scores)
     # What is served: these models by this code; and what is said of them.
-    code = [path.read_bytes() for folder in serve.CODE for path in sorted(folder.glob("*.py"))]
+    code = [path.read_bytes() for folder in serve.USED for path in sorted(folder.rglob("*.py"))]
     key = files.digest(files.json_bytes([champion, list(scores["key"])]), *code, card)
     name = tracking.model_name(study)
     try:
@@ -209,7 +214,7 @@ of the variant: mean test accuracy {accuracy["mean"]:.4f}{interval}. Their vote:
 form first. Whatever is shown is given one of the classes, often with a high probability. The report shows how far
 probabilities can be trusted.
 
-**Use**: `python -m stages.predict IMAGE`, or `make serve`. The parameter `vote` asks the first
+**Use**: `python -m tools.serving.predict IMAGE`, or `make serve`. The parameter `vote` asks the first
 {min(predict.VOTERS, len(scores))} seeds.
 
 **Licence**: MIT for code and weights; the data have terms of their own.
@@ -225,7 +230,7 @@ def _shown(variant: str) -> tuple[int, str]:
 
 @console.command
 def main() -> None:
-    console.take_no_arguments("stages.register", __doc__)
+    console.take_no_arguments("tools.serving.register", __doc__)
     os.environ |= {**serve.ENVIRONMENT, **tracking.client_environment()}
     print(redact(register(params.load())))
 

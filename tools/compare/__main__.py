@@ -1,6 +1,6 @@
 """What changed between two commits, with error bars: `dvc metrics diff` for scores over many seeds.
 
-`python -m stages.compare REV` compares the working tree with REV, `python -m stages.compare OLD NEW` two revisions.
+`python -m tools.compare REV` compares the working tree with REV, `python -m tools.compare OLD NEW` two revisions.
 Everything is read from git or from the files of the working tree: no models, no data set, no DVC.
 With --fail-on it is a gate: exit status 0, 1 where it fails, 2 for an error.
 """
@@ -11,8 +11,9 @@ from dataclasses import asdict
 from typing import Any
 
 from many_seeds import console, gate, text
-from stages import files, params
-from stages.changes import (
+from stages.study import files, params
+from stages.study.environments import kind
+from tools.compare.changes import (
     Difference,
     Pair,
     alike,
@@ -23,8 +24,7 @@ from stages.changes import (
     seeds_in_words,
     without_change,
 )
-from stages.revisions import read_side
-from stages.study.environments import kind
+from tools.compare.revisions import read_side
 
 
 def as_text(difference: Difference, gate_lines: Sequence[str] = ()) -> str:
@@ -197,7 +197,7 @@ def _source(pair: Pair) -> str:
 @gate.command
 def main() -> None:
     parser = console.Parser(
-        prog="python -m stages.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("old", metavar="REV", help="the older side: a commit, branch, tag or DVC experiment")
     parser.add_argument("new", metavar="REV", nargs="?", help="the newer side; without it the working tree")

@@ -1,6 +1,6 @@
 """What is stale: the stages whose code, parameters or inputs are not those of their results, and why.
 
-`python -m stages.stale` works in a fresh clone, without data and models, where `dvc status` lists all that is not here.
+`python -m tools.stale` works in a fresh clone, without data and models, where `dvc status` lists all that is not here.
 It checks params.yaml first, and changes nothing.
 """
 
@@ -12,9 +12,8 @@ from typing import Any
 
 from many_seeds import console
 from many_seeds.errors import UserError
-from stages import dvc, params, records
 from stages.code import __main__ as code
-from stages.study import environments
+from stages.study import dvc, environments, params, records
 from stages.study.environments import CERTIFY, CODE, Environment
 from stages.train.plan import environment_here
 
@@ -192,7 +191,7 @@ def report(study: params.Params, status: Status) -> str:
 
 @console.command
 def main() -> None:
-    console.take_no_arguments("stages.stale", __doc__)
+    console.take_no_arguments("tools.stale", __doc__)
     study = params.load()
     print(report(study, status(study)))
 

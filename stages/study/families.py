@@ -14,10 +14,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from many_seeds.errors import UserError
-from stages import files
 from stages.recipes.shared.recipe import Recipe
+from stages.study import files
 
-FOLDER = Path(__file__).parent / "recipes"
+FOLDER = Path(__file__).parents[1] / "recipes"
 # What a family's file may import of this project: what is watched with it, and what decides no result.
 WATCHED = ("stages.recipes.shared", "stages.errors", "stages.terminal")
 
@@ -57,7 +57,7 @@ def recipe_class(family: object) -> type[Recipe]:
 @functools.cache  # a study asks for each of its variants
 def _own_imports(source: str) -> list[str]:
     """The full names that a file in `FOLDER` imports from this project."""
-    project, found = Path(__file__).parents[1], []
+    project, found = Path(__file__).parents[2], []
     for node in ast.walk(ast.parse(source)):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
         if isinstance(node, ast.ImportFrom):

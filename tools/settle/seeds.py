@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from many_seeds.errors import UserError
-from stages import files, params
+from stages.study import files, params
 
 PLAIN = re.compile(r"[1-9]\d*(?=[\s,}]|$)")
 

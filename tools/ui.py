@@ -1,4 +1,4 @@
-"""MLflow's UI at the view of the approaches: `python -m stages.ui`, after `python -m stages.tracking`.
+"""MLflow's UI at the view of the approaches: `python -m tools.ui`, after `python -m stages.tracking`.
 
 Where MLFLOW_TRACKING_URI is a server's address, the server's own page is named.
 """
@@ -17,7 +17,8 @@ from pathlib import Path
 
 from many_seeds import console
 from many_seeds.errors import UserError
-from stages import params, tracking
+from stages import tracking
+from stages.study import params
 
 POLL_SECONDS = 0.3  # between two questions whether the UI answers
 HOST = "127.0.0.1"
@@ -70,7 +71,7 @@ def _answers(port: int) -> bool:
 
 @console.command
 def main() -> None:
-    parser = console.Parser(prog="python -m stages.ui", description=__doc__.partition("\n")[0])
+    parser = console.Parser(prog="python -m tools.ui", description=__doc__.partition("\n")[0])
     parser.add_argument("--port", type=int, default=5000, help=f"on {HOST} (default: %(default)s)")
     parser.add_argument(
         "--study", type=Path, default=Path(), metavar="FOLDER", help="whose views are named (default: here)"

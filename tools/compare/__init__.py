@@ -1,0 +1,1 @@
+"""What changed between two commits of a study, with verdicts."""

@@ -1,0 +1,1 @@
+"""Add seeds until every comparison of a study has a verdict."""
