@@ -73,7 +73,7 @@ def test_a_file_with_fields_and_a_build_is_a_family(own: Path) -> None:
         ),
         (
             f"import stages.study.files\n{SOUND}",
-            r"stages/recipes/own.py imports stages\.files, whose edits would train none",
+            r"stages/recipes/own.py imports stages\.study\.files, whose edits would train none",
         ),
         (f"from tests import conftest\n{SOUND}", r"stages/recipes/own.py imports tests\.conftest"),
         (

@@ -2,8 +2,8 @@
 
 It runs MLflow's scoring server on the registered model.
 
-MLflow keeps a copy of this file and of the packages that it imports with the model ("models from code"), and that copy is
-what is served.
+MLflow keeps a copy of this file and of the packages that it imports with the model ("models from code"), and that copy
+is what is served.
 """
 
 import base64
