@@ -65,11 +65,11 @@ def test_two_branches_with_a_variant_each_are_merged_and_nothing_is_trained_for_
         shutil.rmtree(begun.folder / gone)
 
     answer = begun.run("git", "merge", "--quiet", "two")
-    assert "both changed aggregate" in answer.stderr
+    assert "both changed code, aggregate" in answer.stderr
     assert begun.run("git", "diff", "--name-only", "--diff-filter=U").stdout.split() == ["params.yaml"]
 
     begun.write(with_more(two=wide(12), three=wide(13)))
-    assert stages_run(begun.repro("--allow-missing")) == ["aggregate"]
+    assert stages_run(begun.repro("--allow-missing")) == ["code", "aggregate"]
     begun.run("git", "add", "--all")
     assert begun.run("git", "commit", "--quiet", "--no-edit").returncode == 0
     assert list(files.read_json(begun.folder / records.SUMMARY)) == ["one", "two", "three"]
