@@ -480,17 +480,6 @@ def initial_values(build: Callable[[int], keras.Model], seeds: Sequence[int]) ->
         return [[np.asarray(variable) for variable in build(seed).variables] for seed in seeds]
 
 
-def compile_predict(shared: Shared, images: np.ndarray, *, width: int, block: int) -> None:
-    """Compile what `predict` will run."""
-    struct = jax.ShapeDtypeStruct
-    state = {
-        "trainable": [struct((width, *v.shape), v.dtype) for v in shared.model.variables if v.trainable],
-        "fixed": [struct((width, *v.shape), v.dtype) for v in shared.model.variables if not v.trainable],
-        "optimizer": [],
-    }
-    programs.program(programs.outputs, shared, (block,), (), state, struct(images.shape, images.dtype))
-
-
 def predict(
     shared: Shared, weights: Sequence[Sequence[Any]], images: np.ndarray, *, width: int, block: int
 ) -> np.ndarray:
