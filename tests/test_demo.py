@@ -29,7 +29,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     shutil.rmtree(clone.folder / ".git")
     (clone.folder / MARK).parent.mkdir(exist_ok=True)
     (clone.folder / MARK).write_text("the study's own report")
-    with (clone.folder / "stages/demo.yaml").open("w") as file:
+    with (clone.folder / "tools/demo.yaml").open("w") as file:
         YAML().dump(TWO, file)
     return clone
 
@@ -105,7 +105,7 @@ def test_the_demo_leaves_the_study_as_it_was(
 
 
 def test_the_demos_own_study_is_valid_trains_what_can_be_served_and_asks_what_it_can_decide() -> None:
-    study = params.load(ROOT / "stages/demo.yaml")
+    study = params.load(ROOT / "tools/demo.yaml")
     assert study.data.name == "digits"
     assert {*study.approaches, "CNN, 2020s"} == {*params.load(ROOT / params.PARAMS).approaches}
     assert any(recipe.uses_dev for recipe in study.variants.values())

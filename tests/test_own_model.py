@@ -108,7 +108,7 @@ def test_it_is_the_served_model(clone: Clone, ran: list[str]) -> None:
     asked = (
         "import mlflow, pandas, pathlib, sys\n"
         "model = mlflow.pyfunc.load_model(sys.argv[1])\n"
-        "image = pathlib.Path('stages/example.png').read_bytes()\n"
+        "image = pathlib.Path('tools/serving/example.png').read_bytes()\n"
         "print(len(model.predict(pandas.DataFrame({'image': [image]}))['probabilities'][0]), 'probabilities')\n"
     )
     answer = clone.run(sys.executable, "-c", asked, model)

@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 from tests.test_prepare import saved
 from tools.serving import predict
 
-EXAMPLE = ROOT / "stages" / "example.png"
+EXAMPLE = ROOT / "tools/serving/example.png"
 
 
 @pytest.fixture(params=["ridge", "watched"])

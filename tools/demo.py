@@ -1,4 +1,4 @@
-"""The whole pipeline on the digits that come with scikit-learn: the study of stages/demo.yaml, in build/demo.
+"""The whole pipeline on the digits that come with scikit-learn: the study of tools/demo.yaml, in build/demo.
 
 `python -m tools.demo` leaves the study's own data, models and results alone.
 """
