@@ -19,13 +19,15 @@ from many_seeds.sources.scores import Scores
 VERDICT = """\
 Is B better than A, and would it still be with other seeds?
 
-Scores come from a CSV or JSON-lines file with a row for each run (columns variant, seed and a score, whatever their
-names), from standard input, or from an MLflow experiment:
+Scores come from a CSV or JSON-lines file with a row for each run (columns
+variant, seed and a score, whatever their names), from standard input, or from
+an MLflow experiment:
 
   many-seeds verdict scores.csv --baseline small
   many-seeds verdict --mlflow my-experiment --metric accuracy
 
-A verdict is about b against a: better, worse, equivalent, undecided; or unchanged, if every seed scores the same.
+A verdict is about b against a: better, worse, equivalent, undecided; or
+unchanged, if every seed scores the same.
 
 Exit status: 0; 1 where --fail-on says so; 2 for an error.
 """
@@ -68,7 +70,9 @@ def _add_source(group: argparse._ArgumentGroup) -> None:
         "MLflow all parameters that differ, except the seed)",
     )
     seeds = group.add_mutually_exclusive_group()
-    seeds.add_argument("--seed", metavar="NAME", help=f"the column, parameter or tag of the seeds ({tables.SEED})")
+    seeds.add_argument(
+        "--seed", metavar="NAME", help=f"the column, parameter or tag of the seeds (default: {tables.SEED})"
+    )
     seeds.add_argument("--unpaired", action="store_true", help="runs share no seeds (only with --design fixed)")
     group.add_argument("--wide", action="store_true", help="each column except the seeds' is a variant")
     group.add_argument(
@@ -90,10 +94,12 @@ def _add_comparison(group: argparse._ArgumentGroup) -> None:
         default=[],
         help="is B better than A? May be repeated (without this and --baseline: every pair, the later variant as B)",
     )
-    group.add_argument("--lower-is-better", action="store_true", help="as for a loss")
-    group.add_argument("--margin", type=_amount, default=0.0, help="a difference within it is negligible (0)")
-    group.add_argument("--step", type=_amount, default=0.0, help="the smallest difference of two scores (0)")
-    group.add_argument("--confidence", type=_share, default=0.95, help="of all intervals simultaneously (0.95)")
+    group.add_argument("--lower-is-better", action="store_true", help="a lower score is better, as for a loss")
+    group.add_argument("--margin", type=_amount, default=0.0, help="a difference within it is negligible (default: 0)")
+    group.add_argument("--step", type=_amount, default=0.0, help="the smallest difference of two scores (default: 0)")
+    group.add_argument(
+        "--confidence", type=_share, default=0.95, help="of all intervals simultaneously (default: 0.95)"
+    )
     group.add_argument(
         "--design",
         choices=("open", "fixed"),

@@ -1,12 +1,17 @@
 """From scores and pairs of variants to results: the one engine behind studies, commits, files and MLflow."""
 
 import difflib
+import functools
 import itertools
 import math
+import numbers
+import reprlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 import numpy as np
 import pandas as pd
@@ -37,7 +42,7 @@ class Settings:
         step: the smallest difference that two scores can have, a lower bound of the standard deviation; 0 for none.
         confidence: that all intervals hold simultaneously.
         design: "open" if seeds may be added after a look, "fixed" if their number was fixed before the first.
-        lower_is_better: as for a loss.
+        lower_is_better: whether a lower score is better, as for a loss.
 
     Raises:
         UserError: margin or step is not a number of 0 or more, confidence is not between 0 and 1, or the design is
@@ -53,10 +58,14 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("margin", "step"):
             value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise UserError(f"{name} should be a number of 0 or more, in the unit of the scores, received {value}")
-        if not 0 < 1 - self.confidence < 1:
-            raise UserError(f"confidence should be a number between 0 and 1, such as 0.95, received {self.confidence}")
+            if not isinstance(value, numbers.Real) or not 0 <= float(value) < math.inf:
+                raise UserError(
+                    f"{name} should be a number of 0 or more, in the unit of the scores, received {value!r}"
+                )
+        if not isinstance(self.confidence, numbers.Real) or not 0 < self.alpha < 1:
+            raise UserError(
+                f"confidence should be a number between 0 and 1, such as 0.95, received {self.confidence!r}"
+            )
         if self.design not in get_args(Design):
             raise UserError(f"design should be {' or '.join(get_args(Design))}, received {self.design!r}")
 
@@ -138,14 +147,25 @@ class Results(Sequence[Result]):
     def __iter__(self) -> Iterator[Result]:
         return iter(self.items)
 
-    def __getitem__(self, key: Any) -> Any:
-        if not isinstance(key, tuple):
+    @overload
+    def __getitem__(self, key: int) -> Result: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> tuple[Result, ...]: ...
+
+    @overload
+    def __getitem__(self, key: Pair) -> Result: ...
+
+    def __getitem__(self, key: int | slice | Pair) -> Result | tuple[Result, ...]:
+        if not isinstance(key, tuple | str):
             return self.items[key]
-        for result in self.items:
-            if (result.a, result.b) == key:
-                return result
-        known = listed([f"{result.a}, {result.b}" for result in self.items])
-        raise KeyError(f"no comparison of {key}; there are: {known}")
+        if isinstance(key, str) or key not in self._by_pair:
+            raise KeyError(f"no comparison of {key}; there are: {listed(list(self._by_pair))}")
+        return self._by_pair[key]
+
+    @functools.cached_property
+    def _by_pair(self) -> dict[Pair, Result]:
+        return {(result.a, result.b): result for result in self.items}
 
     def __str__(self) -> str:
         from many_seeds import text  # which knows results
@@ -213,28 +233,29 @@ def compare(
     design: Design = "open",
     lower_is_better: bool = False,
 ) -> Results:
-    """Is b better than a, and would it still be with other seeds?
+    """Compare variants by their scores: is b better than a, and would it still be with other seeds?
 
     Each pair gets an interval for the mean of b − a; the verdict is read off it. All intervals hold simultaneously
     (Bonferroni). See `many_seeds.interval` for the method.
 
     Args:
         scores: a data frame or a CSV or JSON-lines file with the columns variant, seed and one score; or a mapping from
-            variant to scores [seeds], paired by position.
+            variant to a sequence of scores, one for each seed, paired by position. Variants are named by text: 64 is
+            "64".
         pairs: (a, b); by default every variant against `baseline`, or every pair in the order of the variants.
         baseline: the variant with which every other is compared.
         margin: a difference within ±margin is negligible, in the unit of the scores.
         step: the smallest difference that two scores can have, such as 1 / test images for an accuracy.
         confidence: that all intervals hold simultaneously.
         design: "open": seeds may be added after a look; "fixed": their number was fixed before anyone saw a score.
-        lower_is_better: as for a loss.
+        lower_is_better: whether a lower score is better, as for a loss.
 
     Returns:
         A result for each pair.
 
     Raises:
-        UserError: the scores can't be read, a score is not finite, a variant is unknown, or variants have no common
-            seed.
+        UserError: the scores can't be read, a score is not finite, a variant is unknown, variants have no common seed,
+            or a setting is out of range.
 
     Example:
         >>> import many_seeds as ms
@@ -254,6 +275,8 @@ def read(scores: pd.DataFrame | Mapping[str, Any] | str | Path) -> Scores:
         UserError: see `compare`.
     """
     if isinstance(scores, Mapping):
+        if twice := [name for name, count in Counter(map(str, scores)).items() if count > 1]:
+            raise UserError(f"two variants are called {twice[0]}, as text: expected each name once")
         return of_arrays({str(name): _floats(str(name), values) for name, values in scores.items()})
     by, seed = [tables.BY], tables.SEED
     if isinstance(scores, pd.DataFrame):
@@ -264,27 +287,45 @@ def read(scores: pd.DataFrame | Mapping[str, Any] | str | Path) -> Scores:
         raise UserError(f"scores should be a data frame, a mapping or a path, received {type(scores).__name__}")
     columns = list(table.columns)
     if not {*by, seed} <= {*columns}:
-        raise UserError(f"expected the columns {by[0]}, {seed} and one of scores, received {listed(columns)}")
-    return tables.long_scores(table, None, seed, by, [])
+        raise UserError(
+            f"expected the columns {by[0]}, {seed} and one of scores, received {listed(columns)}; where each column is "
+            "a variant, give a mapping from its name to its scores"
+        )
+    if twice := [name for name, count in Counter(columns).items() if count > 1]:
+        raise UserError(f"the data frame has the column {twice[0]!r} twice: expected each name once")
+    left = tables.score_columns(table, [*tables.UNNAMED, *by, seed])
+    if len(left) != 1:
+        raise UserError(
+            f"expected one column of scores beside {by[0]} and {seed}, found {listed(left)}: give a data frame with "
+            "these three columns"
+        )
+    return tables.long_scores(table, left[0], seed, by, [])
 
 
 def _floats(name: str, values: Any) -> np.ndarray:
     try:
         return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"the scores of {name} should be finite numbers [seeds], received {values!r}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"the scores of {name} should be a sequence of finite numbers, one for each seed, received "
+            f"{reprlib.repr(values)}"
+        ) from error
 
 
 def _checked(scores: Scores, pairs: Sequence[Pair] | None, baseline: str | None) -> list[Pair]:
+    names = list(scores.variants)
+    if len(names) < 2:
+        raise UserError(f"expected at least two variants, found {'only ' if names else ''}{listed(names)}")
     if pairs is None:
-        return choose_pairs(scores, [], baseline)
+        return choose_pairs(scores, [], None if baseline is None else str(baseline))
     if baseline is not None:
         raise UserError(f"expected pairs or a baseline, received both: {pairs!r} and {baseline!r}")
-    names, found = list(scores.variants), list[Pair]()
+    found = list[Pair]()
     for pair in pairs:
-        if isinstance(pair, str) or len(pair) != 2 or pair[0] == pair[1] or not {*pair} <= {*names}:
+        texts = [*map(str, pair)] if isinstance(pair, Sequence) and not isinstance(pair, str) else []
+        if len(texts) != 2 or texts[0] == texts[1] or not all(text in scores.variants for text in texts):
             raise UserError(f"pairs should be (a, b) of two variants of {listed(names)}, received {pair!r}")
-        found.append((pair[0], pair[1]))
+        found.append((texts[0], texts[1]))
     if not found:
         raise UserError("expected at least one pair (a, b), received none")
     _refuse_twice(found, "pairs")
@@ -317,8 +358,9 @@ def choose_pairs(scores: Scores, named: Sequence[str], baseline: str | None) -> 
             "that distinguish variants, or have, with --wide, a column for each"
         )
     if named:
-        texts = [part for text in named for part in ([text] if _pair(text, names) else _parts(text))]
-        found = [_pair(text, names) or _unknown(text, names) for text in texts]
+        known = {*names}
+        texts = [part for text in named for part in ([text] if _pair(text, known) else _parts(text))]
+        found = [_pair(text, known) or _unknown(text, names) for text in texts]
         _refuse_twice(found, "--pairs")
         return found
     if baseline is not None:
@@ -333,9 +375,8 @@ def choose_pairs(scores: Scores, named: Sequence[str], baseline: str | None) -> 
     return list(itertools.combinations(names, 2))
 
 
-def _pair(text: str, names: Sequence[str]) -> Pair | None:
-    """The variants of "a:b", whose names may contain colons and commas; None if they are not two of `names`."""
-    known = {*names}
+def _pair(text: str, known: AbstractSet[str]) -> Pair | None:
+    """The variants of "a:b", whose names may contain colons and commas; None if they are not two of `known`."""
     for place in (place for place, character in enumerate(text) if character == ":"):
         a, b = text[:place].strip(), text[place + 1 :].strip()
         if a in known and b in known and a != b:

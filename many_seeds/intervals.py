@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from scipy import special
 
 Design = Literal["open", "fixed"]
@@ -71,7 +72,7 @@ def half_width(n: np.ndarray | int, level: float, design: Design = "open") -> np
     return np.where(infinite, np.inf, half)
 
 
-def interval(values: np.ndarray, *, level: float = 0.05, step: float = 0.0, design: Design = "open") -> Interval:
+def interval(values: npt.ArrayLike, *, level: float = 0.05, step: float = 0.0, design: Design = "open") -> Interval:
     """Interval for the mean of paired differences, or of the scores of one variant.
 
     Args:
@@ -88,10 +89,10 @@ def interval(values: np.ndarray, *, level: float = 0.05, step: float = 0.0, desi
         >>> interval(np.arange(1, 11) / 10, level=0.05)
         Interval(low=0.17949..., high=0.92050...)
     """
-    values = _finite(values)
-    mean, half = float(values.mean()), float(half_width(len(values), level, design))
+    of = _finite(values)
+    mean, half = float(of.mean()), float(half_width(len(of), level, design))
     if np.isfinite(half):
-        half *= standard_deviation(values, step)
+        half *= standard_deviation(of, step)
     return Interval(mean - half, mean + half)
 
 
@@ -183,8 +184,8 @@ def _half_widths(n: int, level: float) -> list[tuple[int, float]]:
     return list(zip(seeds, half_width(np.array(seeds), level).tolist(), strict=True))
 
 
-def _finite(values: np.ndarray) -> np.ndarray:
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or len(values) == 0 or not np.isfinite(values).all():
-        raise ValueError(f"Expected finite numbers [n], n > 0, received {values.tolist()}.")
-    return values
+def _finite(values: npt.ArrayLike) -> np.ndarray:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or len(array) == 0 or not np.isfinite(array).all():
+        raise ValueError(f"Expected finite numbers [n], n > 0, received {array.tolist()}.")
+    return array

@@ -125,10 +125,12 @@ def forest(
         name: of the references, in the legend.
 
     Raises:
-        UserError: there are too many results.
+        UserError: there are no results, or too many.
     """
+    if not len(results):
+        raise UserError("a figure shows at least one result, received none")
     if len(results) > MAX_ROWS:
-        raise UserError(f"a figure has room for {MAX_ROWS} pairs, received {len(results):,}: choose with --pairs")
+        raise UserError(f"a figure has room for {MAX_ROWS} pairs, received {len(results):,}: choose some (--pairs)")
     settings = results.settings
     figure, axes = panels(0.33 * len(results) + 0.95)
     ax, lettering = axes[0, 0], _Lettering(figure, [results.metric, *(f"{one.a}{one.b}" for one in results)])

@@ -122,8 +122,9 @@ def undecided(result: "Result") -> str:
 def number_forms(results: Sequence["Result"]) -> list[str]:
     """The format of each result's numbers.
 
-    All have as many decimals as the narrowest interval deserves. Where that makes long numbers, they have powers of
-    ten, and as many digits as their own interval deserves.
+    All have as many decimals as the narrowest interval deserves, and enough that no bound of a better or worse result
+    is shown as 0, as far as `MAX_DIGITS` allows. Where the former makes long numbers, they have powers of ten, and as
+    many digits as their own interval deserves.
     """
     halves = [(result.high - result.low) / 2 for result in results]
     sizes = [
@@ -135,12 +136,20 @@ def number_forms(results: Sequence["Result"]) -> list[str]:
     ]
     known = [half for half in halves if 0 < half < math.inf] or [size for size in sizes if size]
     decimals = max(1 - _power(min(known)), 0) if known else 3
-    if max(_power(max(largest, default=0.0)), 0) + 1 + decimals <= MAX_DIGITS:
+    most = MAX_DIGITS - 1 - max(_power(max(largest, default=0.0)), 0)
+    if decimals <= most:
+        nearest = [min(abs(one.low), abs(one.high)) for one in results if one.verdict in ("better", "worse")]
+        decimals = max([decimals, *(_nonzero_decimals(bound, decimals, most) for bound in nearest)])
         return [f"{{:+.{decimals}f}}"] * len(results)
     return [
         f"{{:+.{min(max(_power(value) - _power(size), 0) + 1, 15)}e}}"
         for value, size in zip(largest, sizes, strict=True)
     ]
+
+
+def _nonzero_decimals(value: float, least: int, most: int) -> int:
+    """How many decimals show a value other than 0 as such, of `least` to `most`; `least` where none do."""
+    return next((decimals for decimals in range(least, most + 1) if float(f"{value:.{decimals}f}")), least)
 
 
 def _power(value: float) -> int:

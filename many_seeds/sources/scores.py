@@ -15,6 +15,9 @@ SHOWN = 10  # names in a message
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 NO_NUMBER = ("nan", "na", "n/a", "none", "null")  # a missing score, as programs write it
 LARGEST, SMALLEST = 1e150, 1e-150  # of scores: the squares of others are infinite, or 0
+OTHER_UNIT = f"write the scores in another unit, so that their sizes are between {SMALLEST:g} and {LARGEST:g}"
+DIVERGED = "a run that diverged counts, so give it the score of a model that has learnt nothing"
+BY_POSITION = "to leave out a run that did not happen, give a data frame with seeds, since these are paired by position"
 
 Place = Callable[[int], str]
 
@@ -55,11 +58,23 @@ def of_arrays(scores: Mapping[str, np.ndarray], metric: str = "score") -> Scores
     """Scores of arrays [seeds], of the seeds 0, 1, 2, …; variants may have different numbers of seeds.
 
     Raises:
-        UserError: an array is empty, not one-dimensional or not finite.
+        UserError: a name is blank or has control characters; an array is empty, not one-dimensional or not finite; a
+            score is too large or too small to be squared.
     """
+    _refuse_odd_names(list(scores))
     for name, values in scores.items():
-        if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
-            raise UserError(f"the scores of {name} should be finite numbers [seeds], received {values.tolist()}")
+        if values.ndim != 1 or not len(values):
+            raise UserError(
+                f"the scores of {name} should be a sequence of numbers, one for each seed, received an array of shape "
+                f"{values.shape}"
+            )
+        if len(bad := _unusable(values)):
+            first = values[bad[0]]
+            advice = OTHER_UNIT if np.isfinite(first) else f"{BY_POSITION}; {DIVERGED}"
+            raise UserError(
+                f"the scores of {name} should be finite numbers, received {first} at index {bad[0]} "
+                f"({counted(len(bad), 'such score')}): {advice}"
+            )
     seeds = [str(seed) for seed in range(max(map(len, scores.values()), default=0))]
     return Scores(metric, {name: Runs(np.arange(len(one)), one) for name, one in scores.items()}, seeds, True)
 
@@ -93,8 +108,7 @@ def of_columns(
             raise UserError(f"{place(int(column.isna().argmax()))} has no {column.name}: expected one in every row")
     values = _finite(score, metric, place)
     codes, names = pd.factorize(variant)
-    if odd := [name for name in names if CONTROL.search(name)]:  # on a line of its own, one can be a command to CI
-        raise UserError(f"names of variants should be without line breaks and control characters, received {odd[0]!r}")
+    _refuse_odd_names(list(names))
     seeds, labels = (np.arange(len(values)), []) if seed is None else pd.factorize(_seed_names(seed, place))
     order = np.lexsort((seeds, codes))
     if seed is not None:
@@ -103,6 +117,13 @@ def of_columns(
     for name, rows in zip(names, np.split(order, np.cumsum(np.bincount(codes))[:-1]), strict=True):
         found[name] = Runs(seeds[rows] if seed is not None else np.array([], dtype=int), values[rows])
     return Scores(metric, found, list(labels), seed is not None, remarks)
+
+
+def _refuse_odd_names(names: Sequence[str]) -> None:
+    if odd := [name for name in names if CONTROL.search(name)]:  # on a line of its own, one can be a command to CI
+        raise UserError(f"names of variants should be without line breaks and control characters, received {odd[0]!r}")
+    if blank := [name for name in names if not name.strip()]:
+        raise UserError(f"every variant should have a name, received {blank[0]!r}")
 
 
 def _texts(column: pd.Series) -> pd.Series:
@@ -143,7 +164,7 @@ def _finite(column: pd.Series, metric: str, place: Place) -> np.ndarray:
         UserError: a value is missing, no number, NaN, infinite, too large or too small to be squared.
     """
     values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    bad = np.flatnonzero(~(np.abs(values) <= LARGEST) | ((values != 0) & (np.abs(values) < SMALLEST)))
+    bad = _unusable(values)
     if not len(bad):
         return values
     first = column.iloc[bad[0]]
@@ -161,20 +182,22 @@ def _finite(column: pd.Series, metric: str, place: Place) -> np.ndarray:
     )
 
 
+def _unusable(values: np.ndarray) -> np.ndarray:
+    """Where values are NaN, infinite, too large or too small to be squared."""
+    return np.flatnonzero(~(np.abs(values) <= LARGEST) | ((values != 0) & (np.abs(values) < SMALLEST)))
+
+
 def _advice(text: str, value: float) -> str:
     """What to do about a score that is no number for us, as it was read and as it was written; "" if not as a text."""
     if abs(value) < np.finfo(np.float64).max:
-        return f"write the scores in another unit, so that their sizes are between {SMALLEST:g} and {LARGEST:g}"
+        return OTHER_UNIT
     if "," in text:
         return "write decimals with a point"
     if "%" in text:
         return "write percentages as plain numbers"
     if text and np.isnan(value) and text.casefold() not in NO_NUMBER:
         return "if this is a column of scores, write plain numbers; if it is none, leave it out"
-    return (
-        "take it out if the run did not happen; a run that diverged counts, so give it the score of a model that has "
-        "learnt nothing"
-    )
+    return f"take it out if the run did not happen; {DIVERGED}"
 
 
 def _refuse_twice(

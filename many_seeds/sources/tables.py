@@ -259,12 +259,17 @@ def _require(table: pd.DataFrame, name: str, option: str, what: str) -> None:
 
 
 def _only_number(table: pd.DataFrame, used: Sequence[str]) -> str:
-    others = [str(name) for name in table.columns if name not in used]
-    numbers = [name for name in others if pd.api.types.infer_dtype(table[name], skipna=True) in NUMBERS]
-    left = numbers or others
+    left = score_columns(table, used)
     if len(left) != 1:
         raise UserError(f"name the column of the scores with --metric: expected one with numbers, found {listed(left)}")
     return left[0]
+
+
+def score_columns(table: pd.DataFrame, used: Sequence[str]) -> list[str]:
+    """The columns that can be the scores: of those that are not used, the ones with numbers, or all where none has."""
+    others = [str(name) for name in table.columns if name not in used]
+    numbers = [name for name in others if pd.api.types.infer_dtype(table[name], skipna=True) in NUMBERS]
+    return numbers or others
 
 
 def _variant_names(table: pd.DataFrame, by: Sequence[str]) -> pd.Series:

@@ -73,6 +73,11 @@ def test_a_gate_fails_also_where_standard_output_is_closed(tmp_path: Path) -> No
     assert result.stderr.startswith("gate failed (--fail-on worse)\n")
 
 
+def test_no_line_of_the_help_is_wider_than_a_narrow_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, run("--help").out.splitlines())) <= 80
+
+
 def test_help_and_table_say_which_is_compared_with_which(run: Run) -> None:
     assert "A verdict is about b against a" in run("--help").words
     assert "every pair, the later variant as B" in run("--help").words

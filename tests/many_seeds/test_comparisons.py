@@ -160,10 +160,39 @@ def test_results_are_found_by_pair_and_by_place() -> None:
     assert results["a", "c"] is results[1]
     assert results[-1].b == "c"
     assert len(results) == 3
-    with pytest.raises(KeyError, match=r"no comparison of \('c', 'a'\); there are: a, b, a, c, b, c"):
+    with pytest.raises(
+        KeyError, match=r"no comparison of \('c', 'a'\); there are: \('a', 'b'\), \('a', 'c'\), \('b', 'c'\)"
+    ):
         results["c", "a"]
+    with pytest.raises(KeyError, match="no comparison of b"):
+        results["b"]  # type: ignore[call-overload]
     with pytest.raises(IndexError):
         results[3]
+
+
+def test_a_pair_is_found_without_a_search_through_all_results() -> None:
+    class Counted(str):
+        compared = 0
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            Counted.compared += 1
+            return str.__eq__(self, other)
+
+    of = {f"v{place}": [float(place), place + 0.5, place + 0.7] for place in range(100)}
+    results = ms.compare(of, baseline="v0")
+    pairs = [(Counted(one.a), Counted(one.b)) for one in results]
+    assert list(results.of(pairs)) == list(results)
+    assert Counted.compared < 10 * len(results)
+
+
+def test_variants_may_be_numbers_whose_text_is_their_name() -> None:
+    scores = {64: ZEROS, 128: TENTHS}
+    expected = ms.compare({"64": ZEROS, "128": TENTHS})
+    table = frame({str(name): dict(enumerate(of)) for name, of in scores.items()}).astype({"variant": int})
+    for given in (scores, table):
+        assert list(ms.compare(given, baseline=64)) == list(expected)  # type: ignore[arg-type]
+        assert list(ms.compare(given, [(64, 128)])) == list(expected)  # type: ignore[list-item]
 
 
 def test_a_frame_has_a_row_for_each_result() -> None:
@@ -220,17 +249,52 @@ GOOD = {"a": [1.0, 2.0, 3.0], "b": [2.0, 3.0, 5.0]}
         (GOOD, {"pairs": [("a", "b")], "baseline": "a"}, "expected pairs or a baseline, received both"),
         (GOOD, {"baseline": "c"}, "the baseline should be a variant, received 'c'. There are: a, b"),
         ({"a": [1.0, 2.0]}, {}, "expected at least two variants, found only a"),
-        ({}, {}, "expected at least two variants, found only none"),
-        (GOOD | {"c": [1.0, math.nan]}, {}, "the scores of c should be finite numbers [seeds], received [1.0, nan]"),
-        (GOOD | {"c": []}, {}, "the scores of c should be finite numbers [seeds], received []"),
-        (GOOD | {"c": [[1.0]]}, {}, "the scores of c should be finite numbers [seeds], received [[1.0]]"),
-        (GOOD | {"c": ["x"]}, {}, "the scores of c should be finite numbers [seeds], received ['x']"),
+        ({}, {}, "expected at least two variants, found none"),
+        (GOOD, {"margin": "0.1"}, "margin should be a number of 0 or more, in the unit of the scores, received '0.1'"),
+        (GOOD, {"confidence": "0.95"}, "confidence should be a number between 0 and 1, such as 0.95, received '0.95'"),
+        (GOOD, {"confidence": 1 - 1e-13}, "confidence should be a number between 0 and 1"),
+        (GOOD, {"pairs": [5]}, "pairs should be (a, b) of two variants of a, b, received 5"),
+        (GOOD, {"pairs": [(["a"], "b")]}, "pairs should be (a, b) of two variants of a, b, received (['a'], 'b')"),
+        (
+            GOOD | {"c": [1.0, math.nan]},
+            {},
+            "the scores of c should be finite numbers, received nan at index 1 (1 such score): to leave out",
+        ),
+        (GOOD | {"c": [math.inf, 1.0]}, {}, "the scores of c should be finite numbers, received inf at index 0"),
+        (GOOD | {"c": [1e200, 2e200]}, {}, "(2 such scores): write the scores in another unit"),
+        (GOOD | {"c": []}, {}, "one for each seed, received an array of shape (0,)"),
+        (GOOD | {"c": [[1.0]]}, {}, "one for each seed, received an array of shape (1, 1)"),
+        (
+            GOOD | {"c": ["x"]},
+            {},
+            "the scores of c should be a sequence of finite numbers, one for each seed, received ['x']",
+        ),
+        (GOOD | {"c": [10**400]}, {}, "should be a sequence of finite numbers, one for each seed, received [1000"),
+        (GOOD | {"c": (one for one in (1.0, 2.0))}, {}, "one for each seed, received <generator"),
+        ({1: [1.0, 2.0], "1": [2.0, 3.0], "b": [1.0, 2.0]}, {}, "two variants are called 1, as text"),
+        (GOOD | {" ": [1.0, 2.0]}, {}, "every variant should have a name, received ' '"),
+        (GOOD | {"c\n::error::d": [1.0, 2.0]}, {}, "without line breaks and control characters"),
         (3, {}, "scores should be a data frame, a mapping or a path, received int"),
         ("nosuch.csv", {}, "nosuch.csv can't be read: No such file or directory"),
         (
             pd.DataFrame({"model": ["a"], "seed": [0], "f1": [1.0]}),
             {},
             "expected the columns variant, seed and one of scores, received model, seed, f1",
+        ),
+        (
+            pd.DataFrame({"a": [1.0, 2.0], "b": [2.0, 3.0]}),
+            {},
+            "received a, b; where each column is a variant, give a mapping from its name to its scores",
+        ),
+        (
+            pd.DataFrame({"variant": ["a", "b"], "seed": [0, 0], "f1": [1.0, 2.0], "loss": [1.0, 2.0]}),
+            {},
+            "expected one column of scores beside variant and seed, found f1, loss",
+        ),
+        (
+            pd.DataFrame([["a", "a", 0, 1.0]], columns=["variant", "variant", "seed", "f1"]),
+            {},
+            "the data frame has the column 'variant' twice",
         ),
         (
             pd.DataFrame({"variant": ["a", "b"], "seed": [0, 0], "f1": [1.0, math.nan]}),

@@ -80,6 +80,11 @@ def test_no_label_covers_another_one_and_margin_and_legend_are_visible(pairs: in
     assert low < -0.05 < 0.05 < high
 
 
+def test_a_figure_of_no_results_is_refused() -> None:
+    with pytest.raises(UserError, match="a figure shows at least one result"):
+        ms.compare({"a": ZEROS, "b": TENTHS}).of([]).plot()
+
+
 def test_without_a_margin_there_is_no_legend() -> None:
     assert shown(ms.compare({"a": ZEROS, "b": TENTHS}).plot())[1] == []
 

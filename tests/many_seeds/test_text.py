@@ -31,6 +31,24 @@ def test_numbers_are_short_and_alike_whatever_their_size(factors: list[float], e
         assert f"better {numbers} 10" in printed
 
 
+@pytest.mark.parametrize(
+    ("nearest", "expected"),
+    [
+        (9e-5, "+0.3706 +0.0001 … +0.7411"),
+        (0.004, "+0.375 +0.004 … +0.745"),
+        (0.006, "+0.38 +0.01 … +0.75"),  # two decimals show it already
+        (1e-12, "+0.37 +0.00 … +0.74"),  # more decimals than a number may have
+    ],
+)
+def test_a_bound_that_excludes_0_is_not_shown_as_0(nearest: float, expected: str) -> None:
+    gains = [tenth - ms.interval(TENTHS).low + nearest for tenth in TENTHS]
+    result = ms.compare({"a": ZEROS, "b": gains})
+    assert f"better {expected} 10" in words(str(result))
+    losses = ms.compare({"a": ZEROS, "b": [-gain for gain in gains]}, lower_is_better=True)
+    shown = " ".join(expected.replace("+", "−").split(" ")[place] for place in (0, 3, 2, 1))
+    assert f"better {shown} 10" in words(str(losses))
+
+
 def test_long_names_are_whole_on_a_line_above_their_result() -> None:
     a, b = "a_" * 40, "b_" * 40
     lines = str(ms.compare({a: ZEROS, b: TENTHS})).splitlines()
