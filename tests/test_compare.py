@@ -241,7 +241,7 @@ class TestCompare:
         assert (
             "\nnot compared: mlp (seed 2 is missing in the working tree, though its params.yaml asks for it)\n" in text
         )
-        assert "\nbetter" not in text
+        assert "\nbetter:" not in text
         assert "seed 7" not in text  # which nobody asks for, and which may be there for its score
         assert "\nremoved: linear (not in params.yaml of the working tree any more)\n" in text
         assert "\nnew: wide (only in the working tree), planned (no runs yet on either side)\n" in text
