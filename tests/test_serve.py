@@ -312,13 +312,11 @@ def test_the_registered_model_says_what_it_takes_and_needs(registered: Path) -> 
     assert not [path for path in folder.rglob("*") if path.suffix in (".pkl", ".cloudpickle", ".joblib")]
     example = json.loads((folder / "serving_input_example.json").read_text())
     assert base64.b64decode(example["dataframe_split"]["data"][0][0]) == EXAMPLE.read_bytes()
-    code = (
-        "import many_seeds, tools.serving.server; print(many_seeds.__file__, tools.serving.server.__file__, sep='\\n')"
-    )
+    code = "import many_seeds, stages, tools; print(many_seeds.__file__, stages.__file__, tools.__file__, sep='\\n')"
     alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, cwd=folder / "code", env=alone, capture_output=True, text=True, check=True).stdout
-    assert [Path(line).parents[1] for line in found.splitlines()] == [folder / "code"] * 2
+    assert [Path(line).parents[1] for line in found.splitlines()] == [folder / "code"] * 3
 
 
 def test_mlflow_serves_the_registered_model_too(registered: Path, images: list[bytes]) -> None:

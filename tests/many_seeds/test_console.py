@@ -50,7 +50,14 @@ def test_a_mistake_in_the_program_keeps_its_traceback() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["fetch.__main__", "split.__main__", "aggregate.__main__", "tracking.__main__", "demo"]
+    "module",
+    [
+        "stages.fetch.__main__",
+        "stages.split.__main__",
+        "stages.aggregate.__main__",
+        "stages.tracking.__main__",
+        "tools.demo",
+    ],
 )
 def test_a_command_without_arguments_refuses_one_before_it_does_anything(
     module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -58,7 +65,7 @@ def test_a_command_without_arguments_refuses_one_before_it_does_anything(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["python -m", "mlp_tuned"])
     with pytest.raises(SystemExit) as end:
-        importlib.import_module(f"stages.{module}").main()
+        importlib.import_module(module).main()
     assert end.value.code == 2
     assert "unrecognized arguments: mlp_tuned" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
