@@ -593,7 +593,7 @@ def test_no_process_outlives_a_repro_that_is_killed(clone: Clone, without_cache:
             assert process.stdout is not None
             assert any("0 of them finished before" in line for line in process.stdout)
             process.kill()
-            said, _ = process.communicate(timeout=20)  # until every process that could say something has ended
+            said, _ = process.communicate(timeout=60)  # until every process that could say something has ended
         assert "[1/2]" not in said
     clone.repro("--single-item", "train@cnn")
 

@@ -336,7 +336,7 @@ def killed(begun: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
         assert any("[1/4]" in line for line in process.stderr)
         children = psutil.Process(process.pid).children(recursive=True)
         process.kill()
-    _, alive = psutil.wait_procs(children, timeout=20)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive
     trained = {path: path.stat().st_mtime_ns for path in (clone.folder / FOLDER).rglob("run.json")}
     assert trained

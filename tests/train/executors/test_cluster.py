@@ -312,7 +312,7 @@ def test_no_training_process_of_a_cluster_outlives_a_driver_that_was_stopped(
         training = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
         assert len(training) == 2
         stop(process, signum)
-        assert psutil.wait_procs(training, timeout=20)[1] == []
+        assert psutil.wait_procs(training, timeout=60)[1] == []
 
 
 def test_a_run_that_raises_or_kills_its_process_fails_alone(

@@ -127,7 +127,7 @@ def stop(process: subprocess.Popen[str], signum: signal.Signals) -> None:
         os.killpg(process.pid, signum)
     else:
         process.send_signal(signum)
-    said = process.communicate(timeout=20)[0].splitlines()  # of all of its processes, until they end
+    said = process.communicate(timeout=60)[0].splitlines()  # of all of its processes, until they end
     if signum == signal.SIGKILL:
         assert process.returncode == -signal.SIGKILL
     else:
