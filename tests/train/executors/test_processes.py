@@ -107,6 +107,8 @@ def driver(until: str = "[1/7]", **environment: str) -> Iterator[subprocess.Pope
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # As on a terminal: what a script starts with & has Ctrl-C ignored, and so would this, its descendant.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         try:
             assert process.stdout is not None
