@@ -195,7 +195,10 @@ class Results(Sequence[Result]):
             for result in self.items
         ]
         return {
-            **{"metric": self.metric, "settings": asdict(self.settings), "family": self.family, "results": results},
+            "metric": self.metric,
+            "settings": asdict(self.settings),
+            "family": self.family,
+            "results": results,
             "remarks": list(self.remarks),
         }
 

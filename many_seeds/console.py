@@ -26,10 +26,9 @@ ALIVE_SECONDS = 0.5  # between two looks of a process at the one that started it
 def command(main: Callable[[], None]) -> Callable[[], None]:
     """Let `main` end with one clear line where a person's input or machine is at fault, or a signal stops it.
 
-    The exit status is 1, or 130 after a signal, or, without a word, 141 where nobody reads its output any more, as of
-    others in a pipe. SIGTERM and SIGHUP, which a batch system or a lost connection sends,
-    end it like Ctrl-C: what is under way is cleared away, and no process stays behind. No error shows a password, nor
-    does the traceback of one that nobody expected, or what a library logs.
+    The exit status is 1, or 130 after a signal, or 141, without a message, where its output is a closed pipe.
+    SIGTERM and SIGHUP, which a batch system or a lost connection sends, end it like Ctrl-C: what is under way is
+    cleared away, and no process stays behind. No error, traceback or log record shows a password.
     """
 
     @functools.wraps(main)
@@ -50,7 +49,7 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
         except UserError as error:
             sys.exit(redact(f"error: {error}"))
         except OSError as error:
-            if isinstance(error, BrokenPipeError) and _nobody_reads():
+            if isinstance(error, BrokenPipeError) and _output_is_closed():
                 sys.exit(128 + signal.SIGPIPE)
             sys.exit(redact(f"error: {error.strerror or error}: {error.filename or 'no file named'}"))
         except KeyboardInterrupt:
@@ -61,13 +60,13 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
 
 
 def print_traceback(error: BaseException | None) -> None:
-    """Print what Python prints of an exception that nobody caught, without passwords, also of its causes."""
+    """Print the traceback of an uncaught exception and of its causes, without passwords."""
     if error is not None:
         print(redact("".join(traceback.format_exception(error))), end="", file=sys.stderr, flush=True)
 
 
 def _hide_passwords() -> None:
-    """Let Python print no password either, where nobody has said otherwise: of exceptions, and of what is logged."""
+    """Keep passwords out of tracebacks and log records, unless the hooks of Python are replaced already."""
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = lambda _, error, __: print_traceback(error)
     if threading.excepthook is threading.__excepthook__:
@@ -108,7 +107,7 @@ def _interrupt_again(dropped: "sys.UnraisableHookArgs") -> None:
         sys.__unraisablehook__(dropped)
 
 
-def _nobody_reads() -> bool:
+def _output_is_closed() -> bool:
     """Whether standard output is a pipe without a reader; what it still holds is then thrown away."""
     if sys.stdout is None:
         return False

@@ -76,7 +76,9 @@ def rows(results: "Results") -> list[list[Cell]]:
     """The cells of each result: a, b, verdict, difference, interval, n, seeds needed."""
     return [
         [
-            *((result.a, result.a), (result.b, result.b), (result.verdict, result.verdict)),
+            (result.a, result.a),
+            (result.b, result.b),
+            (result.verdict, result.verdict),
             (number(result.difference, form), result.difference),
             (interval(result, form), result.low),
             (_runs(result), float(result.n)),

@@ -73,7 +73,7 @@ def test_a_recipe_that_starts_from_another_has_its_values_and_its_own(study: Par
         (
             "units: [8]",
             "unit: [8]",
-            ["plain.unit: unknown key; remove it or mend its spelling (also in watched)", "plain.units: is missing"],
+            ["plain.unit: unknown key; remove it or fix its spelling (also in watched)", "plain.units: is missing"],
         ),
         ("split: {", "seeds: [0, 1]\nsplit: {", ["seeds: unknown key"]),
         ("data: {name: digits}", "data: {name: imagenet}", ["data", "imagenet"]),
@@ -113,7 +113,7 @@ def test_a_recipe_that_starts_from_another_has_its_values_and_its_own(study: Par
         (
             "dropout: 0.25",
             "dropout: 0.25\n    augment: {shfit: 2}",
-            ["variants.plain.augment.shfit: unknown key; remove it or mend its spelling"],
+            ["variants.plain.augment.shfit: unknown key; remove it or fix its spelling"],
         ),
         (
             "dropout: 0.25",

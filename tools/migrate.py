@@ -31,7 +31,7 @@ from stages.train.run import run_key
 from tools import stale
 
 PIPELINE = Path("dvc.yaml")
-OWN = "own"  # a person's own data, which git has not, so that a checkout says nothing about them
+OWN = "own"  # custom data, which git does not have, so that a checkout says nothing about them
 Lines = dict[Part, dict[str, str]]  # of metrics/code.yaml: part → variant → environment
 
 

@@ -11,7 +11,7 @@ from many_seeds.comparisons import Results
 from stages.aggregate import course, results
 from stages.aggregate.parts import Column, Part, Picture, Table, number, text
 from stages.aggregate.runs import Runs, shared_seeds
-from stages.study.params import Params, differences, in_words
+from stages.study.params import Params, describe_changes, differences
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def table(runs: Runs, study: Params, compared: Results) -> pd.DataFrame:
     """The result of each step against its predecessor, what it changes, and what was seen once in 2020."""
     found = results.table(runs, compared).drop(columns="a").rename(columns={"b": "step"})
     steps = [(result.a, result.b) for result in compared]
-    found["change"] = [in_words(differences(study.recipe(a), study.recipe(b))) for a, b in steps]
+    found["change"] = [describe_changes(differences(study.recipe(a), study.recipe(b))) for a, b in steps]
     then = course.differences() if course.told(study) else {}
     found["difference_2020"] = [then.get(step) for step in steps]
     return found

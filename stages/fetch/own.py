@@ -37,7 +37,7 @@ def bring_own(part: str, source: str, sha256: str | None, target: Path) -> None:
         pack(Path(source), target)
         return
     if not is_address(source) and not Path(source).exists():
-        raise UserError(f"{source}: no such file or folder: put it there, or mend data.{part} in params.yaml")
+        raise UserError(f"{source}: no such file or folder: put it there, or fix data.{part} in params.yaml")
     file = File(source.rsplit("/", 1)[1], sha256, limit=LIMIT if is_address(source) else sys.maxsize)
     if not is_kept(file, target):
         bring(file, [source], target, f"Mend data.{part} in params.yaml (or data.sha256.{part}).")
@@ -76,7 +76,7 @@ def _entries(folder: Path) -> Iterator[Path]:
 def _check_links(path: Path) -> None:
     for place in (path, *path.parents):
         if place.is_symlink() and place.is_dir():
-            raise UserError(f"{place} is a link to a folder, whose changes nobody would see: copy it into {OWN}/")
+            raise UserError(f"{place} is a link to a folder, whose changes DVC does not see: copy it into {OWN}/")
 
 
 def _check_name(name: str, folder: Path) -> None:

@@ -36,7 +36,7 @@ def decode(content: bytes, name: str) -> np.ndarray:
     # Every format has errors of its own for a damaged file.
     except Exception as error:
         reason = "is not an image" if isinstance(error, Image.UnidentifiedImageError) else f"is damaged: {error}"
-        raise UserError(f"{name} {reason} (expected one of {', '.join(FORMATS)}): mend or remove it") from error
+        raise UserError(f"{name} {reason} (expected one of {', '.join(FORMATS)}): fix or remove it") from error
     if upright.has_transparency_data and np.asarray(upright.convert("RGBA"))[..., 3].min() < 255:
         raise UserError(f"{name} is transparent in places: put it on a background, and store it without transparency")
     pixels = np.asarray(upright.convert(MODES[upright.mode]))

@@ -107,7 +107,7 @@ def differences(a: Recipe, b: Recipe) -> dict[str, tuple[Any, Any]]:
     return {name: (old[name], new[name]) for name in new if old[name] != new[name]}
 
 
-def in_words(changes: dict[str, tuple[Any, Any]]) -> str:
+def describe_changes(changes: dict[str, tuple[Any, Any]]) -> str:
     """What `differences` found, as params.yaml has it: "units: [512] → [800], dropout: 0.5 → 0.25"."""
 
     def text(value: Any) -> str:
@@ -205,7 +205,7 @@ def _explain(error: Any, *above: str) -> str:
     if error["type"] in ("model_type", "model_attributes_type"):
         return f"  {key}: should be keys with values; received {error['input']!r}"
     if error["type"] == "extra_forbidden":
-        return f"  {key}: unknown key; remove it or mend its spelling"
+        return f"  {key}: unknown key; remove it or fix its spelling"
     if error["type"] == "missing":
         return f"  {key}: is missing"
     message = error["msg"].removeprefix("Value error, ")

@@ -14,7 +14,7 @@ def main() -> None:
     publisher = Publisher(study)
     changed = publisher.publish_variants(list(study.variants)) + publisher.publish_study()
     if publisher.failed:
-        raise UserError("not everything is published: mend what the warning names, or set MLFLOW_TRACKING_URI")
+        raise UserError("not everything is published: fix what the warning names, or set MLFLOW_TRACKING_URI")
     print(f"{changed} runs published or brought up to date; {address.shown_uri()}")
 
 

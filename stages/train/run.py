@@ -142,7 +142,7 @@ def see_that_it_is_whole(run: Run, result: Result, images: np.ndarray) -> None:
         raise UserError(f"fit should make a model with outputs [n, {run.classes}]; received {list(shape)}")
 
 
-def in_words(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """An error that nobody foresaw, and where in the family's code it was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if Path(frame.filename).parent == families.FOLDER]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from tests.support.command import TENTHS, Run, lines, long, only, parsed, write
+from tests.support.command import TENTHS, Run, assert_refused, lines, long, only, parsed, write
 
 
 def test_which_pairs_are_compared(run: Run) -> None:
@@ -181,11 +181,7 @@ def test_bad_arguments_get_a_clear_error(kind: str, run: Run) -> None:
     text, arguments, expected = BAD[kind]
     if text is not None:
         write(text)
-    output = run(*arguments)
-    assert (output.status, output.out) == (2, "")
-    assert expected in output.err
-    assert "Traceback" not in output.err
-    assert output.err.splitlines()[-1].partition("error: ")[2]  # on one line, if below the usage
+    assert_refused(run(*arguments), expected)
 
 
 def test_pairs_without_spread_do_not_hide_behind_the_gate(run: Run) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import Run, lines, only, parsed, write
+from tests.support.command import Run, assert_refused, lines, only, parsed, write
 
 
 @pytest.mark.parametrize(
@@ -205,11 +205,7 @@ def test_bad_input_gets_a_clear_error(kind: str, run: Run) -> None:
     text, arguments, expected = BAD[kind]
     if text is not None:
         write(text)
-    output = run(*arguments)
-    assert (output.status, output.out) == (2, "")
-    assert expected in output.err
-    assert "Traceback" not in output.err
-    assert output.err.splitlines()[-1].partition("error: ")[2]  # on one line, if below the usage
+    assert_refused(run(*arguments), expected)
 
 
 def test_a_file_in_another_encoding_is_refused(run: Run) -> None:

@@ -46,6 +46,14 @@ def verdict(*arguments: str, stdin: bytes = b"") -> Output:
     return Output(out.getvalue(), err.getvalue(), status)
 
 
+def assert_refused(output: Output, expected: str) -> None:
+    """Assert that a command ended with status 2 and one clear line that contains `expected`."""
+    assert (output.status, output.out) == (2, "")
+    assert expected in output.err
+    assert "Traceback" not in output.err
+    assert output.err.splitlines()[-1].partition("error: ")[2]  # on one line, if below the usage
+
+
 def parsed(output: Output) -> dict[str, Any]:
     """What a command printed with --json, in which NaN and Infinity are refused."""
 

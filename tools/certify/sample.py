@@ -118,7 +118,7 @@ def _batched(recipe: Recipe) -> Environment:
 def draw(
     variant: str, here: Environments, roots: Environments, seeds: Sequence[int], wanted: int | None
 ) -> tuple[int, ...]:
-    """The sample, sorted: by a digest, so that the same environments always draw the same seeds, and nobody chooses.
+    """The sample, sorted: by a digest, so that the same environments always draw the same seeds.
 
     Args:
         variant: the variant.

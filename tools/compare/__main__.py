@@ -18,10 +18,10 @@ from tools.compare.changes import (
     Pair,
     alike,
     compare,
+    describe_seeds,
     findings,
     headline,
     image_error,
-    seeds_in_words,
     without_change,
 )
 from tools.compare.revisions import read_side
@@ -129,14 +129,16 @@ def _settings_used(difference: Difference) -> list[str]:
         for name, (a, b) in difference.other_settings.items()
     }
     if difference.judge is difference.new:
-        other = f" ({params.in_words(named)})" if named else ""
+        other = f" ({params.describe_changes(named)})" if named else ""
         return [f"the statistics of {old} are of another version of this code{other}: judged with those of {new}"]
-    return [f"{new} has other statistics ({params.in_words(named)}): judged with those of {old}"] if named else []
+    return (
+        [f"{new} has other statistics ({params.describe_changes(named)}): judged with those of {old}"] if named else []
+    )
 
 
 def _remarks(difference: Difference) -> list[str]:
     """A line for each thing that neither the table nor the headline says."""
-    whys = [(name, params.in_words(pair.parameters)) for name, pair in difference.not_retrained.items()]
+    whys = [(name, params.describe_changes(pair.parameters)) for name, pair in difference.not_retrained.items()]
     whys += [(name, "; ".join(_why(pair))) for name, pair in difference.changed.items()]
     whys += [
         (name, f"{'; '.join(_why(pair))}; but the predictions are the same")
@@ -160,14 +162,14 @@ def _other_seeds(variant: str, pair: Pair, difference: Difference) -> Iterator[s
     if given_up := [seed for seed in pair.only_old if seed not in pair.lost]:
         seeds = difference.new.recipes[variant].get("seeds")
         asked = "" if seeds is None else f", as its {params.PARAMS} asks for {seeds:,}"
-        yield f"{seeds_in_words(given_up)} not in {difference.new.label} any more{asked}"
+        yield f"{describe_seeds(given_up)} not in {difference.new.label} any more{asked}"
     if pair.only_new:
-        yield f"{seeds_in_words(pair.only_new)} only in {difference.new.label}"
+        yield f"{describe_seeds(pair.only_new)} only in {difference.new.label}"
 
 
 def _why(pair: Pair) -> list[str]:
     """Why the runs of a variant differ, as far as git knows."""
-    reasons = [params.in_words(pair.parameters)] if pair.parameters else []
+    reasons = [params.describe_changes(pair.parameters)] if pair.parameters else []
     if pair.old.data != pair.new.data:
         reasons.append("other training data")
     if pair.training.changes:

@@ -188,8 +188,15 @@ def headline(difference: Difference) -> list[tuple[str, str]]:
     if count := len(without_change(difference)):
         said[UNCHANGED] = [f"{count:,} {'variant' if count == 1 else 'variants'}, with the same predictions"]
     order = (
-        *(gate.NOT_RETRAINED, "worse", gate.NOT_COMPARED, "undecided", "better", "equivalent"),
-        *(gate.REMOVED, gate.NEW, UNCHANGED),
+        gate.NOT_RETRAINED,
+        "worse",
+        gate.NOT_COMPARED,
+        "undecided",
+        "better",
+        "equivalent",
+        gate.REMOVED,
+        gate.NEW,
+        UNCHANGED,
     )
     return [(verdict, ", ".join(said[verdict])) for verdict in order if verdict in said]
 
@@ -216,7 +223,7 @@ def image_error(pair: Pair) -> float:
     return intervals.image_error(pair.new.right.mean(axis=0) - pair.old.right.mean(axis=0))
 
 
-def seeds_in_words(seeds: list[int]) -> str:
+def describe_seeds(seeds: list[int]) -> str:
     return f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
 
 
@@ -225,7 +232,7 @@ def _unless_lost(found: gate.Finding, pair: Pair, new: str) -> gate.Finding:
     if not pair.lost or found.verdict == "worse":
         return found
     are, them = ("is", "it") if len(pair.lost) == 1 else ("are", "them")
-    why = f"{seeds_in_words(pair.lost)} {are} missing in {new}, though its {params.PARAMS} asks for {them}"
+    why = f"{describe_seeds(pair.lost)} {are} missing in {new}, though its {params.PARAMS} asks for {them}"
     return gate.Finding(found.variant, gate.NOT_COMPARED, why)
 
 
@@ -233,7 +240,7 @@ def _without_answer(difference: Difference) -> Iterator[gate.Finding]:
     new = difference.new
     for name, pair in difference.not_retrained.items():
         same = pair.not_retrained
-        runs = "runs" if same == pair.new.seeds else f"the runs of {seeds_in_words(same)}"
+        runs = "runs" if same == pair.new.seeds else f"the runs of {describe_seeds(same)}"
         yield gate.Finding(name, gate.NOT_RETRAINED, f"params changed, {runs} did not: run dvc repro")
     for name in difference.unpaired:
         yield gate.Finding(name, gate.NOT_COMPARED, "no seed that both sides have")

@@ -67,7 +67,7 @@ def _flat(image: Image.Image, factor: int) -> Image.Image:
     if image.mode.startswith("I"):
         return Image.fromarray(_to_8_bits(np.asarray(image))).reduce(factor)
     if image.mode == "F":
-        raise UserError("the image has fractions for pixels, of which nobody says what is white: save it in 8 bits")
+        raise UserError("the image has fractions for pixels, for which white is not defined: save it in 8 bits")
     if not image.has_transparency_data:
         return image.convert("L" if image.mode in ("1", "L") else "RGB").reduce(factor)
     coloured = image.convert("RGBA").reduce(factor)

@@ -289,7 +289,7 @@ def _why_not(runs: Mapping[str, int], seconds: Mapping[str, float], at_once: int
     took = total(runs, seconds)
     if left <= 0 or took is None:
         return "the hours are spent"
-    return f"its next {sum(runs.values())} runs take {_in_words(took / at_once)}, and {_in_words(left)} are left"
+    return f"its next {sum(runs.values())} runs take {_duration(took / at_once)}, and {_duration(left)} are left"
 
 
 def _name(pair: Pair) -> str:
@@ -362,15 +362,15 @@ def plan(settling: Settling) -> str:
 def _until(result: Result, end: int, took: float | None, with_above: float | None) -> str:
     if took is None:
         return "no run of it is here that says how long one takes"
-    above = "" if with_above is None else f", {_in_words(with_above)} with those above"
+    above = "" if with_above is None else f", {_duration(with_above)} with those above"
     projected = result.seeds_projected
     if projected is None or projected > end:
         about = "" if projected is None else f"; a verdict is projected at {projected:,}"
-        return f"{_in_words(took)} to {end} seeds, the most that it may have{above}{about}"
-    return f"verdict projected at {projected:,} seeds, after {_in_words(took)}{above}"
+        return f"{_duration(took)} to {end} seeds, the most that it may have{above}{about}"
+    return f"verdict projected at {projected:,} seeds, after {_duration(took)}{above}"
 
 
-def _in_words(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     for unit, size in (("hours", 3600), ("minutes", 60)):
         if seconds >= size:
             return f"{seconds / size:.1f} {unit}"

@@ -28,7 +28,7 @@ from stages.recipes.shared.training import backend
 from stages.study.environments import installed_versions
 from stages.study.families import code_digest
 from stages.train.executors.interface import Execution
-from stages.train.run import Failed, Run, Train, Trained, differing, in_words
+from stages.train.run import Failed, Run, Train, Trained, describe_error, differing
 
 CONNECT_SECONDS = 10  # also how long a scheduler that was lost is looked for
 WANTED_SECONDS = 0.5  # between two looks whether anybody still waits for a run
@@ -241,7 +241,7 @@ def _reason(error: Exception) -> str:
             f"{error.allowed_failures + 1} Dask workers died with it, the last at {error.last_worker.address}: "
             "their logs may say why; a run needs about 1.4 GiB of memory"
         )
-    return in_words(error)
+    return describe_error(error)
 
 
 def _lost(address: str) -> UserError:

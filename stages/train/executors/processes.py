@@ -15,7 +15,7 @@ from many_seeds.console import signals_wait, when_orphaned
 from many_seeds.errors import UserError
 from stages.recipes.shared.recipe import Recipe
 from stages.train.executors.interface import Execution
-from stages.train.run import Failed, Run, Train, Trained, in_words
+from stages.train.run import Failed, Run, Train, Trained, describe_error
 
 
 @contextlib.contextmanager
@@ -70,7 +70,7 @@ def _attempt(train: Train, run: Run, images: np.ndarray, labels: np.ndarray, epo
     try:
         return train(run, images, labels, epoch)
     except Exception as error:  # noqa: BLE001
-        return Failed(run, in_words(error))
+        return Failed(run, describe_error(error))
 
 
 def takes(recipe: Recipe) -> bool:
