@@ -24,8 +24,10 @@ from benchmarks.summary import Training, training
 from many_seeds import console, intervals
 from many_seeds.errors import UserError
 from stages.recipes.network import Recipe as Network
-from stages.study import files, params, records
+from stages.study import files, params, paths
 from stages.study.params import Params
+from stages.study.results import read_results
+from stages.study.splits import read_images
 
 REPORT = Path(__file__).with_name("BASELINE.md")
 EPOCHS = 3  # of each measurement; the first is set aside
@@ -54,7 +56,7 @@ def checked_out(commit: str) -> Iterator[Path]:
         try:
             if not (folder / "benchmarks/measure.py").exists():
                 raise UserError(f"{commit} has no benchmarks/measure.py to measure it with: name a later commit")
-            (folder / records.TRAIN.parent).symlink_to(records.TRAIN.parent.resolve())
+            (folder / paths.TRAIN.parent).symlink_to(paths.TRAIN.parent.resolve())
             yield folder
         finally:
             git("worktree", "remove", "--force", str(folder))
@@ -96,14 +98,14 @@ def take(study: Params, variants: Sequence[str], old: Path, repeats: int) -> dic
 
 def measured(folder: Path, variant: str, study: Params) -> Training:
     """What training a variant costs by the code in `folder`, with the images and epochs of the study here."""
-    recipe, all_images = network_of(study, variant), len(records.read_images(records.TRAIN)[1])
+    recipe, all_images = network_of(study, variant), len(read_images(paths.TRAIN)[1])
     images = min(all_images, IMAGES_OF_CONVOLUTIONS if recipe.filters else IMAGES)
     size = {"variant": variant, "images": images, "epochs": EPOCHS, "precision": recipe.precision}
     return training(
         measure("pipeline", folder, **size)["runs"],
         workers=1,
         scale=all_images / images,
-        epochs=records.read_scores(variant)["epochs"].tolist(),
+        epochs=read_results(variant).scores["epochs"].tolist(),
     )
 
 

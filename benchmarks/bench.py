@@ -25,10 +25,12 @@ from benchmarks.process import measure, processor, processor_name, require_data
 from benchmarks.summary import BFLOAT16, BUSY, ratios, summarise
 from many_seeds import console
 from stages.recipes.shared.training import backend
-from stages.study import files, params, records
+from stages.study import files, params, paths
 from stages.study.data import DatasetName
 from stages.study.environments import installed_versions
 from stages.study.params import Params
+from stages.study.results import read_results
+from stages.study.splits import read_images
 
 FOLDER, QUICK_FOLDER = Path("benchmarks"), Path("build/bench")
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # that decide how fast matrix products are
@@ -86,14 +88,14 @@ def take(effort: Effort, study: Params) -> Results:
     if load > BUSY:
         say(f"other work runs beside (load {load:.1f}): the figures will say little")
     results: Results = {"load": load, "peak": {"one core": [], "all cores": []}, "variants": {}}
-    all_images = len(records.read_images(records.TRAIN)[1])
+    all_images = len(read_images(paths.TRAIN)[1])
     for name, images in effort.images.items():
         recipe = network_of(study, name)
         results["variants"][name] = {
             **{"convolutions": len(recipe.filters), "batch_size": recipe.batch_size},
             **{"images": images, "all_images": all_images},
             "dev_images": round(study.split.dev_fraction * images) if recipe.dev_split else 0,
-            "epochs": records.read_scores(name)["epochs"].tolist(),
+            "epochs": read_results(name).scores["epochs"].tolist(),
             **{"plain": [], "pipeline": [], BFLOAT16: []},
         }
     for repeat in range(1, effort.repeats + 1):

@@ -17,8 +17,9 @@ from many_seeds import console
 from many_seeds.errors import UserError
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
-from stages.study import families, files, params, records
+from stages.study import families, files, params, paths
 from stages.study.environments import installed_versions
+from stages.study.splits import read_classes, read_images, read_validation
 from stages.train.executors import processes
 from stages.train.progress import Progress
 from stages.train.run import Failed, Run, train_run
@@ -52,13 +53,13 @@ def read_candidates(path: Path) -> dict[str, Recipe]:
 
 def planned(candidates: dict[str, Recipe], images: np.ndarray, labels: np.ndarray) -> list[Run]:
     """Every run of `candidates`, the first seed of each before the second of any."""
-    data, classes = files.digest(images, labels), len(records.read_classes(records.TRAIN))
+    data, classes = files.digest(images, labels), len(read_classes(paths.TRAIN))
     versions = installed_versions(backend())
     runs = []
     for name, recipe in candidates.items():
         code = families.code_digest(recipe.family)
         for seed in range(FIRST_SEED, FIRST_SEED + recipe.seeds):
-            dev = records.read_dev(seed)
+            dev = read_validation(seed)
             digests = {"data": data, "code": code, "dev": files.digest(dev)}
             runs.append(Run(name, recipe, seed, classes, dev, "processes", digests, versions))
     return sorted(runs, key=lambda run: run.seed)
@@ -115,7 +116,7 @@ def main() -> None:
     if unknown := set(names) - set(candidates):
         raise UserError(f"{CANDIDATES.name} has {', '.join(candidates)}; received {', '.join(sorted(unknown))}")
     require_data()
-    images, labels = records.read_images(records.TRAIN)
+    images, labels = read_images(paths.TRAIN)
     runs = planned(candidates, images, labels)
     rows = files.read_table(SCORES, COLUMNS) if SCORES.exists() else pd.DataFrame(columns=COLUMNS)
     missing = [run for run in runs if run.key not in set(rows["key"]) and run.variant in (names or candidates)]

@@ -22,7 +22,7 @@ from benchmarks.scheduling import cluster
 from many_seeds import console
 from many_seeds.errors import UserError
 from stages.recipes.shared.training import backend
-from stages.study import files, params, records
+from stages.study import files, params, paths
 from stages.study.environments import installed_versions
 
 REPORT = Path(__file__).with_name("CLUSTER.md")
@@ -70,7 +70,7 @@ def train(variant: str, size: Size, way: str) -> Trained:
         else:
             with cluster(folder, joblib.cpu_count()) as address:
                 seconds = stage(variant, folder, settings | {"DASK_SCHEDULER_ADDRESS": address})
-        runs = [folder / records.run_path(variant, seed) for seed in range(size.seeds)]
+        runs = [folder / paths.run_path(variant, seed) for seed in range(size.seeds)]
         return Trained(seconds, [files.digest((run / "model.keras").read_bytes()) for run in runs])
 
 

@@ -22,9 +22,10 @@ from stages import tracking
 from stages.recipes.network import Recipe as Network
 from stages.recipes.shared.training import backend
 from stages.split.__main__ import dev_indices
-from stages.study import params, records
+from stages.study import params, paths
 from stages.study.environments import installed_versions
 from stages.study.params import Params
+from stages.study.splits import read_classes, read_images
 from stages.train.executors import processes
 from stages.train.run import Failed, Run, Trained, train_run
 
@@ -250,7 +251,7 @@ def _data(variant: str, images: int, **changes: Any) -> tuple[Params, Network, D
     """The study, the variant's recipe with changes, and the first training images."""
     study = params.load()
     recipe = network_of(study, variant).model_copy(update=changes)
-    data = Data(*records.read_images(records.TRAIN), len(records.read_classes(records.TRAIN)))
+    data = Data(*read_images(paths.TRAIN), len(read_classes(paths.TRAIN)))
     return study, recipe, data.first(images)
 
 

@@ -13,8 +13,9 @@ import joblib
 
 from benchmarks.process import DATABASE, environment, measure, write_study
 from many_seeds.errors import UserError
-from stages.study import records
+from stages.study import paths
 from stages.study.data import OWN, Data, DatasetName
+from stages.study.models import read_facts
 from stages.study.params import Comparison, Params, Split
 
 CODE = ["stages", "many_seeds", "benchmarks", OWN, ".dvc/config", ".dvcignore", "dvc.yaml", "pyproject.toml"]
@@ -55,7 +56,7 @@ def reproduce(study: Params, folder: Path) -> dict[str, float]:
         else:
             shutil.copy(name, folder / name)
     if study.data.name != "digits":
-        shutil.copytree(records.RAW, folder / records.RAW)
+        shutil.copytree(paths.RAW, folder / paths.RAW)
     write_study(study, folder)
     subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
     marks = repro(folder)
@@ -64,7 +65,7 @@ def reproduce(study: Params, folder: Path) -> dict[str, float]:
         stage, _, variant = name.partition("@")
         if stage == "train":
             seeds = range(study.recipe(variant).seeds)
-            facts = [records.read_facts(folder / records.run_path(variant, seed)) for seed in seeds]
+            facts = [read_facts(folder / paths.run_path(variant, seed)) for seed in seeds]
             facts.sort(key=lambda run: run["started"])
             training = makespan([run["seconds"] for run in facts], joblib.cpu_count())
             seconds[START] += facts[0]["started"] - start

@@ -18,7 +18,8 @@ from benchmarks import pictures
 from benchmarks.pictures import Draw, Ink, head, seen
 from many_seeds import console
 from many_seeds.errors import UserError
-from stages.study import files, params, records
+from stages.study import files, params, paths
+from stages.study.results import read_results
 from tools.serving import predict, prepare
 
 REPORT = Path("benchmarks/PENNED.md")
@@ -158,11 +159,11 @@ def seeds_here(variant: str, count: int) -> list[int]:
     Raises:
         UserError: there are not so many.
     """
-    models = (records.MODELS / variant).glob("*/model.keras")
+    models = (paths.MODELS / variant).glob("*/model.keras")
     seeds = sorted(int(path.parent.name) for path in models if path.parent.name.isdecimal())
     if len(seeds) < count:
         raise UserError(
-            f"{records.MODELS / variant} should hold the models of {count} seeds, found {len(seeds)}: run "
+            f"{paths.MODELS / variant} should hold the models of {count} seeds, found {len(seeds)}: run "
             f"`dvc repro train@{variant}`, or ask for fewer with --seeds"
         )
     return seeds[:count]
@@ -170,9 +171,9 @@ def seeds_here(variant: str, count: int) -> list[int]:
 
 def reader(variant: str, seed: int) -> Callable[[np.ndarray], np.ndarray]:
     """Probabilities [n, 10] of images, by one model of a variant."""
-    scores = records.scores_path(variant)
-    seed, key = predict.choose(scores, seed)
-    return predict.Classifier(seed, key, scores, records.MODELS / variant, vote=False).probabilities
+    results = read_results(variant)
+    seed, key = predict.choose(results, seed)
+    return predict.Classifier(seed, key, results, paths.MODELS / variant, vote=False).probabilities
 
 
 def _row(name: str, shares: np.ndarray) -> str:
@@ -194,7 +195,7 @@ def main() -> None:
     study = params.load()
     for variant in arguments.variants:
         study.recipe(variant)
-    form = predict.read_format(records.predictions_path(arguments.variants[0]))[0]
+    form = predict.image_format(read_results(arguments.variants[0]))
     prepared = functools.cache(lambda content: prepare.prepare(content, form))
     chosen = {variant: seeds_here(variant, arguments.seeds) for variant in arguments.variants}
     readers = {variant: [reader(variant, seed) for seed in seeds] for variant, seeds in chosen.items()}

@@ -19,7 +19,9 @@ from scipy import ndimage
 
 from many_seeds import console
 from many_seeds.errors import UserError
-from stages.study import files, records
+from stages.study import files, paths
+from stages.study.results import read_results
+from stages.study.splits import read_classes, read_images
 from tools.serving import predict, prepare
 
 REPORT = Path("benchmarks/PICTURES.md")
@@ -450,8 +452,8 @@ def model_of(path: Path | None) -> Callable[[np.ndarray], np.ndarray]:
     """Probabilities [n, 10] of images, by a Keras model in a file, or by the study's champion."""
     if path is None:
         best = predict.read_champion()
-        scores, runs = records.scores_path(best["variant"]), records.MODELS / best["variant"]
-        return predict.Classifier(best["seed"], best["key"], scores, runs, vote=False).probabilities
+        results, runs = read_results(best["variant"]), paths.MODELS / best["variant"]
+        return predict.Classifier(best["seed"], best["key"], results, runs, vote=False).probabilities
     import keras  # here: it takes seconds
 
     model = keras.saving.load_model(path, compile=False, safe_mode=True)
@@ -467,8 +469,8 @@ def main() -> None:
         "--before", metavar="COMMIT", help="show beside it what this commit's tools.serving.predict makes of it"
     )
     arguments = parser.parse_args()
-    data = records.read_images(records.TEST)
-    form = prepare.measured(data[0], records.read_classes(records.TEST))
+    data = read_images(paths.TEST)
+    form = prepare.measured(data[0], read_classes(paths.TEST))
     ways: dict[str, Callable[[bytes], np.ndarray]] = {}
     if arguments.before:
         ways["before"] = former_prepare(arguments.before)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from many_seeds.errors import UserError
-from stages.study import files, params, records
+from stages.study import files, params, paths
 from stages.study.params import Params
 
 DATABASE = "mlflow.db"
@@ -40,7 +40,7 @@ def require_data() -> None:
     Raises:
         UserError: they are not.
     """
-    if missing := [str(path) for path in (records.TRAIN, records.DEV) if not path.exists()]:
+    if missing := [str(path) for path in (paths.TRAIN, paths.DEV) if not path.exists()]:
         raise UserError(
             f"the study's images should be here, but {' and '.join(missing)} can't be found: run `dvc repro split`, "
             "which fetches them and trains nothing"

@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.process import processor_name
 from many_seeds import console
 from stages.recipes.shared.training import backend
-from stages.study import params, records
+from stages.study import params, paths
 from stages.study.environments import installed_versions
 from stages.study.families import code_digest
 from stages.study.params import Recipe
@@ -122,7 +122,7 @@ def measure(recipe: Recipe, runs: int, seconds: float, size: int) -> tuple[float
         times.append(time.perf_counter() - started)
         if len(times) in (100, 500, runs):
             memory[f"after {len(times):,} runs"] = resident()
-        shutil.rmtree(records.run_path(variant, seed))  # so that the disk does not fill
+        shutil.rmtree(paths.run_path(variant, seed))  # so that the disk does not fill
 
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (IMAGES, 28, 28), np.uint8)

@@ -27,7 +27,9 @@ from PIL import Image
 
 from benchmarks.process import processor_name
 from many_seeds import console
-from stages.study import files, records
+from stages.study import files, paths
+from stages.study.results import read_results
+from stages.study.splits import read_images
 from tools.serving import predict
 
 OUTPUT = Path("benchmarks/SERVING.md")
@@ -102,9 +104,8 @@ def evaluated_labels() -> tuple[np.ndarray, np.ndarray]:
     """What evaluate found for the test images: labels uint8 [n] of the best seed, and of the vote."""
     champion = predict.read_champion()
     variant = champion["variant"]
-    seeds = records.read_scores(variant)["seed"].tolist()
-    predictions = files.read_arrays(records.predictions_path(variant))
-    return predictions["labels"][seeds.index(champion["seed"])], predictions["ensemble"]
+    results = read_results(variant)
+    return results.predicted[results.seeds.index(champion["seed"])], results.ensemble
 
 
 def served_labels(server: Server, images: Sequence[bytes], *, vote: bool) -> np.ndarray:
@@ -173,7 +174,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=2000, help="for each number of clients (default: %(default)s)")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32], help="at once (default: 1 8 32)")
     arguments = parser.parse_args()
-    images = [png(image) for image in records.read_images(records.TEST)[0]]
+    images = [png(image) for image in read_images(paths.TEST)[0]]
     best, ensemble = evaluated_labels()
     rows, equal = [], []
     with serving(Path()) as server:

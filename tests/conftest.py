@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
-from stages.study import params, records
+from stages.study import params, paths
 from stages.study.params import Params
+from stages.study.splits import read_images
 
 ROOT = Path(__file__).parent.parent
 CLASSES = 10  # of the digits
@@ -129,17 +130,17 @@ def evaluated_study(
     tmp_path_factory: pytest.TempPathFactory, split_study: Path, study: Params, tensorflow_ready: None
 ) -> Path:
     """The same after train and evaluate; not to be written to."""
-    from stages.evaluate.__main__ import evaluate
-    from stages.train.__main__ import gather
+    from stages.evaluate.stage import evaluate
     from stages.train.plan import plan
     from stages.train.schedule import train_all
+    from stages.train.stage import gather
 
     folder = tmp_path_factory.mktemp("evaluated") / "study"
     shutil.copytree(split_study, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("STUDY_WORKERS", "1")  # in this process, where TensorFlow is imported already
-        images, labels = records.read_images(records.TRAIN)
+        images, labels = read_images(paths.TRAIN)
         runs = plan(study, list(study.variants), images, labels, CLASSES)
         train_all(runs, images, labels, on_finish=lambda variant, seed: None)
         for variant, recipe in study.variants.items():
@@ -211,7 +212,7 @@ def aggregated(aggregated_study: Path, tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.fixture(scope="session")
 def digits(split_study: Path) -> tuple[np.ndarray, np.ndarray]:
     """The training images uint8 [1437, 28, 28] and labels uint8 [1437]."""
-    return records.read_images(split_study / records.TRAIN)
+    return read_images(split_study / paths.TRAIN)
 
 
 def _copied(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

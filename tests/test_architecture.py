@@ -145,7 +145,7 @@ def test_the_test_set_is_named_where_it_is_written_and_where_it_is_evaluated_onl
     [
         ["stages.train.__main__"],
         ["tools.serving.predict"],
-        ["stages.study.params", "stages.study.records"],
+        ["stages.study.params", "stages.study.results"],
         [f"stages.recipes.{family}" for family in families.names()],
         [
             f"stages.recipes.shared.{name}"

@@ -7,7 +7,7 @@ import pytest
 from benchmarks import candidates
 from many_seeds.errors import UserError
 from stages.split.__main__ import split
-from stages.study import files, records
+from stages.study import files, paths
 
 TWO = """\
 small: &small
@@ -22,7 +22,7 @@ wide: {<<: *small, units: [32], seeds: 1}
 def tried(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a study that has the dev images of seeds 200 and 201, no test images, and two candidates."""
     split(0.2, 202)
-    records.TEST.unlink()
+    paths.TEST.unlink()
     (workspace / "candidates.yaml").write_text(TWO)
     monkeypatch.setattr(candidates, "CANDIDATES", workspace / "candidates.yaml")
     monkeypatch.setattr(candidates, "SCORES", workspace / "candidates.csv")

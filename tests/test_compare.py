@@ -18,8 +18,9 @@ from ruamel.yaml import YAML
 
 import many_seeds
 from stages.aggregate import results
-from stages.study import files, params, records
+from stages.study import files, params, paths
 from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS, Environment
+from stages.study.results import NOT_RECORDED, RUN_COLUMNS
 from tests.aggregate import made
 from tests.support import command
 from tools.compare import __main__ as compare
@@ -60,11 +61,11 @@ def write_runs(
     labels = np.tile(truth, (len(seeds), 1))
     for row, mistakes in enumerate(wrong):
         labels[row, :mistakes] = (labels[row, :mistakes] + 1) % 10
-    scores = pd.DataFrame({"seed": seeds}).reindex(columns=[*records.RUN_COLUMNS, "test_loss", "test_accuracy"])
+    scores = pd.DataFrame({"seed": seeds}).reindex(columns=[*RUN_COLUMNS, "test_loss", "test_accuracy"])
     scores = scores.assign(key=[f"{key}{seed}" for seed in seeds], data=data, test_loss=0.5)
     scores["test_accuracy"] = (labels == truth).mean(axis=1)
-    files.write_table(records.scores_path(variant), scores)
-    files.write_arrays(records.predictions_path(variant), labels=labels, truth=truth)
+    files.write_table(paths.scores_path(variant), scores)
+    files.write_arrays(paths.predictions_path(variant), labels=labels, truth=truth)
 
 
 PROCESSOR = "A; amx_bf16 avx512_bf16"
@@ -78,7 +79,7 @@ def write_environments(
     variant: str, made_by: str = environment(), evaluation: str = environment(), processor: str = PROCESSOR
 ) -> None:
     columns = {"environment": made_by, "evaluation": evaluation, "model": "m", "processor": processor}
-    files.write_table(records.environments_path(variant), pd.DataFrame({"seed": SEEDS, **columns}))
+    files.write_table(paths.environments_path(variant), pd.DataFrame({"seed": SEEDS, **columns}))
 
 
 def certify(variant: str, made_by: str, same_as: str) -> None:
@@ -339,7 +340,7 @@ class TestEnvironments:
         [
             ("B; no bfloat16", f"same keys, other predictions: made on another kind of processor ({PROCESSOR} → B; no"),
             ("B; amx_bf16 avx512_bf16", "same keys, other predictions, on the same kind of processor (B; amx_bf16"),
-            (records.NOT_RECORDED, "same keys, other predictions: perhaps on another kind of processor (not recorded)"),
+            (NOT_RECORDED, "same keys, other predictions: perhaps on another kind of processor (not recorded)"),
         ],
     )
     def test_other_predictions_under_the_same_keys_are_explained_by_the_processor(
@@ -349,7 +350,7 @@ class TestEnvironments:
         write_environments("mlp", processor=processor)
         assert f"mlp: {reason}" in " ".join(said(monkeypatch, capsys, "recorded").split())
         (row,) = found(monkeypatch, capsys, "recorded")["changed"]
-        known = [] if processor == records.NOT_RECORDED else [processor]
+        known = [] if processor == NOT_RECORDED else [processor]
         assert row["processors"] == {"old": [PROCESSOR], "new": known}  # of seed 2, the only one that differs
 
     def test_what_differs_between_the_environments_is_named(
@@ -389,15 +390,22 @@ class TestEnvironments:
         text = " ".join(said(monkeypatch, capsys, "recorded").split())
         assert "mlp: the same parameters, data and environment, so another dev split, or edited" in text
 
-    @pytest.mark.parametrize("content", ["", "seed,environment\n0,code=1\n"])
-    def test_a_damaged_table_of_environments_is_named(self, content: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        records.environments_path("mlp").write_text(content)
-        text = error(monkeypatch, "recorded")
-        assert "metrics/runs/mlp/environments.csv in the working tree should be a CSV file with the columns" in text
+    @pytest.mark.parametrize(
+        ("content", "found"),
+        [
+            ("", "is not a CSV file"),
+            ("seed,environment\n0,code=1\n", "should have the columns ['seed', 'environment', "),
+        ],
+    )
+    def test_a_damaged_table_of_environments_is_named(
+        self, content: str, found: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        paths.environments_path("mlp").write_text(content)
+        assert f"metrics/runs/mlp/environments.csv in the working tree {found}" in error(monkeypatch, "recorded")
 
     def test_a_table_of_environments_of_other_seeds_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         write_runs("mlp", [8, 9], seeds=[0, 1])
-        assert "should have the seeds [0, 1] of metrics/runs/mlp/test.csv" in error(monkeypatch, "recorded")
+        assert "environments.csv in the working tree are of different runs" in error(monkeypatch, "recorded")
 
 
 @pytest.mark.usefixtures("first")
@@ -420,8 +428,8 @@ class TestErrors:
         assert "mlp was evaluated on different test sets" in error(monkeypatch, "first")
 
     def test_damaged_predictions_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        records.predictions_path("mlp").write_bytes(b"PK")
-        assert "metrics/runs/mlp in the working tree is damaged" in error(monkeypatch, "first")
+        paths.predictions_path("mlp").write_bytes(b"PK")
+        assert "metrics/runs/mlp/predictions.npz in the working tree is damaged" in error(monkeypatch, "first")
 
 
 def test_a_folder_outside_git_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -527,11 +535,11 @@ def test_a_change_is_judged_by_the_settings_that_stood_before_it(
 
 
 def lose_runs() -> None:
-    shutil.rmtree(records.RUNS / "mlp")
+    shutil.rmtree(paths.RUNS / "mlp")
 
 
 def rename_runs() -> None:
-    (records.RUNS / "mlp").rename(records.RUNS / "renamed")
+    (paths.RUNS / "mlp").rename(paths.RUNS / "renamed")
 
 
 def lose_a_seed() -> None:
@@ -647,7 +655,7 @@ def test_a_variant_that_is_removed_with_its_recipe_passes_and_is_named(
     commit("planned")
     git("tag", "--force", "first")
     write_study(mlp=NETWORK)
-    shutil.rmtree(records.RUNS / "linear")
+    shutil.rmtree(paths.RUNS / "linear")
     status, text = judged(monkeypatch, capsys, fail_on="undecided")
     assert status == 0
     assert "**removed**: linear (not in params.yaml of the working tree any more)" in text
@@ -678,9 +686,9 @@ def test_a_variant_of_which_some_seeds_were_not_retrained_is_not_judged_by_the_o
 ) -> None:
     write_study(mlp={**NETWORK, "dropout": 0.4}, linear=RIDGE)
     write_runs("mlp", [8, 9, 10], key="second")
-    table = pd.read_csv(records.scores_path("mlp"))
+    table = pd.read_csv(paths.scores_path("mlp"))
     table.loc[2, "key"] = "first2"
-    files.write_table(records.scores_path("mlp"), table)
+    files.write_table(paths.scores_path("mlp"), table)
     status, text = judged(monkeypatch, capsys)
     assert status == 1
     assert "mlp (params changed, the runs of seed 2 did not: run dvc repro)" in text

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from stages.study import files, params, records
+from stages.study import files, params, paths
 from tests.test_pipeline import SEEDS, STUDY, Clone, stages_run
 from tools import demo
 
@@ -36,8 +36,8 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 def content(clone: Clone) -> dict[str, str]:
     """What lies in the folder, the demo's own and MLflow's aside."""
-    paths = [path for path in clone.folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    found = {str(path.relative_to(clone.folder)): files.digest(path.read_bytes()) for path in paths}
+    found_files = [path for path in clone.folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    found = {str(path.relative_to(clone.folder)): files.digest(path.read_bytes()) for path in found_files}
     return {name: digest for name, digest in found.items() if not name.startswith(("build/", "mlflow.db", "mlart"))}
 
 
@@ -142,4 +142,4 @@ def test_a_failure_shows_the_last_lines_and_names_the_log(unpacked: Clone) -> No
     assert f"`dvc repro` failed in {demo.FOLDER}" in answer.stderr
     assert str(demo.LOG) in answer.stderr
     assert "STUDY_WORKERS should be a whole number from 1, received 'none'" in answer.stderr
-    assert (unpacked.folder / demo.FOLDER / records.RAW).exists()
+    assert (unpacked.folder / demo.FOLDER / paths.RAW).exists()

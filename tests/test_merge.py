@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stages.study import files, records
+from stages.study import files, paths
 from tests.test_pipeline import STUDY, Clone, stages_run
 from tools import merge
 
@@ -72,7 +72,7 @@ def test_two_branches_with_a_variant_each_are_merged_and_nothing_is_trained_for_
     assert stages_run(begun.repro("--allow-missing")) == ["code", "aggregate"]
     begun.run("git", "add", "--all")
     assert begun.run("git", "commit", "--quiet", "--no-edit").returncode == 0
-    assert list(files.read_json(begun.folder / records.SUMMARY)) == ["one", "two", "three"]
+    assert list(files.read_json(begun.folder / paths.SUMMARY)) == ["one", "two", "three"]
     for name in ("two", "three"):
         assert begun.run("git", "diff", "--exit-code", name, "--", f"metrics/runs/{name}").returncode == 0
     assert "Nothing is stale" in begun.run(sys.executable, "-m", "tools.stale").stdout
@@ -88,12 +88,12 @@ def test_of_a_stage_that_both_sides_changed_ours_is_kept_and_said() -> None:
 
 
 def test_a_lock_that_can_not_be_read_stays_a_conflict(tmp_path: Path) -> None:
-    paths = [tmp_path / side for side in ("base", "ours", "theirs")]
-    for path, text in zip(paths, ("", "stages: {}\n", "<<<<<<< HEAD\nstages: {"), strict=True):
+    sides = [tmp_path / side for side in ("base", "ours", "theirs")]
+    for path, text in zip(sides, ("", "stages: {}\n", "<<<<<<< HEAD\nstages: {"), strict=True):
         path.write_text(text)
     answer = subprocess.run(
-        [sys.executable, "-m", "tools.merge", *map(str, paths)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "tools.merge", *map(str, sides)], capture_output=True, text=True, check=False
     )
     assert answer.returncode == 1
     assert answer.stderr.startswith("error: dvc.lock can't be merged")
-    assert paths[1].read_text() == "stages: {}\n"
+    assert sides[1].read_text() == "stages: {}\n"

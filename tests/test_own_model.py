@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from stages.study import params, records
+from stages.study import params, paths
 from tests.test_pipeline import SEEDS, STUDY, Clone, stages_run
 
 ROOT = Path(__file__).parents[1]
@@ -78,15 +78,15 @@ def test_the_new_variant_is_trained_and_nothing_else_is_stale(clone: Clone, ran:
 
 
 def test_it_is_in_every_table(clone: Clone, ran: list[str]) -> None:
-    tables = clone.folder / records.TABLES
+    tables = clone.folder / paths.TABLES
     for name, column in (
         *[("approaches", "variant"), ("variants", "variant"), ("scores", "variant"), ("curves", "variant")],
         *[("comparisons", "b"), ("variance", "variant")],
     ):
         assert "residual" in set(pd.read_csv(tables / f"{name}.csv")[column]), name
     assert (tables / "pair_mlp_residual.csv").exists()
-    assert (clone.folder / records.PLOTS / "curves_residual.png").exists()
-    assert "residual" in (clone.folder / records.REPORT).read_text(encoding="utf-8")
+    assert (clone.folder / paths.PLOTS / "curves_residual.png").exists()
+    assert "residual" in (clone.folder / paths.REPORT).read_text(encoding="utf-8")
 
 
 def test_it_is_in_mlflow_with_its_fields(clone: Clone, ran: list[str]) -> None:
@@ -101,7 +101,7 @@ def test_it_is_in_mlflow_with_its_fields(clone: Clone, ran: list[str]) -> None:
 
 
 def test_it_is_the_served_model(clone: Clone, ran: list[str]) -> None:
-    assert json.loads((clone.folder / records.CHAMPION).read_text())["variant"] == "residual"
+    assert json.loads((clone.folder / paths.CHAMPION).read_text())["variant"] == "residual"
     registered = clone.run(sys.executable, "-m", "tools.serving.register")
     assert registered.returncode == 0, registered.stderr
     (model,) = re.findall(r"models:/\S+", registered.stdout)

@@ -15,7 +15,7 @@ import pytest
 
 from many_seeds.errors import UserError
 from stages import tracking
-from stages.study import files, params, records
+from stages.study import files, params, paths
 from stages.study.params import Params
 from stages.tracking import Publisher
 from tests.mlflow_tools import client
@@ -78,7 +78,7 @@ def run(*command: str, **environment: str) -> tuple[int, str]:
 
 def train_again() -> None:
     """Leave one run for `stages.train` to do and to publish."""
-    shutil.rmtree(records.run_path("ridge", 0))
+    shutil.rmtree(paths.run_path("ridge", 0))
 
 
 @pytest.mark.parametrize(

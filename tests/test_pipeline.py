@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from stages.study import files, records
+from stages.study import files, paths
 from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS, CODE
 
 REPOSITORY = Path(__file__).parents[1]
@@ -98,8 +98,8 @@ class Clone:
         return answer.stdout + answer.stderr
 
     def model_digests(self) -> dict[str, str]:
-        paths = sorted(self.folder.glob("models/*/*/model.keras"))
-        return {str(path.relative_to(self.folder)): files.digest(path.read_bytes()) for path in paths}
+        found_files = sorted(self.folder.glob("models/*/*/model.keras"))
+        return {str(path.relative_to(self.folder)): files.digest(path.read_bytes()) for path in found_files}
 
 
 def stages_run(output: str) -> list[str]:
@@ -126,10 +126,10 @@ def variants_with(name: str, **changes: Any) -> dict[str, Any]:
 
 
 def test_every_variant_and_seed_is_in_the_summary_and_in_the_scores(clone: Clone) -> None:
-    summary = json.loads((clone.folder / records.SUMMARY).read_text())
+    summary = json.loads((clone.folder / paths.SUMMARY).read_text())
     assert list(summary) == list(STUDY["variants"])
     for variant, values in summary.items():
-        scores = pd.read_csv(clone.folder / records.scores_path(variant))
+        scores = pd.read_csv(clone.folder / paths.scores_path(variant))
         assert scores["seed"].tolist() == list(range(SEEDS))
         assert values["seeds"] == SEEDS
         assert values["test_accuracy"]["mean"] == pytest.approx(scores["test_accuracy"].mean())
@@ -138,8 +138,8 @@ def test_every_variant_and_seed_is_in_the_summary_and_in_the_scores(clone: Clone
 
 def test_dvc_metrics_are_the_mean_accuracies_on_the_test_set_and_on_the_dev_sets(clone: Clone) -> None:
     shown = json.loads(clone.run("dvc", "metrics", "show", "--json").stdout)
-    means = shown[""]["data"][str(records.ACCURACY)]["data"]
-    scores = {name: pd.read_csv(clone.folder / records.scores_path(name)) for name in STUDY["variants"]}
+    means = shown[""]["data"][str(paths.ACCURACY)]["data"]
+    scores = {name: pd.read_csv(clone.folder / paths.scores_path(name)) for name in STUDY["variants"]}
     assert means["test"] == {name: pytest.approx(table["test_accuracy"].mean()) for name, table in scores.items()}
     watched = {name: table["dev_accuracy"] for name, table in scores.items() if table["dev_accuracy"].notna().all()}
     assert 0 < len(watched) < len(scores)
@@ -163,10 +163,10 @@ def test_dvc_plots_draw_the_scores_and_the_curves_of_every_variant(
     points = chart["data"]["values"]
     assert {point["variant"] for point in points} == variants
     if x == "test_accuracy":
-        scores = pd.concat(pd.read_csv(clone.folder / records.scores_path(name)) for name in STUDY["variants"])
+        scores = pd.concat(pd.read_csv(clone.folder / paths.scores_path(name)) for name in STUDY["variants"])
         assert [float(point[x]) for point in points] == pytest.approx(scores[x].tolist())
     else:
-        curves = pd.read_csv(clone.folder / records.curves_path("cnn"))
+        curves = pd.read_csv(clone.folder / paths.curves_path("cnn"))
         assert [float(point["val_loss"]) for point in points] == pytest.approx(
             curves.groupby(x)["val_loss"].mean().tolist()
         )
@@ -174,11 +174,11 @@ def test_dvc_plots_draw_the_scores_and_the_curves_of_every_variant(
 
 def test_tables_figures_and_report_are_there_and_hold_no_nan(clone: Clone) -> None:
     for name in ("approaches", "comparisons", "variants", "ablations_layers", "pair_mlp_cnn", "hardest", "selection"):
-        assert (clone.folder / records.TABLES / f"{name}.csv").exists()
-        assert "nan" not in (clone.folder / records.TABLES / f"{name}.md").read_text().lower()
+        assert (clone.folder / paths.TABLES / f"{name}.csv").exists()
+        assert "nan" not in (clone.folder / paths.TABLES / f"{name}.md").read_text().lower()
     for name in ("approaches", "pair_mlp_cnn", "curves_cnn", "confusion_linear", "alpha_linear", "weights_linear"):
-        assert (clone.folder / records.PLOTS / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    report = (clone.folder / records.REPORT).read_text()
+        assert (clone.folder / paths.PLOTS / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    report = (clone.folder / paths.REPORT).read_text()
     assert "<h1>" in report
     assert not re.search(r'(>|data-value=")\s*nan\s*[<"]', report, re.IGNORECASE)
 
@@ -202,7 +202,7 @@ def test_mlflow_holds_a_parent_for_each_variant_and_a_child_for_each_seed_with_c
     assert sorted(run.data.tags["variant"] for run in parents) == sorted(STUDY["variants"])
     assert len(children) == SEEDS * len(STUDY["variants"])
     cnn = next(run for run in children if run.data.tags["variant"] == "cnn" and run.data.tags["seed"] == "1")
-    scores = pd.read_csv(clone.folder / records.scores_path("cnn")).set_index("seed")
+    scores = pd.read_csv(clone.folder / paths.scores_path("cnn")).set_index("seed")
     assert cnn.data.metrics["test_accuracy"] == pytest.approx(scores.loc[1, "test_accuracy"])
     curve = client.get_metric_history(cnn.info.run_id, "val_loss")
     assert [point.step for point in curve] == list(range(int(scores.loc[1, "epochs"])))
@@ -257,11 +257,11 @@ def test_training_killed_at_any_moment_is_finished_by_the_next_repro_with_the_sa
 
 
 def test_a_damaged_model_file_is_trained_again_with_the_same_bits(clone: Clone) -> None:
-    path = clone.folder / records.run_path("mlp", 0) / "model.keras"
+    path = clone.folder / paths.run_path("mlp", 0) / "model.keras"
     sound = path.read_bytes()
     path.unlink()  # DVC's cache may share the file's bytes
     path.write_bytes(sound[:-100])
-    scores = clone.folder / records.scores_path("mlp")
+    scores = clone.folder / paths.scores_path("mlp")
     scores.unlink()  # or what was evaluated would be kept
     refused = clone.run(sys.executable, "-m", "stages.evaluate", "mlp")
     assert refused.returncode == 1
@@ -273,7 +273,7 @@ def test_a_damaged_model_file_is_trained_again_with_the_same_bits(clone: Clone) 
 
 
 def test_a_variant_without_one_of_its_seeds_is_an_error_that_names_it(clone: Clone) -> None:
-    path = clone.folder / records.scores_path("mlp")
+    path = clone.folder / paths.scores_path("mlp")
     whole = path.read_bytes()
     path.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
     try:
@@ -318,8 +318,8 @@ def test_a_repro_that_refuses_its_parameters_leaves_every_output_in_place(
     clone: Clone, edited: Callable[[dict[str, Any]], None], change: dict[str, Any]
 ) -> None:
     def outputs() -> dict[str, str]:
-        paths = [path for name in ("data", "models", "metrics") for path in (clone.folder / name).rglob("*")]
-        return {str(path): files.digest(path.read_bytes()) for path in paths if path.is_file()}
+        found_files = [path for name in ("data", "models", "metrics") for path in (clone.folder / name).rglob("*")]
+        return {str(path): files.digest(path.read_bytes()) for path in found_files if path.is_file()}
 
     clone.repro()  # whatever the tests before this one have left
     before = outputs()
@@ -335,7 +335,7 @@ def test_a_table_or_figure_of_an_earlier_study_is_deleted(
 ) -> None:
     edited({**STUDY, "comparisons": []})
     clone.repro()
-    left = {path.name for folder in (records.TABLES, records.PLOTS) for path in (clone.folder / folder).iterdir()}
+    left = {path.name for folder in (paths.TABLES, paths.PLOTS) for path in (clone.folder / folder).iterdir()}
     assert {"approaches.csv", "approaches.png"} <= left
     assert not {"comparisons.csv", "comparisons.md", "comparisons.png", "pair_mlp_cnn.csv", "pair_mlp_cnn.png"} & left
 
@@ -378,7 +378,7 @@ def test_a_fresh_clone_without_models_trains_a_new_variant_alone(committed: Clon
     fresh.repro("split")
     ran = stages_run(fresh.repro("--allow-missing"))
     assert ran == ["code", "train@mlp_narrow", "evaluate@mlp_narrow", "aggregate"]
-    summaries = [json.loads((each.folder / records.SUMMARY).read_text()) for each in (committed, fresh)]
+    summaries = [json.loads((each.folder / paths.SUMMARY).read_text()) for each in (committed, fresh)]
     assert summaries[1].pop("mlp_narrow")["seeds"] == SEEDS
     assert summaries[0] == summaries[1]
 
@@ -431,8 +431,8 @@ def test_in_a_fresh_clone_stale_names_what_an_edit_made_stale_and_why(fresh: Clo
 def test_an_edit_of_what_decides_no_result_makes_nothing_stale(fresh: Clone) -> None:
     """Schedulers, tracking, tools, what every file needs: all of them at once."""
     decisive = {"recipes", "aggregate", "fetch", "split"}
-    paths = sorted((fresh.folder / "stages").rglob("*.py"))
-    names = [str(path.relative_to(fresh.folder)) for path in paths]
+    found_files = sorted((fresh.folder / "stages").rglob("*.py"))
+    names = [str(path.relative_to(fresh.folder)) for path in found_files]
     files_of_results = {"stages/study/comparisons.py", "stages/evaluate/outputs.py", "stages/evaluate/scores.py"}
     edited = [name for name in names if name.split("/")[1] not in decisive and name not in files_of_results]
     assert {"stages/train/schedule.py", "stages/evaluate/__main__.py", "stages/tracking/runs.py"} <= set(edited)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from PIL import Image
 
 from stages.aggregate import summary
 from stages.aggregate.runs import read_runs
-from stages.evaluate import __main__ as evaluate
-from stages.study import files, records
+from stages.study import files, paths
+from stages.study.models import read_facts, read_model
 from stages.study.params import Params
+from stages.study.results import NOT_RECORDED, read_results
+from stages.study.splits import read_images
 from tests.conftest import ROOT
 from tests.test_prepare import saved
 from tools.serving import predict
@@ -29,14 +32,14 @@ EXAMPLE = ROOT / "tools/serving/example.png"
 def champion(request: pytest.FixtureRequest, evaluated: Path, study: Params) -> str:
     """The variant that is made the champion of the study in the current folder."""
     variant: str = request.param
-    files.write_json(records.CHAMPION, summary.champion({variant: read_runs(study)[variant]}))
+    files.write_json(paths.CHAMPION, summary.champion({variant: read_runs(study)[variant]}))
     return variant
 
 
 def image_files(folder: Path, count: int) -> list[str]:
     """The first test images as PNG files."""
     names = []
-    for number, image in enumerate(records.read_images(records.TEST)[0][:count]):
+    for number, image in enumerate(read_images(paths.TEST)[0][:count]):
         path = folder / f"{number}.png"
         path.write_bytes(saved(Image.fromarray(image)))
         names.append(str(path))
@@ -52,7 +55,7 @@ def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 def test_a_champion_of_other_runs_than_those_evaluated_is_refused(
     champion: str, other: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files.write_json(records.CHAMPION, files.read_json(records.CHAMPION) | other)
+    files.write_json(paths.CHAMPION, files.read_json(paths.CHAMPION) | other)
     with pytest.raises(SystemExit, match=r"champion\.json names seed \d of other runs than .*test\.csv has: run `dvc"):
         run_main(monkeypatch, *image_files(tmp_path, 1))
 
@@ -62,7 +65,7 @@ def test_a_model_that_was_never_evaluated_gives_no_answer(
 ) -> None:
     """As after a training anew with other bits under the same key, on another kind of processor, say."""
     best = predict.read_champion()["seed"]
-    own, other = (records.run_path(champion, seed) for seed in (best, 1 - best))
+    own, other = (paths.run_path(champion, seed) for seed in (best, 1 - best))
     (own / "model.keras").write_bytes((other / "model.keras").read_bytes())
     facts, evaluated = files.read_json(own / "run.json"), files.read_json(own / "run.json")["digests"]["model"]
     received = files.read_json(other / "run.json")["digests"]["model"]
@@ -73,12 +76,13 @@ def test_a_model_that_was_never_evaluated_gives_no_answer(
     )
     with pytest.raises(SystemExit, match=expected):
         run_main(monkeypatch, *image_files(tmp_path, 1))
-    # Of results of version 1 only the key is known.
-    path = records.environments_path(champion)
-    files.write_table(path, records.read_environments(champion).assign(model=records.NOT_RECORDED))
+    # Of results that were migrated without their models only the key is known.
+    path = paths.environments_path(champion)
+    files.write_table(path, read_results(champion).environments.assign(model=NOT_RECORDED))
     run_main(monkeypatch, *image_files(tmp_path, 1))
     path.unlink()
-    run_main(monkeypatch, *image_files(tmp_path, 1))
+    with pytest.raises(SystemExit, match=rf"{path} is missing: `python -m tools\.migrate` writes it"):
+        run_main(monkeypatch, *image_files(tmp_path, 1))
 
 
 @pytest.mark.parametrize("vote", [False, True])
@@ -87,7 +91,7 @@ def test_files_get_the_labels_that_evaluate_found(
 ) -> None:
     run_main(monkeypatch, *image_files(tmp_path, 360), "--json", *(["--vote"] if vote else []))
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    predictions = files.read_arrays(records.predictions_path(champion))
+    predictions = files.read_arrays(paths.predictions_path(champion))
     best = predict.read_champion()["seed"]  # also the place of its row: the seeds are 0 and 1
     expected = predictions["ensemble"] if vote else predictions["labels"][best]
     assert [answer["label"] for answer in answers] == expected.tolist()
@@ -102,13 +106,11 @@ def test_of_more_seeds_than_vote_the_first_are_asked_and_the_best_one_answers_al
     evaluated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With one that votes, and another that is the best."""
-    assert predict.VOTERS == evaluate.VOTERS
-    monkeypatch.setattr(predict, "VOTERS", 1)
-    images = records.read_images(records.TEST)[0][:50]
-    table, runs = records.read_scores("watched"), records.MODELS / "watched"
-    champion = predict.Classifier(1, table["key"][1], records.scores_path("watched"), runs, vote=True)
+    images = read_images(paths.TEST)[0][:50]
+    results, runs = replace(read_results("watched"), members=1), paths.MODELS / "watched"
+    champion = predict.Classifier(1, results.keys[1], results, runs, vote=True)
     for vote, seed in ((True, 0), (False, 1)):
-        model = records.read_model(runs / str(seed), records.read_facts(runs / str(seed)))
+        model = read_model(runs / str(seed), read_facts(runs / str(seed)))
         np.testing.assert_allclose(champion.probabilities(images, vote=vote), model(images), atol=1e-6)
 
 
@@ -169,7 +171,7 @@ def another_key(path: Path) -> None:
 def test_models_that_are_not_those_of_the_results_are_refused(
     champion: str, change: Callable[[Path], None], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    change(records.run_path("watched", 0) / "model.keras")
+    change(paths.run_path("watched", 0) / "model.keras")
     with pytest.raises(SystemExit, match=said):
         run_main(monkeypatch, str(EXAMPLE), "--vote")
 
@@ -177,7 +179,7 @@ def test_models_that_are_not_those_of_the_results_are_refused(
 def test_without_a_champion_the_error_says_why(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit, match=r"metrics/champion\.json is missing: run `dvc repro`"):
         run_main(monkeypatch, str(EXAMPLE))
-    files.write_json(records.CHAMPION, None)
+    files.write_json(paths.CHAMPION, None)
     with pytest.raises(SystemExit, match=r"names no model: no variant in params\.yaml has a dev split"):
         run_main(monkeypatch, str(EXAMPLE))
 
@@ -194,13 +196,13 @@ def test_any_variant_and_seed_may_be_asked(
 ) -> None:
     run_main(monkeypatch, *image_files(tmp_path, 90), "--json", "--variant", "ridge", "--seed", str(seed))
     labels = [json.loads(line)["label"] for line in capsys.readouterr().out.splitlines()]
-    assert labels == files.read_arrays(records.predictions_path("ridge"))["labels"][row][:90].tolist()
+    assert labels == files.read_arrays(paths.predictions_path("ridge"))["labels"][row][:90].tolist()
 
 
 def test_of_another_variant_the_best_seed_by_dev_score_answers(evaluated: Path) -> None:
-    table = records.read_scores("watched")
+    table = read_results("watched").scores
     best = int(table["seed"][table["dev_accuracy"].idxmax()])
-    assert predict.choose(records.scores_path("watched"), None)[0] == best
+    assert predict.choose(read_results("watched"), None)[0] == best
 
 
 @pytest.mark.parametrize(
@@ -215,7 +217,7 @@ def test_of_another_variant_the_best_seed_by_dev_score_answers(evaluated: Path) 
 def test_a_variant_or_seed_that_is_not_there_is_named_beside_those_that_are(
     champion: str, arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(records.RUNS / champion, records.RUNS / "former")  # of a variant that params.yaml has no more
+    shutil.copytree(paths.RUNS / champion, paths.RUNS / "former")  # of a variant that params.yaml has no more
     with pytest.raises(SystemExit, match=said):
         run_main(monkeypatch, str(EXAMPLE), *arguments)
 
@@ -224,7 +226,7 @@ def test_a_variant_or_seed_that_is_not_there_is_named_beside_those_that_are(
 def test_classes_are_called_by_their_names(
     champion: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = records.predictions_path(champion)
+    path = paths.predictions_path(champion)
     names = np.array([f"class {letter}" for letter in "abcdefghij"])
     files.write_arrays(path, compressed=True, **{**files.read_arrays(path), "classes": names})
     run_main(monkeypatch, *image_files(tmp_path, 3), "--json")

@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from benchmarks import pictures as kinds
 from many_seeds.errors import UserError
-from stages.study import records
+from stages.study import paths
+from stages.study.splits import read_images
 from tools.serving import prepare
 from tools.serving.prepare import Format, Layout
 
@@ -280,7 +281,7 @@ def test_images_that_lie_as_mnists_are_known_by_it_and_others_are_taken_whole(sp
     form = prepare.measured(drawings, ["four", "seven"])
     assert form.layout is not None
     assert (form.layout.box, form.layout.centre) == (20, (14.0, 14.0))
-    digits, _ = records.read_images(split_study / records.TEST)
+    digits, _ = read_images(split_study / paths.TEST)
     assert prepare.measured(digits, names).layout is not None
     assert prepare.measured(digits, ["shirt", *names[1:]]).layout is None
     assert prepare.measured(255 - drawings, names).layout is None

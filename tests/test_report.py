@@ -6,11 +6,11 @@ import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.support.ui import WebDriverWait
 
-from stages.study import params, records
+from stages.study import params, paths
 from stages.study.comparisons import named_pairs
 from tests.conftest import ROOT
 
-REPORT = (ROOT / records.REPORT).as_uri()
+REPORT = (ROOT / paths.REPORT).as_uri()
 WIDTHS = [390, 1280]  # of a phone and of a laptop, in CSS pixels
 
 
@@ -43,7 +43,7 @@ def test_every_figure_is_drawn_and_has_an_alternative_text(page: Chrome) -> None
             name: svg.getAttribute("aria-label"), role: svg.getAttribute("role"),
             height: svg.getBoundingClientRect().height, inked: svg.querySelectorAll("path, use, image").length}))""",
     )
-    assert len(figures) >= len(list((ROOT / records.PLOTS).glob("*.png")))
+    assert len(figures) >= len(list((ROOT / paths.PLOTS).glob("*.png")))
     for figure in figures:
         assert figure["role"] == "img"
         assert figure["name"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.study import files, params, records
+from stages.study import files, params, paths
 from tools import stale
 
 REPOSITORY = Path(__file__).parents[1]
@@ -14,7 +14,7 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_readme_shows_the_table_of_the_approaches() -> None:
-    table = (REPOSITORY / records.TABLES / "approaches.md").read_text().split("\n\n")[-1].strip()
+    table = (REPOSITORY / paths.TABLES / "approaches.md").read_text().split("\n\n")[-1].strip()
     shown = re.search(r"<!-- approaches -->\n(.*?)<!-- /approaches -->", README, re.DOTALL)
     assert shown is not None
     assert shown[1].strip() == table
@@ -43,7 +43,7 @@ def test_no_committed_result_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_summary_has_every_variant_and_all_seeds() -> None:
     study = params.load(REPOSITORY / params.PARAMS)
-    summary = files.read_json(REPOSITORY / records.SUMMARY)
+    summary = files.read_json(REPOSITORY / paths.SUMMARY)
     assert list(summary) == list(study.variants)
     assert {name: values["seeds"] for name, values in summary.items()} == {
         name: recipe.seeds for name, recipe in study.variants.items()

@@ -24,8 +24,10 @@ from benchmarks.serving import Server, evaluated_labels, invocation, load, png, 
 from stages import tracking
 from stages.aggregate import summary
 from stages.aggregate.runs import read_runs
-from stages.study import files, records
+from stages.study import files, paths
 from stages.study.params import Params
+from stages.study.results import read_results
+from stages.study.splits import read_images
 from tests.conftest import ROOT
 from tests.test_predict import EXAMPLE
 from tests.test_prepare import SOUND, declared, drawn, saved
@@ -45,7 +47,7 @@ def registered(
     shutil.copy(empty_database, folder / tracking.DATABASE)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        files.write_json(records.CHAMPION, summary.champion({"watched": read_runs(study)["watched"]}))
+        files.write_json(paths.CHAMPION, summary.champion({"watched": read_runs(study)["watched"]}))
         patch.setenv("MLFLOW_TRACKING_URI", tracking.tracking_uri())
         experiment = mlflow.create_experiment("digits", artifact_location=(folder / tracking.ARTIFACTS).as_uri())
         with mlflow.start_run(experiment_id=experiment):
@@ -63,7 +65,7 @@ def server(registered: Path) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def images(evaluated_study: Path) -> list[bytes]:
     """The 360 test images as PNG files."""
-    return [png(image) for image in records.read_images(evaluated_study / records.TEST)[0]]
+    return [png(image) for image in read_images(evaluated_study / paths.TEST)[0]]
 
 
 def ask(server: Server, *images: bytes, vote: bool = False) -> tuple[int, Any]:
@@ -103,10 +105,10 @@ def test_an_answer_has_the_class_and_all_probabilities(server: Server, images: l
     status, answer = ask(server, *images[:3])
     assert status == HTTPStatus.OK
     assert answer.keys() == {"predictions"}
-    scores, runs = records.scores_path("watched"), records.MODELS / "watched"
+    results, runs = read_results("watched"), paths.MODELS / "watched"
     best = predict.read_champion()
-    champion = predict.Classifier(best["seed"], best["key"], scores, runs, vote=False)
-    form, names = predict.read_format(records.predictions_path("watched"))
+    champion = predict.Classifier(best["seed"], best["key"], results, runs, vote=False)
+    form, names = predict.image_format(results), results.classes
     expected = champion.probabilities(np.stack([prepare.prepare(image, form) for image in images[:3]]))
     for row, probabilities in zip(answer["predictions"], expected, strict=True):
         assert row.keys() == {"label", "class", "probability", "probabilities"}

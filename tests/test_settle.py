@@ -12,8 +12,9 @@ import pytest
 
 from many_seeds.comparisons import Result, ResultVerdict
 from many_seeds.errors import UserError
-from stages.study import environments, files, params, records
+from stages.study import environments, files, params, paths
 from stages.study.params import Params
+from stages.study.results import NOT_RECORDED, read_results
 from tests.conftest import STUDY
 from tools.settle import __main__ as settle
 from tools.settle.__main__ import Settling, Step, _until, chosen, runs_of, steps, total
@@ -87,14 +88,14 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
 def test_seeds_are_added_to_an_undecided_pair_alone_and_what_is_there_is_kept(
     evaluated: Path, quiet: list[tuple[str, ...]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    models = {path: path.stat().st_ino for path in records.MODELS.glob("*/*/model.keras")}
+    models = {path: path.stat().st_ino for path in paths.MODELS.glob("*/*/model.keras")}
     settle.settle(Settling("plain:watched", most=4), hours=float("inf"))
     study = params.load()
     assert {name: recipe.seeds for name, recipe in study.variants.items()} == {
         **{"ridge": 2, "random_features": 2, "plain": 4, "watched": 4},
     }
     for name, recipe in study.variants.items():
-        assert records.read_scores(name)["seed"].tolist() == list(range(recipe.seeds))
+        assert read_results(name).scores["seed"].tolist() == list(range(recipe.seeds))
     assert {path: path.stat().st_ino for path in models} == models
     assert quiet == [("--single-item", "code", "train@watched", "evaluate@watched", "aggregate")]
     said = capsys.readouterr().out
@@ -178,14 +179,14 @@ def test_a_damaged_table_of_scores_is_named_and_nothing_is_trained_in_its_place(
     damaged: str, evaluated: Path, quiet: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STUDY_REUSE", "1")
-    shutil.rmtree(records.MODELS / "plain")
-    path = records.scores_path("plain")
+    shutil.rmtree(paths.MODELS / "plain")
+    path = paths.scores_path("plain")
     path.write_text(damaged)
     settling = Settling("plain:watched", most=3)
     for ask in (lambda: settle.plan(settling), lambda: settle.settle(settling, hours=1.0)):
         with pytest.raises(UserError, match=f"{path} (is not a CSV file|should have the columns)"):
             ask()
-    assert not (records.MODELS / "plain").exists()
+    assert not (paths.MODELS / "plain").exists()
     assert path.read_text() == damaged
 
 
@@ -212,7 +213,7 @@ def test_seeds_are_added_to_no_results_of_other_packages(
 
 
 @pytest.mark.parametrize(
-    ("recorded", "said"), [("Y; no bfloat16", "was made on Y; no bfloat16"), (records.NOT_RECORDED, "not recorded")]
+    ("recorded", "said"), [("Y; no bfloat16", "was made on Y; no bfloat16"), (NOT_RECORDED, "not recorded")]
 )
 def test_seeds_in_bfloat16_are_added_on_the_kind_of_processor_of_the_others_alone(
     recorded: str, said: str, evaluated: Path, quiet: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
@@ -220,9 +221,9 @@ def test_seeds_in_bfloat16_are_added_on_the_kind_of_processor_of_the_others_alon
     half = STUDY.replace("precision: float32", "precision: mixed_bfloat16")
     params.PARAMS.write_text(half)
     monkeypatch.setattr(environments, "processor", lambda: "X; amx_bf16 avx512_bf16")
-    table = records.read_environments("plain")
-    files.write_table(records.environments_path("plain"), table.assign(processor=recorded))
-    files.write_table(records.environments_path("watched"), table.assign(processor="X2; amx_bf16 avx512_bf16"))
+    table = read_results("plain").environments
+    files.write_table(paths.environments_path("plain"), table.assign(processor=recorded))
+    files.write_table(paths.environments_path("watched"), table.assign(processor="X2; amx_bf16 avx512_bf16"))
     for text in (settle.plan(Settling("plain:watched", most=8)), refused_by_settle(monkeypatch, "plain:watched")):
         assert "plain computes in bfloat16" in text
         assert said in text

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from many_seeds import console
 from many_seeds.errors import UserError
 from stages import tracking
-from stages.study import dvc, files, params, records
+from stages.study import dvc, files, params, paths
 from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS
 from stages.study.params import Params
 
@@ -116,7 +116,7 @@ def repro(study: Params) -> None:
 
 def answers() -> str:
     """The verdicts of the demo, a line each."""
-    tables = [pd.read_csv(FOLDER / records.TABLES / name) for name in ("comparisons.csv", "approach_pairs.csv")]
+    tables = [pd.read_csv(FOLDER / paths.TABLES / name) for name in ("comparisons.csv", "approach_pairs.csv")]
     table = pd.concat(tables).drop_duplicates(["a", "b"])  # neighbouring approaches may be compared as well
     lines = [
         f"  {row.a} → {row.b}: {row.verdict}, {row.difference:+.2f} ({row.low:+.2f} … {row.high:+.2f})"
@@ -134,15 +134,15 @@ def main() -> None:
     runs = sum(recipe.seeds for recipe in study.variants.values())
     print(f"{len(study.variants)} models, {runs} runs with their seeds: `dvc repro` in {FOLDER}")
     repro(study)
-    print((FOLDER / records.TABLES / "approaches.md").read_text(encoding="utf-8"))
+    print((FOLDER / paths.TABLES / "approaches.md").read_text(encoding="utf-8"))
     print(f"Is b better than a (a → b)? Differences and intervals in percentage points:\n{answers()}\n")
     print(
-        f"Report:  {FOLDER / records.REPORT}, opens in any browser\n"
+        f"Report:  {FOLDER / paths.REPORT}, opens in any browser\n"
         f"Runs:    make ui IN={FOLDER}\n"
         f"Decide:  make settle IN={FOLDER}, adds seeds until every comparison has a verdict\n"
         f"Change:  {FOLDER / params.PARAMS}, then make demo, trains what is stale\n"
         f"Begin:   rm -r {FOLDER}, then make demo, trains all anew\n"
-        f"The study on MNIST: {records.REPORT}"
+        f"The study on MNIST: {paths.REPORT}"
     )
 
 

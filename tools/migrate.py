@@ -24,9 +24,12 @@ from many_seeds import console
 from many_seeds.errors import UserError
 from stages.code.__main__ import wanted
 from stages.recipes.shared.recipe import Recipe
-from stages.study import dvc, environments, families, files, params, records
+from stages.study import dvc, environments, families, files, params, paths
 from stages.study.environments import CERTIFIED, CODE, LOCKED, PARTS, Environment, Part
+from stages.study.models import read_facts
 from stages.study.params import Params
+from stages.study.results import ENVIRONMENT_COLUMNS, NOT_RECORDED, find_evaluated_runs
+from stages.study.splits import read_validation
 from stages.train.run import run_key
 from tools import stale
 
@@ -207,14 +210,14 @@ def see_same_results(commit: str) -> None:
     ]
     if recorded(dvc.LOCK.read_bytes() if dvc.LOCK.exists() else b"") != recorded(git("show", f"{commit}:./{dvc.LOCK}")):
         differing.append(str(dvc.LOCK))
-    changed = git("diff", "--name-only", "--relative", "-z", commit, "--", str(records.RUNS)).decode().split("\0")
+    changed = git("diff", "--name-only", "--relative", "-z", commit, "--", str(paths.RUNS)).decode().split("\0")
     # A migration that was killed leaves these; they are written anew.
-    differing += [name for name in changed if name and Path(name).name != records.environments_path("").name]
+    differing += [name for name in changed if name and Path(name).name != paths.environments_path("").name]
     if differing:
         raise UserError(
             f"the results here should be those of commit {commit[:7]}, the last with version 1; other than there are "
             f"{in_few(differing)}. `git restore --source {commit[:7]} --staged --worktree -- {params.PARAMS} "
-            f"{dvc.LOCK} {records.RUNS}` brings them back; --from names another commit"
+            f"{dvc.LOCK} {paths.RUNS}` brings them back; --from names another commit"
         )
 
 
@@ -316,7 +319,10 @@ def made_by(variant: str, recipe: Recipe, old: Version1) -> Made:
         UserError: it does not follow from them.
     """
     see_evaluated(variant, old)
-    table, code, scoring = records.read_scores(variant), old.code_digest(recipe.family), environments.scoring_digest()
+    results = find_evaluated_runs(variant)
+    if results is None:
+        raise UserError(f"{paths.scores_path(variant)} is missing: restore it with git")
+    table, code, scoring = results.scores, old.code_digest(recipe.family), environments.scoring_digest()
     rows: list[list[Any]] = []
     found: dict[int, Packages | None] = {}
     for seed, key, data in zip(table["seed"].tolist(), table["key"], table["data"], strict=True):
@@ -327,12 +333,12 @@ def made_by(variant: str, recipe: Recipe, old: Version1) -> Made:
             trained = Environment(code, packages.versions, packages.executor)
             # What a GPU has trained is evaluated by TensorFlow; else the backend is the same.
             scored = Environment(scoring, packages.evaluating if packages.executor else packages.versions)
-            model = facts.get("digests", {}).get("model", records.NOT_RECORDED)
-            rows.append([seed, str(trained), str(scored), model, facts.get("processor", records.NOT_RECORDED)])
+            model = facts.get("digests", {}).get("model", NOT_RECORDED)
+            rows.append([seed, str(trained), str(scored), model, facts.get("processor", NOT_RECORDED)])
     versions = one_of(variant, found, old)
     # The stage `code` knows of no executor, and names TensorFlow's versions.
     line: dict[Part, Environment] = {"train": Environment(code, versions), "evaluate": Environment(scoring, versions)}
-    return Made(pd.DataFrame(rows, columns=records.ENVIRONMENT_COLUMNS), line)
+    return Made(pd.DataFrame(rows, columns=ENVIRONMENT_COLUMNS), line)
 
 
 def packages_of(
@@ -340,11 +346,11 @@ def packages_of(
 ) -> Packages | None:
     """Those of `known` from which the run's key follows."""
     if recipe.uses_dev:
-        if not records.DEV.exists():
+        if not paths.DEV.exists():
             raise UserError(
-                f"{records.DEV} is missing, which decides the keys of {variant}: run `dvc repro split`, then this again"
+                f"{paths.DEV} is missing, which decides the keys of {variant}: run `dvc repro split`, then this again"
             )
-        digests = digests | {"dev": files.digest(records.read_dev(seed))}
+        digests = digests | {"dev": files.digest(read_validation(seed))}
     for packages in known:
         executor = {"executor": packages.executor} if packages.executor else {}
         if run_key(variant, recipe, seed, digests | executor, packages.versions) == key:
@@ -361,7 +367,7 @@ def one_of(variant: str, found: dict[int, Packages | None], old: Version1) -> di
     if unknown := [str(seed) for seed, packages in found.items() if packages is None]:
         tried = "; ".join(f"{packages.source}: {Environment('', packages.versions)}" for packages in old.packages)
         raise UserError(
-            f"the keys in {records.scores_path(variant)} should follow from the recipe, the code of commit "
+            f"the keys in {paths.scores_path(variant)} should follow from the recipe, the code of commit "
             f"{old.commit[:7]} and packages that are known; those of seed(s) {in_few(unknown)} follow from none of: "
             f"{tried.replace('code= ', '')}. Install the packages that trained them, or have their models here, and "
             f"run this again; or train {variant} anew with version 1, commit, and migrate then"
@@ -382,7 +388,7 @@ def see_evaluated(variant: str, old: Version1) -> None:
     Raises:
         UserError: another has.
     """
-    path, code = records.predictions_path(variant), families.meaning(old.files_of("evaluate/*.py"))
+    path, code = paths.predictions_path(variant), families.meaning(old.files_of("evaluate/*.py"))
     found = files.read_arrays(path).get("code")
     if str(found) != code:
         raise UserError(
@@ -393,8 +399,8 @@ def see_evaluated(variant: str, old: Version1) -> None:
 
 def facts_here(variant: str, seed: int, key: str) -> dict[str, Any]:
     """What run.json says of the run, where just its model is here."""
-    folder = records.run_path(variant, seed)
-    facts = records.read_facts(folder) if (folder / "model.keras").exists() else {}
+    folder = paths.run_path(variant, seed)
+    facts = read_facts(folder) if (folder / "model.keras").exists() else {}
     return facts if facts.get("key") == key else {}
 
 
@@ -445,8 +451,8 @@ def lines_of(made: dict[str, Made]) -> Lines:
 def write(made: dict[str, Made]) -> list[str]:
     """Write what version 2 has in metrics/ beside the results of version 1; what was written, in words."""
     for variant, how in made.items():
-        files.write_table(records.environments_path(variant), how.rows)
-    written = [f"{records.environments_path('<variant>')} of {len(made)} variant(s)"]
+        files.write_table(paths.environments_path(variant), how.rows)
+    written = [f"{paths.environments_path('<variant>')} of {len(made)} variant(s)"]
     if not CERTIFIED.exists():
         files.write_table(CERTIFIED, environments.read_certificates())
         written.append(str(CERTIFIED))

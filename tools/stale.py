@@ -13,7 +13,7 @@ from typing import Any
 from many_seeds import console
 from many_seeds.errors import UserError
 from stages.code import __main__ as code
-from stages.study import dvc, environments, params, records
+from stages.study import dvc, environments, params, paths
 from stages.study.environments import CERTIFY, CODE, Environment
 from stages.train.plan import environment_here
 
@@ -179,7 +179,7 @@ def report(study: params.Params, status: Status) -> str:
     if then := following(stale, all_stages(study)):
         lines.append(f"if their results change, then too: {', '.join(then)}")
     if gone := missing(status):
-        models = [path for path in gone if path.startswith(f"{records.MODELS}/")]
+        models = [path for path in gone if path.startswith(f"{paths.MODELS}/")]
         others = [path for path in gone if path not in models]
         named = others + ([f"the models of {len(models)} variant(s)"] if models else [])
         lines.append(

@@ -22,7 +22,7 @@ os.environ["STUDY_EXECUTOR"] = "lanes"
 
 from benchmarks.gpu import device, seeds, table
 from benchmarks.gpu.results import Results
-from stages.study import params, records
+from stages.study import params, paths
 from tools.settle.seeds import with_seeds
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +72,7 @@ def whole_study(results: Results) -> None:
         "seconds": time.perf_counter() - started,
     }
     results.note("study", f"{next(iter(study.variants.values())).seeds} seeds", took)
-    results.keep("study.zip", records.RUNS.parent)
+    results.keep("study.zip", paths.RUNS.parent)
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -103,7 +103,7 @@ def main(given: Sequence[str] | None = None) -> None:
         with study_folder(asked.seeds, asked.small):
             if earlier:
                 with zipfile.ZipFile(earlier) as archive:
-                    runs = f"{records.RUNS.as_posix()}/"
+                    runs = f"{paths.RUNS.as_posix()}/"
                     archive.extractall(members=[name for name in archive.namelist() if name.startswith(runs)])
             seeds.train(params.load(), results)
 

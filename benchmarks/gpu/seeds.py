@@ -12,10 +12,14 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.gpu.results import Results
-from stages.evaluate import __main__ as evaluation
-from stages.evaluate.former import Former
-from stages.study import environments, files, records
+from stages.evaluate.ensemble import ensemble
+from stages.evaluate.previous import PreviousEvaluation
+from stages.evaluate.run import evaluated_run
+from stages.evaluate.stage import gather
+from stages.study import environments, files, paths
 from stages.study.params import Params
+from stages.study.results import NOT_RECORDED, write_results
+from stages.study.splits import read_classes, read_images
 from stages.train.executors import lanes
 from stages.train.executors.lanes import batches, engine
 from stages.train.plan import evaluated, plan
@@ -44,11 +48,11 @@ ORDER = (
 
 def train(study: Params, results: Results) -> None:
     """Train, evaluate and keep every run of `study` that metrics/runs lacks, batch by batch."""
-    images, labels = records.read_images(records.TRAIN)
+    images, labels = read_images(paths.TRAIN)
     host = threading.Thread(target=_ridge, args=(study, results))
     host.start()
     networks = [name for group in ORDER for name in group]
-    runs = plan(study, networks, images, labels, len(records.read_classes(records.TRAIN)))
+    runs = plan(study, networks, images, labels, len(read_classes(paths.TRAIN)))
     groups = [group for runs_of_line in _lines(runs) for group in _groups(runs_of_line, images)]
     waited = time.perf_counter()
     for batch in batches.ready(groups, images):
@@ -56,7 +60,7 @@ def train(study: Params, results: Results) -> None:
         finished = dict(batches.trained_lanes(batch, images, labels, None))
         trained = time.perf_counter()
         _evaluate(study, batch, finished)
-        results.keep("runs.zip", records.RUNS)
+        results.keep("runs.zip", paths.RUNS)
         took = {
             "lanes": len(batch.lanes),
             "width": batch.width,
@@ -69,7 +73,7 @@ def train(study: Params, results: Results) -> None:
         results.note("batches", f"{batches.names(batch.runs)} seeds {seeds[0]}-{seeds[-1]}", took)
         waited = time.perf_counter()
     host.join()
-    results.keep("runs.zip", records.RUNS)
+    results.keep("runs.zip", paths.RUNS)
 
 
 def _lines(runs: Sequence[Run]) -> Iterator[list[Run]]:
@@ -89,33 +93,29 @@ def _groups(runs: list[Run], images: np.ndarray) -> list[batches.Group]:
 
 def _evaluate(study: Params, batch: batches.Ready, finished: dict[int, engine.Finished]) -> None:
     """Add the runs of a batch to what metrics/runs has of their variants."""
-    images, truth = records.read_images(records.TEST)
+    images, truth = read_images(paths.TEST)
     scored_by = environments.installed("evaluate", "network")
     for variant in dict.fromkeys(run.variant for run in batch.runs):
         places = [i for i, run in enumerate(batch.runs) if run.variant == variant]
         weights = [finished[i].weights or [] for i in places]
         outputs = engine.predict(batch.shared, weights, images, width=TEST_LANES, block=TEST_BLOCK)
-        former = Former(variant, truth, scored_by)
-        kept = [former.run(seed) for seed in range(batch.runs[places[0]].seed)]
-        curves = (
-            [files.read_table(records.curves_path(variant), ["seed", *study.recipe(variant).curve])] if kept else []
-        )
+        first = batch.runs[places[0]].seed
+        previous = PreviousEvaluation(variant, truth, scored_by)
+        kept = [before for seed in range(first) if (before := previous.run(seed))]
+        assert len(kept) == first
+        curves = [files.read_table(paths.curves_path(variant), ["seed", *study.recipe(variant).curve])] if kept else []
         for i, output in zip(places, outputs, strict=True):
             run, facts = batch.runs[i], batches.facts_of(finished[i])
-            digests = {**run.digests, "model": records.NOT_RECORDED}  # no model is kept here
+            digests = {**run.digests, "model": NOT_RECORDED}  # no model is kept here
             facts |= {"key": run.key, "digests": digests, "versions": run.versions}
-            kept.append(evaluation.evaluated(run.recipe, run.seed, facts, output, truth, scored_by))
+            kept.append(evaluated_run(run.recipe, run.seed, facts, output, truth, scored_by))
             curve = pd.DataFrame(finished[i].curve, columns=run.recipe.curve)
             curve.insert(0, "seed", run.seed)
             curves.append(curve)
-        vote = {"ensemble": former.vote, "voters": np.array(former.voters)} if former.voters else _vote(outputs)
-        evaluation.write(variant, kept, images, truth, vote)
-        files.write_table(records.curves_path(variant), pd.concat(curves))
-
-
-def _vote(outputs: np.ndarray) -> dict[str, np.ndarray]:
-    voters = min(evaluation.VOTERS, len(outputs))
-    return {"ensemble": evaluation.labels_of(outputs[:voters].mean(axis=0)), "voters": np.array(voters)}
+        new = dict(zip((batch.runs[i].seed for i in places), outputs, strict=True))
+        voting = ensemble(len(kept), new, previous.results, set(range(first)).__contains__, new.__getitem__)
+        write_results(gather(variant, kept, images, truth, voting, None))
+        files.write_table(paths.curves_path(variant), pd.concat(curves))
 
 
 def _ridge(study: Params, results: Results) -> None:

@@ -15,8 +15,9 @@ import pandas as pd
 from benchmarks.gpu.results import Results
 from stages.recipes.network import Recipe
 from stages.recipes.shared.models import layer_seeds
-from stages.study import records
+from stages.study import paths
 from stages.study.params import Params
+from stages.study.splits import read_images
 from stages.train.executors.lanes import batches, engine, programs
 from stages.train.plan import plan
 from stages.train.run import Run
@@ -68,7 +69,7 @@ def cases(runs: Sequence[Run], widths: Sequence[int], form_width: int) -> list[C
 
 def measure_all(study: Params, results: Results, small: bool) -> None:
     """The whole table; what is there already stays."""
-    images, labels = records.read_images(records.TRAIN)
+    images, labels = read_images(paths.TRAIN)
     runs = [run for run in plan(study, VARIANTS, images, labels, int(labels.max()) + 1) if run.seed == 0]
     rows = cases(runs[:1] if small else runs, (2, 1) if small else WIDTHS, 2 if small else FORM_WIDTH)
     for run in runs[:1] if small else runs:
@@ -125,7 +126,7 @@ def mean_epochs(variant: str) -> float:
     """Of the study's committed runs."""
     from benchmarks.gpu.__main__ import ROOT
 
-    return float(pd.read_csv(ROOT / records.scores_path(variant))["epochs"].mean())
+    return float(pd.read_csv(ROOT / paths.scores_path(variant))["epochs"].mean())
 
 
 def measure(case: Case, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:

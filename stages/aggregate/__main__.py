@@ -8,7 +8,7 @@ from stages import tracking
 from stages.aggregate import curves, drawing, report, summary
 from stages.aggregate.parts import Section, Table
 from stages.aggregate.runs import read_runs
-from stages.study import files, params, records
+from stages.study import files, params, paths
 from stages.study.params import Params
 
 
@@ -16,12 +16,12 @@ def aggregate(study: Params) -> None:
     runs = read_runs(study)
     sections = report.sections(runs, study)
     tables = {"scores.csv": summary.scores(runs), "curves.csv": curves.dev_losses(runs)}
-    write(records.TABLES, {name: files.csv_bytes(table) for name, table in tables.items()} | written_tables(sections))
-    write(records.PLOTS, written_figures(sections))
-    files.write_bytes(records.REPORT, report.render(sections, runs, study).encode())
-    files.write_json(records.CHAMPION, summary.champion(runs))
-    files.write_json(records.SUMMARY, summary.means(runs, study.statistics))
-    files.write_json(records.ACCURACY, summary.accuracy(runs))
+    write(paths.TABLES, {name: files.csv_bytes(table) for name, table in tables.items()} | written_tables(sections))
+    write(paths.PLOTS, written_figures(sections))
+    files.write_bytes(paths.REPORT, report.render(sections, runs, study).encode())
+    files.write_json(paths.CHAMPION, summary.champion(runs))
+    files.write_json(paths.SUMMARY, summary.means(runs, study.statistics))
+    files.write_json(paths.ACCURACY, summary.accuracy(runs))
 
 
 def written_tables(sections: Iterable[Section]) -> dict[str, bytes]:
@@ -51,7 +51,7 @@ def main() -> None:
     publisher.publish_variants(list(study.variants))
     publisher.publish_study()
     for name in ("approaches", "comparisons"):
-        if (path := records.TABLES / f"{name}.md").exists():
+        if (path := paths.TABLES / f"{name}.md").exists():
             print(path.read_text(encoding="utf-8"))
 
 

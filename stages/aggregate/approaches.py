@@ -43,7 +43,7 @@ def table(runs: Runs, study: Params) -> pd.DataFrame:
     rows = [
         {
             **{"approach": approach, "variant": name, **variants.row(runs[name], study.statistics)},
-            **{"vote_accuracy": runs[name].vote_accuracy, "accuracy_2020": then.get(name)},
+            **{"vote_accuracy": runs[name].ensemble_accuracy, "accuracy_2020": then.get(name)},
         }
         for approach, name in study.approaches.items()
     ]
@@ -60,7 +60,7 @@ def headline(runs: Runs, study: Params) -> tuple[str, str]:
     names, best = list(scores), max(scores, key=scores.__getitem__)
     gets = f"{best} gets {100 * scores[best]:.2f} % of the test {images_of(study.data.name)} right"
     if len(scores) == 1:
-        n = runs[study.approaches[best]].seeds
+        n = len(runs[study.approaches[best]].seeds)
         return f"{best}: {100 * scores[best]:.2f} %", f"{gets}, on average over n = {n} seeds."
     # Only neighbours are compared, in an order that no score has chosen; the other way round an interval is mirrored.
     place = names.index(best)

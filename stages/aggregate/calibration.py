@@ -65,7 +65,7 @@ def figure(variants: Sequence[VariantRuns]) -> Figure:
         sums = sums[sums["images"] >= FEWEST]
         confidence, accuracy = sums["c"] / sums["images"], sums["a"] / sums["images"]
         away = 100 * (accuracy - confidence)
-        ax.plot(confidence, away, marker=marker, markersize=4, color=color, label=variant.name)
+        ax.plot(confidence, away, marker=marker, markersize=4, color=color, label=variant.variant)
     ax.set_xlabel("confidence: probability of the predicted class")
     ax.set_ylabel("accuracy − confidence, points")
     ax.xaxis.set_major_formatter(PercentFormatter(1))

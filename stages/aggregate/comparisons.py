@@ -20,8 +20,8 @@ def parts(runs: Runs, study: Params) -> list[Part]:
     found: list[Part] = [Table("comparisons", "Is b better than a?", "", results.table(runs, compared), columns)]
     for pair in study.comparisons:
         a, b = runs[pair.a], runs[pair.b]
-        name, caption = f"pair_{a.name}_{b.name}", f"{a.name} and {b.name}, seed by seed; dashed: means."
-        found.append(Table(name, f"{a.name} and {b.name}, seed by seed", "", per_seed(a, b), _columns(a, b)))
+        name, caption = f"pair_{a.variant}_{b.variant}", f"{a.variant} and {b.variant}, seed by seed; dashed: means."
+        found.append(Table(name, f"{a.variant} and {b.variant}, seed by seed", "", per_seed(a, b), _columns(a, b)))
         found.append(Picture(name, figure(a, b), caption))
     return found
 
@@ -32,15 +32,15 @@ def per_seed(a: VariantRuns, b: VariantRuns) -> pd.DataFrame:
     table = a.scores[["seed"]].head(n).copy()
     for score in ("accuracy", "loss"):
         for variant in (a, b):
-            table[f"{variant.name}_{score}"] = variant.score(f"test_{score}")[:n]
+            table[f"{variant.variant}_{score}"] = variant.score(f"test_{score}")[:n]
     return table
 
 
 def _columns(a: VariantRuns, b: VariantRuns) -> list[Column]:
     return [
         number("seed", "seed"),
-        *(number(f"{of.name} accuracy", f"{of.name}_accuracy", "{:.2f} %", 100) for of in (a, b)),
-        *(number(f"{of.name} loss", f"{of.name}_loss", "{:.4f}") for of in (a, b)),
+        *(number(f"{of.variant} accuracy", f"{of.variant}_accuracy", "{:.2f} %", 100) for of in (a, b)),
+        *(number(f"{of.variant} loss", f"{of.variant}_loss", "{:.4f}") for of in (a, b)),
     ]
 
 
@@ -55,7 +55,7 @@ def figure(a: VariantRuns, b: VariantRuns) -> Figure:
     for variant, color, side, marker in ((a, ORANGE, -shift, "s"), (b, BLUE, shift, "o")):
         accuracy = 100 * variant.accuracy[:n]
         ax.axhline(accuracy.mean(), color=color, linewidth=1, linestyle="--")
-        label = f"{variant.name}, {accuracy.mean():.2f} %"
+        label = f"{variant.variant}, {accuracy.mean():.2f} %"
         ax.plot(x + side, accuracy, marker, color=color, markersize=5 if n < 40 else 2.5, label=label)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("seed")

@@ -16,9 +16,9 @@ TICKS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 def parts(shown: Sequence[VariantRuns]) -> list[Part]:
     return [
         Picture(
-            f"curves_{variant.name}",
+            f"curves_{variant.variant}",
             figure(variant),
-            f"{variant.name}: median over the seeds still training, band from the lowest to the highest.",
+            f"{variant.variant}: median over the seeds still training, band from the lowest to the highest.",
         )
         for variant in shown
         if "epoch" in variant.curves
@@ -37,7 +37,7 @@ def dev_losses(runs: Runs) -> pd.DataFrame:
         curves = variant.curves[variant.curves["seed"].isin(seeds)]
         by_epoch = curves.groupby("epoch")["val_loss"].agg(["count", "mean"]).reset_index()
         by_epoch.columns = found[0].columns[1:]
-        found.append(by_epoch.assign(variant=variant.name)[found[0].columns])
+        found.append(by_epoch.assign(variant=variant.variant)[found[0].columns])
     return pd.concat(found[1:] or found, ignore_index=True)
 
 

@@ -5,29 +5,29 @@ from collections import Counter
 import pandas as pd
 
 from stages.aggregate.runs import Runs
-from stages.study import records
 from stages.study.environments import PARTS, Environment, Part, canonical, read_certificates
+from stages.study.results import NOT_RECORDED
 
 
 def paragraphs(runs: Runs) -> list[str]:
     """Sentences on the environments of all runs, their processors, and the certificates that hold."""
-    made_by = pd.concat([variant.made_by for variant in runs.values()])
-    return [_versions(made_by), _processors(made_by), *_certificates(runs)]
+    recorded = pd.concat([variant.environments for variant in runs.values()])
+    return [_versions(recorded), _processors(recorded), *_certificates(runs)]
 
 
-def _versions(made_by: pd.DataFrame) -> str:
-    found = Counter(_packages(Environment.parse(text)) for text in made_by["environment"])
-    return f"{_runs(len(made_by))}: {_counted(found, len(made_by))}."
+def _versions(recorded: pd.DataFrame) -> str:
+    found = Counter(_packages(Environment.parse(text)) for text in recorded["environment"])
+    return f"{_runs(len(recorded))}: {_counted(found, len(recorded))}."
 
 
 def _packages(environment: Environment) -> str:
     words = [f"{name} {version}" for name, version in environment.versions.items()]
     batched = ["as batched seeds, whose last bits can't be made again"] if environment.executor else []
-    return ", ".join(words + batched) or f"versions {records.NOT_RECORDED}"
+    return ", ".join(words + batched) or f"versions {NOT_RECORDED}"
 
 
-def _processors(made_by: pd.DataFrame) -> str:
-    return f"Processor: {_counted(Counter(_words(text) for text in made_by['processor']), len(made_by))}."
+def _processors(recorded: pd.DataFrame) -> str:
+    return f"Processor: {_counted(Counter(_words(text) for text in recorded['processor']), len(recorded))}."
 
 
 def _words(processor: str) -> str:
@@ -51,7 +51,7 @@ def _certificates(runs: Runs) -> list[str]:
     certificates = read_certificates()
     for part in PARTS:
         for name, variant in runs.items():
-            for row in _holding(name, part, variant.made_by, certificates).itertuples():
+            for row in _holding(name, part, variant.environments, certificates).itertuples():
                 what = "training" if part == "train" else "evaluation"
                 changes = Environment.parse(row.same_as).differences(Environment.parse(row.environment), part)
                 compared = len(str(row.seeds).split())
@@ -63,14 +63,14 @@ def _certificates(runs: Runs) -> list[str]:
     return [f"Certified: {text}: {', '.join(names)}." for text, names in said.items()]
 
 
-def _holding(variant: str, part: Part, made_by: pd.DataFrame, certificates: pd.DataFrame) -> pd.DataFrame:
+def _holding(variant: str, part: Part, recorded: pd.DataFrame, certificates: pd.DataFrame) -> pd.DataFrame:
     """The certificates that lead to an environment of the variant's runs."""
     column = {"train": "environment", "evaluate": "evaluation"}[part]
 
     def root(text: str) -> str:
         return str(canonical(variant, part, Environment.parse(text), certificates))
 
-    roots = {root(text) for text in made_by[column].unique()}
+    roots = {root(text) for text in recorded[column].unique()}
     own = certificates[(certificates["variant"] == variant) & (certificates["part"] == part)]
     holds = [root(text) in roots for text in own["environment"]]
     return own[pd.Series(holds, index=own.index, dtype=bool)]

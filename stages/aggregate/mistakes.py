@@ -25,14 +25,14 @@ def parts(runs: Runs, shown: Sequence[VariantRuns], study: Params) -> list[Part]
     images, doubted = images_of(study.data.name), DOUBTED.get(study.data.name, frozenset())
     found = _of_all(runs, images, doubted)
     for variant in shown:
-        caption = f"{variant.name}: test images by true and predicted class, mean over seeds; colour shows mistakes."
+        caption = f"{variant.variant}: test images by true and predicted class, mean over seeds; colour shows mistakes."
         if len(variant.classes) > MOST_CLASSES:
             caption += f" Of {len(variant.classes)} classes those {MOST_CLASSES} with the most mistakes."
-        found.append(Picture(f"confusion_{variant.name}", confusion(variant), caption))
+        found.append(Picture(f"confusion_{variant.variant}", confusion(variant), caption))
         if (variant.predicted != variant.truth).any():
-            caption = f"{variant.name}: {images} that most seeds get wrong, true → seen (seeds wrong)."
+            caption = f"{variant.variant}: {images} that most seeds get wrong, true → seen (seeds wrong)."
             caption += f" {missed_by_all(variant, doubted)}"
-            found.append(Picture(f"misclassified_{variant.name}", misclassified(variant, doubted), caption))
+            found.append(Picture(f"misclassified_{variant.variant}", misclassified(variant, doubted), caption))
     return found
 
 
@@ -98,7 +98,7 @@ def misclassified(variant: VariantRuns, doubted: frozenset[int]) -> Figure:
         truth = variant.truth[image]
         seen = variant.classes[_most_seen(variant.predicted[:, image], truth)]
         title = _title(variant.classes[truth], seen, int(image) in doubted)
-        titles.append(f"{title}\n{wrong[image]} of {variant.seeds}")
+        titles.append(f"{title}\n{wrong[image]} of {len(variant.seeds)}")
     return gallery(list(variant.hardest_images[shown]), titles)
 
 
@@ -173,7 +173,7 @@ def confusion_counts(variant: VariantRuns) -> np.ndarray:
     """Test images of each true class [row] that go to each class [column], mean over seeds."""
     classes = len(variant.classes)
     places = variant.truth.astype(int) * classes + variant.predicted
-    return np.bincount(places.ravel(), minlength=classes**2).reshape(classes, classes) / variant.seeds
+    return np.bincount(places.ravel(), minlength=classes**2).reshape(classes, classes) / len(variant.seeds)
 
 
 def _ink(on_colour: bool, dark: bool) -> str:

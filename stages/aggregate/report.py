@@ -89,8 +89,8 @@ def render(sections: Sequence[Section], runs: Runs, study: Params) -> str:
         data=study.data.name,
         in_2020=course.told(study),
         images=f"{images:,}",
-        seeds={name: variant.seeds for name, variant in runs.items()},
-        spread=_range(variant.seeds for variant in runs.values()),
+        seeds={name: len(variant.seeds) for name, variant in runs.items()},
+        spread=_range(len(variant.seeds) for variant in runs.values()),
         environments=environments.paragraphs(runs),
         dev_percent=f"{100 * study.split.dev_fraction:g}",
     )

@@ -27,7 +27,7 @@ def table(runs: Runs, found: Results) -> pd.DataFrame:
 def _image_error(runs: Runs, pair: Pair) -> float:
     a, b = (runs[name] for name in pair)
     n = shared_seeds([a, b])
-    return intervals.image_error(b.right[:n].mean(axis=0) - a.right[:n].mean(axis=0))
+    return intervals.image_error(b.correct[:n].mean(axis=0) - a.correct[:n].mean(axis=0))
 
 
 def columns(found: Results) -> list[Column]:

@@ -20,11 +20,11 @@ def parts(shown: Sequence[VariantRuns]) -> list[Part]:
     found: list[Part] = []
     for variant in shown:
         if "alpha" in variant.curves:
-            caption = f"{variant.name}: dev error against the strength of the ridge penalty."
-            found.append(Picture(f"alpha_{variant.name}", alpha_search(variant), caption))
+            caption = f"{variant.variant}: dev error against the strength of the ridge penalty."
+            found.append(Picture(f"alpha_{variant.variant}", alpha_search(variant), caption))
         if variant.weights is not None:
-            caption = f"{variant.name}: weights of each class; blue pixels speak for it, orange ones against."
-            found.append(Picture(f"weights_{variant.name}", weights(variant.weights, variant.classes), caption))
+            caption = f"{variant.variant}: weights of each class; blue pixels speak for it, orange ones against."
+            found.append(Picture(f"weights_{variant.variant}", weights(variant.weights, variant.classes), caption))
     return found
 
 

@@ -17,13 +17,13 @@ def means(runs: Runs, settings: Statistics) -> dict[str, Any]:
         of = variants.row(variant, settings)
         values = {name: variant.accuracy if name == "test_accuracy" else variant.score(name) for name in names}
         scores = {name: {"mean": float(of_seeds.mean())} for name, of_seeds in values.items()}
-        if variant.seeds > 1:
+        if len(variant.seeds) > 1:
             for name, of_seeds in values.items():
                 scores[name]["sd"] = float(of_seeds.std(ddof=1))
         if math.isfinite(of["low"]):
             scores["test_accuracy"] |= {"ci_low": of["low"], "ci_high": of["high"]}
         rounded = {name: {key: round(value, 8) for key, value in score.items()} for name, score in scores.items()}
-        found[variant_name] = {"seeds": variant.seeds, **rounded, "ensemble_accuracy": variant.vote_accuracy}
+        found[variant_name] = {"seeds": len(variant.seeds), **rounded, "ensemble_accuracy": variant.ensemble_accuracy}
     return found
 
 
@@ -47,12 +47,12 @@ def champion(runs: Runs) -> dict[str, Any] | None:
     best = runs[max(means, key=means.__getitem__)]
     row = best.scores.loc[best.scores["dev_accuracy"].idxmax()]
     return {
-        "variant": best.name,
+        "variant": best.variant,
         "seed": int(row["seed"]),
         "key": row["key"],
         "dev_accuracy": float(row["dev_accuracy"]),
-        "mean_dev_accuracy": means[best.name],
-        "seeds": best.seeds,
+        "mean_dev_accuracy": means[best.variant],
+        "seeds": len(best.seeds),
     }
 
 

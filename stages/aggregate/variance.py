@@ -51,8 +51,8 @@ def table(runs: Runs, level: float) -> pd.DataFrame:
     """A row for each variant, on all seeds that it has."""
     rows = []
     for name, variant in runs.items():
-        found = split(variant.right, level)
-        rows.append([name, len(variant.right), *(astuple(found) if found else [None] * 5)])
+        found = split(variant.correct, level)
+        rows.append([name, len(variant.correct), *(astuple(found) if found else [None] * 5)])
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

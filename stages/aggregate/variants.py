@@ -42,9 +42,9 @@ def row(variant: VariantRuns, settings: Statistics) -> dict[str, Any]:
     step = 1 / len(variant.truth)
     found = intervals.interval(variant.accuracy, level=settings.alpha, step=step, design=settings.design)
     return {
-        **{"n": variant.seeds, "accuracy": float(variant.accuracy.mean()), "low": found.low, "high": found.high},
-        "sd": float(variant.accuracy.std(ddof=1)) if variant.seeds > 1 else None,
-        "digits": intervals.image_error(variant.right.mean(axis=0)),
+        **{"n": len(variant.seeds), "accuracy": float(variant.accuracy.mean()), "low": found.low, "high": found.high},
+        "sd": float(variant.accuracy.std(ddof=1)) if len(variant.seeds) > 1 else None,
+        "digits": intervals.image_error(variant.correct.mean(axis=0)),
     }
 
 
@@ -52,7 +52,7 @@ def table(runs: Runs, settings: Statistics) -> pd.DataFrame:
     """A row for each variant: accuracy, the vote of the seeds, loss, other test scores, calibration, epochs."""
     rows, others = [], metric_names(runs)[2:]
     for name, variant in runs.items():
-        of: dict[str, Any] = {"variant": name, **row(variant, settings), "vote_accuracy": variant.vote_accuracy}
+        of: dict[str, Any] = {"variant": name, **row(variant, settings), "vote_accuracy": variant.ensemble_accuracy}
         loss, epochs = variant.score("test_loss"), variant.score("epochs")
         of |= {"loss": float(loss.mean()), "loss_sd": float(loss.std(ddof=1)) if len(loss) > 1 else None}
         of |= {name: float(variant.score(name).mean()) for name in others}

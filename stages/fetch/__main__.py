@@ -5,7 +5,7 @@ from many_seeds.redact import redact
 from stages.fetch.datasets import DATASETS, Dataset
 from stages.fetch.download import bring, is_kept, places_of
 from stages.fetch.own import bring_own
-from stages.study import files, params, records
+from stages.study import files, params, paths
 from stages.study.data import CONTENTS, Contents, Data, write_contents
 
 ADVICE = "Put the file into a folder and set DATA_MIRROR to it, or run `make demo`, which needs no download."
@@ -23,19 +23,19 @@ def fetch(data: Data) -> None:
     CONTENTS.unlink(missing_ok=True)
     if known is None:
         for part, source in data.sources.items():
-            bring_own(part, source, data.sha256.get(part), records.RAW / part)
+            bring_own(part, source, data.sha256.get(part), paths.RAW / part)
     elif known.made:
         for part, content in known.made().items():
-            files.write_bytes(records.RAW / contents.files[part], content)
+            files.write_bytes(paths.RAW / contents.files[part], content)
     else:
         _bring_known(known)
     write_contents(contents)
-    files.remove_unknown(records.RAW, {CONTENTS.name, *contents.files.values()})
+    files.remove_unknown(paths.RAW, {CONTENTS.name, *contents.files.values()})
 
 
 def _of_known(known: Dataset) -> Contents:
     files = {part: file.kept_as for part, file in known.files.items()}
-    sources = {part: str(records.RAW / name) for part, name in files.items()}
+    sources = {part: str(paths.RAW / name) for part, name in files.items()}
     return Contents(format=known.format, files=files, sources=sources, classes=list(known.classes))
 
 
@@ -51,7 +51,7 @@ def _of_own(data: Data) -> Contents:
 
 def _bring_known(known: Dataset) -> None:
     for file in known.files.values():
-        target = records.RAW / file.kept_as
+        target = paths.RAW / file.kept_as
         if not is_kept(file, target):
             bring(file, places_of(file.name, known.mirrors), target, ADVICE)
             print(f"{target.name}: {target.stat().st_size:,} bytes, checksum right")

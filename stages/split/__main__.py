@@ -19,7 +19,7 @@ from stages.split.halves import (
     class_names,
     draw_test,
 )
-from stages.study import files, params, records
+from stages.study import files, params, paths
 from stages.study.data import Contents, read_contents
 
 Reader = Callable[[Mapping[str, Path], Mapping[str, str], list[str] | None], Halves]
@@ -75,14 +75,14 @@ def read_halves(contents: Contents, raw: Path) -> tuple[Labelled, Labelled, list
 
 def split(dev_fraction: float, seeds: int) -> None:
     """Write data/train.npz, data/test.npz, and the dev images of seeds 0 … `seeds` - 1."""
-    train, test, classes = read_halves(read_contents(), records.RAW)
+    train, test, classes = read_halves(read_contents(), paths.RAW)
     dev = dev_bits(len(train.labels), dev_fraction, seeds)
     labels = np.uint8 if len(classes) <= 256 else np.uint16
-    for path, data in ((records.TRAIN, train), (records.TEST, test)):
+    for path, data in ((paths.TRAIN, train), (paths.TEST, test)):
         files.write_arrays(
             path, images=data.images, labels=data.labels.astype(labels, copy=False), classes=np.array(classes)
         )
-    files.write_arrays(records.DEV, dev=dev, images=np.array(len(train.labels), np.int64))
+    files.write_arrays(paths.DEV, dev=dev, images=np.array(len(train.labels), np.int64))
 
 
 @console.command

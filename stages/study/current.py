@@ -4,8 +4,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from stages.study import dvc, families, files, params, records
+from many_seeds.errors import UserError
+from stages.study import dvc, families, files, params, paths
 from stages.study.params import Params
+from stages.study.results import find_results
 
 
 def outdated(study: Params) -> list[str]:
@@ -19,7 +21,7 @@ def outdated(study: Params) -> list[str]:
         return dict(stages[stage].get("params", {}).get(str(params.PARAMS), {}))
 
     other_data = "fetch" in stages and parameters("fetch").get("data") != study.data.model_dump(exclude_unset=True)
-    images = str(records.TRAIN)
+    images = str(paths.TRAIN)
     found = []
     for variant, recipe in study.variants.items():
         stage = f"train@{variant}"
@@ -34,8 +36,8 @@ def outdated(study: Params) -> list[str]:
 
 def study_files() -> list[Path]:
     """What aggregation makes and MLflow's run `study` holds."""
-    tables_and_plots = [path for folder in (records.TABLES, records.PLOTS) for path in sorted(folder.glob("*"))]
-    return [records.REPORT, records.SUMMARY, records.CHAMPION, *tables_and_plots]
+    tables_and_plots = [path for folder in (paths.TABLES, paths.PLOTS) for path in sorted(folder.glob("*"))]
+    return [paths.REPORT, paths.SUMMARY, paths.CHAMPION, *tables_and_plots]
 
 
 def study_key() -> str:
@@ -47,11 +49,15 @@ def aggregated(study: Params) -> bool:
     """Whether what aggregation made is of the study's parameters, and of the scores that the workspace holds."""
     if not all(path.exists() for path in study_files()) or outdated(study):
         return False
-    summary = files.read_json(records.SUMMARY)
+    summary = files.read_json(paths.SUMMARY)
     for variant, recipe in study.variants.items():
-        if variant not in summary or not records.scores_path(variant).exists():
+        try:
+            results = find_results(variant)
+        except UserError:  # damaged
             return False
-        scores, mean = records.read_scores(variant)["test_accuracy"], summary[variant]["test_accuracy"]["mean"]
-        if len(scores) != recipe.seeds or not math.isclose(scores.mean(), mean, abs_tol=1e-7):
+        if variant not in summary or results is None:
+            return False
+        mean = summary[variant]["test_accuracy"]["mean"]
+        if len(results.seeds) != recipe.seeds or not math.isclose(results.accuracy.mean(), mean, abs_tol=1e-7):
             return False
     return True

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from many_seeds.errors import UserError
 from stages.study.files import write_bytes
-from stages.study.records import RAW
+from stages.study.paths import RAW
 
 KNOWN = ("mnist", "fashion_mnist", "kmnist", "cifar10", "digits")
 # Where a person's own files lie. One folder, because DVC watches what dvc.yaml names, and dvc.yaml can't follow a path

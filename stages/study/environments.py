@@ -18,7 +18,8 @@ import pandas as pd
 from many_seeds.errors import UserError
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
-from stages.study import families, files, records
+from stages.study import families, files
+from stages.study.results import NOT_RECORDED, find_results
 
 CODE = Path("metrics/code.yaml")
 CERTIFIED = Path("metrics/certified.csv")
@@ -196,13 +197,14 @@ def changes_since(variant: str, here: Environment) -> list[str]:
     Empty where they are the same, or certified to be, or where the variant has no runs.
 
     Raises:
-        UserError: the variant's environments.csv is damaged.
+        UserError: the variant's results are damaged.
     """
-    if not records.environments_path(variant).exists():
+    results = find_results(variant)
+    if results is None:
         return []
     certificates = read_certificates()
     root, found = canonical(variant, "train", here, certificates), dict[str, None]()
-    for text in records.read_environments(variant)["environment"].unique():
+    for text in results.environments["environment"].unique():
         recorded = Environment.parse(str(text))
         if canonical(variant, "train", recorded, certificates) != root:
             found |= dict.fromkeys(recorded.differences(here, "train"))
@@ -228,13 +230,14 @@ def processor_objection(variant: str, recipe: Recipe) -> str | None:
     """Why this machine should add no run to the variant's: its bits depend on the kind of processor, and it is another.
 
     Raises:
-        UserError: the variant's environments.csv is damaged.
+        UserError: the variant's results are damaged.
     """
-    if not depends_on_processor(recipe) or not records.environments_path(variant).exists():
+    results = find_results(variant) if depends_on_processor(recipe) else None
+    if results is None:
         return None
     certificates = read_certificates()
     certified = certificates[(certificates["variant"] == variant) & (certificates["part"] == "train")]
-    recorded = {*records.read_environments(variant)["processor"], *certified["processor"]} - {records.NOT_RECORDED}
+    recorded = {*results.environments["processor"], *certified["processor"]} - {NOT_RECORDED}
     if kind(processor()) in {kind(text) for text in recorded}:
         return None
     others = (

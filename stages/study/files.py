@@ -5,8 +5,9 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -40,16 +41,36 @@ def read_table(path: Path, columns: list[str], *, more: bool = False) -> pd.Data
     """Read a CSV file of this study.
 
     Raises:
-        UserError: the file is missing, or its columns are not `columns` (with `more`, not these and perhaps others).
+        UserError: the file is missing or damaged, or its columns are not `columns` (with `more`: lack one of them).
     """
     try:
-        table = pd.read_csv(path)
+        with path.open("rb") as file:
+            return parse_table(file, str(path), columns, more=more)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run `dvc repro`") from None
+
+
+def parse_table(
+    file: IO[bytes], source: str, columns: list[str], *, more: bool = False, text: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Read an open CSV file of this study.
+
+    Args:
+        file: the content.
+        source: what errors call it.
+        columns: that it should have.
+        more: it may have others, too.
+        text: columns that are text, even where they look like numbers.
+
+    Raises:
+        UserError: the file is damaged, or its columns are not `columns` (with `more`: lack one of them).
+    """
+    try:
+        table = pd.read_csv(file, dtype=dict.fromkeys(text, str))
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a CSV file ({error}): restore it with git, or run `dvc repro`") from error
+        raise UserError(f"{source} is not a CSV file ({error}): restore it with git, or run `dvc repro`") from error
     if not (set(columns) <= set(table.columns) if more else list(table.columns) == columns):
-        raise UserError(f"{path} should have the columns {columns}, found {list(table.columns)}: run `dvc repro`")
+        raise UserError(f"{source} should have the columns {columns}, found {list(table.columns)}: run `dvc repro`")
     return table
 
 
@@ -93,14 +114,24 @@ def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
     """
     try:
         with path.open("rb") as file:
-            return read_npz(file, names)
+            return parse_arrays(file, str(path), *names)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run `dvc repro`") from None
+
+
+def parse_arrays(file: IO[bytes], source: str, *names: str) -> dict[str, np.ndarray]:
+    """Read the named arrays of an open .npz file, or all, without pickle; errors call it `source`.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        return read_npz(file, names)
     # NumPy, zip and bzip2 each have errors of their own for a damaged file.
     except Exception as error:
         # Without NumPy's advice how to load a pickle all the same.
         raise UserError(
-            f"{path} is damaged ({str(error).partition('. ')[0]}): delete it and run `dvc repro`"
+            f"{source} is damaged ({str(error).partition('. ')[0]}): delete it and run `dvc repro`"
         ) from error
 
 

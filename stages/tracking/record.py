@@ -6,9 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from stages.study import environments, families, files, records
+from stages.study import environments, families, files, paths
 from stages.study.environments import BACKEND_PACKAGES, Environment
+from stages.study.models import read_facts
 from stages.study.params import Params
+from stages.study.results import NOT_RECORDED, find_results
 
 PARTS = ("training", "scores", "files")  # a run is published part by part, as they come to be
 RUN_FILES = ("run.json", "model.keras")
@@ -66,12 +68,11 @@ class Gathered:
 
     def __init__(self, study: Params) -> None:
         self._study = study
-        self.scores = functools.cache(records.read_scores)
-        self.environments = functools.cache(records.read_environments)
+        self.results = functools.cache(find_results)
         self.curves = functools.cache(self._curves)
 
     def _curves(self, variant: str) -> pd.DataFrame:
-        return files.read_table(records.curves_path(variant), ["seed", *self._study.recipe(variant).curve])
+        return files.read_table(paths.curves_path(variant), ["seed", *self._study.recipe(variant).curve])
 
 
 def read(study: Params, variant: str, seed: int, gathered: Gathered) -> Record | None:
@@ -81,8 +82,8 @@ def read(study: Params, variant: str, seed: int, gathered: Gathered) -> Record |
         UserError: a file of the run is damaged, or its curves are missing.
     """
     recipe = study.recipe(variant)
-    folder = records.run_path(variant, seed)
-    facts = records.read_facts(folder) if (folder / "run.json").exists() else None
+    folder = paths.run_path(variant, seed)
+    facts = read_facts(folder) if (folder / "run.json").exists() else None
     if facts and families.decisive(facts.get("parameters")) != recipe.decisive():
         facts = None  # a model from before: the scores are of another one, which is not here
     scores = _scores(variant, seed, gathered)
@@ -103,18 +104,19 @@ def read(study: Params, variant: str, seed: int, gathered: Gathered) -> Record |
 
 def _made_by(variant: str, seed: int, facts: dict[str, Any] | None, gathered: Gathered) -> dict[str, str]:
     if facts:
-        processor = facts.get("processor", records.NOT_RECORDED)
+        processor = facts.get("processor", NOT_RECORDED)
         return {"environment": str(environments.of_run(facts)), "processor": processor}
-    if not records.environments_path(variant).exists():
+    results = gathered.results(variant)
+    if results is None:
         return {}
-    table = gathered.environments(variant)
+    table = results.environments
     rows = table.loc[table["seed"] == seed, ["environment", "processor"]].to_dict("records")
     return {str(name): value for name, value in rows[0].items()} if rows else {}
 
 
 def _scores(variant: str, seed: int, gathered: Gathered) -> dict[str, Any] | None:
-    if not records.scores_path(variant).exists():
+    results = gathered.results(variant)
+    if results is None:
         return None
-    table = gathered.scores(variant)
-    rows = table[table["seed"] == seed].to_dict("records")
+    rows = results.scores[results.scores["seed"] == seed].to_dict("records")
     return {str(name): value for name, value in rows[0].items()} if rows else None

@@ -9,8 +9,9 @@ import pandas as pd
 
 from many_seeds.errors import UserError
 from many_seeds.redact import redact
-from stages.study import files, records
+from stages.study import files, paths
 from stages.study.params import Params
+from stages.study.results import RUN_COLUMNS, find_results
 from stages.tracking import address, client
 from stages.tracking.address import KEY
 from stages.tracking.record import NO_CURVES, PARTS, RUN_FILES, Gathered, Record, read
@@ -162,7 +163,7 @@ def _log_data(target: Target, run_id: str, study: Params, record: Record) -> Non
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     digest = record.data[:36]
-    dataset = Dataset(name=study.data.name, digest=digest, source_type="local", source=str(records.TRAIN))
+    dataset = Dataset(name=study.data.name, digest=digest, source_type="local", source=str(paths.TRAIN))
     target.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
 
@@ -170,13 +171,13 @@ def _log_scores(target: Target, run_id: str, study: Params, record: Record) -> N
     metrics = [
         client.metric(name, float(value))
         for name, value in (record.scores or {}).items()
-        if name not in records.RUN_COLUMNS and pd.notna(value)
+        if name not in RUN_COLUMNS and pd.notna(value)
     ]
     target.client.log_batch(run_id, metrics=metrics)
 
 
 def _log_files(target: Target, run_id: str, study: Params, record: Record) -> None:
-    folder = records.run_path(record.variant, record.seed)
+    folder = paths.run_path(record.variant, record.seed)
     for name in RUN_FILES:
         target.client.log_artifact(run_id, str(folder / name))
     target.client.set_tag(run_id, NOTE, record.note(with_files=True))
@@ -186,9 +187,10 @@ LOGGERS = {"training": _log_training, "scores": _log_scores, "files": _log_files
 
 
 def _publish_means(target: Target, variant: str, parent: Any) -> int:
-    if not records.scores_path(variant).exists():
+    results = find_results(variant)
+    if results is None:
         return 0
-    scores = records.read_scores(variant).drop(columns=records.RUN_COLUMNS).dropna(axis="columns")
+    scores = results.scores.drop(columns=RUN_COLUMNS).dropna(axis="columns")
     values = {"seeds": float(len(scores))}
     # The UI's columns have one name for parents and children: the parent shows the mean.
     for suffix, statistic in {"": scores.mean(), "_mean": scores.mean(), "_sd": scores.std()}.items():

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from stages.study import files, records
+from stages.study import files, paths
 from stages.study.current import aggregated, study_files, study_key
 from stages.study.params import Params
 from stages.tracking import address, client
@@ -24,14 +24,14 @@ def publish_study(target: Target, study: Params) -> int:
     with address.lock():
         run = find(target, {key}).get(key)
         if run and run.info.status == FINISHED:
-            if not client.lost(run, records.REPORT.name):
+            if not client.lost(run, paths.REPORT.name):
                 return 0
             _log_files(target, run.info.run_id)
             return 1
         if run:  # broken off
             target.client.delete_run(run.info.run_id)
         run_id = _create(target, key)
-        means = files.read_json(records.SUMMARY)
+        means = files.read_json(paths.SUMMARY)
         target.client.log_batch(
             run_id,
             metrics=[
@@ -57,5 +57,5 @@ def _create(target: Target, key: str) -> Any:
 
 def _log_files(target: Target, run_id: str) -> None:
     for path in study_files():
-        folder = path.parent.name if path.parent in (records.TABLES, records.PLOTS) else None
+        folder = path.parent.name if path.parent in (paths.TABLES, paths.PLOTS) else None
         target.client.log_artifact(run_id, str(path), folder)

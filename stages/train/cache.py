@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from stages.study import dvc, files, records
+from stages.study import dvc, files, paths
 from stages.train.run import Run
 
 NAMES = {"model.keras", "curves.csv", "run.json"}  # of a run's folder
@@ -20,7 +20,7 @@ def restore(runs: Sequence[Run]) -> None:
         run = wanted.get(json.loads(contents["run.json"].read_bytes()).get("key"))
         if run is not None and {name for name, path in contents.items() if path.exists()} == NAMES:
             kept = {name: path.read_bytes() for name, path in contents.items()}
-            files.write_folder(records.run_path(run.variant, run.seed), kept)
+            files.write_folder(paths.run_path(run.variant, run.seed), kept)
             del wanted[run.key]
 
 

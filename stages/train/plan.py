@@ -11,9 +11,11 @@ import pandas as pd
 from many_seeds.errors import UserError
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
-from stages.study import families, files, records
+from stages.study import families, files, paths
 from stages.study.environments import Environment, canonical, installed_versions, read_certificates
 from stages.study.params import Params
+from stages.study.results import find_results
+from stages.study.splits import read_validation
 from stages.train import executors
 from stages.train.executors import lanes
 from stages.train.run import Run
@@ -35,15 +37,15 @@ def plan(study: Params, variants: Sequence[str], images: np.ndarray, labels: np.
         root = canonical(variant, "train", environment, certificates)
         shared = {"data": data, **environment.digests}
         for seed in range(recipe.seeds):
-            dev = records.read_dev(seed) if recipe.uses_dev else None
+            dev = read_validation(seed) if recipe.uses_dev else None
             digests = shared if dev is None else {**shared, "dev": files.digest(dev)}
             runs.append(Run(variant, recipe, seed, classes, dev, executor, digests, environment.versions, root))
     return runs
 
 
-def finished(run: Run, models: Path = records.MODELS) -> dict[str, Any] | None:
+def finished(run: Run, models: Path = paths.MODELS) -> dict[str, Any] | None:
     """What run.json says, if the run's folder below `models` holds just this run, whole; otherwise None."""
-    folder = records.run_path(run.variant, run.seed, models)
+    folder = paths.run_path(run.variant, run.seed, models)
     try:
         facts = files.read_json(folder / "run.json")
         sound = facts["key"] == run.key and facts["digests"]["model"] == files.digest(
@@ -61,12 +63,10 @@ def evaluated(run: Run) -> bool:
     """Whether metrics/runs holds what just this run got right, though its model may not be here.
 
     Raises:
-        UserError: its table is damaged: git may have it, so nothing is trained in its place.
+        UserError: the variant's results are damaged: git may have them, so nothing is trained in their place.
     """
-    if not records.scores_path(run.variant).exists():
-        return False
-    table = records.read_scores(run.variant)
-    return run.key in set(table["key"][table["seed"] == run.seed])
+    results = find_results(run.variant)
+    return results is not None and (run.seed, run.key) in zip(results.seeds, results.keys, strict=True)
 
 
 def longest_first(runs: Sequence[Run], shape: tuple[int, ...]) -> list[Run]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from many_seeds.errors import UserError
-from stages.study import files, records
+from stages.study import files, paths
 from stages.train.executors import executing
 from stages.train.progress import Progress
 from stages.train.run import Failed, Run, Train, train_run
@@ -19,7 +19,7 @@ def train_all(
     *,
     on_finish: Callable[[str, int], object],
     train: Train = train_run,
-    folder: Path = records.MODELS,
+    folder: Path = paths.MODELS,
 ) -> None:
     """Train runs and write each as it ends, so that a kill loses only those under way.
 
@@ -44,7 +44,7 @@ def train_all(
                 failures.append(result)
                 progress.say(f"{result.run.name}: failed: {result.reason}")
                 continue
-            files.write_folder(records.run_path(result.run.variant, result.run.seed, folder), result.files)
+            files.write_folder(paths.run_path(result.run.variant, result.run.seed, folder), result.files)
             progress.finish(result)
             on_finish(result.run.variant, result.run.seed)
     if failures:

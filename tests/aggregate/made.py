@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 
 from stages.aggregate.runs import VariantRuns
-from stages.study import files, params, records
+from stages.study import files, params, paths
 from stages.study.arrays import write_npz
 from stages.study.params import Params
+from stages.study.results import CALIBRATION_COLUMNS
 
 IMAGES = 200
 NETWORK = """
@@ -78,19 +79,21 @@ def variant(
 ) -> VariantRuns:
     """Runs without curves and pictures."""
     return VariantRuns(
-        name=name,
+        variant=name,
         probabilities=True,
-        classes=classes,
+        classes=list(classes),
         truth=truth,
         predicted=labels,
         ensemble=labels[0],
+        members=len(labels),
+        output_sum=None,
         scores=pd.DataFrame({"seed": range(len(labels))}) if scores is None else scores,
         curves=pd.DataFrame({"seed": range(len(labels)), "epoch": 0, "val_loss": 0.5}),
-        calibration=pd.DataFrame(columns=records.CALIBRATION_COLUMNS),
+        calibration=pd.DataFrame(columns=CALIBRATION_COLUMNS),
         hardest=np.array(hardest, int),
         hardest_images=np.zeros((len(hardest), 8, 8), np.uint8),
         weights=None,
-        made_by=made_by(len(labels)),
+        environments=made_by(len(labels)),
     )
 
 
@@ -124,13 +127,14 @@ def write(*, classes: Sequence[str] = tuple("0123456789"), shape: tuple[int, ...
         places = ("alpha", "epoch") if "alpha" in curve else ("epoch",)
         rows = [{"seed": seed, **curve, places[0]: step + 1} for seed in seeds for step in range(3)]
         bins = pd.DataFrame({"seed": seeds, "bin": 14, "images": IMAGES, "confidence": 0.9, "accuracy": 0.8})
-        files.write_table(records.scores_path(name), scores)
-        files.write_table(records.environments_path(name), made_by(recipe.seeds))
-        files.write_table(records.curves_path(name), pd.DataFrame(rows))
-        files.write_table(records.calibration_path(name), bins if recipe.probabilities else bins.head(0))
+        files.write_table(paths.scores_path(name), scores)
+        files.write_table(paths.environments_path(name), made_by(recipe.seeds))
+        files.write_table(paths.curves_path(name), pd.DataFrame(rows))
+        files.write_table(paths.calibration_path(name), bins if recipe.probabilities else bins.head(0))
         arrays = {"labels": labels, "truth": truth, "ensemble": labels[0], "classes": np.array(classes)}
+        arrays["voters"] = np.array(min(10, recipe.seeds))
         arrays["hardest"] = np.arange(30, dtype=np.uint16)
         arrays["hardest_images"] = generator.integers(0, 256, (30, *shape), dtype=np.uint8)
         if not recipe.probabilities:
             arrays["weights"] = generator.normal(size=(len(classes), *shape[:2]))
-        write_npz(records.predictions_path(name), arrays)
+        write_npz(paths.predictions_path(name), arrays)

@@ -73,8 +73,8 @@ def test_the_limits_hold_the_truth_as_often_as_they_say() -> None:
 def test_the_table_uses_all_seeds_of_each_variant() -> None:
     runs = made.runs()
     table = variance.table(runs, 0.05)
-    assert table["n"].tolist() == [len(variant.right) for variant in runs.values()]
+    assert table["n"].tolist() == [len(variant.correct) for variant in runs.values()]
     assert len({*table["n"]}) > 1
-    alone = split(runs["ridge"].right, 0.05)
+    alone = split(runs["ridge"].correct, 0.05)
     assert alone is not None
     assert table.loc[0, "seeds_sd"] == pytest.approx(alone.seeds)

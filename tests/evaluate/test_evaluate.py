@@ -10,23 +10,28 @@ import pandas as pd
 import pytest
 
 from many_seeds.errors import UserError
-from stages.evaluate import __main__ as stage
-from stages.evaluate.__main__ import evaluate
-from stages.study import environments, files, params, records
+from stages.evaluate import __main__ as command
+from stages.evaluate import ensemble
+from stages.evaluate import run as run_module
+from stages.evaluate.stage import evaluate
+from stages.study import environments, files, params, paths
 from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS
+from stages.study.models import read_model
 from stages.study.params import Params, Recipe
+from stages.study.results import CALIBRATION_COLUMNS, NOT_RECORDED, RUN_COLUMNS, read_results
+from stages.study.splits import read_images
 from tests.conftest import STUDY
 
 
 def model_of(variant: str, seed: int) -> keras.Model:
-    return keras.saving.load_model(records.run_path(variant, seed) / "model.keras", compile=False)
+    return keras.saving.load_model(paths.run_path(variant, seed) / "model.keras", compile=False)
 
 
 @pytest.mark.parametrize("variant", ["watched", "ridge"])
 def test_scores_and_predictions_are_those_of_the_models_on_the_test_images(variant: str, evaluated: Path) -> None:
-    images, truth = records.read_images(records.TEST)
+    images, truth = read_images(paths.TEST)
     outputs = np.stack([model_of(variant, seed).predict(images, verbose=0) for seed in (0, 1)])
-    table = records.read_scores(variant)
+    table = read_results(variant).scores
     assert table["seed"].tolist() == [0, 1]
     np.testing.assert_allclose(table["test_accuracy"], (outputs.argmax(axis=2) == truth).mean(axis=1), rtol=1e-7)
     of_truth = outputs[:, np.arange(len(truth)), truth]
@@ -34,7 +39,7 @@ def test_scores_and_predictions_are_those_of_the_models_on_the_test_images(varia
     losses = -np.log(of_truth).mean(axis=1) if variant == "watched" else ((outputs - one_hot) ** 2).mean(axis=(1, 2))
     np.testing.assert_allclose(table["test_loss"], losses, rtol=1e-5)
 
-    arrays = files.read_arrays(records.predictions_path(variant))
+    arrays = files.read_arrays(paths.predictions_path(variant))
     np.testing.assert_array_equal(arrays["labels"], outputs.argmax(axis=2).astype(np.uint8), strict=True)
     np.testing.assert_array_equal(arrays["ensemble"], outputs.mean(axis=0).argmax(axis=1).astype(np.uint8), strict=True)
     np.testing.assert_array_equal(arrays["truth"], truth)
@@ -43,20 +48,20 @@ def test_scores_and_predictions_are_those_of_the_models_on_the_test_images(varia
 
 def test_a_table_of_scores_says_what_training_knew(evaluated: Path, study: Params) -> None:
     for variant, recipe in study.variants.items():
-        table = records.read_scores(variant)
-        assert list(table.columns) == [*records.RUN_COLUMNS, "test_loss", "test_accuracy", *recipe.facts]
+        table = read_results(variant).scores
+        assert list(table.columns) == [*RUN_COLUMNS, "test_loss", "test_accuracy", *recipe.facts]
         for row in table.to_dict("records"):
-            facts = files.read_json(records.run_path(variant, row["seed"]) / "run.json")
+            facts = files.read_json(paths.run_path(variant, row["seed"]) / "run.json")
             assert (row["key"], row["data"]) == (facts["key"], facts["digests"]["data"])
             for name in recipe.facts:
                 expected = np.nan if facts[name] is None else facts[name]
                 np.testing.assert_allclose(row[name], expected, rtol=1e-7)
-    assert records.read_scores("plain")["dev_loss"].isna().all()
-    assert (records.read_scores("ridge")["alpha_accuracy"] > 0).all()
+    assert read_results("plain").scores["dev_loss"].isna().all()
+    assert (read_results("ridge").scores["alpha_accuracy"] > 0).all()
 
 
 def outputs_of(variant: str) -> list[Path]:
-    makers = (records.scores_path, records.calibration_path, records.predictions_path, records.environments_path)
+    makers = (paths.scores_path, paths.calibration_path, paths.predictions_path, paths.environments_path)
     return [make(variant) for make in makers]
 
 
@@ -64,13 +69,12 @@ def outputs_of(variant: str) -> list[Path]:
 def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The models that are evaluated, in their order."""
     seen: list[str] = []
-    read_model = records.read_model
 
     def noting(run: Path, facts: dict[str, Any]) -> Any:
         seen.append(f"{run.parent.name} {run.name}")
         return read_model(run, facts)
 
-    monkeypatch.setattr(records, "read_model", noting)
+    monkeypatch.setattr(run_module, "read_model", noting)
     return seen
 
 
@@ -87,7 +91,7 @@ def test_evaluating_again_looks_at_no_model_and_writes_the_same_bytes(
 def test_results_without_models_can_be_evaluated_again(evaluated: Path, study: Params) -> None:
     """As in a clone that has metrics/ from git and no models."""
     before = [path.read_bytes() for path in outputs_of("watched")]
-    shutil.rmtree(records.MODELS)
+    shutil.rmtree(paths.MODELS)
     evaluate("watched", study.recipe("watched"))
     assert [path.read_bytes() for path in outputs_of("watched")] == before
 
@@ -95,12 +99,12 @@ def test_results_without_models_can_be_evaluated_again(evaluated: Path, study: P
 @pytest.fixture
 def copied(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Recipe]:
     """Give `ridge` so many seeds by copies of its two runs, the vote being of the first three; its recipe."""
-    monkeypatch.setattr(stage, "VOTERS", 3)
+    monkeypatch.setattr(ensemble, "MEMBERS", 3)
 
     def copy(seeds: int) -> Recipe:
         for seed in range(2, seeds):
-            if not records.run_path("ridge", seed).exists():
-                shutil.copytree(records.run_path("ridge", seed % 2), records.run_path("ridge", seed))
+            if not paths.run_path("ridge", seed).exists():
+                shutil.copytree(paths.run_path("ridge", seed % 2), paths.run_path("ridge", seed))
         return params.parse(STUDY.replace("seeds: 2", f"seeds: {seeds}"), "more").recipe("ridge")
 
     return copy
@@ -110,14 +114,14 @@ def test_more_seeds_than_vote_are_as_many_evaluations_and_leave_the_vote(
     copied: Callable[[int], Recipe], looked_at: list[str]
 ) -> None:
     evaluate("ridge", copied(3))
-    before, vote = records.read_scores("ridge"), files.read_arrays(records.predictions_path("ridge"))["ensemble"]
+    before, vote = read_results("ridge").scores, files.read_arrays(paths.predictions_path("ridge"))["ensemble"]
     looked_at.clear()
     evaluate("ridge", copied(6))
     assert looked_at == ["ridge 3", "ridge 4", "ridge 5"]
-    after = records.read_scores("ridge")
+    after = read_results("ridge").scores
     assert after["seed"].tolist() == list(range(6))
     pd.testing.assert_frame_equal(after.head(3), before)
-    arrays = files.read_arrays(records.predictions_path("ridge"))
+    arrays = files.read_arrays(paths.predictions_path("ridge"))
     np.testing.assert_array_equal(arrays["ensemble"], vote)
     np.testing.assert_array_equal(arrays["labels"][[2, 3, 4, 5]], arrays["labels"][[0, 1, 0, 1]])
     assert "weights" in arrays
@@ -127,7 +131,7 @@ def test_more_seeds_than_vote_are_as_many_evaluations_and_leave_the_vote(
     evaluate("ridge", copied(6))  # all at once: the same bytes
     assert [path.read_bytes() for path in outputs_of("ridge")] == whole
     evaluate("ridge", copied(4))
-    assert records.read_scores("ridge")["seed"].tolist() == list(range(4))
+    assert read_results("ridge").scores["seed"].tolist() == list(range(4))
 
 
 def test_a_seed_joins_the_vote_without_the_models_of_those_before_it(
@@ -138,7 +142,7 @@ def test_a_seed_joins_the_vote_without_the_models_of_those_before_it(
     at_once = [path.read_bytes() for path in outputs_of("ridge")]
     evaluate("ridge", copied(2))
     for seed in (0, 1):
-        shutil.rmtree(records.run_path("ridge", seed))
+        shutil.rmtree(paths.run_path("ridge", seed))
     looked_at.clear()
     evaluate("ridge", recipe)
     assert looked_at == ["ridge 2"]
@@ -146,7 +150,7 @@ def test_a_seed_joins_the_vote_without_the_models_of_those_before_it(
 
 
 def change_run(variant: str, seed: int, facts: dict[str, Any]) -> None:
-    path = records.run_path(variant, seed) / "run.json"
+    path = paths.run_path(variant, seed) / "run.json"
     files.write_json(path, files.read_json(path) | facts)
 
 
@@ -160,7 +164,7 @@ def test_a_model_that_is_not_of_this_study_is_refused_and_costs_no_score(
 ) -> None:
     """As after a pull of somebody else's recipe and results, with one's own models still there."""
     before = [path.read_bytes() for path in outputs_of("ridge")]
-    facts = files.read_json(records.run_path("ridge", 1) / "run.json")
+    facts = files.read_json(paths.run_path("ridge", 1) / "run.json")
     changes: dict[str, dict[str, Any]] = {
         "recipe": {"parameters": {**facts["parameters"], "tolerance": 0.5}},
         "code": {"digests": {**facts["digests"], "code": "another"}},
@@ -173,7 +177,7 @@ def test_a_model_that_is_not_of_this_study_is_refused_and_costs_no_score(
 
 
 def test_runs_of_other_training_images_are_not_mixed(evaluated: Path, study: Params) -> None:
-    facts = files.read_json(records.run_path("ridge", 1) / "run.json")
+    facts = files.read_json(paths.run_path("ridge", 1) / "run.json")
     change_run("ridge", 1, {"key": "another", "digests": {**facts["digests"], "data": "another"}})
     with pytest.raises(UserError, match="the runs of ridge are of different training images"):
         evaluate("ridge", study.recipe("ridge"))
@@ -185,16 +189,16 @@ def test_a_run_that_was_trained_anew_is_evaluated_anew(copied: Callable[[int], R
     rename_key("ridge", 4)
     evaluate("ridge", copied(6))
     assert looked_at == ["ridge 4"]
-    assert records.read_scores("ridge")["key"].tolist()[4] == "of another run"
+    assert read_results("ridge").scores["key"].tolist()[4] == "of another run"
     looked_at.clear()
     rename_key("ridge", 1)
     evaluate("ridge", copied(6))
-    assert looked_at == ["ridge 0", "ridge 1", "ridge 2"]  # all that vote
+    assert sorted(looked_at) == ["ridge 0", "ridge 1", "ridge 2"]  # all that vote
 
 
 def put_model(seed: int, of: int) -> str:
     """Give a run of `ridge` the model of another, as a training with other bits under the same key; its digest."""
-    folder, other = records.run_path("ridge", seed), records.run_path("ridge", of)
+    folder, other = paths.run_path("ridge", seed), paths.run_path("ridge", of)
     facts = files.read_json(folder / "run.json")
     digest: str = files.read_json(other / "run.json")["digests"]["model"]
     change_run("ridge", seed, {"digests": facts["digests"] | {"model": digest}})
@@ -206,21 +210,21 @@ def test_a_model_with_other_bits_under_the_same_key_is_evaluated_anew(
     copied: Callable[[int], Recipe], looked_at: list[str]
 ) -> None:
     evaluate("ridge", copied(6))
-    before = records.read_scores("ridge")
+    before = read_results("ridge").scores
     looked_at.clear()
     digest = put_model(4, of=1)
     evaluate("ridge", copied(6))
     assert looked_at == ["ridge 4"]
-    after = records.read_scores("ridge")
+    after = read_results("ridge").scores
     assert after["key"].tolist() == before["key"].tolist()
     assert after["test_loss"][4] == before["test_loss"][1] != before["test_loss"][4]
-    assert records.read_environments("ridge")["model"][4] == digest
+    assert read_results("ridge").environments["model"][4] == digest
 
 
 def forget_models(variant: str = "ridge") -> None:
     """As environments.csv is for results of version 1, of whose models no digest was recorded."""
-    table = records.read_environments(variant).assign(model=records.NOT_RECORDED)
-    files.write_table(records.environments_path(variant), table)
+    table = read_results(variant).environments.assign(model=NOT_RECORDED)
+    files.write_table(paths.environments_path(variant), table)
 
 
 @pytest.mark.parametrize("variant", ["plain", "watched", "random_features"])
@@ -239,15 +243,15 @@ def test_a_model_that_was_not_recorded_and_has_the_same_scores_is_recorded_and_t
 ) -> None:
     recipe = copied(6)
     evaluate("ridge", recipe)
-    models = records.read_environments("ridge")["model"].tolist()[:5]
+    models = read_results("ridge").environments["model"].tolist()[:5]
     before = [path.read_bytes() for path in outputs_of("ridge")]
     forget_models()
-    shutil.rmtree(records.run_path("ridge", 5))
+    shutil.rmtree(paths.run_path("ridge", 5))
     looked_at.clear()
     evaluate("ridge", recipe)
     assert looked_at == [f"ridge {seed}" for seed in range(5)]  # each once
-    recorded = records.read_environments("ridge")["model"].tolist()
-    assert recorded == [*models, records.NOT_RECORDED]
+    recorded = read_results("ridge").environments["model"].tolist()
+    assert recorded == [*models, NOT_RECORDED]
     assert [path.read_bytes() for path in outputs_of("ridge")][:3] == before[:3]
     looked_at.clear()
     evaluate("ridge", recipe)
@@ -258,11 +262,11 @@ def test_a_model_that_was_not_recorded_and_has_other_scores_is_evaluated_anew(
     copied: Callable[[int], Recipe], looked_at: list[str]
 ) -> None:
     evaluate("ridge", copied(6))
-    before = records.read_scores("ridge")["test_loss"]
+    before = read_results("ridge").scores["test_loss"]
     forget_models()
     put_model(4, of=1)
     evaluate("ridge", copied(6))
-    after = records.read_scores("ridge")["test_loss"]
+    after = read_results("ridge").scores["test_loss"]
     assert after.tolist() == [*before[:4], before[1], before[5]]
 
 
@@ -270,7 +274,7 @@ def test_rows_of_a_certified_environment_of_the_evaluation_are_kept_and_of_anoth
     evaluated: Path, study: Params, looked_at: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = [path.read_bytes() for path in outputs_of("plain")]
-    recorded = records.read_environments("plain")["evaluation"][0]
+    recorded = read_results("plain").environments["evaluation"][0]
     monkeypatch.setattr(environments, "scoring_digest", lambda: "another")
     here = str(environments.installed("evaluate", "network"))
     row = ("plain", "evaluate", here, recorded, 1, 2, "a processor", "here", "f" * 40)
@@ -280,7 +284,7 @@ def test_rows_of_a_certified_environment_of_the_evaluation_are_kept_and_of_anoth
     assert [path.read_bytes() for path in outputs_of("plain")] == before
     evaluate("watched", study.recipe("watched"))
     assert looked_at == ["watched 0", "watched 1"]
-    assert set(records.read_environments("watched")["evaluation"]) == {here}
+    assert set(read_results("watched").environments["evaluation"]) == {here}
 
 
 @pytest.mark.parametrize("change", ["the code", "the test set", "a damaged table", "damaged predictions"])
@@ -290,13 +294,13 @@ def test_whatever_makes_former_rows_unfit_evaluates_all_anew(
     if change == "the code":
         monkeypatch.setattr(environments, "scoring_digest", lambda: "another")
     elif change == "the test set":
-        arrays = files.read_arrays(records.TEST)
+        arrays = files.read_arrays(paths.TEST)
         arrays["labels"][0] = (arrays["labels"][0] + 1) % 10
-        files.write_arrays(records.TEST, compressed=False, **arrays)
+        files.write_arrays(paths.TEST, compressed=False, **arrays)
     elif change == "a damaged table":
-        records.scores_path("plain").write_bytes(records.scores_path("plain").read_bytes()[:40])
+        paths.scores_path("plain").write_bytes(paths.scores_path("plain").read_bytes()[:40])
     else:
-        records.predictions_path("plain").write_bytes(b"PK")
+        paths.predictions_path("plain").write_bytes(b"PK")
     evaluate("plain", study.recipe("plain"))
     assert looked_at == ["plain 0", "plain 1"]
     looked_at.clear()
@@ -305,16 +309,16 @@ def test_whatever_makes_former_rows_unfit_evaluates_all_anew(
 
 
 def test_only_networks_have_a_calibration_and_only_the_linear_classifier_has_weights_to_show(evaluated: Path) -> None:
-    calibration = files.read_table(records.calibration_path("watched"), records.CALIBRATION_COLUMNS)
+    calibration = files.read_table(paths.calibration_path("watched"), CALIBRATION_COLUMNS)
     assert calibration.groupby("seed")["images"].sum().to_dict() == {0: 360, 1: 360}
-    assert files.read_table(records.calibration_path("ridge"), records.CALIBRATION_COLUMNS).empty
+    assert files.read_table(paths.calibration_path("ridge"), CALIBRATION_COLUMNS).empty
     with_weights = {
         variant
         for variant in ("ridge", "random_features", "plain", "watched")
-        if "weights" in files.read_arrays(records.predictions_path(variant))
+        if "weights" in files.read_arrays(paths.predictions_path(variant))
     }
     assert with_weights == {"ridge"}
-    weights = files.read_arrays(records.predictions_path("ridge"))["weights"]
+    weights = files.read_arrays(paths.predictions_path("ridge"))["weights"]
     assert weights.shape == (10, 28, 28)
     kernel = model_of("ridge", 0).get_weights()[0]
     np.testing.assert_array_equal(weights[3].ravel(), kernel[:, 3])
@@ -322,7 +326,7 @@ def test_only_networks_have_a_calibration_and_only_the_linear_classifier_has_wei
 
 def test_the_digits_are_learned(evaluated: Path) -> None:
     """Far above chance, so that images and labels are not out of step anywhere on the way."""
-    accuracy = records.read_scores("ridge")["test_accuracy"]
+    accuracy = read_results("ridge").scores["test_accuracy"]
     assert accuracy.min() > 0.8
 
 
@@ -333,16 +337,16 @@ def damage(path: Path) -> None:
 
 
 def test_a_damaged_model_is_refused_by_its_name_and_no_score_is_written(evaluated: Path, study: Params) -> None:
-    records.scores_path("plain").unlink()
-    damage(records.run_path("plain", 1) / "model.keras")
+    paths.scores_path("plain").unlink()
+    damage(paths.run_path("plain", 1) / "model.keras")
     with pytest.raises(UserError, match=r"models/plain/1/model\.keras is damaged.*dvc repro"):
         evaluate("plain", study.recipe("plain"))
-    assert not records.scores_path("plain").exists()
+    assert not paths.scores_path("plain").exists()
 
 
 def test_a_missing_model_is_refused_by_its_name(evaluated: Path, study: Params) -> None:
-    records.scores_path("plain").unlink()
-    (records.run_path("plain", 1) / "model.keras").unlink()
+    paths.scores_path("plain").unlink()
+    (paths.run_path("plain", 1) / "model.keras").unlink()
     with pytest.raises(
         UserError, match=r"models/plain/1/model\.keras is missing: run .* `dvc repro -f -s train@plain`"
     ):
@@ -353,14 +357,14 @@ def test_a_missing_model_is_refused_by_its_name(evaluated: Path, study: Params) 
 def test_a_missing_or_damaged_run_json_ends_the_command_with_its_name(
     content: str | None, evaluated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = records.run_path("plain", 1) / "run.json"
-    records.scores_path("plain").unlink()
+    path = paths.run_path("plain", 1) / "run.json"
+    paths.scores_path("plain").unlink()
     path.unlink()
     if content is not None:
         path.write_text(content)
     monkeypatch.setattr(sys, "argv", ["evaluate", "plain"])
     with pytest.raises(SystemExit) as end:
-        stage.main()
+        command.main()
     assert "models/plain/1/run.json" in str(end.value.code)
 
 
@@ -369,4 +373,4 @@ def test_an_unknown_variant_on_the_command_line_ends_with_those_there_are(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["evaluate", "nobody"])
     with pytest.raises(SystemExit, match=r"unknown variant 'nobody'.*plain, watched"):
-        stage.main()
+        command.main()

@@ -8,8 +8,9 @@ from stages.fetch import __main__ as stage
 from stages.fetch.datasets import DATASETS
 from stages.fetch.digits import digits_files
 from stages.split.__main__ import READERS, split
-from stages.study import files, records
+from stages.study import files, paths
 from stages.study.data import KNOWN, Data, read_contents
+from stages.study.splits import read_images
 from tests.conftest import ROOT
 
 LOCAL = {"mnist": ROOT.parent / "shared" / "mnist", "fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}
@@ -39,7 +40,7 @@ def test_the_checksums_are_those_of_the_real_files(name: str, tmp_path: Path, mo
     monkeypatch.setenv("DATA_MIRROR", str(LOCAL[name]))
     stage.fetch(Data(name=name))
     split(0.2, 1)
-    images, labels = records.read_images(records.TRAIN)
+    images, labels = read_images(paths.TRAIN)
     assert (images.shape, np.bincount(labels).size) == ((60_000, 28, 28), 10)
     # Of the images and labels as every run's key has them.
     if name == "mnist":
@@ -55,7 +56,7 @@ def test_digits_need_no_mirror_and_are_the_digits_of_scikit_learn(
     stage.fetch(Data(name="digits"))
     assert read_contents().classes == list("0123456789")
     split(0.2, 1)
-    train, test = records.read_images(records.TRAIN), records.read_images(records.TEST)
+    train, test = read_images(paths.TRAIN), read_images(paths.TEST)
     assert [train[0].shape, test[0].shape] == [(1437, 28, 28), (360, 28, 28)]
     np.testing.assert_array_equal(np.concatenate([train[1], test[1]]), load_digits().target)
 

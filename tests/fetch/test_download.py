@@ -17,7 +17,7 @@ from stages.fetch.datasets import DATASETS, IDX_NAMES, Dataset
 from stages.fetch.digits import digits_files
 from stages.fetch.download import File, bring, places_of
 from stages.study.data import CONTENTS, Data, read_contents
-from stages.study.records import RAW
+from stages.study.paths import RAW
 
 PLAIN = np.random.default_rng(0).integers(0, 10, 10_008, dtype=np.uint8).tobytes()
 SOUND = gzip.compress(PLAIN)

@@ -17,7 +17,7 @@ import pytest
 
 import many_seeds as ms
 from many_seeds import UserError, intervals
-from stages.study import files, params, records
+from stages.study import files, params, paths
 from stages.study.comparisons import named_pairs
 from tests.conftest import ROOT
 from tests.support.command import TENTHS
@@ -340,11 +340,11 @@ def test_the_scores_of_the_study_give_its_committed_tables() -> None:
     study = params.load(ROOT / params.PARAMS)
     scores = {}
     for name in study.variants:
-        arrays = files.read_arrays(ROOT / records.predictions_path(name))
+        arrays = files.read_arrays(ROOT / paths.predictions_path(name))
         scores[name] = 100 * (arrays["labels"] == arrays["truth"]).mean(axis=1)
     margin, images = study.statistics.equivalence_margin, len(arrays["truth"])
     results = ms.compare(scores, named_pairs(study), margin=margin, step=100 / images)
-    tables = [pd.read_csv(ROOT / records.TABLES / f"{name}.csv") for name in ("comparisons", "approach_pairs")]
+    tables = [pd.read_csv(ROOT / paths.TABLES / f"{name}.csv") for name in ("comparisons", "approach_pairs")]
     committed = pd.concat(tables)
     assert len(committed) > 3
     for row in committed.to_dict("records"):

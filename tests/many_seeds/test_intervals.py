@@ -9,7 +9,7 @@ from many_seeds import intervals
 from many_seeds.comparisons import Settings, compare_runs
 from many_seeds.intervals import Design, Interval, interval, verdict
 from many_seeds.sources.scores import Runs
-from stages.study import files, records
+from stages.study import files, paths
 from tests.conftest import ROOT
 
 STEP = 0.01  # percentage points: one of 10,000 images
@@ -194,7 +194,7 @@ def test_what_ten_seeds_of_the_study_say_of_five_of_its_pairs(
 ) -> None:
     scores = {}
     for name in (a, b):
-        arrays = files.read_arrays(ROOT / records.predictions_path(name))
+        arrays = files.read_arrays(ROOT / paths.predictions_path(name))
         scores[name] = 100 * (arrays["labels"] == arrays["truth"])[:10].mean(axis=1)
     runs = [Runs(np.arange(10), scores[name]) for name in (a, b)]
     found = compare_runs(a, b, *runs, level=0.05 / 19, settings=Settings(MARGIN, STEP))

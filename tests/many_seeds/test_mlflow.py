@@ -269,7 +269,7 @@ def test_runs_that_this_study_published_get_the_verdicts_of_its_tables(
     runs = read_runs(study)
     pairs = named_pairs(study)
     expected = results.results(runs, pairs, study)
-    images = next(iter(runs.values())).right.shape[1]
+    images = next(iter(runs.values())).correct.shape[1]
     margin = study.statistics.equivalence_margin / 100
     said = found(
         *("digits", "--by", "variant", "--metric", "test_accuracy", "--design", "fixed"),

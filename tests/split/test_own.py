@@ -16,8 +16,9 @@ from many_seeds.errors import UserError
 from stages.fetch.__main__ import fetch
 from stages.fetch.digits import digits_files, idx_bytes
 from stages.split.__main__ import split
-from stages.study import records
+from stages.study import paths
 from stages.study.data import Data
+from stages.study.splits import read_classes, read_images
 from tests.conftest import ROOT
 
 RANDOM = np.random.default_rng(0)
@@ -40,7 +41,7 @@ def prepare(**data: Any) -> None:
 
 
 def train_and_test() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    return (*records.read_images(records.TRAIN), *records.read_images(records.TEST))
+    return (*read_images(paths.TRAIN), *read_images(paths.TEST))
 
 
 def pixels(*shape: int) -> np.ndarray:
@@ -77,7 +78,7 @@ class TestFolders:
         train, test = shapes(Path("own/shapes/train")), shapes(Path("own/shapes/test"), each=2)
         prepare(format="folders", train="own/shapes")
         x, y, x_test, y_test = train_and_test()
-        assert records.read_classes(records.TRAIN) == NAMES
+        assert read_classes(paths.TRAIN) == NAMES
         assert (x.shape, x_test.shape, y.dtype) == ((20, 32, 32, 3), (8, 32, 32, 3), np.uint8)
         # By file name, whatever the class.
         assert y.tolist() == [0, 1, 2, 3] * 5
@@ -89,7 +90,7 @@ class TestFolders:
         shapes(Path("own/a"), each=3), shapes(Path("own/b"), each=2)
         prepare(format="folders", train="own/a", test="own/b", classes=NAMES[::-1])
         assert [len(part) for part in train_and_test()] == [12, 12, 8, 8]
-        assert records.read_classes(records.TEST) == NAMES[::-1]
+        assert read_classes(paths.TEST) == NAMES[::-1]
         assert train_and_test()[1][:4].tolist() == [3, 2, 1, 0]
 
     def test_without_a_test_set_a_fifth_of_each_class_is_drawn_once(self) -> None:
@@ -100,9 +101,9 @@ class TestFolders:
         assert np.bincount(y_test).tolist() == [2] * 4
         together = {image.tobytes() for image in (*x, *x_test)}
         assert together == {image.tobytes() for image in images.values()}
-        before = records.TEST.read_bytes()
+        before = paths.TEST.read_bytes()
         split(0.2, 9)
-        assert records.TEST.read_bytes() == before
+        assert paths.TEST.read_bytes() == before
         prepare(format="folders", train="own/shapes", test_seed=1, test_fraction=0.4)
         assert np.bincount(train_and_test()[3]).tolist() == [4] * 4
 
@@ -110,14 +111,14 @@ class TestFolders:
     def test_an_archive_is_read_like_the_folder_that_it_was_made_from(self, kind: str) -> None:
         shapes(Path("own/shapes"))
         prepare(format="folders", train="own/shapes")
-        expected = records.TRAIN.read_bytes(), records.TEST.read_bytes()
+        expected = paths.TRAIN.read_bytes(), paths.TEST.read_bytes()
         if kind == "zip":
             write_zip(Path("own/a"), {str(path): path.read_bytes() for path in Path("own/shapes").rglob("*.png")})
         else:
             with tarfile.open("own/a", "w:gz" if kind == "tar.gz" else "w") as archive:
                 archive.add("own/shapes", arcname="./shapes")
         prepare(format="folders", train="own/a")
-        assert (records.TRAIN.read_bytes(), records.TEST.read_bytes()) == expected
+        assert (paths.TRAIN.read_bytes(), paths.TEST.read_bytes()) == expected
 
     def test_what_systems_leave_in_folders_is_no_image(self) -> None:
         shapes(Path("own/shapes"))
@@ -126,7 +127,7 @@ class TestFolders:
             path.parent.mkdir(exist_ok=True, parents=True)
             path.write_bytes(b"litter")
         prepare(format="folders", train="own/shapes")
-        assert records.read_classes(records.TRAIN) == NAMES
+        assert read_classes(paths.TRAIN) == NAMES
 
     def test_pictures_lose_nothing_and_grey_ones_join_coloured_ones(self) -> None:
         grey, colour = pixels(8, 8), pixels(8, 8, 3)
@@ -152,7 +153,7 @@ class TestFolders:
             for kind in ("12:30", "$5"):
                 save(pixels(4, 4), Path("own/a") / kind / name)
         prepare(format="folders", train="own/a")
-        assert records.read_classes(records.TRAIN) == ["$5", "12:30"]
+        assert read_classes(paths.TRAIN) == ["$5", "12:30"]
         assert [len(part) for part in train_and_test()] == [8, 8, 2, 2]
 
     def test_a_photograph_is_turned_upright(self) -> None:
@@ -171,7 +172,7 @@ class TestFolders:
         fetch(Data(name="fashion_mnist"))
         split(0.2, 2)
         few = [part[:400] for part in train_and_test()]
-        names = [f"{label} {name}".replace("/", "-") for label, name in enumerate(records.read_classes(records.TRAIN))]
+        names = [f"{label} {name}".replace("/", "-") for label, name in enumerate(read_classes(paths.TRAIN))]
         for half, images, labels in (("train", few[0], few[1]), ("test", few[2], few[3])):
             for number, (image, label) in enumerate(zip(images, labels, strict=True)):
                 save(image, Path(f"own/fashion/{half}/{names[label]}/{number}.png"))
@@ -188,14 +189,14 @@ class TestNpz:
         x, y, x_test, y_test = train_and_test()
         assert (x.shape, x_test.shape) == ((800, 9, 7), (200, 9, 7))
         assert (y.dtype, np.bincount(y_test).tolist()) == (np.uint8, [67, 67, 66])
-        assert records.read_classes(records.TEST) == ["low", "mid", "high"]
+        assert read_classes(paths.TEST) == ["low", "mid", "high"]
 
     def test_the_names_of_keras(self) -> None:
         x, y = pixels(12, 4, 4), np.arange(12) % 2
         np.savez("own/mnist.npz", x_train=x, y_train=y, x_test=x[:4], y_test=y[:4])
         prepare(format="npz", train="own/mnist.npz")
         assert [len(part) for part in train_and_test()] == [12, 12, 4, 4]
-        assert records.read_classes(records.TEST) == ["0", "1"]
+        assert read_classes(paths.TEST) == ["0", "1"]
 
     def test_validation_images_of_medmnist_join_the_training_images(self) -> None:
         x, y = pixels(12, 4, 4, 3), (np.arange(12) % 2)[:, None].astype(np.uint8)
@@ -214,7 +215,7 @@ class TestNpz:
         np.savez("own/train.npz", images=images, labels=labels, classes=np.array(["no", "yes"]))
         np.savez("own/test.npz", images=images[:5], labels=labels[:5])
         prepare(format="npz", train="own/train.npz", test="own/test.npz")
-        assert records.read_classes(records.TRAIN) == ["no", "yes"]
+        assert read_classes(paths.TRAIN) == ["no", "yes"]
         assert train_and_test()[0].shape == (20, 4, 4)
 
     def test_more_classes_than_a_byte_can_tell(self) -> None:
@@ -485,7 +486,7 @@ def test_bad_data_are_refused_with_what_is_wrong(make: Callable[[], dict[str, An
     data = make()
     with pytest.raises(UserError, match=said):
         prepare(**data)
-    assert not records.TRAIN.exists()
+    assert not paths.TRAIN.exists()
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

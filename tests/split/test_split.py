@@ -7,7 +7,8 @@ from sklearn.model_selection import train_test_split
 from many_seeds.errors import UserError
 from stages.fetch.digits import idx_bytes
 from stages.split.__main__ import dev_bits, dev_indices, split
-from stages.study import files, records
+from stages.study import files, paths
+from stages.study.splits import read_classes, read_images, read_validation
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**32 - 1])
@@ -25,12 +26,12 @@ def test_every_seed_sets_other_images_aside() -> None:
 
 
 def test_the_stage_writes_all_images_with_the_names_of_their_classes(workspace: Path) -> None:
-    images, labels = records.read_images(records.TRAIN)
-    test_images, test_labels = records.read_images(records.TEST)
+    images, labels = read_images(paths.TRAIN)
+    test_images, test_labels = read_images(paths.TEST)
     assert (images.shape, labels.shape) == ((1437, 28, 28), (1437,))
     assert (test_images.shape, test_labels.shape) == ((360, 28, 28), (360,))
     assert images.dtype == labels.dtype == np.uint8
-    assert records.read_classes(records.TRAIN) == records.read_classes(records.TEST) == list("0123456789")
+    assert read_classes(paths.TRAIN) == read_classes(paths.TEST) == list("0123456789")
 
 
 def test_the_dev_images_that_are_read_are_those_that_each_seed_draws(tmp_path: Path) -> None:
@@ -38,34 +39,34 @@ def test_the_dev_images_that_are_read_are_those_that_each_seed_draws(tmp_path: P
     files.write_arrays(path, dev=dev_bits(60_000, 0.2, 10), images=np.array(60_000))
     for seed in range(10):
         drawn = dev_indices(60_000, 0.2, seed)
-        np.testing.assert_array_equal(records.read_dev(seed, path), drawn, strict=True)
+        np.testing.assert_array_equal(read_validation(seed, path), drawn, strict=True)
         # The digest is part of a run's key, and takes the type in as well.
-        assert files.digest(records.read_dev(seed, path)) == files.digest(drawn)
+        assert files.digest(read_validation(seed, path)) == files.digest(drawn)
 
 
 def test_dev_images_of_a_number_that_is_no_multiple_of_eight_come_back(workspace: Path) -> None:
     for seed in range(8):
-        np.testing.assert_array_equal(records.read_dev(seed), dev_indices(1437, 0.2, seed), strict=True)
+        np.testing.assert_array_equal(read_validation(seed), dev_indices(1437, 0.2, seed), strict=True)
 
 
 @pytest.mark.parametrize("seed", [8, -1])
 def test_a_seed_beyond_those_that_were_drawn_is_refused_with_what_to_do(seed: int, workspace: Path) -> None:
     with pytest.raises(UserError, match=f"has the dev images of seeds 0 to 7, received seed {seed}: set split.seeds"):
-        records.read_dev(seed)
+        read_validation(seed)
 
 
 def test_splitting_again_changes_no_byte_and_more_seeds_none_of_the_images(workspace: Path) -> None:
-    paths = [records.TRAIN, records.TEST, records.DEV]
-    before = [file.read_bytes() for file in paths]
+    split_files = [paths.TRAIN, paths.TEST, paths.DEV]
+    before = [file.read_bytes() for file in split_files]
     split(0.2, 8)
-    assert [file.read_bytes() for file in paths] == before
+    assert [file.read_bytes() for file in split_files] == before
     split(0.2, 9)
-    assert [file.read_bytes() for file in paths[:2]] == before[:2]
-    np.testing.assert_array_equal(records.read_dev(7), dev_indices(1437, 0.2, 7))
+    assert [file.read_bytes() for file in split_files[:2]] == before[:2]
+    np.testing.assert_array_equal(read_validation(7), dev_indices(1437, 0.2, 7))
 
 
 def test_images_without_labels_are_refused(workspace: Path) -> None:
-    files.write_bytes(records.RAW / "t10k-labels-idx1-ubyte", idx_bytes(np.zeros(359, np.uint8)))
+    files.write_bytes(paths.RAW / "t10k-labels-idx1-ubyte", idx_bytes(np.zeros(359, np.uint8)))
     with pytest.raises(UserError, match="test: 360 images, but 359 labels"):
         split(0.2, 1)
 

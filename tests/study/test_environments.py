@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 
 from many_seeds.errors import UserError
-from stages.study import environments, files, records
+from stages.study import environments, files
 from stages.study.environments import CERTIFIED_COLUMNS, Environment, canonical
+from stages.study.results import NOT_RECORDED, write_results
 from stages.train.run import Run
 from tests.small_recipes import network, ridge
+from tests.support.results import results
 
 VERSIONS = {"keras": "3.15.1", "numpy": "2.4.6", "scikit-learn": "1.9.0", "scipy": "1.18.0", "tensorflow": "2.22.0"}
 DIGESTS = {"data": "d" * 64, "code": "c" * 64}
@@ -196,7 +198,7 @@ def test_batched_seeds_are_certified_with_their_executor_or_without() -> None:
 def write_environments(variant: str, *made_by: Environment, processor: str = "a processor; no bfloat16") -> None:
     table = pd.DataFrame({"seed": range(len(made_by)), "environment": list(map(str, made_by))})
     table = table.assign(evaluation=str(A), model="m", processor=processor)
-    files.write_table(records.environments_path(variant), table)
+    write_results(results(variant, environments=table))
 
 
 @pytest.mark.usefixtures("folder")
@@ -228,7 +230,7 @@ AMX, OLD = "X; amx_bf16 avx512_bf16", "Y; no bfloat16"
         (AMX, None),
         ("another name; amx_bf16 avx512_bf16", None),
         (OLD, "It was made on Y; no bfloat16; this is X; amx_bf16 avx512_bf16"),
-        (records.NOT_RECORDED, "It was made on a processor that is not recorded; this is X; amx_bf16 avx512_bf16"),
+        (NOT_RECORDED, "It was made on a processor that is not recorded; this is X; amx_bf16 avx512_bf16"),
     ],
 )
 def test_a_variant_in_bfloat16_gets_no_seeds_of_another_kind_of_processor(

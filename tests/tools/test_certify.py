@@ -16,9 +16,10 @@ import pytest
 
 from many_seeds.errors import UserError
 from stages.recipes import ridge
-from stages.study import environments, families, files, params, records
+from stages.study import environments, families, files, params, paths
 from stages.study.environments import CERTIFIED, Environment, canonical, read_certificates
 from stages.study.params import Params
+from stages.study.results import read_results
 from tests.conftest import STUDY as DIGITS
 from tests.test_pipeline import STUDY, Clone, stages_run
 from tools.certify import __main__ as tool
@@ -86,7 +87,7 @@ def test_the_same_bits_by_other_code_get_a_certificate_for_each_variant_and_are_
     assert table["of"].tolist() == [2, 2]
     assert table["how"].tolist() == ["trained here"] * 2
     assert table["processor"].tolist() == [environments.processor()] * 2
-    recorded = Environment.parse(records.read_environments("ridge")["environment"][0])
+    recorded = Environment.parse(read_results("ridge").environments["environment"][0])
     here = environments.installed("train", "ridge")
     assert canonical("ridge", "train", here, table) == recorded != here
     assert {path: path.read_bytes() for path in before} == before
@@ -101,39 +102,39 @@ def test_the_same_bits_by_other_code_get_a_certificate_for_each_variant_and_are_
 
 
 def doctor_curve(seed: int) -> str:
-    table = pd.read_csv(records.curves_path("plain"))
+    table = pd.read_csv(paths.curves_path("plain"))
     row = table.index[(table["seed"] == seed) & (table["epoch"] == 1)][0]
     table.loc[row, "loss"] = 0.5
-    files.write_table(records.curves_path("plain"), table)
+    files.write_table(paths.curves_path("plain"), table)
     return "curves.csv, epoch 1, loss: 0.5 recorded, "
 
 
 def doctor_score(seed: int) -> str:
-    table = pd.read_csv(records.scores_path("plain"), dtype={"key": str})
+    table = pd.read_csv(paths.scores_path("plain"), dtype={"key": str})
     table.loc[table["seed"] == seed, "test_loss"] = 0.25
-    files.write_table(records.scores_path("plain"), table)
+    files.write_table(paths.scores_path("plain"), table)
     return "test.csv, test_loss: 0.25 recorded, "
 
 
 def doctor_label(seed: int) -> str:
-    arrays = files.read_arrays(records.predictions_path("plain"))
+    arrays = files.read_arrays(paths.predictions_path("plain"))
     arrays["labels"][seed, 17] = (arrays["labels"][seed, 17] + 1) % 10
-    files.write_arrays(records.predictions_path("plain"), compressed=True, **arrays)
+    files.write_arrays(paths.predictions_path("plain"), compressed=True, **arrays)
     return f"label of test image 17: {arrays['labels'][seed, 17]} recorded, "
 
 
 def doctor_calibration(seed: int) -> str:
-    table = pd.read_csv(records.calibration_path("plain"))
+    table = pd.read_csv(paths.calibration_path("plain"))
     row = table.index[table["seed"] == seed][-1]
     table.loc[row, "images"] += 1
-    files.write_table(records.calibration_path("plain"), table)
+    files.write_table(paths.calibration_path("plain"), table)
     return f"calibration.csv, bin {table.loc[row, 'bin']}, images: {table.loc[row, 'images']} recorded, "
 
 
 def doctor_model(seed: int) -> str:
-    table = records.read_environments("plain")
+    table = read_results("plain").environments
     table.loc[table["seed"] == seed, "model"] = "0" * 64
-    files.write_table(records.environments_path("plain"), table)
+    files.write_table(paths.environments_path("plain"), table)
     return "model.keras, SHA-256: 000000000000… recorded, "
 
 
@@ -162,7 +163,7 @@ def test_a_doctored_result_of_the_sampled_seed_is_named_and_gets_no_certificate(
 
 
 def test_labels_that_differ_are_counted(other_code: Path, study: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = checking.recorded("plain", 0, "not recorded")
+    one = checking.recorded("plain", 0, study.recipe("plain").curve, "not recorded")
     assert difference(one, one) is None
     assert one.labels is not None
     other = replace(one, labels=(one.labels + 1) % 10)
@@ -174,9 +175,9 @@ def test_labels_that_differ_are_counted(other_code: Path, study: Params, monkeyp
 def test_a_root_with_an_executor_of_its_own_is_named_as_not_checkable_and_nothing_is_trained(
     other_code: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = records.read_environments("plain")
+    table = read_results("plain").environments
     table["environment"] = table["environment"] + " executor=abc"
-    files.write_table(records.environments_path("plain"), table)
+    files.write_table(paths.environments_path("plain"), table)
     assert certify(monkeypatch, "plain") == 0
     said = capsys.readouterr().out
     assert "plain, train: not checked: its runs were trained as batched seeds on a GPU" in said
@@ -230,11 +231,11 @@ def test_runs_of_two_environments_are_sampled_each_and_both_lead_to_the_one_with
 ) -> None:
     """As after a merge of branches; the keys of the larger group stay as they are."""
     study = params.load()
-    table = records.read_environments("plain")
+    table = read_results("plain").environments
     first = Environment.parse(table["environment"][0])
     second = Environment("f" * 64, first.versions)
     table.loc[1, "environment"] = str(second)
-    files.write_table(records.environments_path("plain"), table)
+    files.write_table(paths.environments_path("plain"), table)
     found = sample.checks(study, ["plain"], 1, False)
     assert sorted(check.seeds for check in found) == [(0,), (1,)]
     here = environments.installed("train", "network")
@@ -365,12 +366,10 @@ def test_after_a_refactoring_and_a_kill_certificates_train_nothing_and_a_withdra
 
 def as_of_another_processor(folder: Path, variant: str, processor: str) -> None:
     """Results as another kind of processor would have made them: other last digits."""
-    curves = pd.read_csv(folder / records.curves_path(variant))
-    files.write_table(folder / records.curves_path(variant), curves.assign(val_loss=curves["val_loss"] * 1.0001))
-    rows = pd.read_csv(folder / records.environments_path(variant))
-    files.write_table(
-        folder / records.environments_path(variant), rows.assign(processor=processor, model="not recorded")
-    )
+    curves = pd.read_csv(folder / paths.curves_path(variant))
+    files.write_table(folder / paths.curves_path(variant), curves.assign(val_loss=curves["val_loss"] * 1.0001))
+    rows = pd.read_csv(folder / paths.environments_path(variant))
+    files.write_table(folder / paths.environments_path(variant), rows.assign(processor=processor, model="not recorded"))
 
 
 def test_results_of_another_processor_are_compared_with_those_by_the_old_code_here(small: Clone) -> None:

@@ -15,7 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from many_seeds.errors import UserError
-from stages.study import families, files, records
+from stages.study import families, files, paths
 from stages.study.environments import CERTIFIED, CODE, Environment
 from stages.study.params import Params
 from stages.train.run import run_key
@@ -50,9 +50,9 @@ def make_old(folder: Path) -> None:
     (evaluate / "outputs.py").unlink()
     code = families.meaning(sorted(evaluate.glob("*.py")))
     for variant in VARIANTS:
-        path = folder / records.predictions_path(variant)
+        path = folder / paths.predictions_path(variant)
         files.write_arrays(path, compressed=True, **files.read_arrays(path), code=np.array(code))
-        (folder / records.environments_path(variant)).unlink()
+        (folder / paths.environments_path(variant)).unlink()
 
 
 def make_new(folder: Path) -> None:
@@ -118,9 +118,7 @@ def unchanged(old: Clone) -> Callable[[], bool]:
 
 
 def labels(folder: Path) -> list[bytes]:
-    return [
-        files.read_arrays(folder / records.predictions_path(name), "labels")["labels"].tobytes() for name in VARIANTS
-    ]
+    return [files.read_arrays(folder / paths.predictions_path(name), "labels")["labels"].tobytes() for name in VARIANTS]
 
 
 def test_a_migrated_study_is_clean_and_nothing_of_it_is_trained_again(old: Clone) -> None:
@@ -130,8 +128,8 @@ def test_a_migrated_study_is_clean_and_nothing_of_it_is_trained_again(old: Clone
     assert "dvc repro --allow-missing aggregate" in answer
     assert ".dvc.lock" not in answer
     for variant in VARIANTS:
-        table = pd.read_csv(records.environments_path(variant))
-        facts = [files.read_json(records.run_path(variant, seed) / "run.json") for seed in (0, 1)]
+        table = pd.read_csv(paths.environments_path(variant))
+        facts = [files.read_json(paths.run_path(variant, seed) / "run.json") for seed in (0, 1)]
         assert table["model"].tolist() == [fact["digests"]["model"] for fact in facts]
         assert [Environment.parse(text).code for text in table["environment"]] == [
             fact["digests"]["code"] for fact in facts
@@ -154,7 +152,7 @@ def test_models_that_are_not_here_stay_recorded_and_are_not_asked_for(old: Clone
     after = migrate.dvc.recorded()
     for name in (f"train@{variant}" for variant in VARIANTS):
         assert after[name]["outs"] == before[name]["outs"]
-    assert set(pd.read_csv(records.environments_path("plain"))["model"]) == {"not recorded"}
+    assert set(pd.read_csv(paths.environments_path("plain"))["model"]) == {"not recorded"}
     assert stages_run(old.repro("--dry", "--allow-missing")) == ["aggregate"]
 
 
@@ -166,7 +164,7 @@ def test_a_killed_migration_has_changed_no_lock_and_is_done_by_the_next(old: Clo
     )
     assert old.run(sys.executable, "-c", killed).returncode == -signal.SIGKILL
     assert Path("dvc.lock").read_bytes() == lock
-    assert records.environments_path("plain").exists(), "it was killed before it had written anything"
+    assert paths.environments_path("plain").exists(), "it was killed before it had written anything"
     migrate.migrate(None)
     assert migrate.migrated(migrate.params.load())
 
@@ -199,7 +197,7 @@ def test_a_study_that_was_stale_is_refused(old: Clone, unchanged: Callable[[], b
 
 
 def test_results_that_are_not_those_of_the_commit_are_refused(old: Clone) -> None:
-    path = records.scores_path("plain")
+    path = paths.scores_path("plain")
     path.write_text(path.read_text(encoding="utf-8").replace("0,", "0,f", 1), encoding="utf-8")
     with pytest.raises(UserError, match=r"metrics/runs/plain/test\.csv\. `git restore --source"):
         migrate.migrate(None)
@@ -207,7 +205,7 @@ def test_results_that_are_not_those_of_the_commit_are_refused(old: Clone) -> Non
 
 def test_a_key_that_follows_from_nothing_known_is_refused(old: Clone, unchanged: Callable[[], bool]) -> None:
     """As of a run that packages of another version trained, which are neither locked nor installed any more."""
-    path = records.scores_path("plain")
+    path = paths.scores_path("plain")
     back_to_version_1(old)
     table = pd.read_csv(path, dtype=str)
     table.loc[1, "key"] = "f" * 64
@@ -217,11 +215,11 @@ def test_a_key_that_follows_from_nothing_known_is_refused(old: Clone, unchanged:
     make_new(old.folder)
     with pytest.raises(UserError, match=r"(?s)plain/test\.csv.*seed\(s\) 1 follow from none of.*keras="):
         migrate.migrate(None)
-    assert not records.environments_path("ridge").exists()
+    assert not paths.environments_path("ridge").exists()
 
 
 def test_models_that_are_others_than_recorded_are_refused(old: Clone, unchanged: Callable[[], bool]) -> None:
-    path = records.run_path("plain", 0) / "model.keras"
+    path = paths.run_path("plain", 0) / "model.keras"
     path.write_bytes(path.read_bytes() + b"0")
     with pytest.raises(UserError, match="others are models/plain: move them away"):
         migrate.migrate(None)
@@ -241,7 +239,7 @@ def test_scores_that_version_1_did_not_compute_so_are_refused(
 
 
 def test_missing_dev_images_are_asked_for_by_their_command(old: Clone, unchanged: Callable[[], bool]) -> None:
-    records.DEV.unlink()
+    paths.DEV.unlink()
     with pytest.raises(UserError, match="`dvc repro split`"):
         migrate.migrate(None)
     assert unchanged()
@@ -265,7 +263,7 @@ def test_what_today_would_make_otherwise_is_stale_afterwards_and_only_that(
 
 
 def test_a_run_of_a_gpu_has_its_executor_and_was_evaluated_by_tensorflow(old: Clone) -> None:
-    recipe, path = migrate.params.load().recipe("plain"), records.scores_path("plain")
+    recipe, path = migrate.params.load().recipe("plain"), paths.scores_path("plain")
     table = pd.read_csv(path)
     with migrate.version_1(migrate.commit_of(None)) as version_1:
         gpu = next(packages for packages in version_1.packages if packages.executor)

@@ -18,7 +18,7 @@ import pytest
 
 from many_seeds.errors import UserError
 from stages import tracking
-from stages.study import params, records
+from stages.study import params, paths
 from stages.study.params import Params
 from stages.tracking import Publisher
 from tests.conftest import STUDY
@@ -222,7 +222,7 @@ def test_an_experiment_of_dvcs_queue_is_published_beside_the_runs_of_the_checkou
     Publisher(study).publish_variants(list(study.variants))
     experiment = client().get_experiment_by_name("digits")
     queued = evaluated / ".dvc" / "tmp" / "exps" / "tmpabc"
-    for name in (records.MODELS, records.RUNS):
+    for name in (paths.MODELS, paths.RUNS):
         shutil.copytree(name, queued / name)
     monkeypatch.chdir(queued)
     monkeypatch.setenv("DVC_ROOT", str(evaluated))
@@ -231,7 +231,7 @@ def test_an_experiment_of_dvcs_queue_is_published_beside_the_runs_of_the_checkou
         STUDY.replace("dropout: 0.25", "dropout: 0.3").replace("MLP: watched", "MLP: plain"), "queued"
     )
     for seed in (0, 1):
-        path = records.run_path("plain", seed) / "run.json"
+        path = paths.run_path("plain", seed) / "run.json"
         text = path.read_text().replace('"key": "', f'"key": "{seed}')
         path.write_text(text.replace('"dropout": 0.25', '"dropout": 0.3'))
     assert Publisher(changed).publish_variants(["plain"]) > 0

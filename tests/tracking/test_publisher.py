@@ -19,12 +19,14 @@ from mlflow.entities import ViewType
 from ruamel.yaml import YAML
 
 from stages import tracking
-from stages.study import dvc, environments, files, params, records
+from stages.study import dvc, environments, files, params, paths
 from stages.study.params import Params
+from stages.study.results import read_results
 from stages.tracking import Publisher
 from stages.tracking.__main__ import main
 from tests.conftest import STUDY
 from tests.mlflow_tools import client, content, runs
+from tests.support.results import write_accuracy
 
 WRITERS = [
     "create_run",
@@ -97,15 +99,15 @@ def test_every_run_is_published_under_a_parent_for_its_variant(published: Path, 
 def test_a_published_run_says_what_its_files_say(published: Path, study: Params) -> None:
     Publisher(study).publish_variants(["watched"])
     run = run_of("watched", 1)
-    facts = files.read_json(records.run_path("watched", 1) / "run.json")
+    facts = files.read_json(paths.run_path("watched", 1) / "run.json")
     assert run.data.params == {name: str(value) for name, value in {**facts["parameters"], "seed": 1}.items()}
     assert "seeds" not in run.data.params
-    curves = pd.read_csv(records.curves_path("watched"))
+    curves = pd.read_csv(paths.curves_path("watched"))
     curves = curves[curves["seed"] == 1]
     for name in ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"):
         history = client().get_metric_history(run.info.run_id, name)
         assert [(m.step, m.value) for m in history] == list(zip(curves["epoch"], curves[name], strict=True))
-    scores = records.read_scores("watched").set_index("seed").loc[1]
+    scores = read_results("watched").scores.set_index("seed").loc[1]
     for name in ("test_accuracy", "test_loss", "dev_accuracy", "dev_loss", "epochs", "best_epoch"):
         assert run.data.metrics[name] == scores[name]
     tags = run.data.tags
@@ -118,7 +120,7 @@ def test_a_published_run_says_what_its_files_say(published: Path, study: Params)
     assert dataset.dataset.name == "digits"
     for name in ("model.keras", "run.json"):
         copy = client().download_artifacts(run.info.run_id, name, str(published))
-        assert Path(copy).read_bytes() == (records.run_path("watched", 1) / name).read_bytes()
+        assert Path(copy).read_bytes() == (paths.run_path("watched", 1) / name).read_bytes()
     assert run.info.start_time == int(facts["started"] * 1000)
     assert run.info.end_time - run.info.start_time == pytest.approx(facts["seconds"] * 1000, abs=2)
 
@@ -126,16 +128,15 @@ def test_a_published_run_says_what_its_files_say(published: Path, study: Params)
 def test_a_run_whose_model_is_not_here_says_what_its_environment_was_where_that_is_recorded(
     published: Path, study: Params
 ) -> None:
-    shutil.rmtree(records.MODELS / "watched")
-    path = records.environments_path("watched")
-    hidden = path.rename("hidden.csv")
+    shutil.rmtree(paths.MODELS / "watched")
     Publisher(study).publish_variants(["watched"])
-    assert not {"environment", "processor", "keras", "tensorflow"} & run_of("watched", 0).data.tags.keys()
-    hidden.rename(path)
+    for seed in (0, 1):
+        for tag in ("environment", "processor", "keras", "tensorflow"):
+            client().delete_tag(run_of("watched", seed).info.run_id, tag)
     before = {run.info.run_id for run in runs()}
-    assert Publisher(study).publish_variants(["watched"]) == 2  # as after a migration: the tags alone are new
+    assert Publisher(study).publish_variants(["watched"]) == 2  # as of runs that version 1 published
     assert {run.info.run_id for run in runs()} == before
-    tags, row = run_of("watched", 1).data.tags, records.read_environments("watched").iloc[1]
+    tags, row = run_of("watched", 1).data.tags, read_results("watched").environments.iloc[1]
     assert (tags["environment"], tags["processor"]) == (row["environment"], row["processor"])
     assert f"keras={tags['keras']} " in row["environment"]
     assert Publisher(study).publish_variants(["watched"]) == 0
@@ -143,14 +144,14 @@ def test_a_run_whose_model_is_not_here_says_what_its_environment_was_where_that_
 
 def test_a_search_for_alpha_is_published_as_a_curve(published: Path, study: Params) -> None:
     Publisher(study).publish("ridge", 0)
-    search = pd.read_csv(records.run_path("ridge", 0) / "curves.csv")
+    search = pd.read_csv(paths.run_path("ridge", 0) / "curves.csv")
     history = client().get_metric_history(run_of("ridge", 0).info.run_id, "alpha")
     assert sorted((m.step, m.value) for m in history) == list(enumerate(search["alpha"]))
 
 
 def test_a_parent_shows_the_mean_and_the_spread_of_its_seeds(published: Path, study: Params) -> None:
     Publisher(study).publish_variants(["plain"])
-    scores = records.read_scores("plain")["test_accuracy"]
+    scores = read_results("plain").scores["test_accuracy"]
     metrics = parent_of("plain").data.metrics
     assert metrics["test_accuracy_mean"] == metrics["test_accuracy"] == pytest.approx((scores[0] + scores[1]) / 2)
     assert metrics["test_accuracy_sd"] == pytest.approx(abs(scores[0] - scores[1]) / 2**0.5)
@@ -167,13 +168,13 @@ def test_publishing_twice_adds_nothing(published: Path, study: Params) -> None:
 
 
 def test_scores_are_added_to_the_run_that_training_published(published: Path, study: Params) -> None:
-    scores = records.scores_path("watched").read_bytes()
-    records.scores_path("watched").unlink()
+    scores = paths.scores_path("watched").read_bytes()
+    paths.scores_path("watched").unlink()
     assert Publisher(study).publish("watched", 0) == 1
     before = run_of("watched", 0)
     assert "loss" in before.data.metrics
     assert "test_accuracy" not in before.data.metrics
-    files.write_bytes(records.scores_path("watched"), scores)
+    files.write_bytes(paths.scores_path("watched"), scores)
     Publisher(study).publish_variants(["watched"])
     after = run_of("watched", 0)
     assert after.info.run_id == before.info.run_id
@@ -182,7 +183,7 @@ def test_scores_are_added_to_the_run_that_training_published(published: Path, st
 
 
 def test_the_scores_of_a_model_that_was_replaced_are_not_published(published: Path, study: Params) -> None:
-    path = records.run_path("plain", 0) / "run.json"
+    path = paths.run_path("plain", 0) / "run.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "key": "of a newer model"}))
     Publisher(study).publish("plain", 0)
     assert run_of("plain", 0).data.tags["study.key"] == "of a newer model"
@@ -191,9 +192,7 @@ def test_the_scores_of_a_model_that_was_replaced_are_not_published(published: Pa
 
 def test_new_scores_replace_the_old_ones(published: Path, study: Params) -> None:
     Publisher(study).publish_variants(["plain"])
-    table = records.read_scores("plain")
-    table["test_accuracy"] = [0.25, 0.75]
-    files.write_table(records.scores_path("plain"), table)
+    write_accuracy("plain", [0.25, 0.75])
     assert Publisher(study).publish_variants(["plain"]) == 3
     assert len(runs()) == 3
     assert [run_of("plain", seed).data.metrics["test_accuracy"] for seed in (0, 1)] == [0.25, 0.75]
@@ -201,7 +200,7 @@ def test_new_scores_replace_the_old_ones(published: Path, study: Params) -> None
 
 
 def test_a_workspace_without_models_publishes_its_runs_from_metrics_alone(published: Path, study: Params) -> None:
-    shutil.rmtree(records.MODELS)
+    shutil.rmtree(paths.MODELS)
     assert Publisher(study).publish_variants(list(study.variants)) == 12
     for variant in study.variants:
         for seed in (0, 1):
@@ -214,16 +213,16 @@ def test_a_workspace_without_models_publishes_its_runs_from_metrics_alone(publis
 
 
 def test_models_that_arrive_later_are_added_to_the_runs_published_from_metrics(published: Path, study: Params) -> None:
-    records.MODELS.rename("elsewhere")
+    paths.MODELS.rename("elsewhere")
     Publisher(study).publish_variants(["watched"])
     before = run_of("watched", 0)
-    Path("elsewhere").rename(records.MODELS)
+    Path("elsewhere").rename(paths.MODELS)
     Publisher(study).publish_variants(["watched"])
     after = run_of("watched", 0)
     assert after.info.run_id == before.info.run_id
     assert [file.path for file in client().list_artifacts(after.info.run_id)] == ["model.keras", "run.json"]
     assert "model.keras" in after.data.tags["mlflow.note.content"]
-    seconds = files.read_json(records.run_path("watched", 0) / "run.json")["seconds"]
+    seconds = files.read_json(paths.run_path("watched", 0) / "run.json")["seconds"]
     assert after.info.end_time - after.info.start_time == pytest.approx(seconds * 1000, abs=2)
     history = client().get_metric_history(after.info.run_id, "val_loss")
     assert len(history) == after.data.metrics["epochs"]
@@ -337,7 +336,7 @@ tracking.Publisher(params.load()).publish("plain", 0)
 def test_one_run_that_cannot_be_read_is_named_and_costs_no_other(
     published: Path, study: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (records.run_path("ridge", 1) / "run.json").write_text("{")
+    (paths.run_path("ridge", 1) / "run.json").write_text("{")
     Publisher(study).publish_variants(list(study.variants))
     said = capsys.readouterr().err
     assert "models/ridge/1/run.json" in said
@@ -373,7 +372,7 @@ def test_of_two_runs_with_one_key_the_first_stays(published: Path, study: Params
 def test_a_changed_recipe_has_a_parent_of_its_own(published: Path, study: Params) -> None:
     Publisher(study).publish("plain", 0)
     changed = params.parse(STUDY.replace("dropout: 0.25", "dropout: 0.3"), "changed")
-    path = records.run_path("plain", 0) / "run.json"
+    path = paths.run_path("plain", 0) / "run.json"
     facts = json.loads(path.read_text())
     parameters = {**facts["parameters"], "dropout": 0.3}
     path.write_text(json.dumps({**facts, "key": "of the changed recipe", "parameters": parameters}))
@@ -403,24 +402,19 @@ def whole(aggregated: Path, empty_database: Path, study: Params) -> Path:
 
 def test_the_study_is_a_run_with_its_report_tables_figures_and_means(whole: Path) -> None:
     [run] = study_runs()
-    for path in [records.REPORT, records.TABLES / "comparisons.md", records.PLOTS / "approaches.png"]:
+    for path in [paths.REPORT, paths.TABLES / "comparisons.md", paths.PLOTS / "approaches.png"]:
         name = str(path.relative_to("metrics"))
         assert Path(client().download_artifacts(run.info.run_id, name)).read_bytes() == path.read_bytes()
-    means = files.read_json(records.SUMMARY)
+    means = files.read_json(paths.SUMMARY)
     assert run.data.metrics == {
         f"mean_test_accuracy/{variant}": values["test_accuracy"]["mean"] for variant, values in means.items()
     }
 
 
-def evaluate_anew(variant: str, accuracy: float) -> None:
-    table = records.read_scores(variant)
-    files.write_table(records.scores_path(variant), table.assign(test_accuracy=accuracy))
-
-
 def test_a_study_whose_scores_are_newer_than_its_report_is_not_published(whole: Path, study: Params) -> None:
     """Another data set, say, halfway through its `dvc repro`: the report is still the former one's."""
-    evaluate_anew("plain", 0.5)
-    files.write_bytes(records.REPORT, b"<h1>Of other scores</h1>")
+    write_accuracy("plain", [0.5, 0.5])
+    files.write_bytes(paths.REPORT, b"<h1>Of other scores</h1>")
     assert Publisher(study).publish_study() == 0
     assert len(study_runs()) == 1
 
@@ -434,10 +428,10 @@ def test_a_study_is_published_once_and_another_result_beside_it(whole: Path, stu
     before = dump()
     assert Publisher(study).publish_study() == 0
     assert dump() == before
-    evaluate_anew("plain", 0.5)
-    summary = files.read_json(records.SUMMARY)
+    write_accuracy("plain", [0.5, 0.5])
+    summary = files.read_json(paths.SUMMARY)
     summary["plain"]["test_accuracy"]["mean"] = 0.5
-    files.write_json(records.SUMMARY, summary)
+    files.write_json(paths.SUMMARY, summary)
     assert Publisher(study).publish_study() == 1
     newest, oldest = study_runs()
     assert newest.data.metrics["mean_test_accuracy/plain"] == 0.5
@@ -446,7 +440,7 @@ def test_a_study_is_published_once_and_another_result_beside_it(whole: Path, stu
 
 def test_a_study_whose_publication_broke_off_is_published_anew(whole: Path, study: Params) -> None:
     plots = sorted(file.path for file in client().list_artifacts(study_runs()[0].info.run_id, "plots"))
-    files.write_bytes(records.REPORT, b"<h1>Another</h1>")
+    files.write_bytes(paths.REPORT, b"<h1>Another</h1>")
     with breaking_off(after=3):
         assert Publisher(study).publish_study() == 0
     assert Publisher(study).publish_study() == 1
@@ -515,11 +509,11 @@ def test_results_of_former_parameters_are_not_published_as_those_of_the_new_ones
 def test_a_model_of_a_former_recipe_is_not_published_with_the_scores_of_the_new_one(
     published: Path, study: Params
 ) -> None:
-    path = records.run_path("plain", 1) / "run.json"
+    path = paths.run_path("plain", 1) / "run.json"
     facts = files.read_json(path)
     files.write_json(path, {**facts, "key": "former", "parameters": {**facts["parameters"], "units": [9]}})
     Publisher(study).publish_variants(list(study.variants))
-    scores = records.read_scores("plain").set_index("seed")
+    scores = read_results("plain").scores.set_index("seed")
     run = run_of("plain", 1)
     assert run.data.metrics["test_accuracy"] == scores.loc[1, "test_accuracy"]
     artifacts = [client().list_artifacts(run_of("plain", seed).info.run_id) for seed in (0, 1)]

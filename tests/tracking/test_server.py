@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.study import records
+from stages.study import paths
 from stages.study.params import Params
 from stages.tracking import KEY, Publisher
 from tests.mlflow_tools import client, content, mlflow_server, postgresql, runs, sqlite
@@ -36,5 +36,5 @@ def test_a_server_holds_every_run_and_file_and_two_publishers_at_once_add_nothin
         assert len(keys) == len(set(keys)) == len(local)
         [run] = [run for run in runs() if run.info.run_name == "watched seed 1"]
         copy = client().download_artifacts(run.info.run_id, "model.keras", str(tmp_path))
-        assert Path(copy).read_bytes() == (records.run_path("watched", 1) / "model.keras").read_bytes()
+        assert Path(copy).read_bytes() == (paths.run_path("watched", 1) / "model.keras").read_bytes()
         assert Publisher(study).publish_variants(list(study.variants)) == 0

@@ -12,7 +12,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from stages import tracking
-from stages.study import records
+from stages.study import paths
 from stages.study.params import Params
 from stages.tracking import Publisher
 from tests.mlflow_tools import client, mlflow_server, sqlite
@@ -93,7 +93,7 @@ def test_a_variant_opens_to_show_its_seeds(page: Chrome) -> None:
 def test_a_view_lists_the_runs_with_their_scores_the_best_on_top(page: Chrome, aggregated_study: Path) -> None:
     listed(page, 5)
     open_view(page, "Runs, best dev accuracy first")
-    tables = {path.parent.name: pd.read_csv(path) for path in (aggregated_study / records.RUNS).glob("*/test.csv")}
+    tables = {path.parent.name: pd.read_csv(path) for path in (aggregated_study / paths.RUNS).glob("*/test.csv")}
     scores = {
         f"{variant} seed {row.seed}": row.dev_accuracy
         for variant, table in tables.items()

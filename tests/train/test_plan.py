@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from many_seeds.errors import UserError
-from stages.study import families, files, params, records
+from stages.study import families, files, params, paths
 from stages.study.params import Params
+from stages.study.splits import read_images, read_validation
 from stages.train.plan import finished, longest_first, plan
 from stages.train.run import Run
 from tests.conftest import CLASSES, ROOT, STUDY
@@ -18,24 +19,24 @@ Digits = tuple[np.ndarray, np.ndarray]
 
 
 def planned(study: Params, *variants: str) -> list[Run]:
-    return plan(study, variants, *records.read_images(records.TRAIN), CLASSES)
+    return plan(study, variants, *read_images(paths.TRAIN), CLASSES)
 
 
 def test_a_plan_names_every_run_variant_by_variant_in_the_order_of_the_seeds(workspace: Path, study: Params) -> None:
     runs = planned(study, "watched", "ridge")
     assert [run.name for run in runs] == ["watched seed 0", "watched seed 1", "ridge seed 0", "ridge seed 1"]
     for run in runs:
-        np.testing.assert_array_equal(run.dev, records.read_dev(run.seed))
+        np.testing.assert_array_equal(run.dev, read_validation(run.seed))
     assert len({run.key for run in runs}) == 4
 
 
 def only_dev(seed: int, indices: np.ndarray) -> None:
     """Have `seed` set aside `indices`, and every other seed what it did."""
-    arrays = files.read_arrays(records.DEV)
+    arrays = files.read_arrays(paths.DEV)
     chosen = np.zeros(int(arrays["images"]), bool)
     chosen[indices] = True
     arrays["dev"][seed] = np.packbits(chosen)
-    files.write_arrays(records.DEV, compressed=False, **arrays)
+    files.write_arrays(paths.DEV, compressed=False, **arrays)
 
 
 def test_other_dev_images_concern_only_the_runs_that_use_them(workspace: Path, study: Params) -> None:
@@ -74,18 +75,18 @@ def test_a_changed_code_of_a_family_concerns_its_variants_alone(
     assert changed == {"ridge", "random_features"}
 
 
-def test_a_seed_without_dev_images_says_what_to_set(workspace: Path, study: Params) -> None:
-    arrays = files.read_arrays(records.DEV)
-    files.write_arrays(records.DEV, compressed=False, **{**arrays, "dev": arrays["dev"][:1]})
-    said = r"dev\.npz has the dev images of seeds 0 to 0, received seed 1: set split\.seeds"
+def test_a_seed_without_a_validation_split_says_what_to_set(workspace: Path, study: Params) -> None:
+    arrays = files.read_arrays(paths.DEV)
+    files.write_arrays(paths.DEV, compressed=False, **{**arrays, "dev": arrays["dev"][:1]})
+    said = r"dev\.npz has the validation splits of seeds 0 to 0, received seed 1: set split\.seeds"
     with pytest.raises(UserError, match=said):
         planned(study, "watched")
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut short"])
 def test_dev_indices_that_cannot_be_read_are_refused_by_their_name(damage: str, workspace: Path, study: Params) -> None:
-    content = records.DEV.read_bytes()
-    records.DEV.unlink() if damage == "missing" else records.DEV.write_bytes(content[:90])
+    content = paths.DEV.read_bytes()
+    paths.DEV.unlink() if damage == "missing" else paths.DEV.write_bytes(content[:90])
     with pytest.raises(UserError, match=r"data/dev\.npz is (missing|damaged)"):
         planned(study, "watched")
 
@@ -128,13 +129,13 @@ def test_a_run_with_a_damaged_or_missing_file_is_not_finished(
 ) -> None:
     run = planned(study, "watched")[0]
     assert finished(run)
-    damage(records.run_path("watched", 0) / name)
+    damage(paths.run_path("watched", 0) / name)
     assert finished(run) is None
 
 
 @pytest.mark.parametrize("content", ["[]", "null", '{"key": 1}', '{"digests": {}}', '"text"'])
 def test_a_run_json_of_another_shape_is_not_finished(content: str, evaluated: Path, study: Params) -> None:
-    (records.run_path("watched", 0) / "run.json").write_text(content)
+    (paths.run_path("watched", 0) / "run.json").write_text(content)
     assert finished(planned(study, "watched")[0]) is None
 
 

@@ -14,7 +14,7 @@ import pytest
 from many_seeds.errors import UserError
 from stages.recipes.ridge import Recipe as Ridge
 from stages.recipes.shared.recipe import Fitted
-from stages.study import environments, files, records
+from stages.study import environments, files, paths
 from stages.study.environments import installed_versions
 from stages.study.params import Params
 from stages.train.plan import finished
@@ -207,5 +207,5 @@ def test_a_run_finished_elsewhere_is_known_by_its_key(study: Params, few: Digits
     result = trained(run, few)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
-        files.write_folder(records.run_path("plain", 0), result.files)
+        files.write_folder(paths.run_path("plain", 0), result.files)
         assert finished(run) == result.facts

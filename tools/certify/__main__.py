@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 
 from many_seeds import console
 from stages.recipes.shared.training import backend
-from stages.study import environments, params, records
+from stages.study import environments, params, paths
 from stages.study.environments import CERTIFIED, CODE, LOCKED, Environment, Part
+from stages.study.models import read_facts
 from stages.study.params import Params
 from tools.certify import sample
 from tools.certify.certificates import append
@@ -147,8 +148,8 @@ def plan(study: Params, checks: Sequence[Check]) -> str:
 
 
 def _duration(check: Check, here: Study) -> str:
-    paths = [records.run_path(check.variant, seed) / "run.json" for seed in range(check.recipe.seeds)]
-    took = [records.read_facts(path.parent)["seconds"] for path in paths if path.exists()]
+    run_files = [paths.run_path(check.variant, seed) / "run.json" for seed in range(check.recipe.seeds)]
+    took = [read_facts(path.parent)["seconds"] for path in run_files if path.exists()]
     if took:
         return f"about {sum(took) / len(took):.0f} s each"
     return f"about {check.recipe.cost(here.images.shape):.1e} multiplications each"

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from many_seeds.errors import UserError
-from stages.study import environments, files, git, records
+from stages.study import environments, files, git
 from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS, Environment, Part, canonical
-from stages.study.records import NOT_RECORDED
+from stages.study.results import NOT_RECORDED, read_results
 from tools.certify.sample import COLUMNS
 
 CODE = ("stages/recipes", "stages/train", "stages/evaluate")
@@ -37,7 +37,7 @@ def append(
     start, end = (canonical(variant, part, each, certificates) for each in (here, root))
     if start == end:
         return False
-    recorded = records.read_environments(variant)[COLUMNS[part]].unique()
+    recorded = read_results(variant).environments[COLUMNS[part]].unique()
     if start in [canonical(variant, part, Environment.parse(text), certificates) for text in recorded]:
         start, end = end, start  # the keys of those runs stay theirs
     own = certificates[(certificates["variant"] == variant) & (certificates["part"] == part)]

@@ -10,12 +10,13 @@ import numpy as np
 
 from many_seeds.errors import UserError
 from stages import terminal
-from stages.evaluate.__main__ import evaluate_run
+from stages.evaluate.run import evaluate_run
 from stages.recipes.shared import training
-from stages.study import environments, files, records
+from stages.study import environments, paths
 from stages.study.environments import Environment, Part, kind
 from stages.study.params import Params
-from stages.study.records import NOT_RECORDED
+from stages.study.results import NOT_RECORDED, read_results
+from stages.study.splits import read_classes, read_images
 from stages.train.plan import finished, longest_first, plan
 from stages.train.run import Run
 from stages.train.schedule import train_all
@@ -57,11 +58,11 @@ class Study:
     """
 
     def __init__(self, study: Params, variants: Sequence[str]) -> None:
-        paths = (records.TRAIN, records.DEV, records.TEST)
-        if missing := [str(path) for path in paths if not path.exists()]:
+        needed = (paths.TRAIN, paths.DEV, paths.TEST)
+        if missing := [str(path) for path in needed if not path.exists()]:
             raise UserError(f"{', '.join(missing)} missing: run `dvc repro split`, which trains nothing")
-        self.images, self._labels = records.read_images(records.TRAIN)
-        classes = len(records.read_classes(records.TRAIN))
+        self.images, self._labels = read_images(paths.TRAIN)
+        classes = len(read_classes(paths.TRAIN))
         planned = plan(study, variants, self.images, self._labels, classes)
         self.runs: Runs = {(run.variant, run.seed): as_here(run) for run in planned}
 
@@ -90,7 +91,7 @@ def uncheckable(check: Check, study: Study) -> str | None:
     """Why a check can't be made here, or None."""
     if check.batched:
         return "its runs were trained as batched seeds on a GPU, which a processor can't repeat"
-    scores = records.read_scores(check.variant)
+    scores = read_results(check.variant).scores
     return objection(check, study.runs, scores.set_index("seed")["key"])
 
 
@@ -102,12 +103,11 @@ def compared(checks: Sequence[Check], study: Study) -> Iterator[Result]:
     """
     with terminal.native_stderr_hidden():
         training.prepare()  # before the first operation of this process, which evaluates on one thread
-    images, truth = records.read_images(records.TEST)
+    images, truth = read_images(paths.TEST)
     suspects: list[Suspect] = []
     for check in checks:
-        evaluated = files.read_arrays(records.predictions_path(check.variant), "truth")["truth"]
-        if not np.array_equal(evaluated, truth):
-            reason = f"{records.TEST} has other test images than were evaluated: run `dvc repro split`"
+        if not np.array_equal(read_results(check.variant).truth, truth):
+            reason = f"{paths.TEST} has other test images than were evaluated: run `dvc repro split`"
             yield Result(check, unchecked=dict.fromkeys(check.parts, reason))
             continue
         result = Result(check)
@@ -154,7 +154,7 @@ def _trained(result: Result, study: Study, images: np.ndarray, truth: np.ndarray
         if facts is None:
             result.different = f"seed {seed} could not be trained, as is said above"
             return {}
-        folder = records.run_path(check.variant, seed, FOLDER)
+        folder = paths.run_path(check.variant, seed, FOLDER)
         run = evaluate_run(folder, check.recipe, seed, images, truth, check.here["evaluate"])[-1]
         here[seed] = outcome(folder, run, facts["digests"]["model"])
         result.seconds += facts["seconds"]
@@ -224,7 +224,7 @@ def _recorded(check: Check, seed: int) -> Outcome:
     row = check.rows[seed]
     keras = Environment.parse(row["environment"]).versions.get("keras")
     comparable = keras == check.here["train"].versions.get("keras")
-    return recorded(check.variant, seed, str(row["model"]) if comparable else NOT_RECORDED)
+    return recorded(check.variant, seed, check.recipe.curve, str(row["model"]) if comparable else NOT_RECORDED)
 
 
 def same_kind(check: Check, seed: int) -> bool:
@@ -244,7 +244,7 @@ def _from_old(check: Check, seed: int, run: old.OldRun, here: Outcome) -> str | 
     same_keras = check.roots["train"].versions.get("keras") == check.here["train"].versions.get("keras")
     words = difference(former if same_keras else replace(former, model=NOT_RECORDED), here, "by the old code")
     if words is None and not same_keras:
-        folder = records.run_path(check.variant, seed, FOLDER)
+        folder = paths.run_path(check.variant, seed, FOLDER)
         if not same_weights(run.folder / "model.keras", folder / "model.keras"):
             words = "the weights of its model.keras differ from those by the old code"
     return words

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from many_seeds.errors import UserError
-from stages.evaluate.former import Evaluated
-from stages.study import files, records
-from stages.study.records import NOT_RECORDED
+from stages.evaluate.run import EvaluatedRun
+from stages.study import files, paths
+from stages.study.results import CALIBRATION_COLUMNS, NOT_RECORDED, read_curves, read_results
 
 
 @dataclass(frozen=True)
@@ -34,37 +35,34 @@ class Outcome:
     model: str
 
 
-def recorded(variant: str, seed: int, model: str) -> Outcome:
+def recorded(variant: str, seed: int, curve: Sequence[str], model: str) -> Outcome:
     """What metrics/runs has of a run.
 
     Args:
         variant: its variant.
         seed: its seed.
+        curve: the columns of the variant's curves.csv, after the seed.
         model: the SHA-256 of its model, or "not recorded".
 
     Raises:
         UserError: a file is missing or damaged, or lacks the seed.
     """
-    scores = records.read_scores(variant)
-    seeds = scores["seed"].tolist()
-    labels = files.read_arrays(records.predictions_path(variant), "labels")["labels"]
-    if seed not in seeds or len(labels) != len(seeds):
+    results = read_results(variant)
+    if seed not in results.seeds:
         raise UserError(
-            f"{records.scores_path(variant)} and {records.predictions_path(variant)} should both have seed {seed}, and "
-            f"as many rows, found {len(seeds)} and {len(labels)}: restore them with git"
+            f"{paths.scores_path(variant)} should have seed {seed}, found {results.seeds}: restore it with git"
         )
-    bins = files.read_table(records.calibration_path(variant), records.CALIBRATION_COLUMNS)
-    curves = pd.read_csv(records.curves_path(variant))
+    curves, row = read_curves(variant, curve, results.seeds), results.seeds.index(seed)
     return Outcome(
         as_text(curves[curves["seed"] == seed]),
-        as_text(scores[scores["seed"] == seed].drop(columns="key")),
-        as_text(bins[bins["seed"] == seed]),
-        labels[seeds.index(seed)],
+        as_text(results.scores.iloc[[row]].drop(columns="key")),
+        as_text(results.calibration[results.calibration["seed"] == seed]),
+        results.predicted[row],
         model,
     )
 
 
-def outcome(folder: Path, run: Evaluated | None, model: str) -> Outcome:
+def outcome(folder: Path, run: EvaluatedRun | None, model: str) -> Outcome:
     """What came of a run that was trained for certify.
 
     Args:
@@ -76,7 +74,7 @@ def outcome(folder: Path, run: Evaluated | None, model: str) -> Outcome:
     if run is None:
         return Outcome(curve, None, None, None, model)
     scores = as_text(pd.DataFrame([run.row]).drop(columns="key"))
-    bins = as_text(run.calibration.reindex(columns=records.CALIBRATION_COLUMNS))
+    bins = as_text(run.calibration.reindex(columns=CALIBRATION_COLUMNS))
     return Outcome(curve, scores, bins, run.labels, model)
 
 

@@ -25,12 +25,19 @@ def end_with_parent(parent: int) -> None:
     os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
-def shared(name: str) -> Any:
-    """A module that the stages share: in stages/study, or in commits of version 1 right below stages."""
-    try:
-        return importlib.import_module(f"stages.study.{name}")
-    except ModuleNotFoundError:
-        return importlib.import_module(f"stages.{name}")
+def find(name: str, *modules: str) -> Any:
+    """What the first of these modules that has it calls `name`: commits differ in where it is."""
+    for module in modules:
+        try:
+            return getattr(importlib.import_module(module), name)
+        except (ModuleNotFoundError, AttributeError):
+            continue
+    raise AttributeError(f"this commit has {name} in none of {', '.join(modules)}")
+
+
+def shared(name: str, *modules: str) -> Any:
+    """What the stages share: in stages/study, or in commits of version 1 right below stages."""
+    return find(name, *(f"{package}.{module}" for module in modules for package in ("stages.study", "stages")))
 
 
 def train(wanted: dict[str, Any]) -> None:
@@ -38,22 +45,22 @@ def train(wanted: dict[str, Any]) -> None:
     from stages.train.plan import plan
     from stages.train.schedule import train_all
 
-    families, records = shared("families"), shared("records")
+    recipe_class, run_path = shared("recipe_class", "families"), shared("run_path", "paths", "records")
     recipes, folders = {}, {}
     for run in wanted["runs"]:
         name, seed = run["variant"], run["seed"]
         folders[name, seed] = Path(run["folder"])
         seeds = 1 + max(other["seed"] for other in wanted["runs"] if other["variant"] == name)
-        recipes[name] = families.recipe_class(run["fields"]["family"]).model_validate(run["fields"] | {"seeds": seeds})
+        recipes[name] = recipe_class(run["fields"]["family"]).model_validate(run["fields"] | {"seeds": seeds})
 
     def keep(variant: str, seed: int) -> None:
         unfinished = folders[variant, seed].with_name(f".{seed}")
         shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.copytree(records.run_path(variant, seed), unfinished)
+        shutil.copytree(run_path(variant, seed), unfinished)
         shutil.rmtree(folders[variant, seed], ignore_errors=True)
         unfinished.rename(folders[variant, seed])
 
-    images, labels = records.read_images(records.TRAIN)
+    images, labels = shared("read_images", "splits", "records")(shared("TRAIN", "paths", "records"))
     study: Any = SimpleNamespace(recipe=recipes.__getitem__)
     planned = plan(study, list(recipes), images, labels, wanted["classes"])
     train_all([run for run in planned if (run.variant, run.seed) in folders], images, labels, on_finish=keep)
@@ -64,24 +71,27 @@ def evaluate(wanted: dict[str, Any]) -> None:
     import numpy as np
     import pandas as pd
 
-    from stages.evaluate import __main__ as stage
     from stages.evaluate import scores
 
-    families, files, records = shared("families"), shared("files"), shared("records")
-    images, truth = records.read_images(records.TEST)
+    recipe_class, csv_bytes = shared("recipe_class", "families"), shared("csv_bytes", "files")
+    read_facts, read_model = (shared(name, "models", "records") for name in ("read_facts", "read_model"))
+    predict, labels_of = (
+        find(name, "stages.evaluate.outputs", "stages.evaluate.__main__") for name in ("predict", "labels_of")
+    )
+    images, truth = shared("read_images", "splits", "records")(shared("TEST", "paths", "records"))
     for run in wanted["runs"]:
         folder = Path(run["folder"])
-        recipe = families.recipe_class(run["fields"]["family"])
-        facts = records.read_facts(folder)
-        output = stage.predict(records.read_model(folder, facts), images)
+        recipe = recipe_class(run["fields"]["family"])
+        facts = read_facts(folder)
+        output = predict(read_model(folder, facts), images)
         row = {"seed": run["seed"], "data": facts["digests"]["data"]}
         row |= {name: metric(output, truth) for name, metric in scores.metrics(recipe.probabilities).items()}
         row |= {name: facts[name] for name in recipe.facts}
         bins = scores.calibration(output, truth) if recipe.probabilities else pd.DataFrame()
         bins.insert(0, "seed", run["seed"])
-        (folder / "calibration.csv").write_bytes(files.csv_bytes(bins))
-        np.save(folder / "labels.npy", stage.labels_of(output))
-        (folder / "test.csv").write_bytes(files.csv_bytes(pd.DataFrame([row])))
+        (folder / "calibration.csv").write_bytes(csv_bytes(bins))
+        np.save(folder / "labels.npy", labels_of(output))
+        (folder / "test.csv").write_bytes(csv_bytes(pd.DataFrame([row])))
 
 
 if __name__ == "__main__":

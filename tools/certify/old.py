@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 
 from many_seeds.errors import UserError
-from stages.study import environments, files, records
+from stages.study import environments, files
 from stages.study.environments import BACKEND_PACKAGES
+from stages.study.models import read_facts
+from stages.study.results import CALIBRATION_COLUMNS
 from stages.train.run import Run
 from tools.certify import history
 from tools.certify.compare import Outcome, as_text
@@ -43,12 +45,12 @@ class OldRun:
         Raises:
             UserError: a file is missing or damaged.
         """
-        model = records.read_facts(self.folder)["digests"]["model"]
+        model = read_facts(self.folder)["digests"]["model"]
         curve = as_text(pd.read_csv(self.folder / "curves.csv"))
         if not self.evaluated:
             return Outcome(curve, None, None, None, model)
         scores = as_text(pd.read_csv(self.folder / "test.csv"))
-        bins = as_text(pd.read_csv(self.folder / "calibration.csv").reindex(columns=records.CALIBRATION_COLUMNS))
+        bins = as_text(pd.read_csv(self.folder / "calibration.csv").reindex(columns=CALIBRATION_COLUMNS))
         return Outcome(curve, scores, bins, np.load(self.folder / "labels.npy"), model)
 
 
@@ -180,7 +182,7 @@ def _drive(python: str, study: Path, job: dict[str, Any], settings: dict[str, st
 def _finished(folder: Path, roots: Environments, run: Run) -> bool:
     """Whether the folder holds this run of the old code, whole and made with the packages of the results."""
     try:
-        facts = records.read_facts(folder)
+        facts = read_facts(folder)
         model = files.digest((folder / "model.keras").read_bytes())
     except (UserError, OSError):
         return False

@@ -8,9 +8,10 @@ import pandas as pd
 
 from many_seeds.errors import UserError
 from stages.recipes.shared.recipe import Recipe
-from stages.study import environments, families, files, records
+from stages.study import environments, families, files, paths
 from stages.study.environments import PARTS, Environment, Part, canonical
 from stages.study.params import Params
+from stages.study.results import find_results
 from stages.train import executors
 from stages.train.executors import lanes
 from stages.train.run import Run
@@ -63,7 +64,7 @@ def checks(study: Params, variants: Sequence[str], wanted: int | None, everythin
         everything: whether to check also what is known to be the same.
 
     Raises:
-        UserError: a variant is unknown, or its environments.csv is missing or damaged.
+        UserError: a variant is unknown, or its results are damaged.
     """
     certificates = environments.read_certificates()
     return [check for name in variants for check in _checks(name, study.recipe(name), certificates, wanted, everything)]
@@ -72,10 +73,10 @@ def checks(study: Params, variants: Sequence[str], wanted: int | None, everythin
 def _checks(
     variant: str, recipe: Recipe, certificates: pd.DataFrame, wanted: int | None, everything: bool
 ) -> Iterator[Check]:
-    if not records.scores_path(variant).exists() and not records.environments_path(variant).exists():
-        return  # it has no results yet
-    table = records.read_environments(variant)
-    table = table[table["seed"] < recipe.seeds]
+    results = find_results(variant)
+    if results is None:
+        return
+    table = results.environments[results.environments["seed"] < recipe.seeds]
     roots = {part: _roots(variant, part, table[column], certificates) for part, column in COLUMNS.items()}
     here: Environments = {part: environments.installed(part, recipe.family) for part in PARTS}
     own = certificates[(certificates["variant"] == variant) & (certificates["part"] == "train")]
@@ -149,7 +150,7 @@ def objection(check: Check, runs: Mapping[tuple[str, int], Run], keys: pd.Series
         run = runs[check.variant, seed]
         if keys.get(seed) not in {replace(run, same_as=environment).key for environment in check.chain}:
             return (
-                f"seed {seed} is recorded with another key than params.yaml, the images in {records.TRAIN.parent} and "
+                f"seed {seed} is recorded with another key than params.yaml, the images in {paths.TRAIN.parent} and "
                 f"the recorded environment make: it is a run of other parameters or data, which `make stale` names"
             )
     return None

@@ -15,8 +15,8 @@ from stages.study import params
 from stages.study.comparisons import compare_accuracies
 from stages.study.environments import Environment, Part, canonical
 from stages.study.params import Statistics
-from stages.study.records import NOT_RECORDED
-from tools.compare.revisions import Side, Trained
+from stages.study.results import NOT_RECORDED, EvaluatedRuns
+from tools.compare.revisions import Side
 
 T = TypeVar("T")
 
@@ -49,8 +49,8 @@ class Pair:
     lost: that params.yaml of the new side asks for without a run to show, unless the old side did so too.
     """
 
-    old: Trained
-    new: Trained
+    old: EvaluatedRuns
+    new: EvaluatedRuns
     parameters: dict[str, tuple[Any, Any]]
     training: Environments
     evaluation: Environments
@@ -71,7 +71,7 @@ class Pair:
     def processors(self) -> tuple[list[str], list[str]]:
         """The recorded processors of the old and of the new side's runs that predict something else."""
         other = (self.old.predicted != self.new.predicted).any(axis=1)
-        tables = [side.made_by for side in (self.old, self.new)]
+        tables = [side.environments for side in (self.old, self.new)]
         old, new = ([] if table is None else sorted({*table["processor"][other]} - {NOT_RECORDED}) for table in tables)
         return old, new
 
@@ -151,10 +151,7 @@ def compare(old: Side, new: Side) -> Difference:
             pair = _pair(name, old, new)
             groups[_group(pair)][name] = pair
     judge, settings = _judge(old, new)
-    rows = [
-        (name, name, pair.old.right.mean(axis=1), pair.new.right.mean(axis=1))
-        for name, pair in groups["changed"].items()
-    ]
+    rows = [(name, name, pair.old.accuracy, pair.new.accuracy) for name, pair in groups["changed"].items()]
     images = len(next(iter(new.runs.values())).truth)
     results = compare_accuracies(rows, images, len(rows), settings)
     return Difference(old=old, new=new, settings=settings, judge=judge, results=results, **groups)
@@ -220,7 +217,7 @@ def _points(result: Result, form: str) -> str:
 
 def image_error(pair: Pair) -> float:
     """1.96 standard errors of the difference over the test images, in percentage points."""
-    return intervals.image_error(pair.new.right.mean(axis=0) - pair.old.right.mean(axis=0))
+    return intervals.image_error(pair.new.correct.mean(axis=0) - pair.old.correct.mean(axis=0))
 
 
 def describe_seeds(seeds: list[int]) -> str:
@@ -297,7 +294,7 @@ def _pair(variant: str, old: Side, new: Side) -> Pair:
     there = [seed for seed in b.seeds if not asked or seed < asked]
     common = [seed for seed in there if seed in a.seeds]
     only_old = [seed for seed in a.seeds if seed not in common]
-    a, b = a.of_seeds(common), b.of_seeds(common)
+    a, b = a.select(common), b.select(common)
     certificates = pd.concat([old.certificates, new.certificates], ignore_index=True)
     return Pair(
         old=a,
@@ -311,13 +308,15 @@ def _pair(variant: str, old: Side, new: Side) -> Pair:
     )
 
 
-def _environments(variant: str, part: Part, a: Trained, b: Trained, certificates: pd.DataFrame) -> Environments:
+def _environments(
+    variant: str, part: Part, a: EvaluatedRuns, b: EvaluatedRuns, certificates: pd.DataFrame
+) -> Environments:
     """How the environments differ that made the same seeds on two sides."""
     column = {"train": "environment", "evaluate": "evaluation"}[part]
-    if a.made_by is None or b.made_by is None:
+    if a.environments is None or b.environments is None:
         return Environments(recorded=False, changes=[], certified=[])
     changes, certified = dict[str, None](), dict[str, None]()
-    for texts in dict.fromkeys(zip(a.made_by[column], b.made_by[column], strict=True)):
+    for texts in dict.fromkeys(zip(a.environments[column], b.environments[column], strict=True)):
         old, new = map(Environment.parse, texts)
         same = canonical(variant, part, old, certificates) == canonical(variant, part, new, certificates)
         (certified if same else changes).update(dict.fromkeys(old.differences(new, part)))

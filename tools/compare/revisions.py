@@ -2,57 +2,20 @@
 
 import io
 import subprocess
-import zipfile
-import zlib
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
 from many_seeds.errors import UserError
 from stages.recipes.shared.recipe import Recipe
-from stages.study import families, files, params, records
+from stages.study import families, files, params, paths
 from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS
+from stages.study.results import EvaluatedRuns, Load, find_evaluated_runs, load_file
 
-COLUMNS = ["seed", "key", "data", "test_accuracy"]
 WORKING_TREE = "the working tree"
-
-Reader = Callable[[Path], bytes | None]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """The runs of one variant on one side, one row a seed.
-
-    predicted: [seeds, images], the class that each seed's model gives each test image.
-    truth: labels [images].
-    keys: what decides each run's result, as a digest.
-    data: the digest of the training data of each run.
-    made_by: of each run its row of environments.csv, without the seed; None in results of version 1, which have none.
-    """
-
-    predicted: np.ndarray
-    truth: np.ndarray
-    seeds: list[int]
-    keys: list[str]
-    data: list[str]
-    made_by: pd.DataFrame | None = None
-
-    @property
-    def right(self) -> np.ndarray:
-        """Whether each seed's model is right about each test image, bool [seeds, images]."""
-        return self.predicted == self.truth
-
-    def of_seeds(self, seeds: Sequence[int]) -> "Trained":
-        """The runs of `seeds`, in that order."""
-        rows = [self.seeds.index(seed) for seed in seeds]
-        keys, data = [self.keys[row] for row in rows], [self.data[row] for row in rows]
-        made_by = None if self.made_by is None else self.made_by.iloc[rows]
-        return Trained(self.predicted[rows], self.truth, list(seeds), keys, data, made_by)
 
 
 @dataclass(frozen=True)
@@ -74,7 +37,7 @@ class Side:
     dev_fraction: float
     recipes: dict[str, dict[str, Any]]
     statistics: dict[str, Any]
-    runs: dict[str, Trained]
+    runs: dict[str, EvaluatedRuns]
     certificates: pd.DataFrame
 
     def recipe(self, variant: str) -> Recipe | None:
@@ -98,16 +61,12 @@ def read_side(revision: str | None) -> Side:
             the working tree is not valid.
     """
     if revision is None:
-        side = _side(WORKING_TREE, None, _working_tree)
+        side = _side(WORKING_TREE, None, load_file)
         params.load()  # of this code, so it has to be valid: what can't be read can't be judged
         return side
     commit = _commit(revision)
     label = revision if commit.startswith(revision) else f"{revision} ({commit[:7]})"
     return _side(label, commit, _reader(commit))
-
-
-def _working_tree(path: Path) -> bytes | None:
-    return path.read_bytes() if path.exists() else None
 
 
 def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
@@ -141,9 +100,9 @@ def _commit(revision: str) -> str:
     return answer.stdout.decode().strip()
 
 
-def _reader(commit: str) -> Reader:
+def _reader(commit: str) -> Load:
     """Reads files of a commit; paths are relative to the current folder, as in the working tree."""
-    wanted = [path.as_posix() for path in (params.PARAMS, CERTIFIED, records.RUNS)]
+    wanted = [path.as_posix() for path in (params.PARAMS, CERTIFIED, paths.RUNS)]
     listed = _output("ls-tree", "-r", "-z", "--name-only", commit, "--", *wanted)
     known = set(listed.decode().split("\0"))
 
@@ -154,7 +113,7 @@ def _reader(commit: str) -> Reader:
     return read
 
 
-def _side(label: str, commit: str | None, read: Reader) -> Side:
+def _side(label: str, commit: str | None, read: Load) -> Side:
     text = read(params.PARAMS)
     if text is None:
         raise UserError(f"{label} has no {params.PARAMS} here: run this from the top folder of the study")
@@ -176,11 +135,17 @@ def _side(label: str, commit: str | None, read: Reader) -> Side:
                 f"variants.{name}.seeds of {source} should be a whole number from 1 to {params.MOST_SEEDS:,}, received "
                 f"{seeds!r}"
             )
-    found = {name: _runs(name, label, read) for name in recipes}
+    try:
+        found = {name: find_evaluated_runs(name, read, f" in {label}") for name in recipes}
+    except UserError as error:
+        hint = (
+            "" if commit is None else f". The results of {label} may have the format of another version of this study"
+        )
+        raise UserError(f"{error}{hint}") from error
     runs = {name: variant for name, variant in found.items() if variant is not None}
     if not runs:
         raise UserError(
-            f"{label} has no results: expected {records.scores_path('<variant>')} for the variants of its "
+            f"{label} has no results: expected {paths.scores_path('<variant>')} for the variants of its "
             f"{params.PARAMS}, found none"
         )
     certificates = _table(CERTIFIED, CERTIFIED_COLUMNS, label, read)
@@ -189,7 +154,7 @@ def _side(label: str, commit: str | None, read: Reader) -> Side:
     return Side(label, commit, data, dev_fraction, recipes, settings, runs, certificates)
 
 
-def _table(path: Path, columns: list[str], label: str, read: Reader) -> pd.DataFrame | None:
+def _table(path: Path, columns: list[str], label: str, read: Load) -> pd.DataFrame | None:
     """A CSV file with these columns, as text; None where a side has none.
 
     Raises:
@@ -205,51 +170,3 @@ def _table(path: Path, columns: list[str], label: str, read: Reader) -> pd.DataF
             f"{path} in {label} should be a CSV file with the columns {', '.join(columns)}, received something else "
             f"({error}): restore it with git"
         ) from error
-
-
-def _runs(variant: str, label: str, read: Reader) -> Trained | None:
-    """The runs of a variant on one side; None where it has none."""
-    scores, predictions = (read(path(variant)) for path in (records.scores_path, records.predictions_path))
-    if scores is None and predictions is None:
-        return None
-    if scores is None or predictions is None:
-        there, lacking = records.scores_path(variant), records.predictions_path(variant)
-        if scores is None:
-            there, lacking = lacking, there
-        raise UserError(f"{label} has {there} but not {lacking}, which belongs to it")
-    try:
-        table = pd.read_csv(io.BytesIO(scores), dtype={"key": str, "data": str})[COLUMNS]
-        with np.load(io.BytesIO(predictions), allow_pickle=False) as arrays:
-            predicted, truth = arrays["labels"], arrays["truth"]
-        seeds = [int(seed) for seed in table["seed"]]
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(
-            f"{records.scores_path(variant).parent} in {label} is damaged or in the format of another version of this "
-            f"study: expected the columns {', '.join(COLUMNS)} in test.csv and the arrays labels and truth in "
-            f"predictions.npz, received: {str(error).partition('. ')[0]}"
-        ) from error
-    made_by = _made_by(variant, seeds, label, read)
-    runs = Trained(predicted, truth, seeds, table["key"].tolist(), table["data"].tolist(), made_by)
-    whole = predicted.shape == (len(set(seeds)), *truth.shape) and len(table) == len(predicted)
-    if not whole or not np.allclose(runs.right.mean(axis=1), table["test_accuracy"], atol=1e-6):
-        raise UserError(
-            f"{records.predictions_path(variant)} and {records.scores_path(variant)} in {label} tell of different "
-            "runs: restore both with git, or run `dvc repro`"
-        )
-    return runs
-
-
-def _made_by(variant: str, seeds: list[int], label: str, read: Reader) -> pd.DataFrame | None:
-    """The environments.csv of a variant on one side, a row for each of `seeds`; None where there is none.
-
-    Raises:
-        UserError: it is damaged, or is of other seeds.
-    """
-    path = records.environments_path(variant)
-    table = _table(path, records.ENVIRONMENT_COLUMNS, label, read)
-    if table is not None and table["seed"].tolist() != [str(seed) for seed in seeds]:
-        raise UserError(
-            f"{path} in {label} should have the seeds {seeds} of {records.scores_path(variant)}, received "
-            f"{table['seed'].tolist()}: restore both with git, or run `dvc repro evaluate@{variant}`"
-        )
-    return None if table is None else table.drop(columns="seed")

@@ -16,15 +16,16 @@ import numpy as np
 from many_seeds import console
 from many_seeds.errors import UserError
 from many_seeds.redact import redact
-from stages.study import families, files, params, records
+from stages.study import families, files, params, paths
+from stages.study.models import read_facts, read_model
+from stages.study.results import NOT_RECORDED, VariantResults, find_results, read_results
 from tools.serving import prepare
 from tools.serving.pictures import BYTES_LIMIT, IN_WORDS
 
 BATCH = 500  # images
-VOTERS = 10  # the first seeds, as in stages/evaluate
 
 
-def read_champion(path: Path = records.CHAMPION) -> dict[str, Any]:
+def read_champion(path: Path = paths.CHAMPION) -> dict[str, Any]:
     """What champion.json says: the variant, its best seed, that run's key and more.
 
     Raises:
@@ -38,71 +39,62 @@ def read_champion(path: Path = records.CHAMPION) -> dict[str, Any]:
     return champion
 
 
-def read_format(predictions: Path) -> tuple[prepare.Format, list[str]]:
-    """What the images of a study's data set are like, and the names of its classes; from a variant's predictions.npz.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
-    arrays = files.read_arrays(predictions)
-    names = [str(name) for name in arrays.get("classes", np.arange(arrays["truth"].max() + 1))]
-    return prepare.measured(arrays["hardest_images"], names), names
+def image_format(results: VariantResults) -> prepare.Format:
+    """What the images of a study's data set are like, from the results of one of its variants."""
+    return prepare.measured(results.hardest_images, results.classes)
 
 
-def choose(scores: Path, seed: int | None) -> tuple[int, str]:
-    """A seed of a variant and the key of its run: the given one; or the best by dev score, seed 0 where there is none.
+def choose(results: VariantResults, seed: int | None) -> tuple[int, str]:
+    """A seed of a variant and the key of its run.
 
     Args:
-        scores: `metrics/runs/<variant>/test.csv`.
-        seed: None for the best.
+        results: of the variant.
+        seed: the one to choose; None for the highest validation accuracy, or seed 0 where there is none.
 
     Raises:
         UserError: the seed was not evaluated.
     """
-    table = files.read_table(scores, [*records.RUN_COLUMNS, "test_accuracy"], more=True).set_index("seed")
     if seed is None:
-        dev = table["dev_accuracy"] if "dev_accuracy" in table else table["test_accuracy"] * np.nan
-        seed = int(dev.idxmax()) if dev.notna().any() else int(table.index[0])
-    if seed not in table.index:
-        raise UserError(f"seed should be one of {', '.join(map(str, table.index))} ({scores}); received {seed}")
-    return seed, str(table["key"][seed])
+        accuracy = results.score("dev_accuracy")
+        seed = results.seeds[0 if np.isnan(accuracy).all() else int(np.nanargmax(accuracy))]
+    if seed not in results.seeds:
+        raise UserError(
+            f"seed should be one of {', '.join(map(str, results.seeds))} ({paths.scores_path(results.variant)}); "
+            f"received {seed}"
+        )
+    return seed, results.keys[results.seeds.index(seed)]
 
 
 class Classifier:
     """The models of a variant: one seed's and, for the vote, those of its first seeds."""
 
-    def __init__(
-        self, seed: int, key: str, scores: Path, runs: Path, environments: Path | None = None, *, vote: bool
-    ) -> None:
+    def __init__(self, seed: int, key: str, results: VariantResults, runs: Path, *, vote: bool) -> None:
         """Load the models, in Keras's safe mode, and only those that were evaluated.
 
         Args:
             seed: the one that answers where there is no vote.
             key: of its run.
-            scores: `metrics/runs/<variant>/test.csv`, which has the seeds and the key of each run.
+            results: of the variant.
             runs: `models/<variant>`, a folder for each seed.
-            environments: `metrics/runs/<variant>/environments.csv`, which has the digest of each model that was
-                evaluated; by default the one beside `scores`. Results of version 1 have none.
             vote: load the models that vote, too.
 
         Raises:
             UserError: a file is missing, or is not of the run that was evaluated.
         """
-        table = files.read_table(scores, [*records.RUN_COLUMNS, "test_accuracy"], more=True)
-        if key not in set(table["key"][table["seed"] == seed]):
-            raise UserError(f"{records.CHAMPION} names seed {seed} of other runs than {scores} has: run `dvc repro`")
-        self._seed, self._voters = seed, [int(voter) for voter in table["seed"][:VOTERS]] if vote else []
-        wanted = table[table["seed"].isin([seed, *self._voters])]
-        family = records.read_facts(runs / str(seed))["parameters"]["family"]
+        if (seed, key) not in zip(results.seeds, results.keys, strict=True):
+            raise UserError(
+                f"{paths.CHAMPION} names seed {seed} of other runs than {paths.scores_path(results.variant)} has: run "
+                "`dvc repro`"
+            )
+        self._seed, self._voters = seed, results.seeds[: results.members] if vote else []
+        family = read_facts(runs / str(seed))["parameters"]["family"]
         self._are_probabilities = families.recipe_class(family).probabilities
-        models = evaluated_models(environments or scores.with_name(records.environments_path("").name))
         # It takes the first calls of ten models for one function that is compiled ten times.
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
-        self._models = {
-            int(row_seed): records.read_model(run, facts_of_evaluated(run, key, models.get(row_seed)))
-            for row_seed, key in zip(wanted["seed"], wanted["key"], strict=True)
-            for run in [runs / str(row_seed)]
-        }
+        self._models = {}
+        for wanted in dict.fromkeys([seed, *self._voters]):
+            run = runs / str(wanted)
+            self._models[wanted] = read_model(run, facts_of_evaluated(run, results, wanted))
 
     def probabilities(self, images: np.ndarray, *, vote: bool = False) -> np.ndarray:
         """Probabilities float32 [n, classes] for images uint8 [n, height, width] or [n, height, width, 3].
@@ -129,34 +121,22 @@ def nearest_probabilities(outputs: np.ndarray) -> np.ndarray:
     return np.maximum(outputs - np.take_along_axis(surplus, positive - 1, axis=1), 0)
 
 
-def evaluated_models(environments: Path) -> dict[int, str]:
-    """Seed → the digest of the model that was evaluated, where environments.csv is there and has it.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    if not environments.exists():
-        return {}
-    table = files.read_table(environments, records.ENVIRONMENT_COLUMNS)
-    table = table[table["model"] != records.NOT_RECORDED]
-    return dict(zip(table["seed"], table["model"], strict=True))
-
-
-def facts_of_evaluated(run: Path, key: str, model: str | None) -> dict[str, Any]:
-    """What run.json says in the folder of a run, if its model is the one that was evaluated.
+def facts_of_evaluated(run: Path, results: VariantResults, seed: int) -> dict[str, Any]:
+    """The content of run.json in the folder of a run, if its model is the one that was evaluated.
 
     Args:
         run: `models/<variant>/<seed>`.
-        key: of the run that was evaluated.
-        model: the digest of its model; None where it was not recorded.
+        results: of the variant.
+        seed: of the run.
 
     Raises:
         UserError: it is another run or another model, or run.json is missing or damaged.
     """
-    facts = records.read_facts(run)
-    if facts["key"] != key:
+    facts, row = read_facts(run), results.seeds.index(seed)
+    if facts["key"] != results.keys[row]:
         raise UserError(f"{run} holds another run than the one that was evaluated: run `dvc repro`")
-    if model not in (None, received := facts["digests"].get("model")):
+    model = results.environments["model"].iloc[row]
+    if model not in (NOT_RECORDED, received := facts["digests"].get("model")):
         raise UserError(
             f"{run}/model.keras should be the model that was evaluated, with SHA-256 {model}; received {received}: run "
             f"`dvc checkout` or `dvc pull`, which bring the one, or `dvc repro evaluate@{run.parent.name}`, which "
@@ -185,20 +165,19 @@ def main() -> None:
     arguments = _arguments()
     # As evaluate does, so that the results are the same. Set before TensorFlow is imported.
     os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
-    variant, seed, key = _model(arguments.variant, arguments.seed)
-    form, classes = read_format(records.predictions_path(variant))
-    paths, images = [], []
+    results, seed, key = _model(arguments.variant, arguments.seed)
+    form = image_format(results)
+    given, images = [], []
     for path in arguments.images:
         try:
             images.append(prepare.prepare(_read(path), form))
-            paths.append(path)
+            given.append(path)
         except (UserError, OSError) as error:
             print(redact(f"error: {path}: {error}"), file=sys.stderr)
     if images:
-        scores, runs = records.scores_path(variant), records.MODELS / variant
-        classifier = Classifier(seed, key, scores, runs, vote=arguments.vote)
-        for path, row in zip(paths, classifier.probabilities(np.stack(images), vote=arguments.vote), strict=True):
-            print(_as_json(path, row, classes) if arguments.json else _as_text(path, row, classes))
+        classifier = Classifier(seed, key, results, paths.MODELS / results.variant, vote=arguments.vote)
+        for path, row in zip(given, classifier.probabilities(np.stack(images), vote=arguments.vote), strict=True):
+            print(_as_json(path, row, results.classes) if arguments.json else _as_text(path, row, results.classes))
     if len(images) < len(arguments.images):
         sys.exit(1)
 
@@ -215,16 +194,17 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _model(variant: str | None, seed: int | None) -> tuple[str, int, str]:
-    """The variant and seed that are asked for, or the best, and the key of the run."""
+def _model(variant: str | None, seed: int | None) -> tuple[VariantResults, int, str]:
+    """The results of the variant that is asked for, or of the best one; the seed, and the key of its run."""
     if variant is None:
         best = read_champion()
-        if seed is None:
-            return best["variant"], best["seed"], best["key"]
-        variant = str(best["variant"])
-    elif variant not in (known := [name for name in params.load().variants if records.scores_path(name).exists()]):
-        raise UserError(f"variant should be one that was evaluated ({', '.join(known)}); received {variant!r}")
-    return variant, *choose(records.scores_path(variant), seed)
+        results = read_results(best["variant"])
+        return (results, best["seed"], best["key"]) if seed is None else (results, *choose(results, seed))
+    evaluated = [name for name in params.load().variants if find_results(name)]
+    if variant not in evaluated:
+        raise UserError(f"variant should be one that was evaluated ({', '.join(evaluated)}); received {variant!r}")
+    results = read_results(variant)
+    return results, *choose(results, seed)
 
 
 def _as_text(path: Path, probabilities: np.ndarray, classes: list[str]) -> str:

@@ -20,8 +20,9 @@ from many_seeds import console
 from many_seeds.errors import UserError
 from many_seeds.redact import redact
 from stages import tracking
-from stages.study import files, params, records
+from stages.study import files, params, paths
 from stages.study.params import Params
+from stages.study.results import VariantResults, read_results
 from tools.serving import predict
 from tools.serving import server as serve
 
@@ -43,15 +44,15 @@ def register(study: Params) -> str:
         return f"no model is registered: {error}"
     if not tracking.aggregated(study):
         return f"no model is registered: the results are not all of {params.PARAMS}; run `dvc repro`"
-    scores = records.read_scores(champion["variant"])
-    if champion["key"] not in set(scores["key"]):
-        return f"no model is registered: {records.CHAMPION} is of runs that others have replaced; run `dvc repro`"
-    if objection := _objection(champion["variant"], scores):
+    results = read_results(champion["variant"])
+    if champion["key"] not in results.keys:
+        return f"no model is registered: {paths.CHAMPION} is of runs that others have replaced; run `dvc repro`"
+    if objection := _objection(results):
         return f"no model is registered: {objection}"
-    card = model_card(study, champion, scores)
+    card = model_card(study, champion, results)
     # What is served: these models by this code; and what is said of them.
     code = [path.read_bytes() for folder in serve.USED for path in sorted(folder.rglob("*.py"))]
-    key = files.digest(files.json_bytes([champion, list(scores["key"])]), *code, card)
+    key = files.digest(files.json_bytes([champion, results.keys]), *code, card)
     name = tracking.model_name(study)
     try:
         with tracking.lock():
@@ -60,15 +61,14 @@ def register(study: Params) -> str:
         raise UserError(_explained(error)) from error
 
 
-def _objection(variant: str, scores: pd.DataFrame) -> str | None:
+def _objection(results: VariantResults) -> str | None:
     """Why the models that are here can't be registered: one is missing, or was never evaluated."""
-    models = predict.evaluated_models(records.environments_path(variant))
-    for seed, key in zip(scores["seed"], scores["key"], strict=True):
-        run = records.run_path(variant, seed)
+    for seed in results.seeds:
+        run = paths.run_path(results.variant, seed)
         if not (run / "model.keras").exists():
             return f"{run / 'model.keras'} is not here; `dvc pull` brings it where there is a remote"
         try:
-            predict.facts_of_evaluated(run, key, models.get(seed))
+            predict.facts_of_evaluated(run, results, seed)
         except UserError as error:
             return str(error)
     return None
@@ -168,42 +168,42 @@ def _server_version(where: str) -> str | None:
     return answer.text.strip() if answer.status_code == HTTPStatus.OK and answer.text[:1].isdigit() else None
 
 
-def model_card(study: Params, champion: dict[str, Any], scores: pd.DataFrame) -> str:
+def model_card(study: Params, champion: dict[str, Any], results: VariantResults) -> str:
     """What a user of the model should know, in Markdown (after Mitchell et al. 2019, "Model cards").
 
     Args:
         study: what params.yaml says.
         champion: what champion.json says.
-        scores: of the variant's runs.
+        results: of its variant.
 
     Raises:
         UserError: a table of aggregate is missing or damaged.
     """
     name = champion["variant"]
-    best = scores.set_index("seed").loc[champion["seed"]]
+    best = results.scores.set_index("seed").loc[champion["seed"]]
     recipe = "\n".join(f"- {key}: {value}" for key, value in study.recipe(name).model_dump().items())
-    summary = files.read_json(records.SUMMARY)[name]
+    summary = files.read_json(paths.SUMMARY)[name]
     accuracy = summary["test_accuracy"]
     interval = (
         f" ({study.statistics.percent} interval over seeds {accuracy['ci_low']:.4f} to {accuracy['ci_high']:.4f})"
         if "ci_low" in accuracy
         else ""
     )
-    path = records.TABLES / "hardest.csv"  # not there where no test image was hard for any run
+    path = paths.TABLES / "hardest.csv"  # not there where no test image was hard for any run
     table = pd.read_csv(path).head(HARDEST) if path.exists() else pd.DataFrame()
     hardest = "; ".join(f"{row.truth} seen as {row.seen} (test image {row.image})" for row in table.itertuples())
-    classes, images = _shown(name)
     return f"""\
 ## {name}, seed {champion["seed"]}
 
-Classifies a picture as one of the {classes} classes of {study.data.name}. Chosen by dev accuracy among the seeds of the
-variants that have a dev split; the test set had no part in it.
+Classifies a picture as one of the {len(results.classes)} classes of {study.data.name}. Chosen by dev accuracy among the
+seeds of the variants that have a dev split; the test set had no part in it.
 
-**Data**: {study.data.name}, {images}; {100 * study.split.dev_fraction:g} % of the training images
+**Data**: {study.data.name}, {_images(results)}; {100 * study.split.dev_fraction:g} % of the training images
 are the dev split. SHA-256 of the training data: {best["data"]}.
 
-**Scores**: dev accuracy {best["dev_accuracy"]:.4f}, test accuracy {best["test_accuracy"]:.4f}. All {len(scores)} seeds
-of the variant: mean test accuracy {accuracy["mean"]:.4f}{interval}. Their vote: {summary["ensemble_accuracy"]:.4f}.
+**Scores**: dev accuracy {best["dev_accuracy"]:.4f}, test accuracy {best["test_accuracy"]:.4f}. All
+{len(results.seeds)} seeds of the variant: mean test accuracy {accuracy["mean"]:.4f}{interval}. The ensemble of the
+first {results.members}: {summary["ensemble_accuracy"]:.4f}.
 
 **Recipe**
 {recipe}
@@ -215,17 +215,15 @@ form first. Whatever is shown is given one of the classes, often with a high pro
 probabilities can be trusted.
 
 **Use**: `python -m tools.serving.predict IMAGE`, or `make serve`. The parameter `vote` asks the first
-{min(predict.VOTERS, len(scores))} seeds.
+{results.members} seeds.
 
 **Licence**: MIT for code and weights; the data have terms of their own.
 """
 
 
-def _shown(variant: str) -> tuple[int, str]:
-    """How many classes the variant tells apart, and in what images."""
-    arrays = files.read_arrays(records.predictions_path(variant))
-    height, width, *colours = arrays["hardest_images"].shape[1:]
-    return len(arrays["classes"]), f"{'colour' if colours else 'grey'} images of {height}×{width} pixels"
+def _images(results: VariantResults) -> str:
+    height, width, *colours = results.hardest_images.shape[1:]
+    return f"{'colour' if colours else 'grey'} images of {height}×{width} pixels"
 
 
 @console.command

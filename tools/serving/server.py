@@ -39,7 +39,8 @@ import tools
 from many_seeds import console
 from many_seeds.errors import UserError
 from stages import tracking
-from stages.study import params, records
+from stages.study import params, paths
+from stages.study.results import find_results
 from tools.serving import predict, prepare
 
 ALIAS = "champion"
@@ -63,9 +64,11 @@ class ServedChampion(PythonModel):
     def load_context(self, context: Any) -> None:
         files = {name: Path(path) for name, path in context.artifacts.items()}
         best = predict.read_champion(files["champion"])
-        run, environments = (best["seed"], best["key"]), files.get("environments")
-        self._champion = predict.Classifier(*run, files["scores"], files["runs"], environments, vote=True)
-        self._format, self._classes = predict.read_format(files["predictions"])
+        results = find_results(best["variant"], files[paths.scores_path("").name].parent)
+        if results is None:
+            raise UserError(f"the model has no results of {best['variant']}: register it again")
+        self._champion = predict.Classifier(best["seed"], best["key"], results, files["runs"], vote=True)
+        self._format, self._classes = predict.image_format(results), results.classes
         # The first call with one image and the first with several compile a model: not on a user's time.
         for count in (1, 2):
             for vote in (False, True):
@@ -108,17 +111,11 @@ def model_arguments() -> dict[str, Any]:
         UserError: the study has no champion.
     """
     variant = predict.read_champion()["variant"]
-    environments = records.environments_path(variant)
     return {
         "python_model": str(Path(__file__).resolve()),
         "code_paths": [str(folder) for folder in CODE],
-        "artifacts": {
-            "champion": str(records.CHAMPION),
-            "scores": str(records.scores_path(variant)),
-            "predictions": str(records.predictions_path(variant)),
-            "runs": str(records.MODELS / variant),
-        }
-        | ({"environments": str(environments)} if environments.exists() else {}),
+        "artifacts": {"champion": str(paths.CHAMPION), "runs": str(paths.MODELS / variant)}
+        | {path.name: str(path) for path in paths.result_paths(variant)},
         "signature": ModelSignature(
             inputs=Schema([ColSpec(DataType.binary, "image")]),
             outputs=Schema(

@@ -12,17 +12,17 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from many_seeds import console, intervals, text
 from many_seeds.comparisons import Pair, Result, Results
 from many_seeds.errors import UserError
 from stages import terminal, tracking
-from stages.aggregate.runs import read_scores, require_one_test
+from stages.aggregate.runs import require_one_test
 from stages.recipes.shared import training
-from stages.study import comparisons, dvc, environments, files, params, records
+from stages.study import comparisons, dvc, environments, params, paths
 from stages.study.comparisons import named_pairs
+from stages.study.models import read_facts
 from stages.study.params import Params
+from stages.study.results import check_seeds, find_results, read_results
 from stages.train.executors import slots
 from stages.train.plan import environment_here
 from tools import stale
@@ -100,8 +100,8 @@ def seconds_of_runs(study: Params) -> dict[str, float]:
     """How long a run of each variant took on the mean, of those whose models are here."""
     means = {}
     for variant, recipe in study.variants.items():
-        paths = [records.run_path(variant, seed) for seed in range(recipe.seeds)]
-        took = [records.read_facts(path)["seconds"] for path in paths if (path / "run.json").exists()]
+        folders = [paths.run_path(variant, seed) for seed in range(recipe.seeds)]
+        took = [read_facts(path)["seconds"] for path in folders if (path / "run.json").exists()]
         if took:
             means[variant] = sum(took) / len(took)
     return means
@@ -159,21 +159,21 @@ class Settling:
         """Those of `variants` of which not every seed is evaluated that params.yaml names.
 
         Raises:
-            UserError: a table of scores is damaged.
+            UserError: the results of one of them are damaged.
         """
 
-        def whole(name: str) -> bool:
-            seeds = list(range(self.study.recipe(name).seeds))
-            return records.scores_path(name).exists() and records.read_scores(name)["seed"].tolist() == seeds
+        def complete(name: str) -> bool:
+            results = find_results(name)
+            return results is not None and results.seeds == list(range(self.study.recipe(name).seeds))
 
-        return [name for name in variants if not whole(name)]
+        return [name for name in variants if not complete(name)]
 
     def finish_runs(self, variants: Sequence[str]) -> None:
         """Train and evaluate whatever `variants` lack."""
-        from stages.evaluate.__main__ import evaluate
-        from stages.train.__main__ import train
+        from stages.evaluate.stage import evaluate
+        from stages.train.stage import train
 
-        train(self.study, list(variants))
+        train(self.study, variants, on_finish=tracking.Publisher(self.study).publish)
         with terminal.native_stderr_hidden():
             training.prepare()  # now: once it has evaluated, TensorFlow lets no run of this process settle its threads
         for variant in variants:
@@ -181,20 +181,19 @@ class Settling:
 
     def look(self) -> Results:
         """The results of the comparisons with the scores that are there."""
-        tests = {name: files.read_arrays(records.predictions_path(name), "truth")["truth"] for name in self.variants}
-        require_one_test(tests)
-        images = len(tests[self.variants[0]])
-        accuracy = {}
-        for name in self.variants:
-            table = read_scores(name, self.study.recipe(name).seeds)
-            accuracy[name] = np.rint(table["test_accuracy"].to_numpy() * images) / images  # the file has 8 digits
+        results = {name: read_results(name) for name in self.variants}
+        require_one_test({name: of.truth for name, of in results.items()})
+        for name, of in results.items():
+            check_seeds(paths.scores_path(name), of.seeds, range(self.study.recipe(name).seeds))
+        accuracy = {name: of.accuracy for name, of in results.items()}
+        images = len(results[self.variants[0]].truth)
         return comparisons.compare_variants(accuracy, self.pairs, images, self.study)
 
     def objections(self) -> list[str]:
         """Why seeds that this machine adds would not belong to those that are there, a line for each reason.
 
         Raises:
-            UserError: a table of environments is damaged.
+            UserError: the results of one of them are damaged.
         """
         recipes = {name: self.study.recipe(name) for name in self.variants}
         changes = {name: environments.changes_since(name, environment_here(of)) for name, of in recipes.items()}
@@ -208,8 +207,8 @@ class Settling:
         return max(slots(self.study.recipe(name)) for name in self.variants)
 
     def steps(self, results: Results, seconds: Mapping[str, float]) -> list[Step]:
-        images = files.read_arrays(records.predictions_path(self.variants[0]), "hardest_images")["hardest_images"]
-        return steps(results, self.study, seconds, images.shape[1:], most=self.most, at_once=self.at_once)
+        shape = read_results(self.variants[0]).hardest_images.shape[1:]
+        return steps(results, self.study, seconds, shape, most=self.most, at_once=self.at_once)
 
     def add_seeds(self, runs: Mapping[str, int]) -> None:
         """Give params.yaml so many more seeds of these variants, and nothing else.
@@ -418,7 +417,7 @@ def main() -> None:
     # One thread for evaluation, set before TensorFlow is imported. Runs that were evaluated count without their models.
     os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
     os.environ["STUDY_REUSE"] = "1"
-    if not records.TRAIN.exists() or settling.data_are_stale():
+    if not paths.TRAIN.exists() or settling.data_are_stale():
         _dvc("split")
     settle(settling, arguments.hours)
 

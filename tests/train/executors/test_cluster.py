@@ -20,10 +20,10 @@ import pytest
 from distributed import Client, Event, get_worker
 
 from many_seeds.errors import UserError
-from stages.study import files, records
+from stages.study import files, paths
 from stages.study.params import Params
-from stages.train import __main__ as stage
-from stages.train import progress
+from stages.train import __main__ as command
+from stages.train import progress, stage
 from stages.train.executors import cluster as dask_cluster
 from stages.train.run import Failed, Run, Trained, train_run
 from stages.train.schedule import train_all
@@ -103,7 +103,7 @@ def results(folder: Path, *variants: str) -> dict[str, bytes]:
     """The files of all runs, run.json without its times."""
     found = {}
     for variant in variants:
-        for path in sorted((folder / records.MODELS / variant).glob("*/*")):
+        for path in sorted((folder / paths.MODELS / variant).glob("*/*")):
             facts = {**files.read_json(path), "started": 0, "seconds": 0} if path.suffix == ".json" else None
             found[f"{variant}/{path.parent.name}/{path.name}"] = (
                 path.read_bytes() if facts is None else files.json_bytes(facts)
@@ -136,7 +136,7 @@ def test_a_cluster_has_the_results_of_one_machine_though_a_worker_is_killed(
         kept: list[Path] = []
 
         def kill(variant: str, seed: int) -> None:
-            kept.append(records.run_path(variant, seed) / "model.keras")
+            kept.append(paths.run_path(variant, seed) / "model.keras")
             assert all(path.exists() for path in kept)
             if len(kept) == 1:
                 at_work = server.accept()[0]
@@ -245,11 +245,11 @@ def test_a_lost_scheduler_ends_in_a_message_and_the_study_goes_on_where_it_stopp
         "that it and its workers are up and run the same command again."
     )
     assert all(line.startswith("[") for line in rest[:-1])
-    kept = {path: path.stat().st_ino for path in records.MODELS.glob("*/*/model.keras")}
+    kept = {path: path.stat().st_ino for path in paths.MODELS.glob("*/*/model.keras")}
     assert 0 < len(kept) < 8
 
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
-    stage.train(study, list(study.variants))
+    stage.train(study, list(study.variants), on_finish=lambda variant, seed: None)
     assert f"8 runs, {len(kept)} of them finished before" in capfd.readouterr().out
     assert {path: path.stat().st_ino for path in kept} == kept
     assert results(workspace, *study.variants) == results(evaluated_study, *study.variants)
@@ -294,7 +294,7 @@ def test_a_run_that_kills_its_workers_fails_alone(
         cluster.close()
     assert "1 of 4 runs failed; the others are kept" in str(error.value)
     assert "plain seed 0: 1 Dask workers died with it, the last at tcp://127.0.0.1:" in str(error.value)
-    assert sorted(str(path) for path in records.MODELS.glob("*/*")) == [
+    assert sorted(str(path) for path in paths.MODELS.glob("*/*")) == [
         "models/plain/1",
         "models/ridge/0",
         "models/ridge/1",
@@ -334,7 +334,7 @@ def test_a_run_that_raises_or_kills_its_process_fails_alone(
     assert raised == "  plain seed 0: MemoryError: too large"
     assert died.startswith("  ridge seed 0: its process on Dask worker tcp://127.0.0.1:")
     assert died.endswith(" died: out of memory, or killed")
-    assert sorted(str(path) for path in records.MODELS.glob("*/*")) == ["models/plain/1", "models/ridge/1"]
+    assert sorted(str(path) for path in paths.MODELS.glob("*/*")) == ["models/plain/1", "models/ridge/1"]
 
 
 def test_a_process_that_has_grown_is_replaced_and_none_outlives_the_study(
@@ -360,7 +360,7 @@ def test_a_process_that_has_grown_is_replaced_and_none_outlives_the_study(
             with connection:
                 connection.settimeout(60)
                 assert connection.recv(1) == b""  # its process ended
-    processes = [path.read_text() for path in records.MODELS.glob("*/*/run.json")]
+    processes = [path.read_text() for path in paths.MODELS.glob("*/*/run.json")]
     assert sorted(processes.count(process) for process in set(processes)) == [2, 3, 3]
 
 
@@ -379,7 +379,7 @@ def test_a_training_process_uses_again_the_memory_that_it_freed(
     empty.worker("one", "--nanny")
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
     train_all(planned(study, "plain"), *digits, on_finish=nobody, train=train)
-    faults = [int(path.read_text()) for path in records.MODELS.glob("*/*/run.json")]
+    faults = [int(path.read_text()) for path in paths.MODELS.glob("*/*/run.json")]
     assert len(faults) == 2
     assert max(faults) < 10 * 1e6 / resource.getpagesize()  # of 100 MB that were used, 10 were new
 
@@ -438,7 +438,7 @@ def test_workers_that_would_give_other_results_are_refused_with_what_differs(
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
     monkeypatch.setattr(sys, "argv", ["train", "--all"])
     with pytest.raises(SystemExit) as end:
-        stage.main()
+        command.main()
     first, *refused, last = str(end.value.code).splitlines()
     assert first == "error: 3 of 4 Dask workers can't train this study:"
     reasons = sorted(line.split(": ", maxsplit=1)[1] for line in refused)
@@ -448,7 +448,7 @@ def test_workers_that_would_give_other_results_are_refused_with_what_differs(
         "other code for network runs there",
     ]
     assert "docs/clusters.md. Nothing was trained" in last
-    assert not records.MODELS.exists()
+    assert not paths.MODELS.exists()
 
 
 def test_a_worker_that_joins_late_and_does_not_fit_fails_its_runs(
@@ -520,7 +520,7 @@ def test_an_address_without_a_scheduler_is_refused(
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
     monkeypatch.setattr(sys, "argv", ["train", "--all"])
     with pytest.raises(SystemExit) as end:
-        stage.main()
+        command.main()
     said = str(end.value.code)
     assert said.startswith(f"error: no Dask scheduler answers at DASK_SCHEDULER_ADDRESS={address} ({reason}")
     assert "Expected tcp://host:port of a running `dask scheduler`" in said
@@ -533,4 +533,4 @@ def test_a_driver_without_dask_says_how_to_install_it(workspace: Path, monkeypat
     monkeypatch.setitem(sys.modules, "distributed", None)
     monkeypatch.setattr(sys, "argv", ["train", "--all"])
     with pytest.raises(SystemExit, match=r"computed by dask, but .*distributed.*: pip install -e '\.\[cluster\]'"):
-        stage.main()
+        command.main()

@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from many_seeds.errors import UserError
-from stages.study import records
+from stages.study import paths
 from stages.study.params import Params
-from stages.train import __main__ as stage
+from stages.train import stage
 from stages.train.executors import processes
 from stages.train.run import Run
 from stages.train.schedule import train_all
@@ -40,18 +40,18 @@ def test_two_workers_have_the_results_of_one(
 ) -> None:
     """The runs of `evaluated` were trained in this process, one after the other; these in two."""
     monkeypatch.setattr("stages.tracking.Publisher.publish", lambda *_: 0)
-    before = {name: content for name, content in content_of(records.MODELS).items() if not name.endswith("run.json")}
+    before = {name: content for name, content in content_of(paths.MODELS).items() if not name.endswith("run.json")}
     variants = ["ridge", "random_features", "watched"]
     for variant in variants:
         for seed in (0, 1):
-            (records.run_path(variant, seed) / "run.json").unlink()
+            (paths.run_path(variant, seed) / "run.json").unlink()
     monkeypatch.setenv("STUDY_WORKERS", "2")
-    stage.train(study, variants)
+    stage.train(study, variants, on_finish=lambda variant, seed: None)
     said = capfd.readouterr()
     assert "6 runs, 0 of them finished before" in said.out
     assert "[6/6]" in said.err
     assert "dev accuracy 0." in said.err
-    after = {name: content for name, content in content_of(records.MODELS).items() if not name.endswith("run.json")}
+    after = {name: content for name, content in content_of(paths.MODELS).items() if not name.endswith("run.json")}
     assert after == before
 
 
@@ -148,7 +148,7 @@ def test_workers_end_with_their_driver_however_that_ends_and_what_had_finished_i
     with driver(STUDY_WORKERS="2") as process:
         assert len(of_session(process.pid)) >= 3
         stop(process, signum)
-    assert list(records.MODELS.glob("*/*/run.json"))
+    assert list(paths.MODELS.glob("*/*/run.json"))
 
 
 @pytest.mark.parametrize("worker", [1, 2])

@@ -1,0 +1,63 @@
+"""The ensemble of a variant's first seeds: soft voting, the class of the highest mean output."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.evaluate.outputs import labels_of
+from stages.study.results import VariantResults
+
+MEMBERS = 10  # the first seeds: a number that later seeds don't change
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """The predictions of an ensemble.
+
+    Attributes:
+        labels: of the highest mean output [n].
+        members: how many seeds it has, counted from the first.
+        output_sum: float32 [n, classes], the sum of their outputs while later seeds can still join; else None.
+    """
+
+    labels: np.ndarray
+    members: int
+    output_sum: np.ndarray | None
+
+
+def ensemble(
+    seeds: int,
+    outputs: Mapping[int, np.ndarray],
+    previous: VariantResults | None,
+    unchanged: Callable[[int], bool],
+    predict: Callable[[int], np.ndarray],
+) -> Ensemble:
+    """The ensemble of the first `MEMBERS` of `seeds` seeds.
+
+    The previous one is kept or added to where its members' results are unchanged, so that their models need not be
+    here.
+
+    Args:
+        seeds: how many the variant has.
+        outputs: seed → outputs float32 [n, classes], of the seeds that were evaluated now.
+        previous: results of the variant.
+        unchanged: whether the result of a seed is the previous one.
+        predict: the outputs of a seed whose model was not evaluated now.
+
+    Raises:
+        UserError: by `predict`, where a model is missing.
+    """
+    members = min(MEMBERS, seeds)
+    total: np.ndarray | float = 0.0
+    first = 0
+    if previous is not None and not all(seed in outputs for seed in range(members)):
+        kept = previous.members <= members and all(unchanged(seed) for seed in range(previous.members))
+        if kept and previous.members == members:
+            return Ensemble(previous.ensemble, members, previous.output_sum)
+        if kept and previous.output_sum is not None:
+            total, first = previous.output_sum, previous.members
+    for seed in range(first, members):
+        total = total + (outputs[seed] if seed in outputs else predict(seed))
+    assert isinstance(total, np.ndarray)
+    return Ensemble(labels_of(total / members), members, total if members < MEMBERS else None)

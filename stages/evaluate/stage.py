@@ -1,0 +1,114 @@
+"""The evaluation of a variant: every seed's model on the test set. The only reader of the test images."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from many_seeds.errors import UserError
+from stages.evaluate import scores
+from stages.evaluate.ensemble import Ensemble, ensemble
+from stages.evaluate.previous import PreviousEvaluation
+from stages.evaluate.run import EvaluatedRun, evaluate_run
+from stages.recipes.shared.recipe import Recipe
+from stages.study import environments, families, paths
+from stages.study.environments import Environment
+from stages.study.models import read_facts
+from stages.study.results import CALIBRATION_COLUMNS, ENVIRONMENT_COLUMNS, VariantResults, write_results
+from stages.study.splits import read_classes, read_images
+
+HARDEST = 60  # images of which the pixels are kept: enough to have those that are hard for all variants
+
+
+def evaluate(variant: str, recipe: Recipe) -> None:
+    """Evaluate the seeds of a variant, and keep the previous evaluation of runs that are still the same."""
+    images, truth = read_images(paths.TEST)
+    check_models(variant, recipe)
+    evaluation = environments.installed("evaluate", recipe.family)
+    previous = PreviousEvaluation(variant, truth, evaluation)
+    weights = previous.results.weights if previous.results else None
+    runs: list[EvaluatedRun] = []
+    outputs: dict[int, np.ndarray] = {}
+    for seed in range(recipe.seeds):
+        run = previous.reusable(seed)
+        if run is None:
+            folder = paths.run_path(variant, seed)
+            model, outputs[seed], run = evaluate_run(folder, recipe, seed, images, truth, evaluation)
+            if seed == 0:
+                weights = recipe.pictures(model)
+        runs.append(run)
+    if len({run.row["data"] for run in runs}) > 1:
+        raise UserError(f"the runs of {variant} are of different training images: run `dvc repro -s train@{variant}`")
+
+    def unchanged(seed: int) -> bool:
+        before = previous.run(seed)
+        return before is not None and before.same_result(runs[seed])
+
+    def predict(seed: int) -> np.ndarray:
+        return evaluate_run(paths.run_path(variant, seed), recipe, seed, images, truth, evaluation)[1]
+
+    voting = ensemble(recipe.seeds, outputs, previous.results, unchanged, predict)
+    write_results(gather(variant, runs, images, truth, voting, weights))
+
+
+def gather(
+    variant: str,
+    runs: Sequence[EvaluatedRun],
+    images: np.ndarray,
+    truth: np.ndarray,
+    voting: Ensemble,
+    weights: np.ndarray | None,
+) -> VariantResults:
+    """The results of a variant.
+
+    Args:
+        variant: its name.
+        runs: of its seeds, in their order.
+        images: of the test set, uint8 [n, height, width] or [n, height, width, 3].
+        truth: their labels [n].
+        voting: the ensemble of the first seeds.
+        weights: of the first seed, [classes, height, width], where the model is linear in the pixels.
+    """
+    predicted = np.stack([run.labels for run in runs])
+    hardest = scores.hardest(predicted, truth, HARDEST)
+    return VariantResults(
+        variant=variant,
+        scores=pd.DataFrame([run.row for run in runs]),
+        predicted=predicted,
+        truth=truth,
+        environments=pd.DataFrame([run.environment for run in runs], columns=ENVIRONMENT_COLUMNS),
+        calibration=pd.concat([run.calibration for run in runs]).reindex(columns=CALIBRATION_COLUMNS),
+        classes=read_classes(paths.TEST),
+        ensemble=voting.labels,
+        members=voting.members,
+        output_sum=voting.output_sum,
+        hardest=hardest,
+        hardest_images=images[hardest],
+        weights=weights,
+    )
+
+
+def check_models(variant: str, recipe: Recipe) -> None:
+    """Refuse models of an earlier recipe or of other code, of which DVC only knows that it has not recorded them.
+
+    Raises:
+        UserError: a run.json is damaged, or its model is of another recipe or of other code.
+    """
+    certificates = environments.read_certificates()
+
+    def code_of(environment: Environment) -> str:
+        return environments.canonical(variant, "train", environment, certificates).code
+
+    # Batched seeds on a GPU are in no certificate: their code is today's own.
+    codes = {families.code_digest(recipe.family), code_of(environments.installed("train", recipe.family))}
+    for folder in (paths.run_path(variant, seed) for seed in range(recipe.seeds)):
+        if folder.exists():
+            facts = read_facts(folder)
+            same_recipe = facts.get("variant") == variant
+            same_recipe = same_recipe and families.decisive(facts.get("parameters")) == recipe.decisive()
+            if not same_recipe or code_of(environments.of_run(facts)) not in codes:
+                raise UserError(
+                    f"{folder} holds a model of another recipe, or of other code, than the study has now, whose score "
+                    f"would be a wrong one: `dvc repro -s train@{variant}` trains what params.yaml asks for; if it was "
+                    "trained elsewhere, `dvc checkout` or `dvc pull` bring it"
+                )

@@ -1,0 +1,285 @@
+"""The results of a variant: the files of metrics/runs/<variant>/, read and checked together, and how they are written.
+
+Training writes curves.csv; evaluation writes test.csv, predictions.npz, calibration.csv and environments.csv.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from many_seeds.errors import UserError
+from stages.study import files, paths
+
+# Of test.csv; the scores of stages/evaluate and the facts of the recipe follow.
+RUN_COLUMNS = ["seed", "key", "data"]
+CALIBRATION_COLUMNS = ["seed", "bin", "images", "confidence", "accuracy"]
+# environment: that trained the run. evaluation: that evaluated it. model: the SHA-256 of model.keras.
+ENVIRONMENT_COLUMNS = ["seed", "environment", "evaluation", "model", "processor"]
+NOT_RECORDED = "not recorded"  # in place of a model's digest, or of a processor
+
+Load = Callable[[Path], bytes | None]  # the content of a file, or None where there is none
+
+
+@dataclass(frozen=True)
+class EvaluatedRuns:
+    """The evaluated runs of a variant: what every version of the files has. Rows are seeds, in the order of test.csv.
+
+    Attributes:
+        variant: its name.
+        scores: test.csv, a row for each seed.
+        predicted: labels [seeds, images] that each seed's model predicts for the test images.
+        truth: their labels [images].
+        environments: environments.csv, a row for each seed; None in results of version 1.
+    """
+
+    variant: str
+    scores: pd.DataFrame
+    predicted: np.ndarray
+    truth: np.ndarray
+    environments: pd.DataFrame | None
+
+    @property
+    def seeds(self) -> list[int]:
+        return [int(seed) for seed in self.scores["seed"]]
+
+    @property
+    def keys(self) -> list[str]:
+        return self.scores["key"].tolist()
+
+    @property
+    def data(self) -> list[str]:
+        """The digest of each run's training data."""
+        return self.scores["data"].tolist()
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Whether each seed's prediction of each test image is correct, bool [seeds, images]."""
+        return self.predicted == self.truth
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """Test accuracy of each seed, float64 [seeds]."""
+        return self.correct.mean(axis=1)
+
+    def score(self, name: str) -> np.ndarray:
+        """A column of test.csv, float64 [seeds]; NaN where the variant's runs don't have it."""
+        return self.scores.reindex(columns=[name])[name].to_numpy(float)
+
+    def select(self, seeds: Sequence[int]) -> Self:
+        """The scores, predictions and environments of `seeds`, in that order."""
+        rows = [self.seeds.index(seed) for seed in seeds]
+        environments = None if self.environments is None else self.environments.iloc[rows]
+        return replace(self, scores=self.scores.iloc[rows], predicted=self.predicted[rows], environments=environments)
+
+
+@dataclass(frozen=True)
+class VariantResults(EvaluatedRuns):
+    """Everything that evaluation wrote about a variant.
+
+    Attributes:
+        environments: environments.csv, a row for each seed.
+        calibration: calibration.csv; empty where outputs are not probabilities.
+        classes: the names of the classes.
+        ensemble: labels [images] of the highest mean output over the first seeds.
+        members: how many seeds the ensemble has.
+        output_sum: float32 [images, classes], the sum of the members' outputs while later seeds can still join; else
+            None.
+        hardest: indices of the test images that most seeds get wrong.
+        hardest_images: their pixels, uint8 [k, height, width] or [k, height, width, 3].
+        weights: float32 [classes, height, width] of the first seed, where the model is linear in the pixels; else None.
+    """
+
+    environments: pd.DataFrame
+    calibration: pd.DataFrame
+    classes: list[str]
+    ensemble: np.ndarray
+    members: int
+    output_sum: np.ndarray | None
+    hardest: np.ndarray
+    hardest_images: np.ndarray
+    weights: np.ndarray | None
+
+    @property
+    def ensemble_accuracy(self) -> float:
+        return float((self.ensemble == self.truth).mean())
+
+
+def load_file(path: Path) -> bytes | None:
+    """The content of a file of the working tree."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def read_results(variant: str) -> VariantResults:
+    """The results of a variant in the working tree.
+
+    Raises:
+        UserError: a file is missing or damaged, or the files do not belong together.
+    """
+    found = find_results(variant)
+    if found is None:
+        raise UserError(f"{paths.scores_path(variant)} is missing: run `dvc repro`")
+    return found
+
+
+def find_results(variant: str, folder: Path | None = None) -> VariantResults | None:
+    """The results of a variant, or None where it was never evaluated.
+
+    Args:
+        variant: its name.
+        folder: where its files lie, if not in metrics/runs/<variant>.
+
+    Raises:
+        UserError: a file is missing or damaged, or the files do not belong together.
+    """
+    load = load_file if folder is None else lambda path: load_file(folder / path.name)
+    evaluated = find_evaluated_runs(variant, load)
+    if evaluated is None:
+        return None
+    if evaluated.environments is None:
+        raise UserError(
+            f"{paths.environments_path(variant)} is missing: `python -m tools.migrate` writes it for results of "
+            f"version 1, `dvc repro evaluate@{variant}` for models that are here"
+        )
+    arrays = _arrays(variant, load)
+    path = paths.calibration_path(variant)
+    calibration = _table(path, load, "", CALIBRATION_COLUMNS)
+    if calibration is None:
+        raise UserError(f"{path} is missing: restore it with git, or run `dvc repro evaluate@{variant}`")
+    if not set(calibration["seed"]) <= set(evaluated.seeds):
+        raise _different_runs(variant, paths.scores_path(variant), path, "")
+    try:
+        return VariantResults(
+            **{**vars(evaluated), "environments": evaluated.environments},
+            calibration=calibration,
+            classes=[str(name) for name in arrays["classes"]],
+            ensemble=arrays["ensemble"],
+            members=int(arrays["voters"]),
+            output_sum=arrays.get("outputs"),
+            hardest=arrays["hardest"],
+            hardest_images=arrays["hardest_images"],
+            weights=arrays.get("weights"),
+        )
+    except KeyError as error:
+        raise UserError(
+            f"{paths.predictions_path(variant)} should have the array {error}, found {', '.join(arrays)}: restore it "
+            f"with git, or run `dvc repro evaluate@{variant}`"
+        ) from None
+
+
+def find_evaluated_runs(variant: str, load: Load = load_file, where: str = "") -> EvaluatedRuns | None:
+    """The scores, predictions and environments of a variant, which files of any version have; None without them.
+
+    Args:
+        variant: its name.
+        load: reads a file, of the working tree or of a commit.
+        where: what errors add to a path, such as " in main".
+
+    Raises:
+        UserError: a file is missing or damaged, or the files do not belong together.
+    """
+    scores_path, predictions_path = paths.scores_path(variant), paths.predictions_path(variant)
+    scores = _table(scores_path, load, where, [*RUN_COLUMNS, "test_accuracy"], more=True, text=["key", "data"])
+    arrays = _arrays(variant, load, where)
+    if scores is None and not arrays:
+        return None
+    if scores is None or not arrays:
+        there, lacking = (predictions_path, scores_path) if scores is None else (scores_path, predictions_path)
+        raise UserError(
+            f"{there}{where} is there but not {lacking}, which belongs to it: restore both with git, or run `dvc repro "
+            f"evaluate@{variant}`"
+        )
+    if missing := {"labels", "truth"} - arrays.keys():
+        raise UserError(
+            f"{predictions_path}{where} should have the arrays labels and truth, as this version of the study writes "
+            f"them; {' and '.join(sorted(missing))} missing"
+        )
+    seeds = scores["seed"].tolist()
+    environments_path = paths.environments_path(variant)
+    environments = _table(environments_path, load, where, ENVIRONMENT_COLUMNS, text=ENVIRONMENT_COLUMNS[1:])
+    if environments is not None and environments["seed"].tolist() != seeds:
+        raise _different_runs(variant, scores_path, environments_path, where)
+    runs = EvaluatedRuns(variant, scores, arrays["labels"], arrays["truth"], environments)
+    numbers = scores.filter(like="test_").apply(pd.to_numeric, errors="coerce")
+    if not np.isfinite(numbers).all(axis=None):
+        raise UserError(f"{scores_path}{where} has a score that is not a number: restore it with git")
+    same_shape = runs.predicted.shape == (len(set(seeds)), *runs.truth.shape) and len(seeds) == len(runs.predicted)
+    if not same_shape or not np.allclose(runs.accuracy, numbers["test_accuracy"], atol=1e-6):
+        raise _different_runs(variant, scores_path, predictions_path, where)
+    return runs
+
+
+def _different_runs(variant: str, one: Path, other: Path, where: str) -> UserError:
+    return UserError(
+        f"{one} and {other}{where} are of different runs: restore both with git, or run `dvc repro evaluate@{variant}`"
+    )
+
+
+def read_curves(variant: str, columns: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:
+    """The curves.csv of a variant.
+
+    Args:
+        variant: its name.
+        columns: of the recipe's curve, which follow the seed.
+        seeds: that it should have, in this order.
+
+    Raises:
+        UserError: the file is missing, is damaged, or has other columns or seeds.
+    """
+    path = paths.curves_path(variant)
+    curves = files.read_table(path, ["seed", *columns])
+    check_seeds(path, curves["seed"].unique().tolist(), seeds)
+    return curves
+
+
+def check_seeds(source: Path, found: Sequence[int], expected: Sequence[int]) -> None:
+    """Raise a UserError where a file has other seeds than expected, or has them in another order."""
+    if missing := sorted(set(expected) - set(found)):
+        raise UserError(f"{source} lacks the seeds {missing}: run `dvc repro`")
+    if list(found) != list(expected):
+        raise UserError(
+            f"{source} should have the seeds {list(expected)} in this order, found {list(found)}: run `dvc repro`"
+        )
+
+
+def write_results(results: VariantResults) -> None:
+    """Write the files of a variant that evaluation writes."""
+    arrays: dict[str, Any] = {
+        "labels": results.predicted,
+        "truth": results.truth,
+        "classes": np.array(results.classes),
+        "hardest": results.hardest,
+        "hardest_images": results.hardest_images,
+        "ensemble": results.ensemble,
+        "voters": np.array(results.members),
+        "outputs": results.output_sum,
+        "weights": results.weights,
+    }
+    there = {name: array for name, array in arrays.items() if array is not None}
+    files.write_arrays(paths.predictions_path(results.variant), compressed=True, **there)
+    files.write_table(paths.calibration_path(results.variant), results.calibration)
+    files.write_table(paths.environments_path(results.variant), results.environments)
+    files.write_table(paths.scores_path(results.variant), results.scores)
+
+
+def _arrays(variant: str, load: Load, where: str = "") -> dict[str, np.ndarray]:
+    """The arrays of predictions.npz; none where there is no such file."""
+    path = paths.predictions_path(variant)
+    content = load(path)
+    return {} if content is None else files.parse_arrays(io.BytesIO(content), f"{path}{where}")
+
+
+def _table(
+    path: Path, load: Load, where: str, columns: list[str], *, more: bool = False, text: Sequence[str] = ()
+) -> pd.DataFrame | None:
+    content = load(path)
+    if content is None:
+        return None
+    return files.parse_table(io.BytesIO(content), f"{path}{where}", columns, more=more, text=text)

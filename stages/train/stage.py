@@ -1,0 +1,67 @@
+"""The training of variants: every seed that is not finished, and their curves."""
+
+import os
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+
+from stages.recipes.shared.recipe import Recipe
+from stages.study import environments, files, paths
+from stages.study.params import Params
+from stages.study.splits import read_classes, read_images
+from stages.train import cache
+from stages.train.plan import environment_here, evaluated, finished, longest_first, plan
+from stages.train.schedule import train_all
+
+
+def train(study: Params, variants: Sequence[str], on_finish: Callable[[str, int], object]) -> None:
+    """Train the runs of `variants` that are not finished.
+
+    Args:
+        study: what params.yaml says.
+        variants: the variants to train.
+        on_finish: is called with the variant and the seed of every run that has been trained.
+
+    Raises:
+        UserError: some run failed, or the workers are lost or can't be had; the finished runs are kept.
+    """
+    images, labels = read_images(paths.TRAIN)
+    runs = plan(study, variants, images, labels, len(read_classes(paths.TRAIN)))
+    cache.restore([run for run in runs if finished(run) is None])
+    missing = [run for run in runs if finished(run) is None]
+    stale = [run for run in missing if not (os.environ.get("STUDY_REUSE") and evaluated(run))]
+    print(f"{len(runs)} runs, {len(runs) - len(stale)} of them finished before", flush=True)
+    if kept := len(missing) - len(stale):
+        print(f"{kept} of them as they were evaluated, without their models", flush=True)
+    for variant in dict.fromkeys(run.variant for run in stale):
+        say_what_differs(variant, study.recipe(variant))
+    if stale:
+        train_all(longest_first(stale, images.shape), images, labels, on_finish=on_finish)
+    for variant in variants:
+        gather(variant, study.recipe(variant))
+
+
+def say_what_differs(variant: str, recipe: Recipe) -> None:
+    """Say why runs that there are results of are trained anew, and whether their bits depend on this processor."""
+    changes = environments.changes_since(variant, environment_here(recipe))
+    if lines := environments.trained_elsewhere({variant: changes}):
+        print(
+            f"{lines[0]}, and now anew. To keep the results, stop this: `make certify` checks a sample of them first",
+            flush=True,
+        )
+    elif objection := environments.processor_objection(variant, recipe):
+        print(f"warning: {objection}", flush=True)
+
+
+def gather(variant: str, recipe: Recipe) -> None:
+    """One curves.csv from those of the seeds, and no folder of a seed that the study does not name."""
+    seeds = range(recipe.seeds)
+    files.remove_unknown(paths.MODELS / variant, {str(seed) for seed in seeds})
+    files.remove_unknown(paths.RUNS / variant, {path.name for path in paths.result_paths(variant)})
+    columns = ["seed", *recipe.curve]
+    own = {seed: paths.run_path(variant, seed) / "curves.csv" for seed in seeds}
+    curves = {seed: files.read_table(path, columns) for seed, path in own.items() if path.exists()}
+    if len(curves) < len(seeds):  # a run whose model is not here has its curve where it was gathered before
+        former = files.read_table(paths.curves_path(variant), columns)
+        curves |= {seed: former[former["seed"] == seed] for seed in seeds if seed not in curves}
+    files.write_table(paths.curves_path(variant), pd.concat([curves[seed] for seed in seeds]))
