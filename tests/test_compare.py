@@ -394,7 +394,7 @@ class TestEnvironments:
         ("content", "found"),
         [
             ("", "is not a CSV file"),
-            ("seed,environment\n0,code=1\n", "should have the columns ['seed', 'environment', "),
+            ("seed,environment\n0,code=1\n", "should have the columns ['seed', "),
         ],
     )
     def test_a_damaged_table_of_environments_is_named(

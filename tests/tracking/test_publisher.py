@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 from stages import tracking
 from stages.study import dvc, environments, files, params, paths
 from stages.study.params import Params
-from stages.study.results import read_results
+from stages.study.results import read_results, write_results
 from stages.tracking import Publisher
 from stages.tracking.__main__ import main
 from tests.conftest import STUDY
@@ -168,13 +168,15 @@ def test_publishing_twice_adds_nothing(published: Path, study: Params) -> None:
 
 
 def test_scores_are_added_to_the_run_that_training_published(published: Path, study: Params) -> None:
-    scores = paths.scores_path("watched").read_bytes()
-    paths.scores_path("watched").unlink()
+    evaluated = read_results("watched")
+    for path in paths.result_paths("watched"):
+        if path != paths.curves_path("watched"):
+            path.unlink()
     assert Publisher(study).publish("watched", 0) == 1
     before = run_of("watched", 0)
     assert "loss" in before.data.metrics
     assert "test_accuracy" not in before.data.metrics
-    files.write_bytes(paths.scores_path("watched"), scores)
+    write_results(evaluated)
     Publisher(study).publish_variants(["watched"])
     after = run_of("watched", 0)
     assert after.info.run_id == before.info.run_id

@@ -138,9 +138,7 @@ def _side(label: str, commit: str | None, read: Load) -> Side:
     try:
         found = {name: find_evaluated_runs(name, read, f" in {label}") for name in recipes}
     except UserError as error:
-        hint = (
-            "" if commit is None else f". The results of {label} may have the format of another version of this study"
-        )
+        hint = "" if commit is None else f". {label} may have results in the format of another version of this study"
         raise UserError(f"{error}{hint}") from error
     runs = {name: variant for name, variant in found.items() if variant is not None}
     if not runs:
