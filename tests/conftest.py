@@ -170,7 +170,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 @pytest.fixture(scope="session")
 def aggregated_study(tmp_path_factory: pytest.TempPathFactory, evaluated_study: Path, study: Params) -> Path:
     """The same after aggregate; not to be written to."""
-    from stages.aggregate.__main__ import aggregate
+    from stages.aggregate.stage import aggregate
 
     folder = tmp_path_factory.mktemp("aggregated") / "study"
     shutil.copytree(evaluated_study, folder)

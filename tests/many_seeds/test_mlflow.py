@@ -11,8 +11,8 @@ import pytest
 from mlflow.entities import Metric, Param
 
 from stages import tracking
-from stages.aggregate import results
 from stages.aggregate.runs import read_runs
+from stages.aggregate.sections import results
 from stages.study import params
 from stages.study.comparisons import named_pairs
 from tests.conftest import STUDY
