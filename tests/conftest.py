@@ -113,7 +113,7 @@ def study() -> Params:
 def split_study(tmp_path_factory: pytest.TempPathFactory, study: Params) -> Path:
     """A study folder after fetch and split; not to be written to."""
     from stages.fetch.__main__ import fetch
-    from stages.split.__main__ import split
+    from stages.split.stage import split
 
     folder = tmp_path_factory.mktemp("split")
     (folder / "params.yaml").write_text(STUDY)
