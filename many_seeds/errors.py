@@ -1,4 +1,4 @@
-"""The error that a user can fix."""
+"""The error for problems that a user can fix."""
 
 
 class UserError(Exception):

@@ -6,8 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from many_seeds import plots
-from many_seeds.comparisons import Results
+from many_seeds.forest import forest
+from many_seeds.results import Results
 from stages.aggregate import course, results
 from stages.aggregate.parts import Column, Part, Picture, Table, number, text
 from stages.aggregate.runs import Runs, shared_seeds
@@ -45,7 +45,7 @@ def parts(runs: Runs, study: Params) -> list[Part]:
             columns.insert(3, number("2020, one seed", "difference_2020", "{:+.2f}"))
             then = [None if pd.isna(value) else float(value) for value in steps["difference_2020"]]
         name, title = f"ablations_{chain}", f"What each step of the {chain} chain was worth"
-        figure = plots.forest(compared, list(steps["step"]), then, "2020, one seed")
+        figure = forest(compared, list(steps["step"]), then, "2020, one seed")
         found += [Table(name, title, "", steps, columns), Picture(name, figure, caption)]
     return [*found, _selection_table(runs, study)]
 

@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from many_seeds import gate
-from many_seeds.comparisons import UNCHANGED
 from many_seeds.errors import UserError
 from many_seeds.gate import NEW, NOT_COMPARED, NOT_RETRAINED, REMOVED, Finding, Gate, lines
+from many_seeds.results import UNCHANGED
 from tests.conftest import ROOT
 
 WORDS = ("better", "equivalent", "undecided", "worse", UNCHANGED, NEW, REMOVED, NOT_COMPARED, NOT_RETRAINED)
@@ -44,8 +44,8 @@ def test_a_variant_that_is_watched_has_to_be_there_and_to_change_where_that_is_c
         assert failing("worse", f"is {verdict}") == [f"is {verdict}"]
     assert failing("not-better", "is unchanged") == ["is unchanged"]
     assert failing("worse", "is unchanged") == []
-    with pytest.raises(UserError, match=r"compared here \(is better, .*\), received \['nobody'\]"):
-        failing("worse", "nobody,is better")
+    with pytest.raises(UserError, match=r"are compared \(is better, .*\), received other"):
+        failing("worse", "other,is better")
 
 
 @pytest.mark.parametrize("watch", ["a,b", " a, b ", "a,b,", ",a,,b"])
@@ -75,18 +75,21 @@ def test_a_change_that_claims_something_better_has_to_change_something() -> None
 
 def test_what_the_gate_says_names_what_was_asked_and_each_reason() -> None:
     gate = Gate(("worse",), ("a",))
-    found = [Finding("a", "worse", "−0.2 points")]
-    assert lines(gate, gate.reasons(found)) == ["gate failed (--fail-on worse --watch a)", "a is worse: −0.2 points"]
+    found = [Finding("a", "worse", "−0.2")]
+    assert lines(gate, gate.reasons(found)) == [
+        "gate failed (--fail-on worse --watch a)",
+        "a is worse: −0.2",
+    ]
     assert lines(gate, []) == ["gate passed (--fail-on worse --watch a)"]
     assert lines(Gate((), ()), []) == []
 
 
 def test_of_many_reasons_ten_are_said_and_the_others_counted() -> None:
     gate = Gate(("worse",), ())
-    said = lines(gate, gate.reasons([Finding(f"v{place}", "worse", "−0.2 points") for place in range(1200)]))
-    assert said[1:] == [*(f"v{place} is worse: −0.2 points" for place in range(10)), "and 1,190 more"]
-    with pytest.raises(UserError, match=r"\(v0, .*v9, and 1,190 more\), received \['x'\]"):
-        failing("worse", "x", [Finding(f"v{place}", "worse", "−0.2 points") for place in range(1200)])
+    said = lines(gate, gate.reasons([Finding(f"v{place}", "worse", "−0.2") for place in range(1200)]))
+    assert said[1:] == [*(f"v{place} is worse: −0.2" for place in range(10)), "and 1,190 more"]
+    with pytest.raises(UserError, match=r"\(v0, .*v9 and 1,190 more\), received x"):
+        failing("worse", "x", [Finding(f"v{place}", "worse", "−0.2") for place in range(1200)])
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -95,9 +98,12 @@ def test_the_reasons_are_repeated_where_no_terminal_showed_them(
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
     with pytest.raises(SystemExit) as end:
-        gate.close([gate.Reason("a", "worse", "worse", "−0.2 points")], ["gate failed", "a is worse: −0.2 points"])
+        gate.close(
+            [gate.Reason("a", "worse", "worse", "−0.2")],
+            ["gate failed", "a is worse: −0.2"],
+        )
     assert end.value.code == 1
-    assert capsys.readouterr().err == ("" if terminal else "gate failed\na is worse: −0.2 points\n")
+    assert capsys.readouterr().err == ("" if terminal else "gate failed\na is worse: −0.2\n")
 
 
 @pytest.mark.parametrize("tool", ["tools.compare.__main__", "many_seeds.cli verdict"])

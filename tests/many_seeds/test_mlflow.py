@@ -68,7 +68,7 @@ def test_runs_are_grouped_by_the_parameters_that_differ_but_for_the_seed(client:
             for seed in (0, 1):
                 score = 0.9 + trees / 1000 + depth / 100 + seed * depth / 1000
                 log(client, {"trees": trees, "depth": depth, "loss": "gini", "seed": seed}, {"accuracy": score})
-    said = found("trees", *FIXED, "--baseline", "depth=3 trees=10", "--step", "0.001")
+    said = found("trees", *FIXED, "--baseline", "depth=3 trees=10", "--resolution", "0.001")
     assert said["metric"] == "accuracy"
     assert {result["b"]: result["difference"] for result in said["results"]} == {
         "depth=5 trees=10": pytest.approx(0.021),
@@ -76,7 +76,7 @@ def test_runs_are_grouped_by_the_parameters_that_differ_but_for_the_seed(client:
         "depth=5 trees=50": pytest.approx(0.061),
     }
     # Chosen by MLflow's own conditions, one parameter is left that differs.
-    said = found("trees", *FIXED, "--where", "params.depth = '3'", "--pairs", "50:10", "--step", "0.001")
+    said = found("trees", *FIXED, "--where", "params.depth = '3'", "--pairs", "50:10", "--resolution", "0.001")
     assert said["results"][0]["difference"] == pytest.approx(-0.04)
     assert "variant depth=3" not in say("trees", *FIXED)[0]
 
@@ -93,8 +93,8 @@ def test_what_is_left_out_is_counted(client: Any) -> None:
     said = found("trees", *FIXED, "--metric", "f1")
     assert said["results"][0]["n_a"] == 2
     assert said["remarks"] == [
-        "left out: 1 run that MLflow calls FAILED",
-        "left out: 2 runs that MLflow calls RUNNING",
+        "left out: 1 run with the status FAILED",
+        "left out: 2 runs with the status RUNNING",
         "left out: 1 run without the metric f1",
         "left out: 1 run without a parameter or tag seed",
     ]
@@ -107,7 +107,7 @@ def test_nested_runs_have_the_parameters_of_the_run_that_holds_them(client: Any)
             log(client, {"seed": seed}, {"f1": trees + seed * trees}, parent=parent)
     said = found("trees", *FIXED)
     assert [(result["a"], result["b"], result["difference"]) for result in said["results"]] == [("10", "50", 60)]
-    assert said["remarks"] == ["left out: 2 runs with others below"]
+    assert said["remarks"] == ["left out: 2 runs with nested runs"]
 
 
 def test_a_run_above_one_that_failed_is_a_run_like_others(client: Any) -> None:
@@ -117,13 +117,13 @@ def test_a_run_above_one_that_failed_is_a_run_like_others(client: Any) -> None:
             log(client, {}, {}, status="FAILED", parent=above)
     said = found("trees", *FIXED)
     assert said["results"][0]["n_a"] == 2
-    assert said["remarks"] == ["left out: 4 runs that MLflow calls FAILED"]
+    assert said["remarks"] == ["left out: 4 runs with the status FAILED"]
 
 
 def test_infinity_is_not_taken_for_the_number_that_mlflow_keeps_for_it(client: Any) -> None:
     log(client, {"trees": 10, "seed": 0}, {"loss": float("inf")})
     log(client, {"trees": 50, "seed": 0}, {"loss": 2.5})
-    assert "received inf (1 such score): take it out if the run did not happen" in say("trees")[1]
+    assert "received inf (1 such score): remove it if the run was not made" in say("trees")[1]
 
 
 def test_a_deleted_experiment_is_said_to_be_deleted(client: Any) -> None:
@@ -132,7 +132,7 @@ def test_a_deleted_experiment_is_said_to_be_deleted(client: Any) -> None:
     client.delete_experiment(identity)
     _, err, status = say("trees")
     assert status == 2
-    assert f"'trees' is deleted: `mlflow experiments restore --experiment-id {identity}` brings it back" in err
+    assert f"'trees' is deleted: `mlflow experiments restore --experiment-id {identity}` restores it" in err
 
 
 def test_a_condition_chooses_runs_and_leaves_them_the_parameters_of_the_run_that_holds_them(client: Any) -> None:
@@ -145,8 +145,8 @@ def test_a_condition_chooses_runs_and_leaves_them_the_parameters_of_the_run_that
     assert said["remarks"] == []
     _, err, status = say("trees", "--where", "tags.stage = 'search'")
     assert status == 2
-    assert "has no finished runs, without others below them, that meet tags.stage = 'search'" in err
-    assert "left out: 2 runs with others below" in err
+    assert "has no finished runs that meet tags.stage = 'search' and have no nested runs" in err
+    assert "left out: 2 runs with nested runs" in err
 
 
 def test_variants_and_seeds_may_be_tags(client: Any) -> None:
@@ -159,25 +159,25 @@ def test_variants_and_seeds_may_be_tags(client: Any) -> None:
                 model=name,
                 rng=str(seed),
             )
-    result = found("trees", *FIXED, "--by", "model", "--seed", "rng", "--step", "1")["results"][0]
+    result = found("trees", *FIXED, "--by", "model", "--seed", "rng", "--resolution", "1")["results"][0]
     assert (result["a"], result["b"], result["n_a"]) == ("old", "new", 2)
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["tree"], "has no experiment 'tree'. There are: "),
+        (["tree"], "has no experiment 'tree'. Experiments: "),
         (["trees"], "name the metric with --metric: the runs have f1, loss"),
         (["trees", "--metric", "f2"], "has the metric f2. Parameters: id, seed, trees; tags: model; metrics: f1, loss"),
         (["trees", "--metric", "f1", "--seed", "rng"], "has a parameter or tag rng. Parameters: id, seed, trees"),
-        (["trees", "--metric", "f1"], "each of the 4 runs would be a variant of its own, by id, trees"),
+        (["trees", "--metric", "f1"], "each of the 4 runs would be a separate variant, by id, trees"),
         (["trees", "--metric", "f1", "--by", "tree"], "no run has a parameter or tag 'tree' (--by)"),
         (["trees", "--metric", "f1", "--by", "model"], "variant m has seed 0 twice"),
         (["trees", "--metric", "loss", "--by", "trees"], "should have a finite number as loss"),
-        (["trees", "--metric", "f1", "--by", "trees", "--where", "trees = 10"], "did not give the runs of 'trees'"),
+        (["trees", "--metric", "f1", "--by", "trees", "--where", "trees = 10"], "did not return the runs of 'trees'"),
         (
             ["trees", "--metric", "f1", "--where", "params.trees = '7'"],
-            "that meet params.trees = '7': a condition is asked of",
+            "have no nested runs: a condition applies to each run",
         ),
         (["trees", "--wide"], "--wide is for files"),
     ],
@@ -207,7 +207,7 @@ def test_a_database_that_is_not_there_is_not_made(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     _, err, status = say("trees")
     assert status == 2
-    assert "there is no MLflow database mlflow.db: say with MLFLOW_TRACKING_URI" in err
+    assert "there is no MLflow database mlflow.db: set MLFLOW_TRACKING_URI" in err
     assert not list(tmp_path.iterdir())
 
 
@@ -223,7 +223,7 @@ def test_a_server_that_is_down_costs_an_error_and_no_minutes(monkeypatch: pytest
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     _, err, status = say("trees")
     assert status == 2
-    assert err.startswith("error: MLflow at http://127.0.0.1:9 did not give the runs of 'trees'")
+    assert err.startswith("error: MLflow at http://127.0.0.1:9 did not return the runs of 'trees'")
 
 
 @pytest.mark.parametrize("address", ["foo://", "mssql://nobody", "http://[bad"])
@@ -231,7 +231,7 @@ def test_an_address_that_is_none_costs_one_line(address: str, monkeypatch: pytes
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     out, err, status = say("trees")
     assert (out, status) == ("", 2)
-    assert err.startswith(f"error: MLflow at {address} did not give the runs of 'trees': ")
+    assert err.startswith(f"error: MLflow at {address} did not return the runs of 'trees': ")
     assert err.count("\n") == 1
 
 
@@ -244,12 +244,12 @@ def test_without_mlflow_the_message_says_what_to_install(monkeypatch: pytest.Mon
 
 
 def test_a_server_is_asked_page_by_page(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from many_seeds.sources import mlflow as source
+    from many_seeds.sources import mlflow_runs
 
     for trees in (10, 50):
         for seed in range(3):
             log(client, {"trees": trees, "seed": seed}, {"f1": trees + seed * trees})
-    monkeypatch.setattr(source, "PAGE", 4)
+    monkeypatch.setattr(mlflow_runs, "PAGE", 4)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")  # it says that it is up a moment before it is
     with mlflow_server(os.environ["MLFLOW_TRACKING_URI"], tmp_path / "artifacts") as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
@@ -273,7 +273,7 @@ def test_runs_that_this_study_published_get_the_verdicts_of_its_tables(
     margin = study.statistics.equivalence_margin / 100
     said = found(
         *("digits", "--by", "variant", "--metric", "test_accuracy", "--design", "fixed"),
-        *("--margin", str(margin), "--step", str(1 / images)),
+        *("--margin", str(margin), "--resolution", str(1 / images)),
         *(part for a, b in pairs for part in ("--pairs", f"{a}:{b}")),
     )
     for result, one in zip(said["results"], expected, strict=True):
@@ -298,5 +298,5 @@ def test_a_password_in_the_address_is_not_shown(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv(name, "")  # so that what the address says is gone afterwards
     out, err, status = say("trees")
     assert (out, status) == ("", 2)
-    assert "MLflow at http://127.0.0.1:9 did not give" in err
+    assert "MLflow at http://127.0.0.1:9 did not return" in err
     assert "secret" not in err

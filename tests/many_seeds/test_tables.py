@@ -55,13 +55,13 @@ BAD = {
     "a folder": (None, ["."], ". can't be read: Is a directory"),
     "an empty file": ("", ["scores.csv"], "scores.csv is empty"),
     "a header alone": (lines(""), ["scores.csv", "--metric", "accuracy"], "found no rows with accuracy"),
-    "a binary file": ("a\0b", ["scores.csv"], "no text in UTF-8"),
+    "a binary file": ("a\0b", ["scores.csv"], "is not text in UTF-8"),
     "no column variant": (lines("a,0,1", "model,seed,accuracy"), ["scores.csv"], "no column 'variant': name with --by"),
     "no column seed": (lines("a,0,1", "variant,run,accuracy"), ["scores.csv"], "no column 'seed': name with --seed"),
     "no such metric": (lines("a,0,1"), ["scores.csv", "--metric", "f1"], "no column 'f1': name with --metric"),
     "several metrics": (lines("a,0,1,2", "variant,seed,f1,loss"), ["scores.csv"], "found f1, loss"),
     "a column twice": (lines("a,0,1,2", "variant,seed,f1,f1"), ["scores.csv"], "has the column 'f1' twice"),
-    "a row that is too long": (lines("a,0,1 a,1,2,7,8 b,0,1"), ["scores.csv"], "no CSV file with a header"),
+    "a row that is too long": (lines("a,0,1 a,1,2,7,8 b,0,1"), ["scores.csv"], "not a CSV file with a header"),
     "a seed twice": (
         lines("a,0,1 a,1,2 b,0,1 b,1,2 b,0,3"),
         ["scores.csv"],
@@ -70,12 +70,12 @@ BAD = {
     "NaN": (
         lines("a,0,1 a,1,nan b,0,1"),
         ["scores.csv"],
-        "line 3 should have a finite number as accuracy, received 'nan' (1 such score): take it out if the run did not",
+        "line 3 should have a finite number as accuracy, received 'nan' (1 such score): remove it if",
     ),
     "an empty score": (
         lines("a,0,1  a,1, b,0,1"),
         ["scores.csv"],
-        "line 4 should have a finite number as accuracy, received none, empty or NaN (1 such score): take it out",
+        "line 4 should have a finite number as accuracy, received an empty value or NaN (1 such score): remove it",
     ),
     "infinite": (
         lines("a,0,1 a,1,2 b,0,inf"),
@@ -85,17 +85,17 @@ BAD = {
     "too large to be squared": (
         lines("a,0,1e308 a,1,-1e308 b,0,1 b,1,2"),
         ["scores.csv"],
-        "line 2 should have a finite number as accuracy, received 1e+308 (2 such scores): write the scores in",
+        "line 2 should have a finite number as accuracy, received 1e+308 (2 such scores): use another unit",
     ),
     "too small to be squared": (
         lines("a,0,1e-200 a,1,3e-200 b,0,2e-200 b,1,9e-200"),
         ["scores.csv"],
-        "received 1e-200 (4 such scores): write the scores in another unit",
+        "received 1e-200 (4 such scores): use another unit",
     ),
     "a name of two lines": (
         lines('"b\t::error::x",0,1 a,0,2').replace("\t", "\n"),
         ["scores.csv"],
-        "names of variants should be without line breaks and control characters, received 'b\\n::error::x'",
+        "names of variants should have no line breaks or control characters, received 'b\\n::error::x'",
     ),
     "rows that are not lines": (
         lines('"a\tb",0,1 b,0,x').replace("\t", "\n"),
@@ -122,7 +122,7 @@ BAD = {
     "a condition that nothing meets": (
         lines("a,0,1"),
         ["scores.csv", "--where", "seed=7"],
-        "no row has seed=7; seed is",
+        "no row has seed=7; values of seed: 0",
     ),
     "text in a wide table": (
         lines("0,1,x", "seed,a,b"),
@@ -132,7 +132,7 @@ BAD = {
     "a column of words in a wide table": (
         lines("0,1,x 1,2,y", "seed,a,notes"),
         ["scores.csv", "--wide"],
-        "column notes, line 2 should have a finite number as score, received 'x' (2 such scores): if this is a column",
+        "column notes, line 2 should have a finite number as score, received 'x' (2 such scores): write scores",
     ),
     "seeds alone": (lines("0 1", "seed"), ["scores.csv", "--wide"], "a column for each variant, found only seed"),
     "nothing at all": ("{}\n{}\n", ["scores.csv", "--wide"], "a column for each variant, found none"),
@@ -144,7 +144,7 @@ BAD = {
     "a column without a name": (
         lines("7,1,2 8,2,5", ",a,b"),
         ["scores.csv", "--wide"],
-        "but column 1 has no name: give it",
+        "but column 1 has no name: name it",
     ),
     "a comment": (
         "# of May\n" + lines("a,0,1"),
@@ -155,7 +155,7 @@ BAD = {
     "a separator of Excel's": (
         "sep=;\n" + lines("a;0;1 b;0;2", "variant;seed;f1"),
         ["scores.csv"],
-        "scores.csv begins with sep=;, a line for Excel: expected the header; take it out",
+        "scores.csv begins with sep=;, a line for Excel: expected the header; remove the line",
     ),
     "a seed twice in two forms": (
         lines("a,3,1 a,1,2 b,3,1 b,3.0,2 b,03,7"),
@@ -165,17 +165,17 @@ BAD = {
     "rows that sum runs up": (
         lines("a,0,1 a,1,2 a,mean,1.5 b,0,1 b,1,2 b,mean,1.5 b,std,0.7"),
         ["scores.csv"],
-        "line 4 has 'mean' as seed, while others are numbers (2 such names): expected the seeds of runs; take out rows",
+        "line 4 has 'mean' as seed, while other seeds are numbers (2 such seeds): remove rows that aggregate runs",
     ),
     "a row that sums columns up": (
         lines("0,1,2 1,2,3 mean,1.5,2.5", "seed,a,b"),
         ["scores.csv", "--wide"],
-        "column a, line 4 has 'mean' as seed, while others are numbers (1 such name)",
+        "column a, line 4 has 'mean' as seed, while other seeds are numbers (1 such seed)",
     ),
     "a diverged run of JSON": (
         '{"seed": 0, "a": 1, "b": 2}\n{"seed": 1, "a": NaN, "b": 3}\n{"seed": 2, "a": 2}',
         ["scores.csv", "--wide"],
-        "column a, line 2 should have a finite number as score, received 'NaN' (1 such score): take it out if the run",
+        "column a, line 2 should have a finite number as score, received 'NaN' (1 such score): remove it if",
     ),
     "a key of JSON twice": (
         '{"variant": "a", "seed": 0, "f1": 1}\n{"variant": "a", "seed": 1, "f1": 1, "f1": 2}',
@@ -242,9 +242,9 @@ def test_whole_numbers_of_json_keep_their_form_beside_missing_ones(run: Run) -> 
 
 def test_empty_cells_of_a_wide_table_are_counted(run: Run) -> None:
     output = run(write("seed,a,b\n0,1,3\n1,2,5\n2,,6\n"), "--wide", "--design", "fixed")
-    assert "1 empty cell is taken for runs that did not happen" in output.words
+    assert "left out: 1 empty cell; an empty cell means that the run was not made" in output.words
     output = run(write("seed,a,b\n0,1,3\n1,2,5\n2,,6\n3,1,\n"), "--wide", "--design", "fixed")
-    assert "2 empty cells are taken for runs that did not happen" in output.words
+    assert "left out: 2 empty cells; an empty cell" in output.words
 
 
 def test_rows_are_chosen_where_metrics_are_mixed(run: Run) -> None:
@@ -252,7 +252,7 @@ def test_rows_are_chosen_where_metrics_are_mixed(run: Run) -> None:
         f"{v},{s},{m},{s * 10 + (v == 'b') * 2 + s * (v == 'b')}" for v in "ab" for s in (0, 1) for m in ("f1", "x")
     ]
     file = write("\n".join(["variant,seed,metric,value", *rows]))
-    assert "choose with --where" in run(file).err
+    assert "choose rows with --where" in run(file).err
     for condition in ("metric=f1", "metric = f1"):
         assert only(run(file, "--where", condition, "--design", "fixed", "--json"))["difference"] == 2.5
 
