@@ -113,7 +113,7 @@ def _refuse(text: str, names: Sequence[str]) -> Pair:
     if text in {f"{name}:{name}" for name in names}:
         raise UserError(f"--pairs should be A:B with two variants, received a variant and itself: {text!r}")
     comma = any("," in name for name in names)
-    advice = " Give a pair with a comma in a name in a --pairs of its own." if comma else ""
+    advice = " Give a pair with a comma in a name in a separate --pairs." if comma else ""
     raise UserError(
         f"--pairs should be A:B with two variants, received {text!r}.{advice} {_pair_suggestion(text, names)}"
     )

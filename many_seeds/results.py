@@ -115,7 +115,7 @@ class Results(Sequence[Result]):
         items: one result for each pair.
         remarks: what was left out or assumed, one sentence each.
         unit: the unit of the scores, written after numbers; "" for none.
-        scope: what the intervals generalize to.
+        scope: what the intervals generalise to.
         family: the number of intervals that hold simultaneously; larger than `len(items)` for a part of a family.
 
     Example:

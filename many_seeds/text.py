@@ -51,9 +51,9 @@ def guarantee(results: "Results") -> list[str]:
     """What the intervals guarantee and how verdicts are read off them; and what is assumed."""
     settings, several = results.settings, results.family > 1
     subject = f"The {results.family:,} intervals hold simultaneously" if several else "The interval holds"
-    generalize = "They generalize" if several else "It generalizes"
+    generalise = "They generalise" if several else "It generalises"
     return [
-        f"{subject} with {plain(100 * settings.confidence)} % confidence, {WHEN[settings.design]}. {generalize} to "
+        f"{subject} with {plain(100 * settings.confidence)} % confidence, {WHEN[settings.design]}. {generalise} to "
         f"{results.scope}. {_reading(results)}",
         f"{ASSUMPTIONS}{CAVEAT[settings.design]}",
     ]

@@ -138,7 +138,7 @@ def _rows_of_variants(codes: np.ndarray, seeds: np.ndarray) -> list[np.ndarray]:
 
 def _check_names(names: Sequence[str]) -> None:
     for name in names:
-        if CONTROL_CHARACTERS.search(name):  # a line of its own in a log can be a command to a CI service
+        if CONTROL_CHARACTERS.search(name):  # a CI service reads some lines of a log as commands
             raise UserError(f"names of variants should have no line breaks or control characters, received {name!r}")
     for name in names:
         if not name.strip():

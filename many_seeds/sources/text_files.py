@@ -20,7 +20,7 @@ STDIN = "-"
 
 
 def read_table(source: str, text_columns: Sequence[str]) -> pd.DataFrame:
-    """Read a CSV file (with commas, semicolons or tabs) or a JSON-lines file; the content tells which it is.
+    """Read a CSV file (with commas, semicolons or tabs) or a JSON-lines file; the format is detected from the content.
 
     Args:
         source: path of the file, or "-" for standard input.

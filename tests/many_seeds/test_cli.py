@@ -143,7 +143,7 @@ BAD = {
     "a pair of names with commas": (
         lines('"a,b",0,1 c,0,2'),
         ["scores.csv", "--pairs", "a,b:c,c:a,b"],
-        "Give a pair with a comma in a name in a --pairs of its own",
+        "Give a pair with a comma in a name in a separate --pairs",
     ),
     "a confidence in percent": (lines("a,0,1"), ["scores.csv", "--confidence", "95"], "between 0 and 1, such as 0.95"),
     "a confidence of nearly none": (
