@@ -95,7 +95,7 @@ def train_again() -> None:
         (["tools.serving.server"], 401, 1, "error: there is no models:/digits@champion at http://127.0.0.1:{port}"),
         (["stages.train", "ridge"], 401, 0, "warning: MLflow at http://127.0.0.1:{port} can't be written"),
         (["stages.aggregate"], 401, 0, "warning: MLflow at http://127.0.0.1:{port} can't be written"),
-        (["many_seeds.cli", "verdict", "--mlflow", "x"], 401, 2, "error: MLflow at http://127.0.0.1:{port} did not return"),
+        (["many_seeds.cli", "verdict", "--mlflow", "x"], 401, 2, "error: MLflow at http://127.0.0.1:{port} did not"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -1,4 +1,4 @@
-"""The command many-seeds, as a person at the keyboard gets it."""
+"""The command many-seeds."""
 
 import json
 import os
@@ -78,7 +78,7 @@ def test_no_line_of_the_help_is_wider_than_a_narrow_terminal(run: Run, monkeypat
     assert max(map(len, run("--help").out.splitlines())) <= 80
 
 
-def test_help_and_table_say_which_is_compared_with_which(run: Run) -> None:
+def test_help_and_table_name_the_direction_of_the_comparison(run: Run) -> None:
     assert "The verdict is on b, compared with a" in run("--help").words
     assert "every pair, with the later variant as B" in run("--help").words
     assert "verdict on b" in run(write(long({"a": [0.0] * 10, "b": TENTHS}))).words
@@ -89,8 +89,8 @@ def test_a_gate_names_the_reasons(run: Run) -> None:
     scores = {"a": TENTHS, "up": [s + 1 + e for s, e in zip(TENTHS, noise, strict=True)]}
     scores |= {"down": [s - 1 + e for s, e in zip(TENTHS, noise, strict=True)]}
     scores |= {"like": [s + e for s, e in zip(TENTHS, noise, strict=True)]}
-    file, asked = write(long(scores)), ["--baseline", "a"]
-    assert run(file, *asked).status == 0
+    file, baseline = write(long(scores)), ["--baseline", "a"]
+    assert run(file, *baseline).status == 0
     for rules, status, reasons in (
         (["worse"], 1, ["down"]),
         (["worse, undecided,"], 1, ["down", "like"]),
@@ -98,11 +98,11 @@ def test_a_gate_names_the_reasons(run: Run) -> None:
         (["worse", "--watch", "up", "--watch", "like"], 0, []),
         (["not-better", "--watch", "up"], 0, []),
     ):
-        output = run(file, *asked, "--json", "--fail-on", *rules)
+        output = run(file, *baseline, "--json", "--fail-on", *rules)
         gate = json.loads(output.out)["gate"]
         assert (output.status, gate["failed"]) == (status, bool(status))
         assert sorted(reason["variant"] for reason in gate["reasons"]) == reasons
-    output = run(file, *asked, "--fail-on", "undecided")
+    output = run(file, *baseline, "--fail-on", "undecided")
     assert "like is undecided" in output.words
     assert "undecided at 10 seeds: a verdict is projected at" in output.words
     assert "like is undecided" in output.err  # where the output is redirected too
@@ -118,7 +118,7 @@ def test_a_gate_names_the_reasons(run: Run) -> None:
         (["verdict", "--help"], 0, "usage: many-seeds verdict"),
     ],
 )
-def test_the_command_has_help_and_refuses_what_it_does_not_know(arguments: list[str], status: int, output: str) -> None:
+def test_the_command_has_help_and_refuses_unknown_arguments(arguments: list[str], status: int, output: str) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "many_seeds.cli", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -188,7 +188,7 @@ def test_bad_arguments_get_a_clear_error(kind: str, run: Run) -> None:
     assert_refused(run(*arguments), expected)
 
 
-def test_pairs_without_spread_do_not_hide_behind_the_gate(run: Run) -> None:
+def test_pairs_without_spread_do_not_pass_the_gate(run: Run) -> None:
     scores = {"a": TENTHS, "shifted": [tenth + 0.1 for tenth in TENTHS], "same": TENTHS, "up": [2.0, 3.0] * 5}
     for seeds, counts, failing in ((2, "1 unchanged", ["shifted", "up"]), (10, "1 better, 1 unchanged", ["shifted"])):
         file = write(long({name: of[:seeds] for name, of in scores.items()}))

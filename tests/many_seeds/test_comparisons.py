@@ -1,4 +1,4 @@
-"""The engine, through `many_seeds.compare`, on scores whose results are worked out apart from this code."""
+"""The engine, through `many_seeds.compare`, on scores whose results are computed independently."""
 
 import doctest
 import json
@@ -23,10 +23,8 @@ from tests.conftest import ROOT
 from tests.support.command import TENTHS
 
 ZEROS = [0.0] * 10
-HEAVY = {
-    *("keras", "tensorflow", "dvc", "mlflow", "pydantic", "joblib", "sklearn", "ruamel", "stages"),
-    *("matplotlib", "scipy.stats"),  # these are installed with it, and take as long to import as all the rest
-}
+OPTIONAL = {"keras", "tensorflow", "dvc", "mlflow", "pydantic", "joblib", "sklearn", "ruamel", "stages"}
+SLOW = {"matplotlib", "scipy.stats"}  # installed with the library; they take as long to import as everything else
 
 
 def frame(scores: Mapping[str, Mapping[int, float]]) -> pd.DataFrame:
@@ -35,7 +33,7 @@ def frame(scores: Mapping[str, Mapping[int, float]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["variant", "seed", "score"])
 
 
-def test_the_interval_is_the_one_that_was_worked_out_for_the_differences() -> None:
+def test_the_interval_has_the_expected_bounds() -> None:
     (result,) = ms.compare({"a": ZEROS, "b": TENTHS})
     assert (result.low, result.high) == pytest.approx((0.55 - 0.370504, 0.55 + 0.370504), abs=1e-6)
     assert (result.verdict, result.n, result.n_a, result.n_b, result.paired) == ("better", 10, 10, 10, True)
@@ -185,7 +183,7 @@ def test_a_pair_is_found_without_a_search_through_all_results() -> None:
     assert Counted.compared < 10 * len(results)
 
 
-def test_variants_may_be_numbers_whose_text_is_their_name() -> None:
+def test_variants_may_be_named_by_numbers() -> None:
     scores = {64: ZEROS, 128: TENTHS}
     expected = ms.compare({"64": ZEROS, "128": TENTHS})
     table = frame({str(name): dict(enumerate(of)) for name, of in scores.items()}).astype({"variant": int})
@@ -197,9 +195,7 @@ def test_variants_may_be_numbers_whose_text_is_their_name() -> None:
 def test_a_frame_has_a_row_for_each_result() -> None:
     scores = {"a": ZEROS, "b": [0.1, -0.1] * 5, "c": TENTHS, "d": [-1.0 - tenth for tenth in TENTHS]}
     table = ms.compare(scores, baseline="a", margin=0.01).to_frame()
-    assert list(table) == [
-        *("a", "b", "n", "difference", "low", "high", "verdict", "seeds_projected", "seeds_worst_case")
-    ]
+    assert list(table) == ["a", "b", "n", "difference", "low", "high", "verdict", "seeds_projected", "seeds_worst_case"]
     assert table["verdict"].tolist() == ["undecided", "better", "worse"]
     assert table["seeds_projected"].isna().tolist() == [False, True, True]
     assert str(table["seeds_projected"].dtype) == "Int64"
@@ -210,14 +206,18 @@ def test_a_dictionary_of_results_is_json_without_nan_and_infinity() -> None:
     results = ms.compare(scores, baseline="a", margin=0.1)
     read = json.loads(json.dumps(results.to_dict(), allow_nan=False))
     assert read["settings"] == {
-        **{"margin": 0.1, "step": 0.0, "confidence": 0.95, "design": "open", "lower_is_better": False}
+        "margin": 0.1,
+        "step": 0.0,
+        "confidence": 0.95,
+        "design": "open",
+        "lower_is_better": False,
     }
     assert (read["metric"], read["family"], len(read["results"])) == ("score", 4, 4)
     assert (read["results"][1]["low"], read["results"][1]["high"]) == (None, None)
     assert [result["tied"] for result in read["results"]] == [False, False, True, False]
 
 
-def test_undecided_results_say_how_many_seeds_are_projected() -> None:
+def test_undecided_results_have_the_projected_seeds() -> None:
     (result,) = ms.compare({"a": ZEROS, "b": [0.3, -0.1] * 5}, margin=0.2)
     differences = np.array([0.3, -0.1] * 5)
     expected = intervals.projected_seeds(10, differences.mean(), differences.std(ddof=1), level=0.05, margin=0.2)
@@ -311,14 +311,14 @@ GOOD = {"a": [1.0, 2.0, 3.0], "b": [2.0, 3.0, 5.0]}
         ),
     ],
 )
-def test_errors_say_what_was_expected_and_received(scores: Any, options: dict[str, Any], expected: str) -> None:
+def test_errors_have_the_expected_and_the_received_value(scores: Any, options: dict[str, Any], expected: str) -> None:
     with pytest.raises(UserError) as raised:
         ms.compare(scores, **options)
     assert expected in str(raised.value)
 
 
 def test_the_library_needs_nothing_of_the_pipeline_and_starts_without_matplotlib() -> None:
-    code = f"import sys, many_seeds, many_seeds.cli; print(sorted({HEAVY!r} & {{*sys.modules}}))"
+    code = f"import sys, many_seeds, many_seeds.cli; print(sorted({OPTIONAL | SLOW!r} & {{*sys.modules}}))"
     output = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert output.stdout.strip() == "[]"
 

@@ -1,4 +1,4 @@
-"""The interval and its verdict, against values worked out apart from this code."""
+"""The interval and its verdict, against values computed independently."""
 
 import itertools
 
@@ -39,7 +39,7 @@ def half(values: np.ndarray, level: float, design: Design = "open") -> float:
         (SMALL, 0.05 / 8, 0.004486),
     ],
 )
-def test_the_open_interval_is_as_wide_as_worked_out(values: np.ndarray, level: float, expected: float) -> None:
+def test_the_open_interval_has_the_expected_width(values: np.ndarray, level: float, expected: float) -> None:
     assert half(values, level) == pytest.approx(expected, abs=6e-7)
 
 
@@ -52,12 +52,12 @@ def test_the_interval_of_a_fixed_number_of_seeds_is_students(values: np.ndarray,
 
 
 @pytest.mark.parametrize("values", [np.arange(1, 5), np.array([0.3])])
-def test_an_interval_of_too_few_seeds_rules_out_nothing(values: np.ndarray) -> None:
+def test_an_interval_of_too_few_seeds_is_infinite(values: np.ndarray) -> None:
     assert interval(values, level=0.05, resolution=RESOLUTION) == Interval(-np.inf, np.inf)
     assert verdict(interval(values, level=0.05, resolution=RESOLUTION), MARGIN) == "undecided"
 
 
-def test_one_seed_rules_out_nothing_even_where_the_number_was_fixed() -> None:
+def test_one_seed_is_infinite_even_where_the_number_was_fixed() -> None:
     assert interval(np.array([0.3]), level=0.05, resolution=RESOLUTION, design="fixed") == Interval(-np.inf, np.inf)
 
 
@@ -101,13 +101,13 @@ def test_the_interval_moves_with_the_differences_and_mirrors_when_a_and_b_change
 
 
 @pytest.mark.parametrize("values", [[], [[0.1]], [0.1, np.nan], [np.inf, 0.1]])
-def test_what_are_no_differences_is_refused(values: list[float]) -> None:
+def test_invalid_differences_are_refused(values: list[float]) -> None:
     with pytest.raises(ValueError, match="Expected finite numbers"):
         interval(np.array(values), level=0.05, resolution=RESOLUTION)
 
 
 @pytest.mark.parametrize("level", [0, 1, -0.1])
-def test_a_level_that_is_no_probability_is_refused(level: float) -> None:
+def test_a_level_out_of_range_is_refused(level: float) -> None:
     with pytest.raises(ValueError, match="0 < level < 1"):
         intervals.half_width(10, level)
 
@@ -139,15 +139,15 @@ def test_the_verdict_is_read_off_the_interval(low: float, high: float, expected:
         (SMALL, 8, "equivalent"),
     ],
 )
-def test_the_verdicts_worked_out(values: np.ndarray, pairs: int, expected: str) -> None:
+def test_the_verdicts_are_as_computed_independently(values: np.ndarray, pairs: int, expected: str) -> None:
     assert verdict(interval(values, level=0.05 / pairs, resolution=RESOLUTION), MARGIN) == expected
 
 
-def test_what_other_images_could_add_is_196_standard_errors_of_the_mean_over_the_images() -> None:
+def test_the_image_error_is_196_standard_errors_over_the_images() -> None:
     assert intervals.image_error(np.array([1, 0.5, 0, 0, -0.5])) == pytest.approx(49.970391, abs=6e-7)
 
 
-def test_one_looks_again_after_a_quarter_more_seeds_and_no_worker_stays_idle() -> None:
+def test_each_look_has_a_quarter_more_seeds_and_at_least_as_many_as_workers() -> None:
     assert list(itertools.islice(intervals.looks(10), 6)) == [13, 17, 22, 28, 35, 44]
     assert list(itertools.islice(intervals.looks(10, at_least=8), 4)) == [18, 26, 34, 43]
 
@@ -174,7 +174,7 @@ def test_welchs_interval_of_two_samples() -> None:
     assert (found.low, found.high) == pytest.approx((1 - 0.816497, 1 + 0.816497), abs=1e-6)
 
 
-def test_welchs_interval_of_one_value_rules_out_nothing() -> None:
+def test_welchs_interval_of_one_value_is_infinite() -> None:
     one, two = np.array([98.0]), np.array([98.0, 98.1])
     assert intervals.welch_interval(one, two, level=0.05, resolution=RESOLUTION) == Interval(-np.inf, np.inf)
     assert intervals.welch_interval(two, one, level=0.05, resolution=RESOLUTION) == Interval(-np.inf, np.inf)
@@ -190,7 +190,7 @@ def test_welchs_interval_of_one_value_rules_out_nothing() -> None:
         ("mlp_tuned", "mlp_8_batch_512", -0.089, -0.192, 0.014, "undecided", 13),
     ],
 )
-def test_what_ten_seeds_of_the_study_say_of_five_of_its_pairs(
+def test_ten_seeds_of_the_study_give_the_expected_results_of_five_pairs(
     a: str, b: str, difference: float, low: float, high: float, expected: str, projected: int | None
 ) -> None:
     scores = {}

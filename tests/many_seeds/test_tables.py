@@ -1,4 +1,4 @@
-"""Scores from CSV and JSON-lines files, in all the forms that people write them."""
+"""Scores from CSV and JSON-lines files, in the forms that occur."""
 
 import json
 from pathlib import Path
@@ -29,13 +29,17 @@ from tests.support.command import Run, assert_refused, lines, only, parsed, writ
         ("s.csv", "variant,seed,loss\ra,0,1\ra,1 ,2\rb,0 ,3\rb,1,5\r", []),
     ],
     ids=[
-        *("semicolons", "tabs", "other names", "JSON lines", "wide", "wide without seeds", "seeds in capitals"),
-        *(
-            "wide with an index",
-            "wide with an index read again",
-            "an index",
-            "lines as of old Macs, blanks after seeds",
-        ),
+        "semicolons",
+        "tabs",
+        "other names",
+        "JSON lines",
+        "wide",
+        "wide without seeds",
+        "seeds in capitals",
+        "wide with an index",
+        "wide with an index read again",
+        "an index",
+        "lines as of old Macs, blanks after seeds",
     ],
 )
 def test_the_same_scores_give_the_same_result_in_every_form(
@@ -115,10 +119,14 @@ BAD = {
     ),
     "a row without a variant": (lines("a,0,1 ,0,1"), ["scores.csv"], "line 3 has no variant"),
     "a row without a seed": (lines("a,0,1 b,,1"), ["scores.csv"], "line 3 has no seed"),
-    "JSON that is none": ('{"variant": "a"}\n{"variant": \n', ["scores.csv"], "line 2, column"),
+    "invalid JSON": ('{"variant": "a"}\n{"variant": \n', ["scores.csv"], "line 2, column"),
     "a JSON array": ('[{"variant": "a"}]', ["scores.csv"], "is a JSON array"),
     "a JSON value": ('{"variant": "a", "seed": 0, "f1": 1}\n3\n', ["scores.csv"], "line 2 is '3'"),
-    "a condition that is none": (lines("a,0,1"), ["scores.csv", "--where", "seed"], "--where should be COLUMN=VALUE"),
+    "a condition without a value": (
+        lines("a,0,1"),
+        ["scores.csv", "--where", "seed"],
+        "--where should be COLUMN=VALUE",
+    ),
     "a condition that nothing meets": (
         lines("a,0,1"),
         ["scores.csv", "--where", "seed=7"],
@@ -152,7 +160,7 @@ BAD = {
         "scores.csv begins with a comment: expected the header",
     ),
     "rows that are all too long": (lines("a,0,1,7,8 b,0,1"), ["scores.csv"], "rows have more cells than the header"),
-    "a separator of Excel's": (
+    "a separator line for Excel": (
         "sep=;\n" + lines("a;0;1 b;0;2", "variant;seed;f1"),
         ["scores.csv"],
         "scores.csv begins with sep=;, a line for Excel: expected the header; remove the line",
@@ -162,12 +170,12 @@ BAD = {
         ["scores.csv"],
         "variant b has seed 3 twice, in line 4 and line 5 (2 such rows)",
     ),
-    "rows that sum runs up": (
+    "rows that aggregate runs": (
         lines("a,0,1 a,1,2 a,mean,1.5 b,0,1 b,1,2 b,mean,1.5 b,std,0.7"),
         ["scores.csv"],
         "line 4 has 'mean' as seed, while other seeds are numbers (2 such seeds): remove rows that aggregate runs",
     ),
-    "a row that sums columns up": (
+    "a row that aggregates columns": (
         lines("0,1,2 1,2,3 mean,1.5,2.5", "seed,a,b"),
         ["scores.csv", "--wide"],
         "column a, line 4 has 'mean' as seed, while other seeds are numbers (1 such seed)",
@@ -213,7 +221,7 @@ def test_a_file_in_another_encoding_is_refused(run: Run) -> None:
     assert "save it as UTF-8" in run("scores.csv").err
 
 
-def test_odd_names_and_values_are_taken_as_they_are(run: Run) -> None:
+def test_names_such_as_na_and_0_10_are_read_literally(run: Run) -> None:
     output = parsed(run(write(lines("NA,s,1 NA,NA,2 null,s,4 null,NA,6")), "--json", "--design", "fixed"))
     assert [(result["a"], result["b"], result["n_a"]) for result in output["results"]] == [("NA", "null", 2)]
     output = parsed(run(write(lines("0.1,a,1 0.1,b,2 0.10,a,4 0.10,b,6")), "--json", "--design", "fixed"))
@@ -257,7 +265,7 @@ def test_rows_are_chosen_where_metrics_are_mixed(run: Run) -> None:
         assert only(run(file, "--where", condition, "--design", "fixed", "--json"))["difference"] == 2.5
 
 
-def test_several_columns_tell_variants_apart(run: Run) -> None:
+def test_several_columns_distinguish_variants(run: Run) -> None:
     text = "lr,depth,seed,f1\n" + "".join(
         f"{lr},{d},{s},{s + lr * d * s}\n" for lr in (0.1, 0.2) for d in (1, 2) for s in (0, 1)
     )

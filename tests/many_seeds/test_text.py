@@ -76,7 +76,7 @@ def test_the_printed_results_are_what_the_command_prints(run: Run) -> None:
     assert run(file, "--margin", "0.1", "--markdown").out == ms.compare(scores, margin=0.1).to_markdown()
 
 
-def test_the_guarantee_says_how_many_intervals_hold_when_and_how_a_verdict_is_read_off() -> None:
+def test_the_guarantee_has_the_number_of_intervals_their_validity_and_the_rule_of_the_verdict() -> None:
     scores = {"a": ZEROS, "b": TENTHS, "c": TENTHS[::-1]}
     printed = words(str(ms.compare(scores, confidence=0.9)))
     assert (
@@ -91,7 +91,7 @@ def test_the_guarantee_says_how_many_intervals_hold_when_and_how_a_verdict_is_re
     assert "Without a margin" not in printed
 
 
-def test_the_fixed_design_says_when_it_does_not_hold() -> None:
+def test_the_fixed_design_names_its_limits() -> None:
     printed = words(str(ms.compare({"a": ZEROS, "b": TENTHS}, design="fixed")))
     assert "for one look at a number of seeds that was fixed before any score was seen" in printed
     assert "If scores were seen before, or if seeds may be added, choose the open design" in printed
@@ -126,11 +126,11 @@ def test_the_summary_counts_the_verdicts() -> None:
         ([0.1] * 10, "every seed has the same difference; a resolution (--resolution) is needed for a verdict"),
     ],
 )
-def test_undecided_says_what_would_probably_give_a_verdict(b: list[float], expected: str) -> None:
+def test_undecided_results_name_what_would_probably_give_a_verdict(b: list[float], expected: str) -> None:
     (result,) = ms.compare({"a": ZEROS, "b": b}, margin=0.2)
     assert text.undecided(result) == expected
 
 
-def test_undecided_without_a_projection_says_so() -> None:
+def test_undecided_results_without_a_projection_are_described() -> None:
     (result,) = ms.compare({"a": ZEROS, "b": [1.0, -1.0] * 5})
     assert text.undecided(result) == ("undecided at 10 seeds, and no verdict is projected at any number of seeds")
