@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from many_seeds import console, plots
-from many_seeds.comparisons import Pair
+from many_seeds.forest import forest
 from many_seeds.plots import BLUE, FAINT, GREEN, INK, panels, styled
+from many_seeds.results import Pair
 from stages.aggregate.runs import Runs, read_runs
 from stages.aggregate.sections.convergence import by_seeds
 from stages.aggregate.sections.results import results
@@ -65,7 +66,7 @@ def one_comparison(runs: Runs, study: Params) -> Figure:
 
 def several_comparisons(runs: Runs, study: Params) -> Figure:
     """A forest plot of seven results of the study."""
-    return plots.forest(results(runs, SEVERAL, study))
+    return forest(results(runs, SEVERAL, study))
 
 
 @console.command
