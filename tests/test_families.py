@@ -9,7 +9,7 @@ from many_seeds.errors import UserError
 from stages.recipes.network import Recipe as Network
 from stages.recipes.ridge import Recipe as Ridge
 from stages.study import families, params
-from stages.study.families import definitions_digest, meaning
+from stages.study.families import definitions_digest
 from tests.conftest import STUDY
 
 
@@ -117,7 +117,7 @@ class Layer:
 def meaning_of(source: str, folder: Path) -> str:
     path = folder / "code.py"
     path.write_text(source, encoding="utf-8")
-    return meaning([path])
+    return source_digest([path])
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from many_seeds import console
 from many_seeds.errors import UserError
 from stages.code.__main__ import wanted
 from stages.recipes.shared.recipe import Recipe
-from stages.study import dvc, environments, families, files, params, records
+from stages.study import code_digests, dvc, environments, families, files, params, records
 from stages.study.environments import CERTIFIED, CODE, LOCKED, PARTS, Environment, Part
 from stages.study.params import Params
 from stages.train.run import run_key
@@ -71,7 +71,7 @@ class Version1:
 
     def code_digest(self, family: str) -> str:
         """What `families.code_digest` was."""
-        return families.meaning([*self.files_of("recipes/shared/*.py"), *self.files_of(f"recipes/{family}.py")])
+        return families.source_digest([*self.files_of("recipes/shared/*.py"), *self.files_of(f"recipes/{family}.py")])
 
 
 @dataclass(frozen=True)
@@ -268,9 +268,11 @@ def see_same_scoring(old: Version1) -> None:
         UserError: it is not, or there is none in version 1.
     """
     sources = [path.read_text(encoding="utf-8") for path in old.files_of("evaluate/*.py")]
-    there = {text for source in sources for text in families.definitions(source)}
+    there = {text for source in sources for text in code_digests.definitions(source)}
     for path in environments.SCORING:
-        if lacking := [text for text in families.definitions(path.read_text(encoding="utf-8")) if text not in there]:
+        if lacking := [
+            text for text in code_digests.definitions(path.read_text(encoding="utf-8")) if text not in there
+        ]:
             raise UserError(
                 f"every definition in stages/evaluate/{path.name} should stand in stages/evaluate of commit "
                 f"{old.commit[:7]}, which evaluated the results; {len(lacking)} are not there, or differ. Migrate with "
@@ -284,7 +286,7 @@ def see_same_scoring(old: Version1) -> None:
 def known_packages(old: Version1) -> list[Packages]:
     """The versions that requirements.lock has had until this commit, newest first, and the installed ones."""
     lanes = old.files_of("train/executors/lanes/*.py")
-    executors = [None, families.meaning(lanes)] if lanes else [None]
+    executors = [None, families.source_digest(lanes)] if lanes else [None]
     by_source: dict[str, dict[str, dict[str, str]]] = {}
     for commit in git("log", "--format=%H", old.commit, "--", str(LOCKED)).decode().split():
         path = old.folder / f"{commit}.lock"
@@ -339,7 +341,7 @@ def packages_of(
     variant: str, recipe: Recipe, seed: int, key: str, digests: dict[str, str], known: list[Packages]
 ) -> Packages | None:
     """Those of `known` from which the run's key follows."""
-    if recipe.uses_dev:
+    if recipe.uses_validation:
         if not records.DEV.exists():
             raise UserError(
                 f"{records.DEV} is missing, which decides the keys of {variant}: run `dvc repro split`, then this again"
@@ -382,7 +384,7 @@ def see_evaluated(variant: str, old: Version1) -> None:
     Raises:
         UserError: another has.
     """
-    path, code = records.predictions_path(variant), families.meaning(old.files_of("evaluate/*.py"))
+    path, code = records.predictions_path(variant), families.source_digest(old.files_of("evaluate/*.py"))
     found = files.read_arrays(path).get("code")
     if str(found) != code:
         raise UserError(

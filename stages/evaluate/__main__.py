@@ -34,7 +34,7 @@ def evaluate(variant: str, recipe: params.Recipe) -> None:
         former.confirm(seed, evaluate_seed(seed)[-1])
     voted = voted_before(former, voters)
     outputs: Any = former.outputs if voted else 0
-    runs, pictures = [], former.pictures
+    runs, class_images = [], former.class_images
     for seed in range(recipe.seeds):
         if (seed < voted or seed >= voters) and former.has(seed):
             runs.append(former.run(seed))
@@ -44,12 +44,12 @@ def evaluate(variant: str, recipe: params.Recipe) -> None:
         if seed < voters:
             outputs = outputs + output
         if seed == 0:
-            pictures = recipe.pictures(model)
+            class_images = recipe.class_images(model)
     if len({run.row["data"] for run in runs}) > 1:
         raise UserError(f"the runs of {variant} are of different training images: run `dvc repro -s train@{variant}`")
     extra = {"ensemble": former.vote if voted == voters else labels_of(outputs / voters), "voters": np.array(voters)}
     extra |= {"outputs": outputs} if voters < VOTERS else {}
-    extra |= {} if pictures is None else {"weights": pictures}
+    extra |= {} if class_images is None else {"weights": class_images}
     write(variant, runs, images, truth, extra)
 
 
@@ -100,7 +100,7 @@ def check_models(variant: str, recipe: params.Recipe) -> None:
         if path.exists():
             facts = records.read_facts(path)
             of_recipe = facts.get("variant") == variant
-            of_recipe = of_recipe and families.decisive(facts.get("parameters")) == recipe.decisive()
+            of_recipe = of_recipe and families.key_fields(facts.get("parameters")) == recipe.key_fields()
             if not of_recipe or code_of(environments.of_run(facts)) not in codes:
                 raise UserError(
                     f"{path} holds a model of another recipe, or of other code, than the study has now, whose score "

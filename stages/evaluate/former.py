@@ -42,14 +42,14 @@ class Evaluated:
 class Former:
     """The rows that are there: none, where they are damaged or of another test set, and none of another evaluation.
 
-    vote: labels [n] of the voters' mean output. pictures: as `Recipe.pictures` made them, or None.
+    vote: labels [n] of the voters' mean output. class_images: as `Recipe.class_images` made them, or None.
     voters: how many seeds, from 0, have voted. outputs: float32 [n, classes], their sum, while others may still join.
     """
 
     def __init__(self, variant: str, truth: np.ndarray, evaluation: Environment) -> None:
         self._variant = variant
         self._rows: dict[int, dict[str, Any]] = {}
-        self.vote, self.pictures, self.voters, self.outputs = np.empty(0), None, 0, None
+        self.vote, self.class_images, self.voters, self.outputs = np.empty(0), None, 0, None
         try:
             table = pd.read_csv(records.scores_path(variant), dtype={"key": str, "data": str})
             arrays = files.read_arrays(records.predictions_path(variant))
@@ -58,7 +58,7 @@ class Former:
             sound = np.array_equal(arrays["truth"], truth) and len(arrays["labels"]) == len(table)
             if sound and made_by["seed"].tolist() == table["seed"].tolist():
                 same = _evaluated_as(variant, made_by, evaluation)
-                self._labels, self.vote, self.pictures = arrays["labels"], arrays["ensemble"], arrays.get("weights")
+                self._labels, self.vote, self.class_images = arrays["labels"], arrays["ensemble"], arrays.get("weights")
                 self.voters, self.outputs = int(arrays["voters"]), arrays.get("outputs")
                 self._order = table["seed"].tolist()
                 self._made_by = {int(row["seed"]): row for row in made_by.astype(object).to_dict("records")}

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from many_seeds.errors import UserError
+from stages.recipes.shared.native_stderr import native_stderr_hidden
 from stages.study import files
-from stages.terminal import native_stderr_hidden
 
 RAW = Path("data/raw")
 TRAIN = Path("data/train.npz")

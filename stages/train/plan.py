@@ -15,14 +15,14 @@ from stages.study import families, files, records
 from stages.study.environments import Environment, canonical, installed_versions, read_certificates
 from stages.study.params import Params
 from stages.train import executors
-from stages.train.executors import lanes
+from stages.train.executors import batched_seeds
 from stages.train.run import Run
 
 
 def environment_here(recipe: Recipe) -> Environment:
     """The environment in which this machine trains runs of a recipe."""
     executor = executors.name_for(recipe)
-    versions = installed_versions("jax" if executor == lanes.NAME else backend())
+    versions = installed_versions("jax" if executor == batched_seeds.NAME else backend())
     return Environment(families.code_digest(recipe.family), versions, executors.code_digest(executor))
 
 
@@ -35,9 +35,9 @@ def plan(study: Params, variants: Sequence[str], images: np.ndarray, labels: np.
         root = canonical(variant, "train", environment, certificates)
         shared = {"data": data, **environment.digests}
         for seed in range(recipe.seeds):
-            dev = records.read_dev(seed) if recipe.uses_dev else None
-            digests = shared if dev is None else {**shared, "dev": files.digest(dev)}
-            runs.append(Run(variant, recipe, seed, classes, dev, executor, digests, environment.versions, root))
+            validation = records.read_dev(seed) if recipe.uses_validation else None
+            digests = shared if validation is None else {**shared, "dev": files.digest(validation)}
+            runs.append(Run(variant, recipe, seed, classes, validation, executor, digests, environment.versions, root))
     return runs
 
 

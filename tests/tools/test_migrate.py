@@ -48,7 +48,7 @@ def make_old(folder: Path) -> None:
     sources = [(evaluate / name).read_text(encoding="utf-8") for name in ("__main__.py", "outputs.py")]
     (evaluate / "__main__.py").write_text("\n".join(sources), encoding="utf-8")
     (evaluate / "outputs.py").unlink()
-    code = families.meaning(sorted(evaluate.glob("*.py")))
+    code = families.source_digest(sorted(evaluate.glob("*.py")))
     for variant in VARIANTS:
         path = folder / records.predictions_path(variant)
         files.write_arrays(path, compressed=True, **files.read_arrays(path), code=np.array(code))

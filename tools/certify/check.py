@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from many_seeds.errors import UserError
-from stages import terminal
 from stages.evaluate.__main__ import evaluate_run
 from stages.recipes.shared import training
+from stages.recipes.shared.native_stderr import native_stderr_hidden
 from stages.study import environments, files, records
 from stages.study.environments import Environment, Part, kind
 from stages.study.params import Params
@@ -100,7 +100,7 @@ def compared(checks: Sequence[Check], study: Study) -> Iterator[Result]:
     Raises:
         UserError: a recorded file is damaged.
     """
-    with terminal.native_stderr_hidden():
+    with native_stderr_hidden():
         training.prepare()  # before the first operation of this process, which evaluates on one thread
     images, truth = records.read_images(records.TEST)
     suspects: list[Suspect] = []

@@ -17,9 +17,10 @@ import numpy as np
 from many_seeds import console, intervals, text
 from many_seeds.comparisons import Pair, Result, Results
 from many_seeds.errors import UserError
-from stages import terminal, tracking
+from stages import tracking
 from stages.aggregate.runs import read_scores, require_one_test
 from stages.recipes.shared import training
+from stages.recipes.shared.native_stderr import native_stderr_hidden
 from stages.study import comparisons, dvc, environments, files, params, records
 from stages.study.comparisons import named_pairs
 from stages.study.params import Params
@@ -174,7 +175,7 @@ class Settling:
         from stages.train.__main__ import train
 
         train(self.study, list(variants))
-        with terminal.native_stderr_hidden():
+        with native_stderr_hidden():
             training.prepare()  # now: once it has evaluated, TensorFlow lets no run of this process settle its threads
         for variant in variants:
             evaluate(variant, self.study.recipe(variant))
