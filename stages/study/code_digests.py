@@ -180,9 +180,11 @@ class _ImportsByContent(ast.NodeTransformer):
             if digest:
                 bound = None if bound in self._digests else bound
                 found.append(ast.ImportFrom(digest, [ast.alias(attribute, bound)], 0))
+            elif is_in(name, IGNORED):
+                continue
             elif isinstance(node, ast.Import):
                 found.append(ast.Import([alias]))
-            elif not is_in(name, IGNORED):
+            else:
                 found.append(ast.ImportFrom(node.module, [alias], node.level))
         return found
 
