@@ -73,9 +73,13 @@ def test_a_file_that_a_family_imports_is_held_to_the_same_imports(own: Path) -> 
 
 
 def test_a_recipe_with_the_methods_of_version_1_is_told_what_it_lacks_and_where_to_read(own: Path) -> None:
-    own.write_text(
-        "from stages.recipes.shared.recipe import Recipe as Base\n\n\nclass Recipe(Base):\n    def fit(self):\n        pass\n"
-    )
+    lines = [
+        "from stages.recipes.shared import recipe",
+        "class Recipe(recipe.Recipe):",
+        "    def fit(self):",
+        "        pass",
+    ]
+    own.write_text("\n".join(lines))
     with pytest.raises(UserError, match=r"Recipe should define uses_validation \(.*docs/migration\.md\)"):
         families.recipe_class("own")
 

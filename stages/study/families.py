@@ -16,7 +16,7 @@ from stages.study.code_digests import IGNORED, PACKAGE
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 EXECUTES = "shared/training.py"  # executes the runs of every family
-# What version 1 had under another name, by what the error of an import says, and what to write now.
+# Imports of version 1, by a text in the error that they raise now, and what to write instead.
 RENAMED = {
     "stages.recipes.shared.trained": "from stages.recipes.shared.keras_recipe import KerasRecipe",
     "stages.errors": "from many_seeds.errors import UserError",

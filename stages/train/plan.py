@@ -1,4 +1,4 @@
-"""The runs of a study: which there are, which are finished, and which take longest."""
+"""The runs of a study: all of them, the finished ones, and the order in which to start them."""
 
 import io
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def plan(study: Params, variants: Sequence[str], images: np.ndarray, labels: np.
 
 
 def finished(run: Run, models: Path = records.MODELS) -> dict[str, Any] | None:
-    """What run.json says, if the run's folder below `models` holds just this run, whole; otherwise None."""
+    """The content of run.json if the folder of the run in `models` holds exactly this run, undamaged; otherwise None."""
     folder = records.run_path(run.variant, run.seed, models)
     try:
         facts = files.read_json(folder / "run.json")
