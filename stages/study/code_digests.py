@@ -23,11 +23,17 @@ Sources = Mapping[str, str]  # file, such as "shared/rates.py" → its text
 
 
 def closure(roots: Iterable[str], sources: Sources) -> list[str]:
-    """The files that `roots` import, transitively: themselves, and the packages that imports execute.
+    """The files that `roots` import, transitively, with the roots and the `__init__.py` of their packages.
 
     Args:
-        roots: files in `sources`, or not: a name that is missing is kept.
+        roots: files. One that is not in `sources` imports nothing.
         sources: all files of the folder.
+
+    Returns:
+        The files, sorted.
+
+    Raises:
+        UserError: a file imports a package as a whole, or a module that is missing.
     """
     found, waiting = set[str](), list(roots)
     while waiting:
@@ -48,11 +54,11 @@ def import_digest(roots: tuple[str, ...], sources: tuple[tuple[str, str], ...]) 
         sources: all files of the folder and their texts.
 
     Raises:
-        UserError: files import one another in a cycle.
+        UserError: files import one another in a cycle, a package as a whole, or a module that is missing.
     """
     by_file, digests = dict(sources), dict[str, str]()
     reached = closure(roots, by_file)
-    # Python executes these packages whoever imports them. An empty one does nothing.
+    # The import of a module executes the packages around it. An empty one does nothing.
     packages = {package for file in reached for package in _packages(file, by_file)}
     packages = {package for package in packages if _parse(by_file[package]).body}
     return files.digest(*sorted({_digest(file, by_file, digests, ()) for file in {*roots, *packages}}))
@@ -118,15 +124,15 @@ def _dependencies(file: str, sources: Sources) -> dict[str, tuple[str, str]]:
 
 
 def _resolve(name: str, file: str, sources: Sources) -> tuple[str, str]:
-    *parents, last = ["", *name.split(".")[len(PACKAGE.split(".")) :]]
-    folder = "/".join(parents[1:])
-    place = f"{folder}/{last}" if folder else last
+    """The file that a full name in `PACKAGE` lies in, and the name in it or "" for the module itself."""
+    parts = name.split(".")[len(PACKAGE.split(".")) :]
+    place, parent = "/".join(parts), "/".join(parts[:-1])
     if f"{place}.py" in sources:
         return f"{place}.py", ""
     is_package = any(other.startswith(f"{place}/") for other in sources)
-    for candidate in (f"{folder}.py", f"{folder}/__init__.py".lstrip("/")):
-        if candidate in sources and last and not is_package:
-            return candidate, last
+    for candidate in (f"{parent}.py", f"{parent}/__init__.py".lstrip("/")):
+        if parts and not is_package and candidate in sources:
+            return candidate, parts[-1]
     raise UserError(
         f"{PACKAGE.replace('.', '/')}/{file} imports {name}: imports from {PACKAGE} should name a module, or what a "
         "module defines"
@@ -140,10 +146,15 @@ def _packages(file: str, sources: Sources) -> list[str]:
 
 
 class _ImportsByContent(ast.NodeTransformer):
-    """Puts digests in place of the names of the modules that are imported, and imports in an order of their own.
+    """Replaces the names of imported modules with their digests, and sorts imports.
 
-    An import becomes one `from <digest> import <name>` for each name. A name of a module in an expression, such as
-    `rates` in `rates.by_step`, becomes the digest, unless the file binds the same name to something else too.
+    An import becomes a statement `from <digest> import <name>` for each name. The name of a module in an expression,
+    such as `rates` in `rates.by_step`, becomes the digest, unless the file binds the same name to something else too.
+
+    Args:
+        tree: of the file.
+        module: its full name.
+        own: what it imports from `PACKAGE`: full name → the digest of the file, and the name in it or "".
     """
 
     def __init__(self, tree: ast.Module, module: str, own: Mapping[str, tuple[str, str]]) -> None:
@@ -171,7 +182,7 @@ class _ImportsByContent(ast.NodeTransformer):
                 setattr(node, name, _with_sorted_imports(value))
         return node
 
-    def visit_Import(self, node: ast.Import | ast.ImportFrom) -> list[ast.stmt]:  # ast's name
+    def visit_Import(self, node: ast.Import | ast.ImportFrom) -> list[ast.stmt]:
         found: list[ast.stmt] = []
         for alias in node.names:
             name = _full_name(node, alias.name, self._module)
@@ -207,7 +218,10 @@ def _dotted(node: ast.expr) -> str:
 
 
 def _bound_names(tree: ast.Module) -> Iterator[str]:
-    """The names that a file binds other than by imports: variables, arguments, functions, classes."""
+    """The names that a file binds other than by imports: variables, arguments, functions, classes.
+
+    But for attributes, keywords and constants, a string in a syntax tree is a name that a statement binds.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
             yield node.id

@@ -42,7 +42,7 @@ def plan(study: Params, variants: Sequence[str], images: np.ndarray, labels: np.
 
 
 def finished(run: Run, models: Path = records.MODELS) -> dict[str, Any] | None:
-    """The content of run.json if the folder of the run in `models` holds exactly this run, undamaged; otherwise None."""
+    """The content of run.json, if the run's folder in `models` holds exactly this run, undamaged; otherwise None."""
     folder = records.run_path(run.variant, run.seed, models)
     try:
         facts = files.read_json(folder / "run.json")
