@@ -74,9 +74,8 @@ class Batches:
             self._progress = f"{len(batch.lanes)} seeds of {names(batch.runs)}, epoch {max(epochs.values())}"
 
         for lane, finished in train_lanes(batch, self._images, self._labels, on_epoch):
-            seconds = (time.perf_counter() - started) / len(
-                batch.lanes
-            )  # each lane has an equal share of the device's time
+            # Each lane has an equal share of the device's time.
+            seconds = (time.perf_counter() - started) / len(batch.lanes)
             measured = {"started": round(started_at, 3), "seconds": round(seconds, 3), "lanes": len(batch.lanes)}
             yield _result(batch.runs[lane], batch.models[lane], finished, measured)
 

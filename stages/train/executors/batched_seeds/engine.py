@@ -177,7 +177,7 @@ class LaneState:
 
 
 def start_lane(index: int, lane: Lane, images: int) -> LaneState:
-    """The state of a lane before its first epoch, for a training set of so many images."""
+    """The state of a lane before its first epoch. `images` is the size of the training set."""
     return LaneState(index, lane, orders_of(lane, images), EarlyStopping(lane.patience))
 
 
