@@ -215,7 +215,7 @@ def hidden_weights(pixels: int, units: int, weight_sd: float, seed: int) -> np.n
     """The fixed input weights of an extreme learning machine.
 
     Args:
-        pixels: values of an image.
+        pixels: the number of values of an image.
         units: the number of random features.
         weight_sd: the standard deviation of the weights, which are normal with mean 0.
         seed: of the run.

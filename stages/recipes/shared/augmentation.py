@@ -110,24 +110,24 @@ def _spline(size: int, spacing: float) -> np.ndarray:
     return (weights / np.sqrt((weights**2).sum(axis=1, keepdims=True))).astype(np.float32)
 
 
-def _interpolate(images: Any, down: Any, across: Any) -> Any:
+def _interpolate(images: Any, rows: Any, columns: Any) -> Any:
     """`images`, uint8, at coordinates float32 [n, height, width] each, by bilinear interpolation."""
     from keras import ops
 
     height, width = images.shape[1:3]
-    top, left = ops.floor(down), ops.floor(across)
+    top, left = ops.floor(rows), ops.floor(columns)
     below, right = ops.minimum(top + 1, height - 1), ops.minimum(left + 1, width - 1)
     pixels = ops.reshape(images, (-1, height * width, *images.shape[3:]))
 
-    def at(row: Any, column: Any) -> Any:
+    def pixel_at(row: Any, column: Any) -> Any:
         index = ops.cast(ops.reshape(row * width + column, (-1, height * width)), "int32")
         if len(images.shape) == 4:
             index = ops.repeat(index[:, :, None], images.shape[3], axis=2)
         return ops.reshape(ops.cast(ops.take_along_axis(pixels, index, axis=1), "float32"), (-1, *images.shape[1:]))
 
-    low, side = down - top, across - left
+    dy, dx = rows - top, columns - left
     if len(images.shape) == 4:
-        low, side = low[..., None], side[..., None]
-    upper = (1 - side) * at(top, left) + side * at(top, right)
-    lower = (1 - side) * at(below, left) + side * at(below, right)
-    return ops.cast(ops.round((1 - low) * upper + low * lower), "uint8")
+        dy, dx = dy[..., None], dx[..., None]
+    upper = (1 - dx) * pixel_at(top, left) + dx * pixel_at(top, right)
+    lower = (1 - dx) * pixel_at(below, left) + dx * pixel_at(below, right)
+    return ops.cast(ops.round((1 - dy) * upper + dy * lower), "uint8")

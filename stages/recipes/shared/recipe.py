@@ -99,7 +99,7 @@ class Recipe(Strict, ABC):
         return float(shape[0] * np.prod(shape[1:]) ** 2)
 
     def class_images(self, model: Any) -> np.ndarray | None:
-        """The trained weights of each class as an image, [classes, height, width], or None if they are none."""
+        """The weights of each class as an image, [classes, height, width]; None for a model without such weights."""
         return None
 
     def key_fields(self) -> dict[str, Any]:
