@@ -481,8 +481,10 @@ def report(commit: str, made: dict[str, Made], written: list[str], lines: Lines,
             if found:
                 stale.setdefault(f"{part}, {', '.join(found)}", []).append(variant)
     said += [f"Stale, as it was made otherwise than today: {why}: {in_few(names)}" for why, names in stale.items()]
-    following = "dvc repro --allow-missing" + ("" if stale else " aggregate")
-    return "\n".join([*said, f"Next: `{following}`, then `git add --all` and a commit"])
+    following = "`dvc repro --allow-missing aggregate`"
+    if stale:
+        following = "`make certify`, which keeps results that a sample finds the same, `dvc repro --allow-missing`"
+    return "\n".join([*said, f"Next: {following}, then `git add --all` and a commit"])
 
 
 def in_few(names: list[str], most: int = 8) -> str:
