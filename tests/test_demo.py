@@ -108,7 +108,7 @@ def test_the_demos_own_study_is_valid_trains_what_can_be_served_and_asks_what_it
     study = params.load(ROOT / "tools/demo.yaml")
     assert study.data.name == "digits"
     assert {*study.approaches, "CNN, 2020s"} == {*params.load(ROOT / params.PARAMS).approaches}
-    assert any(recipe.uses_dev for recipe in study.variants.values())
+    assert any(recipe.uses_validation for recipe in study.variants.values())
     assert all(recipe.seeds == 8 for recipe in study.variants.values())
 
 

@@ -132,7 +132,7 @@ def test_compare_tells_what_an_edit_of_its_variant_did(clone: Clone, ran: list[s
         (
             "(*shape, 1)[:3]",
             "(7, 7, 1)",
-            r"residual seed 0, residual seed 1: stages/recipes/residual\.py, line 26, in build: ValueError",
+            r"residual seed 0, residual seed 1: stages/recipes/residual\.py, line 31, in build: ValueError",
         ),
         ("filters: Count", "width: Count", r"(?s)variants\.residual\.width: is missing.*filters: unknown key"),
     ],

@@ -123,7 +123,7 @@ def test_a_recipe_that_starts_from_another_has_its_values_and_its_own(study: Par
         (
             "dropout: 0.25",
             "dropout: 0.25\n    schedule: {shape: one_cycle, warmup: 1.0}",
-            ["variants.plain.schedule: one_cycle has a rise of its own"],
+            ["variants.plain.schedule: one_cycle has its own rise"],
         ),
         ("grid_powers: [-4, 12]", "grid_powers: [4, 5]", ["variants.ridge: grid_powers", "[4, 5]"]),
         ("grid_powers: [-4, 12]", "grid_powers: [-4]", ["variants.ridge.grid_powers", "at least 2 items"]),

@@ -448,7 +448,8 @@ def test_an_edit_of_what_decides_no_result_makes_nothing_stale(fresh: Clone) -> 
     [
         ("stages/recipes/ridge.py", {"train@linear"}),
         ("stages/recipes/network.py", {"train@mlp", "train@cnn"}),
-        ("stages/recipes/shared/augmentation.py", of_variants("train")),
+        ("stages/recipes/shared/augmentation.py", {"train@mlp", "train@cnn"}),
+        ("stages/recipes/shared/training.py", of_variants("train")),
         ("stages/evaluate/scores.py", of_variants("evaluate")),
         ("stages/evaluate/__main__.py", set()),
         ("stages/train/run.py", set()),
@@ -476,7 +477,7 @@ def test_an_edited_comment_of_what_decides_results_runs_the_stage_code_alone(edi
 
 
 def test_a_certificate_keeps_the_results_of_a_variant_and_of_no_other(fresh: Clone) -> None:
-    add_line(fresh, "stages/recipes/shared/fit.py")
+    add_line(fresh, "stages/recipes/shared/training.py")
     code = fresh.folder / CODE
     made = files.yaml_values(code.read_text(), "before")["train"]
     assert stale_by_code(fresh) == of_variants("train")

@@ -120,7 +120,7 @@ def test_a_clone_without_models_killed_at_any_moment_trains_only_new_seeds_of_on
     for folder in ("models", ".dvc/cache"):
         shutil.rmtree(own.folder / folder)
     command = sys.executable, "-m", "tools.settle", "--pairs", "few:more"
-    for line in ("seeds, ", "dev accuracy"):  # before and while something is trained
+    for line in ("seeds, ", "validation accuracy"):  # before and while something is trained
         killed_at(line, own, *command)
     answer = own.run(*command)
     assert answer.returncode == 0, answer.stdout + answer.stderr

@@ -175,7 +175,7 @@ def recipes(variants: dict[Any, Any], complaints: list[str]) -> dict[Any, Recipe
         try:
             kind = families.recipe_class(fields.get("family"))
             recipe = kind.model_validate(fields)
-            if infinite := [name for name, value in recipe.decisive().items() if not _finite(value)]:
+            if infinite := [name for name, value in recipe.key_fields().items() if not _finite(value)]:
                 found.setdefault(f"  variants.*.{infinite[0]}: numbers should be finite", []).append(str(variant))
             valid[variant] = recipe
         except UserError as error:

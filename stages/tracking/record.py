@@ -84,7 +84,7 @@ def read(study: Params, variant: str, seed: int, gathered: Gathered) -> Record |
     recipe = study.recipe(variant)
     folder = paths.run_path(variant, seed)
     facts = read_facts(folder) if (folder / "run.json").exists() else None
-    if facts and families.decisive(facts.get("parameters")) != recipe.decisive():
+    if facts and families.key_fields(facts.get("parameters")) != recipe.key_fields():
         facts = None  # a model from before: the scores are of another one, which is not here
     scores = _scores(variant, seed, gathered)
     if facts and scores and facts["key"] != scores["key"]:

@@ -61,7 +61,7 @@ def _read(study: Params, variant: str, seed: int, gathered: Gathered) -> Record 
 
 
 def parent_key(study: Params, variant: str) -> str:
-    recipe = study.recipe(variant).decisive()
+    recipe = study.recipe(variant).key_fields()
     return files.digest("parent", files.json_bytes([study.data.name, variant, recipe]))
 
 

@@ -34,15 +34,15 @@ def train(study: Params, variants: Sequence[str], on_finish: Callable[[str, int]
     if kept := len(missing) - len(stale):
         print(f"{kept} of them as they were evaluated, without their models", flush=True)
     for variant in dict.fromkeys(run.variant for run in stale):
-        say_what_differs(variant, study.recipe(variant))
+        report_differences(variant, study.recipe(variant))
     if stale:
         train_all(longest_first(stale, images.shape), images, labels, on_finish=on_finish)
     for variant in variants:
         gather(variant, study.recipe(variant))
 
 
-def say_what_differs(variant: str, recipe: Recipe) -> None:
-    """Say why runs that there are results of are trained anew, and whether their bits depend on this processor."""
+def report_differences(variant: str, recipe: Recipe) -> None:
+    """Print why runs that have results are trained again, and warn if their bits depend on the processor."""
     changes = environments.changes_since(variant, environment_here(recipe))
     if lines := environments.trained_elsewhere({variant: changes}):
         print(

@@ -17,7 +17,7 @@ def few(digits: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("alpha", [2.0**-10, 1.0, 40.0])
-def test_the_folded_problem_has_the_solution_of_the_whole(alpha: float) -> None:
+def test_the_reduced_problem_has_the_solution_of_the_whole(alpha: float) -> None:
     generator = np.random.default_rng(0)
     features = generator.normal(3, 2, (200, 20))
     features[:, 4] = 1.0  # a constant one, such as a pixel that no digit touches
@@ -28,7 +28,7 @@ def test_the_folded_problem_has_the_solution_of_the_whole(alpha: float) -> None:
     np.testing.assert_allclose(bias, whole.intercept_, atol=1e-10)
 
 
-def test_folding_works_with_fewer_rows_than_features() -> None:
+def test_reducing_works_with_fewer_rows_than_features() -> None:
     generator = np.random.default_rng(0)
     features, labels = generator.normal(size=(15, 40)), np.arange(15) % 10
     kernel, bias = solve(reduce(features, labels, 10), 0.5)
@@ -72,7 +72,9 @@ def test_equal_accuracies_are_told_apart_by_the_dev_error() -> None:
 
 @pytest.mark.parametrize(("optimum", "edge"), [(0.0, "0.25"), (5000.0, "1024")])
 def test_an_optimum_on_the_edge_of_the_grid_is_refused(optimum: float, edge: str) -> None:
-    with pytest.raises(UserError, match=rf"best alpha for dev mse is {edge}, .*2\^-2 … 2\^10: widen grid_powers"):
+    with pytest.raises(
+        UserError, match=rf"best alpha for validation mse is {edge}, .*2\^-2 … 2\^10: widen grid_powers"
+    ):
         search_alpha(lambda alpha: {"val_loss": abs(alpha - optimum), "val_accuracy": 0.5}, (-2, 10), 0.1)
 
 
@@ -91,9 +93,9 @@ def test_the_model_is_ridge_regression_on_all_images_with_the_alpha_found(
     hidden: np.ndarray | None, few: tuple[np.ndarray, np.ndarray]
 ) -> None:
     images, labels = few
-    dev = np.arange(0, 400, 5)
-    model, rows, best, dev_scores = fit_ridge(
-        images, labels, 10, dev, grid_powers=(-8, 12), tolerance=0.5, hidden=hidden
+    validation = np.arange(0, 400, 5)
+    model, rows, best, val_scores = fit_ridge(
+        images, labels, 10, validation, grid_powers=(-8, 12), tolerance=0.5, hidden=hidden
     )
     features = images.reshape(400, -1) / 255
     if hidden is not None:
@@ -102,14 +104,14 @@ def test_the_model_is_ridge_regression_on_all_images_with_the_alpha_found(
     whole = Ridge(alpha=best["accuracy"], solver="svd").fit(features, targets)
     np.testing.assert_allclose(np.asarray(model(images)), whole.predict(features), atol=1e-4)
 
-    kept = np.setdiff1d(np.arange(400), dev)
+    kept = np.setdiff1d(np.arange(400), validation)
     part = Ridge(alpha=best["accuracy"], solver="svd").fit(features[kept], targets[kept])
-    outputs = part.predict(features[dev])
-    assert dev_scores["val_accuracy"] == pytest.approx((outputs.argmax(axis=1) == labels[dev]).mean())
-    assert dev_scores["val_loss"] == pytest.approx(((outputs - targets[dev]) ** 2).mean())
-    # No alpha of the grid beats the one found, on the dev images.
+    outputs = part.predict(features[validation])
+    assert val_scores["val_accuracy"] == pytest.approx((outputs.argmax(axis=1) == labels[validation]).mean())
+    assert val_scores["val_loss"] == pytest.approx(((outputs - targets[validation]) ** 2).mean())
+    # No alpha of the grid beats the one found, on the validation split.
     best_on_grid = max(float(row["val_accuracy"]) for row in rows if row["search"] == "grid")
-    assert dev_scores["val_accuracy"] >= best_on_grid - 2 / len(dev)
+    assert val_scores["val_accuracy"] >= best_on_grid - 2 / len(validation)
 
 
 @pytest.mark.usefixtures("tensorflow_ready")
@@ -128,7 +130,7 @@ def test_any_size_colour_and_number_of_classes_is_fitted(hidden: dict[str, Any])
     labels = np.arange(90, dtype=np.uint8) % 3
     images = (generator.integers(0, 60, (90, 6, 5, 3)) + 60 * labels[:, None, None, None]).astype(np.uint8)
     fitted = ridge(grid_powers=[-16, 16], **hidden).fit(
-        images, labels, 3, dev=np.arange(0, 90, 5), seed=0, report=lambda epoch, row: None
+        images, labels, 3, validation=np.arange(0, 90, 5), seed=0, on_epoch=lambda epoch, row: None
     )
     outputs = np.asarray(fitted.model(images))
     assert outputs.shape == (90, 3)
@@ -138,15 +140,15 @@ def test_any_size_colour_and_number_of_classes_is_fitted(hidden: dict[str, Any])
 
 
 @pytest.mark.usefixtures("tensorflow_ready")
-def test_pictures_are_the_weights_of_each_class_where_a_pixel_has_one_weight() -> None:
+def test_shown_are_the_weights_of_each_class_where_a_pixel_has_one_weight() -> None:
     generator = np.random.default_rng(0)
     kernel, bias = generator.normal(size=(30, 4)), np.zeros(4)
-    pictures = ridge().pictures(as_keras((6, 5), kernel, bias, None))
-    assert pictures is not None
-    np.testing.assert_allclose(pictures[2].ravel(), kernel[:, 2], rtol=1e-6)
-    assert ridge().pictures(as_keras((2, 5, 3), kernel, bias, None)) is None  # in colour
+    shown = ridge().class_images(as_keras((6, 5), kernel, bias, None))
+    assert shown is not None
+    np.testing.assert_allclose(shown[2].ravel(), kernel[:, 2], rtol=1e-6)
+    assert ridge().class_images(as_keras((2, 5, 3), kernel, bias, None)) is None  # in colour
     elm = ridge(hidden_units=30, weight_sd=0.2)
-    assert elm.pictures(as_keras((6, 5), kernel, bias, np.zeros((30, 30)))) is None
+    assert elm.class_images(as_keras((6, 5), kernel, bias, np.zeros((30, 30)))) is None
 
 
 @pytest.mark.parametrize("half", [{"hidden_units": 30}, {"weight_sd": 0.2}])

@@ -26,7 +26,7 @@ def test_a_plan_names_every_run_variant_by_variant_in_the_order_of_the_seeds(wor
     runs = planned(study, "watched", "ridge")
     assert [run.name for run in runs] == ["watched seed 0", "watched seed 1", "ridge seed 0", "ridge seed 1"]
     for run in runs:
-        np.testing.assert_array_equal(run.dev, read_validation(run.seed))
+        np.testing.assert_array_equal(run.validation, read_validation(run.seed))
     assert len({run.key for run in runs}) == 4
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from many_seeds.errors import UserError
 from stages.recipes.ridge import Recipe as Ridge
-from stages.recipes.shared.recipe import Fitted
+from stages.recipes.shared.recipe import FitResult
 from stages.study import environments, files, paths
 from stages.study.environments import installed_versions
 from stages.study.params import Params
@@ -33,12 +33,19 @@ def few(digits: Digits) -> Digits:
 
 
 def a_run(study: Params, variant: str, seed: int, **fields: Any) -> Run:
-    """A run on 300 images, of which every fifth is a dev image."""
+    """A run on 300 images, of which every fifth is in the validation split."""
     recipe = study.recipe(variant)
     recipe = type(recipe).model_validate({**recipe.model_dump(), **fields})
-    dev = np.arange(seed % 5, 300, 5) if recipe.uses_dev else None
+    validation = np.arange(seed % 5, 300, 5) if recipe.uses_validation else None
     return Run(
-        variant, recipe, seed, CLASSES, dev, "processes", {"data": "d", "code": "c"}, installed_versions("tensorflow")
+        variant,
+        recipe,
+        seed,
+        CLASSES,
+        validation,
+        "processes",
+        {"data": "d", "code": "c"},
+        installed_versions("tensorflow"),
     )
 
 
@@ -56,9 +63,9 @@ def test_a_model_file_is_a_keras_model_that_gives_the_dev_scores_of_its_run(
     path = tmp_path / "model.keras"
     path.write_bytes(result.files["model.keras"])
     model = keras.saving.load_model(path, compile=False)
-    assert run.dev is not None
-    outputs = np.asarray(model(few[0][run.dev]))
-    truth = few[1][run.dev]
+    assert run.validation is not None
+    outputs = np.asarray(model(few[0][run.validation]))
+    truth = few[1][run.validation]
     assert result.facts["dev_accuracy"] == pytest.approx((outputs.argmax(axis=1) == truth).mean())
     loss = -np.log(outputs[np.arange(len(truth)), truth]).mean()
     assert result.facts["dev_loss"] == pytest.approx(loss, rel=1e-4)
@@ -138,7 +145,7 @@ def test_an_argument_that_keras_drops_is_refused(study: Params, few: Digits) -> 
     [
         (
             {"facts": {"dev_loss": 0.5}},
-            "fit should tell .*dev_accuracy.* as plain numbers or None; received .*dev_loss",
+            "fit should return the facts .*dev_accuracy.* as plain numbers or None; received .*dev_loss",
         ),
         ({"facts": {"dev_loss": np.float32(0.5)}}, "received {'dev_loss': 'float32'"),
         ({"classes": CLASSES + 1}, r"outputs \[n, 10\]; received \[2, 11\]"),
@@ -150,7 +157,7 @@ def test_a_family_with_a_fit_of_its_own_is_told_what_evaluation_would_miss(
 ) -> None:
     fit = Ridge.fit
 
-    def changed(self: Ridge, images: np.ndarray, labels: np.ndarray, classes: int, **rest: Any) -> Fitted:
+    def changed(self: Ridge, images: np.ndarray, labels: np.ndarray, classes: int, **rest: Any) -> FitResult:
         fitted = fit(self, images, labels, change.get("classes", classes), **rest)
         return dataclasses.replace(fitted, facts=change.get("facts", fitted.facts))
 

@@ -54,7 +54,7 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
     """Train runs on the Dask cluster of DASK_SCHEDULER_ADDRESS; workers may join and leave meanwhile.
 
     Yields:
-        What comes of every run, as it ends; and a function that says what is under way.
+        The results of the runs, as they end; and a function that describes what is under way.
 
     Raises:
         UserError: the scheduler does not answer or is lost, or a worker does not fit the study.

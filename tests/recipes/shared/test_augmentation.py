@@ -25,10 +25,10 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def draw(*shares: float) -> None:
         left = list(shares)
 
-        def even(self: Augmenter, count: Any, limit: float) -> Any:
+        def uniform(self: Augmenter, count: Any, limit: float) -> Any:
             return keras.ops.full((count, 1, 1), left.pop(0) * limit) if limit else 0.0
 
-        monkeypatch.setattr(Augmenter, "_even", even)
+        monkeypatch.setattr(Augmenter, "_uniform", uniform)
 
     return draw
 
@@ -92,7 +92,7 @@ def test_a_flip_changes_left_and_right_in_half_of_the_images() -> None:
 def displacement(**augment: Any) -> np.ndarray:
     """How far the pixels of 200 images of 40x40 are read from their own place, [200, 2, 40, 40]."""
     augmenter = Augmenter(Augment(**augment), (40, 40), 0)
-    places = [keras.ops.convert_to_numpy(place) for place in augmenter._places(200)]
+    places = [keras.ops.convert_to_numpy(place) for place in augmenter._coordinates(200)]
     own = np.broadcast_to(np.arange(40.0)[:, None], (40, 40)), np.broadcast_to(np.arange(40.0), (40, 40))
     return np.stack([place - mine for place, mine in zip(places, own, strict=True)], axis=1)
 

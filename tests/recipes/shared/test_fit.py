@@ -9,6 +9,7 @@ import pytest
 from many_seeds.errors import UserError
 from stages.recipes.shared import fit, optimizers, passes, rates
 from stages.recipes.shared.augmentation import Augment
+from stages.recipes.shared.epochs import batch_order
 from stages.recipes.shared.fit import fit_network
 from stages.recipes.shared.models import layer_seeds
 from stages.recipes.shared.optimizers import Optimizer
@@ -39,7 +40,7 @@ Trained = tuple[keras.Sequential, list[dict[str, float]], int]
 
 def trained(
     few: Images,
-    dev: np.ndarray | None = None,
+    validation: np.ndarray | None = None,
     *,
     optimizer: Optimizer = optimizers.ADAM,
     average: float = 0.0,
@@ -50,11 +51,11 @@ def trained(
     """The model with the weights that came of training, its curve, and the epoch that they are from."""
     settings: dict[str, Any] = {
         **{"batch_size": 32, "epochs": 2, "patience": None, "restore_best": False, "label_smoothing": 0.0},
-        **{"augment": None, "seed": 0, "report": silent, "rates": rates.by_epoch(learning_rate, decay)},
+        **{"augment": None, "seed": 0, "on_epoch": silent, "rates": rates.by_epoch(learning_rate, decay)},
     }
     model = built()
     weights, curve, best = fit_network(
-        model, optimizers.build(optimizer, average), *few, dev, **{**settings, **changes}
+        model, optimizers.build(optimizer, average), *few, validation, **{**settings, **changes}
     )
     model.set_weights(weights)
     return model, curve, best
@@ -74,25 +75,27 @@ def test_training_lowers_the_loss(few: Images) -> None:
     assert scores(model, *few)[0] < 0.8 * before
 
 
-def test_dev_scores_are_those_of_the_dev_images_and_no_others(few: Images, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "DEV_BATCH", 16)  # so that 25 dev images end with a part of a batch
-    dev = np.arange(0, 100, 4)
-    model, curve, best = trained(few, dev)
-    loss, accuracy = scores(model, few[0][dev], few[1][dev])
+def test_validation_scores_are_those_of_the_validation_split(few: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes, "VALIDATION_BATCH", 16)  # so that 25 validation images end with a part of a batch
+    validation = np.arange(0, 100, 4)
+    model, curve, best = trained(few, validation)
+    loss, accuracy = scores(model, few[0][validation], few[1][validation])
     np.testing.assert_allclose(curve[-1]["val_loss"], loss, rtol=1e-5)
     assert curve[-1]["val_accuracy"] == pytest.approx(accuracy)
     assert best == 1
 
 
-def test_training_never_sees_a_dev_image(few: Images) -> None:
-    dev = np.arange(0, 100, 4)
+def test_training_never_sees_a_validation_image(few: Images) -> None:
+    validation = np.arange(0, 100, 4)
     blanked = few[0].copy()
-    blanked[dev] = 255
-    for a, b in zip(trained(few, dev)[0].get_weights(), trained((blanked, few[1]), dev)[0].get_weights(), strict=True):
+    blanked[validation] = 255
+    for a, b in zip(
+        trained(few, validation)[0].get_weights(), trained((blanked, few[1]), validation)[0].get_weights(), strict=True
+    ):
         np.testing.assert_array_equal(a, b)
 
 
-def test_training_without_a_dev_split_has_no_dev_scores(few: Images) -> None:
+def test_training_without_a_validation_split_has_no_validation_scores(few: Images) -> None:
     _, curve, best = trained(few)
     assert set(curve[0]) == {"epoch", "loss", "accuracy", "learning_rate"}
     assert best == 1
@@ -142,18 +145,18 @@ def test_the_learning_rate_that_is_reported_is_the_one_in_use(few: Images) -> No
 
 
 def steered(few: Images, losses: list[float], monkeypatch: pytest.MonkeyPatch, **how: Any) -> Any:
-    """Training whose dev losses are `losses`; the model, its curve, its best epoch and the weights after each epoch."""
+    """Training with given validation losses: the model, its curve, its best epoch and the weights after each epoch."""
     after: list[list[np.ndarray]] = []
     real = fit.passes
 
     def steered_passes(model: keras.Sequential, *rest: Any, **named: Any) -> Any:
         train, _ = real(model, *rest, **named)
 
-        def dev() -> dict[str, float]:
+        def validation() -> dict[str, float]:
             after.append(model.get_weights())
             return {"loss": losses[len(after) - 1], "accuracy": 0.5}
 
-        return train, dev
+        return train, validation
 
     monkeypatch.setattr(fit, "passes", steered_passes)
     return *trained(few, np.arange(20), epochs=len(losses), **how), after
@@ -162,7 +165,7 @@ def steered(few: Images, losses: list[float], monkeypatch: pytest.MonkeyPatch, *
 LOSSES = [1.0, 0.7, 0.8, 0.6, 0.6, 0.9, 0.7, 0.5, 0.4]
 
 
-def test_training_stops_after_patience_epochs_without_a_lower_dev_loss_and_the_best_weights_are_restored(
+def test_training_stops_after_patience_epochs_without_a_lower_loss_and_the_best_weights_are_restored(
     few: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The lowest loss is that of epoch 3; an equal one, in epoch 4, is not lower; epoch 6 is the third in vain."""
@@ -210,14 +213,14 @@ def test_training_that_diverges_is_refused_with_its_loss_and_learning_rate(
         trained(few, learning_rate=1e37, epochs=5)
 
 
-def test_a_dev_loss_that_is_no_number_is_refused(few: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_validation_loss_that_is_no_number_is_refused(few: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="val_loss is nan after epoch 1"):
         steered(few, [1.0, math.nan], monkeypatch)
 
 
 def test_the_driver_hears_of_every_epoch(few: Images) -> None:
     heard: list[tuple[int, float]] = []
-    _, curve, _ = trained(few, report=lambda epoch, row: heard.append((epoch, row["loss"])))
+    _, curve, _ = trained(few, on_epoch=lambda epoch, row: heard.append((epoch, row["loss"])))
     assert heard == [(row["epoch"], row["loss"]) for row in curve]
 
 
@@ -240,7 +243,7 @@ SGD = Optimizer(name="sgd")
 def batches(count: int, epochs: int, batch_size: int = 32) -> Iterator[np.ndarray]:
     """The images of each step of training with seed 0."""
     for epoch in range(epochs):
-        order = fit.batch_order(count, 0, epoch)
+        order = batch_order(count, 0, epoch)
         for start in range(0, count, batch_size):
             yield order[start : start + batch_size]
 
@@ -255,9 +258,9 @@ def test_a_moving_average_of_the_weights_is_what_is_evaluated_and_returned(few: 
         by_hand.train_on_batch(images[indices], labels[indices])
         now = by_hand.get_weights()
         average = [0.8 * a + 0.2 * w for a, w in zip(average, now, strict=True)] if average else now
-    dev = np.arange(110, 130)
+    validation = np.arange(110, 130)
     more = np.concatenate([images, images[:20]]), np.concatenate([labels, labels[:20]])
-    model, curve, _ = trained(more, dev, optimizer=SGD, average=0.8, learning_rate=0.1)
+    model, curve, _ = trained(more, validation, optimizer=SGD, average=0.8, learning_rate=0.1)
     for a, b in zip(model.get_weights(), average, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
     assert not np.allclose(model.get_weights()[0], by_hand.get_weights()[0], atol=1e-4)
@@ -265,7 +268,7 @@ def test_a_moving_average_of_the_weights_is_what_is_evaluated_and_returned(few: 
 
 
 def test_a_moving_average_goes_on_training_from_the_weights_themselves(few: Images) -> None:
-    """The losses of training are those without an average, whose dev pass comes between two epochs."""
+    """The losses of training are those without an average, whose validation pass comes between two epochs."""
     curves = [trained(few, np.arange(20), average=average, epochs=3)[1] for average in (0.0, 0.9)]
     assert [row["loss"] for row in curves[0]] == [row["loss"] for row in curves[1]]
     assert curves[0][-1]["val_loss"] != curves[1][-1]["val_loss"]
@@ -305,11 +308,11 @@ def test_label_smoothing_makes_a_network_less_certain(few: Images) -> None:
     assert certain[0] > certain[1]
 
 
-def test_augmentation_changes_the_images_of_training_and_not_those_of_the_dev_split(few: Images) -> None:
-    dev = np.arange(0, 100, 4)
-    plain, (model, curve, _) = trained(few, dev), trained(few, dev, augment=Augment(shift=3))
+def test_augmentation_changes_the_images_of_training_and_not_those_of_the_validation_split(few: Images) -> None:
+    validation = np.arange(0, 100, 4)
+    plain, (model, curve, _) = trained(few, validation), trained(few, validation, augment=Augment(shift=3))
     assert curve[0]["loss"] != plain[1][0]["loss"]
-    assert curve[-1]["val_loss"] == pytest.approx(scores(model, few[0][dev], few[1][dev])[0], rel=1e-5)
+    assert curve[-1]["val_loss"] == pytest.approx(scores(model, few[0][validation], few[1][validation])[0], rel=1e-5)
 
 
 def test_augmentation_is_drawn_from_the_seed_of_the_run_anew_in_each_epoch(few: Images) -> None:

@@ -9,7 +9,7 @@ import pytest
 from keras import initializers, layers
 
 from many_seeds.errors import UserError
-from stages.recipes.shared.models import built_twice, layer_seeds
+from stages.recipes.shared.models import build_and_check, layer_seeds
 from tests.small_recipes import network
 
 pytestmark = pytest.mark.usefixtures("tensorflow_ready")
@@ -19,7 +19,7 @@ Shape = tuple[int, ...]
 
 
 def built(build: Callable[[Shape, int, Iterator[int]], Any], seed: int = 0) -> tuple[keras.Model, keras.Model]:
-    return built_twice(build, IMAGES, 3, seed)
+    return build_and_check(build, IMAGES, 3, seed)
 
 
 def dense(seeds: Iterator[int], units: int = 3, **options: Any) -> layers.Dense:
@@ -71,7 +71,7 @@ def scaled(images: Any) -> Any:
         ),
         (with_layers(lambda _: layers.Dropout(0.5, name="drop")), r"build draws .* without a seed.*such as Dropout"),
         (with_layers(lambda _: layers.GaussianNoise(0.5)), "build draws .* without a seed"),
-        (with_layers(lambda _: layers.Lambda(scaled)), r"could not be loaded again once it is saved.*Keras's own"),
+        (with_layers(lambda _: layers.Lambda(scaled)), r"could not be loaded again after saving.*Keras's own"),
         (
             lambda shape, classes, seeds: keras.Sequential(
                 [layers.Input((*shape, 3)), layers.Flatten(), dense(seeds, activation="softmax")]
@@ -95,7 +95,7 @@ class Own(layers.Layer):  # not registered with Keras
 
 
 def test_a_layer_of_the_persons_own_is_refused_because_it_cannot_be_loaded_again() -> None:
-    with pytest.raises(UserError, match="could not be loaded again once it is saved"):
+    with pytest.raises(UserError, match="could not be loaded again after saving"):
         built(with_layers(lambda _: Own()))
 
 

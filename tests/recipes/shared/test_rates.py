@@ -51,7 +51,7 @@ def test_a_schedule_is_a_share_of_the_learning_rate() -> None:
 
 
 def test_one_cycle_has_no_second_rise() -> None:
-    with pytest.raises(ValidationError, match="one_cycle has a rise of its own: leave warmup out"):
+    with pytest.raises(ValidationError, match="one_cycle has its own rise: leave warmup out"):
         Schedule(shape="one_cycle", warmup=1.0)
 
 

@@ -22,12 +22,12 @@ LATER: dict[str, Any] = {
 
 
 def test_a_recipe_is_decided_by_the_fields_that_params_yaml_gives_it() -> None:
-    assert network().decisive() == {name: value for name, value in NETWORK.items() if name != "seeds"}
-    assert ridge().decisive() == {name: value for name, value in RIDGE.items() if name != "seeds"}
+    assert network().key_fields() == {name: value for name, value in NETWORK.items() if name != "seeds"}
+    assert ridge().key_fields() == {name: value for name, value in RIDGE.items() if name != "seeds"}
 
 
 def test_more_seeds_are_no_other_recipe() -> None:
-    assert network(seeds=20).decisive() == network(seeds=1).decisive()
+    assert network(seeds=20).key_fields() == network(seeds=1).key_fields()
 
 
 def test_every_field_that_came_later_has_a_default_and_a_test() -> None:
@@ -36,10 +36,10 @@ def test_every_field_that_came_later_has_a_default_and_a_test() -> None:
 
 
 @pytest.mark.parametrize("name", LATER)
-def test_a_later_field_is_decisive_only_where_it_is_not_as_before(name: str) -> None:
+def test_a_later_field_is_in_the_key_only_where_it_is_not_as_before(name: str) -> None:
     default = network().model_dump()[name]
-    assert network(**{name: default}).decisive() == network().decisive()
-    assert network(**{name: LATER[name]}).decisive().keys() == {*network().decisive(), name}
+    assert network(**{name: default}).key_fields() == network().key_fields()
+    assert network(**{name: LATER[name]}).key_fields().keys() == {*network().key_fields(), name}
 
 
 def test_another_value_of_any_field_is_another_recipe() -> None:
@@ -60,15 +60,15 @@ def test_another_value_of_any_field_is_another_recipe() -> None:
         {"optimizer": {**LATER["optimizer"], "momentum": 0.8}},
         {"augment": {"shift": 1.0}},
     ]
-    decisive = [str(network(**changes).decisive()) for changes in [{}, *others]]
-    assert len(set(decisive)) == len(decisive)
+    keys = [str(network(**changes).key_fields()) for changes in [{}, *others]]
+    assert len(set(keys)) == len(keys)
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"patience": 2}, "patience and restore_best watch the dev loss: they need dev_split: true"),
-        ({"restore_best": True}, "patience and restore_best watch the dev loss"),
+        ({"patience": 2}, "patience and restore_best depend on the validation loss: they need dev_split: true"),
+        ({"restore_best": True}, "patience and restore_best depend on the validation loss"),
         (
             {"decay": {"start": 1, "rate": 0.1}, "schedule": {"shape": "cosine"}},
             "decay and schedule both set the learning rate",

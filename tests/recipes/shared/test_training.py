@@ -10,7 +10,7 @@ import pytest
 
 from stages.recipes.shared import training
 from stages.recipes.shared.recipe import Recipe
-from stages.recipes.shared.training import Result
+from stages.recipes.shared.training import SavedResult
 from tests.conftest import CLASSES, ROOT
 from tests.documentation import code_block
 from tests.recipes.shared.test_recipe import LATER
@@ -27,9 +27,9 @@ def few(digits: Digits) -> Digits:
     return digits[0][:300], digits[1][:300]
 
 
-def trained(recipe: Recipe, few: Digits, seed: int = 0) -> Result:
-    dev = np.arange(seed % 5, 300, 5) if recipe.uses_dev else None
-    return training.train(recipe, *few, CLASSES, dev=dev, seed=seed, report=lambda epoch, row: None)
+def trained(recipe: Recipe, few: Digits, seed: int = 0) -> SavedResult:
+    validation = np.arange(seed % 5, 300, 5) if recipe.uses_validation else None
+    return training.train(recipe, *few, CLASSES, validation=validation, seed=seed, on_epoch=lambda epoch, row: None)
 
 
 @pytest.mark.parametrize(
@@ -75,12 +75,12 @@ def test_two_seeds_train_different_models(few: Digits) -> None:
 
 
 @pytest.fixture(scope="module")
-def as_before(few: Digits) -> Result:
+def as_before(few: Digits) -> SavedResult:
     return trained(network(**CONVOLUTIONAL, epochs=1), few)
 
 
 @pytest.mark.parametrize("name", LATER)
-def test_each_later_field_reaches_the_training(name: str, few: Digits, as_before: Result) -> None:
+def test_each_later_field_reaches_the_training(name: str, few: Digits, as_before: SavedResult) -> None:
     changed = trained(network(**CONVOLUTIONAL, epochs=1, **{name: LATER[name]}), few)
     assert changed.model != as_before.model
     assert np.isfinite([row["loss"] for row in changed.curve]).all()

@@ -4,13 +4,13 @@ import pytest
 
 from many_seeds.errors import UserError
 from stages.train import executors
-from stages.train.executors import lanes
+from stages.train.executors import batched_seeds
 from tests.small_recipes import network, ridge
 
 
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_no_gpu = executors.EXECUTORS["lanes"]._replace(asked=lambda: False)
+    with_no_gpu = executors.EXECUTORS["lanes"]._replace(selected=lambda: False)
     monkeypatch.setitem(executors.EXECUTORS, "lanes", with_no_gpu)
 
 
@@ -24,7 +24,7 @@ def test_a_scheduler_that_is_named_is_asked_first(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_gpu_trains_what_is_trained_by_epochs_and_processes_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(executors.EXECUTORS, "lanes", executors.EXECUTORS["lanes"]._replace(asked=lambda: True))
+    monkeypatch.setitem(executors.EXECUTORS, "lanes", executors.EXECUTORS["lanes"]._replace(selected=lambda: True))
     assert executors.name_for(network()) == "lanes"
     assert executors.name_for(ridge()) == "processes"
 
@@ -46,4 +46,4 @@ def test_an_unknown_executor_is_refused_with_those_there_are(monkeypatch: pytest
 
 def test_only_an_executor_that_decides_bits_is_part_of_the_key() -> None:
     assert executors.code_digest("processes") is executors.code_digest("dask") is None
-    assert executors.code_digest(lanes.NAME)
+    assert executors.code_digest(batched_seeds.NAME)

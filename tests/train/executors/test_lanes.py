@@ -1,20 +1,20 @@
-"""Lanes: many seeds of one model as one batch."""
+"""Batched seeds: many seeds of one model as one batch, a lane for each."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-jax = pytest.importorskip("jax", reason="lanes need JAX")
+jax = pytest.importorskip("jax", reason="batched seeds need JAX")
 
 import keras  # noqa: E402
 from sklearn.datasets import load_digits  # noqa: E402
 
 if keras.backend.backend() != "jax":
-    pytest.skip("lanes need KERAS_BACKEND=jax", allow_module_level=True)
+    pytest.skip("batched seeds need KERAS_BACKEND=jax", allow_module_level=True)
 
 from many_seeds.errors import UserError  # noqa: E402
-from stages.train.executors.lanes import engine, patches, programs  # noqa: E402
+from stages.train.executors.batched_seeds import engine, patches, programs  # noqa: E402
 
 layers = keras.layers
 IMAGES = load_digits().images.astype(np.uint8)[:700]
@@ -51,8 +51,8 @@ def cnn(seed: int) -> keras.Model:
     )
 
 
-def lane(seed: int, build=mlp, *, epochs=3, dev=100, rate=0.01, **ends) -> engine.Lane:  # type: ignore[no-untyped-def]
-    chosen = np.random.default_rng(seed).permutation(len(IMAGES))[:dev] if dev else None
+def lane(seed: int, build=mlp, *, epochs=3, validation=100, rate=0.01, **ends) -> engine.Lane:  # type: ignore[no-untyped-def]
+    chosen = np.random.default_rng(seed).permutation(len(IMAGES))[:validation] if validation else None
     return engine.Lane(
         seed,
         engine.initial_values(build, [seed])[0],
@@ -68,11 +68,11 @@ def shared_of(build=mlp, **fields) -> programs.Shared:  # type: ignore[no-untype
     return programs.Shared(build(0), keras.optimizers.Adam(), **fields)
 
 
-def train(lanes, shared=None, **settings) -> dict[int, engine.Finished]:  # type: ignore[no-untyped-def]
+def train(lanes, shared=None, **settings) -> dict[int, engine.FinishedLane]:  # type: ignore[no-untyped-def]
     return dict(engine.train(shared or shared_of(), lanes, IMAGES, LABELS, batch_size=BATCH, **settings))
 
 
-def assert_same(a: engine.Finished, b: engine.Finished) -> None:
+def assert_same(a: engine.FinishedLane, b: engine.FinishedLane) -> None:
     assert a.curve == b.curve
     assert a.best_epoch == b.best_epoch
     for x, y in zip(a.weights or [], b.weights or [], strict=True):
@@ -97,15 +97,15 @@ def test_a_lane_of_another_width_differs_by_rounding_only() -> None:
 
 def test_a_lane_is_the_run_that_keras_fits_from_the_same_values_in_the_same_order() -> None:
     run = lane(1, epochs=2)
-    assert run.dev is not None
-    kept = np.setdiff1d(np.arange(len(IMAGES)), run.dev)
+    assert run.validation is not None
+    kept = np.setdiff1d(np.arange(len(IMAGES)), run.validation)
     model = mlp(1)
     model.compile(keras.optimizers.Adam(0.01), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     rows = []
     for epoch in range(2):
         order = kept[np.random.default_rng(np.random.SeedSequence([1, epoch + 1])).permutation(len(kept))]
         row = model.fit(IMAGES[order], LABELS[order], BATCH, shuffle=False, verbose=0).history
-        val = model.evaluate(IMAGES[run.dev], LABELS[run.dev], verbose=0, return_dict=True)
+        val = model.evaluate(IMAGES[run.validation], LABELS[run.validation], verbose=0, return_dict=True)
         rows.append({**{k: v[0] for k, v in row.items()}, **{f"val_{k}": v for k, v in val.items()}})
     finished = train([run], shared_of(dropout="keras"))[0]
     for row, expected in zip(finished.curve, rows, strict=True):
@@ -134,7 +134,7 @@ def test_lanes_stop_at_their_own_epochs_with_their_own_best_weights() -> None:
         model = mlp(0)
         model.set_weights([np.asarray(value) for value in run.weights or []])
         model.compile(loss="sparse_categorical_crossentropy")
-        again = model.evaluate(IMAGES[lanes[i].dev], LABELS[lanes[i].dev], verbose=0)
+        again = model.evaluate(IMAGES[lanes[i].validation], LABELS[lanes[i].validation], verbose=0)
         assert again == pytest.approx(min(losses), rel=1e-4)
 
 
@@ -163,8 +163,8 @@ def test_a_lane_that_diverges_fails_alone() -> None:
         assert_same(runs[i], train([lanes[i]], width=3, narrowest=3)[0])
 
 
-def test_lanes_without_dev_images_train_on_all() -> None:
-    runs = train([lane(seed, dev=0) for seed in range(2)])
+def test_lanes_without_a_validation_split_train_on_all() -> None:
+    runs = train([lane(seed, validation=0) for seed in range(2)])
     assert set(runs[0].curve[0]) == {"epoch", "loss", "accuracy", "learning_rate"}
     assert runs[0].best_epoch == 2
 
@@ -266,16 +266,16 @@ def test_a_moving_average_of_the_weights_is_what_is_looked_at_and_kept() -> None
     model = mlp(0)
     model.set_weights([np.asarray(value) for value in averaged.weights or []])
     model.compile(loss="sparse_categorical_crossentropy")
-    dev = lane(0).dev
-    assert dev is not None
-    assert model.evaluate(IMAGES[dev], LABELS[dev], verbose=0) == pytest.approx(
+    validation = lane(0).validation
+    assert validation is not None
+    assert model.evaluate(IMAGES[validation], LABELS[validation], verbose=0) == pytest.approx(
         averaged.curve[-1]["val_loss"], rel=1e-4
     )
 
 
-def test_lanes_that_set_aside_different_numbers_of_images_are_refused() -> None:
-    with pytest.raises(UserError, match=r"equally many dev images; received \[90, 100\]"):
-        train([lane(0), lane(1, dev=90)])
+def test_validation_splits_of_different_sizes_are_refused() -> None:
+    with pytest.raises(UserError, match=r"validation splits .* the same size; received \[90, 100\]"):
+        train([lane(0), lane(1, validation=90)])
 
 
 def test_every_image_of_an_epoch_is_trained_on_once() -> None:

@@ -50,7 +50,7 @@ def test_two_workers_have_the_results_of_one(
     said = capfd.readouterr()
     assert "6 runs, 0 of them finished before" in said.out
     assert "[6/6]" in said.err
-    assert "dev accuracy 0." in said.err
+    assert "validation accuracy 0." in said.err
     after = {name: content for name, content in content_of(paths.MODELS).items() if not name.endswith("run.json")}
     assert after == before
 

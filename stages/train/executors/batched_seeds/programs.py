@@ -1,7 +1,7 @@
-"""What runs on the device: the compiled programs of a batch of lanes, each compiled once in a process.
+"""The compiled programs of batched seeds. Each is compiled once in a process.
 
-A state is a dict of lists of arrays, each with a first axis of lanes: "trainable" and "fixed" are the model's trainable
-and other variables (the seeds of its dropout among them), "optimizer" the optimizer's.
+A state is a dict of lists of arrays, whose first axis is that of the lanes: "trainable" and "fixed" are the trainable
+and the other variables of the model (such as the seeds of its dropout), "optimizer" those of the optimizer.
 """
 
 import contextlib
@@ -19,11 +19,12 @@ import keras
 import numpy as np
 
 from many_seeds.errors import UserError
-from stages.train.executors.lanes.patches import patched
+from stages.train.executors.batched_seeds.patches import patched
 
 CONVOLUTIONS = ("patches", "grouped", "loop")
 DROPOUTS = ("bytes", "keras")
-MOST_STEPS = 125  # of a program: few enough that epochs of different lengths share one, many enough to keep Python out
+# Of a program: few enough to be shared by epochs of different lengths, many enough to make Python's share small.
+MAXIMUM_STEPS = 125
 
 State = dict[str, list[jax.Array]]
 Augment = Callable[[jax.Array, jax.Array], jax.Array]
@@ -31,13 +32,17 @@ Augment = Callable[[jax.Array, jax.Array], jax.Array]
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """What all the lanes of a batch have in common.
+    """What all lanes of a batch have in common.
 
-    model: its variables' values don't matter. optimizer: with one learning rate, not a schedule.
-    smoothing: of the labels, 0 for none.
-    convolution: "patches" (matrix products), "grouped" (what vmap makes of Keras's) or "loop" (lane after lane).
-    dropout: "bytes" (fewer random numbers) or "keras" (the very masks of Keras's layers).
-    augment: from uint8 images [n, ...] and a key uint32 [2] to images, or None. augment_name: tells one from another.
+    Attributes:
+        model: the Keras model. The values of its variables are not used.
+        optimizer: with a learning rate that is a number, not a schedule.
+        smoothing: of the labels; 0 for none.
+        convolution: "patches" (matrix products), "grouped" (Keras's convolution under vmap) or "loop" (lane by lane).
+        dropout: "bytes" (fewer random numbers) or "keras" (the same masks as Keras's layers).
+        augment: from uint8 images [n, ...] and a key uint32 [2] to images, or None.
+        augment_name: identifies `augment`.
+        identity: a text that is equal for batches with equal programs.
     """
 
     model: keras.Model
@@ -60,15 +65,17 @@ class Shared:
 
     @property
     def rate_index(self) -> int:
-        """Where among the optimizer's variables the learning rate is."""
+        """The index of the learning rate in the optimizer's variables."""
         for i, variable in enumerate(self.optimizer.variables):
             if variable.path.endswith("/learning_rate"):
                 return i
-        raise UserError("lanes set the learning rate of each step: the optimizer should have a number, not a schedule")
+        raise UserError(
+            "the optimizer should have a number as its learning rate, which is set in each step, not a schedule"
+        )
 
     @property
     def average_indices(self) -> list[int]:
-        """Where among the optimizer's variables the moving averages of the weights are, if it keeps them."""
+        """The indices of the moving averages of the weights in the optimizer's variables, if it keeps them."""
         if not self.optimizer.use_ema:
             return []
         places = {id(variable): i for i, variable in enumerate(self.optimizer.variables)}
@@ -76,21 +83,21 @@ class Shared:
 
 
 def _identity(shared: Shared) -> str:
-    """The same text for recipes whose programs are the same, whatever their seeds and initial values."""
+    """A text that is equal for models with equal programs, independent of seeds and initial values."""
     optimizer = shared.optimizer.get_config() | {"class": type(shared.optimizer).__name__, "learning_rate": None}
     shapes = [(tuple(v.shape), v.dtype, v.trainable) for v in shared.model.variables]
-    parts = [_bare(json.loads(shared.model.to_json())), _bare(optimizer), shapes]
+    parts = [_without_names_and_seeds(json.loads(shared.model.to_json())), _without_names_and_seeds(optimizer), shapes]
     settings = [shared.smoothing, shared.convolution, shared.dropout, shared.augment_name]
     return json.dumps([*parts, *settings], sort_keys=True, default=str)
 
 
-def _bare(config: Any) -> Any:
+def _without_names_and_seeds(config: Any) -> Any:
     if isinstance(config, list):
-        return [_bare(part) for part in config]
+        return [_without_names_and_seeds(part) for part in config]
     if not isinstance(config, dict):
         return config
     return {
-        key: _bare(value)
+        key: _without_names_and_seeds(value)
         for key, value in config.items()
         if key not in ("name", "seed", "shared_object_id") and not key.endswith("_initializer")
     }
@@ -98,7 +105,13 @@ def _bare(config: Any) -> Any:
 
 @dataclass(frozen=True)
 class Stretch:
-    """`repeats` calls of one program, each of `steps` batches of `size` images."""
+    """A part of an epoch: calls of one program.
+
+    Attributes:
+        steps: the number of batches of each call.
+        size: the number of images in a batch.
+        repeats: the number of calls.
+    """
 
     steps: int
     size: int
@@ -106,11 +119,11 @@ class Stretch:
 
 
 def epoch_plan(images: int, batch_size: int) -> list[Stretch]:
-    """An epoch in as few programs as may be: equal stretches, what remains step by step, the last partial batch."""
+    """Divide an epoch into few programs: equal stretches, the remaining steps one by one, the last partial batch."""
     steps, rest = divmod(images, batch_size)
-    length = next((k for k in range(min(MOST_STEPS, steps), 0, -1) if steps % k == 0), 0)
-    if length and length < min(steps, MOST_STEPS) // 3:  # a number of steps with no good divisor
-        length = steps // -(-steps // MOST_STEPS)
+    length = next((k for k in range(min(MAXIMUM_STEPS, steps), 0, -1) if steps % k == 0), 0)
+    if length and length < min(steps, MAXIMUM_STEPS) // 3:  # a number of steps with no good divisor
+        length = steps // -(-steps // MAXIMUM_STEPS)
     plan = [Stretch(length, batch_size, steps // length)] if length else []
     if length and steps % length:
         plan.append(Stretch(1, batch_size, steps % length))
@@ -123,9 +136,14 @@ _tracing = threading.RLock()  # a model's layers are changed while it is traced
 
 
 def program(function: Callable, shared: Shared, sizes: tuple[int, ...], donated: tuple[int, ...], *args: Any) -> Any:
-    """The compiled `function(shared, sizes, *args)`; arguments may be arrays or `jax.ShapeDtypeStruct`s.
+    """A function of this module compiled for these arguments, once in this process; other threads wait for it.
 
-    Compiled once in this process for each function, shared, sizes and shapes; whoever else wants it meanwhile waits.
+    Args:
+        function: to compile.
+        shared: its first argument.
+        sizes: its second argument.
+        donated: the positions in `args` of the arrays whose memory may be reused.
+        args: its other arguments, arrays or `jax.ShapeDtypeStruct`s.
     """
     shapes = jax.tree.map(lambda x: (tuple(x.shape), str(x.dtype)), args)
     key = (function.__name__, shared.identity, sizes, str(shapes))
@@ -158,7 +176,7 @@ def _compile(function: Callable, shared: Shared, sizes: tuple[int, ...], donated
 
 @contextlib.contextmanager
 def _logits(model: keras.Model) -> Iterator[bool]:
-    """Within the block a last softmax is left out, and True is yielded: the loss is more exact from its inputs."""
+    """Within the block, leave out a last softmax and yield True: the loss is more exact from the logits."""
     last = model.layers[-1]
     softmax = type(last) is keras.layers.Dense and last.activation is keras.activations.softmax
     if softmax:
@@ -181,13 +199,22 @@ def train_steps(
     side: dict[str, jax.Array],
     place: dict[str, jax.Array],
 ) -> tuple[State, dict[str, jax.Array]]:
-    """A stretch of an epoch.
+    """Train for a stretch of an epoch.
 
     Args:
-        sizes: (steps, batch size).
+        shared: what the lanes have in common.
+        has_logits: whether the model's outputs are logits, not probabilities.
+        sizes: the number of steps and the batch size.
+        state: of the lanes.
+        sums: of the scores of the epoch so far, "loss" float32 [lanes] and "correct" int32 [lanes].
+        images: uint8 [n, ...].
+        labels: int32 [n].
         side: of each lane, "orders" int32 [lanes, images], "rates" float32 [lanes, steps of an epoch], "keys" uint32
             [lanes, 2].
-        place: where the stretch begins: its first "image" in the orders, its first "step" in the rates.
+        place: where the stretch starts: its first "image" in the orders, its first "step" in the rates.
+
+    Returns:
+        The state and the sums after the stretch.
     """
     steps, size = sizes
     lanes = side["orders"].shape[0]
@@ -201,12 +228,12 @@ def train_steps(
         state = {**state, "optimizer": optimizer}
         return _train_step(shared, has_logits, state, _at(images, batch), _at(labels, batch), key)
 
-    def step(carry: Any, shown: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
+    def step(carry: Any, batch: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
         state, sums = carry
         if shared.convolution == "loop":
-            state, scores = jax.lax.map(lambda lane: one(*lane), (state, *shown, side["keys"]))
+            state, scores = jax.lax.map(lambda lane: one(*lane), (state, *batch, side["keys"]))
         else:
-            state, scores = jax.vmap(one)(state, *shown, side["keys"])
+            state, scores = jax.vmap(one)(state, *batch, side["keys"])
         return (state, jax.tree.map(jnp.add, sums, scores)), None
 
     return jax.lax.scan(step, (state, sums), (batches, rates))[0]
@@ -237,7 +264,7 @@ def _train_step(
 
 
 def _cross_entropy(outputs: jax.Array, labels: jax.Array, has_logits: bool, smoothing: float) -> jax.Array:
-    """Of each image, float32 [n]; from probabilities as `keras.losses.sparse_categorical_crossentropy`."""
+    """The loss of each image, float32 [n]; from probabilities as `keras.losses.sparse_categorical_crossentropy`."""
     outputs = outputs.astype(jnp.float32)
     if has_logits:
         logs = jax.nn.log_softmax(outputs)
@@ -259,7 +286,20 @@ def score(
     labels: jax.Array,
     indices: jax.Array,
 ) -> dict[str, jax.Array]:
-    """Sums of loss and correct answers [lanes] over each lane's images: int32 [lanes, n], in blocks of `sizes`[0]."""
+    """The sums of the scores of each lane over its validation split.
+
+    Args:
+        shared: what the lanes have in common.
+        has_logits: whether the model's outputs are logits, not probabilities.
+        sizes: the number of images at a time.
+        state: of the lanes.
+        images: uint8 [n, ...].
+        labels: int32 [n].
+        indices: of the validation split, int32 [lanes, n].
+
+    Returns:
+        "loss" float32 [lanes] and "correct" int32 [lanes].
+    """
 
     def one(lane: tuple[State, jax.Array, jax.Array]) -> dict[str, jax.Array]:
         state, block, counted = lane
@@ -275,7 +315,7 @@ def score(
         scores = jax.lax.map(one, lanes) if shared.convolution == "loop" else jax.vmap(one)(lanes)
         return jax.tree.map(jnp.add, sums, scores), None
 
-    # The last block is filled with images that don't count.
+    # The last block is padded with images that are not counted.
     (lanes, count), size = indices.shape, sizes[0]
     blocks = -(-count // size)
     padded = jnp.pad(indices, [(0, 0), (0, blocks * size - count)]).reshape(lanes, blocks, size).swapaxes(0, 1)
@@ -287,28 +327,37 @@ def score(
 def outputs(
     shared: Shared, has_logits: bool, sizes: tuple[int, ...], state: State, images: jax.Array
 ) -> dict[str, jax.Array]:
-    """What each lane's model says of the same images: float32 [lanes, n, classes], in blocks of `sizes`[0] images."""
+    """The outputs of each lane's model on the same images, float32 [lanes, n, classes].
+
+    Args:
+        shared: what the lanes have in common.
+        has_logits: whether the model's outputs are logits, not probabilities.
+        sizes: the number of images at a time.
+        state: of the lanes.
+        images: uint8 [n, ...].
+    """
 
     def one(state: State, block: jax.Array) -> jax.Array:
-        said, _ = shared.model.stateless_call(state["trainable"], state["fixed"], block, training=False)
-        return jax.nn.softmax(said) if has_logits else said
+        found, _ = shared.model.stateless_call(state["trainable"], state["fixed"], block, training=False)
+        return jax.nn.softmax(found) if has_logits else found
 
     count, size = len(images), sizes[0]
     blocks = -(-count // size)
     padded = jnp.pad(images, [(0, blocks * size - count)] + [(0, 0)] * (images.ndim - 1))
-    said = jax.lax.map(
+    found = jax.lax.map(
         lambda block: jax.vmap(one, in_axes=(0, None))(state, block), padded.reshape(blocks, size, *images.shape[1:])
     )
-    return said.swapaxes(0, 1).reshape(said.shape[1], blocks * size, -1)[:, :count]
+    return found.swapaxes(0, 1).reshape(found.shape[1], blocks * size, -1)[:, :count]
 
 
 def zero_sums(lanes: int) -> dict[str, jax.Array]:
+    """The sums of the scores before the first step of an epoch."""
     return jax.device_put({"loss": np.zeros(lanes, np.float32), "correct": np.zeros(lanes, np.int32)})
 
 
 @functools.partial(jax.jit, static_argnums=1)
 def spread(tree: Any, lanes: int) -> Any:
-    """One lane's arrays for all of so many lanes."""
+    """Repeat the arrays of one lane for a number of lanes."""
     return jax.tree.map(lambda x: jnp.broadcast_to(x, (lanes, *x.shape)), tree)
 
 
@@ -324,7 +373,7 @@ def stack(lanes: Sequence[Any]) -> Any:
 
 @jax.jit
 def take(tree: Any, index: jax.Array) -> Any:
-    """One lane of a tree of arrays, or for an array of indices those lanes."""
+    """One lane of a tree of arrays, or the lanes of an array of indices."""
     return jax.tree.map(lambda x: x[index], tree)
 
 
@@ -336,23 +385,23 @@ def _keep(best: Any, tree: Any, better: jax.Array) -> Any:
     return jax.tree.map(lambda b, x: jnp.where(better.reshape(-1, *[1] * (x.ndim - 1)), x, b), best, tree)
 
 
-put = jax.jit(_put, donate_argnums=0)  # one lane replaced, in place
-keep = jax.jit(_keep, donate_argnums=0)  # the lanes that are better replaced, in place
+put = jax.jit(_put, donate_argnums=0)  # replaces one lane, in place
+keep = jax.jit(_keep, donate_argnums=0)  # replaces the lanes that are better, in place
 
 
-def lane_state(shared: Shared, variables: Sequence[Any]) -> State:
-    """One lane before its first step, from its model's variables; without the axis of lanes."""
+def initial_state(shared: Shared, variables: Sequence[Any]) -> State:
+    """The state of one lane before its first step, without the axis of lanes, from its model's variables."""
     trainable = [value for value, v in zip(variables, shared.model.variables, strict=True) if v.trainable]
     fixed = [value for value, v in zip(variables, shared.model.variables, strict=True) if not v.trainable]
     return {"trainable": trainable, "fixed": fixed, "optimizer": [np.asarray(v) for v in shared.optimizer.variables]}
 
 
-def weights_state(shared: Shared, weights: Sequence[Any]) -> State:
-    """One lane that is done with training, from its model's weights."""
+def inference_state(shared: Shared, weights: Sequence[Any]) -> State:
+    """The state of one trained lane, without the axis of lanes, from its model's weights."""
     values = {id(v): value for v, value in zip(shared.model.weights, weights, strict=True)}
-    rest = [(v, values.get(id(v), v.value)) for v in shared.model.variables]  # seeds are no weights, and not used
+    all_values = [(v, values.get(id(v), v.value)) for v in shared.model.variables]  # seeds are not weights, nor used
     return {
-        "trainable": [value for v, value in rest if v.trainable],
-        "fixed": [value for v, value in rest if not v.trainable],
+        "trainable": [value for v, value in all_values if v.trainable],
+        "fixed": [value for v, value in all_values if not v.trainable],
         "optimizer": [],
     }

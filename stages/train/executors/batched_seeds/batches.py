@@ -1,4 +1,4 @@
-"""Runs of a study as batches of lanes, and lanes back into runs."""
+"""Group the runs of a study into batches, train the batches, and turn their lanes back into runs."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,25 +13,32 @@ import numpy as np
 from many_seeds.errors import UserError
 from stages.recipes.shared import optimizers
 from stages.recipes.shared.augmentation import Augmenter
-from stages.recipes.shared.models import built_twice, layer_seeds
+from stages.recipes.shared.epochs import run_facts
+from stages.recipes.shared.keras_recipe import KerasRecipe
+from stages.recipes.shared.models import build_and_check, layer_seeds
 from stages.recipes.shared.passes import augmenter_seed
 from stages.recipes.shared.saved import model_bytes
-from stages.recipes.shared.trained import Trained as TrainedRecipe
-from stages.train.executors.lanes import engine
-from stages.train.executors.lanes.engine import Finished, Lane
-from stages.train.executors.lanes.programs import Augment, Shared
+from stages.train.executors.batched_seeds import engine
+from stages.train.executors.batched_seeds.engine import FinishedLane, Lane
+from stages.train.executors.batched_seeds.programs import Augment, Shared
 from stages.train.run import Failed, Run, Trained, trained
 
-AHEAD = 3  # batches that are made ready while one trains
+AHEAD = 3  # batches that are prepared while one trains
 
-Group = tuple[Shared, list[Run]]  # what their lanes have in common, and the runs
+Group = tuple[Shared, list[Run]]  # what runs have in common, and the runs
 
 
 @dataclass(frozen=True)
-class Ready:
+class PreparedBatch:
     """Runs that share their programs, ready to train.
 
-    shared: what they have in common. runs, models, lanes: of each. width: lanes at a time.
+    Attributes:
+        shared: what they have in common.
+        runs: the runs.
+        models: of each run.
+        lanes: of each run.
+        batch_size: the number of images in a step.
+        width: the number of lanes that train at a time.
     """
 
     shared: Shared
@@ -43,49 +50,53 @@ class Ready:
 
 
 class Batches:
-    """All runs on their way through the device."""
+    """All runs of a study, trained batch by batch."""
 
     def __init__(self, runs: Sequence[Run], images: np.ndarray, labels: np.ndarray) -> None:
         self._runs, self._images, self._labels = runs, images, labels
-        self._said = ""
+        self._progress = ""
 
     def under_way(self) -> str:
-        return self._said
+        return self._progress
 
     def results(self) -> Iterator[Trained | Failed]:
         groups, failed = groups_of(self._runs, self._images)
         yield from failed
-        for batch in ready(groups, self._images):
-            yield from self._trained(batch)
+        for batch in prepared(groups, self._images):
+            yield from self._train(batch)
 
-    def _trained(self, batch: Ready) -> Iterator[Trained | Failed]:
+    def _train(self, batch: PreparedBatch) -> Iterator[Trained | Failed]:
         started_at, started = time.time(), time.perf_counter()
         epochs: dict[int, int] = {}
 
         def on_epoch(lane: int, row: dict[str, float]) -> None:
             epochs[lane] = int(row["epoch"]) + 1
-            self._said = f"{len(batch.lanes)} lanes of {names(batch.runs)}, epoch {max(epochs.values())}"
+            self._progress = f"{len(batch.lanes)} seeds of {names(batch.runs)}, epoch {max(epochs.values())}"
 
-        for lane, finished in trained_lanes(batch, self._images, self._labels, on_epoch):
-            seconds = (time.perf_counter() - started) / len(batch.lanes)  # each lane has its share of the device
-            taken = {"started": round(started_at, 3), "seconds": round(seconds, 3), "lanes": len(batch.lanes)}
-            yield _result(batch.runs[lane], batch.models[lane], finished, taken)
+        for lane, finished in train_lanes(batch, self._images, self._labels, on_epoch):
+            # Each lane has an equal share of the device's time.
+            seconds = (time.perf_counter() - started) / len(batch.lanes)
+            measured = {"started": round(started_at, 3), "seconds": round(seconds, 3), "lanes": len(batch.lanes)}
+            yield _result(batch.runs[lane], batch.models[lane], finished, measured)
 
 
-def ready(groups: Sequence[Group], images: np.ndarray) -> Iterator[Ready]:
-    """The groups as batches, in turn, each made ready while others train."""
+def prepared(groups: Sequence[Group], images: np.ndarray) -> Iterator[PreparedBatch]:
+    """The groups as batches, in their order, each prepared while others train."""
     with ThreadPoolExecutor(AHEAD) as pool:
-        coming: list[Future[Ready]] = []
+        futures: list[Future[PreparedBatch]] = []
         for i in range(len(groups)):
-            while len(coming) < min(len(groups), i + 1 + AHEAD):
-                coming.append(pool.submit(_prepared, groups[len(coming)], images))
-            yield coming[i].result()
+            while len(futures) < min(len(groups), i + 1 + AHEAD):
+                futures.append(pool.submit(_prepare, groups[len(futures)], images))
+            yield futures[i].result()
 
 
-def trained_lanes(
-    batch: Ready, images: np.ndarray, labels: np.ndarray, on_epoch: Callable[[int, dict[str, float]], None] | None
-) -> Iterator[tuple[int, Finished]]:
-    """Train a batch: as `engine.train`."""
+def train_lanes(
+    batch: PreparedBatch,
+    images: np.ndarray,
+    labels: np.ndarray,
+    on_epoch: Callable[[int, dict[str, float]], None] | None,
+) -> Iterator[tuple[int, FinishedLane]]:
+    """Train a batch, as `engine.train`."""
     return engine.train(
         batch.shared,
         batch.lanes,
@@ -97,29 +108,23 @@ def trained_lanes(
     )
 
 
-def facts_of(finished: Finished) -> dict[str, Any]:
-    """What a run tells of itself, as `Trained.facts` names it."""
-    row = finished.curve[finished.best_epoch]
-    scores = {"dev_loss": row.get("val_loss"), "dev_accuracy": row.get("val_accuracy")}
-    return {"epochs": len(finished.curve), "best_epoch": finished.best_epoch, **scores}
-
-
 def names(runs: Sequence[Run]) -> str:
+    """The variants of runs, as text."""
     return ", ".join(dict.fromkeys(run.variant for run in runs))
 
 
-def _result(run: Run, model: keras.Model, finished: Finished, taken: dict[str, Any]) -> Trained | Failed:
+def _result(run: Run, model: keras.Model, finished: FinishedLane, measured: dict[str, Any]) -> Trained | Failed:
     if finished.weights is None:
         return Failed(run, str(finished.failure))
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
         model.set_weights([np.asarray(weight) for weight in finished.weights])
         content = model_bytes(model)
-    facts = {**facts_of(finished), "device": jax.local_devices()[0].device_kind, **taken}
+    facts = {**run_facts(finished.curve, finished.best_epoch), "device": jax.local_devices()[0].device_kind, **measured}
     return trained(run, content, finished.curve, facts)
 
 
 def groups_of(runs: Sequence[Run], images: np.ndarray) -> tuple[list[Group], list[Failed]]:
-    """Runs by what their batch has in common, in their order; and those whose model can't be built."""
+    """Group runs that can share a batch, in their order; and list those whose model can't be built."""
     shared: dict[str, Shared | str] = {}
     groups: dict[tuple[str, int, int], Group] = {}
     failed = []
@@ -130,16 +135,16 @@ def groups_of(runs: Sequence[Run], images: np.ndarray) -> tuple[list[Group], lis
         if isinstance(common, str):
             failed.append(Failed(run, common))
             continue
-        key = common.identity, _recipe(run).batch_size, 0 if run.dev is None else len(run.dev)
+        key = common.identity, _recipe(run).batch_size, 0 if run.validation is None else len(run.validation)
         groups.setdefault(key, (common, []))[1].append(run)
     return list(groups.values()), failed
 
 
 def shared_of(run: Run, images: np.ndarray, convolution: str = "patches") -> Shared | str:
-    """What the lanes of a variant have in common, or why there can be none."""
+    """What the runs of a variant have in common, or why it can't be trained."""
     recipe = _recipe(run)
     try:
-        model, _ = built_twice(recipe.build, images, run.classes, run.seed)
+        model, _ = build_and_check(recipe.build, images, run.classes, run.seed)
         optimizer = optimizers.build(recipe.optimizer, recipe.average)
         return Shared(
             model,
@@ -153,12 +158,12 @@ def shared_of(run: Run, images: np.ndarray, convolution: str = "patches") -> Sha
         return str(error)
 
 
-def _recipe(run: Run) -> TrainedRecipe:
-    assert isinstance(run.recipe, TrainedRecipe)
+def _recipe(run: Run) -> KerasRecipe:
+    assert isinstance(run.recipe, KerasRecipe)
     return run.recipe
 
 
-def _augment(recipe: TrainedRecipe, size: tuple[int, ...]) -> Augment | None:
+def _augment(recipe: KerasRecipe, size: tuple[int, ...]) -> Augment | None:
     if recipe.augment is None:
         return None
     augmenter = Augmenter(recipe.augment, size, seed=0)
@@ -170,26 +175,27 @@ def _augment(recipe: TrainedRecipe, size: tuple[int, ...]) -> Augment | None:
     return augment
 
 
-def _prepared(group: Group, images: np.ndarray) -> Ready:
-    """Initial values of all lanes, made by the CPU, and the programs that they need."""
+def _prepare(group: Group, images: np.ndarray) -> PreparedBatch:
+    """Compute the initial values of all lanes on the CPU, and compile the programs of the batch."""
     shared, runs = group
     batch_size = _recipe(runs[0]).batch_size
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
         models = [_recipe(run).build(images.shape[1:], run.classes, layer_seeds(run.seed)) for run in runs]
         lanes = [lane_of(run, model) for run, model in zip(runs, models, strict=True)]
-    dev = engine.set_aside(lanes[0])
-    width = engine.fitting_width(shared, len(lanes), images, dev=dev, batch_size=batch_size)
-    engine.compile_ahead(shared, images, dev=dev, batch_size=batch_size, width=width)
-    return Ready(shared, runs, models, lanes, batch_size, width)
+    validation = engine.validation_images(lanes[0])
+    width = engine.fitting_width(shared, len(lanes), images, validation=validation, batch_size=batch_size)
+    engine.compile_ahead(shared, images, validation=validation, batch_size=batch_size, width=width)
+    return PreparedBatch(shared, runs, models, lanes, batch_size, width)
 
 
 def lane_of(run: Run, model: keras.Model) -> Lane:
+    """The lane of a run, with the initial values of its freshly built model."""
     recipe = _recipe(run)
     return Lane(
         seed=run.seed,
         variables=[np.asarray(variable) for variable in model.variables],
-        dev=run.dev,
-        rates=recipe.rates(),
+        validation=run.validation,
+        rates=recipe.learning_rates(),
         epochs=recipe.epochs,
         patience=recipe.patience,
         restore_best=recipe.restore_best,

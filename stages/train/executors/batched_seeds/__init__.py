@@ -1,8 +1,9 @@
-"""All seeds of a variant as one batch on a GPU, through JAX; variants whose programs are the same share a batch.
+"""All seeds of a variant trained as one batch on a GPU, through JAX's vmap. Variants with equal programs share a batch.
 
-The last bits of a run depend on how many lanes its batch has (`lanes` of run.json, at the start), on when other lanes
-stop, after which the batch may go on narrower, and on the kernels that XLA's autotuning chooses in the process. So a
-run that is made again is the same in distribution, not to the bit.
+Each run occupies a lane of the batch: an index of the first axis of all arrays. The last bits of a run depend on the
+number of lanes at the start (`lanes` of run.json), on when other lanes stop, after which the batch may become narrower,
+and on the kernels that XLA's autotuning chooses in the process. So a repeated run is the same in distribution, not to
+the bit.
 """
 
 import contextlib
@@ -14,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
+from stages.recipes.shared.keras_recipe import KerasRecipe
 from stages.recipes.shared.recipe import Recipe
-from stages.recipes.shared.trained import Trained
 from stages.train.executors.interface import Execution
 from stages.train.run import Run, Train
 
-NAME = "lanes"
-SLOTS = 32  # a batch of fewer lanes leaves a GPU idle
+NAME = "lanes"  # in STUDY_EXECUTOR and the keys of runs
+SLOTS = 32  # fewer seeds at a time would leave a GPU idle
 
 
 @functools.cache
@@ -34,11 +35,12 @@ def sees_gpu() -> bool:
 
 
 def code_files() -> list[Path]:
+    """The files that decide bits beside stages/recipes."""
     return sorted(Path(__file__).parent.glob("*.py"))
 
 
 def takes(recipe: Recipe) -> bool:
-    return isinstance(recipe, Trained)
+    return isinstance(recipe, KerasRecipe)
 
 
 def slots() -> int:
@@ -47,13 +49,13 @@ def slots() -> int:
 
 @contextlib.contextmanager
 def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train: Train) -> Iterator[Execution]:
-    """Train runs as lanes of batches; `train`, which trains a single run, is not used.
+    """Train runs as batched seeds. `train`, which trains a single run, is not used.
 
     Yields:
-        What comes of every run, as it ends; and a function that says what is under way.
+        An iterator over the results of the runs, as they end; and a function that describes what is under way.
     """
     os.environ["KERAS_BACKEND"] = "jax"  # before Keras is imported
-    from stages.train.executors.lanes.batches import Batches
+    from stages.train.executors.batched_seeds.batches import Batches
 
     batches = Batches(runs, images, labels)
     yield batches.results(), batches.under_way

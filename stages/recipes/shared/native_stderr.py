@@ -1,4 +1,4 @@
-"""What stages/recipes imports of the console: how native code is kept from printing."""
+"""Hide what native code prints to standard error."""
 
 import contextlib
 import os
