@@ -20,7 +20,7 @@ from stages.study.environments import CODE, Environment
 from stages.study.params import Params
 from stages.train.run import run_key
 from tests.conftest import ROOT
-from tests.test_pipeline import Clone, stages_run
+from tests.support.pipeline import Clone, stages_run
 from tools import migrate
 from tools.certify.certificates import append
 
