@@ -24,7 +24,7 @@ from stages.study.results import NOT_RECORDED, write_results
 from stages.study.splits import read_classes, read_images
 from stages.train.executors import batched_seeds
 from stages.train.executors.batched_seeds import batches, engine
-from stages.train.plan import evaluated, plan
+from stages.train.plan import evaluated_keys, plan
 from stages.train.run import Run
 
 TEST_BLOCK = 500  # test images at a time
@@ -80,8 +80,9 @@ def train(study: Params, results: Results) -> None:
 
 def _lines(runs: Sequence[Run]) -> Iterator[list[Run]]:
     """The runs that are to be trained, batch by batch: of each line of ORDER, seed by seed."""
+    known = evaluated_keys({run.variant for run in runs})
     for group in ORDER:
-        lacking = [run for run in runs if run.variant in group and not evaluated(run)]
+        lacking = [run for run in runs if run.variant in group and run.key not in known]
         lacking.sort(key=lambda run: run.seed)
         most = (MLP_LANES if group[0].startswith("mlp") else CNN_LANES) // len(group) * len(group)
         yield from (lacking[first : first + most] for first in range(0, len(lacking), most))

@@ -1,7 +1,7 @@
 """The runs of a study: all of them, the finished ones, and the order in which to start them."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +59,14 @@ def finished(run: Run, models: Path = paths.MODELS) -> dict[str, Any] | None:
     return facts if sound else None
 
 
-def evaluated(run: Run) -> bool:
-    """Whether metrics/runs holds what just this run got right, though its model may not be here.
+def evaluated_keys(variants: Iterable[str]) -> set[str]:
+    """The keys of the runs that were evaluated, also of those whose models are not here.
 
     Raises:
-        UserError: the variant's results are damaged: git may have them, so nothing is trained in their place.
+        UserError: the results of a variant are damaged: git may have them, so nothing is trained in their place.
     """
-    results = find_results(run.variant)
-    return results is not None and (run.seed, run.key) in zip(results.seeds, results.keys, strict=True)
+    found = (find_results(variant) for variant in variants)
+    return {key for results in found if results is not None for key in results.keys}
 
 
 def longest_first(runs: Sequence[Run], shape: tuple[int, ...]) -> list[Run]:

@@ -37,8 +37,11 @@ def test_data_of_a_person_are_some_lines(values: dict[str, Any]) -> None:
     ("values", "said"),
     [
         ({"name": "shapes"}, "name should be one of mnist, .* need `format:`"),
-        ({"name": "mnist", "classes": ["a", "b"]}, "mnist needs no more than its name; received classes"),
-        ({**FOLDERS, "name": "mnist"}, "name 'mnist' is that of a data set that the project knows"),
+        (
+            {"name": "mnist", "classes": ["a", "b"]},
+            "mnist is a built-in data set, without other fields; received classes",
+        ),
+        ({**FOLDERS, "name": "mnist"}, "name 'mnist' is the name of a built-in data set"),
         ({"name": "a", "format": "folders"}, "format folders needs train; train missing"),
         ({"name": "a", "format": "idx", "train_images": "own/a"}, "train_labels missing"),
         ({**FOLDERS, "train_images": "own/a"}, "format folders has train, test; received train_images"),
@@ -46,7 +49,7 @@ def test_data_of_a_person_are_some_lines(values: dict[str, Any]) -> None:
             {"name": "a", "format": "idx", "train_images": "own/a", "train_labels": "own/b", "test_images": "own/c"},
             "a test set of format idx needs test_images and test_labels, or neither",
         ),
-        ({**FOLDERS, "train": ADDRESS}, "train comes over the net, so sha256.train must say"),
+        ({**FOLDERS, "train": ADDRESS}, "train is downloaded, so sha256.train must be"),
         ({**FOLDERS, "train": "/home/me/shapes"}, "train should be a path below own/"),
         ({**FOLDERS, "train": "own/../secret"}, "train should be a path below own/"),
         ({**FOLDERS, "train": "shapes"}, "train should be a path below own/"),
