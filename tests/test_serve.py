@@ -20,13 +20,22 @@ import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 
-from benchmarks.serving import Server, evaluated_labels, invocation, load, png, post, served_labels, serving
 from stages import tracking
 from stages.aggregate import summary
 from stages.aggregate.runs import read_runs
 from stages.study import files, records
 from stages.study.params import Params
 from tests.conftest import ROOT
+from tests.support.serving import (
+    Server,
+    evaluated_labels,
+    invocation,
+    labels_at_once,
+    png,
+    post,
+    served_labels,
+    serving,
+)
 from tests.test_predict import EXAMPLE
 from tests.test_prepare import SOUND, declared, drawn, saved
 from tools.serving import predict, prepare
@@ -94,9 +103,7 @@ def test_served_labels_are_those_that_evaluate_found(server: Server, images: lis
 def test_clients_at_once_each_get_the_answer_to_their_own_image(
     server: Server, images: list[bytes], vote: bool
 ) -> None:
-    labels = evaluated_labels()[vote]
-    seen = load(server, images, labels, clients=16, requests=360, vote=vote)
-    assert (len(seen.latencies), seen.lost, seen.wrong) == (360, 0, 0)
+    assert labels_at_once(server, images, clients=16, vote=vote) == evaluated_labels()[vote].tolist()
 
 
 def test_an_answer_has_the_class_and_all_probabilities(server: Server, images: list[bytes]) -> None:
