@@ -10,12 +10,13 @@ from stages.tracking import address, views
 from stages.tracking.address import MARK
 
 NOTE = (
-    "The run `study` holds the report; each variant is a run with a child run for each seed. See **Views** for scores."
+    "The run `study` holds the report; each variant is a run with a child run for each seed. See **Views** for the "
+    "scores of the approaches."
 )
 
 
 def own(client: Any, study: Params) -> str:
-    """The id of the study's experiment, which is made where there is none of its name, with the study's views.
+    """The id of the study's experiment, which is made where there is none of its name.
 
     Raises:
         UserError: the experiment of that name is deleted, somebody else's, or of another data set.
@@ -28,11 +29,8 @@ def own(client: Any, study: Params) -> str:
         client.set_experiment_tag(found.experiment_id, MARK, study.data.name)
     else:
         _check(found, study)
-        if address.queued_experiment():  # the views are of the checkout's variants
-            return str(found.experiment_id)
-    for key, value in views.views(study).items():
-        if found.tags.get(key) != value:
-            client.set_experiment_tag(found.experiment_id, key, value)
+    if found.tags.get(views.TAG) != views.saved_view():
+        client.set_experiment_tag(found.experiment_id, views.TAG, views.saved_view())
     return str(found.experiment_id)
 
 
