@@ -1,9 +1,7 @@
 """A client of MLflow, and the database in the checkout that it needs where there is no server."""
 
-import contextlib
 import logging
 import os
-import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -12,14 +10,6 @@ from urllib.request import url2pathname
 
 from stages.study import files
 from stages.tracking import address
-
-# Where MLflow's database keeps the places of files.
-PLACES = {
-    "experiments": "artifact_location",
-    "runs": "artifact_uri",
-    "logged_models": "artifact_location",
-    "model_versions": "storage_location",
-}
 
 
 def connect() -> Any:
@@ -35,35 +25,11 @@ def connect() -> Any:
 
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    if database := address.local_database():
-        if database.exists():
-            follow_move(database)
-        else:
-            # Whole or not at all: MLflow refuses for ever what a kill has left of a database half made.
-            with files.written_whole(database) as unfinished:
-                mlflow.MlflowClient(tracking_uri=address.database_uri(unfinished)).search_experiments()
+    if (database := address.local_database()) and not database.exists():
+        # Whole or not at all: MLflow refuses for ever what a kill has left of a database half made.
+        with files.written_whole(database) as unfinished:
+            mlflow.MlflowClient(tracking_uri=address.database_uri(unfinished)).search_experiments()
     return mlflow.MlflowClient(tracking_uri=address.tracking_uri())
-
-
-def follow_move(database: Path) -> None:
-    """Let the places of files in the database of a checkout that was moved or copied be beside it again.
-
-    MLflow keeps absolute paths and has no call to change them.
-    """
-    here = (database.parent / address.ARTIFACTS).as_uri()
-    marked = (
-        "SELECT DISTINCT artifact_location FROM experiments JOIN experiment_tags USING (experiment_id) "
-        "WHERE key = ? AND artifact_location LIKE 'file:%/' || ? AND artifact_location != ?"
-    )
-    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
-        former = connection.execute(marked, (address.MARK, address.ARTIFACTS.name, here)).fetchall()
-        for (there,) in former:
-            for table, column in PLACES.items():
-                connection.execute(
-                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
-                    f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
-                    (here, len(there) + 1, there, len(there) + 1, f"{there}/"),
-                )
 
 
 def local_path(uri: str) -> Path | None:

@@ -1,6 +1,7 @@
 """The study's own experiment in MLflow: made, or known by its mark; nobody else's is written into."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 from many_seeds.errors import UserError
@@ -10,29 +11,30 @@ from stages.tracking import address, views
 from stages.tracking.address import MARK
 
 NOTE = (
-    "The run `study` holds the report; each variant is a run with a child run for each seed. See **Views** for scores."
+    "The run `study` holds the report; each variant is a run with a child run for each seed. See **Views** for the "
+    "scores of the approaches."
 )
 
 
 def own(client: Any, study: Params) -> str:
-    """The id of the study's experiment, which is made where there is none of its name, with the study's views.
+    """The id of the study's experiment, which is made where there is none of its name.
 
     Raises:
         UserError: the experiment of that name is deleted, somebody else's, or of another data set.
     """
     name = address.experiment_name(study)
     found = client.get_experiment_by_name(name)
+    if found is not None and _is_elsewhere(found, study):
+        client.rename_experiment(found.experiment_id, f"{name} {found.experiment_id}, from {found.artifact_location}")
+        found = None
     if found is None:
         found = client.get_experiment(_create(client, name, study))
     elif MARK not in found.tags and _offered(client, found):
         client.set_experiment_tag(found.experiment_id, MARK, study.data.name)
     else:
         _check(found, study)
-        if address.queued_experiment():  # the views are of the checkout's variants
-            return str(found.experiment_id)
-    for key, value in views.views(study).items():
-        if found.tags.get(key) != value:
-            client.set_experiment_tag(found.experiment_id, key, value)
+    if found.tags.get(views.TAG) != views.saved_view():
+        client.set_experiment_tag(found.experiment_id, views.TAG, views.saved_view())
     return str(found.experiment_id)
 
 
@@ -41,14 +43,33 @@ def _create(client: Any, name: str, study: Params) -> str:
     return str(
         client.create_experiment(
             name,
-            # Beside the database; a server knows its own place.
-            artifact_location=(local.parent / address.ARTIFACTS).as_uri() if local else None,
+            artifact_location=_place(local) if local else None,  # a server knows its own place
             tags={
                 MARK: study.data.name,
                 "mlflow.note.content": NOTE,
                 "mlflow.experimentKind": "custom_model_development",
             },
         )
+    )
+
+
+def _place(database: Path) -> str:
+    """Where files are kept: beside the database."""
+    return (database.parent / address.ARTIFACTS).as_uri()
+
+
+def _is_elsewhere(found: Any, study: Params) -> bool:
+    """Whether the study's experiment keeps its files beside a database elsewhere: the checkout was moved or copied.
+
+    MLflow keeps absolute paths and has no call to change them, so the study is published anew.
+    """
+    local = address.local_database()
+    return (
+        local is not None
+        and found.tags.get(MARK) == study.data.name
+        and found.lifecycle_stage == "active"
+        and found.artifact_location != _place(local)
+        and found.artifact_location.endswith(f"/{address.ARTIFACTS.name}")
     )
 
 

@@ -33,7 +33,7 @@ def connect(study: Params) -> Target:
 
 
 def pages(study: Params, base: str) -> dict[str, str]:
-    """The addresses of the study's views by their names, the one that answers first.
+    """The addresses of the study's pages by their names, the one that opens first at the front.
 
     Args:
         study: what params.yaml says.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import baseline, bench, cluster, coverage, overhead, penned, process, summary
+from benchmarks import baseline, bench, coverage, overhead, penned, process, summary
 from benchmarks.measure import clocked, layer_products, network_of, plain, plain_network
 from many_seeds import intervals
 from many_seeds.errors import UserError
@@ -154,20 +154,6 @@ def test_former_ratios_are_of_the_same_measurement_on_the_same_machine_however_o
     for other in ({"machine": {**own["machine"], "cores": 4}}, {"effort": {**own["effort"], "epochs": 3}}):
         assert bench.former_ratios(tmp_path / "bench.json", own | other) is None
     assert bench.former_ratios(tmp_path / "none.json", own) is None
-
-
-def test_a_cluster_is_compared_pair_by_pair_and_only_where_it_gives_the_same_bits() -> None:
-    def pair(without: float, dask: float) -> tuple[cluster.Trained, cluster.Trained]:
-        return cluster.Trained(without, ["a", "b"]), cluster.Trained(dask, ["a", "b"])
-
-    pairs = {"linear": [pair(10, 11), pair(20, 21), pair(10, 12)], "elm": [pair(10, 10)] * 3}
-    page = cluster.page(pairs)
-    assert "| linear | 4 | all | 10 | 12 | 1.10 × | 1.05 … 1.20 |" in page
-    assert "| all of them | | | 20 | 22 | 1.05 × | 1.03 … 1.10 |" in page
-    assert "All 4 models are the same bits" in page
-    pairs["elm"][1][1].models[0] = "c"
-    with pytest.raises(UserError, match="the models of elm should be the same bits with Dask and without"):
-        cluster.page(pairs)
 
 
 def repeats(*ratios: float) -> list[baseline.Repeat]:

@@ -511,30 +511,3 @@ def test_no_process_outlives_a_repro_that_is_killed(clone: Clone, without_cache:
             said, _ = process.communicate(timeout=60)  # until every process that could say something has ended
         assert "[1/2]" not in said
     clone.repro("--single-item", "train@cnn")
-
-
-def test_a_variant_in_bfloat16_is_compared_seed_by_seed_with_the_committed_one(committed: Clone) -> None:
-    (committed.folder / "build/precision/.git").mkdir(parents=True)  # damaged: not to be taken for the checkout's own
-    (committed.folder / "README.md").write_text("not committed")
-    refused = committed.run(sys.executable, "-m", "benchmarks.precision", "cnn")
-    assert refused.returncode == 1
-    assert "not a git repository" in refused.stderr
-    (committed.folder / "build/precision/.git").rmdir()
-    measured = committed.run(sys.executable, "-m", "benchmarks.precision", "cnn")
-    assert (committed.folder / "README.md").read_text() == "not committed"
-    assert measured.returncode == 0, measured.stdout + measured.stderr
-    page = (committed.folder / "benchmarks/PRECISION.md").read_text()
-    assert re.search(rf"^\| cnn \| .*\| {SEEDS} \|", page, re.MULTILINE)
-    assert "The interval holds with 95 % confidence" in page
-    assert "- cnn: precision: float32 → mixed_bfloat16" in page
-    again = committed.run(sys.executable, "-m", "benchmarks.precision", "cnn")
-    assert f"{SEEDS} runs, {SEEDS} of them finished before" in again.stdout
-    assert (committed.folder / "benchmarks/PRECISION.md").read_text() == page
-
-
-@pytest.mark.parametrize("variant", ["linear", "nosuch"])
-def test_what_is_no_network_has_no_precision_to_change(clone: Clone, variant: str) -> None:
-    refused = clone.run(sys.executable, "-m", "benchmarks.precision", variant)
-    assert refused.returncode == 1
-    assert refused.stderr.startswith("error: ")
-    assert f"{variant!r}" in refused.stderr

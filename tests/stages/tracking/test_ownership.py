@@ -152,22 +152,33 @@ def model_files() -> Path:
     return Path(mlflow.artifacts.download_artifacts("models:/digits@champion"))
 
 
-def test_a_checkout_that_was_moved_serves_and_publishes_from_its_new_place(
+def test_a_checkout_that_was_moved_publishes_and_serves_from_its_new_place(
     workspace_with_report: Path, study: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(study)
     register(study)
+    published = content()
+    before = client().get_experiment_by_name("digits")
     moved = workspace_with_report.with_name("moved")
     workspace_with_report.rename(moved)
     monkeypatch.chdir(moved)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.tracking_uri())
-    assert Publisher(study).publish_variants(list(study.variants)) == 0
-    assert "version 1, as before" in register(study)
+    assert not publish(study).failed
+    assert content() == published
+    assert "version 2 now" in register(study)
     assert model_files().is_relative_to(moved)
     [run] = [run for run in runs() if run.info.run_name == "watched seed 1"]
     assert [file.path for file in client().list_artifacts(run.info.run_id)] == ["model.keras", "run.json"]
     assert not workspace_with_report.exists()
+    # What was noted on its runs, and those of experiments of DVC that are gone, can still be looked at.
+    former = client().get_experiment(before.experiment_id)
+    assert (former.name, former.lifecycle_stage) == (
+        f"digits {before.experiment_id}, from {before.artifact_location}",
+        "active",
+    )
+    assert len(client().search_runs([before.experiment_id])) == 13
+    assert Publisher(study).publish_variants(list(study.variants)) == 0
 
 
 def test_files_that_are_gone_are_published_again_and_the_model_registered_anew(

@@ -20,7 +20,6 @@ import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 
-from benchmarks.serving import Server, evaluated_labels, invocation, load, png, post, served_labels, serving
 from stages import tracking
 from stages.aggregate import summary
 from stages.aggregate.runs import read_runs
@@ -30,6 +29,16 @@ from stages.study.results import read_results
 from stages.study.splits import read_images
 from tests.conftest import ROOT
 from tests.support.images import EXAMPLE, SOUND, declared, drawn, saved
+from tests.support.serving import (
+    Server,
+    evaluated_labels,
+    invocation,
+    labels_at_once,
+    png,
+    post,
+    served_labels,
+    serving,
+)
 from tools.serving import predict, prepare
 from tools.serving import server as serve
 
@@ -95,9 +104,7 @@ def test_served_labels_are_those_that_evaluate_found(server: Server, images: lis
 def test_clients_at_once_each_get_the_answer_to_their_own_image(
     server: Server, images: list[bytes], vote: bool
 ) -> None:
-    labels = evaluated_labels()[vote]
-    seen = load(server, images, labels, clients=16, requests=360, vote=vote)
-    assert (len(seen.latencies), seen.lost, seen.wrong) == (360, 0, 0)
+    assert labels_at_once(server, images, clients=16, vote=vote) == evaluated_labels()[vote].tolist()
 
 
 def test_an_answer_has_the_class_and_all_probabilities(server: Server, images: list[bytes]) -> None:

@@ -278,7 +278,8 @@ def test_a_run_that_kills_its_workers_fails_alone(
         assert images.shape == (1437, 28, 28)
         return Trained(run, {"model.keras": b"model"}, FACTS)
 
-    # One death is enough, and only the run under way is to blame, not one that waits behind it.
+    # One death is enough, and only the run under way is to blame. Of so few runs, Dask would by itself let the second
+    # wait at the worker that has the data, and blame it as well.
     cluster = Cluster(
         tmp_path,
         DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0",
@@ -288,16 +289,12 @@ def test_a_run_that_kills_its_workers_fails_alone(
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.address)
     try:
         with pytest.raises(UserError) as error:
-            train_all(planned(study, "plain", "ridge"), *digits, on_finish=nobody, train=train)
+            train_all(planned(study, "plain"), *digits, on_finish=nobody, train=train)
     finally:
         cluster.close()
-    assert "1 of 4 runs failed; the others are kept" in str(error.value)
+    assert "1 of 2 runs failed; the others are kept" in str(error.value)
     assert "plain seed 0: 1 Dask workers died with it, the last at tcp://127.0.0.1:" in str(error.value)
-    assert sorted(str(path) for path in paths.MODELS.glob("*/*")) == [
-        "models/plain/1",
-        "models/ridge/0",
-        "models/ridge/1",
-    ]
+    assert [str(path) for path in paths.MODELS.glob("*/*")] == ["models/plain/1"]
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
