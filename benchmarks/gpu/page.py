@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 def page(facts: dict[str, Any]) -> str:
     parts = [
         _opening(facts["device"]),
-        "## How fast lanes are\n\n" + _speed(facts) + _forms(facts),
+        "## How fast lanes are\n\n" + _speed(facts),
         "## All 18 variants, ten seeds each\n\n" + _study(facts["study"]),
         "## 64 seeds\n\n" + _seeds(facts),
         _how(),
@@ -37,13 +37,12 @@ def _speed(facts: dict[str, Any]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, row in sorted(facts["lanes"].items(), key=lambda item: _order(item[0])):
-        variant, _, lanes, form = name.split()
-        if form == "patches":
-            rows.append(
-                f"| {variant} | {lanes} | {row['epoch_seconds']:.3g} | {row['seeds_per_minute']:.3g} "
-                f"| {row['fit_seeds_per_minute']:.2g} | {row['ratio_to_fit']:.0f} | {row['share_of_peak']:.1%} "
-                f"| {row['gib']:.2g} | {row['compile_seconds']:.0f} |"
-            )
+        variant, lanes = _order(name)
+        rows.append(
+            f"| {variant} | {lanes} | {row['epoch_seconds']:.3g} | {row['seeds_per_minute']:.3g} "
+            f"| {row['fit_seeds_per_minute']:.2g} | {row['ratio_to_fit']:.0f} | {row['share_of_peak']:.1%} "
+            f"| {row['gib']:.2g} | {row['compile_seconds']:.0f} |"
+        )
     said = (
         "\n\nAn epoch is its steps, timed for a second after they were compiled, and the look at the dev images. "
         "`fit` is an epoch of `model.fit` with arrays, as people write it, on the same device, one seed after the "
@@ -53,16 +52,8 @@ def _speed(facts: dict[str, Any]) -> str:
 
 
 def _order(name: str) -> tuple[str, int]:
-    variant, _, lanes, _ = name.split()
+    variant, _, lanes = name.split()
     return variant, int(lanes)
-
-
-def _forms(facts: dict[str, Any]) -> str:
-    rows = ["| convolution, 64 lanes | as patches, ms a step | grouped | in a loop |", "| --- | --- | --- | --- |"]
-    for variant in ("cnn_tuned", "cnn_reference"):
-        steps = [facts["lanes"][f"{variant} x 64 {form}"]["step_ms"] for form in ("patches", "grouped", "loop")]
-        rows.append(f"| {variant} | " + " | ".join(f"{step:.1f}" for step in steps) + " |")
-    return "\n".join(rows) + "\n"
 
 
 def _study(study: dict[str, Any]) -> str:

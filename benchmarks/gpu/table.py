@@ -1,4 +1,4 @@
-"""How fast lanes are: variants, numbers of lanes and forms of convolution, beside Keras's fit on the same device."""
+"""The speed of batched seeds by variant and number of lanes, compared with Keras's fit on the same device."""
 
 import math
 import time
@@ -24,9 +24,7 @@ from stages.train.run import Run
 
 VARIANTS = ("mlp_tuned", "mlp_reference", "cnn_tuned", "cnn_reference")
 WIDTHS = (64, 256, 10, 1)  # the goals first
-FORM_WIDTH = 64
 SIDE_BY_SIDE = 4  # rows that are compiled at once
-FORM_STEPS = 5  # of a call: a step of the slow forms can take seconds
 FIT_WARM_STEPS = 20
 SECONDS = 1.0  # of measuring, for each row
 
@@ -38,40 +36,30 @@ class Case:
     run: Run
     recipe: Recipe
     lanes: int
-    convolution: str
 
     @property
     def name(self) -> str:
-        return f"{self.run.variant} x {self.lanes} {self.convolution}"
+        return f"{self.run.variant} x {self.lanes}"
 
     @property
     def validation(self) -> int:
         return 0 if self.run.validation is None else len(self.run.validation)
 
-    @property
-    def is_form(self) -> bool:
-        """Whether it stands beside the other rows for its form alone: timed over few steps, without the dev images."""
-        return self.convolution != "patches"
-
     def plan(self, images: int) -> list[programs.Stretch]:
-        if self.is_form:
-            return [programs.Stretch(FORM_STEPS, self.recipe.batch_size, 1)]
         return programs.epoch_plan(images - self.validation, self.recipe.batch_size)
 
 
-def cases(runs: Sequence[Run], widths: Sequence[int], form_width: int) -> list[Case]:
-    """In order of worth: the widths with the form that GPUs want, then the other forms at one width."""
+def cases(runs: Sequence[Run], widths: Sequence[int]) -> list[Case]:
+    """The rows of the table, the most important widths first."""
     networks = [(run, run.recipe) for run in runs if isinstance(run.recipe, Recipe)]
-    rows = [Case(run, recipe, lanes, "patches") for lanes in widths for run, recipe in networks]
-    forms = ("grouped", "loop")
-    return rows + [Case(run, recipe, form_width, form) for run, recipe in networks if recipe.filters for form in forms]
+    return [Case(run, recipe, lanes) for lanes in widths for run, recipe in networks]
 
 
 def measure_all(study: Params, results: Results, small: bool) -> None:
     """The whole table; what is there already stays."""
     images, labels = read_images(paths.TRAIN)
     runs = [run for run in plan(study, VARIANTS, images, labels, int(labels.max()) + 1) if run.seed == 0]
-    rows = cases(runs[:1] if small else runs, (2, 1) if small else WIDTHS, 2 if small else FORM_WIDTH)
+    rows = cases(runs[:1] if small else runs, (2, 1) if small else WIDTHS)
     for run in runs[:1] if small else runs:
         if not results.has("fit", run.variant):
             results.note("fit", run.variant, fit_epoch(run, images, labels))
@@ -105,7 +93,7 @@ def _compiled(case: Case, images: np.ndarray) -> dict[str, float]:
 
 
 def _shared(case: Case, images: np.ndarray) -> programs.Shared:
-    shared = batches.shared_of(case.run, images, case.convolution)
+    shared = batches.shared_of(case.run, images)
     assert isinstance(shared, programs.Shared), shared
     return shared
 
@@ -140,7 +128,7 @@ def measure(case: Case, images: np.ndarray, labels: np.ndarray) -> dict[str, flo
         batch.rates = batch.rates_of_epoch()
         stretch = case.plan(len(images))[0]
         step = _seconds_of_step(batch, stretch)
-        validation = 0.0 if case.is_form else _validation_seconds(batch)
+        validation = _validation_seconds(batch)
     steps = math.ceil((len(images) - case.validation) / size)
     return {
         "step_ms": 1e3 * step,

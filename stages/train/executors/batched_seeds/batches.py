@@ -140,7 +140,7 @@ def groups_of(runs: Sequence[Run], images: np.ndarray) -> tuple[list[Group], lis
     return list(groups.values()), failed
 
 
-def shared_of(run: Run, images: np.ndarray, convolution: str = "patches") -> Shared | str:
+def shared_of(run: Run, images: np.ndarray) -> Shared | str:
     """What the runs of a variant have in common, or why it can't be trained."""
     recipe = _recipe(run)
     try:
@@ -150,7 +150,6 @@ def shared_of(run: Run, images: np.ndarray, convolution: str = "patches") -> Sha
             model,
             optimizer,
             smoothing=recipe.label_smoothing,
-            convolution=convolution,
             augment=_augment(recipe, images.shape[1:3]),
             augment_name=str(recipe.augment),
         )

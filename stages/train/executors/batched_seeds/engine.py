@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-import keras
 import numpy as np
 
 from many_seeds.errors import UserError
@@ -495,12 +494,6 @@ def fitting_width(shared: Shared, lanes: int, images: np.ndarray, *, validation:
             break
         width = -(-width // 2)
     return width
-
-
-def initial_values(build: Callable[[int], keras.Model], seeds: Sequence[int]) -> list[list[np.ndarray]]:
-    """The values of all variables of a freshly built model for each seed, computed on the CPU."""
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        return [[np.asarray(variable) for variable in build(seed).variables] for seed in seeds]
 
 
 def predict(

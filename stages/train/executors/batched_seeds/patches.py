@@ -109,21 +109,21 @@ def drop(inputs: jax.Array, rate: float, key: jax.Array) -> jax.Array:
 
 
 @contextlib.contextmanager
-def patched(model: keras.Model, *, convolution: bool, dropout: bool) -> Iterator[None]:
-    """Within the block, `model` computes its plain convolutions and 2×2 poolings, or its dropout, in these forms.
+def patched(model: keras.Model) -> Iterator[None]:
+    """Within the block, `model` computes its plain convolutions, 2×2 poolings and dropout in these forms.
 
     Other layers (dilated, grouped, channels first, overlapping windows, noise of another shape) compute as they are.
     """
     changed: list[tuple[keras.Layer, str]] = []
     try:
         for layer in model._flatten_layers():
-            if convolution and _is_plain_convolution(layer):
+            if _is_plain_convolution(layer):
                 layer.convolution_op = _convolution_of(layer)
                 changed.append((layer, "convolution_op"))
-            elif convolution and _is_pool_of_pairs(layer):
+            elif _is_pool_of_pairs(layer):
                 layer.call = pool_pairs
                 changed.append((layer, "call"))
-            elif dropout and _is_plain_dropout(layer):
+            elif _is_plain_dropout(layer):
                 layer.call = _dropout_of(layer)
                 changed.append((layer, "call"))
         yield

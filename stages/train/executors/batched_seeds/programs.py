@@ -21,8 +21,6 @@ import numpy as np
 from many_seeds.errors import UserError
 from stages.train.executors.batched_seeds.patches import patched
 
-CONVOLUTIONS = ("patches", "grouped", "loop")
-DROPOUTS = ("bytes", "keras")
 # Of a program: few enough to be shared by epochs of different lengths, many enough to make Python's share small.
 MAXIMUM_STEPS = 125
 
@@ -38,8 +36,6 @@ class Shared:
         model: the Keras model. The values of its variables are not used.
         optimizer: with a learning rate that is a number, not a schedule.
         smoothing: of the labels; 0 for none.
-        convolution: "patches" (matrix products), "grouped" (Keras's convolution under vmap) or "loop" (lane by lane).
-        dropout: "bytes" (fewer random numbers) or "keras" (the same masks as Keras's layers).
         augment: from uint8 images [n, ...] and a key uint32 [2] to images, or None.
         augment_name: identifies `augment`.
         identity: a text that is equal for batches with equal programs.
@@ -48,17 +44,11 @@ class Shared:
     model: keras.Model
     optimizer: keras.optimizers.Optimizer
     smoothing: float = 0.0
-    convolution: str = "patches"
-    dropout: str = "bytes"
     augment: Augment | None = None
     augment_name: str = ""
     identity: str = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.convolution not in CONVOLUTIONS:
-            raise UserError(f"convolution should be one of {', '.join(CONVOLUTIONS)}; received {self.convolution!r}")
-        if self.dropout not in DROPOUTS:
-            raise UserError(f"dropout should be one of {', '.join(DROPOUTS)}; received {self.dropout!r}")
         if not self.optimizer.built:
             self.optimizer.build(self.model.trainable_variables)
         object.__setattr__(self, "identity", _identity(self))
@@ -87,7 +77,7 @@ def _identity(shared: Shared) -> str:
     optimizer = shared.optimizer.get_config() | {"class": type(shared.optimizer).__name__, "learning_rate": None}
     shapes = [(tuple(v.shape), v.dtype, v.trainable) for v in shared.model.variables]
     parts = [_without_names_and_seeds(json.loads(shared.model.to_json())), _without_names_and_seeds(optimizer), shapes]
-    settings = [shared.smoothing, shared.convolution, shared.dropout, shared.augment_name]
+    settings = [shared.smoothing, shared.augment_name]
     return json.dumps([*parts, *settings], sort_keys=True, default=str)
 
 
@@ -163,14 +153,12 @@ def program(function: Callable, shared: Shared, sizes: tuple[int, ...], donated:
 
 def _compile(function: Callable, shared: Shared, sizes: tuple[int, ...], donated: tuple[int, ...], args: Any) -> Any:
     structs = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
-    with _tracing:
-        forms = patched(shared.model, convolution=shared.convolution == "patches", dropout=shared.dropout == "bytes")
-        with forms, _logits(shared.model) as has_logits:
+    with _tracing, patched(shared.model), _logits(shared.model) as has_logits:
 
-            def whole(*values: Any) -> Any:
-                return function(shared, has_logits, sizes, *values)
+        def whole(*values: Any) -> Any:
+            return function(shared, has_logits, sizes, *values)
 
-            lowered = jax.jit(whole, donate_argnums=donated).lower(*structs)
+        lowered = jax.jit(whole, donate_argnums=donated).lower(*structs)
     return lowered.compile()
 
 
@@ -230,10 +218,7 @@ def train_steps(
 
     def step(carry: Any, batch: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
         state, sums = carry
-        if shared.convolution == "loop":
-            state, scores = jax.lax.map(lambda lane: one(*lane), (state, *batch, side["keys"]))
-        else:
-            state, scores = jax.vmap(one)(state, *batch, side["keys"])
+        state, scores = jax.vmap(one)(state, *batch, side["keys"])
         return (state, jax.tree.map(jnp.add, sums, scores)), None
 
     return jax.lax.scan(step, (state, sums), (batches, rates))[0]
@@ -312,8 +297,7 @@ def score(
 
     def add(sums: dict[str, jax.Array], block: tuple[jax.Array, jax.Array]) -> tuple[dict[str, jax.Array], None]:
         lanes = (state, block[0], jnp.broadcast_to(block[1], block[0].shape))
-        scores = jax.lax.map(one, lanes) if shared.convolution == "loop" else jax.vmap(one)(lanes)
-        return jax.tree.map(jnp.add, sums, scores), None
+        return jax.tree.map(jnp.add, sums, jax.vmap(one)(lanes)), None
 
     # The last block is padded with images that are not counted.
     (lanes, count), size = indices.shape, sizes[0]

@@ -1,5 +1,6 @@
 """Batched seeds: many seeds of one model as one batch, a lane for each."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -55,7 +56,7 @@ def lane(seed: int, build=mlp, *, epochs=3, validation=100, rate=0.01, **ends) -
     chosen = np.random.default_rng(seed).permutation(len(IMAGES))[:validation] if validation else None
     return engine.Lane(
         seed,
-        engine.initial_values(build, [seed])[0],
+        [np.asarray(variable) for variable in build(seed).variables],
         chosen,
         lambda epoch, steps: rate,
         epochs,
@@ -95,7 +96,9 @@ def test_a_lane_of_another_width_differs_by_rounding_only() -> None:
         assert row == pytest.approx(other, rel=1e-3)
 
 
-def test_a_lane_is_the_run_that_keras_fits_from_the_same_values_in_the_same_order() -> None:
+def test_a_lane_is_the_run_that_keras_fits_from_the_same_values_in_the_same_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     run = lane(1, epochs=2)
     assert run.validation is not None
     kept = np.setdiff1d(np.arange(len(IMAGES)), run.validation)
@@ -107,7 +110,9 @@ def test_a_lane_is_the_run_that_keras_fits_from_the_same_values_in_the_same_orde
         row = model.fit(IMAGES[order], LABELS[order], BATCH, shuffle=False, verbose=0).history
         val = model.evaluate(IMAGES[run.validation], LABELS[run.validation], verbose=0, return_dict=True)
         rows.append({**{k: v[0] for k, v in row.items()}, **{f"val_{k}": v for k, v in val.items()}})
-    finished = train([run], shared_of(dropout="keras"))[0]
+    monkeypatch.setattr(programs, "_programs", {})
+    monkeypatch.setattr(programs, "patched", lambda model: contextlib.nullcontext())  # with Keras's masks of dropout
+    finished = train([run])[0]
     for row, expected in zip(finished.curve, rows, strict=True):
         assert {name: row[name] for name in expected} == pytest.approx(expected, rel=1e-3)
     assert finished.weights
@@ -194,14 +199,16 @@ def test_a_model_with_moving_averages_trains_and_predicts() -> None:
     np.testing.assert_allclose(said[-1], model.predict(IMAGES[:90], verbose=0), atol=1e-5)
 
 
-@pytest.mark.parametrize("convolution", ["grouped", "loop"])
-def test_the_forms_of_convolution_agree(convolution: str) -> None:
-    runs = [
-        train([lane(seed, cnn) for seed in range(2)], shared_of(cnn, convolution=form))
-        for form in ("patches", convolution)
-    ]
-    for row, other in zip(runs[0][1].curve, runs[1][1].curve, strict=True):
-        assert row == pytest.approx(other, rel=1e-3)
+def test_convolutions_as_patches_train_as_those_of_keras(monkeypatch: pytest.MonkeyPatch) -> None:
+    def curve() -> list[dict[str, float]]:
+        return train([lane(seed, cnn) for seed in range(2)], programs.Shared(cnn(0), keras.optimizers.Adam()))[1].curve
+
+    monkeypatch.setattr(patches, "_is_plain_dropout", lambda layer: False)  # its masks are others than Keras's
+    found = curve()
+    monkeypatch.setattr(programs, "_programs", {})  # of this process, which have the same key
+    monkeypatch.setattr(programs, "patched", lambda model: contextlib.nullcontext())
+    for row, expected in zip(found, curve(), strict=True):
+        assert row == pytest.approx(expected, rel=1e-3)
 
 
 def test_patches_and_pairs_give_the_values_and_gradients_of_keras() -> None:
@@ -221,7 +228,7 @@ def test_patches_and_pairs_give_the_values_and_gradients_of_keras() -> None:
 
     values = [v.value for v in model.trainable_variables]
     expected = jax.value_and_grad(total, argnums=(0, 1))(values, images)
-    with patches.patched(model, convolution=True, dropout=False):
+    with patches.patched(model):
         found = jax.value_and_grad(total, argnums=(0, 1))(values, images)
         text = str(jax.make_jaxpr(total)(values, images))
     assert "reduce_window" not in text
