@@ -16,11 +16,11 @@ from typing import Any
 import mlflow
 import pytest
 
-from stages import tracking
+from stages.tracking import address
 
 
 def client() -> Any:
-    return mlflow.MlflowClient(tracking_uri=tracking.tracking_uri())
+    return mlflow.MlflowClient(tracking_uri=address.tracking_uri())
 
 
 def runs() -> list[Any]:

@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from many_seeds import console
-from stages import tracking
 from stages.aggregate import curves, drawing, report, summary
 from stages.aggregate.parts import Section, Table
 from stages.aggregate.runs import read_runs
 from stages.study import files, params, paths
 from stages.study.params import Params
+from stages.tracking.publisher import Publisher
 
 
 def aggregate(study: Params) -> None:
@@ -47,7 +47,7 @@ def main() -> None:
     console.take_no_arguments("stages.aggregate", __doc__)
     study = params.load()
     aggregate(study)
-    publisher = tracking.Publisher(study)
+    publisher = Publisher(study)
     publisher.publish_variants(list(study.variants))
     publisher.publish_study()
     for name in ("approaches", "comparisons"):

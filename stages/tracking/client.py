@@ -1,20 +1,19 @@
-"""A client of MLflow, and the database in the checkout that it needs where there is no server."""
+"""An MLflow client on the tracking URI, with the local database behind it; how MLflow's errors are reported."""
 
 import contextlib
 import logging
 import os
 import sqlite3
-import time
+import sys
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
+from many_seeds.redact import redact
 from stages.study import files
 from stages.tracking import address
 
-# Where MLflow's database keeps the places of files.
-PLACES = {
+# The columns of MLflow's tables that hold the locations of artifacts.
+LOCATIONS = {
     "experiments": "artifact_location",
     "runs": "artifact_uri",
     "logged_models": "artifact_location",
@@ -23,15 +22,16 @@ PLACES = {
 
 
 def connect() -> Any:
-    """An MlflowClient at the tracking URI; the database in the checkout is made where it is not there.
+    """An MlflowClient on the tracking URI; the local database is created if it is missing.
 
-    To be called under `address.lock`: two processes that create the database at once collide.
+    Call it under `address.lock`: two processes that create the database at the same time fail.
     """
-    own = address.client_environment()
+    environment = address.client_environment()
     if not os.environ.get(address.TRACKING_URI):
-        del own[address.TRACKING_URI]  # the database of the current folder, which is not always this one
-    os.environ |= own
-    import mlflow  # here: it takes seconds, and a stage that has nothing to publish need not wait
+        # The default depends on the current folder, so it is not stored in the environment of the process.
+        del environment[address.TRACKING_URI]
+    os.environ |= environment
+    import mlflow  # here: it takes seconds, and a stage with nothing to publish should not wait for it
 
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -39,16 +39,16 @@ def connect() -> Any:
         if database.exists():
             follow_move(database)
         else:
-            # Whole or not at all: MLflow refuses for ever what a kill has left of a database half made.
+            # Created atomically: MLflow refuses a database whose creation was interrupted.
             with files.written_whole(database) as unfinished:
                 mlflow.MlflowClient(tracking_uri=address.database_uri(unfinished)).search_experiments()
     return mlflow.MlflowClient(tracking_uri=address.tracking_uri())
 
 
 def follow_move(database: Path) -> None:
-    """Let the places of files in the database of a checkout that was moved or copied be beside it again.
+    """Update the locations of artifacts after the checkout was moved or copied.
 
-    MLflow keeps absolute paths and has no call to change them.
+    MLflow stores absolute paths and has no call to change them.
     """
     here = (database.parent / address.ARTIFACTS).as_uri()
     marked = (
@@ -56,9 +56,9 @@ def follow_move(database: Path) -> None:
         "WHERE key = ? AND artifact_location LIKE 'file:%/' || ? AND artifact_location != ?"
     )
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
-        former = connection.execute(marked, (address.MARK, address.ARTIFACTS.name, here)).fetchall()
+        former = connection.execute(marked, (address.DATA, address.ARTIFACTS.name, here)).fetchall()
         for (there,) in former:
-            for table, column in PLACES.items():
+            for table, column in LOCATIONS.items():
                 connection.execute(
                     f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
                     f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
@@ -66,45 +66,10 @@ def follow_move(database: Path) -> None:
                 )
 
 
-def local_path(uri: str) -> Path | None:
-    """The path of a `file:` URI; None for other URIs."""
-    parts = urlsplit(uri)
-    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
-
-
-def lost(run: Any, *names: str) -> bool:
-    """Whether files that a run should have are gone from this machine; a server's are the server's to keep."""
-    folder = local_path(run.info.artifact_uri)
-    return folder is not None and not all((folder / name).exists() for name in names)
-
-
-def finish(client: Any, run_id: str) -> None:
-    """Say that a run is finished without an end: the time between would be that of its publication."""
-    client.update_run(run_id, status="FINISHED")
-
-
-def in_a_line(error: Exception) -> str:
-    """What an error of MLflow says, without the page of HTML or the stack trace that a server may have answered."""
+def describe_error(error: Exception) -> str:
+    """The first line of an error of MLflow, without the HTML page or stack trace that a server may have sent."""
     return str(error).strip().partition("\n")[0].partition(" Response body")[0]
 
 
-def metric(name: str, value: float, step: int = 0) -> Any:
-    from mlflow.entities import Metric
-
-    return Metric(name, value, int(time.time() * 1000), step)
-
-
-def parameters(values: dict[str, Any]) -> list[Any]:
-    from mlflow.entities import Param
-
-    return [Param(name, str(value)) for name, value in values.items()]
-
-
-def source_tags(stage: str, commit: str | None) -> dict[str, str]:
-    """The tags behind the UI's column "Source": what made a run, and from which commit of the code."""
-    tags = {"mlflow.source.name": f"dvc repro {stage}", "mlflow.source.type": "LOCAL"}
-    if commit:
-        tags |= {"mlflow.source.git.commit": commit, "git_commit": commit}
-    if experiment := address.dvc_experiment():
-        tags["dvc_experiment"] = experiment
-    return tags
+def warn(message: str) -> None:
+    print(redact(f"warning: {message}"), file=sys.stderr, flush=True)

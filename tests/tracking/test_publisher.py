@@ -18,12 +18,13 @@ import pytest
 from mlflow.entities import ViewType
 from ruamel.yaml import YAML
 
-from stages import tracking
 from stages.study import dvc, environments, files, params, paths
+from stages.study.current import outdated
 from stages.study.params import Params
 from stages.study.results import read_results, write_results
-from stages.tracking import Publisher
+from stages.tracking import address
 from stages.tracking.__main__ import main
+from stages.tracking.publisher import Publisher
 from tests.conftest import STUDY
 from tests.mlflow_tools import client, content, runs
 from tests.support.results import write_accuracy
@@ -43,7 +44,7 @@ WRITERS = [
 @pytest.fixture
 def published(evaluated: Path, empty_database: Path) -> Path:
     """A workspace with every run evaluated, and an MLflow database without runs; it is the current folder."""
-    shutil.copy(empty_database, tracking.DATABASE)
+    shutil.copy(empty_database, address.DATABASE)
     return evaluated
 
 
@@ -58,7 +59,7 @@ def parent_of(variant: str) -> Any:
 
 
 def dump() -> list[str]:
-    with contextlib.closing(sqlite3.connect(tracking.DATABASE)) as connection:
+    with contextlib.closing(sqlite3.connect(address.DATABASE)) as connection:
         return list(connection.iterdump())
 
 
@@ -231,7 +232,7 @@ def test_models_that_arrive_later_are_added_to_the_runs_published_from_metrics(p
 
 
 def test_a_workspace_without_any_run_publishes_none(workspace: Path, study: Params, empty_database: Path) -> None:
-    shutil.copy(empty_database, tracking.DATABASE)
+    shutil.copy(empty_database, address.DATABASE)
     assert Publisher(study).publish_variants(list(study.variants)) == 0
     assert not [run for run in runs() if run.data.tags["role"] == "seed"]
 
@@ -243,7 +244,7 @@ def undisturbed(
     """What a publication of one run and its parent leaves, and the number of calls it takes."""
     folder = tmp_path_factory.mktemp("undisturbed") / "study"
     shutil.copytree(evaluated_study, folder)
-    shutil.copy(empty_database, folder / tracking.DATABASE)
+    shutil.copy(empty_database, folder / address.DATABASE)
     with pytest.MonkeyPatch.context() as patch, breaking_off(after=99) as calls:
         patch.chdir(folder)
         Publisher(study).publish("watched", 0)
@@ -266,7 +267,7 @@ def test_a_publication_that_broke_off_anywhere_is_made_whole_by_the_next(
         folder.mkdir()
         for name in ("models", "metrics"):
             (folder / name).symlink_to(published / name)
-        shutil.copy(empty_database, folder / tracking.DATABASE)
+        shutil.copy(empty_database, folder / address.DATABASE)
         monkeypatch.chdir(folder)
         with breaking_off(after) as calls:
             assert Publisher(study).publish("watched", 0) == 0
@@ -308,7 +309,7 @@ def test_a_read_only_database_costs_one_warning_and_no_exception(
 ) -> None:
     Publisher(study).publish("ridge", 0)
     before = dump()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///file:{tracking.DATABASE.resolve()}?mode=ro&uri=true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///file:{address.DATABASE.resolve()}?mode=ro&uri=true")
     publisher = Publisher(study)
     assert publisher.publish("plain", 0) == 0
     assert publisher.publish_variants(["plain"]) == 0
@@ -327,11 +328,11 @@ import os
 import mlflow.store.db.utils as database
 database._upgrade_db = lambda engine: os._exit(9)  # its tables are there, but not yet which version they are of
 from stages.study import params
-from stages import tracking
-tracking.Publisher(params.load()).publish("plain", 0)
+from stages.tracking.publisher import Publisher
+Publisher(params.load()).publish("plain", 0)
 """
     assert subprocess.run([sys.executable, "-c", dies], check=False).returncode == 9
-    assert not tracking.DATABASE.exists()
+    assert not address.DATABASE.exists()
     assert Publisher(study).publish_variants(list(study.variants)) == 12
 
 
@@ -395,7 +396,7 @@ def study_runs() -> list[Any]:
 @pytest.fixture
 def whole(aggregated: Path, empty_database: Path, study: Params) -> Path:
     """A workspace with everything aggregated and published; it is the current folder."""
-    shutil.copy(empty_database, tracking.DATABASE)
+    shutil.copy(empty_database, address.DATABASE)
     publisher = Publisher(study)
     publisher.publish_variants(list(study.variants))
     assert publisher.publish_study() == 1
@@ -496,7 +497,7 @@ def test_results_of_former_parameters_are_not_published_as_those_of_the_new_ones
     published: Path, study: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_lock(study)
-    assert tracking.outdated(study) == []
+    assert outdated(study) == []
     write_lock(study, plain={**study.recipe("plain").model_dump(), "units": [9]})
     publisher = Publisher(study)
     publisher.publish_variants(list(study.variants))
@@ -527,7 +528,7 @@ def test_results_of_fewer_seeds_or_with_a_later_field_at_its_default_are_the_stu
 ) -> None:
     fields = study.recipe("plain").model_dump(exclude_unset=True)
     write_lock(study, plain={**fields, "seeds": 1, "padding": "valid"})
-    assert tracking.outdated(study) == []
+    assert outdated(study) == []
 
 
 @pytest.mark.parametrize(
@@ -537,7 +538,7 @@ def test_results_of_a_recipe_that_there_can_no_longer_be_are_out_of_date(
     recorded: Any, published: Path, study: Params
 ) -> None:
     write_lock(study, plain=recorded)
-    assert tracking.outdated(study) == ["plain"]
+    assert outdated(study) == ["plain"]
 
 
 @pytest.mark.parametrize("changes", [{"data": {"name": "mnist"}}, {"images": "1" * 32}])

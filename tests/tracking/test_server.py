@@ -10,7 +10,8 @@ import pytest
 
 from stages.study import paths
 from stages.study.params import Params
-from stages.tracking import KEY, Publisher
+from stages.tracking.address import KEY
+from stages.tracking.publisher import Publisher
 from tests.mlflow_tools import client, content, mlflow_server, postgresql, runs, sqlite
 
 PUBLISH = [sys.executable, "-m", "stages.tracking"]

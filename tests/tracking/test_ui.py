@@ -13,7 +13,7 @@ import pytest
 
 from stages.study import params
 from stages.study.params import Params
-from stages.tracking import Publisher
+from stages.tracking.publisher import Publisher
 from tests.mlflow_tools import client, mlflow_server, sqlite
 
 UI = [sys.executable, "-m", "tools.ui"]

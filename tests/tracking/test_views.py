@@ -11,10 +11,10 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from stages import tracking
 from stages.study import paths
 from stages.study.params import Params
-from stages.tracking import Publisher
+from stages.tracking.experiment import pages
+from stages.tracking.publisher import Publisher
 from tests.mlflow_tools import client, mlflow_server, sqlite
 
 PATIENCE = 30  # seconds, for a page of the UI on a busy machine
@@ -118,7 +118,7 @@ def test_the_address_that_is_named_shows_the_approaches_with_their_scores(ui: st
     server = ui.partition("/#/")[0]
     page.execute_script("localStorage.clear(); sessionStorage.clear()")
     page.get("about:blank")  # or only the page's #… would change, and the view be looked up by the page that is there
-    page.get(next(iter(tracking.pages(study, server).values())))
+    page.get(next(iter(pages(study, server).values())))
     assert sorted(listed(page, len(study.approaches))) == sorted(study.approaches.values())
     headers = page.find_element(By.CSS_SELECTOR, ".ag-header").text
     assert {"dev_accuracy", "test_accuracy"} <= set(headers.split())
