@@ -21,7 +21,7 @@ NOTE = "mlflow.note.content"  # the tag that MLflow shows as the description of 
 DESCRIPTION = (
     "The run `study` holds the report; each variant is a run with a child run for each seed. See **Views** for scores."
 )
-RESULTS_HEADING = "## Results"
+RESULTS_HEADING = "# Results"
 PAGE = 1000  # runs of one response
 FEW = 2  # keys that are searched for one by one
 BATCH = 1000  # metrics of one `log_batch`
@@ -57,8 +57,10 @@ class Experiment:
                 return found
 
     def find(self, keys: Collection[str]) -> dict[str, Any]:
-        """The published runs by their keys. Two publishers on different machines may have made a run twice: the
-        younger is deleted."""
+        """The published runs by their keys.
+
+        Publishers on different machines, which no lock separates, may have created a run twice: the younger is deleted.
+        """
         few = len(keys) <= FEW
         conditions = [f"tags.`{KEY}` = '{key}'" for key in sorted(keys)] if few else [f"tags.`{KEY}` LIKE '%'"]
         found: dict[str, Any] = {}
@@ -85,8 +87,8 @@ class Experiment:
         source = {"mlflow.source.name": f"dvc repro {stage}", "mlflow.source.type": "LOCAL"}
         if self.commit:
             source |= {"mlflow.source.git.commit": self.commit, "git_commit": self.commit}
-        if experiment := address.dvc_experiment():
-            source["dvc_experiment"] = experiment
+        if dvc_experiment := address.dvc_experiment():
+            source["dvc_experiment"] = dvc_experiment
         return self.client.create_run(self.id, start_time, {KEY: key, **source, **tags}, name)
 
     def log(
@@ -101,11 +103,10 @@ class Experiment:
         from mlflow.entities import Param, RunTag
 
         now = int(time.time() * 1000)
-        if params or tags:
-            logged = [Param(name, str(value)) for name, value in (params or {}).items()]
-            self.client.log_batch(
-                run.info.run_id, params=logged, tags=[RunTag(name, value) for name, value in (tags or {}).items()]
-            )
+        parameters = [Param(name, str(value)) for name, value in (params or {}).items()]
+        run_tags = [RunTag(name, value) for name, value in (tags or {}).items()]
+        if parameters or run_tags:
+            self.client.log_batch(run.info.run_id, params=parameters, tags=run_tags)
         points = [MlflowMetric(name, value, now, step) for name, value, step in metrics]
         for start in range(0, len(points), BATCH):
             self.client.log_batch(run.info.run_id, metrics=points[start : start + BATCH])
@@ -131,11 +132,15 @@ class Experiment:
             self.client.set_terminated(run.info.run_id, FINISHED, end_time=end)
 
     def describe(self, results: str) -> None:
-        """Put the study's results into the experiment's description, below what anybody has written there."""
-        before = self.client.get_experiment(self.id).tags.get(NOTE, "")
-        kept = before.partition(RESULTS_HEADING)[0].rstrip()
-        description = "\n\n".join(filter(None, [kept, RESULTS_HEADING, results]))
-        if description != before:
+        """Replace the results in the experiment's description, and keep the text above them, which users may edit.
+
+        Args:
+            results: in Markdown.
+        """
+        former = self.client.get_experiment(self.id).tags.get(NOTE, "")
+        text = former.partition(RESULTS_HEADING)[0].strip()
+        description = f"{text}\n\n{RESULTS_HEADING}\n\n{results}".strip()
+        if description != former:
             self.client.set_experiment_tag(self.id, NOTE, description)
 
 

@@ -87,23 +87,19 @@ def _publish_seed(experiment: Experiment, study: Params, record: Record, parent:
     if run and not _agrees(run, record):
         experiment.client.delete_run(run.info.run_id)  # MLflow can't overwrite metrics
         run = None
-    tags = _tags(record, parent, run)
-    published = run.data.tags if run else {}
-    upload = record.facts is not None and not (
-        run and published.get(MODEL) == record.model and has_files(run, ARTIFACTS)
-    )
-    if run and not upload and tags.items() <= published.items():
-        return 0
+    tags, upload = _tags(record, parent, run), _lacks_model(run, record)
     if run is None:
         start = int(record.facts["started"] * 1000) if record.facts else None
         name = f"{record.variant} seed {record.seed}"
         run = experiment.create_run(name, record.key, f"train@{record.variant}", tags, start)
-        experiment.log(run, record.params, record.curves + _scores(record))
+        experiment.log(run, record.params, [*record.curves, *_scores(record)])
         experiment.log_data(run, study.data.name, record.data, str(paths.TRAIN))
-    else:
+    elif upload or not tags.items() <= run.data.tags.items():
         experiment.client.update_run(run.info.run_id, status=RUNNING)
-        has_scores = published[CONTENT] == record.digest()
+        has_scores = run.data.tags[CONTENT] == record.digest()
         experiment.log(run, metrics=[] if has_scores else _scores(record), tags=tags)
+    else:
+        return 0
     if upload:
         for name in ARTIFACTS:
             path = paths.run_path(record.variant, record.seed) / name
@@ -116,9 +112,16 @@ def _publish_seed(experiment: Experiment, study: Params, record: Record, parent:
 def _agrees(run: Any, record: Record) -> bool:
     """Whether a published run can stay: it has the record's content, without scores or with those of the same model."""
     tags = run.data.tags
-    same_model = record.model is not None and tags.get(MODEL) == record.model
     same = tags.get(CONTENT) in (record.digest(), record.digest(scores=False))
-    return run.info.status == FINISHED and (same or (same_model and not record.scores))
+    evaluated_elsewhere = not record.scores and tags.get(MODEL) == record.model
+    return run.info.status == FINISHED and (same or evaluated_elsewhere)
+
+
+def _lacks_model(run: Any | None, record: Record) -> bool:
+    """Whether the workspace has the run's model and the published run, if there is one, does not."""
+    if record.model is None:
+        return False
+    return run is None or run.data.tags.get(MODEL) != record.model or not has_files(run, ARTIFACTS)
 
 
 def _tags(record: Record, parent: str, run: Any | None) -> dict[str, str]:

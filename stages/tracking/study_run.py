@@ -14,6 +14,7 @@ STUDY_NOTE = (
     "which names the best variant and seed by dev_accuracy."
 )
 DESCRIPTION_LIMIT = 4500  # characters: MLflow 2 takes tags of 5,000
+NO_COMPARISONS = "The study names no comparisons."
 TOO_LONG = "The table is too long for a description: see `report.html` and `tables` of the run `study`."
 
 
@@ -23,17 +24,17 @@ def publish_study(experiment: Experiment, study: Params) -> int:
         return 0
     results, key = results_text(study), study_key()
     with address.lock():
-        changed = _publish(experiment, key, "\n\n".join(filter(None, [STUDY_NOTE, results])))
+        # The experiment's description has the results of the checkout, not of a DVC experiment in a copy of it.
         if not address.queued_experiment():
             experiment.describe(results)
-        return changed
+        return _publish(experiment, key, f"{STUDY_NOTE}\n\n{results}")
 
 
 def results_text(study: Params) -> str:
-    """The results of all comparisons of the study as Markdown; "" if it names none."""
+    """The results of all comparisons of the study, in Markdown."""
     pairs = named_pairs(study)
     if not pairs:
-        return ""
+        return NO_COMPARISONS
     evaluated = {name: read_results(name) for name in dict.fromkeys(name for pair in pairs for name in pair)}
     accuracy = {name: results.accuracy for name, results in evaluated.items()}
     images = len(next(iter(evaluated.values())).truth)
