@@ -20,7 +20,7 @@ from many_seeds import console
 from many_seeds.errors import UserError
 from stages.recipes.network import Recipe as Network
 from stages.recipes.shared.training import backend
-from stages.split.__main__ import dev_indices
+from stages.split.stage import validation_indices
 from stages.study import params, paths
 from stages.study.environments import installed_versions
 from stages.study.params import Params
@@ -92,7 +92,7 @@ def _plain_run(recipe: Network, dev_fraction: float, data: Data) -> Measured:
     labels = data.labels
     validation, callbacks = None, []
     if recipe.dev_split:
-        dev = dev_indices(len(images), dev_fraction, 0)
+        dev = validation_indices(len(images), dev_fraction, 0)
         validation = images[dev], labels[dev]
         images, labels = np.delete(images, dev, axis=0), np.delete(labels, dev)
     if recipe.patience:
@@ -168,7 +168,7 @@ def pipeline(variant: str, images: int, epochs: int, precision: str) -> Measured
     def train(these: Data) -> list[Measured]:
         runs = []
         for seed in range(processes.slots()):
-            dev = dev_indices(len(these.labels), study.split.dev_fraction, seed) if recipe.dev_split else None
+            dev = validation_indices(len(these.labels), study.split.dev_fraction, seed) if recipe.dev_split else None
             versions = installed_versions(backend())
             runs.append(Run(variant, recipe, seed, data.classes, dev, "processes", digests={}, versions=versions))
         with processes.training(runs, these.images, these.labels, clocked) as (results, _):

@@ -113,7 +113,7 @@ def study() -> Params:
 def split_study(tmp_path_factory: pytest.TempPathFactory, study: Params) -> Path:
     """A study folder after fetch and split; not to be written to."""
     from stages.fetch.__main__ import fetch
-    from stages.split.__main__ import split
+    from stages.split.stage import split
 
     folder = tmp_path_factory.mktemp("split")
     (folder / "params.yaml").write_text(STUDY)
@@ -170,7 +170,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 @pytest.fixture(scope="session")
 def aggregated_study(tmp_path_factory: pytest.TempPathFactory, evaluated_study: Path, study: Params) -> Path:
     """The same after aggregate; not to be written to."""
-    from stages.aggregate.__main__ import aggregate
+    from stages.aggregate.stage import aggregate
 
     folder = tmp_path_factory.mktemp("aggregated") / "study"
     shutil.copytree(evaluated_study, folder)

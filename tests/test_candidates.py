@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import candidates
 from many_seeds.errors import UserError
-from stages.split.__main__ import split
+from stages.split.stage import split
 from stages.study import files, paths
 
 TWO = """\

@@ -17,7 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 
 import many_seeds
-from stages.aggregate import results
+from stages.aggregate.sections import results
 from stages.study import files, params, paths
 from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS, Environment
 from stages.study.results import NOT_RECORDED, RUN_COLUMNS

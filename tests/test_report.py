@@ -87,8 +87,8 @@ def test_the_answer_and_its_interval_are_in_the_first_screen(page: Chrome) -> No
 
 
 def test_the_questions_and_their_verdicts_begin_in_the_first_screen(page: Chrome) -> None:
-    assert evaluated(page, "document.querySelector('#figure-answers svg').getBoundingClientRect().top") < 400
-    told = evaluated(page, "document.querySelector('#figure-answers figcaption').textContent")
+    assert evaluated(page, "document.querySelector('#figure-overview svg').getBoundingClientRect().top") < 400
+    told = evaluated(page, "document.querySelector('#figure-overview figcaption').textContent")
     study = params.load(ROOT / params.PARAMS)
     assert f"of {len(named_pairs(study))} comparisons have a verdict" in told
 

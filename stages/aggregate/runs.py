@@ -1,4 +1,4 @@
-"""The results of a study's variants, read for aggregation."""
+"""The results of all variants of a study."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ Runs = dict[str, VariantRuns]
 
 
 def shared_seeds(variants: Iterable[VariantRuns]) -> int:
-    """How many seeds, counted from the first, all of the variants have."""
+    """The number of seeds that all of the variants have."""
     return min(len(variant.seeds) for variant in variants)
 
 
@@ -40,7 +40,7 @@ def metric_names(runs: Runs) -> list[str]:
 
 
 def read_runs(study: Params, variants: Iterable[str] | None = None) -> Runs:
-    """The runs of these variants, or of every one that params.yaml names.
+    """The runs of these variants, by default of all variants in params.yaml.
 
     Raises:
         UserError: a variant or a seed is missing, or the files of a variant do not belong together.

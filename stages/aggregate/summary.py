@@ -1,17 +1,17 @@
-"""What programs read of the study: its means, DVC's metric, the champion, every score."""
+"""The files that programs read: means, DVC's metrics, the champion, all scores."""
 
 import math
 from typing import Any
 
 import pandas as pd
 
-from stages.aggregate import variants
 from stages.aggregate.runs import Runs, metric_names
+from stages.aggregate.sections import variants
 from stages.study.params import Statistics
 
 
 def means(runs: Runs, settings: Statistics) -> dict[str, Any]:
-    """For each variant the mean and sd of every test score, the interval of the accuracy, and the vote's accuracy."""
+    """Mean and sd of every test score of each variant, the interval of its accuracy, and its ensemble's accuracy."""
     names, found = metric_names(runs), {}
     for variant_name, variant in runs.items():
         of = variants.row(variant, settings)
@@ -28,7 +28,7 @@ def means(runs: Runs, settings: Statistics) -> dict[str, Any]:
 
 
 def accuracy(runs: Runs) -> dict[str, dict[str, float]]:
-    """What `dvc metrics` shows: the mean accuracy of each variant on the test set, and on the dev sets of its seeds."""
+    """The metrics of `dvc metrics`: mean accuracy of each variant on the test set and its validation splits (dev)."""
     found: dict[str, dict[str, float]] = {}
     for kind in ("test", "dev"):
         mean = {name: float(variant.score(f"{kind}_accuracy").mean()) for name, variant in runs.items()}
@@ -37,9 +37,9 @@ def accuracy(runs: Runs) -> dict[str, dict[str, float]]:
 
 
 def champion(runs: Runs) -> dict[str, Any] | None:
-    """The variant with the highest mean dev accuracy and its best seed by dev accuracy; None if none has a dev split.
+    """The variant with the highest mean validation accuracy, and its best seed; None without a validation split.
 
-    Never by a test score: it could not be reported afterwards.
+    The test set has no part in the choice, so the test score of the champion is not biased by it.
     """
     means = accuracy(runs)["dev"]
     if not means:

@@ -1,4 +1,4 @@
-"""The files in a zip or tar archive, read one by one and never unpacked to the disk."""
+"""The files of a zip or tar archive, read one after the other without unpacking them to the disk."""
 
 import functools
 import stat
@@ -13,8 +13,8 @@ from many_seeds.errors import UserError
 
 LIMIT = 1 << 36  # bytes of all files together, unpacked: 64 GiB
 FILE_LIMIT = 1 << 28  # bytes of one file, unpacked: 256 MiB
-# What systems leave in folders that people never put there. Names that begin with a dot go the same way.
-LITTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}
+# Files that operating systems leave in folders. Names that begin with a dot are ignored, too.
+IGNORED = {"__MACOSX", "Thumbs.db", "desktop.ini"}
 
 
 def contents_of(path: Path, source: str) -> Iterator[tuple[PurePosixPath, bytes | None]]:
@@ -22,11 +22,11 @@ def contents_of(path: Path, source: str) -> Iterator[tuple[PurePosixPath, bytes 
 
     Args:
         path: a zip file, or a tar file, which may be compressed.
-        source: what to call it in errors.
+        source: the name of the archive in errors.
 
     Raises:
-        UserError: it is no such archive or a damaged one; a name leads out of it or comes twice; it holds links; it
-            unpacks to too much.
+        UserError: the file is not such an archive, or is damaged; a name leads out of it or occurs twice; it contains
+            links; its unpacked size is over the limit.
     """
     seen: set[PurePosixPath] = set()
     unpacked = 0
@@ -34,20 +34,20 @@ def contents_of(path: Path, source: str) -> Iterator[tuple[PurePosixPath, bytes 
         for name, size, content in _zip(path, source) if zipfile.is_zipfile(path) else _tar(path, source):
             unpacked += size
             if size > FILE_LIMIT or unpacked > LIMIT:
-                raise UserError(f"{source}: {name} makes it unpack to more than may be: {unpacked:,} bytes")
+                raise UserError(f"{source}: with {name} its unpacked size is over the limit: {unpacked:,} bytes")
             place = _place(name, source)
-            if any(part.startswith(".") or part in LITTER for part in place.parts) or not place.parts:
+            if any(part.startswith(".") or part in IGNORED for part in place.parts) or not place.parts:
                 continue
             if content is not None and place in seen:
-                raise UserError(f"{source}: {place} comes twice in it: remove one")
+                raise UserError(f"{source} contains {place} twice: remove one")
             seen.add(place)
             yield place, None if content is None else content()
     except (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
-        reason = str(error).partition("\n")[0]  # tarfile tells of every compression that it has tried
-        raise UserError(f"{source} should be a folder, or a sound zip or tar archive of one: {reason}") from error
+        reason = str(error).partition("\n")[0]  # tarfile lists every compression that it has tried
+        raise UserError(f"{source} should be a folder, or a valid zip or tar archive of one: {reason}") from error
 
 
-# Name, size in bytes, and what reads its content: None for a folder.
+# Name, size in bytes, and a function that reads the content, None for a folder.
 Member = tuple[str, int, Callable[[], bytes] | None]
 
 
@@ -64,7 +64,7 @@ def _tar(path: Path, source: str) -> Iterator[Member]:
     with tarfile.open(path) as archive:
         for entry in archive:
             if not entry.isreg() and not entry.isdir():
-                raise UserError(f"{source}: {entry.name} is neither file nor folder: put files into the archive")
+                raise UserError(f"{source}: {entry.name} is neither a file nor a folder: put files into the archive")
             yield entry.name, entry.size, None if entry.isdir() else functools.partial(_read, archive, entry)
 
 
@@ -78,5 +78,5 @@ def _place(name: str, source: str) -> PurePosixPath:
     if place.is_absolute() or ".." in place.parts:
         raise UserError(f"{source}: {name!r} leads out of the archive: pack it anew")
     if "\\" in name:
-        raise UserError(f"{source}: {name!r} has a backslash, which some take for the edge of a folder: rename it")
+        raise UserError(f"{source}: {name!r} has a backslash, which some systems use as a path separator: rename it")
     return place

@@ -1,4 +1,4 @@
-"""NumPy archives under the names that Keras's data sets, MedMNIST's and people's own give to their arrays."""
+"""NumPy archives with the array names of Keras's data sets, of MedMNIST, or `images` and `labels`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from many_seeds.errors import UserError
-from stages.split.halves import Halves, Labelled
+from stages.split.dataset import Dataset, LabeledImages
 from stages.study.arrays import read_npz
 
 TRAIN = [("x_train", "y_train"), ("train_images", "train_labels"), ("images", "labels")]
@@ -14,14 +14,14 @@ VALIDATION = [("x_val", "y_val"), ("val_images", "val_labels")]
 TEST = [("x_test", "y_test"), ("test_images", "test_labels")]
 
 
-def read(files: Mapping[str, Path], sources: Mapping[str, str], classes: list[str] | None) -> Halves:
+def read(files: Mapping[str, Path], sources: Mapping[str, str], classes: list[str] | None) -> Dataset:
     """The images and labels of one archive, or of one for training and one for testing.
 
-    Validation images join the training images: dev images are drawn anew by each seed.
+    Validation images are added to the training images, since each seed draws its own validation split.
 
     Args:
         files: train and perhaps test → archive.
-        sources: the same parts → where the archive came from, for errors.
+        sources: the same parts → the name of the archive in errors.
         classes: the names of the labels; None: those of the array `classes`, where there is one.
 
     Raises:
@@ -33,11 +33,11 @@ def read(files: Mapping[str, Path], sources: Mapping[str, str], classes: list[st
     if _has(arrays, VALIDATION):
         validation = _pair(arrays, VALIDATION, sources["train"])
         _check_joinable(train, validation, sources["train"])
-        train = Labelled(*(np.concatenate(pair) for pair in zip(_values(train), _values(validation), strict=True)))
+        train = LabeledImages(*(np.concatenate(pair) for pair in zip(_values(train), _values(validation), strict=True)))
     test = _pair(arrays, TEST, sources["train"]) if _has(arrays, TEST) else None
     if "test" in files:
         if test is not None:
-            raise UserError(f"{sources['train']} has a test set of its own: remove data.test, or those arrays")
+            raise UserError(f"{sources['train']} contains a test set: remove data.test, or those arrays")
         others = _arrays(files["test"], sources["test"])
         test = _pair(others, [*TEST, TRAIN[-1]], sources["test"])
         _check_names(others, sources["test"])
@@ -46,7 +46,7 @@ def read(files: Mapping[str, Path], sources: Mapping[str, str], classes: list[st
                 f"{sources['test']}: classes should be those of the training images, in their order, received "
                 f"{', '.join(named)}"
             )
-    return Halves(train, test, classes or _names(arrays, sources["train"]))
+    return Dataset(train, test, classes or _names(arrays, sources["train"]))
 
 
 def _arrays(path: Path, source: str) -> dict[str, np.ndarray]:
@@ -62,7 +62,7 @@ def _arrays(path: Path, source: str) -> dict[str, np.ndarray]:
     except Exception as error:
         if "allow_pickle" in str(error):
             raise UserError(
-                f"{source} holds Python objects, which could run a program when they are read: store arrays of numbers"
+                f"{source} contains Python objects, which are not read for safety: store arrays of numbers"
             ) from error
         raise UserError(f"{source} is damaged: {error}") from error
 
@@ -71,7 +71,7 @@ def _check_names(arrays: Mapping[str, np.ndarray], source: str) -> None:
     known = {"classes", *(name for pair in [*TRAIN, *VALIDATION, *TEST] for name in pair)}
     if unknown := [name for name in arrays if name not in known]:
         raise UserError(
-            f"{source} holds {', '.join(unknown)}, which nobody would read: remove it, or call it one of "
+            f"{source} contains {', '.join(unknown)}, which is not a known array: remove it, or rename it to one of "
             f"{', '.join(sorted(known))}"
         )
 
@@ -80,29 +80,29 @@ def _has(arrays: Mapping[str, np.ndarray], names: list[tuple[str, str]]) -> bool
     return any(name in arrays for pair in names for name in pair)
 
 
-def _pair(arrays: Mapping[str, np.ndarray], names: list[tuple[str, str]], source: str) -> Labelled:
+def _pair(arrays: Mapping[str, np.ndarray], names: list[tuple[str, str]], source: str) -> LabeledImages:
     found = [pair for pair in names if pair[0] in arrays and pair[1] in arrays]
     if len(found) != 1:
         wanted = ", or ".join(f"{images} and {labels}" for images, labels in names)
-        raise UserError(f"{source} should hold {wanted}; it holds {', '.join(arrays) or 'nothing'}")
+        raise UserError(f"{source} should contain {wanted}; it contains {', '.join(arrays) or 'nothing'}")
     images, labels = (arrays[name] for name in found[0])
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    return Labelled(images, labels)
+    return LabeledImages(images, labels)
 
 
-def _values(data: Labelled) -> tuple[np.ndarray, np.ndarray]:
+def _values(data: LabeledImages) -> tuple[np.ndarray, np.ndarray]:
     return data.images, data.labels
 
 
-def _check_joinable(train: Labelled, validation: Labelled, source: str) -> None:
+def _check_joinable(train: LabeledImages, validation: LabeledImages, source: str) -> None:
     for a, b in zip(_values(train), _values(validation), strict=True):
         if a.dtype != b.dtype or a.shape[1:] != b.shape[1:]:
             raise UserError(
-                f"{source}: training and validation arrays should be alike, received {a.dtype} {list(a.shape)} and "
-                f"{b.dtype} {list(b.shape)}"
+                f"{source}: training and validation arrays should have the same shape and type, received {a.dtype} "
+                f"{list(a.shape)} and {b.dtype} {list(b.shape)}"
             )
 
 
@@ -111,5 +111,5 @@ def _names(arrays: Mapping[str, np.ndarray], source: str) -> list[str] | None:
         return None
     classes = arrays["classes"]
     if classes.dtype.kind != "U" or classes.ndim != 1 or len(set(classes.tolist())) < len(classes):
-        raise UserError(f"{source}: classes should be names that differ, as text [classes], received {classes!r}")
+        raise UserError(f"{source}: classes should be distinct names, as text [classes], received {classes!r}")
     return [str(name) for name in classes]

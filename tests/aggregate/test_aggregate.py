@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from many_seeds.errors import UserError
-from stages.aggregate.__main__ import aggregate
+from stages.aggregate.stage import aggregate
 from stages.study import environments, files, paths
 from stages.study.arrays import write_npz
 from stages.study.results import NOT_RECORDED
@@ -67,7 +67,7 @@ def test_variants_of_different_numbers_of_seeds_are_in_every_table_and_figure() 
         assert "nan" not in (paths.TABLES / f"{name}.md").read_text(encoding="utf-8").lower()
     assert {"scores.csv", "curves.csv", "pair_wide_plain.csv", "hardest.csv"} <= tables
     assert "of_an_earlier_study.csv" not in tables
-    wanted = ("answers", "approaches", "ablations_units", "curves_wide", "calibration", "hardest", "confusion_wide")
+    wanted = ("overview", "approaches", "ablations_units", "curves_wide", "calibration", "hardest", "confusion_wide")
     assert {f"{name}.png" for name in (*wanted, "misclassified_wide", "alpha_ridge", "weights_ridge")} <= plots
     steps = pd.read_csv(paths.TABLES / "ablations_units.csv")
     assert list(steps)[:9] == [
@@ -85,7 +85,7 @@ def test_variants_of_different_numbers_of_seeds_are_in_every_table_and_figure() 
 def test_the_report_says_once_what_the_intervals_promise_and_asks_the_questions_first() -> None:
     report = paths.REPORT.read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
     assert report.count("hold simultaneously with 95 % confidence") == 1
-    assert report.index('id="figure-answers"') < report.index('id="approaches"')
+    assert report.index('id="figure-overview"') < report.index('id="approaches"')
     assert "4–12 seeds on digits" in report
     assert not re.search(r'(>|data-value=")\s*nan\s*[<"]', report, re.IGNORECASE)
 

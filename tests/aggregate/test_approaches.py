@@ -1,6 +1,6 @@
 import pytest
 
-from stages.aggregate import approaches
+from stages.aggregate.sections import approaches
 from tests.aggregate import made
 
 
@@ -15,7 +15,7 @@ def titled(**wrong: list[int]) -> tuple[str, str]:
 def test_what_is_better_than_all_others_wins_and_the_sentence_has_its_interval() -> None:
     title, sentence = titled(ridge=[40, 41, 42, 40, 39, 41, 40, 42, 41, 40])
     assert title == "big MLP wins"
-    assert sentence.startswith("big MLP gets 98.50 % of the test digits right, +8.")
+    assert sentence.startswith("big MLP classifies 98.50 % of the test digits correctly, +8.")
     assert "(interval +" in sentence
     assert "n = 10 seeds each" in sentence
 
@@ -23,7 +23,7 @@ def test_what_is_better_than_all_others_wins_and_the_sentence_has_its_interval()
 def test_what_too_few_seeds_have_been_compared_with_only_leads() -> None:
     title, sentence = titled()  # ridge has four seeds
     assert title == "big MLP leads"
-    assert "points beside MLP: better" in sentence
+    assert "points compared with MLP: better" in sentence
 
 
 def test_of_equal_scores_none_leads_and_no_error_at_all_can_be_drawn() -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.aggregate.calibration import expected_error, mean_error
+from stages.aggregate.sections.calibration import expected_error, mean_error
 
 
 def test_calibration_error_weighs_bins_by_their_images() -> None:

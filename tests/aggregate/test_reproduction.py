@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from many_seeds import intervals
-from stages.aggregate import course, reproduction
+from stages.aggregate import reference_2020
+from stages.aggregate.sections import reproduction
 from stages.study import params
 from tests.aggregate import made
 from tests.conftest import ROOT
@@ -15,7 +16,7 @@ def test_the_first_ten_seeds_are_held_against_2020_by_welchs_interval() -> None:
     runs = {name: made.variant(name, made.predicted(of, truth), truth) for name, of in wrong.items()}
     table = reproduction.table(runs, study).set_index("variant")
     assert table["n"].tolist() == [10, 10]  # later seeds have no part in it
-    theirs = course.scores().query("variant == 'mlp_tuned'")["test_accuracy"].to_numpy()
+    theirs = reference_2020.scores().query("variant == 'mlp_tuned'")["test_accuracy"].to_numpy()
     # Two intervals, so each at 0.05 / 2.
     found = intervals.welch_interval(np.full(10, 98.34), 100 * theirs, level=0.025, step=0.01)
     assert table.loc["mlp_tuned", ["low", "high"]].tolist() == pytest.approx([found.low, found.high])

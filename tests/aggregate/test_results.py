@@ -8,7 +8,7 @@ import pytest
 from many_seeds import intervals, plots, text
 from many_seeds.comparisons import Results
 from many_seeds.errors import UserError
-from stages.aggregate import results
+from stages.aggregate.sections import results
 from stages.study import params
 from stages.study.comparisons import compare_accuracies, named_pairs
 from tests.aggregate import made

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from stages.aggregate import variance
-from stages.aggregate.variance import split
+from stages.aggregate.sections import variance
+from stages.aggregate.sections.variance import split
 from tests.aggregate import made
 
 # Squares by hand: mean 5/8; rows 1 and 1/4, so 4 * 2 * (3/8)^2 = 9/8; columns 1, 1/2, 1/2, 1/2, so

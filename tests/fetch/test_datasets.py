@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 from stages.fetch import __main__ as stage
 from stages.fetch.datasets import DATASETS
 from stages.fetch.digits import digits_files
-from stages.split.__main__ import READERS, split
+from stages.split.stage import READERS, split
 from stages.study import files, paths
 from stages.study.data import KNOWN, Data, read_contents
 from stages.study.splits import read_images

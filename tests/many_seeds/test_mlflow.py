@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from mlflow.entities import Metric, Param
 
-from stages.aggregate import results
 from stages.aggregate.runs import read_runs
+from stages.aggregate.sections import results
 from stages.study import params
 from stages.study.comparisons import named_pairs
 from stages.tracking.publisher import Publisher

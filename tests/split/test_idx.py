@@ -35,13 +35,13 @@ def test_a_file_may_be_plain(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("plain", "said"),
     [
-        (LABELS, "should begin as an IDX file of 3 or 4 axes, found 00 00 08 01"),
-        (bytes([0, 0, 13, 3]) + IMAGES[4:], "should hold uint8 values, found float32"),
-        (IMAGES[:-1], r"should hold \(2, 2, 3\) values, found 11"),
-        (IMAGES + b"\0", r"should hold \(2, 2, 3\) values, found more"),
-        (IMAGES[:2], "should begin as an IDX file"),
-        (IMAGES[:10], "should begin as an IDX file"),
-        (b"", "should begin as an IDX file"),
+        (LABELS, "should begin with the header of an IDX file with 3 or 4 axes, found 00 00 08 01"),
+        (bytes([0, 0, 13, 3]) + IMAGES[4:], "should contain uint8 values, found float32"),
+        (IMAGES[:-1], r"should contain \(2, 2, 3\) values, found 11"),
+        (IMAGES + b"\0", r"should contain \(2, 2, 3\) values, found more"),
+        (IMAGES[:2], "should begin with the header of an IDX file"),
+        (IMAGES[:10], "should begin with the header of an IDX file"),
+        (b"", "should begin with the header of an IDX file"),
     ],
 )
 @pytest.mark.parametrize("compressed", [True, False])

@@ -15,7 +15,7 @@ from PIL import Image
 from many_seeds.errors import UserError
 from stages.fetch.__main__ import fetch
 from stages.fetch.digits import digits_files, idx_bytes
-from stages.split.__main__ import split
+from stages.split.stage import split
 from stages.study import paths
 from stages.study.data import Data
 from stages.study.splits import read_classes, read_images
@@ -364,11 +364,11 @@ BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     ),
     "an image beside the folders": (
         lambda: folders(lambda at: save(pixels(32, 32, 3), at / "0.png")),
-        r"0\.png should lie right in the folder of its class",
+        r"0\.png should be directly in the folder of its class",
     ),
     "folders in folders": (
         lambda: folders(lambda at: save(pixels(32, 32, 3), at / "circle/red/0.png")),
-        r"circle/red.* should lie right in the folder of its class",
+        r"circle/red.* should be directly in the folder of its class",
     ),
     "a damaged image": (
         lambda: folders(lambda at: (at / "circle/0.png").write_bytes((at / "circle/0.png").read_bytes()[:99])),
@@ -376,19 +376,19 @@ BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     ),
     "a transparent image": (
         lambda: folders(lambda at: save(pixels(32, 32, 4), at / "circle/0.png")),
-        r"circle/0\.png is transparent in places",
+        r"circle/0\.png has transparent pixels",
     ),
     "a transparent palette": (
         lambda: folders(lambda at: Image.fromarray(pixels(32, 32)).save(at / "circle/0.png", transparency=7)),
-        r"circle/0\.png is transparent in places",
+        r"circle/0\.png has transparent pixels",
     ),
     "16 bits": (
         lambda: folders(lambda at: save(np.full((32, 32), 999, np.uint16), at / "circle/0.png")),
-        r"circle/0\.png has more than 8 bits a channel",
+        r"circle/0\.png has more than 8 bits per channel",
     ),
     "16 bits in a TIFF file": (
         lambda: folders(lambda at: save(np.full((32, 32), 999, np.uint16), at / "circle/0.tif")),
-        r"circle/0\.tif has more than 8 bits a channel",
+        r"circle/0\.tif has more than 8 bits per channel",
     ),
     "printer's colours": (
         lambda: folders(lambda at: Image.new("CMYK", (32, 32)).save(at / "circle/0.jpg")),
@@ -413,22 +413,22 @@ BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "names in another order": (two_orders_of_names, r"own/b\.npz: classes should be those of the training images"),
     "an array that nobody reads": (
         lambda: npz(X_test=pixels(3, 4, 4), Y_test=np.arange(3)),
-        r"own/a\.npz holds X_test, Y_test, which nobody would read",
+        r"own/a\.npz contains X_test, Y_test, which is not a known array",
     ),
     "other classes than the folders": (
         lambda: folders(lambda at: None) | {"classes": ["circle", "star"]},
         "data.classes should name the folders circle, hexagon, square, triangle; received circle, star",
     ),
-    "one class": (only_one_class, "one class only"),
+    "one class": (only_one_class, "only one class"),
     "a name that leads out": (lambda: zipped({"../../evil.png": b""}), r"'\.\./\.\./evil\.png' leads out"),
     "an absolute name": (lambda: zipped({"/etc/evil.png": b""}), "leads out of the archive"),
-    "a name that comes twice": (twice_in_a_zip, r"a/0\.png comes twice"),
-    "a link in a tar archive": (lambda: tarred(tarfile.SYMTYPE), "neither file nor folder"),
-    "a hard link in a tar archive": (lambda: tarred(tarfile.LNKTYPE), "neither file nor folder"),
+    "a name that twice": (twice_in_a_zip, r"contains a/0\.png twice"),
+    "a link in a tar archive": (lambda: tarred(tarfile.SYMTYPE), "neither a file nor a folder"),
+    "a hard link in a tar archive": (lambda: tarred(tarfile.LNKTYPE), "neither a file nor a folder"),
     "a link in a zip archive": (linked_in_a_zip, r"a/link\.png is a link"),
     "a file that is no archive": (
         lambda: {**damaged(), "format": "folders"},
-        r"own/a\.npz should be a folder, or a sound zip or tar archive",
+        r"own/a\.npz should be a folder, or a valid zip or tar archive",
     ),
     "a file that is missing": (lambda: {"format": "npz", "train": "own/a.npz"}, r"own/a\.npz: no such file"),
     "another file than the checksum says": (
@@ -454,16 +454,16 @@ BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "four channels": (lambda: npz(images=pixels(30, 4, 4, 4)), r"images should be .* received \[30, 4, 4, 4\]"),
     "flattened images": (lambda: npz(images=pixels(30, 16)), r"images should be .* received \[30, 16\]"),
     "no images": (lambda: npz(images=pixels(0, 4, 4)), r"images should be .* received \[0, 4, 4\]"),
-    "an array of one class": (lambda: npz(labels=np.zeros(30, int)), "one class only"),
-    "an archive that unpickles": (lambda: npz(labels=np.array([{}] * 30)), "holds Python objects"),
+    "an array of one class": (lambda: npz(labels=np.zeros(30, int)), "only one class"),
+    "an archive that unpickles": (lambda: npz(labels=np.array([{}] * 30)), "contains Python objects"),
     "a damaged archive": (damaged, r"own/a\.npz is damaged"),
     "unknown names": (
         lambda: npz(labels=None, y=np.arange(30)),
-        "should hold x_train and y_train, or .*it holds images, y",
+        "should contain x_train and y_train, or .*it contains images, y",
     ),
     "two test sets": (
         lambda: npz(x_test=pixels(3, 4, 4), y_test=np.arange(3)) | {"test": "own/a.npz"},
-        r"has a test set of its own: remove data\.test",
+        r"contains a test set: remove data\.test",
     ),
     "a test set and a share of one": (
         lambda: npz(x_test=pixels(3, 4, 4), y_test=np.arange(3)) | {"test_fraction": 0.5},
@@ -492,7 +492,7 @@ def test_bad_data_are_refused_with_what_is_wrong(make: Callable[[], dict[str, An
 def test_an_archive_that_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stages.split.archive.LIMIT", 1000)
     data = zipped({"a/9.png": bytes(100_000)})
-    with pytest.raises(UserError, match="makes it unpack to more than may be"):
+    with pytest.raises(UserError, match="its unpacked size is over the limit"):
         prepare(**data)
 
 
@@ -511,5 +511,5 @@ def test_cifar10_is_read_from_its_binary_version(tmp_path: Path) -> None:
     assert halves.test is not None
     np.testing.assert_array_equal(halves.train.images, images[:50])
     np.testing.assert_array_equal(halves.test.labels, labels[50:])
-    with pytest.raises(UserError, match="should be a folder, or a sound zip or tar archive"):
+    with pytest.raises(UserError, match="should be a folder, or a valid zip or tar archive"):
         cifar10.read({"train": ROOT / "README.md"}, {"train": "CIFAR-10"}, None)

@@ -6,7 +6,7 @@ from sklearn.model_selection import train_test_split
 
 from many_seeds.errors import UserError
 from stages.fetch.digits import idx_bytes
-from stages.split.__main__ import dev_bits, dev_indices, split
+from stages.split.stage import split, validation_bits, validation_indices
 from stages.study import files, paths
 from stages.study.splits import read_classes, read_images, read_validation
 
@@ -15,14 +15,14 @@ from stages.study.splits import read_classes, read_images, read_validation
 def test_the_dev_split_of_mnist_is_that_of_scikit_learn(seed: int) -> None:
     images = np.arange(60_000)
     train, dev = train_test_split(images, test_size=0.2, random_state=seed)
-    found = dev_indices(60_000, 0.2, seed)
+    found = validation_indices(60_000, 0.2, seed)
     assert len(found) == 12_000
     np.testing.assert_array_equal(found, np.sort(dev))
     assert not set(found) & set(train)
 
 
 def test_every_seed_sets_other_images_aside() -> None:
-    assert not np.array_equal(dev_indices(1000, 0.2, 0), dev_indices(1000, 0.2, 1))
+    assert not np.array_equal(validation_indices(1000, 0.2, 0), validation_indices(1000, 0.2, 1))
 
 
 def test_the_stage_writes_all_images_with_the_names_of_their_classes(workspace: Path) -> None:
@@ -36,9 +36,9 @@ def test_the_stage_writes_all_images_with_the_names_of_their_classes(workspace: 
 
 def test_the_dev_images_that_are_read_are_those_that_each_seed_draws(tmp_path: Path) -> None:
     path = tmp_path / "dev.npz"
-    files.write_arrays(path, dev=dev_bits(60_000, 0.2, 10), images=np.array(60_000))
+    files.write_arrays(path, dev=validation_bits(60_000, 0.2, 10), images=np.array(60_000))
     for seed in range(10):
-        drawn = dev_indices(60_000, 0.2, seed)
+        drawn = validation_indices(60_000, 0.2, seed)
         np.testing.assert_array_equal(read_validation(seed, path), drawn, strict=True)
         # The digest is part of a run's key, and takes the type in as well.
         assert files.digest(read_validation(seed, path)) == files.digest(drawn)
@@ -46,12 +46,12 @@ def test_the_dev_images_that_are_read_are_those_that_each_seed_draws(tmp_path: P
 
 def test_dev_images_of_a_number_that_is_no_multiple_of_eight_come_back(workspace: Path) -> None:
     for seed in range(8):
-        np.testing.assert_array_equal(read_validation(seed), dev_indices(1437, 0.2, seed), strict=True)
+        np.testing.assert_array_equal(read_validation(seed), validation_indices(1437, 0.2, seed), strict=True)
 
 
 @pytest.mark.parametrize("seed", [8, -1])
 def test_a_seed_beyond_those_that_were_drawn_is_refused_with_what_to_do(seed: int, workspace: Path) -> None:
-    with pytest.raises(UserError, match=f"has the dev images of seeds 0 to 7, received seed {seed}: set split.seeds"):
+    with pytest.raises(UserError, match=f"has the validation splits of seeds 0 to 7, received seed {seed}: set split.seeds"):
         read_validation(seed)
 
 
@@ -62,7 +62,7 @@ def test_splitting_again_changes_no_byte_and_more_seeds_none_of_the_images(works
     assert [file.read_bytes() for file in split_files] == before
     split(0.2, 9)
     assert [file.read_bytes() for file in split_files[:2]] == before[:2]
-    np.testing.assert_array_equal(read_validation(7), dev_indices(1437, 0.2, 7))
+    np.testing.assert_array_equal(read_validation(7), validation_indices(1437, 0.2, 7))
 
 
 def test_images_without_labels_are_refused(workspace: Path) -> None:

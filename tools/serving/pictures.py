@@ -1,6 +1,6 @@
 """The bytes of an image file as pixels: what a camera, a scanner or a drawing program makes, turned upright.
 
-What is read here is classified, not learned from: stages/split/pictures.py reads training images, and loses nothing.
+What is read here is classified, not learned from: stages/split/image_files.py reads training images, and loses nothing.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""How the runs were made: with which packages, on which processors, and what is certified of other environments."""
+"""The environments of the runs: packages, processors, and certificates for other environments."""
 
 from collections import Counter
 
@@ -10,7 +10,7 @@ from stages.study.results import NOT_RECORDED
 
 
 def paragraphs(runs: Runs) -> list[str]:
-    """Sentences on the environments of all runs, their processors, and the certificates that hold."""
+    """Sentences about the environments of all runs, their processors, and the certificates that apply."""
     recorded = pd.concat([variant.environments for variant in runs.values()])
     return [_versions(recorded), _processors(recorded), *_certificates(runs)]
 
@@ -22,7 +22,7 @@ def _versions(recorded: pd.DataFrame) -> str:
 
 def _packages(environment: Environment) -> str:
     words = [f"{name} {version}" for name, version in environment.versions.items()]
-    batched = ["as batched seeds, whose last bits can't be made again"] if environment.executor else []
+    batched = ["as batched seeds, reproducible in distribution and not to the bit"] if environment.executor else []
     return ", ".join(words + batched) or f"versions {NOT_RECORDED}"
 
 
@@ -46,12 +46,12 @@ def _runs(count: int) -> str:
 
 
 def _certificates(runs: Runs) -> list[str]:
-    """A sentence for each way in which other environments were certified to give the bits of these runs."""
-    said: dict[str, list[str]] = {}
+    """A sentence for each group of certificates that say that another environment gives the bits of these runs."""
+    found: dict[str, list[str]] = {}
     certificates = read_certificates()
     for part in PARTS:
         for name, variant in runs.items():
-            for row in _holding(name, part, variant.environments, certificates).itertuples():
+            for row in _applicable(name, part, variant.environments, certificates).itertuples():
                 what = "training" if part == "train" else "evaluation"
                 changes = Environment.parse(row.same_as).differences(Environment.parse(row.environment), part)
                 compared = len(str(row.seeds).split())
@@ -59,11 +59,11 @@ def _certificates(runs: Runs) -> list[str]:
                     f"{what} gives the same bits with {', '.join(changes)} ({compared} of {row.of} seeds compared, "
                     f"{row.how}, on {_words(str(row.processor))})"
                 )
-                said.setdefault(text, []).append(name)
-    return [f"Certified: {text}: {', '.join(names)}." for text, names in said.items()]
+                found.setdefault(text, []).append(name)
+    return [f"Certified: {text}: {', '.join(names)}." for text, names in found.items()]
 
 
-def _holding(variant: str, part: Part, recorded: pd.DataFrame, certificates: pd.DataFrame) -> pd.DataFrame:
+def _applicable(variant: str, part: Part, recorded: pd.DataFrame, certificates: pd.DataFrame) -> pd.DataFrame:
     """The certificates that lead to an environment of the variant's runs."""
     column = {"train": "environment", "evaluate": "evaluation"}[part]
 

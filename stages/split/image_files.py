@@ -1,4 +1,4 @@
-"""One picture of a file format that people keep images in, as pixels that lose nothing of it."""
+"""Image files of common formats, decoded without loss."""
 
 import io
 
@@ -20,11 +20,11 @@ def decode(content: bytes, name: str) -> np.ndarray:
 
     Args:
         content: a file of one of `FORMATS`.
-        name: what to call it in errors.
+        name: the name of the file in errors.
 
     Raises:
-        UserError: it is not such an image; it is transparent somewhere, has more than 8 bits a channel or several
-            frames, is not of grey or red, green and blue, or is damaged.
+        UserError: the file is not such an image or is damaged; it has transparent pixels, more than 8 bits per channel,
+            several frames, or another colour space than greyscale or RGB.
     """
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
@@ -38,24 +38,24 @@ def decode(content: bytes, name: str) -> np.ndarray:
         reason = "is not an image" if isinstance(error, Image.UnidentifiedImageError) else f"is damaged: {error}"
         raise UserError(f"{name} {reason} (expected one of {', '.join(FORMATS)}): fix or remove it") from error
     if upright.has_transparency_data and np.asarray(upright.convert("RGBA"))[..., 3].min() < 255:
-        raise UserError(f"{name} is transparent in places: put it on a background, and store it without transparency")
+        raise UserError(f"{name} has transparent pixels: store it without transparency")
     pixels = np.asarray(upright.convert(MODES[upright.mode]))
-    # A palette says nothing of whether an image is meant in colour.
+    # A palette image is grey if all of its colours are.
     grey = upright.mode in ("P", "PA") and (pixels == pixels[..., :1]).all()
     return pixels[..., 0].copy() if grey else pixels
 
 
 def _check(image: Image.Image, content: bytes, name: str) -> None:
-    """What can be told before the pixels are unpacked."""
+    """Checks that need no decoded pixels."""
     if image.width * image.height > PIXELS:
-        raise UserError(f"{name} has {image.width}x{image.height} pixels, more than the {PIXELS:,} that may be")
+        raise UserError(f"{name} has {image.width}x{image.height} pixels, more than the limit of {PIXELS:,}")
     if getattr(image, "n_frames", 1) > 1:
         raise UserError(f"{name} has {getattr(image, 'n_frames', 1)} frames: store one image in a file")
-    # Pillow cuts 16-bit colours down to 8 without a word.
+    # Pillow converts 16-bit colours to 8 bits without a warning.
     tiff = max(image.tag_v2.get(BITS_PER_SAMPLE, (8,))) if hasattr(image, "tag_v2") else 8
     deep = tiff > 8 or (content.startswith(PNG) and content[24] > 8)
     if deep or image.mode not in MODES:
         raise UserError(
-            f"{name} has {'more than 8 bits a channel' if deep else f'pixels of mode {image.mode}'}: store it as 8-bit "
-            "grey or colour (RGB)"
+            f"{name} has {'more than 8 bits per channel' if deep else f'pixels of mode {image.mode}'}: store it as "
+            "8-bit greyscale or RGB"
         )

@@ -1,4 +1,4 @@
-"""Where the noise of a single run's score comes from: its seed, the test images, or both at once."""
+"""The variance of a single run's score: by seed, by test image, and their interaction."""
 
 from dataclasses import astuple, dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from stages.aggregate.parts import Column, Part, Table, images_of, number, span, text
+from stages.aggregate.report.parts import Column, Part, Table, images_of, number, span, text
 from stages.aggregate.runs import Runs
 from stages.study.params import Params
 
@@ -15,13 +15,13 @@ COLUMNS = ["variant", "n", "seeds_sd", "seeds_low", "seeds_high", "interaction_s
 
 @dataclass(frozen=True)
 class Split:
-    """What one run's score owes to chance, as standard deviations in points; their squares add up to its variance.
+    """The components of the variance of one run's accuracy, as standard deviations in percentage points.
 
     Attributes:
-        seeds: how far seeds differ over all images there could be.
-        seeds_low, seeds_high: limits of that.
-        interaction: which seed fails on which image.
-        images: how far draws of the test images differ for a variant averaged over all seeds.
+        seeds: between seeds, over all possible test images.
+        seeds_low, seeds_high: its confidence limits.
+        interaction: of seeds and images: which seed fails on which image.
+        images: between draws of the test images, for a variant averaged over all seeds.
     """
 
     seeds: float
@@ -34,17 +34,17 @@ class Split:
 def parts(runs: Runs, study: Params) -> list[Part]:
     images, settings = images_of(study.data.name), study.statistics
     columns: list[Column] = [
-        *(text("variant", "variant"), number("n", "n"), number("sd from the seed", "seeds_sd", "{:.3f}")),
-        span(f"its {settings.percent} limits", "seeds_low", "seeds_high", "{:.3f}"),
-        number(f"sd from seed × {images}", "interaction_sd", "{:.3f}"),
-        number(f"sd from the test {images}", "digits_sd", "{:.3f}"),
+        *(text("variant", "variant"), number("n", "n"), number("sd: seed", "seeds_sd", "{:.3f}")),
+        span(f"{settings.percent} limits", "seeds_low", "seeds_high", "{:.3f}"),
+        number(f"sd: seed × {images}", "interaction_sd", "{:.3f}"),
+        number(f"sd: test {images}", "digits_sd", "{:.3f}"),
     ]
     caption = (
-        "How far the test accuracy of a single run is off, in points. From the seed: what makes a run better or worse "
-        f"on whatever {images}. Seed × {images}: which of these each run happens to miss. From the test {images}: "
-        "others might have been drawn. Limits hold one at a time."
+        "Standard deviations of the test accuracy of a single run, in percentage points. Seed: between seeds, over all "
+        f"possible {images}. Seed × {images}: which of them each run misclassifies. Test {images}: others might have "
+        "been drawn. Each pair of limits alone has this confidence."
     )
-    return [Table("variance", "Where the noise comes from", caption, table(runs, settings.alpha), columns)]
+    return [Table("variance", "Components of variance", caption, table(runs, settings.alpha), columns)]
 
 
 def table(runs: Runs, level: float) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The approaches: the variant that stands for each, and each beside the one before it in params.yaml."""
+"""The approaches: the scores of their variants, and each compared with the one before it in params.yaml."""
 
 from itertools import pairwise
 
@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from many_seeds import text as wording
 from many_seeds.comparisons import Pair
 from many_seeds.plots import BLUE, ORANGE, panels, styled
-from stages.aggregate import course, results, variants
-from stages.aggregate.parts import Column, Part, Picture, Table, images_of, number, text
+from stages.aggregate import reference_2020
+from stages.aggregate.report.parts import Column, Part, Plot, Table, images_of, number, text
 from stages.aggregate.runs import Runs
+from stages.aggregate.sections import results, variants
 from stages.study.params import Params
 
 TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)  # percent
@@ -26,10 +27,10 @@ def parts(runs: Runs, study: Params) -> list[Part]:
     ]
     if scores["accuracy_2020"].notna().any():
         columns.append(number("2020", "accuracy_2020", "{:.2f} %", 100))
-    caption = "Mean test accuracy of n seeds; sd in points."
+    caption = "Mean test accuracy of n seeds; standard deviation (sd) in percentage points."
     found: list[Part] = [
         Table("approaches", "Every approach", caption, scores, columns),
-        Picture("approaches", figure(scores), "Test error of each approach, with its interval."),
+        Plot("approaches", figure(scores), "Test error of each approach, with its interval."),
     ]
     if pairs:
         columns = [text("a", "a"), text("b", "b"), *results.columns(pairs)]
@@ -38,12 +39,12 @@ def parts(runs: Runs, study: Params) -> list[Part]:
 
 
 def table(runs: Runs, study: Params) -> pd.DataFrame:
-    """A row for each approach: the scores of its variant beside the figure of 2020."""
-    then = course.accuracy() if course.told(study) else {}
+    """A row for each approach: the scores of its variant, and the accuracy reported in 2020."""
+    earlier = reference_2020.accuracy() if reference_2020.applies_to(study) else {}
     rows = [
         {
             **{"approach": approach, "variant": name, **variants.row(runs[name], study.statistics)},
-            **{"vote_accuracy": runs[name].ensemble_accuracy, "accuracy_2020": then.get(name)},
+            **{"vote_accuracy": runs[name].ensemble_accuracy, "accuracy_2020": earlier.get(name)},
         }
         for approach, name in study.approaches.items()
     ]
@@ -55,47 +56,47 @@ def _pairs(study: Params) -> list[Pair]:
 
 
 def headline(runs: Runs, study: Params) -> tuple[str, str]:
-    """Which approach wins, by how much and how sure: a headline and a sentence."""
+    """The best approach: a headline, and a sentence with its accuracy and its comparison with the next best."""
     scores = {approach: float(runs[name].accuracy.mean()) for approach, name in study.approaches.items()}
     names, best = list(scores), max(scores, key=scores.__getitem__)
-    gets = f"{best} gets {100 * scores[best]:.2f} % of the test {images_of(study.data.name)} right"
+    scored = f"{best} classifies {100 * scores[best]:.2f} % of the test {images_of(study.data.name)} correctly"
     if len(scores) == 1:
         n = len(runs[study.approaches[best]].seeds)
-        return f"{best}: {100 * scores[best]:.2f} %", f"{gets}, on average over n = {n} seeds."
-    # Only neighbours are compared, in an order that no score has chosen; the other way round an interval is mirrored.
+        return f"{best}: {100 * scores[best]:.2f} %", f"{scored}, on average over n = {n} seeds."
+    # Only neighbours in params.yaml are compared: an order that does not depend on the scores.
     place = names.index(best)
     beside = max((i for i in (place - 1, place + 1) if 0 <= i < len(names)), key=lambda i: scores[names[i]])
-    (duel,) = results.results(runs, [(study.approaches[names[beside]], study.approaches[best])], study)
+    (nearest,) = results.results(runs, [(study.approaches[names[beside]], study.approaches[best])], study)
     ranked = all(result.verdict == "better" for result in results.results(runs, _pairs(study), study))
     alone = list(scores.values()).count(scores[best]) == 1
     return f"{best} {'wins' if ranked else 'leads'}" if alone else "No approach leads", (
-        f"{gets}, {wording.number(duel.difference, '{:+.2f}')} percentage points beside {names[beside]}: "
-        f"{duel.verdict} (interval {wording.interval(duel, '{:+.2f}')}, n = {duel.n} seeds each)."
+        f"{scored}, {wording.number(nearest.difference, '{:+.2f}')} percentage points compared with {names[beside]}: "
+        f"{nearest.verdict} (interval {wording.interval(nearest, '{:+.2f}')}, n = {nearest.n} seeds each)."
     )
 
 
 @styled
 def figure(scores: pd.DataFrame) -> Figure:
-    """Test error of each approach on a logarithmic axis, with its interval, and 2020's figure."""
+    """Test error of each approach on a logarithmic axis, with its interval, and the error of 2020."""
     drawn, axes = panels(0.5 * len(scores) + 0.9)
     ax = axes[0, 0]
     y = np.arange(len(scores))[::-1]
     error, high, low = (100 * (1 - scores[name].to_numpy(float)) for name in ("accuracy", "low", "high"))
     finite = np.isfinite(low)
-    # An interval may reach 0 %, which a logarithmic axis does not.
+    # An interval may reach 0 %, which a logarithmic axis does not have.
     low, high = np.where(finite, np.maximum(low, error / 20), error), np.where(finite, np.minimum(high, 100), error)
     floor = max(min(low.min(), error.min()), 0.01)
     ax.hlines(y, low, high, color=BLUE, linewidth=2.5)
     ax.plot(np.maximum(error, floor), y, "o", color=BLUE, markersize=6, markeredgecolor="white", label="this study")
-    then = 100 * (1 - scores["accuracy_2020"].astype(float))
-    if then.notna().any():
-        ax.plot(then, y, "|", color=ORANGE, markersize=14, markeredgewidth=2, label="2020")
+    earlier = 100 * (1 - scores["accuracy_2020"].astype(float))
+    if earlier.notna().any():
+        ax.plot(earlier, y, "|", color=ORANGE, markersize=14, markeredgewidth=2, label="2020")
     for value, height in zip(error, y, strict=True):
         place = (max(value, floor), height)
         ax.annotate(f"{value:.2f} %", place, (0, 9), textcoords="offset points", ha="center")
     ax.set_yticks(y, scores["approach"])
     ax.set_xscale("log")
-    ax.set_xlim(floor * 0.7, max(floor, high.max(), then.max() if then.notna().any() else 0) * 1.4)
+    ax.set_xlim(floor * 0.7, max(floor, high.max(), earlier.max() if earlier.notna().any() else 0) * 1.4)
     ticks = [tick for tick in TICKS if ax.get_xlim()[0] <= tick <= ax.get_xlim()[1]]
     ax.set_xticks(ticks, [f"{tick:g} %" for tick in ticks])
     ax.xaxis.minorticks_off()

@@ -1,4 +1,4 @@
-"""The report: one page that stands by itself."""
+"""The report: a page without files, fonts or scripts from elsewhere."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -7,47 +7,47 @@ import jinja2
 
 from many_seeds import intervals, plots, text
 from many_seeds.comparisons import Results
-from stages.aggregate import (
+from stages.aggregate import reference_2020
+from stages.aggregate.report import figures
+from stages.aggregate.report.parts import Part, Plot, Section
+from stages.aggregate.runs import Runs, VariantRuns
+from stages.aggregate.sections import (
     approaches,
     calibration,
+    chains,
     comparisons,
-    course,
+    convergence,
     curves,
-    drawing,
     environments,
-    mistakes,
-    narrowing,
+    misclassified,
     reproduction,
     results,
     ridge,
-    steps,
     variance,
     variants,
 )
-from stages.aggregate.parts import Part, Picture, Section
-from stages.aggregate.runs import Runs, VariantRuns
 from stages.study.comparisons import named_pairs
 from stages.study.params import Params
 
 
 def sections(runs: Runs, study: Params) -> list[Section]:
-    """All that the study has to show, the questions first; what it lacks has no section."""
+    """The sections of the report, the results of all comparisons first; empty ones are left out."""
     main = main_variants(runs, study)
     compared = all_results(runs, study)
     listed = [
-        Section("answers", "The questions", overview(compared)),
-        Section("approaches", "The approaches", approaches.parts(runs, study)),
-        Section("pairs", "The pairs", comparisons.parts(runs, study)),
-        Section("steps", "The steps", steps.parts(runs, study)),
+        Section("overview", "Comparisons", overview(compared)),
+        Section("approaches", "Approaches", approaches.parts(runs, study)),
+        Section("comparisons", "Pairs of variants", comparisons.parts(runs, study)),
+        Section("chains", "Chains of steps", chains.parts(runs, study)),
         Section(
             "variants",
-            "The variants",
+            "Variants",
             [*variants.parts(runs, study), *variance.parts(runs, study), *reproduction.parts(runs, study)],
         ),
-        Section("narrowing", "How the answers narrowed", narrowing.parts(runs, study)),
-        Section("curves", "Learning and calibration", [*curves.parts(main), *calibration.parts(main)]),
-        Section("mistakes", "Mistakes", mistakes.parts(runs, main, study)),
-        Section("ridge", "In closed form", ridge.parts(main)),
+        Section("convergence", "Convergence of the intervals", convergence.parts(runs, study)),
+        Section("curves", "Learning curves and calibration", [*curves.parts(main), *calibration.parts(main)]),
+        Section("errors", "Misclassified images", misclassified.parts(runs, main, study)),
+        Section("ridge", "Ridge regression", ridge.parts(main)),
     ]
     return [section for section in listed if section.parts]
 
@@ -58,46 +58,46 @@ def all_results(runs: Runs, study: Params) -> Results:
 
 
 def overview(compared: Results) -> list[Part]:
-    """Every comparison of the study with its verdict, in one figure."""
+    """All comparisons of the study with their verdicts, in one figure."""
     if not compared:
         return []
     caption = f"Is b better than a (a → b)? {text.summary(compared)}."
-    return [Picture("answers", plots.forest(compared), caption)]
+    return [Plot("overview", plots.forest(compared), caption)]
 
 
 def main_variants(runs: Runs, study: Params) -> list[VariantRuns]:
-    """The variants that stand for something by themselves, not only as a step of a chain, in params.yaml's order."""
+    """The variants that are an approach or in a comparison, not only steps of a chain, in the order of params.yaml."""
     named = {*study.approaches.values(), *(name for pair in study.comparisons for name in (pair.a, pair.b))}
     return [runs[name] for name in study.variants if name in named]
 
 
 def render(sections: Sequence[Section], runs: Runs, study: Params) -> str:
-    """The page as HTML: no file, font or script from elsewhere."""
+    """The report as HTML."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    environment.tests["picture"] = lambda part: isinstance(part, Picture)
-    environment.filters["svg"] = lambda part: drawing.svg(part.figure, part.caption, part.name)
+    environment.tests["plot"] = lambda part: isinstance(part, Plot)
+    environment.filters["svg"] = lambda part: figures.svg(part.figure, part.caption, part.name)
     title, sentence = approaches.headline(runs, study)
     images, compared = len(next(iter(runs.values())).truth), all_results(runs, study)
     page = environment.get_template("report.html.j2").render(
         title=title,
         sentence=sentence,
-        promise=" ".join(text.guarantee(compared)) if compared else "",
+        guarantee=" ".join(text.guarantee(compared)) if compared else "",
         sections=sections,
         verdicts=intervals.VERDICTS,
         data=study.data.name,
-        in_2020=course.told(study),
+        in_2020=reference_2020.applies_to(study),
         images=f"{images:,}",
         seeds={name: len(variant.seeds) for name, variant in runs.items()},
         spread=_range(len(variant.seeds) for variant in runs.values()),
         environments=environments.paragraphs(runs),
-        dev_percent=f"{100 * study.split.dev_fraction:g}",
+        validation_percent=f"{100 * study.split.dev_fraction:g}",
     )
     return page.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _range(numbers: Iterable[int]) -> str:
-    """One number for all, or from the lowest to the highest."""
+    """The only number, or the lowest and the highest."""
     found = sorted(set(numbers))
     return f"{found[0]}" if len(found) == 1 else f"{found[0]}–{found[-1]}"

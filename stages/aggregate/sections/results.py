@@ -1,4 +1,4 @@
-"""Results of comparisons as tables and figures of the report."""
+"""Results of comparisons as tables of the report."""
 
 from collections.abc import Sequence
 
@@ -6,21 +6,21 @@ import pandas as pd
 
 from many_seeds import intervals, text
 from many_seeds.comparisons import Pair, Results
-from stages.aggregate.parts import Cell, Column, Row, number
+from stages.aggregate.report.parts import Cell, Column, Row, number
 from stages.aggregate.runs import Runs, shared_seeds
 from stages.study import comparisons
 from stages.study.params import Params
 
 
 def results(runs: Runs, pairs: Sequence[Pair], study: Params) -> Results:
-    """The results of these pairs, each with its share of the level of all pairs that the study names."""
+    """The results of these pairs; the level is shared by all pairs that params.yaml names."""
     accuracy = {name: runs[name].accuracy for pair in pairs for name in pair}
     images = len(next(iter(runs.values())).truth)
     return comparisons.compare_variants(accuracy, pairs, images, study)
 
 
 def table(runs: Runs, found: Results) -> pd.DataFrame:
-    """The results as the study commits them, with what other test images could change."""
+    """The results as they are committed, with 1.96 standard errors over the test images."""
     return comparisons.as_table(found, [_image_error(runs, (result.a, result.b)) for result in found])
 
 
@@ -31,7 +31,7 @@ def _image_error(runs: Runs, pair: Pair) -> float:
 
 
 def columns(found: Results) -> list[Column]:
-    """The columns of a table of results, behind those that name what is compared."""
+    """The columns of a table of results that follow the names of the variants."""
     cells: dict[tuple[str | None, str], list[Cell]] = {}
     for result, row in zip(found, text.rows(found), strict=True):
         cells[result.a, result.b] = cells[None, result.b] = row

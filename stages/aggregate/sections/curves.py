@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from many_seeds.plots import BLUE, ORANGE, panels, styled
-from stages.aggregate.parts import Part, Picture
+from stages.aggregate.report.parts import Part, Plot
 from stages.aggregate.runs import Runs, VariantRuns, shared_seeds
 
 TICKS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
@@ -15,25 +15,25 @@ TICKS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
 def parts(shown: Sequence[VariantRuns]) -> list[Part]:
     return [
-        Picture(
+        Plot(
             f"curves_{variant.variant}",
             figure(variant),
-            f"{variant.variant}: median over the seeds still training, band from the lowest to the highest.",
+            f"{variant.variant}: median and range over the seeds that are still training.",
         )
         for variant in shown
         if "epoch" in variant.curves
     ]
 
 
-def dev_losses(runs: Runs) -> pd.DataFrame:
-    """Of each variant that watches a dev split: variant, epoch, n seeds still training, their mean val_loss.
+def validation_losses(runs: Runs) -> pd.DataFrame:
+    """Mean validation loss by epoch: variant, epoch, n seeds that are still training, val_loss.
 
-    Over the seeds that all of these variants have.
+    For the variants with a validation split, over the seeds that all of them have.
     """
-    watched = [of for of in runs.values() if "epoch" in of.curves and of.curves["val_loss"].notna().all()]
+    validated = [of for of in runs.values() if "epoch" in of.curves and of.curves["val_loss"].notna().all()]
     found = [pd.DataFrame(columns=["variant", "epoch", "n", "val_loss"])]
-    for variant in watched:
-        seeds = variant.scores["seed"].head(shared_seeds(watched))
+    for variant in validated:
+        seeds = variant.scores["seed"].head(shared_seeds(validated))
         curves = variant.curves[variant.curves["seed"].isin(seeds)]
         by_epoch = curves.groupby("epoch")["val_loss"].agg(["count", "mean"]).reset_index()
         by_epoch.columns = found[0].columns[1:]
@@ -43,10 +43,10 @@ def dev_losses(runs: Runs) -> pd.DataFrame:
 
 @styled
 def figure(variant: VariantRuns) -> Figure:
-    """Loss and accuracy by epoch: the median over the seeds still training, and a band from lowest to highest."""
+    """Loss and accuracy by epoch: median and range over the seeds that are still training."""
     drawn, axes = panels(4.2, rows=2)
     for ax, score in zip(axes[:, 0], ("loss", "accuracy"), strict=True):
-        for column, label, color in ((score, "training", ORANGE), (f"val_{score}", "dev split", BLUE)):
+        for column, label, color in ((score, "training", ORANGE), (f"val_{score}", "validation", BLUE)):
             table = variant.curves.pivot_table(index="epoch", columns="seed", values=column)
             if table.empty:
                 continue

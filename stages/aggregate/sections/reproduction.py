@@ -1,14 +1,14 @@
-"""Our scores against the ten of the notebook of 2020."""
+"""The scores compared with the ten of the notebook of 2020."""
 
 import pandas as pd
 
 from many_seeds import intervals
-from stages.aggregate import course
-from stages.aggregate.parts import Part, Table, number, span, text
+from stages.aggregate import reference_2020
+from stages.aggregate.report.parts import Part, Table, number, span, text
 from stages.aggregate.runs import Runs
 from stages.study.params import Params
 
-SEEDS = 10  # as many as in 2020, however many there are by now
+SEEDS = 10  # as many as in 2020
 
 
 def parts(runs: Runs, study: Params) -> list[Part]:
@@ -17,26 +17,26 @@ def parts(runs: Runs, study: Params) -> list[Part]:
         return []
     margin = study.statistics.reproduction_margin
     caption = (
-        f"Reproduced: Welch's interval of the difference lies within ±{margin:g} points, on the first {SEEDS} seeds. "
-        f"These intervals hold together with {study.statistics.percent} confidence."
+        f"Reproduced: Welch's interval of the difference lies within ±{margin:g} percentage points, on the first "
+        f"{SEEDS} seeds. These intervals hold simultaneously with {study.statistics.percent} confidence."
     )
     columns = [
         *(text("variant", "variant"), text("reproduced", "reproduced")),
-        number("difference, points", "difference", "{:+.3f}"),
+        number("difference (percentage points)", "difference", "{:+.3f}"),
         span("interval", "low", "high", "{:+.3f}"),
         *(number("n", "n"), number("test accuracy", "accuracy", "{:.2f} %", 100)),
         *(number("n in 2020", "n_2020"), number("accuracy in 2020", "accuracy_2020", "{:.2f} %", 100)),
     ]
-    return [Table("reproduction", "Against the notebook of 2020", caption, found, columns)]
+    return [Table("reproduction", "Reproduction of the notebook of 2020", caption, found, columns)]
 
 
 def table(runs: Runs, study: Params) -> pd.DataFrame:
     """A row for each variant that the notebook measured over seeds; none for another data set."""
-    if not course.told(study):
+    if not reference_2020.applies_to(study):
         return pd.DataFrame()
     measured = {
         str(name): of.to_numpy(float)
-        for name, of in course.scores().groupby("variant", sort=False)["test_accuracy"]
+        for name, of in reference_2020.scores().groupby("variant", sort=False)["test_accuracy"]
         if name in runs
     }
     settings, rows = study.statistics, []

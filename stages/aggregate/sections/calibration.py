@@ -1,4 +1,4 @@
-"""Whether models are as often right as they are sure."""
+"""The calibration of the models: accuracy compared with confidence."""
 
 from collections.abc import Sequence
 
@@ -8,21 +8,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from many_seeds.plots import BLUE, FAINT, GREEN, ORANGE, PURPLE, panels, styled
-from stages.aggregate.parts import Part, Picture
+from stages.aggregate.report.parts import Part, Plot
 from stages.aggregate.runs import VariantRuns
 
-FEWEST = 30  # images; the accuracy of fewer is mostly chance
+FEWEST = 30  # images of a bin that is drawn
 
 
 def parts(shown: Sequence[VariantRuns]) -> list[Part]:
-    told = [variant for variant in shown if variant.probabilities]
-    if not told:
+    calibrated = [variant for variant in shown if variant.probabilities]
+    if not calibrated:
         return []
     caption = (
-        f"Accuracy minus confidence over all seeds, bins of {FEWEST} test images or more: below zero a model is too "
-        "sure of itself."
+        f"Accuracy minus confidence over all seeds, in bins of {FEWEST} test images or more: negative where a model is "
+        "overconfident."
     )
-    return [Picture("calibration", figure(told), caption)]
+    return [Plot("calibration", figure(calibrated), caption)]
 
 
 def expected_error(images: np.ndarray, confidence: np.ndarray, accuracy: np.ndarray) -> float:
@@ -33,7 +33,7 @@ def expected_error(images: np.ndarray, confidence: np.ndarray, accuracy: np.ndar
     Args:
         images: number of images in each bin, [bins].
         confidence: their mean probability, [bins].
-        accuracy: the share of them that is right, [bins].
+        accuracy: the share of them that is classified correctly, [bins].
 
     Raises:
         ValueError: there are no images.
@@ -67,7 +67,7 @@ def figure(variants: Sequence[VariantRuns]) -> Figure:
         away = 100 * (accuracy - confidence)
         ax.plot(confidence, away, marker=marker, markersize=4, color=color, label=variant.variant)
     ax.set_xlabel("confidence: probability of the predicted class")
-    ax.set_ylabel("accuracy − confidence, points")
+    ax.set_ylabel("accuracy − confidence (percentage points)")
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.grid(axis="y")
     drawn.legend(loc="outside upper left", ncols=2)

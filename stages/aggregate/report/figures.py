@@ -10,18 +10,19 @@ from many_seeds.plots import FAINT, INK, STYLE
 
 
 def png(figure: Figure) -> bytes:
+    """The figure as a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=160, facecolor="white", metadata={"Software": None})
     return buffer.getvalue()
 
 
 def svg(figure: Figure, title: str, name: str) -> str:
-    """The figure as an <svg> element of a page: it scales, takes the page's text colour, and says what it shows.
+    """The figure as an <svg> element that scales and takes the text colour of the page.
 
     Args:
-        figure: to draw.
-        title: what it shows, for those who can't see it.
-        name: sets its ids apart from those of the page's other figures.
+        figure: the figure.
+        title: its accessible name.
+        name: a prefix for its ids, which must be unique in the page.
     """
     buffer = io.BytesIO()
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
@@ -32,7 +33,7 @@ def svg(figure: Figure, title: str, name: str) -> str:
     assert head is not None
     assert box is not None
     body = re.sub(r"<metadata>.*?</metadata>", "", drawn[head.end() :], flags=re.DOTALL)
-    # The page's fonts, in place of matplotlib's list of all that it might have used; and the page's ink and lines.
+    # The fonts and colours of the page in place of matplotlib's.
     body = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 system-ui, sans-serif", body)
     body = body.replace(INK, "currentColor").replace(FAINT, "var(--line)")
     body = re.sub(r'(id="|url\(#|href="#)', rf"\1{name}-", body)

@@ -1,4 +1,4 @@
-"""How the intervals narrowed as seeds were added, and where each question was decided."""
+"""The convergence of the intervals as seeds are added, and where each comparison got its verdict."""
 
 import math
 
@@ -10,38 +10,38 @@ from matplotlib.ticker import MaxNLocator
 from many_seeds import intervals
 from many_seeds.comparisons import Pair
 from many_seeds.plots import COLORS, FAINT, GREEN, panels, styled
-from stages.aggregate.parts import Part, Picture
+from stages.aggregate.report.parts import Part, Plot
 from stages.aggregate.runs import Runs, shared_seeds
 from stages.study.comparisons import named_pairs
 from stages.study.params import Params
 
-FEWEST = 3  # numbers of seeds, of which a curve is worth drawing
+FEWEST = 3  # points of a curve that is drawn
 COLUMNS = 2
 
 
 def parts(runs: Runs, study: Params) -> list[Part]:
-    if study.statistics.design == "fixed":  # looked at once
+    if study.statistics.design == "fixed":  # its intervals hold for one number of seeds
         return []
     tables = {pair: table for pair in named_pairs(study) if len(table := by_seeds(runs, pair, study)) >= FEWEST}
     if not tables:
         return []
     caption = (
-        "The interval of each question after its first n seeds, the margin in green; the mark is the first look that "
-        "would have decided it."
+        "The interval of each comparison after its first n seeds; the equivalence margin is green. The dot marks the "
+        "first number of seeds with a verdict."
     )
-    return [Picture("narrowing", figure(tables, study.statistics.equivalence_margin), caption)]
+    return [Plot("convergence", figure(tables, study.statistics.equivalence_margin), caption)]
 
 
 def by_seeds(runs: Runs, pair: Pair, study: Params) -> pd.DataFrame:
-    """n, difference, low, high, verdict after the first n seeds, of every n that says anything."""
+    """n, difference, low, high and verdict after the first n seeds, for every n with a finite interval."""
     a, b = (runs[name] for name in pair)
-    settings, questions = study.statistics, len(named_pairs(study))
+    settings, family = study.statistics, len(named_pairs(study))
     shared = shared_seeds([a, b])
     differences = 100 * (b.accuracy[:shared] - a.accuracy[:shared])
     step = 100 / len(a.truth)
     rows = []
     for n in range(2, shared + 1):
-        found = intervals.interval(differences[:n], level=settings.alpha / questions, step=step)
+        found = intervals.interval(differences[:n], level=settings.alpha / family, step=step)
         if math.isfinite(found.low):
             word = intervals.verdict(found, settings.equivalence_margin)
             rows.append((n, differences[:n].mean(), found.low, found.high, word))
@@ -50,7 +50,7 @@ def by_seeds(runs: Runs, pair: Pair, study: Params) -> pd.DataFrame:
 
 @styled
 def figure(tables: dict[Pair, pd.DataFrame], margin: float) -> Figure:
-    """A panel for each question: its interval against the number of seeds."""
+    """A panel for each comparison: its interval by the number of seeds."""
     rows = -(-len(tables) // COLUMNS)
     drawn, axes = panels(1.15 * rows + 0.3, COLUMNS, rows)
     for ax, (pair, table) in zip(axes.flat, tables.items(), strict=False):
@@ -58,7 +58,7 @@ def figure(tables: dict[Pair, pd.DataFrame], margin: float) -> Figure:
     for ax in axes.flat[len(tables) :]:
         ax.set_axis_off()
     drawn.supxlabel("seeds", fontsize=8)
-    drawn.supylabel("points of test accuracy", fontsize=8)
+    drawn.supylabel("difference in test accuracy (percentage points)", fontsize=8)
     return drawn
 
 
@@ -68,11 +68,11 @@ def _panel(ax: Axes, pair: Pair, table: pd.DataFrame, margin: float) -> None:
     ax.axhline(0, color=FAINT, linewidth=1)
     ax.fill_between(table["n"], table["low"], table["high"], color=color, alpha=0.3, linewidth=0)
     ax.plot(table["n"], table["difference"], color=color, linewidth=1.2)
-    decided = table[table["verdict"] != "undecided"]
-    if not decided.empty:
-        first = decided.iloc[0]
+    with_verdict = table[table["verdict"] != "unwith_verdict"]
+    if not with_verdict.empty:
+        first = with_verdict.iloc[0]
         ax.plot(first["n"], first["difference"], "o", color=color, markersize=4.5, markeredgecolor="white")
-    # The first intervals are so wide that all else would be a line.
+    # The first intervals are so wide that the others would look like a line.
     last = table.iloc[-1]
     reach = max(3 * (last["high"] - last["low"]), 2 * margin)
     ax.set_ylim(last["difference"] - reach / 2, last["difference"] + reach / 2)

@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from stages.aggregate import course, results, steps
-from stages.aggregate.steps import selection
+from stages.aggregate import reference_2020
+from stages.aggregate.sections import chains, results
+from stages.aggregate.sections.chains import selection
 from stages.study import params
 from tests.aggregate import made
 from tests.conftest import ROOT
@@ -15,7 +16,7 @@ from tests.conftest import ROOT
 def test_a_step_says_what_its_recipe_changes_and_what_resulted() -> None:
     runs, study = made.runs(), made.study()
     compared = results.results(runs, list(itertools.pairwise(study.chains["units"])), study)
-    table = steps.table(runs, study, compared)
+    table = chains.table(runs, study, compared)
     assert table["step"].tolist() == ["wide", "wider"]
     assert table["change"].tolist() == ["units: [8] → [16]", "units: [16] → [32]"]
     assert table["verdict"].tolist() == ["undecided", "better"]
@@ -24,7 +25,7 @@ def test_a_step_says_what_its_recipe_changes_and_what_resulted() -> None:
 
 def test_2020_stands_beside_its_own_steps_alone() -> None:
     study = params.load(ROOT / params.PARAMS)
-    then = course.differences()
+    then = reference_2020.differences()
     assert then["mlp_1_wider", "mlp_2_ten_epochs"] == pytest.approx(0.54)
     assert then["cnn_reference", "cnn_2_dropout"] == pytest.approx(0.10)
     # Nobody scored the first step's predecessor then; several steps at once are another comparison.

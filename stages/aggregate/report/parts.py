@@ -1,4 +1,4 @@
-"""What the page is made of: tables as people read them, pictures, and sections of both."""
+"""The parts of the report: tables with formatted columns, plots, and sections of both."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -11,13 +11,21 @@ from matplotlib.figure import Figure
 NOTHING = "–"
 
 Row = dict[str, Any]
-Cell = tuple[str, float | str]  # what is shown, and what it is sorted by
+Cell = tuple[str, float | str]  # its text, and the value that it is sorted by
 Column = tuple[str, Callable[[Row], Cell]]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A data frame that is kept as CSV, and how people read it: each column makes a cell of each row."""
+    """A data frame that is kept as CSV, and its columns in the report.
+
+    Attributes:
+        name: of its files.
+        title: in the report.
+        caption: below the title; may be empty.
+        data: the data frame.
+        columns: header and formatter of each column.
+    """
 
     name: str
     title: str
@@ -41,15 +49,15 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A figure, and the sentence under it."""
+class Plot:
+    """A figure with a name and a caption."""
 
     name: str
     figure: Figure
     caption: str
 
 
-Part = Table | Picture
+Part = Table | Plot
 
 
 @dataclass(frozen=True)
@@ -60,17 +68,19 @@ class Section:
 
 
 def plain_rows(table: pd.DataFrame) -> Iterator[Row]:
-    """Rows with None where pandas has put NaN."""
+    """The rows of a table, with None in place of NaN."""
     for row in table.to_dict("records"):
         yield {str(name): None if pd.isna(value) else value for name, value in row.items()}
 
 
 def text(header: str, name: str) -> Column:
+    """A column of text."""
     return header, lambda row: (NOTHING, "") if row[name] is None else (str(row[name]), str(row[name]))
 
 
 def number(header: str, name: str, form: str = "{:,.0f}", scale: float = 1) -> Column:
-    # What is missing sorts below everything, and is shown as missing.
+    """A column of numbers, multiplied by `scale` and formatted."""
+    # A missing value sorts below all others.
     return (
         header,
         lambda row: (NOTHING, -math.inf) if row[name] is None else (written(row[name] * scale, form), float(row[name])),
@@ -78,7 +88,7 @@ def number(header: str, name: str, form: str = "{:,.0f}", scale: float = 1) -> C
 
 
 def span(header: str, low: str, high: str, form: str, scale: float = 1) -> Column:
-    """An interval; "any" where it rules out nothing."""
+    """A column of intervals; "any" for an interval that is infinite."""
 
     def cell(row: Row) -> Cell:
         if row[low] is None:
@@ -90,9 +100,10 @@ def span(header: str, low: str, high: str, form: str, scale: float = 1) -> Colum
 
 
 def written(value: float, form: str) -> str:
+    """A formatted number with a typographic minus sign."""
     return form.format(value).replace("-", "−")
 
 
 def images_of(data: str) -> str:
-    """What people call the images of a data set."""
+    """The word for the images of a data set."""
     return "digits" if data in ("mnist", "digits") else "images"

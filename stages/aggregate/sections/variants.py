@@ -1,13 +1,13 @@
-"""Every variant by itself: its scores over the seeds."""
+"""The variants: their scores over the seeds."""
 
 from typing import Any
 
 import pandas as pd
 
 from many_seeds import intervals
-from stages.aggregate import calibration
-from stages.aggregate.parts import Column, Part, Table, number, span, text
+from stages.aggregate.report.parts import Column, Part, Table, number, span, text
 from stages.aggregate.runs import Runs, VariantRuns, metric_names
+from stages.aggregate.sections import calibration
 from stages.study.params import Params, Statistics
 
 
@@ -21,11 +21,11 @@ def parts(runs: Runs, study: Params) -> list[Part]:
         number("epochs", "epochs", "{:.1f}"),
     ]
     caption = (
-        f"Each interval holds with {study.statistics.percent} confidence, one at a time. Vote: the class with the "
-        "highest mean output of the first seeds, ten at most. Loss: cross-entropy where outputs are probabilities, "
-        "else squared error. Sd and calibration error (expected, 15 bins) in points."
+        f"Each interval alone has {study.statistics.percent} confidence. Ensemble: soft voting of the first seeds, at "
+        "most ten. Loss: cross-entropy where outputs are probabilities, else squared error. Standard deviation (sd) "
+        "and expected calibration error (15 bins) in percentage points."
     )
-    return [Table("variants", "Every variant", caption, table(runs, study.statistics), columns)]
+    return [Table("variants", "All variants", caption, table(runs, study.statistics), columns)]
 
 
 def columns_of_scores() -> list[Column]:
@@ -33,12 +33,15 @@ def columns_of_scores() -> list[Column]:
         *(number("n", "n"), number("test accuracy", "accuracy", "{:.2f} %", 100)),
         *(span("interval", "low", "high", "{:.2f}", 100), number("sd", "sd", "{:.2f}", 100)),
         number("± test images", "digits", "{:.2f}"),
-        number("vote", "vote_accuracy", "{:.2f} %", 100),
+        number("ensemble", "vote_accuracy", "{:.2f} %", 100),
     ]
 
 
 def row(variant: VariantRuns, settings: Statistics) -> dict[str, Any]:
-    """n, mean accuracy (a fraction), its interval and standard deviation, and what other images could add (points)."""
+    """n, mean accuracy, its interval and standard deviation (fractions), and 1.96 standard errors over the test images.
+
+    The last is in percentage points.
+    """
     step = 1 / len(variant.truth)
     found = intervals.interval(variant.accuracy, level=settings.alpha, step=step, design=settings.design)
     return {
@@ -49,7 +52,7 @@ def row(variant: VariantRuns, settings: Statistics) -> dict[str, Any]:
 
 
 def table(runs: Runs, settings: Statistics) -> pd.DataFrame:
-    """A row for each variant: accuracy, the vote of the seeds, loss, other test scores, calibration, epochs."""
+    """A row for each variant: accuracy, accuracy of the ensemble, loss, other test scores, calibration, epochs."""
     rows, others = [], metric_names(runs)[2:]
     for name, variant in runs.items():
         of: dict[str, Any] = {"variant": name, **row(variant, settings), "vote_accuracy": variant.ensemble_accuracy}

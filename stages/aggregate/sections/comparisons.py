@@ -1,4 +1,4 @@
-"""The pairs that params.yaml compares: is b better than a?"""
+"""The pairs under `comparisons` in params.yaml: is b better than a?"""
 
 import numpy as np
 import pandas as pd
@@ -6,9 +6,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from many_seeds.plots import BLUE, FAINT, ORANGE, panels, styled
-from stages.aggregate import results
-from stages.aggregate.parts import Column, Part, Picture, Table, number, text
+from stages.aggregate.report.parts import Column, Part, Plot, Table, number, text
 from stages.aggregate.runs import Runs, VariantRuns, shared_seeds
+from stages.aggregate.sections import results
 from stages.study.params import Params
 
 
@@ -22,12 +22,12 @@ def parts(runs: Runs, study: Params) -> list[Part]:
         a, b = runs[pair.a], runs[pair.b]
         name, caption = f"pair_{a.variant}_{b.variant}", f"{a.variant} and {b.variant}, seed by seed; dashed: means."
         found.append(Table(name, f"{a.variant} and {b.variant}, seed by seed", "", per_seed(a, b), _columns(a, b)))
-        found.append(Picture(name, figure(a, b), caption))
+        found.append(Plot(name, figure(a, b), caption))
     return found
 
 
 def per_seed(a: VariantRuns, b: VariantRuns) -> pd.DataFrame:
-    """Test accuracy and loss of the two variants, a row for each seed that both have."""
+    """Test accuracy and loss of the two variants, a row for each common seed."""
     n = shared_seeds([a, b])
     table = a.scores[["seed"]].head(n).copy()
     for score in ("accuracy", "loss"):
@@ -46,7 +46,7 @@ def _columns(a: VariantRuns, b: VariantRuns) -> list[Column]:
 
 @styled
 def figure(a: VariantRuns, b: VariantRuns) -> Figure:
-    """Test accuracy of each seed that both variants have, with the means."""
+    """Test accuracy of each common seed, with the means."""
     drawn, axes = panels(2.8)
     ax = axes[0, 0]
     n = shared_seeds([a, b])

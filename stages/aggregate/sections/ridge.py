@@ -1,4 +1,4 @@
-"""Variants in closed form: the search for the strength of their penalty, and the weights that it led to."""
+"""Ridge regression: the search for the strength of the penalty, and the weights."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from many_seeds.plots import BLUE, ORANGE, panels, styled
-from stages.aggregate.parts import Part, Picture
+from stages.aggregate.report.parts import Part, Plot
 from stages.aggregate.runs import VariantRuns
 
 MOST_CLASSES = 20
@@ -20,20 +20,23 @@ def parts(shown: Sequence[VariantRuns]) -> list[Part]:
     found: list[Part] = []
     for variant in shown:
         if "alpha" in variant.curves:
-            caption = f"{variant.variant}: dev error against the strength of the ridge penalty."
-            found.append(Picture(f"alpha_{variant.variant}", alpha_search(variant), caption))
+            caption = f"{variant.variant}: validation error by the strength of the ridge penalty."
+            found.append(Plot(f"alpha_{variant.variant}", alpha_search(variant), caption))
         if variant.weights is not None:
-            caption = f"{variant.variant}: weights of each class; blue pixels speak for it, orange ones against."
-            found.append(Picture(f"weights_{variant.variant}", weights(variant.weights, variant.classes), caption))
+            caption = f"{variant.variant}: weights of each class: positive blue, negative orange."
+            found.append(Plot(f"weights_{variant.variant}", weights(variant.weights, variant.classes), caption))
     return found
 
 
 @styled
 def alpha_search(variant: VariantRuns) -> Figure:
-    """Dev error against α: the coarse grid of every seed, and the points of the golden-section searches."""
+    """Validation error by α: the grid of every seed, and the points of the golden-section searches."""
     drawn, axes = panels(4.4, rows=2)
     rows = variant.curves
-    targets = (("mse", "val_loss", "dev mean squared error"), ("accuracy", "val_accuracy", "dev error rate"))
+    targets = (
+        ("mse", "val_loss", "validation mean squared error"),
+        ("accuracy", "val_accuracy", "validation error rate"),
+    )
     for ax, (target, column, label) in zip(axes[:, 0], targets, strict=True):
         error = rows[column] if target == "mse" else 1 - rows[column]
         coarse = rows.assign(error=error)[rows["search"] == "grid"]
@@ -60,9 +63,9 @@ def weights(values: np.ndarray, classes: Sequence[str]) -> Figure:
     columns = min(5, shown)
     rows = -(-shown // columns)
     drawn, axes = panels(0.95 * rows, columns, rows)
-    # The few largest weights belong to border pixels that are almost always blank, and would hide the others.
+    # The largest weights belong to border pixels that are almost always blank; a scale up to them hides the others.
     limit = np.quantile(np.abs(values), 0.99)
-    colours = mpl.colors.LinearSegmentedColormap.from_list("against_for", [ORANGE, "#f7f7f7", BLUE])
+    colours = mpl.colors.LinearSegmentedColormap.from_list("negative_positive", [ORANGE, "#f7f7f7", BLUE])
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, image, name in zip(axes.flat, values[:shown], classes, strict=False):

@@ -1,4 +1,4 @@
-"""Which test images are missed: by class, by variant, and by all of them."""
+"""The misclassified test images: by class, by variant, and by all variants."""
 
 from collections.abc import Sequence
 
@@ -7,32 +7,32 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from many_seeds.plots import INK, WIDTH, panels, styled
-from stages.aggregate.parts import Part, Picture, Table, images_of, number, text
+from stages.aggregate.report.parts import Part, Plot, Table, images_of, number, text
 from stages.aggregate.runs import Runs, VariantRuns, shared_seeds
 from stages.study.params import Params
 
 HARDEST = 24
 MOST_CLASSES = 20
-# Test images in which at most two of five people saw what their label says: Northcutt, Athalye and Mueller 2021,
+# Test images of which at most two of five annotators agreed with the label: Northcutt, Athalye and Mueller 2021,
 # "Pervasive label errors in test sets destabilize machine learning benchmarks", from the answers they published.
 DOUBTED = {
     "mnist": frozenset((947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729)),
 }
-DOUBT = "Doubted (*): most people do not see in it what the label says (Northcutt et al. 2021)."
+DOUBT = "Doubted (*): most annotators disagree with the label (Northcutt et al. 2021)."
 
 
 def parts(runs: Runs, shown: Sequence[VariantRuns], study: Params) -> list[Part]:
     images, doubted = images_of(study.data.name), DOUBTED.get(study.data.name, frozenset())
     found = _of_all(runs, images, doubted)
     for variant in shown:
-        caption = f"{variant.variant}: test images by true and predicted class, mean over seeds; colour shows mistakes."
+        caption = f"{variant.variant}: test images by true and predicted class, mean over seeds; colour shows errors."
         if len(variant.classes) > MOST_CLASSES:
-            caption += f" Of {len(variant.classes)} classes those {MOST_CLASSES} with the most mistakes."
-        found.append(Picture(f"confusion_{variant.variant}", confusion(variant), caption))
+            caption += f" Of {len(variant.classes)} classes those {MOST_CLASSES} with the most errors."
+        found.append(Plot(f"confusion_{variant.variant}", confusion(variant), caption))
         if (variant.predicted != variant.truth).any():
-            caption = f"{variant.variant}: {images} that most seeds get wrong, true → seen (seeds wrong)."
+            caption = f"{variant.variant}: {images} that most seeds misclassify: true → predicted (seeds)."
             caption += f" {missed_by_all(variant, doubted)}"
-            found.append(Picture(f"misclassified_{variant.variant}", misclassified(variant, doubted), caption))
+            found.append(Plot(f"misclassified_{variant.variant}", misclassified(variant, doubted), caption))
     return found
 
 
@@ -41,10 +41,10 @@ def _of_all(runs: Runs, images: str, doubted: frozenset[int]) -> list[Part]:
     if table.empty:
         return []
     columns = [
-        *(number("test image", "image", "{:.0f}"), text("true", "truth"), text("most often seen as", "seen")),
+        *(number("test image", "image", "{:.0f}"), text("true", "truth"), text("most often predicted", "seen")),
         *(number("runs that are wrong", "wrong"), number("of", "runs")),
     ]
-    caption = "Wrong in the most runs of the study, on the seeds that all variants have. Images count from 0."
+    caption = "Misclassified by the most runs, over the seeds that all variants have. Images are numbered from 0."
     if doubted:
         table["label"] = ["doubted" if image in doubted else None for image in table["image"]]
         columns.append(text("label", "label"))
@@ -60,12 +60,12 @@ def _of_all(runs: Runs, images: str, doubted: frozenset[int]) -> list[Part]:
         f"{_title(row.truth, row.seen, row.image in doubted)}\n{100 * row.wrong / row.runs:.0f} %" for row in drawn
     ]
     figure = gallery([pixels[row.image] for row in drawn], titles)
-    sentence = f"The hardest {images} of all: true → what most wrong runs see (share of runs that are wrong)."
-    return [Table("hardest", f"The hardest {images}", caption, table, columns), Picture("hardest", figure, sentence)]
+    sentence = f"The hardest {images} of all variants: true → most frequent wrong class (share of runs that are wrong)."
+    return [Table("hardest", f"The hardest {images}", caption, table, columns), Plot("hardest", figure, sentence)]
 
 
 def hardest(runs: Runs, most: int) -> pd.DataFrame:
-    """The test images that most runs get wrong, and what most of these see: image, truth, seen, wrong, runs."""
+    """The test images that most runs misclassify: image, truth, seen (the most frequent wrong class), wrong, runs."""
     n, first = shared_seeds(runs.values()), next(iter(runs.values()))
     truth, classes = first.truth, first.classes
     predicted = np.concatenate([variant.predicted[:n] for variant in runs.values()])
@@ -84,13 +84,13 @@ def hardest(runs: Runs, most: int) -> pd.DataFrame:
 
 
 def _most_seen(predicted: np.ndarray, truth: int) -> int:
-    """What most of those see that are wrong; of equals the first class."""
+    """The most frequent wrong class; of equally frequent ones the first."""
     return int(np.bincount(predicted[predicted != truth]).argmax())
 
 
 @styled
 def misclassified(variant: VariantRuns, doubted: frozenset[int]) -> Figure:
-    """The test images that most seeds get wrong: true class, what most of the wrong seeds see, how many are wrong."""
+    """The test images that most seeds misclassify: true class, most frequent wrong class, number of wrong seeds."""
     wrong = (variant.predicted != variant.truth).sum(axis=0)
     shown = [i for i, image in enumerate(variant.hardest[:HARDEST]) if wrong[image] > 0]
     titles = []
@@ -103,10 +103,10 @@ def misclassified(variant: VariantRuns, doubted: frozenset[int]) -> Figure:
 
 
 def missed_by_all(variant: VariantRuns, doubted: frozenset[int]) -> str:
-    """How many test images no seed gets right, and of how many of them the label itself is doubted."""
+    """The number of test images that all seeds misclassify, and how many of them have a doubted label."""
     missed = np.flatnonzero((variant.predicted != variant.truth).all(axis=0)).tolist()
     known = f", {len(doubted.intersection(missed))} with a label (*) that is doubted" if doubted else ""
-    return f"No seed gets {len(missed)} of them right{known}."
+    return f"All seeds misclassify {len(missed)} of them{known}."
 
 
 def _title(truth: str, seen: str, doubted: bool) -> str:
@@ -145,7 +145,7 @@ def gallery(images: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
 
 @styled
 def confusion(variant: VariantRuns) -> Figure:
-    """How many test images of each class go to each other class, on average over seeds; right answers left blank."""
+    """The confusion matrix, mean over seeds; the diagonal has no colour."""
     counts = confusion_counts(variant)
     shown = np.sort(np.argsort(np.diag(counts) - counts.sum(axis=1), kind="stable")[:MOST_CLASSES])
     counts, names = counts[np.ix_(shown, shown)], [_short(variant.classes[i]) for i in shown]
@@ -170,7 +170,7 @@ def confusion(variant: VariantRuns) -> Figure:
 
 
 def confusion_counts(variant: VariantRuns) -> np.ndarray:
-    """Test images of each true class [row] that go to each class [column], mean over seeds."""
+    """The confusion matrix, float [true class, predicted class], mean over seeds."""
     classes = len(variant.classes)
     places = variant.truth.astype(int) * classes + variant.predicted
     return np.bincount(places.ravel(), minlength=classes**2).reshape(classes, classes) / len(variant.seeds)

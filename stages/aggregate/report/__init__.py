@@ -1,0 +1,1 @@
+"""The report: tables and figures as parts of a page, and the page itself."""

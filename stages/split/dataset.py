@@ -1,0 +1,141 @@
+"""A data set as the readers of all formats return it, and the checks of one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from many_seeds.errors import UserError
+from stages.study.data import MOST_CLASSES
+
+TEST_FRACTION = 0.2
+
+
+@dataclass(frozen=True)
+class LabeledImages:
+    """Images with a label each.
+
+    Attributes:
+        images: uint8 [n, height, width] or [n, height, width, 3].
+        labels: integers [n].
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set.
+
+    Attributes:
+        train: the training images.
+        test: the test images, or None.
+        classes: the names of the labels 0, 1, …, or None.
+    """
+
+    train: LabeledImages
+    test: LabeledImages | None
+    classes: Sequence[str] | None
+
+
+def check_images(split: str, data: LabeledImages) -> None:
+    """Check that images and labels have the expected shapes and types; `split` is "train" or "test", for errors.
+
+    Raises:
+        UserError: they have not.
+    """
+    images, labels = data.images, data.labels
+    if images.dtype != np.uint8:
+        raise UserError(
+            f"{split}: pixels should be uint8 from 0 to 255, received {images.dtype}: scale them and store them with "
+            ".astype(np.uint8)"
+        )
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3) or 0 in images.shape:
+        raise UserError(
+            f"{split}: images should be [n, height, width], or [n, height, width, 3] in colour, received "
+            f"{list(images.shape)}"
+        )
+    if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
+        raise UserError(
+            f"{split}: labels should be whole numbers [n], one for each image, received {labels.dtype} "
+            f"{list(labels.shape)}"
+        )
+    if len(images) != len(labels):
+        raise UserError(f"{split}: {len(images):,} images, but {len(labels):,} labels")
+
+
+def class_names(named: Sequence[str] | None, *splits: LabeledImages) -> list[str]:
+    """The names of the labels 0, 1, …: `named`, or else the labels as text, up to the highest one.
+
+    Raises:
+        UserError: a label is negative or has no name, or there is only one class, or there are too many.
+    """
+    highest = max(int(split.labels.max()) for split in splits)
+    lowest = min(int(split.labels.min()) for split in splits)
+    most = len(named) if named else MOST_CLASSES
+    if lowest < 0 or highest >= most:
+        wrong = lowest if lowest < 0 else highest
+        reason = f"there are {most} names of classes" if named else f"at most {MOST_CLASSES:,} classes"
+        raise UserError(f"labels should be from 0 to {most - 1} ({reason}), received {wrong}")
+    if highest < 1 and not (named and len(named) > 1):
+        raise UserError("there is only one class: a study needs at least two")
+    return list(named) if named else [str(label) for label in range(highest + 1)]
+
+
+def check_classes(classes: Sequence[str], split: str, labels: np.ndarray) -> None:
+    """Check that every class has an image in this split.
+
+    Raises:
+        UserError: a class has no image.
+    """
+    counts = np.bincount(labels.astype(np.int64), minlength=len(classes))
+    if absent := [name for name, count in zip(classes, counts, strict=True) if count == 0]:
+        more = f" (and {len(absent) - 3} more)" if len(absent) > 3 else ""
+        raise UserError(
+            f"{split}: there should be images of every class, but there is none of "
+            f"{', '.join(map(repr, absent[:3]))}{more}"
+        )
+
+
+def check_same_shape(train: np.ndarray, test: np.ndarray) -> None:
+    """Check that training and test images [n, …] have the same height, width and channels."""
+    if train.shape[1:] != test.shape[1:]:
+        raise UserError(
+            f"training and test images should be of one shape, received {list(train.shape[1:])} and "
+            f"{list(test.shape[1:])}"
+        )
+
+
+def draw_test(
+    data: LabeledImages, classes: Sequence[str], fraction: float, seed: int
+) -> tuple[LabeledImages, LabeledImages]:
+    """Draw a stratified test set from `data`; both parts keep the order of the images.
+
+    Args:
+        data: all images.
+        classes: the names of the classes, for errors.
+        fraction: of the images that become test images.
+        seed: of the draw.
+
+    Returns:
+        The training images and the test images.
+
+    Raises:
+        UserError: a class has too few images.
+    """
+    try:
+        train, test = train_test_split(
+            np.arange(len(data.labels)), test_size=fraction, random_state=seed, stratify=data.labels
+        )
+    except ValueError as error:
+        counts = np.bincount(data.labels.astype(np.int64), minlength=len(classes))
+        least = int(counts.argmin())
+        raise UserError(
+            f"no test set is given, and {fraction:g} of {len(data.labels):,} images can't be drawn as one with images "
+            f"of each of the {len(classes)} classes: the rarest, {classes[least]!r}, has {counts[least]}. Add images, "
+            "or change data.test_fraction"
+        ) from error
+    drawn = [LabeledImages(data.images[indices], data.labels[indices]) for indices in (np.sort(train), np.sort(test))]
+    return drawn[0], drawn[1]

@@ -1,0 +1,84 @@
+"""The split: raw files as arrays of training and test images, and the validation split of every seed."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from many_seeds.errors import UserError
+from stages.split import cifar10, folders, idx, npz
+from stages.split.dataset import (
+    TEST_FRACTION,
+    Dataset,
+    LabeledImages,
+    check_classes,
+    check_images,
+    check_same_shape,
+    class_names,
+    draw_test,
+)
+from stages.study import files, paths
+from stages.study.data import Contents, read_contents
+
+Reader = Callable[[Mapping[str, Path], Mapping[str, str], list[str] | None], Dataset]
+READERS: dict[str, Reader] = {"idx": idx.read, "npz": npz.read, "folders": folders.read, "cifar10": cifar10.read}
+
+
+def validation_indices(images: int, dev_fraction: float, seed: int) -> np.ndarray:
+    """The validation split of a seed: the sorted indices, int64 [n], of the training images that it sets aside.
+
+    Raises:
+        UserError: `dev_fraction` of so few images leaves one side empty.
+    """
+    try:
+        _, validation = train_test_split(np.arange(images), test_size=dev_fraction, random_state=seed)
+    except ValueError as error:
+        raise UserError(f"split.dev_fraction {dev_fraction:g} does not suit {images:,} images: {error}") from error
+    return np.sort(validation)
+
+
+def validation_bits(images: int, dev_fraction: float, seeds: int) -> np.ndarray:
+    """The validation splits of seeds 0 … `seeds` - 1, uint8 [seeds, images / 8]: a bit for each image."""
+    rows = np.empty((seeds, -(-images // 8)), np.uint8)
+    for seed in range(seeds):
+        chosen = np.zeros(images, bool)
+        chosen[validation_indices(images, dev_fraction, seed)] = True
+        rows[seed] = np.packbits(chosen)
+    return rows
+
+
+def read_dataset(contents: Contents, raw: Path) -> tuple[LabeledImages, LabeledImages, list[str]]:
+    """Read and check the data set in the folder `raw`: training images, test images, and the names of the classes.
+
+    Raises:
+        UserError: the files are damaged, or the data set is not suitable for a study.
+    """
+    files = {part: raw / name for part, name in contents.files.items()}
+    dataset = READERS[contents.format](files, contents.sources, contents.classes)
+    train, test = dataset.train, dataset.test
+    check_images("train", train)
+    if test is not None:
+        check_images("test", test)
+        check_same_shape(train.images, test.images)
+    classes = class_names(dataset.classes, train, *([test] if test else []))
+    if test is None:
+        check_classes(classes, "train", train.labels)
+        train, test = draw_test(train, classes, contents.test_fraction or TEST_FRACTION, contents.test_seed)
+    elif contents.test_fraction is not None:
+        raise UserError("data.test_fraction draws a test set, but the data have one: remove it")
+    for name, data in (("train", train), ("test", test)):
+        check_classes(classes, name, data.labels)
+    return train, test, classes
+
+
+def split(dev_fraction: float, seeds: int) -> None:
+    """Write data/train.npz, data/test.npz and data/dev.npz, the validation splits of seeds 0 … `seeds` - 1."""
+    train, test, classes = read_dataset(read_contents(), paths.RAW)
+    validation = validation_bits(len(train.labels), dev_fraction, seeds)
+    labels = np.uint8 if len(classes) <= 256 else np.uint16
+    for path, data in ((paths.TRAIN, train), (paths.TEST, test)):
+        files.write_arrays(
+            path, images=data.images, labels=data.labels.astype(labels, copy=False), classes=np.array(classes)
+        )
+    files.write_arrays(paths.DEV, dev=validation, images=np.array(len(train.labels), np.int64))
