@@ -168,7 +168,7 @@ def connect(study: Params) -> Experiment:
 
 
 def pages(study: Params, base: str) -> dict[str, str]:
-    """The URLs of the study's views by their names, the results first.
+    """The URLs of the study's views by their names, the approaches first.
 
     Args:
         study: what params.yaml says.

@@ -1,7 +1,7 @@
-"""Views of the runs that MLflow's UI lists under "Views": the columns, filter and order for what people look for.
+"""Saved views of the runs, which MLflow's UI lists under "Views": a filter, columns and an order each.
 
-MLflow keeps a saved view as a tag of the experiment; the form is that of its UI, read from what the UI of the pinned
-version writes. A browser test opens them.
+MLflow stores a saved view as a tag of the experiment. Its format is private: it follows what the UI of the pinned
+version writes, and a browser test opens the views.
 """
 
 import base64
@@ -15,9 +15,9 @@ SCORES = ("dev_accuracy", "test_accuracy", "test_loss")
 
 
 def views(study: Params) -> dict[str, str]:
-    """Tags of the experiment: a view of the approaches, of the variants, of all runs, and of each approach's seeds."""
+    """Tags of the experiment: views of the approaches, the variants, all runs, and the seeds of each approach."""
     listed = _listed(study)
-    # The UI lists them by the time they were made, the newest first.
+    # The UI lists them by their time of creation, the newest first.
     return {
         f"{TAG}{key}": _tag(name, len(listed) - place, filter_, metrics)
         for place, (key, name, filter_, metrics) in enumerate(listed)
@@ -25,12 +25,12 @@ def views(study: Params) -> dict[str, str]:
 
 
 def addresses(study: Params, base: str, experiment: str) -> dict[str, str]:
-    """The pages of the views by their names, the one that answers first, in the UI's mode for model training.
+    """The URLs of the views by their names, the approaches first, in the UI's mode for model training.
 
     Args:
         study: what params.yaml says.
-        base: the address of the UI.
-        experiment: its id there.
+        base: the URL of the UI.
+        experiment: the id of the experiment.
     """
     page = f"{base}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey="
     return {name: f"{page}{key}" for key, name, _, _ in _listed(study)}

@@ -286,10 +286,10 @@ def of_version_2(server: str) -> Iterator[str]:
 
 
 def test_a_server_of_mlflow_2_gets_the_runs_and_registering_says_what_it_lacks(
-    aggregated: Path, study: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    aggregated: Path, study: Params, empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with (
-        sqlite() as store,
+        sqlite(empty_database) as store,
         mlflow_server(store, tmp_path / "artifacts") as server,
         of_version_2(server) as address,
     ):

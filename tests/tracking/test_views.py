@@ -21,10 +21,12 @@ PATIENCE = 30  # seconds, for a page of the UI on a busy machine
 
 
 @pytest.fixture(scope="module")
-def ui(aggregated_study: Path, study: Params, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def ui(
+    aggregated_study: Path, study: Params, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """The address of the experiment's page."""
     with (
-        sqlite() as store,
+        sqlite(empty_database) as store,
         mlflow_server(store, tmp_path_factory.mktemp("artifacts")) as address,
         pytest.MonkeyPatch.context() as patch,
     ):
