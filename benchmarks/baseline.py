@@ -151,7 +151,7 @@ def seconds(repeats: Sequence[Repeat]) -> str:
 def ratio(repeats: Sequence[Repeat]) -> str:
     """New / old, its interval, and what that says."""
     logs = np.log([repeat.new.study / repeat.old.study for repeat in repeats])
-    found = intervals.interval(logs, level=LEVEL, step=0.0, design="fixed")
+    found = intervals.interval(logs, level=LEVEL, resolution=0.0, design="fixed")
     word = "slower" if found.low > 0 else "faster" if found.high < 0 else "no difference beyond the noise"
     low, high = np.exp([found.low, found.high])
     return f"{np.exp(logs.mean()):.2f} × | {low:.2f} … {high:.2f} | {word}"

@@ -1,11 +1,12 @@
-"""Is model B better than model A, and would it still be with other seeds?
+"""Compare variants of a model over seeds: is B better than A, and would it be with other seeds?
 
-The library: scores over seeds are compared by anytime-valid intervals. It needs NumPy, SciPy, pandas and matplotlib,
-and knows nothing of Keras, DVC or the pipeline.
+Anytime-valid confidence sequences for the mean difference of paired runs, and the verdicts read off them. Needs NumPy,
+SciPy, pandas and matplotlib, and does not depend on Keras, DVC or the pipeline of this repository.
 """
 
-from many_seeds.comparisons import Result, Results, Settings, compare
+from many_seeds.api import compare
 from many_seeds.errors import UserError
 from many_seeds.intervals import Interval, half_width, interval
+from many_seeds.results import Result, Results, Settings
 
 __all__ = ["Interval", "Result", "Results", "Settings", "UserError", "compare", "half_width", "interval"]

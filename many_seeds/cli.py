@@ -1,7 +1,7 @@
 """The command many-seeds.
 
-`many-seeds verdict` compares the scores of runs, whatever trained them. Commands on a study of this project are
-`make …` and `python -m stages.…`.
+`many-seeds verdict` compares the scores of runs of any training code. Commands on a study of this repository are
+`make …` and `python -m tools.…`.
 """
 
 import argparse
@@ -9,27 +9,30 @@ import json
 import math
 from pathlib import Path
 
-from many_seeds import comparisons, gate, text
-from many_seeds.comparisons import Results, Settings
+from many_seeds import gate, text
+from many_seeds.comparisons import compare_scores
 from many_seeds.console import Parser, names
 from many_seeds.errors import UserError
-from many_seeds.sources import tables
+from many_seeds.pairs import check_two_variants, default_pairs, parse_pairs
+from many_seeds.results import Pair, Results, Settings
 from many_seeds.sources.scores import Scores
+from many_seeds.sources.tables import BY, SEED, column_of, long_scores, wide_scores
+from many_seeds.sources.text_files import read_table
 
 VERDICT = """\
-Is B better than A, and would it still be with other seeds?
+Is B better than A, and would it be with other seeds?
 
 Scores come from a CSV or JSON-lines file with a row for each run (columns
-variant, seed and a score, whatever their names), from standard input, or from
-an MLflow experiment:
+variant, seed and a score; options give other names), from standard input, or
+from an MLflow experiment:
 
   many-seeds verdict scores.csv --baseline small
   many-seeds verdict --mlflow my-experiment --metric accuracy
 
-A verdict is about b against a: better, worse, equivalent, undecided; or
-unchanged, if every seed scores the same.
+The verdict is on b, compared with a: better, worse, equivalent, undecided; or
+unchanged, if both have the same score in every seed.
 
-Exit status: 0; 1 where --fail-on says so; 2 for an error.
+Exit status: 0; 1 if the gate fails (--fail-on); 2 for an error.
 """
 
 
@@ -47,18 +50,20 @@ def _parser() -> argparse.ArgumentParser:
     _add_comparison(verdict.add_argument_group("comparison"))
     output = verdict.add_argument_group("output")
     form = output.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="for programs")
-    form.add_argument("--markdown", action="store_true", help="for pull requests")
-    output.add_argument("--figure", type=Path, metavar="FILE", help="draw the intervals as PNG, SVG or PDF")
+    form.add_argument("--json", action="store_true", help="print JSON, for programs")
+    form.add_argument("--markdown", action="store_true", help="print Markdown, for pull requests")
+    output.add_argument("--figure", type=Path, metavar="FILE", help="write a figure (PNG, SVG or PDF)")
     gate.add_arguments(output)
     return parser
 
 
 def _add_source(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("file", nargs="?", metavar="FILE", help="CSV or JSON lines, a row for each run; - for stdin")
+    group.add_argument(
+        "file", nargs="?", metavar="FILE", help="CSV or JSON lines, with a row for each run; - for stdin"
+    )
     group.add_argument("--mlflow", metavar="NAME", help="an experiment of the server or database MLFLOW_TRACKING_URI")
     group.add_argument(
-        "--metric", metavar="NAME", help="the column or metric of the scores; with --wide, only what they are called"
+        "--metric", metavar="NAME", help="the column or metric of the scores; with --wide, the name of the score"
     )
     group.add_argument(
         "--by",
@@ -66,45 +71,59 @@ def _add_source(group: argparse._ArgumentGroup) -> None:
         type=names,
         action="extend",
         default=[],
-        help="columns, or MLflow's parameters or tags, that distinguish variants (by default the column variant; in "
+        help="columns, or MLflow's parameters or tags, that distinguish variants (default: the column variant; in "
         "MLflow all parameters that differ, except the seed)",
     )
     seeds = group.add_mutually_exclusive_group()
-    seeds.add_argument(
-        "--seed", metavar="NAME", help=f"the column, parameter or tag of the seeds (default: {tables.SEED})"
-    )
-    seeds.add_argument("--unpaired", action="store_true", help="runs share no seeds (only with --design fixed)")
-    group.add_argument("--wide", action="store_true", help="each column except the seeds' is a variant")
+    seeds.add_argument("--seed", metavar="NAME", help=f"the column, parameter or tag of the seeds (default: {SEED})")
+    seeds.add_argument("--unpaired", action="store_true", help="runs have no common seeds (only with --design fixed)")
+    group.add_argument("--wide", action="store_true", help="each column, except that of the seeds, is a variant")
     group.add_argument(
         "--where",
         metavar="CONDITION",
         action="append",
         default=[],
-        help="only the rows with COLUMN=VALUE; in MLflow a filter such as \"params.depth = '3'\"; may be repeated",
+        help="only rows with COLUMN=VALUE; in MLflow a filter such as \"params.depth = '3'\"; may be repeated",
     )
 
 
 def _add_comparison(group: argparse._ArgumentGroup) -> None:
     which = group.add_mutually_exclusive_group()
-    which.add_argument("--baseline", metavar="NAME", help="a, with which every other variant is compared")
+    which.add_argument("--baseline", metavar="NAME", help="a, the variant with which every other is compared")
     which.add_argument(
         "--pairs",
         metavar="A:B,…",
         action="append",
         default=[],
-        help="is B better than A? May be repeated (without this and --baseline: every pair, the later variant as B)",
+        help="compare B with A; may be repeated (default, without --baseline: every pair, with the later variant as B)",
     )
     group.add_argument("--lower-is-better", action="store_true", help="a lower score is better, as for a loss")
-    group.add_argument("--margin", type=_amount, default=0.0, help="a difference within it is negligible (default: 0)")
-    group.add_argument("--step", type=_amount, default=0.0, help="the smallest difference of two scores (default: 0)")
     group.add_argument(
-        "--confidence", type=_share, default=0.95, help="of all intervals simultaneously (default: 0.95)"
+        "--margin",
+        type=_amount,
+        default=0.0,
+        help="equivalence margin, in the unit of the scores: a difference within it is negligible (default: 0)",
+    )
+    group.add_argument(
+        "--resolution",
+        type=_amount,
+        default=0.0,
+        help="the smallest nonzero difference of two scores, such as 1 / test images for an accuracy (default: 0)",
+    )
+    # The name of --resolution in earlier versions.
+    group.add_argument("--step", dest="resolution", type=_amount, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    group.add_argument(
+        "--confidence",
+        type=_probability,
+        default=0.95,
+        help="probability with which all intervals hold simultaneously (default: 0.95)",
     )
     group.add_argument(
         "--design",
         choices=("open", "fixed"),
         default="open",
-        help="open (default): runs may be added after a look; fixed: their number was fixed before any look",
+        help="open (default): anytime-valid, seeds may be added after a look; fixed: their number was fixed before any "
+        "score was seen",
     )
 
 
@@ -112,12 +131,12 @@ def _amount(text: str) -> float:
     value = _float(text)
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(
-            f"should be a number of 0 or more, in the unit of the score, received {text!r}"
+            f"should be a number of 0 or more, in the unit of the scores, received {text!r}"
         )
     return value
 
 
-def _share(text: str) -> float:
+def _probability(text: str) -> float:
     value = _float(text)
     if not 0 < 1 - value < 1:
         raise argparse.ArgumentTypeError(f"should be a number between 0 and 1, such as 0.95, received {text!r}")
@@ -128,51 +147,72 @@ def _float(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        return math.nan  # which is in no range
+        return math.nan  # out of every range
 
 
 def _scores(arguments: argparse.Namespace) -> Scores:
-    by, seed_column = arguments.by, arguments.seed or tables.SEED
-    seed = None if arguments.unpaired else seed_column
     if (arguments.file is None) == (arguments.mlflow is None):
         raise UserError("name one source: a FILE (- for standard input), or --mlflow EXPERIMENT")
     if arguments.mlflow is not None:
-        from many_seeds.sources import mlflow  # which takes seconds to import
+        return _mlflow_scores(arguments)
+    return _wide_scores(arguments) if arguments.wide else _long_scores(arguments)
 
-        if arguments.wide:
-            raise UserError("--wide is for files: name what distinguishes MLflow's runs with --by")
-        return mlflow.scores(arguments.mlflow, arguments.metric, seed, by, arguments.where)
+
+def _mlflow_scores(arguments: argparse.Namespace) -> Scores:
     if arguments.wide:
-        if by or arguments.where or arguments.unpaired:
-            raise UserError("--wide takes every column as a variant: it can't be used with --by, --where, --unpaired")
-        return tables.wide_scores(tables.read_table(arguments.file, [seed_column]), arguments.metric, arguments.seed)
-    by = by or [tables.BY]
-    chosen = map(tables.column_of, arguments.where)
-    table = tables.read_table(arguments.file, [*by, seed_column, *chosen])
-    return tables.long_scores(table, arguments.metric, seed, by, arguments.where)
+        raise UserError("--wide is for files: name the parameters or tags that distinguish MLflow's runs with --by")
+    from many_seeds.sources import mlflow  # MLflow takes seconds to import
+
+    return mlflow.read_scores(arguments.mlflow, arguments.metric, _seed(arguments), arguments.by, arguments.where)
+
+
+def _wide_scores(arguments: argparse.Namespace) -> Scores:
+    if arguments.by or arguments.where or arguments.unpaired:
+        raise UserError("--wide reads every column as a variant: expected no --by, --where or --unpaired")
+    table = read_table(arguments.file, [arguments.seed or SEED])
+    return wide_scores(table, arguments.metric, arguments.seed)
+
+
+def _long_scores(arguments: argparse.Namespace) -> Scores:
+    by = arguments.by or [BY]
+    table = read_table(arguments.file, [*by, arguments.seed or SEED, *map(column_of, arguments.where)])
+    return long_scores(table, arguments.metric, _seed(arguments), by, arguments.where)
+
+
+def _seed(arguments: argparse.Namespace) -> str | None:
+    """The column, parameter or tag of the seeds; None for unpaired runs."""
+    return None if arguments.unpaired else arguments.seed or SEED
+
+
+def _pairs(arguments: argparse.Namespace, scores: Scores) -> list[Pair]:
+    names = list(scores.variants)
+    check_two_variants(
+        names,
+        ": name with --by the columns or parameters that distinguish variants, or use --wide if each column is one",
+    )
+    return parse_pairs(arguments.pairs, names) if arguments.pairs else default_pairs(names, arguments.baseline)
 
 
 def _verdict(arguments: argparse.Namespace) -> None:
     settings = Settings(
-        arguments.margin, arguments.step, arguments.confidence, arguments.design, arguments.lower_is_better
+        arguments.margin, arguments.resolution, arguments.confidence, arguments.design, arguments.lower_is_better
     )
-    asked = gate.from_arguments(arguments)
-    if asked.fail_on and not (arguments.baseline or arguments.pairs):
-        raise UserError("--fail-on judges b against a: say which is which, with --baseline or --pairs")
+    rules = gate.from_arguments(arguments)
+    if rules.fail_on and not (arguments.baseline or arguments.pairs):
+        raise UserError("--fail-on judges b compared with a: name them with --baseline or --pairs")
     scores = _scores(arguments)
-    pairs = comparisons.choose_pairs(scores, arguments.pairs, arguments.baseline)
-    results = comparisons.compare_scores(scores, pairs, settings)
-    reasons = asked.reasons(gate.findings(results))
-    lines = gate.lines(asked, reasons)
+    results = compare_scores(scores, _pairs(arguments, scores), settings)
+    reasons = rules.reasons(gate.findings(results))
+    lines = gate.lines(rules, reasons)
     if arguments.figure:
         results.plot(arguments.figure)
-    print(_output(arguments, results, lines, gate.as_json(asked, reasons)), end="")
+    print(_output(arguments, results, lines, gate.as_json(rules, reasons)), end="")
     gate.close(reasons, lines)
 
 
-def _output(arguments: argparse.Namespace, results: Results, lines: list[str], judged: dict[str, object]) -> str:
+def _output(arguments: argparse.Namespace, results: Results, lines: list[str], judgement: dict[str, object]) -> str:
     if arguments.json:
-        return json.dumps(results.to_dict() | {"gate": judged}, indent=2, allow_nan=False) + "\n"
+        return json.dumps(results.to_dict() | {"gate": judgement}, indent=2, allow_nan=False) + "\n"
     return (text.as_markdown if arguments.markdown else text.as_text)(results, *lines)
 
 

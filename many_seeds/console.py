@@ -1,4 +1,4 @@
-"""How a command starts and ends: errors in a line, signals, exit statuses, no password on the screen."""
+"""How commands start and end: errors on one line, signals, exit statuses, no passwords in outputs."""
 
 import argparse
 import contextlib
@@ -18,26 +18,26 @@ from typing import NoReturn
 from many_seeds.errors import UserError
 from many_seeds.redact import redact
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the first is ignored by what a script starts with &
-AGAIN_SECONDS = 0.05  # until a signal that Python dropped comes once more
-ALIVE_SECONDS = 0.5  # between two looks of a process at the one that started it
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # background jobs of scripts ignore the first
+RESEND_SECONDS = 0.05  # until a signal whose exception Python dropped is sent again
+POLL_SECONDS = 0.5  # between checks whether the parent process is alive
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
-    """Let `main` end with one clear line where a person's input or machine is at fault, or a signal stops it.
+    """Decorate a command so that errors in input and signals end it with one line.
 
-    The exit status is 1, or 130 after a signal, or 141, without a message, where its output is a closed pipe.
-    SIGTERM and SIGHUP, which a batch system or a lost connection sends, end it like Ctrl-C: what is under way is
-    cleared away, and no process stays behind. No error, traceback or log record shows a password.
+    The exit status is 1 after such an error, 130 after a signal, and 141, without a message, if the output is a closed
+    pipe. SIGTERM and SIGHUP, as sent by a batch system or a lost connection, act like Ctrl-C: unfinished work is
+    cleaned up, and no process is left running. Errors, tracebacks and log records have no passwords.
     """
 
     @functools.wraps(main)
     def run() -> None:
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):  # a terminal or file that can't show a − or … gets a mark for it
+            if isinstance(stream, io.TextIOWrapper):  # for encodings without − or …
                 stream.reconfigure(errors="replace")
         for signum in ENDING:
-            if signal.getsignal(signum) is signal.SIG_DFL:  # nohup has it ignored
+            if signal.getsignal(signum) is signal.SIG_DFL:  # a signal that nohup ignores stays ignored
                 signal.signal(signum, signal.default_int_handler)
         sys.unraisablehook = _interrupt_again
         _hide_passwords()
@@ -66,7 +66,7 @@ def print_traceback(error: BaseException | None) -> None:
 
 
 def _hide_passwords() -> None:
-    """Keep passwords out of tracebacks and log records, unless the hooks of Python are replaced already."""
+    """Remove passwords from tracebacks and log records, unless other hooks are installed."""
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = lambda _, error, __: print_traceback(error)
     if threading.excepthook is threading.__excepthook__:
@@ -82,14 +82,14 @@ def _print_of_thread(ended: threading.ExceptHookArgs) -> None:
 
 
 class _Record(logging.LogRecord):
-    """What a library logs, such as an error after which it tries again, but for passwords."""
+    """A log record of any library, without passwords."""
 
-    def getMessage(self) -> str:  # noqa: N802  # the name that logging calls
+    def getMessage(self) -> str:  # noqa: N802  # the name is given by logging
         return redact(super().getMessage())
 
     @property
     def exc_text(self) -> str | None:
-        """The traceback, which a formatter writes here before it shows it."""
+        """The traceback, which a formatter stores here before it prints it."""
         return self._traceback
 
     @exc_text.setter
@@ -98,33 +98,36 @@ class _Record(logging.LogRecord):
 
 
 def _interrupt_again(dropped: "sys.UnraisableHookArgs") -> None:
-    """Let a signal come once more where Python drops its exception, as while an object is deleted."""
+    """Send a signal again if Python dropped its exception, as it does while an object is deleted."""
     if dropped.exc_type is KeyboardInterrupt:
         main = threading.main_thread().ident or 0
-        heard = (signum for signum in ENDING if signal.getsignal(signum) is signal.default_int_handler)
-        threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (main, next(heard, signal.SIGINT))).start()
+        handled = (signum for signum in ENDING if signal.getsignal(signum) is signal.default_int_handler)
+        threading.Timer(RESEND_SECONDS, signal.pthread_kill, (main, next(handled, signal.SIGINT))).start()
     else:
         sys.__unraisablehook__(dropped)
 
 
 def _output_is_closed() -> bool:
-    """Whether standard output is a pipe without a reader; what it still holds is then thrown away."""
+    """Whether standard output is a pipe without a reader; if so, buffered output is discarded."""
     if sys.stdout is None:
         return False
     pipe = select.poll()
     pipe.register(sys.stdout.fileno(), 0)
     if not pipe.poll(0):
         return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at its end
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python reports an error when it exits
     return True
 
 
 @contextlib.contextmanager
 def signals_wait() -> Iterator[None]:
-    """Let the signals that end a command come after this: for what can't be left half done. In the main thread."""
-    came: list[int] = []
+    """Delay the signals that end a command until the block ends, for work that must not be interrupted.
+
+    For the main thread only.
+    """
+    received: list[int] = []
     handlers = {
-        signum: signal.signal(signum, lambda signum, _: came.append(signum))
+        signum: signal.signal(signum, lambda signum, _: received.append(signum))
         for signum in ENDING
         if signal.getsignal(signum) is signal.default_int_handler
     }
@@ -133,29 +136,32 @@ def signals_wait() -> Iterator[None]:
     finally:
         for signum, handler in handlers.items():
             signal.signal(signum, handler)
-        if came:
-            signal.raise_signal(came[0])
+        if received:
+            signal.raise_signal(received[0])
 
 
 def when_orphaned(act: Callable[[], object], parent: int, current: Callable[[], int | None] = os.getppid) -> None:
-    """Call `act`, in a thread, once the process `parent`, which started this one, has ended, in whatever way it did.
+    """Call a function, in a thread, when the parent process has ended for any reason.
 
-    `current` says who is the parent now: by default of this process.
+    Args:
+        act: the function.
+        parent: process id of the parent.
+        current: a function that returns the process id of the present parent; by default that of this process.
     """
 
     def watch() -> None:
         while current() == parent:
-            time.sleep(ALIVE_SECONDS)
+            time.sleep(POLL_SECONDS)
         act()
 
     threading.Thread(target=watch, daemon=True).start()
 
 
 def names(text: str) -> list[str]:
-    """Names with commas between, as the type of an argument with the action `extend`.
+    """Parse names with commas between, as the type of an argument with the action `extend`.
 
     Raises:
-        argparse.ArgumentTypeError: there is none.
+        argparse.ArgumentTypeError: there are no names.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
@@ -164,14 +170,14 @@ def names(text: str) -> list[str]:
 
 
 class Parser(argparse.ArgumentParser):
-    """One whose errors, which quote what they received, show no password."""
+    """A parser whose errors have no passwords of the arguments that they quote."""
 
     def error(self, message: str) -> NoReturn:
         super().error(redact(message))
 
 
 def take_no_arguments(module: str, description: str | None) -> None:
-    """Answer --help, and refuse any other argument, for a module that is run without."""
+    """Parse the command line of a module without arguments: --help is printed, others are refused."""
     Parser(
         prog=f"python -m {module}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()

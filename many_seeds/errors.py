@@ -1,5 +1,8 @@
-"""The error that a user can fix."""
+"""The error for problems that a user can fix."""
 
 
 class UserError(Exception):
-    """A problem with input, files or the machine. The message says what was expected, what was received, what to do."""
+    """A problem with input, files or the machine.
+
+    The message has what was expected, what was received and how to fix it.
+    """

@@ -1,4 +1,4 @@
-"""Atomic writes: a file or folder is written beside its place and renamed into it."""
+"""Atomic writes: files and folders are written under a temporary name and renamed."""
 
 import contextlib
 import json
@@ -12,10 +12,10 @@ from many_seeds.errors import UserError
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that replaces it if the block ends without an error, and is removed if not.
+    """A temporary path that replaces `path` if the block ends without an error, and is removed otherwise.
 
     Raises:
-        UserError: it can't be written, as on a full disk or in a read-only folder.
+        UserError: the path can't be written, as on a full disk or in a read-only folder.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -23,13 +23,13 @@ def written_whole(path: Path) -> Iterator[Path]:
             unfinished = Path(scratch) / path.name
             yield unfinished
             if unfinished.is_dir() and path.is_dir():
-                # A folder can't be renamed over one that is not empty. A kill between the two steps loses this one.
+                # A folder can't replace one that is not empty. A kill between the two renames loses the former one.
                 path.rename(Path(scratch) / "replaced")
             unfinished.replace(path)
     except OSError as error:
         raise UserError(
-            f"{path} can't be written: {error.strerror or error}. What was there before is kept; fix that and run the "
-            "same command again."
+            f"{path} can't be written: {error.strerror or error}. The former content is kept; fix the problem and run "
+            "the same command again."
         ) from error
 
 

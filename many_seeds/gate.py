@@ -1,6 +1,6 @@
 """A gate for changes: which verdicts make a command fail, and its exit status.
 
-0: passed, or no gate was asked for. 1: failed. 2: the command itself failed.
+Exit status 0: the gate passes, or there is none. 1: it fails. 2: the command ended with an error.
 """
 
 import argparse
@@ -11,28 +11,29 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from many_seeds import console, text
-from many_seeds.comparisons import UNCHANGED, Results
 from many_seeds.errors import UserError
+from many_seeds.messages import listed
+from many_seeds.results import UNCHANGED, Results
 
 NOT_COMPARED, NOT_RETRAINED, REMOVED, NEW = "not compared", "not retrained", "removed", "new"
-# A variant whose runs are lost, or are not those of its recipe, fails every gate: else it would be a way around it.
-HIDDEN = {NOT_COMPARED, NOT_RETRAINED}
+# A variant whose runs are missing, or not those of its recipe, fails every gate: removing runs must not pass one.
+WITHOUT_RUNS = {NOT_COMPARED, NOT_RETRAINED}
 FAILS = {
-    "worse": {"worse", *HIDDEN},
-    "undecided": {"worse", "undecided", NEW, *HIDDEN},  # the stricter of the two includes worse
-    "not-better": {"worse", "undecided", "equivalent", UNCHANGED, NEW, *HIDDEN},
+    "worse": {"worse", *WITHOUT_RUNS},
+    "undecided": {"worse", "undecided", NEW, *WITHOUT_RUNS},
+    "not-better": {"worse", "undecided", "equivalent", UNCHANGED, NEW, *WITHOUT_RUNS},
 }
-SHOWN = 10  # reasons or names in a message; the table and the JSON have all
+MAX_REASONS = 10  # in a message; the JSON has all
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is known of a variant.
+    """The verdict on a variant.
 
     Attributes:
         variant: its name.
-        verdict: a verdict; or "not compared" (its runs are lost), "not retrained" (its runs are of another recipe),
-            "removed" (on purpose) or "new" (without earlier runs).
+        verdict: the verdict of a result; or "not compared" (without runs), "not retrained" (with the runs of another
+            recipe), "removed" (with its recipe) or "new" (without earlier runs).
         why: the difference and its interval, or what is missing.
     """
 
@@ -46,9 +47,9 @@ class Reason:
     """Why the gate fails.
 
     Attributes:
-        variant: its name, or None where there is no variant to judge.
+        variant: the name of the variant, or None if no variant is meant.
         verdict: as in `Finding`.
-        rule: of --fail-on, that it violates.
+        rule: the rule of --fail-on that is violated.
         why: as in `Finding`.
     """
 
@@ -67,50 +68,64 @@ class Gate:
 
     Attributes:
         fail_on: rules, keys of `FAILS`.
-        watch: names of variants, or lists of names with commas between; empty for all.
+        watch: names of variants, or names with commas between; empty for all variants.
     """
 
     fail_on: tuple[str, ...]
     watch: tuple[str, ...]
 
     def reasons(self, findings: Sequence[Finding]) -> list[Reason]:
-        """A reason for each variant that fails, by the first rule that it violates.
+        """Why the gate fails: a reason for each variant that violates a rule, by the first such rule.
 
-        A watched variant must be there: one that can't be compared any more fails. Under "not-better" something must
-        have changed.
+        A watched variant must be compared: a new or removed one fails. Under "not-better", something must have changed.
+
+        Args:
+            findings: the verdicts on all variants.
+
+        Returns:
+            The reasons; empty if the gate passes.
 
         Raises:
             UserError: a watched variant is not among the findings.
         """
-        names = list(dict.fromkeys(found.variant for found in findings))
+        judged = self._judged(findings) if self.fail_on else []
+        reasons = [reason for finding in judged if (reason := self._reason(finding))]
+        if "not-better" in self.fail_on and not self.watch and not any(map(_changed, judged)):
+            reasons.append(Reason(None, "changed", "not-better", "not-better expects an improvement"))
+        return reasons
+
+    def _judged(self, findings: Sequence[Finding]) -> list[Finding]:
+        names = list(dict.fromkeys(finding.variant for finding in findings))
         watched = self._watched(names)
-        if (unknown := sorted(watched - {*names})) and self.fail_on:
+        if unknown := sorted(watched - set(names)):
             raise UserError(
-                f"--watch should name variants that are compared here ({', '.join(_first(names))}), received {unknown}"
+                f"--watch should name variants that are compared ({listed(names)}), received {listed(unknown)}"
             )
-        judged = [found for found in findings if not watched or found.variant in watched]
-        failed = [reason for found in judged if (reason := self._reason(found))]
-        changed = any(found.verdict not in (UNCHANGED, REMOVED) for found in judged)
-        if "not-better" in self.fail_on and not self.watch and not changed:
-            failed.append(Reason(None, "changed", "not-better", "not-better asks for an improvement"))
-        return failed
+        return [finding for finding in findings if not watched or finding.variant in watched]
 
     def _watched(self, names: Sequence[str]) -> set[str]:
-        """The names that are asked for; a name may contain commas."""
-        lists = [[text] if text in names else text.split(",") for text in self.watch]
-        return {name.strip() for parts in lists for name in parts} - {""}
+        """The watched names; one that has commas is not split."""
+        parts = [[text] if text in names else text.split(",") for text in self.watch]
+        return {name.strip() for part in parts for name in part} - {""}
 
-    def _reason(self, found: Finding) -> Reason | None:
-        for rule in self.fail_on:
-            lost = bool(self.watch) and found.verdict in (NEW, REMOVED)
-            claimed = found.verdict != UNCHANGED or bool(self.watch)
-            if lost or (found.verdict in FAILS[rule] and claimed):
-                return Reason(found.variant, found.verdict, rule, found.why)
-        return None
+    def _reason(self, finding: Finding) -> Reason | None:
+        violated = (rule for rule in self.fail_on if self._violates(finding.verdict, rule))
+        rule = next(violated, None)
+        return None if rule is None else Reason(finding.variant, finding.verdict, rule, finding.why)
+
+    def _violates(self, verdict: str, rule: str) -> bool:
+        if self.watch and verdict in (NEW, REMOVED):
+            return True
+        # An unchanged variant is expected to be better only if it is watched.
+        return verdict in FAILS[rule] and (verdict != UNCHANGED or bool(self.watch))
+
+
+def _changed(finding: Finding) -> bool:
+    return finding.verdict not in (UNCHANGED, REMOVED)
 
 
 def findings(results: Results) -> list[Finding]:
-    """The verdict on b of each result."""
+    """The verdicts on b, one for each result."""
     found = []
     for result, form in zip(results, text.number_forms(results), strict=True):
         difference, interval = text.number(result.difference, form), text.interval(result, form)
@@ -130,29 +145,30 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
         type=console.names,
         action="extend",
         default=[],
-        help=f"exit with status 1 if a variant is {', '.join(FAILS)} (which asks for a change); may be repeated",
+        help=f"exit with status 1 if a variant is {', '.join(FAILS)} (for a change that claims an improvement); may be "
+        "repeated",
     )
     parser.add_argument(
         "--watch",
         metavar="NAME,…",
         action="append",
         default=[],
-        help="a variant that --fail-on judges, or several with commas between; may be repeated",
+        help="variants that --fail-on judges, by default all; may be repeated",
     )
 
 
 def from_arguments(arguments: argparse.Namespace) -> Gate:
-    """The gate that the arguments of `add_arguments` ask for.
+    """The gate of the arguments that `add_arguments` adds.
 
     Raises:
-        UserError: a verdict is unknown, or --watch is given without --fail-on.
+        UserError: a rule is unknown, or --watch is given without --fail-on.
     """
     rules = arguments.fail_on
     if unknown := [rule for rule in rules if rule not in FAILS]:
-        raise UserError(f"--fail-on should be of {', '.join(FAILS)}, received {', '.join(map(repr, unknown))}")
+        raise UserError(f"--fail-on should be one of {', '.join(FAILS)}, received {', '.join(map(repr, unknown))}")
     watch = tuple(text.strip() for text in arguments.watch if text.strip(" ,"))
     if watch and not rules:
-        raise UserError("--watch says which variants --fail-on judges: give --fail-on too")
+        raise UserError("--watch chooses the variants that --fail-on judges: give --fail-on too")
     return Gate(tuple(dict.fromkeys(rules)), watch)
 
 
@@ -166,28 +182,26 @@ def as_json(gate: Gate, reasons: Sequence[Reason]) -> dict[str, Any]:
 
 
 def lines(gate: Gate, reasons: Sequence[Reason]) -> list[str]:
-    """Whether the gate passed, and a line for each of the first reasons; nothing where no gate was asked for."""
+    """Whether the gate passes, and the first reasons, a line each; no lines if there is no rule."""
     if not gate.fail_on:
         return []
-    asked = f"--fail-on {','.join(gate.fail_on)}" + "".join(f" --watch {name}" for name in gate.watch)
-    return [f"gate {'failed' if reasons else 'passed'} ({asked})", *_first([*map(str, reasons)])]
-
-
-def _first(texts: Sequence[str]) -> list[str]:
-    """The first of them, and how many more there are."""
-    return [*texts[:SHOWN], *([f"and {len(texts) - SHOWN:,} more"] if len(texts) > SHOWN else [])]
+    options = f"--fail-on {','.join(gate.fail_on)}" + "".join(f" --watch {name}" for name in gate.watch)
+    lines = [f"gate {'failed' if reasons else 'passed'} ({options})", *map(str, reasons[:MAX_REASONS])]
+    if len(reasons) > MAX_REASONS:
+        lines.append(f"and {len(reasons) - MAX_REASONS:,} more")
+    return lines
 
 
 def close(reasons: Sequence[Reason], lines: Sequence[str]) -> None:
-    """Exit with status 1 if there are reasons, and repeat them where no terminal showed the output."""
+    """Exit with status 1 if there are reasons; print them to standard error if standard output is not a terminal."""
     if reasons:
-        if sys.stdout is None or not sys.stdout.isatty():  # None: closed, as by >&-
+        if sys.stdout is None or not sys.stdout.isatty():  # None: the shell closed it, as with >&-
             print("\n".join(lines), file=sys.stderr)
         sys.exit(1)
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
-    """`console.command`, with status 2 for an error: 1 is the gate's."""
+    """`console.command` with status 2 for an error, since 1 means that the gate fails."""
     guarded = console.command(main)
 
     @functools.wraps(main)
@@ -199,7 +213,7 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
                 raise
             print(ended.code, file=sys.stderr)
             sys.exit(2)
-        except Exception as error:  # noqa: BLE001  # a bug must not pass for a verdict
+        except Exception as error:  # noqa: BLE001  # the status of a bug must not be that of a verdict
             console.print_traceback(error)
             sys.exit(2)
 

@@ -1,8 +1,8 @@
 """Intervals for the mean of paired differences, the verdict that is read off them, and projections: pure functions.
 
-The interval of the open design is a confidence sequence: it holds at every number of seeds at once, whenever you look,
-so seeds may be added until there is a verdict. It assumes that the differences are independent from seed to seed and
-roughly normal, and that no seed is left out because of its score.
+The interval of the open design is a confidence sequence. It is anytime-valid: it holds at any number of seeds, whenever
+you look, so seeds may be added until there is a verdict. It assumes independent runs with roughly normal differences,
+none left out because of its score.
 
 References: Wang and Ramdas 2025, "Anytime-valid t-tests and confidence sequences for Gaussian means with unknown
 variance", Sequential Analysis 44(1), section 4, Theorem 4.9; the idea is due to Lai 1976, "On confidence sequences",
@@ -26,40 +26,49 @@ Verdict = Literal["undecided", "equivalent", "better", "worse"]
 VERDICTS: tuple[Verdict, ...] = ("undecided", "equivalent", "better", "worse")
 UNDECIDED, EQUIVALENT, BETTER, WORSE = range(4)
 
-MAX_PROJECTION = 1_000_000  # seeds; a projection beyond is of no use
+MAX_PROJECTION = 1_000_000  # seeds; more are out of reach
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A closed interval; infinite on both sides where the data rule nothing out."""
+    """A closed interval.
+
+    Attributes:
+        low: lower bound; -inf if the data exclude no value.
+        high: upper bound; inf likewise.
+    """
 
     low: float
     high: float
 
 
 def half_width(n: np.ndarray | int, level: float, design: Design = "open") -> np.ndarray:
-    """Half-width of the interval for n differences, in standard deviations (ddof 1).
+    """Half-width of the interval for the mean of n differences, in standard deviations (ddof 1).
 
-    Open design: the means whose likelihood ratio against "mean/sd is drawn from N(0, 1)" stays below 1 / level. By
-    Ville's inequality they exclude the true mean at any n with probability `level` at most. Fixed design: Student's t,
-    for one look at a number of seeds that was fixed in advance.
+    Open design: the means whose likelihood ratio against "mean/sd is drawn from N(0, 1)" stays below 1 / level
+    (Wang and Ramdas 2025, Theorem 4.9). By Ville's inequality, the probability that they exclude the true mean at any n
+    is at most `level`. Fixed design: Student's t, for one look at a number of seeds that was fixed in advance.
 
     Args:
-        n: number of differences, of any shape.
-        level: probability that the interval misses, 0 < level < 1.
+        n: number of differences, int of any shape.
+        level: the probability that the interval misses, 0 < level < 1.
         design: "open" if seeds may be added after a look, "fixed" if not.
 
     Returns:
-        float64 of n's shape; infinite for n < 2, and in the open design where n is too small to exclude any mean.
+        float64 of the shape of n; infinite for n < 2, and in the open design if n is too small to exclude any mean.
 
     Raises:
-        ValueError: level is not a probability, or the design is unknown.
+        ValueError: level is not between 0 and 1, or the design is unknown.
+
+    Example:
+        >>> half_width(np.array([4, 10, 100]), level=0.05).round(3)
+        array([  inf, 1.224, 0.335])
     """
     if not 0 < level < 1:
         raise ValueError(f"Expected 0 < level < 1, received {level}.")
     n = np.asarray(n, dtype=np.float64)
     infinite = n < 2
-    n = np.where(infinite, 2, n)  # avoids warnings about what is infinite anyway
+    n = np.where(infinite, 2, n)  # avoids warnings where the result is infinite
     if design == "fixed":
         half = special.stdtrit(n - 1, 1 - level / 2) / np.sqrt(n)  # scipy.stats takes a second to import
     elif design == "open":
@@ -72,15 +81,21 @@ def half_width(n: np.ndarray | int, level: float, design: Design = "open") -> np
     return np.where(infinite, np.inf, half)
 
 
-def interval(values: npt.ArrayLike, *, level: float = 0.05, step: float = 0.0, design: Design = "open") -> Interval:
+def interval(
+    values: npt.ArrayLike, *, level: float = 0.05, resolution: float = 0.0, design: Design = "open"
+) -> Interval:
     """Interval for the mean of paired differences, or of the scores of one variant.
 
     Args:
         values: float [n], in any unit.
-        level: probability that it misses. For m intervals that shall hold simultaneously, divide it by m.
-        step: the smallest difference that two scores can have (1 / test images, for an accuracy), in the same unit. The
-            standard deviation counts as this at least, so that a few equal scores prove nothing.
+        level: the probability that the interval misses. For m intervals that hold simultaneously, divide it by m
+            (Bonferroni).
+        resolution: the smallest nonzero difference of two scores, in the unit of the values, such as 1 / test images
+            for an accuracy. The standard deviation counts as at least this, so that a few equal scores are no evidence.
         design: see `half_width`.
+
+    Returns:
+        The interval, in the unit of the values.
 
     Raises:
         ValueError: values are empty, not one-dimensional or not finite.
@@ -89,22 +104,30 @@ def interval(values: npt.ArrayLike, *, level: float = 0.05, step: float = 0.0, d
         >>> interval(np.arange(1, 11) / 10, level=0.05)
         Interval(low=0.17949..., high=0.92050...)
     """
-    of = _finite(values)
-    mean, half = float(of.mean()), float(half_width(len(of), level, design))
+    sample = _finite(values)
+    mean, half = float(sample.mean()), float(half_width(len(sample), level, design))
     if np.isfinite(half):
-        half *= standard_deviation(of, step)
+        half *= standard_deviation(sample, resolution)
     return Interval(mean - half, mean + half)
 
 
-def standard_deviation(values: np.ndarray, step: float) -> float:
-    """Standard deviation (ddof 1) of values [n], n > 1, at least `step`."""
-    return max(float(np.std(values, ddof=1)), step)
+def standard_deviation(values: np.ndarray, resolution: float) -> float:
+    """Standard deviation (ddof 1) of values, float [n] with n > 1, at least the resolution."""
+    return max(float(np.std(values, ddof=1)), resolution)
 
 
 def verdict_codes(low: np.ndarray | float, high: np.ndarray | float, margin: float) -> np.ndarray:
-    """Verdicts as indices into `VERDICTS`, for intervals low … high of any shape.
+    """Verdicts on b from intervals of b − a.
 
-    Equivalent comes first: a difference within the margin is negligible, however sure it is.
+    Equivalence comes first: a difference within the margin is negligible, also if the interval excludes 0.
+
+    Args:
+        low: lower bounds, of any shape.
+        high: upper bounds, of the same shape.
+        margin: equivalence margin, in the unit of the intervals.
+
+    Returns:
+        Indices into `VERDICTS`, of the same shape.
     """
     low, high = np.asarray(low), np.asarray(high)
     equivalent = (-margin < low) & (high < margin)
@@ -112,12 +135,24 @@ def verdict_codes(low: np.ndarray | float, high: np.ndarray | float, margin: flo
 
 
 def verdict(interval: Interval, margin: float) -> Verdict:
-    """The verdict on b against a from the interval of b − a; `margin` is in the interval's unit."""
+    """The verdict on b from the interval of b − a.
+
+    Args:
+        interval: of b − a.
+        margin: equivalence margin, in the unit of the interval.
+
+    Returns:
+        One of `VERDICTS`.
+
+    Example:
+        >>> verdict(Interval(0.01, 0.04), margin=0.05)
+        'equivalent'
+    """
     return VERDICTS[int(verdict_codes(interval.low, interval.high, margin))]
 
 
-def welch_interval(a: np.ndarray, b: np.ndarray, *, level: float, step: float) -> Interval:
-    """Interval for mean(a) − mean(b) of unpaired samples [n] and [m] with unequal variances, at one look.
+def welch_interval(a: np.ndarray, b: np.ndarray, *, level: float, resolution: float) -> Interval:
+    """Welch's interval for mean(a) − mean(b) of unpaired samples with unequal variances, for one look.
 
     Welch 1947, "The generalization of 'Student's' problem when several different population variances are involved",
     Biometrika 34.
@@ -125,8 +160,8 @@ def welch_interval(a: np.ndarray, b: np.ndarray, *, level: float, step: float) -
     Args:
         a: float [n].
         b: float [m].
-        level: probability that it misses.
-        step: lower bound of both standard deviations, see `interval`.
+        level: the probability that the interval misses.
+        resolution: lower bound of both standard deviations, see `interval`.
 
     Returns:
         The interval; infinite for n < 2 or m < 2.
@@ -137,48 +172,63 @@ def welch_interval(a: np.ndarray, b: np.ndarray, *, level: float, step: float) -
     a, b = _finite(a), _finite(b)
     if min(len(a), len(b)) < 2:
         return Interval(-np.inf, np.inf)
-    of_a, of_b = standard_deviation(a, step) ** 2 / len(a), standard_deviation(b, step) ** 2 / len(b)
-    freedom = (of_a + of_b) ** 2 / (of_a**2 / (len(a) - 1) + of_b**2 / (len(b) - 1))
+    error_a = standard_deviation(a, resolution) ** 2 / len(a)
+    error_b = standard_deviation(b, resolution) ** 2 / len(b)
+    freedom = (error_a + error_b) ** 2 / (error_a**2 / (len(a) - 1) + error_b**2 / (len(b) - 1))
     difference = float(a.mean() - b.mean())
-    half = float(special.stdtrit(freedom, 1 - level / 2) * (of_a + of_b) ** 0.5)
+    half = float(special.stdtrit(freedom, 1 - level / 2) * (error_a + error_b) ** 0.5)
     return Interval(difference - half, difference + half)
 
 
 def looks(n: int, at_least: int = 1) -> Iterator[int]:
-    """The numbers of seeds at which to look after n: a quarter more each time, and at least `at_least` more."""
+    """The numbers of seeds after n at which to look: a quarter more each time, and at least `at_least` more."""
     while True:
         n += max(at_least, -(-n // 4))
         yield n
 
 
 def projected_seeds(n: int, mean: float, sd: float, *, level: float, margin: float) -> int | None:
-    """The first look after n with a verdict, if mean and standard deviation stay as they are; None if there is none.
+    """The first look after n with a verdict if mean and standard deviation stay as they are.
 
-    A projection, not covered by the guarantee. It assumes the open design: adding seeds makes any design open.
+    A projection, which the guarantee does not cover. It is for the open design, since adding seeds makes any design
+    open.
+
+    Args:
+        n: number of differences.
+        mean: their mean.
+        sd: their standard deviation (ddof 1), in the same unit.
+        level: the probability that the interval misses.
+        margin: equivalence margin, in the same unit.
+
+    Returns:
+        A number of seeds; None if there is no verdict up to `MAX_PROJECTION` seeds.
     """
     mean = abs(mean)
-    halves = ((seeds, sd * half) for seeds, half in _half_widths(n, level))
-    return next((seeds for seeds, half in halves if half < mean or mean + half < margin), None)
+    half_widths = ((seeds, sd * half) for seeds, half in _half_widths(n, level))
+    return next((seeds for seeds, half in half_widths if half < mean or mean + half < margin), None)
 
 
 def worst_case_seeds(n: int, sd: float, *, level: float, margin: float) -> int | None:
-    """The first look after n with a verdict whatever the mean is, if the standard deviation stays as it is."""
+    """The first look after n with a verdict for any mean if the standard deviation stays as it is.
+
+    Arguments and the result are those of `projected_seeds`.
+    """
     return next((seeds for seeds, half in _half_widths(n, level) if sd * half < margin / 2), None)
 
 
 def image_error(difference: np.ndarray) -> float:
     """1.96 standard errors over the test images of a seed-averaged difference, in percentage points.
 
-    It says how far the mean would move with other test images, which no number of seeds changes. It assumes independent
-    images.
+    It measures how far the mean could move with other test images, which further seeds do not reduce. It assumes
+    independent images.
 
     Args:
-        difference: float [images], the share of seeds for which b is right minus that for which a is.
+        difference: float [images], the fraction of seeds for which b is right minus the fraction for which a is.
     """
     return float(1.96 * 100 * difference.std(ddof=1) / len(difference) ** 0.5)
 
 
-@functools.lru_cache(maxsize=256)  # many pairs have the same number of seeds
+@functools.lru_cache(maxsize=256)  # pairs often have the same number of seeds
 def _half_widths(n: int, level: float) -> list[tuple[int, float]]:
     seeds = list(itertools.takewhile(lambda seeds: seeds <= MAX_PROJECTION, looks(n)))
     return list(zip(seeds, half_width(np.array(seeds), level).tolist(), strict=True))

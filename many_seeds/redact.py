@@ -1,4 +1,4 @@
-"""Keeps passwords out of what is printed, logged and published: CI keeps its logs, and others read them."""
+"""Removes passwords from what is printed, logged and published."""
 
 import base64
 import os
@@ -7,17 +7,17 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import quote, unquote
 
 HIDDEN = "***"
-SHORTEST = 3  # characters of a password that is looked for as it is: a shorter one is a part of many words
-SHORTEST_USER = 8  # the same of a user without a password, which may be a token, and may be a word
+SHORTEST = 3  # characters of a password that is searched for: a shorter one is a part of many words
+SHORTEST_USER = 8  # the same for a user without a password, which may be a token or a word
 
-# An @ that is not escaped belongs to the password. A database's may have a slash as well, as SQLAlchemy reads it.
+# An unescaped @ belongs to the password. SQLAlchemy accepts a slash in a database's password too.
 LOGIN = re.compile(r"(?<!\bhttp)(?<!\bhttps)://[^:/@\s]*:[^@\s]*@(?:[^/\s]*@)?|://[^/\s]*@", re.IGNORECASE)
 _LONG = r"[\w.-]*(?:password|passwd|passphrase|pwd|token|secret|signature|credentials?|odbc_connect)"
 _SHORT = r"(?:[\w.-]*[-_.])?(?:api|access|account|private|shared)?[-_.]?(?:key|sig|sas|auth)"
 PARAMETER = re.compile(rf"((?:(?<![\w.-]){_LONG}|[?&;]{_SHORT})=)([^&\s#\"'<>]*[^&\s#\"'<>:;,])", re.IGNORECASE)
 HEADER = re.compile(r"(authorization['\"]?\s*[:=]\s*b?['\"]?(?:basic|bearer)\s+)[^\s'\"]+", re.IGNORECASE)
 
-# The variables of the environment that hold an address, and those that hold a secret.
+# Environment variables with an address, and with a secret.
 ADDRESS = re.compile(r"(?:_UR[IL]|_ADDRESS|_PROXY|^DATA_MIRROR)$", re.IGNORECASE)
 SECRET = re.compile(r"(?:PASSWORD|TOKEN|SECRET|SECRET_ACCESS_KEY)$", re.IGNORECASE)
 
@@ -27,12 +27,19 @@ SERVER = re.compile(r"(https?://)([^/?#\s]*)@(.*)", re.IGNORECASE | re.DOTALL)
 
 
 def redact(text: str, environment: Mapping[str, str] = os.environ) -> str:
-    """The text with *** for what should stay between a person and a server.
+    """Replace secrets in a text by ***.
 
-    That is: the user and password of every address, values of parameters whose names say that they are secret, and,
-    wherever they stand, the passwords and tokens in `environment`, as they are written there and decoded.
+    Secrets are the user and password of every address, the values of parameters with names such as "token", and the
+    passwords and tokens in environment variables, as written and decoded.
+
+    Args:
+        text: any text.
+        environment: the environment variables.
+
+    Returns:
+        The text without secrets.
     """
-    for secret in sorted(set(_secrets(environment)), key=len, reverse=True):  # one may begin with another
+    for secret in sorted(set(_secrets(environment)), key=len, reverse=True):  # one may be the beginning of another
         text = text.replace(secret, HIDDEN)
     text = LOGIN.sub(f"://{HIDDEN}@", text)
     text = PARAMETER.sub(rf"\1{HIDDEN}", text)
@@ -40,9 +47,14 @@ def redact(text: str, environment: Mapping[str, str] = os.environ) -> str:
 
 
 def without_login(address: str) -> tuple[str, dict[str, str]]:
-    """A tracking server's address without user and password, and the variables from which MLflow takes these.
+    """Split the address of a tracking server into the address without user and password, and the login.
 
-    Any other tracking URI, such as a database's, stays as it is.
+    Args:
+        address: a tracking URI.
+
+    Returns:
+        The address, unchanged if it is not that of a server; and the environment variables from which MLflow reads user
+        and password.
     """
     if not (parts := SERVER.fullmatch(address)):
         return address, {}
@@ -53,7 +65,7 @@ def without_login(address: str) -> tuple[str, dict[str, str]]:
 
 
 def _secrets(environment: Mapping[str, str]) -> Iterator[str]:
-    """The passwords and tokens that the variables hold, in every form in which they may come up."""
+    """Passwords and tokens in environment variables, in every form in which they may occur."""
     for name, value in environment.items():
         if SECRET.search(name):
             yield from _forms(value, environment.get(TRACKING_USERNAME, ""))
@@ -63,7 +75,7 @@ def _secrets(environment: Mapping[str, str]) -> Iterator[str]:
 
 def _of_address(address: str) -> Iterator[str]:
     scheme, _, rest = address.rpartition("://")  # a proxy may have no scheme
-    # By either reading of a slash before the @: the password's, or the beginning of the path.
+    # A slash before the @ may be a part of the password or the beginning of the path.
     for login in (rest.partition("/")[0].rpartition("@")[0], rest.rpartition("@")[0]):
         user, colon, password = login.partition(":")
         if colon and "/" not in user:
@@ -78,5 +90,5 @@ def _forms(secret: str, user: str) -> Iterator[str]:
     plain = unquote(secret)
     if len(plain) >= SHORTEST:
         yield from (secret, plain, quote(plain, safe=""))
-        for password in (secret, plain):  # as HTTP sends them
+        for password in (secret, plain):  # as in the headers of HTTP
             yield base64.b64encode(f"{unquote(user)}:{password}".encode()).decode()

@@ -3,66 +3,80 @@
 import math
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from many_seeds.comparisons import Result, Results
+    from many_seeds.intervals import Design
+    from many_seeds.results import Result, Results, ResultVerdict
 
 HEADER_WIDTH = 14
 LINE_WIDTH = 110
 MISSING = "–"
-MAX_DIGITS = 8  # of a number that is written without a power of ten
+MAX_DIGITS = 8  # of a number without an exponent
+DEFAULT_DECIMALS = 3  # where the data have no scale
 
-Cell = tuple[str, float | str]  # the text, and what a table is sorted by
+SUMMARIZED: tuple["ResultVerdict", ...] = ("better", "worse", "equivalent", "unchanged")
+WHEN: dict["Design", str] = {
+    "open": "at any number of seeds, whenever you look",
+    "fixed": "for one look at a number of seeds that was fixed before any score was seen",
+}
+ASSUMPTIONS = "Assumes independent runs with roughly normal differences, none left out because of its score."
+CAVEAT: dict["Design", str] = {
+    "open": "",
+    "fixed": " If scores were seen before, or if seeds may be added, choose the open design.",
+}
+
+Cell = tuple[str, float | str]  # the text, and the key by which a table is sorted
 
 
 def as_text(results: "Results", *lines: str) -> str:
-    """An aligned table, the guarantee, the remarks, and further lines."""
+    """The results as an aligned table, the guarantee, the remarks, and further lines."""
     paragraphs = [table(results), "\n".join(filled(line) for line in guarantee(results))]
-    for more in (results.remarks, lines):
-        if more:
-            paragraphs.append("\n".join(filled(line, "  ") for line in more))
+    for sentences in (results.remarks, lines):
+        if sentences:
+            paragraphs.append("\n".join(filled(sentence, "  ") for sentence in sentences))
     return "\n\n".join(paragraphs) + "\n"
 
 
 def as_markdown(results: "Results", *lines: str) -> str:
-    """The same for pull requests, further lines first."""
+    """The results as Markdown: a summary, further lines, a table, the guarantee and the remarks."""
     cells = markdown(header(results), [[text for text, _ in row] for row in rows(results)])
     paragraphs = [f"## {summary(results)}", bullets(lines), cells, *guarantee(results), bullets(results.remarks)]
     return "\n\n".join(filter(None, paragraphs)) + "\n"
 
 
 def guarantee(results: "Results") -> list[str]:
-    """What the intervals guarantee, how a verdict is read off them, and what is assumed."""
-    settings, count = results.settings, results.family
-    holds = f"The {count:,} intervals hold simultaneously" if count > 1 else "The interval holds"
-    if settings.design == "open":
-        when = "at any number of seeds, whenever you look and add more"
-    else:
-        when = "for this one look at a number of seeds that was fixed before any score was seen"
-    better = "lower" if settings.lower_is_better else "higher"
-    unit = f" {results.unit}" if results.unit else ""
-    equivalent = f"equivalent if it lies within ±{plain(settings.margin)}{unit}, else " if settings.margin else ""
-    margin = "" if settings.margin else " Without a margin nothing can be equivalent."
-    looked = " If anyone has looked before, or seeds may be added, choose the open design."
-    caveat = looked if settings.design == "fixed" else ""
-    generalise = "They generalise" if count > 1 else "It generalises"
+    """What the intervals guarantee and how verdicts are read off them; and what is assumed."""
+    settings, several = results.settings, results.family > 1
+    subject = f"The {results.family:,} intervals hold simultaneously" if several else "The interval holds"
+    generalise = "They generalise" if several else "It generalises"
     return [
-        f"{holds} with {plain(100 * settings.confidence)} % confidence, {when}. {generalise} to {results.scope}. Each "
-        f"verdict is read off its interval: {equivalent}better or worse if it excludes 0 ({better} is better).{margin}",
-        f"Assumes independent runs with roughly normal differences, none left out because of its score.{caveat}",
+        f"{subject} with {plain(100 * settings.confidence)} % confidence, {WHEN[settings.design]}. {generalise} to "
+        f"{results.scope}. {_reading(results)}",
+        f"{ASSUMPTIONS}{CAVEAT[settings.design]}",
     ]
+
+
+def _reading(results: "Results") -> str:
+    """How verdicts are read off the intervals."""
+    margin = results.settings.margin
+    direction = "lower" if results.settings.lower_is_better else "higher"
+    better = f"better or worse if it excludes 0 ({direction} is better)"
+    if not margin:
+        return f"Each verdict is read off its interval: {better}. Without a margin, no verdict is equivalent."
+    unit = f" {results.unit}" if results.unit else ""
+    return f"Each verdict is read off its interval: equivalent if it lies within ±{plain(margin)}{unit}, else {better}."
 
 
 def summary(results: "Results") -> str:
     """How many comparisons have a verdict: "5 of 8 comparisons have a verdict: 3 better, 1 worse, 1 equivalent"."""
-    order = ("better", "worse", "equivalent", "unchanged")
-    counts = [(word, sum(result.verdict == word for result in results)) for word in order]
-    total, having = len(results), sum(count for _, count in counts)
-    found = ", ".join(f"{count:,} {word}" for word, count in counts if count)
+    counts = Counter(result.verdict for result in results)
+    found = [f"{counts[verdict]:,} {verdict}" for verdict in SUMMARIZED if counts[verdict]]
+    total, number_with_verdict = len(results), sum(counts[verdict] for verdict in SUMMARIZED)
     noun = "comparison has" if total == 1 else "comparisons have"
-    return f"{having:,} of {total:,} {noun} a verdict" + (f": {found}" if found else "")
+    return f"{number_with_verdict:,} of {total:,} {noun} a verdict" + (f": {', '.join(found)}" if found else "")
 
 
 def header(results: "Results") -> list[str]:
@@ -89,7 +103,7 @@ def rows(results: "Results") -> list[list[Cell]]:
 
 
 def interval(result: "Result", form: str) -> str:
-    """The interval, "any" where it excludes nothing."""
+    """The interval, "any" if it is infinite."""
     if not math.isfinite(result.low):
         return "any"
     return " … ".join(number(end, form) for end in (result.low, result.high))
@@ -109,111 +123,142 @@ def _seeds_needed(result: "Result") -> Cell:
 def undecided(result: "Result") -> str:
     """Why a result is undecided, and what would probably give a verdict."""
     if result.tied:
-        return "every seed shows the same difference, and only a step (--step) says how sure it is"
+        return "every seed has the same difference; a resolution (--resolution) is needed for a verdict"
     if not result.paired:
-        return "runs with the same seeds would probably give a verdict sooner"
+        return "runs with common seeds would probably need fewer seeds for a verdict"
     if result.n < 2:
         return "an interval needs at least two runs"
-    projected, worst = result.seeds_projected, result.seeds_worst_case
-    if projected is None:  # and so is the worst case, which is never earlier
-        return f"undecided at {result.n} seeds, and no number of seeds is projected to give a verdict"
-    least = f"undecided at {result.n} seeds: a verdict is projected at {projected:,}"
-    return least + (f", in the worst case at {worst:,}" if worst else "")
+    if result.seeds_projected is None:  # so is the worst case, which is never earlier
+        return f"undecided at {result.n} seeds, and no verdict is projected at any number of seeds"
+    worst_case = f", in the worst case at {result.seeds_worst_case:,}" if result.seeds_worst_case else ""
+    return f"undecided at {result.n} seeds: a verdict is projected at {result.seeds_projected:,}{worst_case}"
 
 
 def number_forms(results: Sequence["Result"]) -> list[str]:
-    """The format of each result's numbers.
+    """The format of the numbers of each result.
 
-    All have as many decimals as the narrowest interval deserves, and enough that no bound of a better or worse result
-    is shown as 0, as far as `MAX_DIGITS` allows. Where the former makes long numbers, they have powers of ten, and as
-    many digits as their own interval deserves.
+    All results have the same number of decimals: two digits of the narrowest half-width, and more where a bound of a
+    better or worse result would be rounded to 0. Where that takes more than `MAX_DIGITS` digits, numbers have exponents
+    and each result has two digits of its half-width.
     """
-    halves = [(result.high - result.low) / 2 for result in results]
-    sizes = [
-        half if 0 < half < math.inf else abs(result.difference) for half, result in zip(halves, results, strict=True)
-    ]
-    largest = [
-        max(abs(value) for value in (result.difference, result.low, result.high) if math.isfinite(value))
-        for result in results
-    ]
-    known = [half for half in halves if 0 < half < math.inf] or [size for size in sizes if size]
-    decimals = max(1 - _power(min(known)), 0) if known else 3
-    most = MAX_DIGITS - 1 - max(_power(max(largest, default=0.0)), 0)
+    if not results:
+        return []
+    largest = [_largest(result) for result in results]
+    decimals = _shared_decimals(results)
+    most = MAX_DIGITS - 1 - max(_exponent(max(largest)), 0)
     if decimals <= most:
-        nearest = [min(abs(one.low), abs(one.high)) for one in results if one.verdict in ("better", "worse")]
-        decimals = max([decimals, *(_nonzero_decimals(bound, decimals, most) for bound in nearest)])
+        bounds = [min(abs(one.low), abs(one.high)) for one in results if one.verdict in ("better", "worse")]
+        decimals = max([decimals, *(_nonzero_decimals(bound, decimals, most) for bound in bounds)])
         return [f"{{:+.{decimals}f}}"] * len(results)
-    return [
-        f"{{:+.{min(max(_power(value) - _power(size), 0) + 1, 15)}e}}"
-        for value, size in zip(largest, sizes, strict=True)
-    ]
+    return [_exponent_form(size, _scale(result)) for size, result in zip(largest, results, strict=True)]
+
+
+def _largest(result: "Result") -> float:
+    """The largest absolute value that a result shows."""
+    return max(abs(value) for value in (result.difference, result.low, result.high) if math.isfinite(value))
+
+
+def _half_width(result: "Result") -> float | None:
+    """Half the width of the interval; None if it is infinite or 0."""
+    half = (result.high - result.low) / 2
+    return half if 0 < half < math.inf else None
+
+
+def _scale(result: "Result") -> float:
+    """What the digits of a result are relative to: the half-width, else the difference."""
+    return _half_width(result) or abs(result.difference)
+
+
+def _shared_decimals(results: Sequence["Result"]) -> int:
+    """Decimals that show two digits of the narrowest half-width; of the smallest difference if there is none."""
+    half_widths = [half for result in results if (half := _half_width(result))]
+    scales = half_widths or [scale for result in results if (scale := _scale(result))]
+    return max(1 - _exponent(min(scales)), 0) if scales else DEFAULT_DECIMALS
+
+
+def _exponent_form(size: float, scale: float) -> str:
+    """The format of a number of this size, with two digits of the scale."""
+    digits = max(_exponent(size) - _exponent(scale), 0) + 1
+    return f"{{:+.{min(digits, 15)}e}}"
 
 
 def _nonzero_decimals(value: float, least: int, most: int) -> int:
-    """How many decimals show a value other than 0 as such, of `least` to `most`; `least` where none do."""
+    """The fewest decimals, from `least` to `most`, that do not round a value to 0; `least` if all do."""
     return next((decimals for decimals in range(least, most + 1) if float(f"{value:.{decimals}f}")), least)
 
 
-def _power(value: float) -> int:
-    """The power of ten of a number's first digit; 0 for 0."""
+def _exponent(value: float) -> int:
+    """The decimal exponent of a number, 0 for 0."""
     return math.floor(math.log10(value)) if value else 0
 
 
 def table(results: "Results") -> str:
-    """An aligned table; where long names make it wider than a terminal, each pair is on a line above its result."""
-    head, cells = header(results), [[text for text, _ in row] for row in rows(results)]
-    whole = aligned(head, cells, left=3)
-    if max(map(len, whole.splitlines())) <= LINE_WIDTH:
-        return whole
-    lines = aligned(head[2:], [row[2:] for row in cells]).splitlines()
-    pairs = [f"{a} → {b}" for a, b, *_ in cells]
-    below = [f"{pair}\n  {line}" for pair, line in zip(pairs, lines[-len(cells) :], strict=True)]
-    return "\n".join(["a → b", *(f"  {line}" for line in lines[: -len(cells)]), *below])
+    """An aligned table; if long names make it wider than a terminal, each pair is on a line above its result."""
+    cells = [[text for text, _ in row] for row in rows(results)]
+    one_line = aligned(header(results), cells, left=3)
+    return one_line if max(map(len, one_line.splitlines())) <= LINE_WIDTH else _two_line_table(header(results), cells)
+
+
+def _two_line_table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    lines = aligned(header[2:], [row[2:] for row in cells]).splitlines()
+    head, body = lines[: -len(cells)], lines[-len(cells) :]
+    indented = [f"  {line}" for line in head]
+    for (a, b, *_), line in zip(cells, body, strict=True):
+        indented += [f"{a} → {b}", f"  {line}"]
+    return "\n".join(["a → b", *indented])
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Lines of a table, long headers broken; the first `left` columns are left-aligned, the others right-aligned."""
-    broken = [textwrap.wrap(text, HEADER_WIDTH, break_long_words=False, break_on_hyphens=False) for text in header]
-    height = max(map(len, broken))
-    heads = [[""] * (height - len(lines)) + lines for lines in broken]
-    lines = [*map(list, zip(*heads, strict=True)), *map(list, rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(height, ["-" * width for width in widths])
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if place < left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    """Lines of a table, with long headers wrapped.
+
+    Args:
+        header: names of the columns.
+        rows: texts [rows, columns].
+        left: how many columns are left-aligned; the others are right-aligned.
+    """
+    wrapped = [textwrap.wrap(text, HEADER_WIDTH, break_long_words=False, break_on_hyphens=False) for text in header]
+    height = max(map(len, wrapped))
+    padded = [[""] * (height - len(lines)) + lines for lines in wrapped]
+    head = [list(line) for line in zip(*padded, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*head, *rows, strict=True)]
+    rule = ["-" * width for width in widths]
+    return "\n".join(_aligned_line(line, widths, left) for line in [*head, rule, *rows])
+
+
+def _aligned_line(cells: Sequence[str], widths: Sequence[int], left: int) -> str:
+    aligned = [cell.ljust(width) for cell, width in zip(cells[:left], widths[:left], strict=True)]
+    aligned += [cell.rjust(width) for cell, width in zip(cells[left:], widths[left:], strict=True)]
+    return "  ".join(aligned).rstrip()
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table for GitHub and GitLab; what is in its cells is shown as it is."""
-    lines = [[*map(escaped, header)], ["---"] * len(header), *([*map(escaped, row)] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    """A Markdown table; cells are escaped."""
+    head, *body = [[escaped(cell) for cell in line] for line in (header, *rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(header), *body])
 
 
 def bullets(lines: Sequence[str]) -> str:
-    """A Markdown list, "" for no lines."""
+    """A Markdown list of escaped lines, "" for no lines."""
     return "\n".join(f"- {escaped(line)}" for line in lines)
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown shows as it is, on one line; an _ within a word needs no escape."""
+    """Text that Markdown shows literally, on one line."""
+    # An _ within a word has no meaning in Markdown.
     marked = re.sub(r"[\\`*\[\]<>|~]|\b_|_\b", r"\\\g<0>", text)
     return re.sub(r"[^\S\N{NO-BREAK SPACE}]+", " ", marked).strip()
 
 
 def filled(text: str, indent: str = "") -> str:
-    """Text broken into lines that fit a terminal, those after the first behind `indent`."""
+    """Text wrapped to the width of a terminal, with all lines but the first indented."""
     return textwrap.fill(text, LINE_WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def number(value: float, form: str) -> str:
-    """A formatted number with a minus sign as wide as a plus sign."""
+    """A formatted number with a typographic minus sign."""
     return form.format(value).replace("-", "−")
 
 
 def plain(value: float) -> str:
+    """A number without trailing zeros."""
     return f"{value:.12g}"

@@ -231,7 +231,7 @@ def test_a_simulated_pair_gets_the_interval_of_the_study() -> None:
     mean, sd = coverage.moments(differences, n)
     half = intervals.half_width(n, 0.05 / 8) * np.maximum(sd, coverage.STEP)
     for place, seeds in enumerate(n):
-        found = intervals.interval(differences[0, 0, :seeds], level=0.05 / 8, step=coverage.STEP)
+        found = intervals.interval(differences[0, 0, :seeds], level=0.05 / 8, resolution=coverage.STEP)
         assert (mean - half)[0, 0, place] == pytest.approx(found.low)
 
 

@@ -781,7 +781,7 @@ def test_a_study_two_commits_a_file_and_the_library_give_the_same_numbers_and_ve
     scores = {name: (100 - 100 * np.array(of) / DIGITS).tolist() for name, of in wrong.items()}
     file = command.write(command.long(scores))
     of_file = command.only(command.verdict(file, "--json", "--margin", "0.05", "--step", str(100 / DIGITS)))
-    of_library = many_seeds.compare(scores, [("before", "after")], margin=0.05, step=100 / DIGITS)
+    of_library = many_seeds.compare(scores, [("before", "after")], margin=0.05, resolution=100 / DIGITS)
     row = [getattr(of_library[0], name) for name in names[2:]]
 
     assert row[4] == verdict

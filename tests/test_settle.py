@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from many_seeds.comparisons import Result, ResultVerdict
 from many_seeds.errors import UserError
+from many_seeds.results import Result, ResultVerdict
 from stages.study import environments, files, params, paths
 from stages.study.params import Params
 from stages.study.results import NOT_RECORDED, read_results

@@ -1,1 +1,4 @@
-"""Scores of runs from files of many kinds and from MLflow. Imports many_seeds.errors and itself."""
+"""Scores of runs from files, Python objects and MLflow.
+
+May import many_seeds.errors, many_seeds.messages, many_seeds.redact and modules of this package.
+"""

@@ -1,200 +1,185 @@
-"""Scores of the runs of an MLflow experiment, whoever logged them."""
+"""Scores from the runs of an MLflow experiment, logged by any training code."""
 
-import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
 from many_seeds.errors import UserError
-from many_seeds.redact import redact, without_login
-from many_seeds.sources.scores import Scores, counted, listed, of_columns
+from many_seeds.messages import counted, listed
+from many_seeds.sources.mlflow_runs import Run, fetch_runs
+from many_seeds.sources.scores import Scores, from_columns
 
-PAGE = 1000  # runs that one answer of MLflow holds
 FINISHED = "FINISHED"
 
 
-@dataclass(frozen=True)
-class _Run:
-    """A run of MLflow, as far as it is needed."""
+def read_scores(
+    experiment: str, metric: str | None, seed: str | None, by: Sequence[str], where: Sequence[str]
+) -> Scores:
+    """Scores from the finished runs of an experiment on the server or database in MLFLOW_TRACKING_URI.
 
-    id: str
-    status: str
-    parent: str | None
-    parameters: dict[str, str]
-    tags: dict[str, str]
-    metrics: dict[str, float]
-
-    def fact(self, name: str) -> str | None:
-        return self.parameters.get(name, self.tags.get(name))
-
-
-def scores(experiment: str, metric: str | None, seed: str | None, by: Sequence[str], where: Sequence[str]) -> Scores:
-    """Scores of the finished runs of an MLflow experiment, on the server or database of MLFLOW_TRACKING_URI.
-
-    A run that has finished runs below it only holds them together: it is left out, and they have its parameters where
-    they do not say otherwise; conditions are asked of the runs themselves. A metric that was logged at several steps
-    counts as logged last.
+    A run in which finished runs are nested is left out, and these have its parameters unless they have their own.
+    Conditions apply to each run separately. Of a metric that was logged at several steps, the last value counts.
 
     Args:
-        experiment: its name.
-        metric: None where the runs have only one.
-        seed: the parameter or tag of the seeds; None: they are not known, or not shared.
-        by: the parameters or tags that tell variants apart; empty for every parameter that differs but for the seed.
-        where: conditions in MLflow's own language, such as params.depth = '3'.
+        experiment: name of the experiment.
+        metric: name of the metric; None if the runs have only one.
+        seed: the parameter or tag of the seeds; None if they are not known or not shared.
+        by: the parameters or tags that distinguish variants; empty for every parameter that differs, except the seed.
+        where: conditions in MLflow's language, such as "params.depth = '3'".
+
+    Returns:
+        The checked scores.
 
     Raises:
-        UserError: MLflow is not installed or does not answer, there are no such runs, or see `of_columns`.
+        UserError: MLflow is not installed or can't be reached, no run has the scores, variants can't be distinguished,
+            or see `scores.from_columns`.
     """
     conditions = " and ".join(where)
-    runs, remarks = _leaves(*_fetched(experiment, conditions))
+    runs, remarks = _leaves(*fetch_runs(experiment, conditions))
     if not runs:
-        which = f", without others below them, that meet {conditions}" if where else ""
-        why = "; ".join(remarks) or ("a condition is asked of each run itself" if where else "it is empty")
-        raise UserError(f"the experiment {experiment!r} has no finished runs{which}: {why}")
+        raise UserError(_no_runs(experiment, conditions, remarks))
     metric = metric or _only_metric(runs)
-    for what, has in (
-        (f"the metric {metric}", lambda run: metric in run.metrics),
-        (f"a parameter or tag {seed}", lambda run: seed is None or run.fact(seed) is not None),
-    ):
-        with_it = [run for run in runs if has(run)]
-        if not with_it:
-            raise UserError(f"no finished run of {experiment!r} has {what}. {_what_there_is(runs)}")
-        if len(with_it) < len(runs):
-            remarks.append(f"left out: {counted(len(runs) - len(with_it), 'run')} without {what}")
-        runs = with_it
-    variants = _variants_of(runs, seed, by)
-    return of_columns(
+    scored, left_out = _with_metric_and_seed(runs, experiment, metric, seed)
+    return from_columns(
         metric,
-        pd.Series(variants, name="variant"),
-        pd.Series([run.fact(seed) for run in runs], name=seed) if seed else None,
-        pd.Series([run.metrics[metric] for run in runs]),
-        lambda row: f"run {runs[row].id}",
-        remarks,
+        pd.Series(_variant_names(scored, seed, by), name="variant"),
+        pd.Series([run.get(seed) for run in scored], name=seed) if seed else None,
+        pd.Series([run.metrics[metric] for run in scored]),
+        lambda row: f"run {scored[row].id}",
+        [*remarks, *left_out],
     )
 
 
-def _fetched(experiment: str, conditions: str) -> tuple[list[_Run], set[str]]:
-    """All runs, of which some may be above those that are chosen; and the ids of those that meet the conditions."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # Whoever waits for an answer wants to hear soon that nobody is there.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    try:
-        import mlflow  # here: it takes seconds, and whoever reads a file need not have it
-    except ModuleNotFoundError as error:
-        raise UserError(f"--mlflow needs the package mlflow ({error}): pip install mlflow") from error
-    # A server's user and password reach MLflow apart from its address, which is then in no library's errors.
-    uri, login = without_login(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
-    os.environ |= login
-    database = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not (database.is_file() and database.stat().st_size):
-        raise UserError(f"there is no MLflow database {database}: say with MLFLOW_TRACKING_URI where the runs are")
-    try:
-        client = mlflow.MlflowClient(tracking_uri=uri)
-        found = client.get_experiment_by_name(experiment)
-        if found is None:
-            names = [one.name for one in client.search_experiments()]
-            raise UserError(f"MLflow at {redact(uri)} has no experiment {experiment!r}. There are: {listed(names)}")
-        if found.lifecycle_stage != "active":
-            raise UserError(
-                f"the experiment {experiment!r} is deleted: `mlflow experiments restore --experiment-id "
-                f"{found.experiment_id}` brings it back"
-            )
-        runs = list(_pages(client, found.experiment_id, ""))
-        chosen = _pages(client, found.experiment_id, conditions) if conditions else runs
-        return runs, {run.id for run in chosen}
-    except UserError:
-        raise
-    except Exception as error:  # the database behind an address, or its missing driver, raises its own
-        message = str(error).strip().split("\n")[0] or type(error).__name__
-        raise UserError(redact(f"MLflow at {uri} did not give the runs of {experiment!r}: {message}")) from error
+def _leaves(runs: Sequence[Run], chosen: set[str]) -> tuple[list[Run], list[str]]:
+    """The chosen runs that are finished and have no finished runs nested in them, and remarks on the others.
+
+    Args:
+        runs: all runs.
+        chosen: ids of the runs that meet the conditions.
+
+    Returns:
+        The runs, with the parameters of the runs in which they are nested; and a remark for each reason to leave out.
+    """
+    by_id = {run.id: run for run in runs}
+    parents = {run.parent for run in runs if run.status == FINISHED}
+    lowest = [run for run in runs if run.id in chosen and run.id not in parents]
+    finished = [_with_inherited(run, by_id) for run in lowest if run.status == FINISHED]
+    remarks = _unfinished(lowest)
+    if with_children := len(chosen & parents):
+        remarks.append(f"left out: {counted(with_children, 'run')} with nested runs")
+    return finished, remarks
 
 
-def _pages(client: Any, experiment_id: str, conditions: str) -> Iterator[_Run]:
-    token = None
-    while True:
-        page = client.search_runs(
-            [experiment_id],
-            conditions,
-            order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
-            max_results=PAGE,
-            page_token=token,
-        )
-        for run in page:
-            tags = dict(run.data.tags)
-            yield _Run(
-                run.info.run_id,
-                run.info.status,
-                tags.get("mlflow.parentRunId"),
-                dict(run.data.params),
-                tags,
-                dict(run.data.metrics),
-            )
-        token = page.token
-        if not token:
-            return
+def _unfinished(runs: Sequence[Run]) -> list[str]:
+    """A remark for each status of runs that are not finished."""
+    counts = Counter(run.status for run in runs if run.status != FINISHED)
+    return [f"left out: {counted(count, 'run')} with the status {status}" for status, count in counts.items()]
 
 
-def _leaves(everything: Sequence[_Run], chosen: set[str]) -> tuple[list[_Run], list[str]]:
-    """The chosen runs that are finished and have none below, with the parameters of those above; what is left out."""
-    by_id = {run.id: run for run in everything}
-    parents = {run.parent for run in everything if run.status == FINISHED}
-    lowest = [run for run in everything if run.id in chosen and run.id not in parents]
-    unfinished = Counter(run.status for run in lowest if run.status != FINISHED)
-    remarks = [f"left out: {counted(count, 'run')} that MLflow calls {status}" for status, count in unfinished.items()]
-    if above := len(chosen & parents):
-        remarks.append(f"left out: {counted(above, 'run')} with others below")
-    leaves = []
-    for run in lowest:
-        if run.status == FINISHED:
-            parameters, up = dict(run.parameters), by_id.get(run.parent or "")
-            seen: list[_Run] = []  # tags can make a circle
-            while up is not None and up not in seen:
-                seen.append(up)
-                parameters = up.parameters | parameters
-                up = by_id.get(up.parent or "")
-            leaves.append(replace(run, parameters=parameters))
-    return leaves, remarks
+def _with_inherited(run: Run, by_id: Mapping[str, Run]) -> Run:
+    """The run, with the parameters of the runs in which it is nested where it does not have them itself."""
+    parameters = dict(run.parameters)
+    visited = set[str]()  # tags can make a circle of parents
+    parent = by_id.get(run.parent or "")
+    while parent is not None and parent.id not in visited:
+        visited.add(parent.id)
+        parameters = parent.parameters | parameters
+        parent = by_id.get(parent.parent or "")
+    return replace(run, parameters=parameters)
 
 
-def _only_metric(runs: Sequence[_Run]) -> str:
+def _no_runs(experiment: str, conditions: str, remarks: Sequence[str]) -> str:
+    which = f" that meet {conditions} and have no nested runs" if conditions else ""
+    reason = "; ".join(remarks)
+    if not reason:
+        reason = "a condition applies to each run separately" if conditions else "the experiment is empty"
+    return f"the experiment {experiment!r} has no finished runs{which}: {reason}"
+
+
+def _only_metric(runs: Sequence[Run]) -> str:
     names = sorted({name for run in runs for name in run.metrics})
     if len(names) != 1:
         raise UserError(f"name the metric with --metric: the runs have {listed(names)}")
     return names[0]
 
 
-def _what_there_is(runs: Sequence[_Run]) -> str:
-    parameters = sorted({name for run in runs for name in run.parameters})
-    tags = sorted({name for run in runs for name in run.tags if not name.startswith("mlflow.")})
-    metrics = sorted({name for run in runs for name in run.metrics})
-    return f"Parameters: {listed(parameters)}; tags: {listed(tags)}; metrics: {listed(metrics)}"
+def _with_metric_and_seed(
+    runs: Sequence[Run], experiment: str, metric: str, seed: str | None
+) -> tuple[Sequence[Run], list[str]]:
+    """The runs that have a metric and a seed, and remarks on the others.
+
+    Raises:
+        UserError: no run has the metric, or none of those has the seed.
+    """
+    with_metric = [run for run in runs if metric in run.metrics]
+    remarks = _left_out(runs, with_metric, experiment, f"the metric {metric}")
+    if seed is None:
+        return with_metric, remarks
+    with_seed = [run for run in with_metric if run.get(seed) is not None]
+    return with_seed, remarks + _left_out(with_metric, with_seed, experiment, f"a parameter or tag {seed}")
 
 
-def _variants_of(runs: Sequence[_Run], seed: str | None, by: Sequence[str]) -> list[str]:
-    """The name of each run's variant."""
-    if missing := [name for name in by if all(run.fact(name) is None for run in runs)]:
-        raise UserError(f"no run has a parameter or tag {missing[0]!r} (--by). {_what_there_is(runs)}")
-    if not by:
-        names = sorted({name for run in runs for name in run.parameters} - {seed})
-        by = [name for name in names if len({run.parameters.get(name) for run in runs}) > 1]
-        if not by:
-            raise UserError(
-                f"{counted(len(runs), 'run')}, without a parameter that differs but the seed: name with --by "
-                f"what tells variants apart. {_what_there_is(runs)}"
-            )
-    facts = [[(name, run.fact(name)) for name in by] for run in runs]
-    if len(by) == 1:
-        variants = [value if value is not None else f"without {name}" for ((name, value),) in facts]
-    else:
-        variants = [" ".join(f"{name}={value}" for name, value in of if value is not None) for of in facts]
-    if len({*variants}) == len(runs) > 2:
+def _left_out(runs: Sequence[Run], kept: Sequence[Run], experiment: str, requirement: str) -> list[str]:
+    """A remark on the runs that are not kept, if there are any.
+
+    Raises:
+        UserError: no run is kept.
+    """
+    if not kept:
+        raise UserError(f"no finished run of {experiment!r} has {requirement}. {_available(runs)}")
+    missing = len(runs) - len(kept)
+    return [f"left out: {counted(missing, 'run')} without {requirement}"] if missing else []
+
+
+def _available(runs: Sequence[Run]) -> str:
+    """What the runs have, for errors."""
+    names = {
+        "Parameters": {name for run in runs for name in run.parameters},
+        "tags": {name for run in runs for name in run.tags if not name.startswith("mlflow.")},
+        "metrics": {name for run in runs for name in run.metrics},
+    }
+    return "; ".join(f"{kind}: {listed(sorted(found))}" for kind, found in names.items())
+
+
+def _variant_names(runs: Sequence[Run], seed: str | None, by: Sequence[str]) -> list[str]:
+    """The name of the variant of each run.
+
+    Raises:
+        UserError: no run has a name in `by`, no parameter differs, or each run would be a variant.
+    """
+    distinguishing = _check_by(runs, by) if by else _differing_parameters(runs, seed)
+    names = [_variant_name(run, distinguishing) for run in runs]
+    if len(set(names)) == len(runs) > 2:
         raise UserError(
-            f"each of the {len(runs):,} runs would be a variant of its own, by {listed(by)}: name with --by "
-            "what tells variants apart, and with --seed what does not"
+            f"each of the {len(runs):,} runs would be a separate variant, by {listed(distinguishing)}: name with --by "
+            "the parameters or tags that distinguish variants, and with --seed that of the seeds"
         )
-    return variants
+    return names
+
+
+def _check_by(runs: Sequence[Run], by: Sequence[str]) -> Sequence[str]:
+    for name in by:
+        if all(run.get(name) is None for run in runs):
+            raise UserError(f"no run has a parameter or tag {name!r} (--by). {_available(runs)}")
+    return by
+
+
+def _differing_parameters(runs: Sequence[Run], seed: str | None) -> list[str]:
+    names = sorted({name for run in runs for name in run.parameters} - {seed})
+    differing = [name for name in names if len({run.parameters.get(name) for run in runs}) > 1]
+    if not differing:
+        raise UserError(
+            f"{counted(len(runs), 'run')} without a parameter that differs, except the seed: name with --by the "
+            f"parameters or tags that distinguish variants. {_available(runs)}"
+        )
+    return differing
+
+
+def _variant_name(run: Run, by: Sequence[str]) -> str:
+    """The value of a parameter or tag, or "name=value name=value" for several; missing ones are left out."""
+    if len(by) == 1:
+        value = run.get(by[0])
+        return f"without {by[0]}" if value is None else value
+    return " ".join(f"{name}={value}" for name in by if (value := run.get(name)) is not None)

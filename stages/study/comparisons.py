@@ -6,8 +6,9 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from many_seeds.comparisons import Pair, Result, Results, Settings, compare_runs
-from many_seeds.sources.scores import Runs
+from many_seeds.comparisons import compare_runs
+from many_seeds.results import Pair, Result, Results, Settings
+from many_seeds.sources.scores import VariantScores
 from stages.study.params import Params, Statistics
 
 METRIC, UNIT = "test accuracy", "percentage points"
@@ -49,8 +50,8 @@ def compare_accuracies(
         if accuracies[0].shape != accuracies[1].shape:
             shapes = ", ".join(str(one.shape) for one in accuracies)
             raise ValueError(f"Expected the same seeds of {a} and {b}, received arrays of the shapes {shapes}.")
-        runs = [Runs(np.arange(len(one)), 100 * one) for one in accuracies]
-        items.append(compare_runs(a, b, *runs, level=settings.alpha / max(family, 1), settings=settings))
+        scores = [VariantScores(np.arange(len(one)), 100 * one) for one in accuracies]
+        items.append(compare_runs(a, b, *scores, level=settings.alpha / max(family, 1), settings=settings))
     scope = f"other seeds on these {images:,} test images"
     return Results(METRIC, settings, tuple(items), unit=UNIT, scope=scope, family=family)
 

@@ -18,7 +18,7 @@ def test_the_first_ten_seeds_are_held_against_2020_by_welchs_interval() -> None:
     assert table["n"].tolist() == [10, 10]  # later seeds have no part in it
     theirs = reference_2020.scores().query("variant == 'mlp_tuned'")["test_accuracy"].to_numpy()
     # Two intervals, so each at 0.05 / 2.
-    found = intervals.welch_interval(np.full(10, 98.34), 100 * theirs, level=0.025, step=0.01)
+    found = intervals.welch_interval(np.full(10, 98.34), 100 * theirs, level=0.025, resolution=0.01)
     assert table.loc["mlp_tuned", ["low", "high"]].tolist() == pytest.approx([found.low, found.high])
     assert table.loc["mlp_tuned", "reproduced"] == "yes"
     assert table.loc["cnn_tuned", "reproduced"] == "not shown"

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from many_seeds import intervals, plots, text
-from many_seeds.comparisons import Results
+from many_seeds import intervals, text
 from many_seeds.errors import UserError
+from many_seeds.forest import forest
+from many_seeds.results import Results
 from stages.aggregate.sections import results
 from stages.study import params
 from stages.study.comparisons import compare_accuracies, named_pairs
@@ -33,7 +34,7 @@ def test_a_pair_is_compared_on_the_seeds_that_both_variants_have_at_its_share_of
     first, second = compared = found(("wide", "wider"), ("ridge", "wider"))
     assert (first.n, second.n, compared.family) == (10, 4, 3)
     differences = np.subtract(made.WRONG["wide"], made.WRONG["wider"][:10]) * 100 / made.IMAGES
-    expected = intervals.interval(differences, level=0.05 / 3, step=100 / made.IMAGES)
+    expected = intervals.interval(differences, level=0.05 / 3, resolution=100 / made.IMAGES)
     assert [first.difference, first.low, first.high] == pytest.approx([differences.mean(), expected.low, expected.high])
     assert (first.verdict, second.verdict) == ("better", "undecided")  # four seeds exclude nothing
     assert second.low == -math.inf
@@ -89,7 +90,7 @@ def test_a_fixed_design_has_the_narrower_interval_of_one_look() -> None:
 
 def test_the_figure_shows_finite_and_infinite_intervals() -> None:
     compared = found(*named_pairs(made.study()))
-    figure = plots.forest(compared, [one.b for one in compared], [0.1, None, None], "2020, one seed")
+    figure = forest(compared, [one.b for one in compared], [0.1, None, None], "2020, one seed")
     words = [text.get_text() for text in figure.axes[0].texts]
     assert "plain" in words
     assert any(word.endswith("undecided") for word in words)

@@ -1,4 +1,4 @@
-"""The command many-seeds, as a person at the keyboard gets it."""
+"""The command many-seeds."""
 
 import json
 import os
@@ -28,9 +28,9 @@ def test_which_pairs_are_compared(run: Run) -> None:
     assert pairs("--pairs", "d,e:a", "--pairs", "a:b:c") == ["d,e a", "a b:c"]
     assert pairs("--pairs", " a:b:c , ") == ["a b:c"]
     for wrong, output in (
-        (["--pairs", "a:f"], "There are: a, b:c, d,e"),
+        (["--pairs", "a:f"], "Variants: a, b:c, d,e"),
         (["--pairs", "a"], "should be A:B"),
-        (["--pairs", "a:b:c", "--pairs", "b:c:a"], "--pairs names b:c:a twice, in either order"),
+        (["--pairs", "a:b:c", "--pairs", "b:c:a"], "--pairs has b:c:a twice, in either order"),
         (["--baseline", "b:d"], "the baseline should be a variant, received 'b:d'. Did you mean b:c?"),
         (["--baseline", "a", "--pairs", "a:b:c"], "not allowed with argument"),
     ):
@@ -78,9 +78,9 @@ def test_no_line_of_the_help_is_wider_than_a_narrow_terminal(run: Run, monkeypat
     assert max(map(len, run("--help").out.splitlines())) <= 80
 
 
-def test_help_and_table_say_which_is_compared_with_which(run: Run) -> None:
-    assert "A verdict is about b against a" in run("--help").words
-    assert "every pair, the later variant as B" in run("--help").words
+def test_help_and_table_name_the_direction_of_the_comparison(run: Run) -> None:
+    assert "The verdict is on b, compared with a" in run("--help").words
+    assert "every pair, with the later variant as B" in run("--help").words
     assert "verdict on b" in run(write(long({"a": [0.0] * 10, "b": TENTHS}))).words
 
 
@@ -89,8 +89,8 @@ def test_a_gate_names_the_reasons(run: Run) -> None:
     scores = {"a": TENTHS, "up": [s + 1 + e for s, e in zip(TENTHS, noise, strict=True)]}
     scores |= {"down": [s - 1 + e for s, e in zip(TENTHS, noise, strict=True)]}
     scores |= {"like": [s + e for s, e in zip(TENTHS, noise, strict=True)]}
-    file, asked = write(long(scores)), ["--baseline", "a"]
-    assert run(file, *asked).status == 0
+    file, baseline = write(long(scores)), ["--baseline", "a"]
+    assert run(file, *baseline).status == 0
     for rules, status, reasons in (
         (["worse"], 1, ["down"]),
         (["worse, undecided,"], 1, ["down", "like"]),
@@ -98,11 +98,11 @@ def test_a_gate_names_the_reasons(run: Run) -> None:
         (["worse", "--watch", "up", "--watch", "like"], 0, []),
         (["not-better", "--watch", "up"], 0, []),
     ):
-        output = run(file, *asked, "--json", "--fail-on", *rules)
+        output = run(file, *baseline, "--json", "--fail-on", *rules)
         gate = json.loads(output.out)["gate"]
         assert (output.status, gate["failed"]) == (status, bool(status))
         assert sorted(reason["variant"] for reason in gate["reasons"]) == reasons
-    output = run(file, *asked, "--fail-on", "undecided")
+    output = run(file, *baseline, "--fail-on", "undecided")
     assert "like is undecided" in output.words
     assert "undecided at 10 seeds: a verdict is projected at" in output.words
     assert "like is undecided" in output.err  # where the output is redirected too
@@ -118,7 +118,7 @@ def test_a_gate_names_the_reasons(run: Run) -> None:
         (["verdict", "--help"], 0, "usage: many-seeds verdict"),
     ],
 )
-def test_the_command_has_help_and_refuses_what_it_does_not_know(arguments: list[str], status: int, output: str) -> None:
+def test_the_command_has_help_and_refuses_unknown_arguments(arguments: list[str], status: int, output: str) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "many_seeds.cli", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -138,12 +138,12 @@ BAD = {
     "other seeds": (
         lines("a,0,1 a,1,2 b,10,1 b,11,2"),
         ["scores.csv"],
-        "these have no seed in common: a:b (a: 0, 1; b: 10, 11)",
+        "no seed in common: a:b (a: 0, 1; b: 10, 11)",
     ),
     "a pair of names with commas": (
         lines('"a,b",0,1 c,0,2'),
         ["scores.csv", "--pairs", "a,b:c,c:a,b"],
-        "A pair with a comma in a name needs its own --pairs",
+        "Give a pair with a comma in a name in a separate --pairs",
     ),
     "a confidence in percent": (lines("a,0,1"), ["scores.csv", "--confidence", "95"], "between 0 and 1, such as 0.95"),
     "a confidence of nearly none": (
@@ -152,26 +152,30 @@ BAD = {
         "a number between 0 and 1",
     ),
     "a negative margin": (lines("a,0,1"), ["scores.csv", "--margin", "-1"], "should be a number of 0 or more"),
-    "a step that is no number": (lines("a,0,1"), ["scores.csv", "--step", "x"], "should be a number of 0 or more"),
+    "a resolution that is not a number": (
+        lines("a,0,1"),
+        ["scores.csv", "--resolution", "x"],
+        "should be a number of 0 or more",
+    ),
     "no name among commas": (lines("a,0,1"), ["scores.csv", "--by", " , "], "expected names with commas between"),
     "no pair among commas": (lines("a,0,1 b,0,2"), ["scores.csv", "--pairs", ","], "should be A:B with two variants"),
     "a pair without a colon": (
         lines("a,0,1 b,0,2"),
         ["scores.csv", "--pairs", "a"],
-        "--pairs should be A:B with two variants, received 'a'. There are: a, b",
+        "--pairs should be A:B with two variants, received 'a'. Variants: a, b",
     ),
-    "a pair of one": (lines("a,0,1 b,0,2"), ["scores.csv", "--pairs", "a:a"], "received one, against itself: 'a:a'"),
+    "a pair of one": (lines("a,0,1 b,0,2"), ["scores.csv", "--pairs", "a:a"], "received a variant and itself: 'a:a'"),
     "a figure of another format": (lines("a,0,1 b,0,2"), ["scores.csv", "--figure", "f.gif"], "should end in .png"),
-    "a gate that is none": (
+    "an unknown rule of the gate": (
         lines("a,0,1 b,0,2"),
         ["scores.csv", "--fail-on", "better"],
-        "should be of worse, undecided",
+        "should be one of worse, undecided",
     ),
     "a watch without a gate": (lines("a,0,1 b,0,2"), ["scores.csv", "--watch", "b"], "give --fail-on too"),
-    "a watch of nobody": (
+    "a watch of an unknown variant": (
         lines("a,0,1 b,0,2"),
         ["scores.csv", "--baseline", "a", "--fail-on", "worse", "--watch", "c"],
-        "compared here (b), received ['c']",
+        "compared (b), received c",
     ),
 }
 
@@ -184,7 +188,7 @@ def test_bad_arguments_get_a_clear_error(kind: str, run: Run) -> None:
     assert_refused(run(*arguments), expected)
 
 
-def test_pairs_without_spread_do_not_hide_behind_the_gate(run: Run) -> None:
+def test_pairs_without_spread_do_not_pass_the_gate(run: Run) -> None:
     scores = {"a": TENTHS, "shifted": [tenth + 0.1 for tenth in TENTHS], "same": TENTHS, "up": [2.0, 3.0] * 5}
     for seeds, counts, failing in ((2, "1 unchanged", ["shifted", "up"]), (10, "1 better, 1 unchanged", ["shifted"])):
         file = write(long({name: of[:seeds] for name, of in scores.items()}))
@@ -195,7 +199,16 @@ def test_pairs_without_spread_do_not_hide_behind_the_gate(run: Run) -> None:
         assert [reason["variant"] for reason in reasons] == failing
         assert run(file, "--pairs", "a:same", "--fail-on", "undecided").status == 0
         assert run(file, "--pairs", "a:same", "--fail-on", "not-better").status == 1
-        assert parsed(run(*asked, "--json", "--step", "0.001"))["results"][0]["verdict"] == "better"
+        assert parsed(run(*asked, "--json", "--resolution", "0.001"))["results"][0]["verdict"] == "better"
+
+
+def test_the_former_name_of_the_resolution_is_accepted(run: Run) -> None:
+    file = write(long({"a": TENTHS, "b": [tenth + 0.1 for tenth in TENTHS]}))
+    former = run(file, "--json", "--step", "0.001")
+    assert former == run(file, "--json", "--resolution", "0.001")
+    assert only(former)["verdict"] == "better"
+    assert parsed(former)["settings"]["step"] == 0.001
+    assert "--step" not in run("--help").out
 
 
 def test_unpaired_runs_need_the_fixed_design(run: Run) -> None:
@@ -207,11 +220,11 @@ def test_unpaired_runs_need_the_fixed_design(run: Run) -> None:
     for arguments in ([], ["--unpaired"]):
         refused = run(write(text), *arguments)
         assert refused.status == 2
-        assert "these have no seed in common: a:b" in refused.err
+        assert "no seed in common: a:b" in refused.err
         assert "--design fixed" in refused.err
 
 
 def test_a_variant_with_one_run_is_named(run: Run) -> None:
     output = run(write(long({"a": TENTHS, "b": TENTHS[::-1]}) + "c,0,0.5\n"), "--baseline", "a")
-    assert "only one run, which gives no interval: c" in output.words
+    assert "only one run, so there is no interval: c" in output.words
     assert (output.status, output.err) == (0, "")

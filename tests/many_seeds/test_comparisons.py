@@ -1,4 +1,4 @@
-"""The engine, through `many_seeds.compare`, on scores whose results are worked out apart from this code."""
+"""The engine, through `many_seeds.compare`, on scores whose results are computed independently."""
 
 import doctest
 import json
@@ -23,10 +23,8 @@ from tests.conftest import ROOT
 from tests.support.command import TENTHS
 
 ZEROS = [0.0] * 10
-HEAVY = {
-    *("keras", "tensorflow", "dvc", "mlflow", "pydantic", "joblib", "sklearn", "ruamel", "stages"),
-    *("matplotlib", "scipy.stats"),  # these are installed with it, and take as long to import as all the rest
-}
+OPTIONAL = {"keras", "tensorflow", "dvc", "mlflow", "pydantic", "joblib", "sklearn", "ruamel", "stages"}
+SLOW = {"matplotlib", "scipy.stats"}  # installed with the library; they take as long to import as everything else
 
 
 def frame(scores: Mapping[str, Mapping[int, float]]) -> pd.DataFrame:
@@ -35,7 +33,7 @@ def frame(scores: Mapping[str, Mapping[int, float]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["variant", "seed", "score"])
 
 
-def test_the_interval_is_the_one_that_was_worked_out_for_the_differences() -> None:
+def test_the_interval_has_the_expected_bounds() -> None:
     (result,) = ms.compare({"a": ZEROS, "b": TENTHS})
     assert (result.low, result.high) == pytest.approx((0.55 - 0.370504, 0.55 + 0.370504), abs=1e-6)
     assert (result.verdict, result.n, result.n_a, result.n_b, result.paired) == ("better", 10, 10, 10, True)
@@ -74,13 +72,12 @@ def test_a_pair_with_the_same_difference_in_every_seed_does_not_affect_the_other
     assert (up.low, up.high) == pytest.approx((expected.low, expected.high))
     remarks = " ".join(results.remarks)
     assert f"unchanged, with the same score in every seed: a:same ({seeds} seeds)" in remarks
-    assert "every seed shows the same difference, so the data do not say how sure it is: a:shifted. Set a step" in (
-        remarks
-    )
-    with_step = ms.compare(scores, baseline="a", design="fixed", step=0.001)
-    assert [result.verdict for result in with_step][:2] == ["better", "unchanged"]
-    assert with_step["a", "same"].difference == 0
-    assert with_step["a", "same"].seeds_projected is None
+    assert "every seed has the same difference" in remarks
+    assert "no information on its uncertainty: a:shifted. Set a resolution (--resolution)" in remarks
+    with_resolution = ms.compare(scores, baseline="a", design="fixed", resolution=0.001)
+    assert [result.verdict for result in with_resolution][:2] == ["better", "unchanged"]
+    assert with_resolution["a", "same"].difference == 0
+    assert with_resolution["a", "same"].seeds_projected is None
 
 
 def test_differences_of_large_scores_are_kept_and_those_of_rounding_are_not() -> None:
@@ -109,7 +106,7 @@ def test_seeds_that_one_variant_lacks_are_named_and_the_others_paired_by_their_n
     b = {seed: seed / 10 + 1 + seed % 2 for seed in range(12, 6, -1)}
     results = ms.compare(frame({"a": a, "b": b}), design="fixed")
     assert (results[0].n, results[0].difference) == (3, pytest.approx((2 + 1 + 2) / 3))  # seeds 7, 8 and 9
-    assert "a:b (10 and 6 runs, 3 shared)" in " ".join(results.remarks)
+    assert "a:b (10 and 6 runs, 3 in common)" in " ".join(results.remarks)
 
 
 def test_runs_without_a_common_seed_are_compared_by_welch_if_their_number_was_fixed() -> None:
@@ -127,7 +124,7 @@ def test_runs_without_a_common_seed_are_compared_by_welch_if_their_number_was_fi
 def test_a_variant_with_one_run_is_undecided_and_named() -> None:
     results = ms.compare({"a": TENTHS, "b": TENTHS[::-1], "c": [0.5]}, baseline="a")
     assert (results["a", "c"].verdict, results["a", "c"].n) == ("undecided", 1)
-    assert "only one run, which gives no interval: c" in results.remarks
+    assert "only one run, so there is no interval: c" in results.remarks
     assert " any " in str(results)
 
 
@@ -161,7 +158,7 @@ def test_results_are_found_by_pair_and_by_place() -> None:
     assert results[-1].b == "c"
     assert len(results) == 3
     with pytest.raises(
-        KeyError, match=r"no comparison of \('c', 'a'\); there are: \('a', 'b'\), \('a', 'c'\), \('b', 'c'\)"
+        KeyError, match=r"no comparison of \('c', 'a'\); expected one of \('a', 'b'\), \('a', 'c'\), \('b', 'c'\)"
     ):
         results["c", "a"]
     with pytest.raises(KeyError, match="no comparison of b"):
@@ -186,7 +183,7 @@ def test_a_pair_is_found_without_a_search_through_all_results() -> None:
     assert Counted.compared < 10 * len(results)
 
 
-def test_variants_may_be_numbers_whose_text_is_their_name() -> None:
+def test_variants_may_be_named_by_numbers() -> None:
     scores = {64: ZEROS, 128: TENTHS}
     expected = ms.compare({"64": ZEROS, "128": TENTHS})
     table = frame({str(name): dict(enumerate(of)) for name, of in scores.items()}).astype({"variant": int})
@@ -198,9 +195,7 @@ def test_variants_may_be_numbers_whose_text_is_their_name() -> None:
 def test_a_frame_has_a_row_for_each_result() -> None:
     scores = {"a": ZEROS, "b": [0.1, -0.1] * 5, "c": TENTHS, "d": [-1.0 - tenth for tenth in TENTHS]}
     table = ms.compare(scores, baseline="a", margin=0.01).to_frame()
-    assert list(table) == [
-        *("a", "b", "n", "difference", "low", "high", "verdict", "seeds_projected", "seeds_worst_case")
-    ]
+    assert list(table) == ["a", "b", "n", "difference", "low", "high", "verdict", "seeds_projected", "seeds_worst_case"]
     assert table["verdict"].tolist() == ["undecided", "better", "worse"]
     assert table["seeds_projected"].isna().tolist() == [False, True, True]
     assert str(table["seeds_projected"].dtype) == "Int64"
@@ -211,14 +206,18 @@ def test_a_dictionary_of_results_is_json_without_nan_and_infinity() -> None:
     results = ms.compare(scores, baseline="a", margin=0.1)
     read = json.loads(json.dumps(results.to_dict(), allow_nan=False))
     assert read["settings"] == {
-        **{"margin": 0.1, "step": 0.0, "confidence": 0.95, "design": "open", "lower_is_better": False}
+        "margin": 0.1,
+        "step": 0.0,
+        "confidence": 0.95,
+        "design": "open",
+        "lower_is_better": False,
     }
     assert (read["metric"], read["family"], len(read["results"])) == ("score", 4, 4)
     assert (read["results"][1]["low"], read["results"][1]["high"]) == (None, None)
     assert [result["tied"] for result in read["results"]] == [False, False, True, False]
 
 
-def test_undecided_results_say_how_many_seeds_are_projected() -> None:
+def test_undecided_results_have_the_projected_seeds() -> None:
     (result,) = ms.compare({"a": ZEROS, "b": [0.3, -0.1] * 5}, margin=0.2)
     differences = np.array([0.3, -0.1] * 5)
     expected = intervals.projected_seeds(10, differences.mean(), differences.std(ddof=1), level=0.05, margin=0.2)
@@ -237,7 +236,11 @@ GOOD = {"a": [1.0, 2.0, 3.0], "b": [2.0, 3.0, 5.0]}
     [
         (GOOD, {"margin": -1}, "margin should be a number of 0 or more, in the unit of the scores, received -1"),
         (GOOD, {"margin": math.nan}, "margin should be a number of 0 or more, in the unit of the scores, received nan"),
-        (GOOD, {"step": math.inf}, "step should be a number of 0 or more, in the unit of the scores, received inf"),
+        (
+            GOOD,
+            {"resolution": math.inf},
+            "resolution should be a number of 0 or more, in the unit of the scores, received inf",
+        ),
         (GOOD, {"confidence": 95}, "confidence should be a number between 0 and 1, such as 0.95, received 95"),
         (GOOD, {"confidence": 0}, "confidence should be a number between 0 and 1, such as 0.95, received 0"),
         (GOOD, {"design": "closed"}, "design should be open or fixed, received 'closed'"),
@@ -245,9 +248,9 @@ GOOD = {"a": [1.0, 2.0, 3.0], "b": [2.0, 3.0, 5.0]}
         (GOOD, {"pairs": ["ab"]}, "pairs should be (a, b) of two variants of a, b, received 'ab'"),
         (GOOD, {"pairs": [("a", "a")]}, "received ('a', 'a')"),
         (GOOD, {"pairs": []}, "expected at least one pair (a, b), received none"),
-        (GOOD, {"pairs": [("a", "b"), ("b", "a")]}, "pairs names b:a twice, in either order"),
+        (GOOD, {"pairs": [("a", "b"), ("b", "a")]}, "pairs has b:a twice, in either order"),
         (GOOD, {"pairs": [("a", "b")], "baseline": "a"}, "expected pairs or a baseline, received both"),
-        (GOOD, {"baseline": "c"}, "the baseline should be a variant, received 'c'. There are: a, b"),
+        (GOOD, {"baseline": "c"}, "the baseline should be a variant, received 'c'. Variants: a, b"),
         ({"a": [1.0, 2.0]}, {}, "expected at least two variants, found only a"),
         ({}, {}, "expected at least two variants, found none"),
         (GOOD, {"margin": "0.1"}, "margin should be a number of 0 or more, in the unit of the scores, received '0.1'"),
@@ -258,10 +261,10 @@ GOOD = {"a": [1.0, 2.0, 3.0], "b": [2.0, 3.0, 5.0]}
         (
             GOOD | {"c": [1.0, math.nan]},
             {},
-            "the scores of c should be finite numbers, received nan at index 1 (1 such score): to leave out",
+            "the scores of c should be finite numbers, received nan at index 1 (1 such score): sequences are paired",
         ),
         (GOOD | {"c": [math.inf, 1.0]}, {}, "the scores of c should be finite numbers, received inf at index 0"),
-        (GOOD | {"c": [1e200, 2e200]}, {}, "(2 such scores): write the scores in another unit"),
+        (GOOD | {"c": [1e200, 2e200]}, {}, "(2 such scores): use another unit"),
         (GOOD | {"c": []}, {}, "one for each seed, received an array of shape (0,)"),
         (GOOD | {"c": [[1.0]]}, {}, "one for each seed, received an array of shape (1, 1)"),
         (
@@ -271,9 +274,9 @@ GOOD = {"a": [1.0, 2.0, 3.0], "b": [2.0, 3.0, 5.0]}
         ),
         (GOOD | {"c": [10**400]}, {}, "should be a sequence of finite numbers, one for each seed, received [1000"),
         (GOOD | {"c": (one for one in (1.0, 2.0))}, {}, "one for each seed, received <generator"),
-        ({1: [1.0, 2.0], "1": [2.0, 3.0], "b": [1.0, 2.0]}, {}, "two variants are called 1, as text"),
+        ({1: [1.0, 2.0], "1": [2.0, 3.0], "b": [1.0, 2.0]}, {}, "two variants have the name 1, as text"),
         (GOOD | {" ": [1.0, 2.0]}, {}, "every variant should have a name, received ' '"),
-        (GOOD | {"c\n::error::d": [1.0, 2.0]}, {}, "without line breaks and control characters"),
+        (GOOD | {"c\n::error::d": [1.0, 2.0]}, {}, "no line breaks or control characters"),
         (3, {}, "scores should be a data frame, a mapping or a path, received int"),
         ("nosuch.csv", {}, "nosuch.csv can't be read: No such file or directory"),
         (
@@ -284,7 +287,7 @@ GOOD = {"a": [1.0, 2.0, 3.0], "b": [2.0, 3.0, 5.0]}
         (
             pd.DataFrame({"a": [1.0, 2.0], "b": [2.0, 3.0]}),
             {},
-            "received a, b; where each column is a variant, give a mapping from its name to its scores",
+            "received a, b; if each column is a variant, give a mapping from its name to its scores",
         ),
         (
             pd.DataFrame({"variant": ["a", "b"], "seed": [0, 0], "f1": [1.0, 2.0], "loss": [1.0, 2.0]}),
@@ -299,7 +302,7 @@ GOOD = {"a": [1.0, 2.0, 3.0], "b": [2.0, 3.0, 5.0]}
         (
             pd.DataFrame({"variant": ["a", "b"], "seed": [0, 0], "f1": [1.0, math.nan]}),
             {},
-            "row 2 should have a finite number as f1, received none, empty or NaN",
+            "row 2 should have a finite number as f1, received an empty value or NaN",
         ),
         (
             pd.DataFrame({"variant": ["a", "b", "b"], "seed": [0, 0, 0], 0: [1.0, 2.0, 3.0]}),
@@ -308,14 +311,14 @@ GOOD = {"a": [1.0, 2.0, 3.0], "b": [2.0, 3.0, 5.0]}
         ),
     ],
 )
-def test_errors_say_what_was_expected_and_received(scores: Any, options: dict[str, Any], expected: str) -> None:
+def test_errors_have_the_expected_and_the_received_value(scores: Any, options: dict[str, Any], expected: str) -> None:
     with pytest.raises(UserError) as raised:
         ms.compare(scores, **options)
     assert expected in str(raised.value)
 
 
 def test_the_library_needs_nothing_of_the_pipeline_and_starts_without_matplotlib() -> None:
-    code = f"import sys, many_seeds, many_seeds.cli; print(sorted({HEAVY!r} & {{*sys.modules}}))"
+    code = f"import sys, many_seeds, many_seeds.cli; print(sorted({OPTIONAL | SLOW!r} & {{*sys.modules}}))"
     output = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert output.stdout.strip() == "[]"
 
@@ -343,7 +346,7 @@ def test_the_scores_of_the_study_give_its_committed_tables() -> None:
         arrays = files.read_arrays(ROOT / paths.predictions_path(name))
         scores[name] = 100 * (arrays["labels"] == arrays["truth"]).mean(axis=1)
     margin, images = study.statistics.equivalence_margin, len(arrays["truth"])
-    results = ms.compare(scores, named_pairs(study), margin=margin, step=100 / images)
+    results = ms.compare(scores, named_pairs(study), margin=margin, resolution=100 / images)
     tables = [pd.read_csv(ROOT / paths.TABLES / f"{name}.csv") for name in ("comparisons", "approach_pairs")]
     committed = pd.concat(tables)
     assert len(committed) > 3

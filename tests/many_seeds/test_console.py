@@ -1,4 +1,4 @@
-"""How a command ends: with one line where a person's input is at fault or a signal stops it."""
+"""How a command ends: with one line after an error in the input or a signal."""
 
 import errno
 import importlib
@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize(
-    ("raised", "said"),
+    ("raised", "expected"),
     [
         (UserError("seeds must differ"), "error: seeds must differ"),
         (
@@ -26,8 +26,8 @@ from tests.conftest import ROOT
         (OSError(errno.ENOSPC, "No space left on device"), "error: No space left on device"),
     ],
 )
-def test_a_persons_mistake_ends_a_command_with_one_line_and_status_1(
-    raised: Exception, said: str, capsys: pytest.CaptureFixture[str]
+def test_an_error_in_the_input_ends_a_command_with_one_line_and_status_1(
+    raised: Exception, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     @console.command
     def main() -> None:
@@ -36,11 +36,11 @@ def test_a_persons_mistake_ends_a_command_with_one_line_and_status_1(
     with pytest.raises(SystemExit) as end:
         main()
     assert isinstance(end.value.code, str)  # Python prints it and exits with 1
-    assert said in end.value.code
+    assert expected in end.value.code
     assert "\n" not in end.value.code
 
 
-def test_a_mistake_in_the_program_keeps_its_traceback() -> None:
+def test_a_bug_keeps_its_traceback() -> None:
     @console.command
     def main() -> None:
         raise KeyError("a bug")
@@ -89,7 +89,7 @@ main()
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_a_command_with_one_line_after_it_has_cleared_up(signum: signal.Signals) -> None:
+def test_a_signal_ends_a_command_with_one_line_after_the_cleanup(signum: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", WAITS], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signum, signal.SIG_DFL),  # a background job has some ignored
@@ -97,9 +97,9 @@ def test_a_signal_ends_a_command_with_one_line_after_it_has_cleared_up(signum: s
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signum)
-        said, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert said == "cleared\n"
+    assert output == "cleared\n"
     assert errors == "stopped: what was finished is kept, and the same command goes on from there\n"
 
 
@@ -122,12 +122,12 @@ main()
 
 
 def test_a_signal_that_comes_while_an_object_is_deleted_ends_a_command_too() -> None:
-    answer = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", DELETES], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as a script's background job has it
     )  # fmt: skip
-    assert answer.returncode == 130
-    assert answer.stderr == "stopped: what was finished is kept, and the same command goes on from there\n"
+    assert result.returncode == 130
+    assert result.stderr == "stopped: what was finished is kept, and the same command goes on from there\n"
 
 
 def test_a_command_that_nohup_started_goes_on_when_its_terminal_is_gone() -> None:
@@ -158,7 +158,7 @@ from stages.study import dvc
 def refused(self):
     raise psutil.AccessDenied(self.pid)
 
-psutil.Process.cmdline = refused  # as where nobody may see what another person runs
+psutil.Process.cmdline = refused  # as where processes of other users are hidden
 dvc.when_gone(lambda: os._exit(0))
 """
 
@@ -166,7 +166,7 @@ dvc.when_gone(lambda: os._exit(0))
 @pytest.mark.parametrize(
     "orphan", [ORPHAN, ORPHAN.replace("console.when_orphaned(lambda: os._exit(0), os.getppid())", STAGE)]
 )
-def test_an_orphan_hears_of_the_end_of_its_parent_however_that_ended(orphan: str) -> None:
+def test_an_orphan_is_notified_when_its_parent_has_ended_for_any_reason(orphan: str) -> None:
     parent_of = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {orphan!r}])"
     with subprocess.Popen([sys.executable, "-c", parent_of], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
@@ -176,11 +176,11 @@ def test_an_orphan_hears_of_the_end_of_its_parent_however_that_ended(orphan: str
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_every_output_can_be_printed_where_its_characters_can_not(encoding: str) -> None:
+def test_every_output_can_be_printed_in_an_encoding_without_its_characters(encoding: str) -> None:
     for command in (["tools.compare.__main__", "HEAD", "HEAD"], ["many_seeds.cli", "verdict", "--help"]):
-        answer = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-m", *command],
             cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": encoding}, capture_output=True, check=False,
         )  # fmt: skip
-        assert answer.returncode == 0, answer.stderr
-        assert answer.stdout.decode(encoding)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.decode(encoding)

@@ -1,4 +1,4 @@
-"""The interval and its verdict, against values worked out apart from this code."""
+"""The interval and its verdict, against values computed independently."""
 
 import itertools
 
@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from many_seeds import intervals
-from many_seeds.comparisons import Settings, compare_runs
+from many_seeds.comparisons import compare_runs
 from many_seeds.intervals import Design, Interval, interval, verdict
-from many_seeds.sources.scores import Runs
+from many_seeds.results import Settings
+from many_seeds.sources.scores import VariantScores
 from stages.study import files, paths
 from tests.conftest import ROOT
 
-STEP = 0.01  # percentage points: one of 10,000 images
+RESOLUTION = 0.01  # percentage points: one of 10,000 images
 MARGIN = 0.05
 TENTHS = np.arange(1, 11) / 10
 NEAR = np.array([0.12, 0.05, 0.20, 0.08, 0.15, 0.02, 0.11, 0.17, 0.06, 0.14])
@@ -21,7 +22,7 @@ SOME = np.random.default_rng(11).normal(0.1, 0.2, 14)
 
 
 def half(values: np.ndarray, level: float, design: Design = "open") -> float:
-    found = interval(values, level=level, step=STEP, design=design)
+    found = interval(values, level=level, resolution=RESOLUTION, design=design)
     assert (found.low + found.high) / 2 == pytest.approx(values.mean())
     return (found.high - found.low) / 2
 
@@ -38,7 +39,7 @@ def half(values: np.ndarray, level: float, design: Design = "open") -> float:
         (SMALL, 0.05 / 8, 0.004486),
     ],
 )
-def test_the_open_interval_is_as_wide_as_worked_out(values: np.ndarray, level: float, expected: float) -> None:
+def test_the_open_interval_has_the_expected_width(values: np.ndarray, level: float, expected: float) -> None:
     assert half(values, level) == pytest.approx(expected, abs=6e-7)
 
 
@@ -51,13 +52,13 @@ def test_the_interval_of_a_fixed_number_of_seeds_is_students(values: np.ndarray,
 
 
 @pytest.mark.parametrize("values", [np.arange(1, 5), np.array([0.3])])
-def test_an_interval_of_too_few_seeds_rules_out_nothing(values: np.ndarray) -> None:
-    assert interval(values, level=0.05, step=STEP) == Interval(-np.inf, np.inf)
-    assert verdict(interval(values, level=0.05, step=STEP), MARGIN) == "undecided"
+def test_an_interval_of_too_few_seeds_is_infinite(values: np.ndarray) -> None:
+    assert interval(values, level=0.05, resolution=RESOLUTION) == Interval(-np.inf, np.inf)
+    assert verdict(interval(values, level=0.05, resolution=RESOLUTION), MARGIN) == "undecided"
 
 
-def test_one_seed_rules_out_nothing_even_where_the_number_was_fixed() -> None:
-    assert interval(np.array([0.3]), level=0.05, step=STEP, design="fixed") == Interval(-np.inf, np.inf)
+def test_one_seed_is_infinite_even_where_the_number_was_fixed() -> None:
+    assert interval(np.array([0.3]), level=0.05, resolution=RESOLUTION, design="fixed") == Interval(-np.inf, np.inf)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def likelihood_ratio(values: np.ndarray, mean: float) -> float:
 
 @pytest.mark.parametrize("level", [0.2, 0.05, 0.05 / 19])
 def test_at_both_ends_the_likelihood_ratio_is_one_over_the_level(level: float) -> None:
-    found = interval(SOME, level=level, step=STEP)
+    found = interval(SOME, level=level, resolution=RESOLUTION)
     assert [likelihood_ratio(SOME, end) for end in (found.low, found.high)] == pytest.approx([1 / level] * 2)
     assert likelihood_ratio(SOME, SOME.mean()) < 1
 
@@ -90,7 +91,7 @@ def test_at_both_ends_the_likelihood_ratio_is_one_over_the_level(level: float) -
 @pytest.mark.parametrize("design", ["open", "fixed"])
 def test_the_interval_moves_with_the_differences_and_mirrors_when_a_and_b_change_places(design: Design) -> None:
     def of(values: np.ndarray, level: float = 0.05) -> np.ndarray:
-        found = interval(values, level=level, step=STEP, design=design)
+        found = interval(values, level=level, resolution=RESOLUTION, design=design)
         return np.array([found.low, found.high])
 
     np.testing.assert_allclose(of(SOME + 3), of(SOME) + 3)
@@ -100,13 +101,13 @@ def test_the_interval_moves_with_the_differences_and_mirrors_when_a_and_b_change
 
 
 @pytest.mark.parametrize("values", [[], [[0.1]], [0.1, np.nan], [np.inf, 0.1]])
-def test_what_are_no_differences_is_refused(values: list[float]) -> None:
+def test_invalid_differences_are_refused(values: list[float]) -> None:
     with pytest.raises(ValueError, match="Expected finite numbers"):
-        interval(np.array(values), level=0.05, step=STEP)
+        interval(np.array(values), level=0.05, resolution=RESOLUTION)
 
 
 @pytest.mark.parametrize("level", [0, 1, -0.1])
-def test_a_level_that_is_no_probability_is_refused(level: float) -> None:
+def test_a_level_out_of_range_is_refused(level: float) -> None:
     with pytest.raises(ValueError, match="0 < level < 1"):
         intervals.half_width(10, level)
 
@@ -138,15 +139,15 @@ def test_the_verdict_is_read_off_the_interval(low: float, high: float, expected:
         (SMALL, 8, "equivalent"),
     ],
 )
-def test_the_verdicts_worked_out(values: np.ndarray, pairs: int, expected: str) -> None:
-    assert verdict(interval(values, level=0.05 / pairs, step=STEP), MARGIN) == expected
+def test_the_verdicts_are_as_computed_independently(values: np.ndarray, pairs: int, expected: str) -> None:
+    assert verdict(interval(values, level=0.05 / pairs, resolution=RESOLUTION), MARGIN) == expected
 
 
-def test_what_other_images_could_add_is_196_standard_errors_of_the_mean_over_the_images() -> None:
+def test_the_image_error_is_196_standard_errors_over_the_images() -> None:
     assert intervals.image_error(np.array([1, 0.5, 0, 0, -0.5])) == pytest.approx(49.970391, abs=6e-7)
 
 
-def test_one_looks_again_after_a_quarter_more_seeds_and_no_worker_stays_idle() -> None:
+def test_each_look_has_a_quarter_more_seeds_and_at_least_as_many_as_workers() -> None:
     assert list(itertools.islice(intervals.looks(10), 6)) == [13, 17, 22, 28, 35, 44]
     assert list(itertools.islice(intervals.looks(10, at_least=8), 4)) == [18, 26, 34, 43]
 
@@ -166,17 +167,17 @@ def test_the_projection_is_the_first_look_with_a_verdict_if_mean_and_spread_stay
 
 def test_welchs_interval_of_two_samples() -> None:
     # Variances 2 and 2: error sqrt(2/2 + 2/2), 2 degrees of freedom, quantile 4.302653.
-    found = intervals.welch_interval(np.array([1.0, 3.0]), np.array([0.0, 2.0]), level=0.05, step=STEP)
+    found = intervals.welch_interval(np.array([1.0, 3.0]), np.array([0.0, 2.0]), level=0.05, resolution=RESOLUTION)
     assert (found.low, found.high) == pytest.approx((1 - 4.302653 * 2**0.5, 1 + 4.302653 * 2**0.5))
     # No spread, so the floor of 1 in both: error sqrt(1/2 + 1/2), 2 degrees of freedom, quantile 0.816497.
-    found = intervals.welch_interval(np.array([1.0, 1.0]), np.array([0.0, 0.0]), level=0.5, step=1.0)
+    found = intervals.welch_interval(np.array([1.0, 1.0]), np.array([0.0, 0.0]), level=0.5, resolution=1.0)
     assert (found.low, found.high) == pytest.approx((1 - 0.816497, 1 + 0.816497), abs=1e-6)
 
 
-def test_welchs_interval_of_one_value_rules_out_nothing() -> None:
+def test_welchs_interval_of_one_value_is_infinite() -> None:
     one, two = np.array([98.0]), np.array([98.0, 98.1])
-    assert intervals.welch_interval(one, two, level=0.05, step=STEP) == Interval(-np.inf, np.inf)
-    assert intervals.welch_interval(two, one, level=0.05, step=STEP) == Interval(-np.inf, np.inf)
+    assert intervals.welch_interval(one, two, level=0.05, resolution=RESOLUTION) == Interval(-np.inf, np.inf)
+    assert intervals.welch_interval(two, one, level=0.05, resolution=RESOLUTION) == Interval(-np.inf, np.inf)
 
 
 @pytest.mark.parametrize(
@@ -189,15 +190,15 @@ def test_welchs_interval_of_one_value_rules_out_nothing() -> None:
         ("mlp_tuned", "mlp_8_batch_512", -0.089, -0.192, 0.014, "undecided", 13),
     ],
 )
-def test_what_ten_seeds_of_the_study_say_of_five_of_its_pairs(
+def test_ten_seeds_of_the_study_give_the_expected_results_of_five_pairs(
     a: str, b: str, difference: float, low: float, high: float, expected: str, projected: int | None
 ) -> None:
     scores = {}
     for name in (a, b):
         arrays = files.read_arrays(ROOT / paths.predictions_path(name))
         scores[name] = 100 * (arrays["labels"] == arrays["truth"])[:10].mean(axis=1)
-    runs = [Runs(np.arange(10), scores[name]) for name in (a, b)]
-    found = compare_runs(a, b, *runs, level=0.05 / 19, settings=Settings(MARGIN, STEP))
+    runs = [VariantScores(np.arange(10), scores[name]) for name in (a, b)]
+    found = compare_runs(a, b, *runs, level=0.05 / 19, settings=Settings(MARGIN, RESOLUTION))
     assert found.n == 10
     assert (found.difference, found.low, found.high) == pytest.approx((difference, low, high), abs=6e-4)
     assert (found.verdict, found.seeds_projected) == (expected, projected)
@@ -205,7 +206,7 @@ def test_what_ten_seeds_of_the_study_say_of_five_of_its_pairs(
 
 
 def test_a_pair_of_one_seed_has_a_difference_and_no_projection() -> None:
-    runs = [Runs(np.arange(1), np.array([score])) for score in (0.0, 100.0)]
+    runs = [VariantScores(np.arange(1), np.array([score])) for score in (0.0, 100.0)]
     found = compare_runs("a", "b", *runs, level=0.05, settings=Settings(MARGIN, 25))
     assert (found.n, found.difference, found.verdict) == (1, 100, "undecided")
     assert (found.seeds_projected, found.seeds_worst_case) == (None, None)

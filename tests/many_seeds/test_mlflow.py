@@ -1,4 +1,4 @@
-"""The verdict on runs in MLflow, logged as people log them."""
+"""Verdicts on runs in MLflow, logged in common ways."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ FIXED = ["--design", "fixed"]
 
 @pytest.fixture
 def client(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Of a database of the test's own, which MLFLOW_TRACKING_URI names."""
+    """The client of a new database, to which MLFLOW_TRACKING_URI is set."""
     import mlflow
 
     shutil.copy(empty_database, tmp_path / "mlflow.db")
@@ -53,7 +53,7 @@ def log(
     return str(run.info.run_id)
 
 
-def say(*arguments: str) -> tuple[str, str, int]:
+def output_of(*arguments: str) -> tuple[str, str, int]:
     output = verdict("--mlflow", *arguments)
     return output.out, output.err, output.status
 
@@ -68,17 +68,17 @@ def test_runs_are_grouped_by_the_parameters_that_differ_but_for_the_seed(client:
             for seed in (0, 1):
                 score = 0.9 + trees / 1000 + depth / 100 + seed * depth / 1000
                 log(client, {"trees": trees, "depth": depth, "loss": "gini", "seed": seed}, {"accuracy": score})
-    said = found("trees", *FIXED, "--baseline", "depth=3 trees=10", "--step", "0.001")
-    assert said["metric"] == "accuracy"
-    assert {result["b"]: result["difference"] for result in said["results"]} == {
+    output = found("trees", *FIXED, "--baseline", "depth=3 trees=10", "--resolution", "0.001")
+    assert output["metric"] == "accuracy"
+    assert {result["b"]: result["difference"] for result in output["results"]} == {
         "depth=5 trees=10": pytest.approx(0.021),
         "depth=3 trees=50": pytest.approx(0.04),
         "depth=5 trees=50": pytest.approx(0.061),
     }
     # Chosen by MLflow's own conditions, one parameter is left that differs.
-    said = found("trees", *FIXED, "--where", "params.depth = '3'", "--pairs", "50:10", "--step", "0.001")
-    assert said["results"][0]["difference"] == pytest.approx(-0.04)
-    assert "variant depth=3" not in say("trees", *FIXED)[0]
+    output = found("trees", *FIXED, "--where", "params.depth = '3'", "--pairs", "50:10", "--resolution", "0.001")
+    assert output["results"][0]["difference"] == pytest.approx(-0.04)
+    assert "variant depth=3" not in output_of("trees", *FIXED)[0]
 
 
 def test_what_is_left_out_is_counted(client: Any) -> None:
@@ -90,63 +90,63 @@ def test_what_is_left_out_is_counted(client: Any) -> None:
     log(client, {"trees": 10, "seed": 4}, {"f1": 1.0}, status="RUNNING")
     log(client, {"trees": 10, "seed": 5}, {"other": 1.0})
     log(client, {"trees": 10}, {"f1": 1.0})
-    said = found("trees", *FIXED, "--metric", "f1")
-    assert said["results"][0]["n_a"] == 2
-    assert said["remarks"] == [
-        "left out: 1 run that MLflow calls FAILED",
-        "left out: 2 runs that MLflow calls RUNNING",
+    output = found("trees", *FIXED, "--metric", "f1")
+    assert output["results"][0]["n_a"] == 2
+    assert output["remarks"] == [
+        "left out: 1 run with the status FAILED",
+        "left out: 2 runs with the status RUNNING",
         "left out: 1 run without the metric f1",
         "left out: 1 run without a parameter or tag seed",
     ]
 
 
-def test_nested_runs_have_the_parameters_of_the_run_that_holds_them(client: Any) -> None:
+def test_nested_runs_inherit_the_parameters_of_their_parent(client: Any) -> None:
     for trees in (10, 50):
         parent = log(client, {"trees": trees, "seed": 99}, {"f1": 0.0})
         for seed in (0, 1):
             log(client, {"seed": seed}, {"f1": trees + seed * trees}, parent=parent)
-    said = found("trees", *FIXED)
-    assert [(result["a"], result["b"], result["difference"]) for result in said["results"]] == [("10", "50", 60)]
-    assert said["remarks"] == ["left out: 2 runs with others below"]
+    output = found("trees", *FIXED)
+    assert [(result["a"], result["b"], result["difference"]) for result in output["results"]] == [("10", "50", 60)]
+    assert output["remarks"] == ["left out: 2 runs with nested runs"]
 
 
-def test_a_run_above_one_that_failed_is_a_run_like_others(client: Any) -> None:
+def test_a_run_whose_nested_runs_failed_is_compared(client: Any) -> None:
     for trees in (10, 50):
         for seed in (0, 1):
             above = log(client, {"trees": trees, "seed": seed}, {"f1": trees + seed * trees})
             log(client, {}, {}, status="FAILED", parent=above)
-    said = found("trees", *FIXED)
-    assert said["results"][0]["n_a"] == 2
-    assert said["remarks"] == ["left out: 4 runs that MLflow calls FAILED"]
+    output = found("trees", *FIXED)
+    assert output["results"][0]["n_a"] == 2
+    assert output["remarks"] == ["left out: 4 runs with the status FAILED"]
 
 
-def test_infinity_is_not_taken_for_the_number_that_mlflow_keeps_for_it(client: Any) -> None:
+def test_an_infinite_metric_is_reported_as_infinite(client: Any) -> None:
     log(client, {"trees": 10, "seed": 0}, {"loss": float("inf")})
     log(client, {"trees": 50, "seed": 0}, {"loss": 2.5})
-    assert "received inf (1 such score): take it out if the run did not happen" in say("trees")[1]
+    assert "received inf (1 such score): remove it if the run was not made" in output_of("trees")[1]
 
 
-def test_a_deleted_experiment_is_said_to_be_deleted(client: Any) -> None:
+def test_a_deleted_experiment_is_reported_as_deleted(client: Any) -> None:
     log(client, {"trees": 10, "seed": 0}, {"f1": 1})
     identity = client.get_experiment_by_name("trees").experiment_id
     client.delete_experiment(identity)
-    _, err, status = say("trees")
+    _, err, status = output_of("trees")
     assert status == 2
-    assert f"'trees' is deleted: `mlflow experiments restore --experiment-id {identity}` brings it back" in err
+    assert f"'trees' is deleted: `mlflow experiments restore --experiment-id {identity}` restores it" in err
 
 
-def test_a_condition_chooses_runs_and_leaves_them_the_parameters_of_the_run_that_holds_them(client: Any) -> None:
+def test_runs_chosen_by_a_condition_inherit_the_parameters_of_their_parent(client: Any) -> None:
     for trees in (10, 50):
         parent = log(client, {"trees": trees}, {"f1": 0.0}, stage="search")
         for seed in (0, 1, 2):
             log(client, {"seed": seed}, {"f1": trees + seed * trees}, parent=parent, stage="final" if seed else "early")
-    said = found("trees", *FIXED, "--where", "tags.stage = 'final'")
-    assert [(result["a"], result["b"], result["n_a"]) for result in said["results"]] == [("10", "50", 2)]
-    assert said["remarks"] == []
-    _, err, status = say("trees", "--where", "tags.stage = 'search'")
+    output = found("trees", *FIXED, "--where", "tags.stage = 'final'")
+    assert [(result["a"], result["b"], result["n_a"]) for result in output["results"]] == [("10", "50", 2)]
+    assert output["remarks"] == []
+    _, err, status = output_of("trees", "--where", "tags.stage = 'search'")
     assert status == 2
-    assert "has no finished runs, without others below them, that meet tags.stage = 'search'" in err
-    assert "left out: 2 runs with others below" in err
+    assert "has no finished runs that meet tags.stage = 'search' and have no nested runs" in err
+    assert "left out: 2 runs with nested runs" in err
 
 
 def test_variants_and_seeds_may_be_tags(client: Any) -> None:
@@ -159,25 +159,25 @@ def test_variants_and_seeds_may_be_tags(client: Any) -> None:
                 model=name,
                 rng=str(seed),
             )
-    result = found("trees", *FIXED, "--by", "model", "--seed", "rng", "--step", "1")["results"][0]
+    result = found("trees", *FIXED, "--by", "model", "--seed", "rng", "--resolution", "1")["results"][0]
     assert (result["a"], result["b"], result["n_a"]) == ("old", "new", 2)
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["tree"], "has no experiment 'tree'. There are: "),
+        (["tree"], "has no experiment 'tree'. Experiments: "),
         (["trees"], "name the metric with --metric: the runs have f1, loss"),
         (["trees", "--metric", "f2"], "has the metric f2. Parameters: id, seed, trees; tags: model; metrics: f1, loss"),
         (["trees", "--metric", "f1", "--seed", "rng"], "has a parameter or tag rng. Parameters: id, seed, trees"),
-        (["trees", "--metric", "f1"], "each of the 4 runs would be a variant of its own, by id, trees"),
+        (["trees", "--metric", "f1"], "each of the 4 runs would be a separate variant, by id, trees"),
         (["trees", "--metric", "f1", "--by", "tree"], "no run has a parameter or tag 'tree' (--by)"),
         (["trees", "--metric", "f1", "--by", "model"], "variant m has seed 0 twice"),
         (["trees", "--metric", "loss", "--by", "trees"], "should have a finite number as loss"),
-        (["trees", "--metric", "f1", "--by", "trees", "--where", "trees = 10"], "did not give the runs of 'trees'"),
+        (["trees", "--metric", "f1", "--by", "trees", "--where", "trees = 10"], "did not return the runs of 'trees'"),
         (
             ["trees", "--metric", "f1", "--where", "params.trees = '7'"],
-            "that meet params.trees = '7': a condition is asked of",
+            "have no nested runs: a condition applies to each run",
         ),
         (["trees", "--wide"], "--wide is for files"),
     ],
@@ -191,66 +191,66 @@ def test_what_is_missing_or_unclear_is_named(arguments: list[str], expected: str
                 {"f1": trees + seed * trees, "loss": float("nan")},
                 model="m",
             )
-    out, err, status = say(*arguments)
+    out, err, status = output_of(*arguments)
     assert (out, status) == ("", 2)
     assert expected in err
 
 
 def test_a_seed_that_was_run_twice_is_named_with_both_runs(client: Any) -> None:
     ids = [log(client, {"trees": trees, "seed": 0}, {"f1": trees}) for trees in (10, 50, 10)]
-    _, err, status = say("trees")
+    _, err, status = output_of("trees")
     assert status == 2
     assert f"variant 10 has seed 0 twice, in run {ids[0]} and run {ids[2]}" in err
 
 
 def test_a_database_that_is_not_there_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    _, err, status = say("trees")
+    _, err, status = output_of("trees")
     assert status == 2
-    assert "there is no MLflow database mlflow.db: say with MLFLOW_TRACKING_URI" in err
+    assert "there is no MLflow database mlflow.db: set MLFLOW_TRACKING_URI" in err
     assert not list(tmp_path.iterdir())
 
 
 def test_an_empty_file_is_no_database_and_stays_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mlflow.db").touch()
-    assert "there is no MLflow database mlflow.db" in say("trees")[1]
+    assert "there is no MLflow database mlflow.db" in output_of("trees")[1]
     assert Path("mlflow.db").stat().st_size == 0
 
 
-def test_a_server_that_is_down_costs_an_error_and_no_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_down_is_reported_without_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    _, err, status = say("trees")
+    _, err, status = output_of("trees")
     assert status == 2
-    assert err.startswith("error: MLflow at http://127.0.0.1:9 did not give the runs of 'trees'")
+    assert err.startswith("error: MLflow at http://127.0.0.1:9 did not return the runs of 'trees'")
 
 
-@pytest.mark.parametrize("address", ["foo://", "mssql://nobody", "http://[bad"])
-def test_an_address_that_is_none_costs_one_line(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("address", ["foo://", "mssql://user", "http://[bad"])
+def test_an_invalid_address_is_reported_on_one_line(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    out, err, status = say("trees")
+    out, err, status = output_of("trees")
     assert (out, status) == ("", 2)
-    assert err.startswith(f"error: MLflow at {address} did not give the runs of 'trees': ")
+    assert err.startswith(f"error: MLflow at {address} did not return the runs of 'trees': ")
     assert err.count("\n") == 1
 
 
-def test_without_mlflow_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "mlflow", None)  # as if it were not installed
-    _, err, status = say("trees")
+def test_without_mlflow_the_error_names_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    _, err, status = output_of("trees")
     assert status == 2
     assert "--mlflow needs the package mlflow" in err
     assert "pip install mlflow" in err
 
 
 def test_a_server_is_asked_page_by_page(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from many_seeds.sources import mlflow as source
+    from many_seeds.sources import mlflow_runs
 
     for trees in (10, 50):
         for seed in range(3):
             log(client, {"trees": trees, "seed": seed}, {"f1": trees + seed * trees})
-    monkeypatch.setattr(source, "PAGE", 4)
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")  # it says that it is up a moment before it is
+    monkeypatch.setattr(mlflow_runs, "PAGE", 4)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")  # the server reports that it is up too early
     with mlflow_server(os.environ["MLFLOW_TRACKING_URI"], tmp_path / "artifacts") as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         assert found("trees", *FIXED)["results"][0]["n_a"] == 3
@@ -271,18 +271,18 @@ def test_runs_that_this_study_published_get_the_verdicts_of_its_tables(
     expected = results.results(runs, pairs, study)
     images = next(iter(runs.values())).correct.shape[1]
     margin = study.statistics.equivalence_margin / 100
-    said = found(
+    output = found(
         *("digits", "--by", "variant", "--metric", "test_accuracy", "--design", "fixed"),
-        *("--margin", str(margin), "--step", str(1 / images)),
+        *("--margin", str(margin), "--resolution", str(1 / images)),
         *(part for a, b in pairs for part in ("--pairs", f"{a}:{b}")),
     )
-    for result, one in zip(said["results"], expected, strict=True):
+    for result, one in zip(output["results"], expected, strict=True):
         assert (result["a"], result["b"], result["n"]) == (one.a, one.b, one.n)
         assert result["verdict"] == one.verdict
         assert (100 * result["low"], 100 * result["high"]) == pytest.approx((one.low, one.high), abs=1e-5)
 
 
-def test_runs_that_are_each_others_parents_come_to_an_end(client: Any) -> None:
+def test_runs_that_are_parents_of_each_other_are_read(client: Any) -> None:
     above = [log(client, {"depth": depth}, {}) for depth in (1, 2)]
     for run, parent in zip(above, above[::-1], strict=True):
         client.set_tag(run, "mlflow.parentRunId", parent)
@@ -295,8 +295,8 @@ def test_runs_that_are_each_others_parents_come_to_an_end(client: Any) -> None:
 def test_a_password_in_the_address_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
-        monkeypatch.setenv(name, "")  # so that what the address says is gone afterwards
-    out, err, status = say("trees")
+        monkeypatch.setenv(name, "")  # restored after the test
+    out, err, status = output_of("trees")
     assert (out, status) == ("", 2)
-    assert "MLflow at http://127.0.0.1:9 did not give" in err
+    assert "MLflow at http://127.0.0.1:9 did not return" in err
     assert "secret" not in err

@@ -11,7 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import many_seeds as ms
-from many_seeds import UserError, plots
+from many_seeds import UserError
+from many_seeds.forest import forest
 from tests.support.command import TENTHS, Run, long, write
 
 ZEROS = [0.0] * 10
@@ -98,7 +99,7 @@ def test_differences_far_beyond_the_margin_have_a_logarithmic_axis() -> None:
 def test_rows_may_have_labels_and_references() -> None:
     results = ms.compare({"a": ZEROS, "b": TENTHS, "c": [0.4, 0.3] * 5}, baseline="a")
     labels: Sequence[str] = ["wider", "deeper"]
-    figure = plots.forest(results, labels, [2.5, None], "reported in 2020")
+    figure = forest(results, labels, [2.5, None], "reported in 2020")
     _, legend = shown(figure)
     assert figure.axes[0].get_xlim()[1] > 2.5
     assert [text.get_text() for text in figure.axes[0].texts][::2] == labels

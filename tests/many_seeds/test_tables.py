@@ -1,4 +1,4 @@
-"""Scores from CSV and JSON-lines files, in all the forms that people write them."""
+"""Scores from CSV and JSON-lines files, in the forms that occur."""
 
 import json
 from pathlib import Path
@@ -29,13 +29,17 @@ from tests.support.command import Run, assert_refused, lines, only, parsed, writ
         ("s.csv", "variant,seed,loss\ra,0,1\ra,1 ,2\rb,0 ,3\rb,1,5\r", []),
     ],
     ids=[
-        *("semicolons", "tabs", "other names", "JSON lines", "wide", "wide without seeds", "seeds in capitals"),
-        *(
-            "wide with an index",
-            "wide with an index read again",
-            "an index",
-            "lines as of old Macs, blanks after seeds",
-        ),
+        "semicolons",
+        "tabs",
+        "other names",
+        "JSON lines",
+        "wide",
+        "wide without seeds",
+        "seeds in capitals",
+        "wide with an index",
+        "wide with an index read again",
+        "an index",
+        "lines as of old Macs, blanks after seeds",
     ],
 )
 def test_the_same_scores_give_the_same_result_in_every_form(
@@ -55,13 +59,13 @@ BAD = {
     "a folder": (None, ["."], ". can't be read: Is a directory"),
     "an empty file": ("", ["scores.csv"], "scores.csv is empty"),
     "a header alone": (lines(""), ["scores.csv", "--metric", "accuracy"], "found no rows with accuracy"),
-    "a binary file": ("a\0b", ["scores.csv"], "no text in UTF-8"),
+    "a binary file": ("a\0b", ["scores.csv"], "is not text in UTF-8"),
     "no column variant": (lines("a,0,1", "model,seed,accuracy"), ["scores.csv"], "no column 'variant': name with --by"),
     "no column seed": (lines("a,0,1", "variant,run,accuracy"), ["scores.csv"], "no column 'seed': name with --seed"),
     "no such metric": (lines("a,0,1"), ["scores.csv", "--metric", "f1"], "no column 'f1': name with --metric"),
     "several metrics": (lines("a,0,1,2", "variant,seed,f1,loss"), ["scores.csv"], "found f1, loss"),
     "a column twice": (lines("a,0,1,2", "variant,seed,f1,f1"), ["scores.csv"], "has the column 'f1' twice"),
-    "a row that is too long": (lines("a,0,1 a,1,2,7,8 b,0,1"), ["scores.csv"], "no CSV file with a header"),
+    "a row that is too long": (lines("a,0,1 a,1,2,7,8 b,0,1"), ["scores.csv"], "not a CSV file with a header"),
     "a seed twice": (
         lines("a,0,1 a,1,2 b,0,1 b,1,2 b,0,3"),
         ["scores.csv"],
@@ -70,12 +74,12 @@ BAD = {
     "NaN": (
         lines("a,0,1 a,1,nan b,0,1"),
         ["scores.csv"],
-        "line 3 should have a finite number as accuracy, received 'nan' (1 such score): take it out if the run did not",
+        "line 3 should have a finite number as accuracy, received 'nan' (1 such score): remove it if",
     ),
     "an empty score": (
         lines("a,0,1  a,1, b,0,1"),
         ["scores.csv"],
-        "line 4 should have a finite number as accuracy, received none, empty or NaN (1 such score): take it out",
+        "line 4 should have a finite number as accuracy, received an empty value or NaN (1 such score): remove it",
     ),
     "infinite": (
         lines("a,0,1 a,1,2 b,0,inf"),
@@ -85,17 +89,17 @@ BAD = {
     "too large to be squared": (
         lines("a,0,1e308 a,1,-1e308 b,0,1 b,1,2"),
         ["scores.csv"],
-        "line 2 should have a finite number as accuracy, received 1e+308 (2 such scores): write the scores in",
+        "line 2 should have a finite number as accuracy, received 1e+308 (2 such scores): use another unit",
     ),
     "too small to be squared": (
         lines("a,0,1e-200 a,1,3e-200 b,0,2e-200 b,1,9e-200"),
         ["scores.csv"],
-        "received 1e-200 (4 such scores): write the scores in another unit",
+        "received 1e-200 (4 such scores): use another unit",
     ),
     "a name of two lines": (
         lines('"b\t::error::x",0,1 a,0,2').replace("\t", "\n"),
         ["scores.csv"],
-        "names of variants should be without line breaks and control characters, received 'b\\n::error::x'",
+        "names of variants should have no line breaks or control characters, received 'b\\n::error::x'",
     ),
     "rows that are not lines": (
         lines('"a\tb",0,1 b,0,x').replace("\t", "\n"),
@@ -115,14 +119,18 @@ BAD = {
     ),
     "a row without a variant": (lines("a,0,1 ,0,1"), ["scores.csv"], "line 3 has no variant"),
     "a row without a seed": (lines("a,0,1 b,,1"), ["scores.csv"], "line 3 has no seed"),
-    "JSON that is none": ('{"variant": "a"}\n{"variant": \n', ["scores.csv"], "line 2, column"),
+    "invalid JSON": ('{"variant": "a"}\n{"variant": \n', ["scores.csv"], "line 2, column"),
     "a JSON array": ('[{"variant": "a"}]', ["scores.csv"], "is a JSON array"),
     "a JSON value": ('{"variant": "a", "seed": 0, "f1": 1}\n3\n', ["scores.csv"], "line 2 is '3'"),
-    "a condition that is none": (lines("a,0,1"), ["scores.csv", "--where", "seed"], "--where should be COLUMN=VALUE"),
+    "a condition without a value": (
+        lines("a,0,1"),
+        ["scores.csv", "--where", "seed"],
+        "--where should be COLUMN=VALUE",
+    ),
     "a condition that nothing meets": (
         lines("a,0,1"),
         ["scores.csv", "--where", "seed=7"],
-        "no row has seed=7; seed is",
+        "no row has seed=7; values of seed: 0",
     ),
     "text in a wide table": (
         lines("0,1,x", "seed,a,b"),
@@ -132,7 +140,7 @@ BAD = {
     "a column of words in a wide table": (
         lines("0,1,x 1,2,y", "seed,a,notes"),
         ["scores.csv", "--wide"],
-        "column notes, line 2 should have a finite number as score, received 'x' (2 such scores): if this is a column",
+        "column notes, line 2 should have a finite number as score, received 'x' (2 such scores): write scores",
     ),
     "seeds alone": (lines("0 1", "seed"), ["scores.csv", "--wide"], "a column for each variant, found only seed"),
     "nothing at all": ("{}\n{}\n", ["scores.csv", "--wide"], "a column for each variant, found none"),
@@ -144,7 +152,7 @@ BAD = {
     "a column without a name": (
         lines("7,1,2 8,2,5", ",a,b"),
         ["scores.csv", "--wide"],
-        "but column 1 has no name: give it",
+        "but column 1 has no name: name it",
     ),
     "a comment": (
         "# of May\n" + lines("a,0,1"),
@@ -152,30 +160,30 @@ BAD = {
         "scores.csv begins with a comment: expected the header",
     ),
     "rows that are all too long": (lines("a,0,1,7,8 b,0,1"), ["scores.csv"], "rows have more cells than the header"),
-    "a separator of Excel's": (
+    "a separator line for Excel": (
         "sep=;\n" + lines("a;0;1 b;0;2", "variant;seed;f1"),
         ["scores.csv"],
-        "scores.csv begins with sep=;, a line for Excel: expected the header; take it out",
+        "scores.csv begins with sep=;, a line for Excel: expected the header; remove the line",
     ),
     "a seed twice in two forms": (
         lines("a,3,1 a,1,2 b,3,1 b,3.0,2 b,03,7"),
         ["scores.csv"],
         "variant b has seed 3 twice, in line 4 and line 5 (2 such rows)",
     ),
-    "rows that sum runs up": (
+    "rows that aggregate runs": (
         lines("a,0,1 a,1,2 a,mean,1.5 b,0,1 b,1,2 b,mean,1.5 b,std,0.7"),
         ["scores.csv"],
-        "line 4 has 'mean' as seed, while others are numbers (2 such names): expected the seeds of runs; take out rows",
+        "line 4 has 'mean' as seed, while other seeds are numbers (2 such seeds): remove rows that aggregate runs",
     ),
-    "a row that sums columns up": (
+    "a row that aggregates columns": (
         lines("0,1,2 1,2,3 mean,1.5,2.5", "seed,a,b"),
         ["scores.csv", "--wide"],
-        "column a, line 4 has 'mean' as seed, while others are numbers (1 such name)",
+        "column a, line 4 has 'mean' as seed, while other seeds are numbers (1 such seed)",
     ),
     "a diverged run of JSON": (
         '{"seed": 0, "a": 1, "b": 2}\n{"seed": 1, "a": NaN, "b": 3}\n{"seed": 2, "a": 2}',
         ["scores.csv", "--wide"],
-        "column a, line 2 should have a finite number as score, received 'NaN' (1 such score): take it out if the run",
+        "column a, line 2 should have a finite number as score, received 'NaN' (1 such score): remove it if",
     ),
     "a key of JSON twice": (
         '{"variant": "a", "seed": 0, "f1": 1}\n{"variant": "a", "seed": 1, "f1": 1, "f1": 2}',
@@ -213,7 +221,7 @@ def test_a_file_in_another_encoding_is_refused(run: Run) -> None:
     assert "save it as UTF-8" in run("scores.csv").err
 
 
-def test_odd_names_and_values_are_taken_as_they_are(run: Run) -> None:
+def test_names_such_as_na_and_0_10_are_read_literally(run: Run) -> None:
     output = parsed(run(write(lines("NA,s,1 NA,NA,2 null,s,4 null,NA,6")), "--json", "--design", "fixed"))
     assert [(result["a"], result["b"], result["n_a"]) for result in output["results"]] == [("NA", "null", 2)]
     output = parsed(run(write(lines("0.1,a,1 0.1,b,2 0.10,a,4 0.10,b,6")), "--json", "--design", "fixed"))
@@ -242,9 +250,9 @@ def test_whole_numbers_of_json_keep_their_form_beside_missing_ones(run: Run) -> 
 
 def test_empty_cells_of_a_wide_table_are_counted(run: Run) -> None:
     output = run(write("seed,a,b\n0,1,3\n1,2,5\n2,,6\n"), "--wide", "--design", "fixed")
-    assert "1 empty cell is taken for runs that did not happen" in output.words
+    assert "left out: 1 empty cell; an empty cell means that the run was not made" in output.words
     output = run(write("seed,a,b\n0,1,3\n1,2,5\n2,,6\n3,1,\n"), "--wide", "--design", "fixed")
-    assert "2 empty cells are taken for runs that did not happen" in output.words
+    assert "left out: 2 empty cells; an empty cell" in output.words
 
 
 def test_rows_are_chosen_where_metrics_are_mixed(run: Run) -> None:
@@ -252,12 +260,12 @@ def test_rows_are_chosen_where_metrics_are_mixed(run: Run) -> None:
         f"{v},{s},{m},{s * 10 + (v == 'b') * 2 + s * (v == 'b')}" for v in "ab" for s in (0, 1) for m in ("f1", "x")
     ]
     file = write("\n".join(["variant,seed,metric,value", *rows]))
-    assert "choose with --where" in run(file).err
+    assert "choose rows with --where" in run(file).err
     for condition in ("metric=f1", "metric = f1"):
         assert only(run(file, "--where", condition, "--design", "fixed", "--json"))["difference"] == 2.5
 
 
-def test_several_columns_tell_variants_apart(run: Run) -> None:
+def test_several_columns_distinguish_variants(run: Run) -> None:
     text = "lr,depth,seed,f1\n" + "".join(
         f"{lr},{d},{s},{s + lr * d * s}\n" for lr in (0.1, 0.2) for d in (1, 2) for s in (0, 1)
     )

@@ -64,7 +64,7 @@ def test_a_long_name_of_a_metric_stays_whole_in_the_header(run: Run) -> None:
 def test_no_line_is_wider_than_a_terminal() -> None:
     scores = {f"variant_{place}": [tenth + 0.1 * place * (-1) ** seed for seed, tenth in enumerate(TENTHS)]
               for place in range(6)}  # fmt: skip
-    printed = str(ms.compare(scores, margin=0.05, step=0.001))
+    printed = str(ms.compare(scores, margin=0.05, resolution=0.001))
     assert max(map(len, printed.splitlines())) <= text.LINE_WIDTH
     assert "  variant_1  " in printed
 
@@ -76,14 +76,14 @@ def test_the_printed_results_are_what_the_command_prints(run: Run) -> None:
     assert run(file, "--margin", "0.1", "--markdown").out == ms.compare(scores, margin=0.1).to_markdown()
 
 
-def test_the_guarantee_says_how_many_intervals_hold_when_and_how_a_verdict_is_read_off() -> None:
+def test_the_guarantee_has_the_number_of_intervals_their_validity_and_the_rule_of_the_verdict() -> None:
     scores = {"a": ZEROS, "b": TENTHS, "c": TENTHS[::-1]}
     printed = words(str(ms.compare(scores, confidence=0.9)))
     assert (
         "The 3 intervals hold simultaneously with 90 % confidence, at any number of seeds, whenever you look" in printed
     )
     assert "better or worse if it excludes 0 (higher is better)" in printed
-    assert "Without a margin nothing can be equivalent" in printed
+    assert "Without a margin, no verdict is equivalent" in printed
     assert "Assumes independent runs with roughly normal differences" in printed
     printed = words(str(ms.compare({"a": ZEROS, "b": TENTHS}, margin=0.05, lower_is_better=True)))
     assert "The interval holds with 95 % confidence" in printed
@@ -91,10 +91,10 @@ def test_the_guarantee_says_how_many_intervals_hold_when_and_how_a_verdict_is_re
     assert "Without a margin" not in printed
 
 
-def test_the_fixed_design_says_when_it_does_not_hold() -> None:
+def test_the_fixed_design_names_its_limits() -> None:
     printed = words(str(ms.compare({"a": ZEROS, "b": TENTHS}, design="fixed")))
-    assert "for this one look at a number of seeds that was fixed before any score was seen" in printed
-    assert "If anyone has looked before, or seeds may be added, choose the open design" in printed
+    assert "for one look at a number of seeds that was fixed before any score was seen" in printed
+    assert "If scores were seen before, or if seeds may be added, choose the open design" in printed
     assert "choose the open design" not in words(str(ms.compare({"a": ZEROS, "b": TENTHS})))
 
 
@@ -123,14 +123,14 @@ def test_the_summary_counts_the_verdicts() -> None:
     [
         ([0.3, -0.1] * 5, "undecided at 10 seeds: a verdict is projected at 55, in the worst case at 55"),
         ([0.5], "an interval needs at least two runs"),
-        ([0.1] * 10, "every seed shows the same difference, and only a step (--step) says how sure it is"),
+        ([0.1] * 10, "every seed has the same difference; a resolution (--resolution) is needed for a verdict"),
     ],
 )
-def test_undecided_says_what_would_probably_give_a_verdict(b: list[float], expected: str) -> None:
+def test_undecided_results_name_what_would_probably_give_a_verdict(b: list[float], expected: str) -> None:
     (result,) = ms.compare({"a": ZEROS, "b": b}, margin=0.2)
     assert text.undecided(result) == expected
 
 
-def test_undecided_without_a_projection_says_so() -> None:
+def test_undecided_results_without_a_projection_are_described() -> None:
     (result,) = ms.compare({"a": ZEROS, "b": [1.0, -1.0] * 5})
-    assert text.undecided(result) == ("undecided at 10 seeds, and no number of seeds is projected to give a verdict")
+    assert text.undecided(result) == ("undecided at 10 seeds, and no verdict is projected at any number of seeds")

@@ -51,7 +51,9 @@ def test_dev_images_of_a_number_that_is_no_multiple_of_eight_come_back(workspace
 
 @pytest.mark.parametrize("seed", [8, -1])
 def test_a_seed_beyond_those_that_were_drawn_is_refused_with_what_to_do(seed: int, workspace: Path) -> None:
-    with pytest.raises(UserError, match=f"has the validation splits of seeds 0 to 7, received seed {seed}: set split.seeds"):
+    with pytest.raises(
+        UserError, match=f"has the validation splits of seeds 0 to 7, received seed {seed}: set split.seeds"
+    ):
         read_validation(seed)
 
 

@@ -9,8 +9,8 @@ import pandas as pd
 from pydantic import ValidationError
 
 from many_seeds import gate, intervals, text
-from many_seeds.comparisons import UNCHANGED, Result, Results
 from many_seeds.errors import UserError
+from many_seeds.results import UNCHANGED, Result, Results
 from stages.study import params
 from stages.study.comparisons import compare_accuracies
 from stages.study.environments import Environment, Part, canonical

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from many_seeds import console, intervals, text
-from many_seeds.comparisons import Pair, Result, Results
 from many_seeds.errors import UserError
+from many_seeds.results import Pair, Result, Results
 from stages import terminal
 from stages.aggregate.runs import require_one_test
 from stages.recipes.shared import training

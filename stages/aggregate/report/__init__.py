@@ -1,1 +1,4 @@
-"""The report: tables and figures as parts of a page, and the page itself."""
+"""The report: its page, and the tables and figures that it consists of.
+
+It imports many_seeds, stages.study and stages.aggregate.sections.
+"""

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import jinja2
 
-from many_seeds import intervals, plots, text
-from many_seeds.comparisons import Results
+from many_seeds import intervals, text
+from many_seeds.forest import forest
+from many_seeds.results import Results
 from stages.aggregate import reference_2020
 from stages.aggregate.report import figures
 from stages.aggregate.report.parts import Part, Plot, Section
@@ -62,7 +63,7 @@ def overview(compared: Results) -> list[Part]:
     if not compared:
         return []
     caption = f"Is b better than a (a → b)? {text.summary(compared)}."
-    return [Plot("overview", plots.forest(compared), caption)]
+    return [Plot("overview", forest(compared), caption)]
 
 
 def main_variants(runs: Runs, study: Params) -> list[VariantRuns]:

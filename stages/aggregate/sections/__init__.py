@@ -1,1 +1,4 @@
-"""The sections of the report: what each shows of the runs, as tables and figures. They import no other stage."""
+"""The sections of the report: the tables and figures of one subject each.
+
+They import many_seeds, stages.study and what else is in stages.aggregate.
+"""

@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from many_seeds import text as wording
-from many_seeds.comparisons import Pair
 from many_seeds.plots import BLUE, ORANGE, panels, styled
+from many_seeds.results import Pair
 from stages.aggregate import reference_2020
 from stages.aggregate.report.parts import Column, Part, Plot, Table, images_of, number, text
 from stages.aggregate.runs import Runs

@@ -6,8 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from many_seeds import plots
-from many_seeds.comparisons import Results
+from many_seeds.forest import forest
+from many_seeds.results import Results
 from stages.aggregate import reference_2020
 from stages.aggregate.report.parts import Column, Part, Plot, Table, number, text
 from stages.aggregate.runs import Runs, shared_seeds
@@ -48,7 +48,7 @@ def parts(runs: Runs, study: Params) -> list[Part]:
             columns.insert(3, number("2020, one seed", "difference_2020", "{:+.2f}"))
             earlier = [None if pd.isna(value) else float(value) for value in steps["difference_2020"]]
         name, title = f"ablations_{chain}", f"The steps of the {chain} chain"
-        figure = plots.forest(compared, list(steps["step"]), earlier, "2020, one seed")
+        figure = forest(compared, list(steps["step"]), earlier, "2020, one seed")
         found += [Table(name, title, "", steps, columns), Plot(name, figure, caption)]
     return [*found, _selection_table(runs, study)]
 

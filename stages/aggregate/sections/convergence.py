@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from many_seeds import intervals
-from many_seeds.comparisons import Pair
 from many_seeds.plots import COLORS, FAINT, GREEN, panels, styled
+from many_seeds.results import Pair
 from stages.aggregate.report.parts import Part, Plot
 from stages.aggregate.runs import Runs, shared_seeds
 from stages.study.comparisons import named_pairs
@@ -41,7 +41,7 @@ def by_seeds(runs: Runs, pair: Pair, study: Params) -> pd.DataFrame:
     step = 100 / len(a.truth)
     rows = []
     for n in range(2, shared + 1):
-        found = intervals.interval(differences[:n], level=settings.alpha / family, step=step)
+        found = intervals.interval(differences[:n], level=settings.alpha / family, resolution=step)
         if math.isfinite(found.low):
             word = intervals.verdict(found, settings.equivalence_margin)
             rows.append((n, differences[:n].mean(), found.low, found.high, word))

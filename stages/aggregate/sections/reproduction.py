@@ -46,7 +46,7 @@ def table(runs: Runs, study: Params) -> pd.DataFrame:
             100 * ours,
             100 * theirs,
             level=settings.alpha / len(measured),
-            step=100 / len(runs[name].truth),
+            resolution=100 / len(runs[name].truth),
         )
         same = intervals.verdict(found, settings.reproduction_margin) == "equivalent"
         difference = float(100 * (ours.mean() - theirs.mean()))

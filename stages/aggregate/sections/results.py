@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from many_seeds import intervals, text
-from many_seeds.comparisons import Pair, Results
+from many_seeds.results import Pair, Results
 from stages.aggregate.report.parts import Cell, Column, Row, number
 from stages.aggregate.runs import Runs, shared_seeds
 from stages.study import comparisons

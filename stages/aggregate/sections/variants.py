@@ -43,7 +43,7 @@ def row(variant: VariantRuns, settings: Statistics) -> dict[str, Any]:
     The last is in percentage points.
     """
     step = 1 / len(variant.truth)
-    found = intervals.interval(variant.accuracy, level=settings.alpha, step=step, design=settings.design)
+    found = intervals.interval(variant.accuracy, level=settings.alpha, resolution=step, design=settings.design)
     return {
         **{"n": len(variant.seeds), "accuracy": float(variant.accuracy.mean()), "low": found.low, "high": found.high},
         "sd": float(variant.accuracy.std(ddof=1)) if len(variant.seeds) > 1 else None,

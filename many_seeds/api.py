@@ -1,0 +1,71 @@
+"""The function `many_seeds.compare`: scores are read, pairs chosen, variants compared."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from many_seeds.comparisons import compare_scores
+from many_seeds.errors import UserError
+from many_seeds.intervals import Design
+from many_seeds.pairs import check_pairs, check_two_variants, default_pairs
+from many_seeds.results import Pair, Results, Settings
+from many_seeds.sources.objects import read_scores
+
+
+def compare(
+    scores: pd.DataFrame | Mapping[str, Any] | str | Path,
+    pairs: Sequence[Pair] | None = None,
+    *,
+    baseline: str | None = None,
+    margin: float = 0.0,
+    resolution: float = 0.0,
+    confidence: float = 0.95,
+    design: Design = "open",
+    lower_is_better: bool = False,
+) -> Results:
+    """Compare variants by their scores over seeds: is b better than a, and would it be with other seeds?
+
+    Each pair gets an interval for the mean of b − a, from which its verdict is read: equivalent if the interval lies
+    within ±margin, else better or worse if it excludes 0, else undecided. All intervals hold simultaneously
+    (Bonferroni). `many_seeds.interval` has the method and its sources.
+
+    Args:
+        scores: a data frame, or a CSV or JSON-lines file, with the columns variant, seed and one score; or a mapping
+            from variant to a sequence of scores [seeds], paired by position. Names of variants are text: 64 is "64".
+        pairs: (a, b) of variants; None for every variant against `baseline`, and without a baseline for every pair.
+        baseline: a variant with which every other is compared.
+        margin: equivalence margin, in the unit of the scores: a difference within ±margin is negligible.
+        resolution: the smallest nonzero difference of two scores, in their unit, such as 1 / test images for an
+            accuracy. The standard deviation of the differences counts as at least this.
+        confidence: the probability with which all intervals hold simultaneously.
+        design: "open" if seeds may be added after a look: the intervals are anytime-valid, at any number of seeds,
+            whenever you look. "fixed" if the number of seeds was fixed before any score was seen: Student's t.
+        lower_is_better: whether a lower score is better, as for a loss.
+
+    Returns:
+        The results, one for each pair, in their order.
+
+    Raises:
+        UserError: the scores can't be read, a score is not finite, a variant is unknown, a pair has no common seed in
+            the open design, or a setting is out of range.
+
+    Example:
+        >>> import many_seeds as ms
+        >>> results = ms.compare({"base": [1, 2, 1, 2, 1, 2], "wide": [5, 6, 5, 6, 5, 7]}, margin=0.5)
+        >>> results["base", "wide"].verdict
+        'better'
+    """
+    settings = Settings(margin, resolution, confidence, design, lower_is_better)
+    checked = read_scores(scores)
+    return compare_scores(checked, _pairs(list(checked.variants), pairs, baseline), settings)
+
+
+def _pairs(names: Sequence[str], pairs: Sequence[Pair] | None, baseline: str | None) -> list[Pair]:
+    check_two_variants(names)
+    if pairs is None:
+        return default_pairs(names, None if baseline is None else str(baseline))
+    if baseline is not None:
+        raise UserError(f"expected pairs or a baseline, received both: {pairs!r} and {baseline!r}")
+    return check_pairs(pairs, names)

@@ -1,0 +1,197 @@
+"""The forest plot of results."""
+
+import bisect
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+
+from many_seeds.errors import UserError
+from many_seeds.plots import COLORS, FAINT, GREEN, ORANGE, STYLE, panels, styled
+from many_seeds.text import number, number_forms, plain
+
+if TYPE_CHECKING:
+    from many_seeds.results import Result, Results
+
+MAX_ROWS = 200
+ROW_HEIGHT, AXIS_HEIGHT = 0.33, 0.95  # inches
+FONT_SIZE = 8
+LOGARITHMIC = 30  # times the margin: differences beyond have a logarithmic axis
+LEFT_TO_RIGHT = "\N{LEFT-TO-RIGHT MARK}"
+
+
+@styled
+def forest(
+    results: "Results",
+    labels: Sequence[str] | None = None,
+    references: Sequence[float | None] = (),
+    references_label: str = "",
+) -> Figure:
+    """A forest plot: a row with the interval of each result, and the equivalence margin as a band.
+
+    Args:
+        results: at most `MAX_ROWS` results.
+        labels: of the rows; None for "a → b", shortened to fit.
+        references: a difference to mark in each row, None for a row without one.
+        references_label: name of the references in the legend.
+
+    Returns:
+        The figure, `plots.WIDTH` inches wide.
+
+    Raises:
+        UserError: there are no results, or more than `MAX_ROWS`.
+    """
+    _check_rows(len(results))
+    margin = results.settings.margin
+    figure, axes = panels(ROW_HEIGHT * len(results) + AXIS_HEIGHT)
+    ax, fitting = axes[0, 0], _FittingText(figure, [results.metric, *(f"{one.a}{one.b}" for one in results)])
+    if margin:
+        _draw_margin(ax, margin, results.unit)
+    ax.axvline(0, color=FAINT, linewidth=1)
+    marked = {len(results) - 1 - row: value for row, value in enumerate(references) if value is not None}
+    _set_scale(ax, results, list(marked.values()))
+    for row, (result, form) in enumerate(zip(results, number_forms(results), strict=True)):
+        y = len(results) - 1 - row
+        _draw_interval(ax, y, result)
+        verdict = f"{number(result.difference, form)} {result.verdict}"
+        label = labels[row] if labels else fitting.pair(result.a, result.b, verdict)
+        _draw_row_text(ax, y, label, verdict, fitting)
+    if marked:
+        ax.plot(
+            list(marked.values()), list(marked), "D", color=ORANGE, markersize=4, label=references_label, clip_on=False
+        )
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
+    ax.set_ylim(-0.5, len(results) - 0.1)
+    ax.set_xlabel(_axis_label(results, ax, fitting), parse_math=False, **fitting.font)
+    if margin or marked:
+        figure.legend(loc="outside upper left", ncols=2)
+    return figure
+
+
+def _check_rows(count: int) -> None:
+    if not count:
+        raise UserError("a figure shows at least one result, received none")
+    if count > MAX_ROWS:
+        raise UserError(f"a figure has room for {MAX_ROWS} pairs, received {count:,}: choose some (--pairs)")
+
+
+def _draw_margin(ax: Axes, margin: float, unit: str) -> None:
+    label = f"negligible: ±{plain(margin)}{f' {unit}' if unit else ''}"
+    ax.axvspan(-margin, margin, color=GREEN, alpha=0.15, linewidth=0, label=label)
+
+
+def _draw_interval(ax: Axes, y: int, result: "Result") -> None:
+    color = COLORS[result.verdict]
+    if math.isfinite(result.low):
+        ax.hlines(y, result.low, result.high, color=color, linewidth=2.5)
+    else:
+        ax.axhline(y, color=color, linewidth=1, linestyle=":")
+    ax.plot(result.difference, y, "o", color=color, markersize=5.5, markeredgecolor="white")
+
+
+def _draw_row_text(ax: Axes, y: int, label: str, verdict: str, fitting: "_FittingText") -> None:
+    for x, alignment, text in ((0, "left", label), (1, "right", verdict)):
+        ax.text(
+            x,
+            y + 0.22,
+            text,
+            transform=ax.get_yaxis_transform(),
+            ha=alignment,
+            va="bottom",
+            parse_math=False,
+            **fitting.font,
+        )
+
+
+def _axis_label(results: "Results", ax: Axes, fitting: "_FittingText") -> str:
+    unit = f", {results.unit}" if results.unit else ""
+    scale = " (symmetric log scale)" if ax.get_xscale() == "symlog" else ""
+    difference = f", b − a{unit}{scale}"
+    metric = fitting.shorten(results.metric, fitting.room - fitting.width(difference))
+    confidence = f"{plain(100 * results.settings.confidence)} % confidence"
+    simultaneously = ", intervals hold simultaneously" if results.family > 1 else ""
+    return f"{metric}{difference}\n{confidence}{simultaneously}"
+
+
+def _set_scale(ax: Axes, results: "Results", references: Sequence[float]) -> None:
+    """A linear axis; a symmetric logarithmic one where differences are much larger than the margin."""
+    margin = results.settings.margin
+    values = np.array([*references, *(value for one in results for value in (one.low, one.high, one.difference))])
+    finite = values[np.isfinite(values)]
+    largest = np.abs(finite).max()
+    if margin and largest > LOGARITHMIC * margin:
+        ax.set_xscale("symlog", linthresh=2 * margin, linscale=0.6)
+        ticks = _logarithmic_ticks(2 * margin, 2 * largest)
+        ax.set_xticks(ticks, [number(tick, "{:+g}") if tick else "0" for tick in ticks])
+        ax.xaxis.set_minor_locator(ax.xaxis.get_major_locator())
+    low, high = min(finite.min(), -1.2 * margin), max(finite.max(), 1.2 * margin)
+    if low < high:
+        ax.set_xlim(low * (1.1 if low < 0 else 0.9), high * (1.1 if high > 0 else 0.9))
+    ax.grid(axis="x")
+
+
+def _logarithmic_ticks(low: float, high: float) -> list[float]:
+    """0, and the powers of ten from `low` to `high` with both signs."""
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+    powers = [10.0**exponent for exponent in exponents if low <= 10.0**exponent < high]
+    return [*(-power for power in reversed(powers)), 0.0, *powers]
+
+
+class _FittingText:
+    """Text in a font that has its characters, shortened to the width of a figure.
+
+    Attributes:
+        room: the width of a line, in points.
+        font: matplotlib's arguments for the font.
+    """
+
+    def __init__(self, figure: Figure, texts: Sequence[str]) -> None:
+        self.room = 72 * figure.get_figwidth() - 20
+        families = _families({*"".join(texts)})
+        self.font: dict[str, Any] = {"fontsize": FONT_SIZE, "family": families}
+        self._properties = FontProperties(family=families, size=FONT_SIZE)
+        self._renderer = FigureCanvasAgg(figure).get_renderer()
+        self._points_per_pixel = 72 / figure.dpi
+
+    def width(self, text: str) -> float:
+        """The width of a text, in points."""
+        pixels = self._renderer.get_text_width_height_descent(text, self._properties, ismath=False)[0]
+        return self._points_per_pixel * pixels
+
+    def shorten(self, text: str, room: float) -> str:
+        """The text, with an ellipsis in place of its middle if it is wider than `room`, in points."""
+
+        def shortened(kept: int) -> str:
+            return f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
+
+        if self.width(text) <= room:
+            return text
+        too_long = bisect.bisect_right(range(len(text)), room, key=lambda kept: self.width(shortened(kept)))
+        return shortened(max(too_long - 1, 2))
+
+    def pair(self, a: str, b: str, beside: str) -> str:
+        """ "a → b" with room for another text beside it; a name shorter than half of the room leaves the rest to b."""
+        room = self.room - self.width(f"{beside} → ") - 10
+        a = self.shorten(a, max(room / 2, room - self.width(b)))
+        b = self.shorten(b, room - self.width(a))
+        # Without the marks, names in Arabic or Hebrew would be drawn in reverse order.
+        return f"{LEFT_TO_RIGHT}{a}{LEFT_TO_RIGHT} → {LEFT_TO_RIGHT}{b}"
+
+
+def _families(characters: set[str]) -> list[str]:
+    """The font of the style, and an installed font that has the characters it lacks, if there is one."""
+    default = STYLE["font.family"]
+    missing = {*map(ord, characters)} - get_font(findfont(default)).get_charmap().keys()
+    return [default, *_fonts_with(missing)[:1]] if missing else [default]
+
+
+def _fonts_with(characters: set[int]) -> list[str]:
+    """Installed fonts with these characters; not Last Resort, which draws boxes."""
+    fonts = [font for font in fontManager.ttflist if not font.name.startswith("Last Resort")]
+    return [font.name for font in fonts if characters <= get_font(font.fname).get_charmap().keys()]

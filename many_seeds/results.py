@@ -1,0 +1,251 @@
+"""Settings of comparisons, and their results."""
+
+import functools
+import math
+import numbers
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
+
+import pandas as pd
+
+from many_seeds import text
+from many_seeds.errors import UserError
+from many_seeds.intervals import Design
+from many_seeds.messages import listed
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+UNCHANGED = "unchanged"
+COLUMNS = ["a", "b", "n", "difference", "low", "high", "verdict", "seeds_projected", "seeds_worst_case"]
+
+Pair = tuple[str, str]
+ResultVerdict = Literal["undecided", "equivalent", "better", "worse", "unchanged"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How variants are compared. Margin and resolution are in the unit of the scores.
+
+    Attributes:
+        margin: equivalence margin: a difference within ±margin is negligible; 0 if no difference is.
+        resolution: the smallest nonzero difference of two scores, a lower bound of the standard deviation; 0 for none.
+        confidence: the probability with which all intervals hold simultaneously.
+        design: "open" if seeds may be added after a look at the scores, "fixed" if their number was fixed before.
+        lower_is_better: whether a lower score is better, as for a loss.
+
+    Raises:
+        UserError: margin or resolution is not a number of 0 or more, confidence is not between 0 and 1, or the design
+            is unknown.
+    """
+
+    margin: float = 0.0
+    resolution: float = 0.0
+    confidence: float = 0.95
+    design: Design = "open"
+    lower_is_better: bool = False
+
+    def __post_init__(self) -> None:
+        _check_amount("margin", self.margin)
+        _check_amount("resolution", self.resolution)
+        if not isinstance(self.confidence, numbers.Real) or not 0 < self.alpha < 1:
+            raise UserError(
+                f"confidence should be a number between 0 and 1, such as 0.95, received {self.confidence!r}"
+            )
+        if self.design not in get_args(Design):
+            raise UserError(f"design should be {' or '.join(get_args(Design))}, received {self.design!r}")
+
+    @property
+    def alpha(self) -> float:
+        """The probability that any of the intervals misses."""
+        return round(1 - self.confidence, 12)  # 0.05 rather than 0.050000000000000044
+
+
+def _check_amount(name: str, value: object) -> None:
+    if not isinstance(value, numbers.Real) or not 0 <= float(value) < math.inf:
+        raise UserError(f"{name} should be a number of 0 or more, in the unit of the scores, received {value!r}")
+
+
+@dataclass(frozen=True)
+class Result:
+    """The comparison of variant b with variant a. Difference and interval are of b − a, in the unit of the scores.
+
+    Attributes:
+        a: the first variant.
+        b: the second variant.
+        n: the number of common seeds; the smaller number of runs if runs are not paired.
+        difference: the mean of b − a.
+        low: the lower bound of the interval; -inf if the data exclude no difference.
+        high: the upper bound; inf likewise.
+        verdict: the verdict on b; "unchanged" if both have the same score in every common seed, of at least two.
+        seeds_projected: if undecided, the number of seeds with a verdict if mean and standard deviation stay as they
+            are; None if there is none.
+        seeds_worst_case: the same for any mean.
+        n_a: the number of runs of a in the comparison.
+        n_b: the number of runs of b in the comparison.
+        paired: whether the differences are taken seed by seed.
+        tied: whether every seed has the same difference, which is not 0, and no resolution is given, so that the data
+            have no information on its uncertainty.
+    """
+
+    a: str
+    b: str
+    n: int
+    difference: float
+    low: float
+    high: float
+    verdict: ResultVerdict
+    seeds_projected: int | None
+    seeds_worst_case: int | None
+    n_a: int
+    n_b: int
+    paired: bool
+    tied: bool
+
+
+@dataclass(frozen=True)
+class Results(Sequence[Result]):
+    """Results whose intervals hold simultaneously, in the order of the pairs.
+
+    Attributes:
+        metric: the name of the score.
+        settings: how the variants were compared.
+        items: one result for each pair.
+        remarks: what was left out or assumed, one sentence each.
+        unit: the unit of the scores, written after numbers; "" for none.
+        scope: what the intervals generalise to.
+        family: the number of intervals that hold simultaneously; larger than `len(items)` for a part of a family.
+
+    Example:
+        >>> import many_seeds as ms
+        >>> scores = {"base": [1, 2, 1, 2, 1, 2], "wide": [5, 6, 5, 6, 5, 7], "deep": [2, 1, 1, 2, 2, 1]}
+        >>> results = ms.compare(scores, baseline="base", margin=0.5)
+        >>> results["base", "wide"].verdict, results[1].verdict
+        ('better', 'undecided')
+        >>> print(results)
+                                                                seeds needed:
+                                                                    projected
+        a     b     verdict on b  score, b − a     interval  n   (worst case)
+        ----  ----  ------------  ------------  -----------  -  -------------
+        base  wide  better                +4.2  +2.9 … +5.4  6              –
+        base  deep  undecided             +0.0  −2.8 … +2.8  6       44 (172)
+        <BLANKLINE>
+        The 2 intervals hold simultaneously with 95 % confidence, ...
+        >>> results.to_frame()[["a", "b", "n", "verdict"]]
+              a     b  n    verdict
+        0  base  wide  6     better
+        1  base  deep  6  undecided
+        >>> figure = results.plot("intervals.png")
+    """
+
+    metric: str
+    settings: Settings
+    items: tuple[Result, ...]
+    remarks: tuple[str, ...] = ()
+    unit: str = ""
+    scope: str = "other seeds"
+    family: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "family", self.family or len(self.items))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Result]:
+        return iter(self.items)
+
+    @overload
+    def __getitem__(self, key: int) -> Result: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> tuple[Result, ...]: ...
+
+    @overload
+    def __getitem__(self, key: Pair) -> Result: ...
+
+    def __getitem__(self, key: int | slice | Pair) -> Result | tuple[Result, ...]:
+        """The result of a pair, `results["base", "wide"]`, or at a position, `results[0]`.
+
+        Raises:
+            KeyError: the pair was not compared; the pair (b, a) is another one.
+            IndexError: there is no such position.
+        """
+        if not isinstance(key, tuple | str):
+            return self.items[key]
+        if isinstance(key, str) or key not in self._by_pair:
+            raise KeyError(f"no comparison of {key}; expected one of {listed(list(self._by_pair))}")
+        return self._by_pair[key]
+
+    @functools.cached_property
+    def _by_pair(self) -> dict[Pair, Result]:
+        return {(result.a, result.b): result for result in self.items}
+
+    def __str__(self) -> str:
+        """The table, the guarantee of the intervals and the remarks, as the command prints them."""
+        return text.as_text(self)
+
+    def _repr_markdown_(self) -> str:  # shown by notebooks
+        return self.to_markdown()
+
+    def of(self, pairs: Sequence[Pair]) -> "Results":
+        """The results of some pairs, with the intervals of the whole family.
+
+        Raises:
+            KeyError: a pair was not compared.
+        """
+        return replace(self, items=tuple(self[pair] for pair in pairs))
+
+    def to_frame(self) -> pd.DataFrame:
+        """The results as a data frame with one row for each pair.
+
+        Returns:
+            The columns a, b, n, difference, low, high, verdict, seeds_projected, seeds_worst_case of `Result`; seeds as
+            Int64, with missing values.
+        """
+        table = pd.DataFrame([asdict(result) for result in self.items], columns=COLUMNS)
+        return table.astype({"seeds_projected": "Int64", "seeds_worst_case": "Int64"})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Metric, settings, results and remarks as JSON values; the bounds of an infinite interval are None.
+
+        The resolution has the key "step", its name in earlier versions.
+        """
+        settings = {"step" if name == "resolution" else name: value for name, value in asdict(self.settings).items()}
+        results = [
+            {name: None if value in (math.inf, -math.inf) else value for name, value in asdict(result).items()}
+            for result in self.items
+        ]
+        return {
+            "metric": self.metric,
+            "settings": settings,
+            "family": self.family,
+            "results": results,
+            "remarks": list(self.remarks),
+        }
+
+    def to_markdown(self) -> str:
+        """The table, the guarantee of the intervals and the remarks as Markdown, for pull requests and notebooks."""
+        return text.as_markdown(self)
+
+    def plot(self, path: str | Path | None = None) -> "Figure":
+        """A forest plot of the intervals.
+
+        Args:
+            path: file to write, with the suffix .png, .svg or .pdf; None for no file.
+
+        Returns:
+            The matplotlib figure.
+
+        Raises:
+            UserError: the suffix is another one, there are no results or too many for a figure, or the file can't be
+                written.
+        """
+        from many_seeds import forest, plots  # matplotlib takes as long to import as everything else
+
+        figure = forest.forest(self)
+        if path is not None:
+            plots.write(Path(path), figure)
+        return figure

@@ -1,0 +1,67 @@
+"""Scores from what `many_seeds.compare` accepts: a data frame, a mapping of arrays, or a path."""
+
+import reprlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from many_seeds.errors import UserError
+from many_seeds.messages import listed
+from many_seeds.sources.scores import Scores, first_duplicate, from_arrays
+from many_seeds.sources.tables import BY, SEED, UNNAMED, long_scores, score_columns
+from many_seeds.sources.text_files import read_table
+
+
+def read_scores(scores: pd.DataFrame | Mapping[str, Any] | str | Path) -> Scores:
+    """Scores from a data frame, a mapping from variant to an array [seeds], or a CSV or JSON-lines file.
+
+    Raises:
+        UserError: see `many_seeds.compare`.
+    """
+    if isinstance(scores, Mapping):
+        return _from_mapping(scores)
+    if isinstance(scores, pd.DataFrame):
+        table = scores.set_axis(pd.RangeIndex(1, len(scores) + 1, name="row")).rename(columns=str)
+    elif isinstance(scores, str | Path):
+        table = read_table(str(scores), [BY, SEED])
+    else:
+        raise UserError(f"scores should be a data frame, a mapping or a path, received {type(scores).__name__}")
+    return long_scores(table, _score_column(table), SEED, [BY], [])
+
+
+def _from_mapping(scores: Mapping[Any, Any]) -> Scores:
+    if (duplicate := first_duplicate(map(str, scores))) is not None:
+        raise UserError(f"two variants have the name {duplicate}, as text: expected each name once")
+    return from_arrays({str(name): _as_floats(str(name), values) for name, values in scores.items()})
+
+
+def _as_floats(name: str, values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"the scores of {name} should be a sequence of finite numbers, one for each seed, received "
+            f"{reprlib.repr(values)}"
+        ) from error
+
+
+def _score_column(table: pd.DataFrame) -> str:
+    """The one column of scores in a table with the columns variant and seed."""
+    columns = list(table.columns)
+    if BY not in columns or SEED not in columns:
+        raise UserError(
+            f"expected the columns {BY}, {SEED} and one of scores, received {listed(columns)}; if each column is a "
+            "variant, give a mapping from its name to its scores"
+        )
+    if (duplicate := first_duplicate(columns)) is not None:
+        raise UserError(f"the data frame has the column {duplicate!r} twice: expected each name once")
+    candidates = score_columns(table, [*UNNAMED, BY, SEED])
+    if len(candidates) != 1:
+        raise UserError(
+            f"expected one column of scores beside {BY} and {SEED}, found {listed(candidates)}: give a data frame with "
+            "these three columns"
+        )
+    return candidates[0]

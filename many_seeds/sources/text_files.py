@@ -1,0 +1,149 @@
+"""CSV and JSON-lines files as tables."""
+
+import csv
+import io
+import json
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from many_seeds.errors import UserError
+from many_seeds.messages import listed
+from many_seeds.sources.scores import first_duplicate
+
+STDIN = "-"
+
+
+def read_table(source: str, text_columns: Sequence[str]) -> pd.DataFrame:
+    """Read a CSV file (with commas, semicolons or tabs) or a JSON-lines file; the format is detected from the content.
+
+    Args:
+        source: path of the file, or "-" for standard input.
+        text_columns: columns that a CSV file has as text, so that 1 and 1.0 stay as they are written, in upper or lower
+            case; they may be missing.
+
+    Returns:
+        The table. Its index has the line of each row and is called `line`; where a row has several lines, it has the
+        number of the row and is called `row`.
+
+    Raises:
+        UserError: the file can't be read, is empty, or is neither CSV nor JSON lines in UTF-8.
+    """
+    name = "standard input" if source == STDIN else source
+    content = _content(source).removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if not content.strip():
+        raise UserError(f"{name} is empty: expected a header and a row for each run")
+    if b"\0" in content[:4096]:
+        raise UserError(f"{name} is not text in UTF-8: expected CSV or JSON lines")
+    start = content.lstrip()[:1]
+    if start == b"[":
+        raise UserError(f"{name} is a JSON array: expected one object per line (`jq -c '.[]'` converts it)")
+    try:
+        if start == b"{":
+            return _with_lines(_parse_json_lines(content, name), content, header_lines=0)
+        return _with_lines(_parse_csv(content, name, text_columns), content, header_lines=1)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name} is not text in UTF-8 ({error}): save it as UTF-8") from error
+
+
+def _content(source: str) -> bytes:
+    if source == STDIN:
+        if sys.stdin is None:
+            raise UserError("standard input is closed: expected the scores there; name a FILE, or redirect one")
+        return sys.stdin.buffer.read()
+    try:
+        return Path(source).read_bytes()
+    except OSError as error:
+        raise UserError(f"{source} can't be read: {error.strerror}") from error
+
+
+def _with_lines(table: pd.DataFrame, content: bytes, header_lines: int) -> pd.DataFrame:
+    """The table, indexed by the lines of the file."""
+    lines = [number for number, line in enumerate(content.split(b"\n"), 1) if line.strip()][header_lines:]
+    if len(lines) == len(table):
+        return table.set_axis(pd.Index(lines, name="line"))
+    return table.set_axis(pd.RangeIndex(1, len(table) + 1, name="row"))  # a quoted cell has several lines
+
+
+def _parse_csv(content: bytes, name: str, text_columns: Sequence[str]) -> pd.DataFrame:
+    content = content.lstrip(b" \n")
+    first_line = content.split(b"\n", 1)[0].decode()
+    _check_first_line(first_line, name)
+    separator = max(",;\t", key=re.sub(r'"[^"]*"', "", first_line).count)
+    header: list[str] = []
+    try:
+        header = _header(content, separator)
+        if (duplicate := first_duplicate(header)) is not None:
+            raise UserError(f"{name} has the column {duplicate!r} twice: expected each name once")
+        return _parse_rows(content, separator, header, text_columns)
+    except (csv.Error, pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        reason = "rows have more cells than the header" if isinstance(error, Warning) else str(error).strip()
+        raise UserError(f"{name} is not a CSV file with a header and the columns {listed(header)}: {reason}") from error
+
+
+def _check_first_line(line: str, name: str) -> None:
+    if line.startswith("#"):
+        raise UserError(f"{name} begins with a comment: expected the header; remove the line, or only its #")
+    if line.startswith("sep="):
+        raise UserError(f"{name} begins with {line}, a line for Excel: expected the header; remove the line")
+
+
+def _header(content: bytes, separator: str) -> list[str]:
+    lines = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline="\n")
+    return [column.strip() for column in next(csv.reader(lines, delimiter=separator))]
+
+
+def _parse_rows(content: bytes, separator: str, header: Sequence[str], text_columns: Sequence[str]) -> pd.DataFrame:
+    as_text = {column.casefold() for column in text_columns}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas warns where it drops cells
+        return pd.read_csv(
+            io.BytesIO(content),
+            sep=separator,
+            names=header,
+            header=0,
+            dtype={column: str for column in header if column.casefold() in as_text},
+            keep_default_na=False,  # a variant may be called NA
+            na_values=[""],
+            skipinitialspace=True,
+            index_col=False,
+            low_memory=False,
+            float_precision="round_trip",
+        )
+
+
+def _parse_json_lines(content: bytes, name: str) -> pd.DataFrame:
+    """A table of the values as they are written.
+
+    `pandas.read_json` converts 3 to 3.0 where another row lacks the value, and NaN to a missing value.
+    """
+    rows = [
+        _parse_object(line, number, name) for number, line in enumerate(content.decode().split("\n"), 1) if line.strip()
+    ]
+    columns = dict.fromkeys(key for row in rows for key in row)
+    values = {column: [row.get(column) for row in rows] for column in columns}
+    return pd.DataFrame(values, dtype=object, index=range(len(rows)))
+
+
+def _parse_object(line: str, number: int, name: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line, object_pairs_hook=_unique_keys, parse_constant=str)
+    except json.JSONDecodeError as error:
+        reason = f"line {number}, column {error.colno}: {error.msg}"
+        raise UserError(f"{name} should have one JSON object per line: {reason}") from error
+    except KeyError as error:
+        raise UserError(f"{name} has the key {error} twice in line {number}: expected each name once") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{name} should have one JSON object per line: line {number} is {line[:60]!r}")
+    return row
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if (duplicate := first_duplicate(key for key, _ in pairs)) is not None:
+        raise KeyError(duplicate)
+    return dict(pairs)
