@@ -80,7 +80,7 @@ serve: setup ## publish the best model and answer requests for it on 127.0.0.1 (
 
 test: setup ## run the tests
 	python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
-	KERAS_BACKEND=jax JAX_PLATFORMS=cpu python -m pytest --quiet tests/train/executors/test_lanes.py
+	KERAS_BACKEND=jax JAX_PLATFORMS=cpu python -m pytest --quiet tests/stages/train/executors/test_lanes.py
 
 check: setup ## lint and type-check
 	ruff format --check .

@@ -44,7 +44,7 @@ def read_candidates(path: Path) -> dict[str, Recipe]:
     complaints += [
         f"  {name}: should be a network with dev_split: true, which its score comes from"
         for name, recipe in found.items()
-        if not recipe.uses_dev or "dev_accuracy" not in recipe.facts
+        if not recipe.uses_validation or "dev_accuracy" not in recipe.facts
     ]
     if complaints:
         raise UserError(f"{path} is not valid:\n" + "\n".join(complaints))

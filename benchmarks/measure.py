@@ -72,7 +72,7 @@ def plain(variant: str, images: int, epochs: int) -> Measured:
     """
     started = time.perf_counter()
     study, recipe, data = _data(variant, images, epochs=epochs)
-    if more := sorted(NOT_PLAIN & recipe.decisive().keys()):
+    if more := sorted(NOT_PLAIN & recipe.key_fields().keys()):
         raise UserError(f"{variant} should be trained as in a notebook, which does not have its {', '.join(more)}")
     _plain_run(recipe, study.split.dev_fraction, data.first(WARM_UP_IMAGES))
     start_seconds = time.perf_counter() - started
@@ -101,7 +101,7 @@ def _plain_run(recipe: Network, dev_fraction: float, data: Data) -> Measured:
     if recipe.decay:
 
         def rate(epoch: int) -> float:
-            return float(recipe.rates()(epoch, 1))
+            return float(recipe.learning_rates()(epoch, 1))
 
         callbacks.append(keras.callbacks.LearningRateScheduler(rate))
     ends: list[float] = []

@@ -212,6 +212,7 @@ def main() -> None:
         f"{variant} {100 * right.min():.2f}–{100 * right.max():.2f}"
         for variant, right in zip(arguments.variants, shares[..., 0], strict=True)
     )
+    columns = [f"{variant}: {share}" for variant in arguments.variants for share in ("right", "surely wrong")]
     report = f"""\
 # Are people's digits read?
 
@@ -221,7 +222,7 @@ no test image among them. In percent, the mean of {arguments.seeds} seeds.
 Surely wrong: another digit than is shown, at a probability above {pictures.SURE}.
 Right of all pictures, the worst and the best seed: {ranges}.
 
-{head(["right", "surely wrong"], arguments.variants)}
+{head(columns)}
 {chr(10).join(rows)}
 """
     files.write_bytes(REPORT, report.encode())

@@ -6,8 +6,6 @@ with any Keras model of MNIST by `--model`; and writes benchmarks/PICTURES.md. S
 
 import argparse
 import io
-import subprocess
-import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -393,38 +391,22 @@ def seen(
     return Seen(right.sum() / count, refused, (~right & (rows.max(axis=1) > SURE)).sum() / count)
 
 
-def former_prepare(commit: str) -> Callable[[bytes], np.ndarray]:
-    """`prepare` of stages/predict.py as it was in a commit, for the column "before".
-
-    Raises:
-        UserError: the commit is not here.
-    """
-    command = ["git", "show", f"{commit}:stages/predict.py"]
-    source = subprocess.run(command, capture_output=True, text=True, check=False)
-    if source.returncode:
-        raise UserError(f"--before should name a commit of this repository that has stages/predict.py: {source.stderr}")
-    module = types.ModuleType("former")
-    exec(compile(source.stdout, f"{commit}:stages/predict.py", "exec"), module.__dict__)
-    found: Callable[[bytes], np.ndarray] = module.prepare
-    return found
-
-
 def table(
     kinds: dict[str, Draw],
     data: tuple[np.ndarray, np.ndarray],
     count: int,
-    ways: Sequence[Callable[[bytes], np.ndarray]],
+    prepared: Callable[[bytes], np.ndarray],
     probabilities: Callable[[np.ndarray], np.ndarray],
     *,
     readable: bool,
 ) -> str:
-    """Rows in Markdown: a kind each, with what every way of preparing makes of it.
+    """Rows in Markdown: a kind each, with what is made of its pictures.
 
     Args:
         kinds: name → how its pictures are made.
         data: the test images and their labels.
         count: pictures of each kind.
-        ways: functions from a file to an image as the model takes it.
+        prepared: from a file to an image as the model takes it.
         probabilities: of such images.
         readable: whether a digit is there to be read.
     """
@@ -432,19 +414,16 @@ def table(
     rows = []
     for seed, (kind, draw) in enumerate(kinds.items()):
         contents, shown = made(draw, images, count, seed)
-        cells = []
-        for way in ways:
-            found = seen(contents, labels[shown] if readable else None, way, probabilities)
-            right = [found.right] if readable else []
-            cells += [f"{100 * share:.1f}" for share in (*right, found.refused, found.surely_wrong)]
-        rows.append(f"| {kind} | {' | '.join(cells)} |")
+        found = seen(contents, labels[shown] if readable else None, prepared, probabilities)
+        shares = [*([found.right] if readable else []), found.refused, found.surely_wrong]
+        rows.append(f"| {kind} | {' | '.join(f'{100 * share:.1f}' for share in shares)} |")
         print(rows[-1], flush=True)
     return "\n".join(rows)
 
 
-def head(columns: Sequence[str], ways: Sequence[str]) -> str:
-    """The head of a table in Markdown: the columns once for each way."""
-    names = ["picture", *(f"{way}: {column}" for way in ways for column in columns)]
+def head(columns: Sequence[str]) -> str:
+    """The head of a table in Markdown."""
+    names = ["picture", *columns]
     return f"| {' | '.join(names)} |\n|{' --- |' * len(names)}"
 
 
@@ -465,18 +444,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pictures", description=__doc__)
     parser.add_argument("--pictures", type=int, default=200, help="of each kind (default: %(default)s)")
     parser.add_argument("--model", type=Path, help="a .keras file (default: the study's best model)")
-    parser.add_argument(
-        "--before", metavar="COMMIT", help="show beside it what this commit's tools.serving.predict makes of it"
-    )
     arguments = parser.parse_args()
     data = read_images(paths.TEST)
     form = prepare.measured(data[0], read_classes(paths.TEST))
-    ways: dict[str, Callable[[bytes], np.ndarray]] = {}
-    if arguments.before:
-        ways["before"] = former_prepare(arguments.before)
-    ways["now"] = lambda content: prepare.prepare(content, form)
     probabilities = model_of(arguments.model)
-    common = (data, arguments.pictures, list(ways.values()), probabilities)
+    common = (data, arguments.pictures, lambda content: prepare.prepare(content, form), probabilities)
     one, none = table(ONE_DIGIT, *common, readable=True), table(NO_DIGIT, *common, readable=False)
     accuracy = float((probabilities(data[0]).argmax(axis=1) == data[1]).mean())
     report = f"""\
@@ -486,12 +458,12 @@ def main() -> None:
 model with {100 * accuracy:.1f} % test accuracy says of them, in percent. Refused: an error in words instead of an
 answer. Surely wrong: another digit than is shown, or any where none is to be read, at a probability above {SURE}.
 
-{head(["right", "refused", "surely wrong"], list(ways))}
+{head(["right", "refused", "surely wrong"])}
 {one}
 
 Of these, refusing is all that is right:
 
-{head(["refused", "surely wrong"], list(ways))}
+{head(["refused", "surely wrong"])}
 {none}
 """
     files.write_bytes(REPORT, report.encode())

@@ -98,10 +98,10 @@ def own_environment() -> Iterator[None]:
 def tensorflow_ready() -> None:
     """TensorFlow set up as a worker sets it up, before any test's first operation."""
     from stages.recipes.shared.training import prepare
-    from stages.train.run import spare_libraries
+    from stages.train.run import freeze_libraries
 
     prepare()
-    spare_libraries()
+    freeze_libraries()
 
 
 @pytest.fixture(scope="session")

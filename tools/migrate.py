@@ -24,7 +24,7 @@ from many_seeds import console
 from many_seeds.errors import UserError
 from stages.code.__main__ import wanted
 from stages.recipes.shared.recipe import Recipe
-from stages.study import dvc, environments, families, files, params, paths
+from stages.study import code_digests, dvc, environments, families, files, params, paths
 from stages.study.environments import CERTIFIED, CODE, LOCKED, PARTS, Environment, Part
 from stages.study.models import read_facts
 from stages.study.params import Params
@@ -74,7 +74,7 @@ class Version1:
 
     def code_digest(self, family: str) -> str:
         """What `families.code_digest` was."""
-        return families.meaning([*self.files_of("recipes/shared/*.py"), *self.files_of(f"recipes/{family}.py")])
+        return families.source_digest([*self.files_of("recipes/shared/*.py"), *self.files_of(f"recipes/{family}.py")])
 
 
 @dataclass(frozen=True)
@@ -271,9 +271,11 @@ def see_same_scoring(old: Version1) -> None:
         UserError: it is not, or there is none in version 1.
     """
     sources = [path.read_text(encoding="utf-8") for path in old.files_of("evaluate/*.py")]
-    there = {text for source in sources for text in families.definitions(source)}
+    there = {text for source in sources for text in code_digests.definitions(source)}
     for path in environments.SCORING:
-        if lacking := [text for text in families.definitions(path.read_text(encoding="utf-8")) if text not in there]:
+        if lacking := [
+            text for text in code_digests.definitions(path.read_text(encoding="utf-8")) if text not in there
+        ]:
             raise UserError(
                 f"every definition in stages/evaluate/{path.name} should stand in stages/evaluate of commit "
                 f"{old.commit[:7]}, which evaluated the results; {len(lacking)} are not there, or differ. Migrate with "
@@ -287,7 +289,7 @@ def see_same_scoring(old: Version1) -> None:
 def known_packages(old: Version1) -> list[Packages]:
     """The versions that requirements.lock has had until this commit, newest first, and the installed ones."""
     lanes = old.files_of("train/executors/lanes/*.py")
-    executors = [None, families.meaning(lanes)] if lanes else [None]
+    executors = [None, families.source_digest(lanes)] if lanes else [None]
     by_source: dict[str, dict[str, dict[str, str]]] = {}
     for commit in git("log", "--format=%H", old.commit, "--", str(LOCKED)).decode().split():
         path = old.folder / f"{commit}.lock"
@@ -345,7 +347,7 @@ def packages_of(
     variant: str, recipe: Recipe, seed: int, key: str, digests: dict[str, str], known: list[Packages]
 ) -> Packages | None:
     """Those of `known` from which the run's key follows."""
-    if recipe.uses_dev:
+    if recipe.uses_validation:
         if not paths.DEV.exists():
             raise UserError(
                 f"{paths.DEV} is missing, which decides the keys of {variant}: run `dvc repro split`, then this again"
@@ -388,7 +390,7 @@ def see_evaluated(variant: str, old: Version1) -> None:
     Raises:
         UserError: another has.
     """
-    path, code = paths.predictions_path(variant), families.meaning(old.files_of("evaluate/*.py"))
+    path, code = paths.predictions_path(variant), families.source_digest(old.files_of("evaluate/*.py"))
     found = files.read_arrays(path).get("code")
     if str(found) != code:
         raise UserError(
@@ -485,8 +487,10 @@ def report(commit: str, made: dict[str, Made], written: list[str], lines: Lines,
             if found:
                 stale.setdefault(f"{part}, {', '.join(found)}", []).append(variant)
     said += [f"Stale, as it was made otherwise than today: {why}: {in_few(names)}" for why, names in stale.items()]
-    following = "dvc repro --allow-missing" + ("" if stale else " aggregate")
-    return "\n".join([*said, f"Next: `{following}`, then `git add --all` and a commit"])
+    following = "`dvc repro --allow-missing aggregate`"
+    if stale:
+        following = "`make certify`, which keeps results that a sample finds the same, `dvc repro --allow-missing`"
+    return "\n".join([*said, f"Next: {following}, then `git add --all` and a commit"])
 
 
 def in_few(names: list[str], most: int = 8) -> str:

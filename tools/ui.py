@@ -25,10 +25,10 @@ HOST = "127.0.0.1"
 
 
 def show(pages: dict[str, str]) -> None:
-    """Print the addresses of the views, and open the first where there is a browser."""
+    """Print the addresses of the pages, and open the first where there is a browser."""
     (first, address), *others = pages.items()
     print(f"\n{first}: {address}")
-    print("\n".join(["Other views:", *(f"  {name}: {page}" for name, page in others)]), flush=True)
+    print("\n".join(["Other pages:", *(f"  {name}: {page}" for name, page in others)]), flush=True)
     if sys.platform == "darwin" or {"BROWSER", "DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
         webbrowser.open(address)
 
@@ -74,7 +74,7 @@ def main() -> None:
     parser = console.Parser(prog="python -m tools.ui", description=__doc__.partition("\n")[0])
     parser.add_argument("--port", type=int, default=5000, help=f"on {HOST} (default: %(default)s)")
     parser.add_argument(
-        "--study", type=Path, default=Path(), metavar="FOLDER", help="whose views are named (default: here)"
+        "--study", type=Path, default=Path(), metavar="FOLDER", help="whose pages are named (default: here)"
     )
     arguments = parser.parse_args()
     port, study = arguments.port, params.load(arguments.study / params.PARAMS)

@@ -1,4 +1,4 @@
-"""Many seeds of every variant: trained as lanes and looked at on the device, with the files that evaluation writes."""
+"""Many seeds of every variant: trained and evaluated in batches on the device, with the files of evaluation."""
 
 import os
 import subprocess
@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,13 +17,14 @@ from stages.evaluate.ensemble import ensemble
 from stages.evaluate.previous import PreviousEvaluation
 from stages.evaluate.run import evaluated_run
 from stages.evaluate.stage import gather
+from stages.recipes.shared.epochs import run_facts
 from stages.study import environments, files, paths
 from stages.study.params import Params
 from stages.study.results import NOT_RECORDED, write_results
 from stages.study.splits import read_classes, read_images
-from stages.train.executors import lanes
-from stages.train.executors.lanes import batches, engine
-from stages.train.plan import evaluated, plan
+from stages.train.executors import batched_seeds
+from stages.train.executors.batched_seeds import batches, engine
+from stages.train.plan import evaluated_keys, plan
 from stages.train.run import Run
 
 TEST_BLOCK = 500  # test images at a time
@@ -55,9 +57,9 @@ def train(study: Params, results: Results) -> None:
     runs = plan(study, networks, images, labels, len(read_classes(paths.TRAIN)))
     groups = [group for runs_of_line in _lines(runs) for group in _groups(runs_of_line, images)]
     waited = time.perf_counter()
-    for batch in batches.ready(groups, images):
+    for batch in batches.prepared(groups, images):
         started = time.perf_counter()
-        finished = dict(batches.trained_lanes(batch, images, labels, None))
+        finished = dict(batches.train_lanes(batch, images, labels, None))
         trained = time.perf_counter()
         _evaluate(study, batch, finished)
         results.keep("runs.zip", paths.RUNS)
@@ -78,8 +80,9 @@ def train(study: Params, results: Results) -> None:
 
 def _lines(runs: Sequence[Run]) -> Iterator[list[Run]]:
     """The runs that are to be trained, batch by batch: of each line of ORDER, seed by seed."""
+    known = evaluated_keys({run.variant for run in runs})
     for group in ORDER:
-        lacking = [run for run in runs if run.variant in group and not evaluated(run)]
+        lacking = [run for run in runs if run.variant in group and run.key not in known]
         lacking.sort(key=lambda run: run.seed)
         most = (MLP_LANES if group[0].startswith("mlp") else CNN_LANES) // len(group) * len(group)
         yield from (lacking[first : first + most] for first in range(0, len(lacking), most))
@@ -91,7 +94,7 @@ def _groups(runs: list[Run], images: np.ndarray) -> list[batches.Group]:
     return groups
 
 
-def _evaluate(study: Params, batch: batches.Ready, finished: dict[int, engine.Finished]) -> None:
+def _evaluate(study: Params, batch: batches.PreparedBatch, finished: dict[int, engine.FinishedLane]) -> None:
     """Add the runs of a batch to what metrics/runs has of their variants."""
     images, truth = read_images(paths.TEST)
     scored_by = environments.installed("evaluate", "network")
@@ -105,7 +108,8 @@ def _evaluate(study: Params, batch: batches.Ready, finished: dict[int, engine.Fi
         assert len(kept) == first
         curves = [files.read_table(paths.curves_path(variant), ["seed", *study.recipe(variant).curve])] if kept else []
         for i, output in zip(places, outputs, strict=True):
-            run, facts = batch.runs[i], batches.facts_of(finished[i])
+            run = batch.runs[i]
+            facts: dict[str, Any] = {**run_facts(finished[i].curve, finished[i].best_epoch)}
             digests = {**run.digests, "model": NOT_RECORDED}  # no model is kept here
             facts |= {"key": run.key, "digests": digests, "versions": run.versions}
             kept.append(evaluated_run(run.recipe, run.seed, facts, output, truth, scored_by))
@@ -123,7 +127,7 @@ def _ridge(study: Params, results: Results) -> None:
     started = time.perf_counter()
     environment = {"STUDY_EXECUTOR": "processes", "JAX_PLATFORMS": "cpu", "STUDY_WORKERS": str(_spare_cores())}
     environment["STUDY_REUSE"] = "1"
-    for variant in (name for name in study.variants if not lanes.takes(study.recipe(name))):
+    for variant in (name for name in study.variants if not batched_seeds.takes(study.recipe(name))):
         for stage in ("train", "evaluate"):
             run([sys.executable, "-m", f"stages.{stage}", variant], environment)
         results.note("host", variant, {"seconds": time.perf_counter() - started})

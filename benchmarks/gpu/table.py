@@ -18,7 +18,7 @@ from stages.recipes.shared.models import layer_seeds
 from stages.study import paths
 from stages.study.params import Params
 from stages.study.splits import read_images
-from stages.train.executors.lanes import batches, engine, programs
+from stages.train.executors.batched_seeds import batches, engine, programs
 from stages.train.plan import plan
 from stages.train.run import Run
 
@@ -45,8 +45,8 @@ class Case:
         return f"{self.run.variant} x {self.lanes} {self.convolution}"
 
     @property
-    def dev(self) -> int:
-        return 0 if self.run.dev is None else len(self.run.dev)
+    def validation(self) -> int:
+        return 0 if self.run.validation is None else len(self.run.validation)
 
     @property
     def is_form(self) -> bool:
@@ -56,7 +56,7 @@ class Case:
     def plan(self, images: int) -> list[programs.Stretch]:
         if self.is_form:
             return [programs.Stretch(FORM_STEPS, self.recipe.batch_size, 1)]
-        return programs.epoch_plan(images - self.dev, self.recipe.batch_size)
+        return programs.epoch_plan(images - self.validation, self.recipe.batch_size)
 
 
 def cases(runs: Sequence[Run], widths: Sequence[int], form_width: int) -> list[Case]:
@@ -99,7 +99,7 @@ def _compiled(case: Case, images: np.ndarray) -> dict[str, float]:
     started = time.perf_counter()
     size, steps = case.recipe.batch_size, case.plan(len(images))
     programs_of = engine.compile_ahead(
-        _shared(case, images), images, dev=case.dev, batch_size=size, width=case.lanes, plan=steps
+        _shared(case, images), images, validation=case.validation, batch_size=size, width=case.lanes, plan=steps
     )
     return {"compile_seconds": time.perf_counter() - started, "gib": engine.needed_bytes(programs_of[0]) / 2**30}
 
@@ -130,23 +130,22 @@ def mean_epochs(variant: str) -> float:
 
 
 def measure(case: Case, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Seconds of an epoch of all lanes: the training steps timed for some seconds, the look at the dev images once."""
+    """Seconds of an epoch of all lanes: the training steps timed for some seconds, the validation once."""
     shared, size = _shared(case, images), case.recipe.batch_size
     model = case.recipe.build(images.shape[1:], case.run.classes, layer_seeds(0))
     lane = batches.lane_of(case.run, model)
     with ThreadPoolExecutor(engine.ORDER_THREADS) as pool:
         batch = engine.Batch(shared, images, labels, size, pool)
-        order = engine.orders_of(lane, len(images))
-        batch.begin([engine.Course(i, lane, order) for i in range(case.lanes)], case.lanes)
+        batch.start([engine.start_lane(i, lane, len(images)) for i in range(case.lanes)], case.lanes)
         batch.rates = batch.rates_of_epoch()
         stretch = case.plan(len(images))[0]
         step = _seconds_of_step(batch, stretch)
-        dev = 0.0 if case.is_form else _dev_seconds(batch)
-    steps = math.ceil((len(images) - case.dev) / size)
+        validation = 0.0 if case.is_form else _validation_seconds(batch)
+    steps = math.ceil((len(images) - case.validation) / size)
     return {
         "step_ms": 1e3 * step,
-        "dev_seconds": dev,
-        "epoch_seconds": steps * step + dev,
+        "dev_seconds": validation,
+        "epoch_seconds": steps * step + validation,
         "tflops": step_flops(shared.model, size) * case.lanes / step / 1e12,
     }
 
@@ -164,12 +163,12 @@ def _seconds_of_step(batch: engine.Batch, stretch: programs.Stretch) -> float:
     return (time.perf_counter() - started) / calls / stretch.steps
 
 
-def _dev_seconds(batch: engine.Batch) -> float:
-    if not batch.dev_images:
+def _validation_seconds(batch: engine.Batch) -> float:
+    if not batch.validation_images:
         return 0.0
-    jax.block_until_ready(batch.score_dev())
+    jax.block_until_ready(batch.score_validation())
     started = time.perf_counter()
-    jax.block_until_ready(batch.score_dev())
+    jax.block_until_ready(batch.score_validation())
     return time.perf_counter() - started
 
 
@@ -195,7 +194,7 @@ def fit_epoch(run: Run, images: np.ndarray, labels: np.ndarray) -> dict[str, flo
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
-    count = len(images) - (0 if run.dev is None else len(run.dev))
+    count = len(images) - (0 if run.validation is None else len(run.validation))
     looks: dict[str, Any] = {"validation_data": (images[count:], labels[count:])} if count < len(images) else {}
     settings: dict[str, Any] = {"batch_size": recipe.batch_size, "epochs": 1, "verbose": 0, **looks}
     warm = FIT_WARM_STEPS * recipe.batch_size

@@ -49,15 +49,21 @@ def ensemble(
         UserError: by `predict`, where a model is missing.
     """
     members = min(MEMBERS, seeds)
+    kept = None if outputs.keys() >= set(range(members)) else _kept(previous, members, unchanged)
+    if kept is not None and kept.members == members:
+        return Ensemble(kept.ensemble, members, kept.output_sum)
     total: np.ndarray | float = 0.0
     first = 0
-    if previous is not None and not all(seed in outputs for seed in range(members)):
-        kept = previous.members <= members and all(unchanged(seed) for seed in range(previous.members))
-        if kept and previous.members == members:
-            return Ensemble(previous.ensemble, members, previous.output_sum)
-        if kept and previous.output_sum is not None:
-            total, first = previous.output_sum, previous.members
+    if kept is not None and kept.output_sum is not None:
+        total, first = kept.output_sum, kept.members
     for seed in range(first, members):
         total = total + (outputs[seed] if seed in outputs else predict(seed))
     assert isinstance(total, np.ndarray)
     return Ensemble(labels_of(total / members), members, total if members < MEMBERS else None)
+
+
+def _kept(previous: VariantResults | None, members: int, unchanged: Callable[[int], bool]) -> VariantResults | None:
+    """The previous results, if their ensemble has no other members, and the results of its members are unchanged."""
+    if previous is None or previous.members > members:
+        return None
+    return previous if all(unchanged(seed) for seed in range(previous.members)) else None

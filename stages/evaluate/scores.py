@@ -1,4 +1,4 @@
-"""What a model's outputs on the test set are worth: pure functions over arrays."""
+"""Scores of a model's outputs on the test set: pure functions over arrays."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ SMALLEST_PROBABILITY = 1e-7  # as Keras clips it in the cross-entropy
 
 
 def accuracy(outputs: np.ndarray, truth: np.ndarray) -> float:
-    """The share of outputs [n, classes] whose highest is that of the label [n]."""
+    """The accuracy of outputs [n, classes] for labels [n]: the share whose highest output is that of the label."""
     return float((outputs.argmax(axis=1) == truth).mean())
 
 
@@ -26,18 +26,21 @@ def squared_error(outputs: np.ndarray, truth: np.ndarray) -> float:
 
 
 def metrics(probabilities: bool) -> dict[str, Callable[[np.ndarray, np.ndarray], float]]:
-    """The scores of a run by their column in test.csv, for outputs that are probabilities or not.
+    """The scores of a run by their column in test.csv. They are in every table, in MLflow and in summary.json.
 
-    Each is a function of the outputs [n, classes] and the labels [n]. Whatever stands here is in every table, in MLflow
-    and in summary.json.
+    Args:
+        probabilities: whether the outputs are probabilities.
+
+    Returns:
+        Functions of the outputs [n, classes] and the labels [n].
     """
     return {"test_loss": cross_entropy if probabilities else squared_error, "test_accuracy": accuracy}
 
 
 def calibration(probabilities: np.ndarray, truth: np.ndarray) -> pd.DataFrame:
-    """How often the predicted class is right, by the probability given to it.
+    """The accuracy of the predictions, by their probability.
 
-    Equal-width bins as in Guo et al. 2017, "On calibration of modern neural networks", section 2.
+    Bins of equal width, as in Guo et al. 2017, "On calibration of modern neural networks", section 2.
 
     Args:
         probabilities: [n, classes].
@@ -48,7 +51,7 @@ def calibration(probabilities: np.ndarray, truth: np.ndarray) -> pd.DataFrame:
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == truth
-    # Bins are open below and closed above, so that a probability of 1 has a place.
+    # Bins are open below and closed above, so that a probability of 1 belongs to the last one.
     bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
     table = pd.DataFrame({"bin": bins, "confidence": confidence, "accuracy": right})
     grouped = table.groupby("bin")
@@ -58,7 +61,7 @@ def calibration(probabilities: np.ndarray, truth: np.ndarray) -> pd.DataFrame:
 
 
 def hardest(predicted: np.ndarray, truth: np.ndarray, count: int) -> np.ndarray:
-    """Indices, uint16 [count], of the images that most runs get wrong; of equal ones, the first.
+    """Indices, uint16 [count], of the images that most runs classify wrongly; ties are broken by the index.
 
     Args:
         predicted: labels [seeds, n].

@@ -35,7 +35,7 @@ def evaluate(variant: str, recipe: Recipe) -> None:
             folder = paths.run_path(variant, seed)
             model, outputs[seed], run = evaluate_run(folder, recipe, seed, images, truth, evaluation)
             if seed == 0:
-                weights = recipe.pictures(model)
+                weights = recipe.class_images(model)
         runs.append(run)
     if len({run.row["data"] for run in runs}) > 1:
         raise UserError(f"the runs of {variant} are of different training images: run `dvc repro -s train@{variant}`")
@@ -105,7 +105,7 @@ def check_models(variant: str, recipe: Recipe) -> None:
         if folder.exists():
             facts = read_facts(folder)
             same_recipe = facts.get("variant") == variant
-            same_recipe = same_recipe and families.decisive(facts.get("parameters")) == recipe.decisive()
+            same_recipe = same_recipe and families.key_fields(facts.get("parameters")) == recipe.key_fields()
             if not same_recipe or code_of(environments.of_run(facts)) not in codes:
                 raise UserError(
                     f"{folder} holds a model of another recipe, or of other code, than the study has now, whose score "

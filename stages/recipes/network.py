@@ -1,30 +1,31 @@
-"""Convolutions, then dense layers, then a softmax."""
+"""Networks of convolutions, then dense layers, then a softmax."""
 
 from collections.abc import Iterator
 from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from stages.errors import StudyError
+from many_seeds.errors import UserError
+from stages.recipes.shared.keras_recipe import KerasRecipe
 from stages.recipes.shared.recipe import Count, Rate
-from stages.recipes.shared.trained import Trained
 
 
-class Recipe(Trained):
-    """A stack of layers as data.
+class Recipe(KerasRecipe):
+    """A sequential network, described by its layers.
 
-    filters: of each convolution.
-    pool: whether 2×2 max pooling follows it.
-    conv_dropout: the dropout rate behind it and its pooling; 0 for no layer.
-    units: of each dense layer.
-    dropout: the rate behind each of them; 0 for no layer.
-    initializer: of the kernels of all layers but the output's, which has Keras's default; "normal" has a standard
-        deviation of 0.05.
-    precision: the dtype policy of the hidden layers.
-    kernel_size: the side of each convolution, or of all.
-    padding: "valid" for none, "same" for zeros around the image.
-    activation: of the hidden layers.
-    batch_norm: normalise over the batch between each hidden layer and its activation (Ioffe and Szegedy 2015).
+    Attributes:
+        filters: the number of filters of each convolution.
+        pool: whether 2×2 max pooling follows each convolution.
+        conv_dropout: the dropout rate after each convolution and its pooling; 0 for no dropout.
+        units: the number of units of each dense layer.
+        dropout: the dropout rate after each dense layer; 0 for no dropout.
+        initializer: of the kernels of the hidden layers; the output layer has Keras's default. "normal" has a standard
+            deviation of 0.05.
+        precision: the dtype policy of the hidden layers.
+        kernel_size: the side of the kernels of each convolution, or of all, in pixels.
+        padding: "valid" for none, "same" for zeros around the image.
+        activation: of the hidden layers.
+        batch_norm: batch normalization between each hidden layer and its activation (Ioffe and Szegedy 2015).
     """
 
     filters: list[Count]
@@ -40,7 +41,7 @@ class Recipe(Trained):
     batch_norm: bool = False
 
     @model_validator(mode="after")
-    def _one_entry_for_each_convolution(self) -> Self:
+    def _check_lengths(self) -> Self:
         if not len(self.filters) == len(self.pool) == len(self.conv_dropout) == len(self._kernel_sizes()):
             raise ValueError(
                 "filters, pool, conv_dropout and a list of kernel_size need one entry for each convolution, received "
@@ -55,8 +56,8 @@ class Recipe(Trained):
         height, width, channels = (*shape, 1)[:3]
         products = 0
         for filters, kernel, pooled in zip(self.filters, self._kernel_sizes(), self.pool, strict=True):
-            lost = 0 if self.padding == "same" else kernel - 1
-            height, width = height - lost, width - lost
+            border = 0 if self.padding == "same" else kernel - 1
+            height, width = height - border, width - border
             products += height * width * kernel**2 * channels * filters
             height, width, channels = (height // 2, width // 2, filters) if pooled else (height, width, filters)
         inputs = height * width * channels
@@ -69,7 +70,7 @@ class Recipe(Trained):
         import keras
         from keras import layers
 
-        self._see_that_pixels_are_left(shape)
+        self._check_size(shape)
         stack = [layers.Input(shape, dtype="uint8", name="pixels")]
         stack.append(layers.Rescaling(1 / 255, dtype="float32", name="scale"))
         if self.filters and len(shape) == 2:
@@ -79,7 +80,7 @@ class Recipe(Trained):
         stack.append(layers.Flatten(dtype=self.precision, name="flatten"))
         for i, units in enumerate(self.units, start=1):
             kernel = self._initializer(next(seeds))
-            stack += self._activated(layers.Dense, units, name=f"dense_{i}", kernel_initializer=kernel)
+            stack += self._with_activation(layers.Dense, units, name=f"dense_{i}", kernel_initializer=kernel)
             if self.dropout:
                 stack.append(layers.Dropout(self.dropout, seed=next(seeds), dtype=self.precision, name=f"dropout_{i}"))
         kernel = keras.initializers.GlorotUniform(seed=next(seeds))
@@ -94,7 +95,7 @@ class Recipe(Trained):
         """The layers of the i-th convolution, counted from 1."""
         from keras import layers
 
-        stack = self._activated(
+        stack = self._with_activation(
             layers.Conv2D,
             self.filters[i - 1],
             self._kernel_sizes()[i - 1],
@@ -109,7 +110,8 @@ class Recipe(Trained):
             stack.append(layers.Dropout(rate, seed=next(seeds), dtype=self.precision, name=name))
         return stack
 
-    def _activated(self, layer: Any, *sizes: int, name: str, **arguments: Any) -> list[Any]:
+    def _with_activation(self, layer: Any, *sizes: int, name: str, **arguments: Any) -> list[Any]:
+        """A layer with its activation and, where the recipe says so, batch normalization between them."""
         from keras import layers
 
         if not self.batch_norm:
@@ -125,16 +127,17 @@ class Recipe(Trained):
 
         if self.initializer == "normal":
             return initializers.RandomNormal(stddev=0.05, seed=seed)
-        kinds = {"glorot_uniform": initializers.GlorotUniform, "glorot_normal": initializers.GlorotNormal}
-        return kinds[self.initializer](seed=seed)
+        initializer_classes = {"glorot_uniform": initializers.GlorotUniform, "glorot_normal": initializers.GlorotNormal}
+        return initializer_classes[self.initializer](seed=seed)
 
-    def _see_that_pixels_are_left(self, shape: tuple[int, ...]) -> None:
+    def _check_size(self, shape: tuple[int, ...]) -> None:
+        """Raise a UserError if the convolutions and poolings shrink images of `shape` to nothing."""
         height, width = shape[:2]
         for kernel, pooled in zip(self._kernel_sizes(), self.pool, strict=True):
-            lost = 0 if self.padding == "same" else kernel - 1
-            height, width = ((side - lost) // (2 if pooled else 1) for side in (height, width))
+            border = 0 if self.padding == "same" else kernel - 1
+            height, width = ((side - border) // (2 if pooled else 1) for side in (height, width))
             if min(height, width) < 1:
-                raise StudyError(
+                raise UserError(
                     f"{len(self.filters)} convolutions with kernel_size {self.kernel_size} and pool {self.pool} leave "
                     f"nothing of {shape[0]}x{shape[1]} pixels"
                 )

@@ -7,21 +7,22 @@ from typing import Annotated, Any, ClassVar, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from stages.errors import StudyError
+from many_seeds.errors import UserError
 from stages.recipes.shared import recipe
-from stages.recipes.shared.recipe import Count, Fitted, Positive, Report
+from stages.recipes.shared.recipe import Count, EpochCallback, FitResult, Positive, training_indices
 
 INVERSE_GOLDEN_RATIO = (5**0.5 - 1) / 2
-BLOCK = 4096  # rows at a time: all at once, the copies would take more memory than a network
+BLOCK = 4096  # rows at a time: copies of all rows at once would take more memory than training a network
 
 
 class Recipe(recipe.Recipe):
-    """The strength α of the ridge is searched on the seed's dev split.
+    """Ridge regression whose regularization strength α is chosen on the validation split of the seed.
 
-    grid_powers: the lowest and the highest power of two of a coarse grid of α.
-    tolerance: a golden-section search ends when half the interval is under this.
-    hidden_units: ReLU units before the regression, drawn once and never trained; None to regress on the pixels.
-    weight_sd: the standard deviation of their weights.
+    Attributes:
+        grid_powers: the lowest and the highest power of two of a coarse grid of α.
+        tolerance: the golden-section search ends when half the interval is below this.
+        hidden_units: the number of random ReLU features, which are not trained; None to regress on the pixels.
+        weight_sd: the standard deviation of the weights of the random features.
     """
 
     grid_powers: Annotated[list[Annotated[int, Field(ge=-60, le=60)]], Field(min_length=2, max_length=2)]
@@ -34,7 +35,7 @@ class Recipe(recipe.Recipe):
     probabilities: ClassVar[bool] = False
 
     @model_validator(mode="after")
-    def _fields_fit_together(self) -> Self:
+    def _check_fields(self) -> Self:
         lowest, highest = self.grid_powers
         if highest - lowest < 2:
             raise ValueError(f"grid_powers must span at least three points [low, high], received {self.grid_powers}")
@@ -43,7 +44,7 @@ class Recipe(recipe.Recipe):
         return self
 
     @property
-    def uses_dev(self) -> bool:
+    def uses_validation(self) -> bool:
         return True
 
     def fit(
@@ -52,22 +53,22 @@ class Recipe(recipe.Recipe):
         labels: np.ndarray,
         classes: int,
         *,
-        dev: np.ndarray | None,
+        validation: np.ndarray | None,
         seed: int,
-        report: Report,
-    ) -> Fitted:
-        assert dev is not None
+        on_epoch: EpochCallback,
+    ) -> FitResult:
+        assert validation is not None
         hidden = None
         if self.hidden_units is not None and self.weight_sd is not None:
             hidden = hidden_weights(int(np.prod(images.shape[1:])), self.hidden_units, self.weight_sd, seed)
         low, high = self.grid_powers
         model, rows, best, scores = fit_ridge(
-            images, labels, classes, dev, grid_powers=(low, high), tolerance=self.tolerance, hidden=hidden
+            images, labels, classes, validation, grid_powers=(low, high), tolerance=self.tolerance, hidden=hidden
         )
         facts = {"dev_loss": scores["val_loss"], "dev_accuracy": scores["val_accuracy"]}
-        return Fitted(model, rows, {**facts, "alpha_mse": best["mse"], "alpha_accuracy": best["accuracy"]})
+        return FitResult(model, rows, {**facts, "alpha_mse": best["mse"], "alpha_accuracy": best["accuracy"]})
 
-    def pictures(self, model: Any) -> np.ndarray | None:
+    def class_images(self, model: Any) -> np.ndarray | None:
         shape = model.input_shape[1:]
         if self.hidden_units is not None or len(shape) != 2:
             return None
@@ -76,12 +77,17 @@ class Recipe(recipe.Recipe):
 
 @dataclass(frozen=True)
 class Reduced:
-    """A least-squares problem with its rows folded together.
+    """A least-squares problem whose rows are reduced to few.
 
-    ‖ΦW + b − Y‖² over n rows, with the best b for each W, equals ‖features·W − targets‖² but for a constant: the R of
-    a QR decomposition of [Φ Y], both centred. So every α costs a solve of this small problem.
+    ‖ΦW + b − Y‖² over n rows, with the best b for each W, equals ‖features·W − targets‖² up to a constant, where
+    [features targets] is the R of a QR decomposition of [Φ Y], both centred. So each α only costs a solve of this small
+    problem.
 
-    features: float64 [k, d]; targets: float64 [k, classes]; feature_mean: [d]; target_mean: [10].
+    Attributes:
+        features: float64 [k, d].
+        targets: float64 [k, classes].
+        feature_mean: float64 [d].
+        target_mean: float64 [classes].
     """
 
     features: np.ndarray
@@ -91,23 +97,36 @@ class Reduced:
 
 
 def reduce(features: np.ndarray, labels: np.ndarray, classes: int) -> Reduced:
-    """Fold features [n, d] and labels [n] into a `Reduced` problem, a block of rows at a time.
+    """Reduce a least-squares problem, a block of rows at a time.
 
-    The R of each block is stacked on the next one's rows (Demmel et al. 2012, "Communication-optimal parallel and
-    sequential QR and LU factorizations", section 2). A first column of ones takes the means out of all the others.
+    The R of each block is stacked on the rows of the next one (Demmel et al. 2012, "Communication-optimal parallel and
+    sequential QR and LU factorizations", section 2). A first column of ones centres all the others.
+
+    Args:
+        features: float64 [n, d].
+        labels: uint8 or uint16 [n].
+        classes: the number of classes.
     """
-    folded = np.empty((0, 1 + features.shape[1] + classes))
+    reduced = np.empty((0, 1 + features.shape[1] + classes))
     for rows in _blocks(len(features)):
         one_hot = np.eye(classes)[labels[rows]]
         block = np.hstack([np.ones((len(one_hot), 1)), features[rows], one_hot])
-        folded = np.asarray(np.linalg.qr(np.vstack([folded, block]), mode="r"))
-    mean, centred = folded[0, 1:] / folded[0, 0], folded[1:, 1:]
+        reduced = np.asarray(np.linalg.qr(np.vstack([reduced, block]), mode="r"))
+    mean, centred = reduced[0, 1:] / reduced[0, 0], reduced[1:, 1:]
     width = features.shape[1]
     return Reduced(centred[:, :width], centred[:, width:], mean[:width], mean[width:])
 
 
 def solve(problem: Reduced, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel [d, classes] and bias [classes] of the lowest squared error plus α‖kernel‖²; the bias is not penalised."""
+    """Minimize the squared error plus α‖kernel‖².
+
+    Args:
+        problem: the reduced problem.
+        alpha: α; the bias is not penalized.
+
+    Returns:
+        The kernel, float64 [d, classes], and the bias, float64 [classes].
+    """
     from sklearn.linear_model import Ridge  # a second to import
 
     model = Ridge(alpha=alpha, fit_intercept=False, solver="cholesky").fit(problem.features, problem.targets)
@@ -116,9 +135,16 @@ def solve(problem: Reduced, alpha: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def golden_section(loss: Callable[[float], object], low: float, high: float, tolerance: float) -> float:
-    """The middle of the interval around a minimum of `loss`, when half of it is under `tolerance` (Kiefer 1953).
+    """Find a minimum by golden-section search (Kiefer 1953).
 
-    `loss` may return anything that compares with `<`.
+    Args:
+        loss: the function to minimize. It may return anything that compares with `<`.
+        low: the lower end of the interval to search.
+        high: its upper end.
+        tolerance: the search ends when half the interval is below this.
+
+    Returns:
+        The middle of the last interval.
     """
     inner = high - INVERSE_GOLDEN_RATIO * (high - low), low + INVERSE_GOLDEN_RATIO * (high - low)
     left, right = inner
@@ -138,22 +164,22 @@ def golden_section(loss: Callable[[float], object], low: float, high: float, tol
 def search_alpha(
     score: Callable[[float], dict[str, float]], grid_powers: tuple[int, int], tolerance: float
 ) -> tuple[list[dict[str, float | str]], dict[str, float]]:
-    """The α of the lowest dev error and the α of the highest dev accuracy.
+    """Find the α of the lowest validation error and the α of the highest validation accuracy.
 
-    A grid of powers of two, then for each target a golden-section search between the neighbours of the grid's best
-    point. Equal accuracies are told apart by the dev error.
+    A grid of powers of two is followed, for each target, by a golden-section search between the neighbours of the best
+    grid point. Ties in accuracy are broken by the validation error.
 
     Args:
-        score: of an α: the dev scores val_loss and val_accuracy.
+        score: from α to the validation scores val_loss and val_accuracy.
         grid_powers: the lowest and the highest power of two.
-        tolerance: half of the last interval is under this.
+        tolerance: of the golden-section search.
 
     Returns:
-        A row for every α tried (search: "grid", "mse" or "accuracy"; alpha; the two scores), and the best α of each
+        A row for every α tried (search: "grid", "mse" or "accuracy"; alpha; the two scores), and the best α for each
         target: "mse", "accuracy".
 
     Raises:
-        StudyError: the best point lies on the edge of the grid.
+        UserError: the best grid point lies on the edge of the grid.
     """
     targets: dict[str, Callable[[dict[str, float]], tuple[float, ...]]] = {
         "mse": lambda row: (row["val_loss"],),
@@ -161,23 +187,23 @@ def search_alpha(
     }
     rows: list[dict[str, float | str]] = []
 
-    def tried(search: str, alpha: float) -> dict[str, float]:
+    def evaluate(search: str, alpha: float) -> dict[str, float]:
         scores = score(alpha)
         rows.append({"search": search, "alpha": alpha, **scores})
         return scores
 
     grid = [2.0**power for power in range(grid_powers[0], grid_powers[1] + 1)]
-    coarse = [tried("grid", alpha) for alpha in grid]
+    coarse = [evaluate("grid", alpha) for alpha in grid]
     best = {}
     for target, order in targets.items():
         i = min(range(len(grid)), key=lambda i: order(coarse[i]))
         if i in (0, len(grid) - 1):
-            raise StudyError(
-                f"the best alpha for dev {target} is {grid[i]:g}, on the edge of the grid 2^{grid_powers[0]} … "
+            raise UserError(
+                f"the best alpha for validation {target} is {grid[i]:g}, on the edge of the grid 2^{grid_powers[0]} … "
                 f"2^{grid_powers[1]}: widen grid_powers"
             )
         best[target] = golden_section(
-            lambda alpha: order(tried(target, alpha)),  # noqa: B023  # called before the loop goes on
+            lambda alpha: order(evaluate(target, alpha)),  # noqa: B023  # called before the loop goes on
             grid[i - 1],
             grid[i + 1],
             tolerance,
@@ -186,13 +212,30 @@ def search_alpha(
 
 
 def hidden_weights(pixels: int, units: int, weight_sd: float, seed: int) -> np.ndarray:
-    """The fixed input weights of an extreme learning machine, float32 [pixels, units], from N(0, weight_sd²)."""
+    """The fixed input weights of an extreme learning machine.
+
+    Args:
+        pixels: the number of values of an image.
+        units: the number of random features.
+        weight_sd: the standard deviation of the weights, which are normal with mean 0.
+        seed: of the run.
+
+    Returns:
+        float32 [pixels, units].
+    """
     generator = np.random.default_rng(np.random.SeedSequence([seed, 0]))
     return generator.normal(0, weight_sd, (pixels, units)).astype(np.float32)
 
 
 def as_keras(shape: tuple[int, ...], kernel: np.ndarray, bias: np.ndarray, hidden: np.ndarray | None) -> Any:
-    """The classifier as a Keras model from values 0–255 to a score for each class; the class is the highest."""
+    """The classifier as a Keras model from pixels 0–255 to a score for each class; the highest one is predicted.
+
+    Args:
+        shape: of an image.
+        kernel: [d, classes].
+        bias: [classes].
+        hidden: input weights, float32 [pixels, d], of an extreme learning machine, or None.
+    """
     import keras
     from keras import layers
 
@@ -210,38 +253,37 @@ def fit_ridge(
     images: np.ndarray,
     labels: np.ndarray,
     classes: int,
-    dev: np.ndarray,
+    validation: np.ndarray,
     *,
     grid_powers: tuple[int, int],
     tolerance: float,
     hidden: np.ndarray | None,
 ) -> tuple[Any, list[dict[str, float | str]], dict[str, float], dict[str, float]]:
-    """Search α on the dev split, then fit on all images with the α of the highest dev accuracy.
+    """Choose α on the validation split, then fit all images with the α of the highest validation accuracy.
 
     Args:
         images: uint8 [n, height, width] or [n, height, width, 3].
         labels: uint8 or uint16 [n].
-        classes: how many there are.
-        dev: indices of the dev images.
+        classes: the number of classes.
+        validation: indices of the validation split.
         grid_powers: of the coarse grid.
         tolerance: of the golden-section search.
         hidden: input weights [pixels, units] of an extreme learning machine, or None to use the pixels.
 
     Returns:
-        The model; the rows of the search; the best α of each target; the dev scores at the α chosen.
+        The model; the rows of the search; the best α for each target; the validation scores of the chosen α.
     """
-    kept = np.ones(len(images), bool)
-    kept[dev] = False
-    problem = reduce(_features(images[kept], hidden), labels[kept], classes)
-    dev_features, dev_labels = _features(images[dev], hidden), labels[dev]
-    dev_targets = np.eye(classes)[dev_labels]
+    chosen = training_indices(len(images), validation)
+    problem = reduce(_features(images[chosen], hidden), labels[chosen], classes)
+    val_features, val_labels = _features(images[validation], hidden), labels[validation]
+    val_targets = np.eye(classes)[val_labels]
 
     def score(alpha: float) -> dict[str, float]:
         kernel, bias = solve(problem, alpha)
-        outputs = dev_features @ kernel + bias
+        outputs = val_features @ kernel + bias
         return {
-            "val_loss": float(((outputs - dev_targets) ** 2).mean()),
-            "val_accuracy": float((outputs.argmax(axis=1) == dev_labels).mean()),
+            "val_loss": float(((outputs - val_targets) ** 2).mean()),
+            "val_accuracy": float((outputs.argmax(axis=1) == val_labels).mean()),
         }
 
     rows, best = search_alpha(score, grid_powers, tolerance)

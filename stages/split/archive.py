@@ -36,7 +36,7 @@ def contents_of(path: Path, source: str) -> Iterator[tuple[PurePosixPath, bytes 
             if size > FILE_LIMIT or unpacked > LIMIT:
                 raise UserError(f"{source}: with {name} its unpacked size is over the limit: {unpacked:,} bytes")
             place = _place(name, source)
-            if any(part.startswith(".") or part in IGNORED for part in place.parts) or not place.parts:
+            if _is_ignored(place):
                 continue
             if content is not None and place in seen:
                 raise UserError(f"{source} contains {place} twice: remove one")
@@ -45,6 +45,10 @@ def contents_of(path: Path, source: str) -> Iterator[tuple[PurePosixPath, bytes 
     except (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
         reason = str(error).partition("\n")[0]  # tarfile lists every compression that it has tried
         raise UserError(f"{source} should be a folder, or a valid zip or tar archive of one: {reason}") from error
+
+
+def _is_ignored(place: PurePosixPath) -> bool:
+    return not place.parts or any(part.startswith(".") or part in IGNORED for part in place.parts)
 
 
 # Name, size in bytes, and a function that reads the content, None for a folder.

@@ -75,13 +75,14 @@ def class_names(named: Sequence[str] | None, *splits: LabeledImages) -> list[str
     highest = max(int(split.labels.max()) for split in splits)
     lowest = min(int(split.labels.min()) for split in splits)
     most = len(named) if named else MOST_CLASSES
-    if lowest < 0 or highest >= most:
-        wrong = lowest if lowest < 0 else highest
-        reason = f"there are {most} names of classes" if named else f"at most {MOST_CLASSES:,} classes"
-        raise UserError(f"labels should be from 0 to {most - 1} ({reason}), received {wrong}")
-    if highest < 1 and not (named and len(named) > 1):
+    for label in (lowest, highest):
+        if not 0 <= label < most:
+            reason = f"there are {most} names of classes" if named else f"at most {MOST_CLASSES:,} classes"
+            raise UserError(f"labels should be from 0 to {most - 1} ({reason}), received {label}")
+    names = list(named) if named else [str(label) for label in range(highest + 1)]
+    if len(names) < 2:
         raise UserError("there is only one class: a study needs at least two")
-    return list(named) if named else [str(label) for label in range(highest + 1)]
+    return names
 
 
 def check_classes(classes: Sequence[str], split: str, labels: np.ndarray) -> None:

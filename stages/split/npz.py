@@ -86,11 +86,12 @@ def _pair(arrays: Mapping[str, np.ndarray], names: list[tuple[str, str]], source
         wanted = ", or ".join(f"{images} and {labels}" for images, labels in names)
         raise UserError(f"{source} should contain {wanted}; it contains {', '.join(arrays) or 'nothing'}")
     images, labels = (arrays[name] for name in found[0])
-    if images.ndim == 4 and images.shape[3] == 1:
-        images = images[..., 0]
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    return LabeledImages(images, labels)
+    return LabeledImages(_without_last_axis(images, 4), _without_last_axis(labels, 2))
+
+
+def _without_last_axis(array: np.ndarray, axes: int) -> np.ndarray:
+    """The array without its last axis, if it has so many axes and the last one has length 1."""
+    return array[..., 0] if array.ndim == axes and array.shape[-1] == 1 else array
 
 
 def _values(data: LabeledImages) -> tuple[np.ndarray, np.ndarray]:

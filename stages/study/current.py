@@ -27,7 +27,7 @@ def outdated(study: Params) -> list[str]:
         stage = f"train@{variant}"
         if stage in stages and (
             other_data
-            or families.decisive(parameters(stage).get(f"variants.{variant}")) != recipe.decisive()
+            or families.key_fields(parameters(stage).get(f"variants.{variant}")) != recipe.key_fields()
             or recorded(stage, "deps").get(images) != recorded("split", "outs").get(images)
         ):
             found.append(variant)

@@ -1,6 +1,6 @@
-"""The `data:` section of params.yaml, and what lies in data/raw for the split to read.
+"""The section `data` of params.yaml, and the description of data/raw that the split stage reads.
 
-A study names a data set that the project knows, or says where a person's own lies; both reach the split stage alike.
+A study names a built-in data set, or describes custom data; the split stage reads both in the same way.
 """
 
 import re
@@ -14,12 +14,11 @@ from stages.study.files import write_bytes
 from stages.study.paths import RAW
 
 KNOWN = ("mnist", "fashion_mnist", "kmnist", "cifar10", "digits")
-# Where a person's own files lie. One folder, because DVC watches what dvc.yaml names, and dvc.yaml can't follow a path
-# that some studies have and others have not.
+# The folder of custom data. It is one folder because dvc.yaml has to name it, whether or not a study has custom data.
 OWN = "own"
 MOST_CLASSES = 65_535
 
-# The parts that a data set of each format has: those it needs, and those of a test set.
+# The parts of a data set by format: the required ones, and those of a test set.
 PARTS = {
     "idx": (("train_images", "train_labels"), ("test_images", "test_labels")),
     "npz": (("train",), ("test",)),
@@ -40,20 +39,20 @@ class _Strict(BaseModel):
 
 
 class Data(_Strict):
-    """A data set that the project knows, by `name` alone; or a person's own, with its `format` and its parts.
+    """A built-in data set, with its `name` alone; or custom data, with their `format` and their parts.
 
-    A part is a path below own/, or an address with the SHA-256 of the file that it leads to.
+    A part is a path below own/, or a URL with the SHA-256 of its file.
 
     Attributes:
         name: of the data set, in tables and in the report.
-        format: of a person's own data; None for a data set that the project knows.
+        format: of custom data; None for a built-in data set.
         train, test: an .npz archive each, or a folder of images (or a zip or tar of one) each.
         train_images, train_labels, test_images, test_labels: IDX files, as MNIST has them.
         sha256: part → SHA-256 of its file, hexadecimal.
-        classes: the names of the labels 0, 1, …; for folders, in which order their names count.
-        test_fraction: the share of the images of each class that is drawn as the test set where none is given; None: a
-            fifth.
-        test_seed: of that draw, which is made once and not by each seed.
+        classes: the names of the labels 0, 1, …; for folders, their names in the order of their labels.
+        test_fraction: the share of the images of each class that is drawn as the test set where none is given; None for
+            a fifth.
+        test_seed: of that draw, which is the same for all seeds.
     """
 
     name: DatasetName
@@ -71,22 +70,29 @@ class Data(_Strict):
 
     @property
     def sources(self) -> dict[str, str]:
-        """Part → path or address, of the parts that are given."""
+        """Part → path or URL, of the parts that are given."""
         return {part: source for part in ALL_PARTS if (source := getattr(self, part)) is not None}
 
     @model_validator(mode="after")
-    def _fields_fit_together(self) -> Self:
-        given = sorted(self.model_fields_set - {"name"})
+    def _check_format(self) -> Self:
         if self.format is None:
-            _known(self.name, given)
+            _check_built_in(self.name, sorted(self.model_fields_set - {"name"}))
         else:
-            _parts_fit(self.format, self.sources)
+            _check_parts(self.format, self.sources)
             if self.name in KNOWN:
-                raise ValueError(f"name {self.name!r} is that of a data set that the project knows: name yours another")
+                raise ValueError(f"name {self.name!r} is the name of a built-in data set: choose another one")
+        return self
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> Self:
         for part, source in self.sources.items():
-            _source_can_be_trusted(part, source, self.sha256)
+            _check_source(part, source, self.sha256)
         if unknown := sorted(self.sha256.keys() - self.sources.keys()):
             raise ValueError(f"sha256 names {', '.join(unknown)}, but the parts are {', '.join(self.sources)}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_test_set_and_classes(self) -> Self:
         drawing = [name for name in ("test_fraction", "test_seed") if name in self.model_fields_set]
         if drawing and any(part.startswith("test") for part in self.sources):
             raise ValueError(f"{drawing[0]} draws a test set where none is given: remove it, or the test set")
@@ -99,19 +105,20 @@ def is_address(source: str) -> bool:
     return re.match(r"https?://", source) is not None
 
 
-def _known(name: str, given: list[str]) -> None:
+def _check_built_in(name: str, given: list[str]) -> None:
     if name not in KNOWN:
         raise ValueError(
-            f"name should be one of {', '.join(KNOWN)}; received {name!r}. Data of your own need `format:` beside "
-            "their name: idx, npz or folders"
+            f"name should be one of {', '.join(KNOWN)}; received {name!r}. Custom data need `format:` beside their "
+            "name: idx, npz or folders"
         )
     if given:
         raise ValueError(
-            f"{name} needs no more than its name; received {', '.join(given)} as well. Data of your own need `format:`"
+            f"{name} is a built-in data set, without other fields; received {', '.join(given)}. Custom data need "
+            "`format`"
         )
 
 
-def _parts_fit(form: str, sources: dict[str, str]) -> None:
+def _check_parts(form: str, sources: dict[str, str]) -> None:
     needed, tests = PARTS[form]
     if missing := [part for part in needed if part not in sources]:
         raise ValueError(f"format {form} needs {' and '.join(needed)}; {' and '.join(missing)} missing")
@@ -121,28 +128,28 @@ def _parts_fit(form: str, sources: dict[str, str]) -> None:
         raise ValueError(f"a test set of format {form} needs {' and '.join(tests)}, or neither")
 
 
-def _source_can_be_trusted(part: str, source: str, sha256: dict[str, str]) -> None:
+def _check_source(part: str, source: str, sha256: dict[str, str]) -> None:
     if is_address(source):
         if part not in sha256:
-            raise ValueError(f"{part} comes over the net, so sha256.{part} must say the SHA-256 of its file")
+            raise ValueError(f"{part} is downloaded, so sha256.{part} must be the SHA-256 of its file")
         return
     path = PurePosixPath(source)
     if "://" in source or "\\" in source or path.is_absolute() or ".." in path.parts or path.parts[:1] != (OWN,):
         raise ValueError(
-            f"{part} should be a path below {OWN}/ (such as {OWN}/shapes), or an https address; received {source!r}"
+            f"{part} should be a path below {OWN}/ (such as {OWN}/shapes), or an https URL; received {source!r}"
         )
     if len(path.parts) < 2:
         raise ValueError(f"{part} should name a file or folder in {OWN}/, such as {OWN}/shapes; received {source!r}")
 
 
 class Contents(_Strict):
-    """What lies in data/raw: how to read it, and what the person wants of it.
+    """The description of data/raw.
 
     Attributes:
         format: idx, npz, folders or cifar10.
         files: part → name of its file in data/raw.
-        sources: part → where it came from, for errors that people can act on.
-        classes: the names of the labels, where they are said and not found in the data.
+        sources: part → path or URL that it came from, for errors.
+        classes: the names of the labels, if params.yaml has them.
         test_fraction, test_seed: as in `Data`.
     """
 
@@ -162,7 +169,7 @@ def write_contents(contents: Contents, path: Path = CONTENTS) -> None:
 
 
 def read_contents(path: Path = CONTENTS) -> Contents:
-    """What data/raw says of itself.
+    """Read the description of data/raw.
 
     Raises:
         UserError: the file is missing or damaged.

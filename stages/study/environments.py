@@ -25,16 +25,16 @@ CODE = Path("metrics/code.yaml")
 CERTIFIED = Path("metrics/certified.csv")
 LOCKED = Path("requirements.lock")
 CERTIFIED_COLUMNS = ["variant", "part", "environment", "same_as", "seeds", "of", "processor", "how", "commit"]
-# What to do about results of another environment: where the locked one, or where only the installed one is another.
+# What to do about results of another environment: if the locked packages differ, and if only the installed ones do.
 CERTIFY = "`make certify` checks a sample of them, and keeps those that are the same; `dvc repro` trains them anew."
 INSTALL = (
     f"`make setup` installs the packages of {LOCKED}; `make certify` checks a sample of the runs with those that are "
     "here; `dvc repro --force` trains them anew."
 )
 
-# The files that turn a model into predictions and scores. What keeps and writes them may change freely.
+# The files that turn a model into predictions and scores.
 SCORING = [Path(__file__).parents[1] / "evaluate" / name for name in ("outputs.py", "scores.py")]
-PACKAGES = ("keras", "numpy", "scikit-learn", "scipy")  # that decide bits, beside that of the Keras backend
+PACKAGES = ("keras", "numpy", "scikit-learn", "scipy")  # that decide bits, besides that of the Keras backend
 BACKEND_PACKAGES = {"tensorflow": ["tensorflow", "tensorflow-cpu"], "jax": ["jax"], "torch": ["torch"]}
 # Instruction sets on which the bits of matrix products in bfloat16 depend.
 INSTRUCTION_SETS = ("amx_bf16", "avx512_bf16")
@@ -123,19 +123,25 @@ def locked_versions(path: Path = LOCKED, keras_backend: str = "tensorflow") -> d
     """
     if not path.exists():
         raise UserError(f"{path} is missing: restore it with git, or write it with `make lock`")
-    from packaging.requirements import Requirement  # only here: `tools.compare.__main__` alone does without it
-
-    locked = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.strip() and not line.startswith(("#", " ", "-")):
-            requirement = Requirement(line)
-            if requirement.marker is None or requirement.marker.evaluate():
-                locked[requirement.name] = str(requirement.specifier).removeprefix("==")
+    locked = _locked(path)
     wanted = _wanted(keras_backend).items()
     found = {name: [locked[package] for package in packages if package in locked] for name, packages in wanted}
     if missing := [name for name, versions in found.items() if not versions]:
         raise UserError(f"{path} should have a version of {', '.join(missing)}: run `make lock`")
     return {name: versions[-1] for name, versions in found.items()}
+
+
+def _locked(path: Path) -> dict[str, str]:
+    """The versions of all packages in requirements.lock, for this Python and platform."""
+    from packaging.requirements import Requirement  # only here: tools.compare does without it
+
+    lines = path.read_text(encoding="utf-8").splitlines()
+    requirements = [Requirement(line) for line in lines if line.strip() and not line.startswith(("#", " ", "-"))]
+    return {
+        requirement.name: str(requirement.specifier).removeprefix("==")
+        for requirement in requirements
+        if requirement.marker is None or requirement.marker.evaluate()
+    }
 
 
 def scoring_digest() -> str:
@@ -155,15 +161,15 @@ def installed(part: Part, family: str) -> Environment:
 
 
 def of_run(facts: Mapping[str, Any]) -> Environment:
-    """The environment that trained a run, of what its run.json says."""
+    """The environment that trained a run, from the content of its run.json."""
     return Environment(facts["digests"]["code"], dict(facts.get("versions", {})), facts["digests"].get("executor"))
 
 
 def read_certificates(path: Path = CERTIFIED) -> pd.DataFrame:
-    """The certificates, a row each, with `CERTIFIED_COLUMNS`; none where the file is not there.
+    """The certificates, a row each, with `CERTIFIED_COLUMNS`; empty without the file.
 
     Raises:
-        UserError: the file is not such a table.
+        UserError: the file is damaged.
     """
     table = files.read_table(path, CERTIFIED_COLUMNS) if path.exists() else pd.DataFrame(columns=CERTIFIED_COLUMNS)
     for text in {*table["environment"], *table["same_as"]}:
@@ -186,7 +192,7 @@ def canonical(variant: str, part: Part, environment: Environment, certificates: 
     while text in same_as and text not in passed:
         passed.append(text)
         text = same_as[text]
-    if text in passed:  # two branches, merged, may certify each other's environment: one of that circle for all
+    if text in passed:  # merged branches may certify each other's environments in a circle: one of it stands for all
         text = min(passed[passed.index(text) :])
     return Environment.parse(text)
 
@@ -212,10 +218,10 @@ def changes_since(variant: str, here: Environment) -> list[str]:
 
 
 def trained_elsewhere(changes: Mapping[str, list[str]]) -> list[str]:
-    """A line for each difference between what trained runs and what is installed here.
+    """A line for each difference between the environments that trained runs and the one here.
 
     Args:
-        changes: variant → how this environment differs, as `changes_since` says.
+        changes: variant → differences, from `changes_since`.
     """
     found: dict[str, list[str]] = {}
     for variant, differences in changes.items():
@@ -227,7 +233,7 @@ def trained_elsewhere(changes: Mapping[str, list[str]]) -> list[str]:
 
 
 def processor_objection(variant: str, recipe: Recipe) -> str | None:
-    """Why this machine should add no run to the variant's: its bits depend on the kind of processor, and it is another.
+    """Why this machine should add no runs to a variant whose bits depend on the kind of processor, or None.
 
     Raises:
         UserError: the variant's results are damaged.

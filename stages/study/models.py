@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from many_seeds.errors import UserError
+from stages.recipes.shared.native_stderr import native_stderr_hidden
 from stages.study import files
 from stages.study.paths import TRAIN
-from stages.terminal import native_stderr_hidden
 
 
 def read_facts(run: Path) -> dict[str, Any]:

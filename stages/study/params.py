@@ -1,6 +1,6 @@
 """params.yaml, read into frozen and validated values.
 
-An error names the key, what it may be and what was found, so that it can be mended without reading this file.
+Errors name the key, the expected values and the received value.
 """
 
 import json
@@ -24,7 +24,12 @@ VariantName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 class Split(Strict):
-    """The dev images of seeds 0 … `seeds` - 1 are drawn at once, so that a later seed changes no file."""
+    """The validation splits of seeds 0 … `seeds` - 1, which are drawn at once, so that more seeds change no file.
+
+    Attributes:
+        dev_fraction: of the training images.
+        seeds: the number of splits.
+    """
 
     dev_fraction: Fraction
     seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)]
@@ -35,33 +40,50 @@ class Comparison(Strict):
     b: VariantName
 
     @model_validator(mode="after")
-    def _two_variants(self) -> Self:
+    def _check_different(self) -> Self:
         if self.a == self.b:
             raise ValueError(f"a and b must be two variants, received {self.a!r} twice")
         return self
 
 
 class Statistics(Strict):
-    """Margins are in percentage points of test accuracy."""
+    """Settings of the comparisons.
+
+    Attributes:
+        confidence: that all intervals hold simultaneously.
+        equivalence_margin: a difference within it is negligible, in percentage points of test accuracy.
+        reproduction_margin: a difference to 2020 within it counts as reproduced, in percentage points.
+        design: whether seeds may be added after a look.
+    """
 
     confidence: Annotated[float, Field(gt=0, le=1 - 1e-9)]
     equivalence_margin: Positive
     reproduction_margin: Positive
-    design: Design  # whether seeds may be added after a look
+    design: Design
 
     @property
     def alpha(self) -> float:
-        """How often any of the intervals may miss."""
+        """The probability that any of the intervals misses."""
         return round(1 - self.confidence, 12)  # 0.05, not 0.050000000000000044
 
     @property
     def percent(self) -> str:
-        """The confidence of all intervals as people write it."""
+        """The confidence in percent, as text."""
         return f"{100 * self.confidence:g} %"
 
 
 class Params(Strict):
-    """The whole study."""
+    """The content of params.yaml.
+
+    Attributes:
+        data: the data set.
+        split: the validation splits.
+        variants: name → recipe.
+        approaches: name → variant.
+        comparisons: pairs of variants.
+        chains: name → variants, each compared with the one before it.
+        statistics: settings of the comparisons.
+    """
 
     data: Data
     split: Split
@@ -72,17 +94,25 @@ class Params(Strict):
     statistics: Statistics
 
     @model_validator(mode="after")
-    def _names_are_known_and_unique(self) -> Self:
+    def _check_seeds(self) -> Self:
         for name, recipe in self.variants.items():
             if recipe.seeds > self.split.seeds:
                 raise ValueError(
                     f"variants.{name}.seeds is {recipe.seeds}, but only {self.split.seeds} of split.seeds are drawn"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_unique_names(self) -> Self:
         if len(set(self.approaches.values())) < len(self.approaches):
             raise ValueError(f"approaches must name each variant once, received {self.approaches}")
         for chain, steps in self.chains.items():
             if len(set(steps)) < len(steps):
                 raise ValueError(f"chains.{chain} must name each variant once, received {steps}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_known_names(self) -> Self:
         named = [("approaches", name) for name in self.approaches.values()]
         named += [("comparisons", name) for pair in self.comparisons for name in (pair.a, pair.b)]
         named += [(f"chains.{chain}", name) for chain, steps in self.chains.items() for name in steps]
@@ -100,7 +130,7 @@ class Params(Strict):
 
 
 def differences(a: Recipe, b: Recipe) -> dict[str, tuple[Any, Any]]:
-    """The fields of two recipes that differ, seeds aside, with both values; of two families, only the family."""
+    """The fields of two recipes that differ, except seeds, with both values; only the family if that differs."""
     if a.family != b.family:
         return {"family": (a.family, b.family)}
     old, new = (recipe.model_dump(exclude={"seeds"}) for recipe in (a, b))
@@ -108,7 +138,7 @@ def differences(a: Recipe, b: Recipe) -> dict[str, tuple[Any, Any]]:
 
 
 def describe_changes(changes: dict[str, tuple[Any, Any]]) -> str:
-    """What `differences` found, as params.yaml has it: "units: [512] → [800], dropout: 0.5 → 0.25"."""
+    """The result of `differences` as text: "units: [512] → [800], dropout: 0.5 → 0.25"."""
 
     def text(value: Any) -> str:
         return value if isinstance(value, str) else json.dumps(value)
@@ -117,9 +147,9 @@ def describe_changes(changes: dict[str, tuple[Any, Any]]) -> str:
 
 
 def write(text: str) -> None:
-    """Replace params.yaml, whole or not at all."""
+    """Replace params.yaml atomically."""
     mode = PARAMS.stat().st_mode
-    files.write_bytes(PARAMS.resolve(), text.encode())  # where it is a link, what it points to
+    files.write_bytes(PARAMS.resolve(), text.encode())  # the target of a symbolic link
     PARAMS.chmod(mode)
 
 
@@ -133,10 +163,10 @@ def load(path: Path = PARAMS) -> Params:
 
 
 def read(path: Path = PARAMS) -> str:
-    """The text of params.yaml, its line ends as they are.
+    """The text of params.yaml, with its line ends.
 
     Raises:
-        UserError: the file is missing, or is no UTF-8 text.
+        UserError: the file is missing, or is not UTF-8 text.
     """
     try:
         return path.read_bytes().decode()
@@ -147,7 +177,7 @@ def read(path: Path = PARAMS) -> str:
 
 
 def parse(text: str, source: str) -> Params:
-    """Validate the text of a params.yaml; `source` says in errors where it came from."""
+    """Validate the text of a params.yaml; errors call it `source`."""
     values = files.yaml_values(text, source)
     complaints: list[str] = []
     if isinstance(values, dict) and isinstance(values.get("variants"), dict):
@@ -155,7 +185,7 @@ def parse(text: str, source: str) -> Params:
     try:
         study = Params.model_validate(values)
     except ValidationError as error:
-        # What is missing of the variants, or names one of them, is no mistake where a variant was left out above.
+        # Errors about the variants as a whole follow from the variants that were left out above.
         ours = {(), ("variants",)} if complaints else set()
         complaints += [_explain(detail) for detail in error.errors() if detail["loc"] not in ours]
     else:
@@ -165,7 +195,7 @@ def parse(text: str, source: str) -> Params:
 
 
 def recipes(variants: dict[Any, Any], complaints: list[str]) -> dict[Any, Recipe]:
-    """The variants as recipes of their families, without those with which something is wrong: `complaints` say what."""
+    """The valid variants as recipes of their families; messages about the others are added to `complaints`."""
     valid = {}
     found: dict[str, list[str]] = {}
     for variant, fields in variants.items():
@@ -175,7 +205,7 @@ def recipes(variants: dict[Any, Any], complaints: list[str]) -> dict[Any, Recipe
         try:
             kind = families.recipe_class(fields.get("family"))
             recipe = kind.model_validate(fields)
-            if infinite := [name for name, value in recipe.decisive().items() if not _finite(value)]:
+            if infinite := [name for name, value in recipe.key_fields().items() if not _finite(value)]:
                 found.setdefault(f"  variants.*.{infinite[0]}: numbers should be finite", []).append(str(variant))
             valid[variant] = recipe
         except UserError as error:
@@ -183,7 +213,7 @@ def recipes(variants: dict[Any, Any], complaints: list[str]) -> dict[Any, Recipe
         except ValidationError as error:
             for detail in error.errors():
                 found.setdefault(_explain(detail, "variants", "*"), []).append(str(variant))
-    # A recipe from which others start has its mistakes in all of them.
+    # An error in a recipe from which others start is in all of them.
     complaints += [what.replace("*", names[0], 1) + _also(names[1:]) for what, names in found.items()]
     return valid
 

@@ -201,19 +201,25 @@ def find_evaluated_runs(variant: str, load: Load = load_file, where: str = "") -
             f"{predictions_path}{where} should have the arrays labels and truth, as this version of the study writes "
             f"them; {' and '.join(sorted(missing))} missing"
         )
-    seeds = scores["seed"].tolist()
     environments_path = paths.environments_path(variant)
     environments = _table(environments_path, load, where, ENVIRONMENT_COLUMNS, text=ENVIRONMENT_COLUMNS[1:])
-    if environments is not None and environments["seed"].tolist() != seeds:
-        raise _different_runs(variant, scores_path, environments_path, where)
     runs = EvaluatedRuns(variant, scores, arrays["labels"], arrays["truth"], environments)
-    numbers = scores.filter(like="test_").apply(pd.to_numeric, errors="coerce")
+    _check_runs(runs, where)
+    return runs
+
+
+def _check_runs(runs: EvaluatedRuns, where: str) -> None:
+    """Raise a UserError where the files of a variant have other seeds than one another, or other scores."""
+    variant, seeds = runs.variant, runs.scores["seed"].tolist()
+    scores_path = paths.scores_path(variant)
+    if runs.environments is not None and runs.environments["seed"].tolist() != seeds:
+        raise _different_runs(variant, scores_path, paths.environments_path(variant), where)
+    numbers = runs.scores.filter(like="test_").apply(pd.to_numeric, errors="coerce")
     if not np.isfinite(numbers).all(axis=None):
         raise UserError(f"{scores_path}{where} has a score that is not a number: restore it with git")
     same_shape = runs.predicted.shape == (len(set(seeds)), *runs.truth.shape) and len(seeds) == len(runs.predicted)
     if not same_shape or not np.allclose(runs.accuracy, numbers["test_accuracy"], atol=1e-6):
-        raise _different_runs(variant, scores_path, predictions_path, where)
-    return runs
+        raise _different_runs(variant, scores_path, paths.predictions_path(variant), where)
 
 
 def _different_runs(variant: str, one: Path, other: Path, where: str) -> UserError:

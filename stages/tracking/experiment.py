@@ -19,7 +19,8 @@ from stages.tracking.address import DATA, KEY
 FINISHED, RUNNING = "FINISHED", "RUNNING"
 NOTE = "mlflow.note.content"  # the tag that MLflow shows as the description of an experiment or a run
 DESCRIPTION = (
-    "The run `study` holds the report; each variant is a run with a child run for each seed. See **Views** for scores."
+    "The run `study` holds the report; each variant is a run with a child run for each seed. See **Views** for the "
+    "scores of the approaches."
 )
 RESULTS_HEADING = "# Results"
 PAGE = 1000  # runs of one response
@@ -152,7 +153,7 @@ def has_files(run: Any, names: Sequence[str]) -> bool:
 
 
 def connect(study: Params) -> Experiment:
-    """The study's experiment at the tracking URI, created if it is missing, with the study's views.
+    """The study's experiment at the tracking URI, created if it is missing, with a saved view of the approaches.
 
     Raises:
         UserError: the experiment of that name is deleted, not the study's, or of another data set.
@@ -160,15 +161,13 @@ def connect(study: Params) -> Experiment:
     with address.lock():
         opened = client.connect()
         found = _find_or_create(opened, study)
-        if not address.queued_experiment():  # whose variants are not those of the checkout
-            for key, value in views.views(study).items():
-                if found.tags.get(key) != value:
-                    opened.set_experiment_tag(found.experiment_id, key, value)
+        if found.tags.get(views.TAG) != views.saved_view():
+            opened.set_experiment_tag(found.experiment_id, views.TAG, views.saved_view())
         return Experiment(opened, str(found.experiment_id), git.code_commit())
 
 
 def pages(study: Params, base: str) -> dict[str, str]:
-    """The URLs of the study's views by their names, the approaches first.
+    """The URLs of the study's pages by their names, the approaches first.
 
     Args:
         study: what params.yaml says.
@@ -189,17 +188,37 @@ def pages(study: Params, base: str) -> dict[str, str]:
 def _find_or_create(opened: Any, study: Params) -> Any:
     name = address.experiment_name(study)
     found = opened.get_experiment_by_name(name)
+    if found is not None and _is_elsewhere(found, study):
+        opened.rename_experiment(found.experiment_id, f"{name} {found.experiment_id}, from {found.artifact_location}")
+        found = None
     if found is None:
-        local = address.local_database()
         tags = {DATA: study.data.name, NOTE: DESCRIPTION, "mlflow.experimentKind": "custom_model_development"}
-        # A server has an artifact location of its own.
-        location = (local.parent / address.ARTIFACTS).as_uri() if local else None
-        return opened.get_experiment(opened.create_experiment(name, artifact_location=location, tags=tags))
+        return opened.get_experiment(opened.create_experiment(name, artifact_location=_location(), tags=tags))
     if DATA not in found.tags and _may_be_used(opened, found):
         opened.set_experiment_tag(found.experiment_id, DATA, study.data.name)
     else:
         _check(found, study)
     return found
+
+
+def _location() -> str | None:
+    """Where artifacts are stored: beside the local database; None for a server, which has a location of its own."""
+    local = address.local_database()
+    return (local.parent / address.ARTIFACTS).as_uri() if local else None
+
+
+def _is_elsewhere(found: Any, study: Params) -> bool:
+    """Whether the study's experiment stores artifacts beside another database: the checkout was moved or copied.
+
+    MLflow stores absolute paths and has no call to change them, so the study is published anew.
+    """
+    return (
+        _location() is not None
+        and found.tags.get(DATA) == study.data.name
+        and found.lifecycle_stage == "active"
+        and found.artifact_location != _location()
+        and found.artifact_location.endswith(f"/{address.ARTIFACTS.name}")
+    )
 
 
 def _may_be_used(opened: Any, found: Any) -> bool:

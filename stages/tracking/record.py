@@ -104,7 +104,7 @@ def _read(
     """
     recipe, folder = study.recipe(variant), paths.run_path(variant, seed)
     facts = read_facts(folder) if (folder / "run.json").exists() else None
-    if facts and families.decisive(facts.get("parameters")) != recipe.decisive():
+    if facts and families.key_fields(facts.get("parameters")) != recipe.key_fields():
         facts = None  # of an earlier recipe; the model of the scores is not here
     trained = _trained(facts) if facts else None
     if trained and evaluated and not _same_model(trained, evaluated):

@@ -66,7 +66,7 @@ def publish(experiment: Experiment, study: Params, wanted: Mapping[str, Sequence
 
 
 def parent_key(study: Params, variant: str) -> str:
-    recipe = study.recipe(variant).decisive()
+    recipe = study.recipe(variant).key_fields()
     return files.digest("parent", files.json_bytes([study.data.name, variant, recipe]))
 
 

@@ -1,66 +1,47 @@
-"""Saved views of the runs, which MLflow's UI lists under "Views": a filter, columns and an order each.
+"""The pages of the study in MLflow's UI, by their addresses: each with the filter and order for what people look for.
 
-MLflow stores a saved view as a tag of the experiment. Its format is private: it follows what the UI of the pinned
-version writes, and a browser test opens the views.
+MLflow has no public way to say which columns a page shows. The page that opens first gets them from a saved view, a tag
+of the experiment in the form that the UI of the pinned version writes; a browser test opens it.
 """
 
 import base64
 import json
 import zlib
+from urllib.parse import urlencode
 
 from stages.study.params import Params
 
-TAG = "mlflow.sharedViewState."
-SCORES = ("dev_accuracy", "test_accuracy", "test_loss")
+VIEW = "study-approaches"
+TAG = f"mlflow.sharedViewState.{VIEW}"
+NAME = "Approaches"
+APPROACHES = "tags.role = 'variant' and tags.approach LIKE '%'"
+ORDER = {"orderByKey": "metrics.`dev_accuracy`", "orderByAsc": False}
+COLUMNS = ("seeds", "dev_accuracy", "test_accuracy", "test_accuracy_sd", "test_loss")
 
 
-def views(study: Params) -> dict[str, str]:
-    """Tags of the experiment: views of the approaches, the variants, all runs, and the seeds of each approach."""
-    listed = _listed(study)
-    # The UI lists them by their time of creation, the newest first.
-    return {
-        f"{TAG}{key}": _tag(name, len(listed) - place, filter_, metrics)
-        for place, (key, name, filter_, metrics) in enumerate(listed)
-    }
+def saved_view() -> str:
+    """The value of `TAG`: the approaches side by side, with their scores as columns."""
+    columns = [f"metrics.`{name}`" for name in COLUMNS]
+    state = {"searchFilter": APPROACHES, **ORDER, "selectedColumns": columns}
+    packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
+    return json.dumps({"name": NAME, "createdAt": 1, "updatedAt": 1, "state": f"deflate;{packed}"})
 
 
 def addresses(study: Params, base: str, experiment: str) -> dict[str, str]:
-    """The URLs of the views by their names, the approaches first, in the UI's mode for model training.
+    """The pages by their names, the one that opens first at the front, in the UI's mode for model training.
 
     Args:
         study: what params.yaml says.
-        base: the URL of the UI.
-        experiment: the id of the experiment.
+        base: the address of the UI.
+        experiment: its id there.
     """
-    page = f"{base}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey="
-    return {name: f"{page}{key}" for key, name, _, _ in _listed(study)}
-
-
-def _listed(study: Params) -> list[tuple[str, str, str, tuple[str, ...]]]:
-    """The key, name, filter and columns of each view."""
-    means = ("seeds", *SCORES[:2], "test_accuracy_sd", SCORES[2])
-    listed: list[tuple[str, str, str, tuple[str, ...]]] = [
-        ("study-approaches", "Approaches", "tags.role = 'variant' and tags.approach LIKE '%'", means),
-        ("study-variants", "Variants, best dev accuracy first", "tags.role = 'variant'", means),
-        ("study-runs", "Runs, best dev accuracy first", "tags.role = 'seed'", (*SCORES, "epochs", "best_epoch")),
-    ]
-    for approach, variant in study.approaches.items():
-        seeds = f"tags.role = 'seed' and tags.variant = '{variant}'"
-        listed.append(
-            (f"study-{variant}", f"{approach}: the seeds of {variant}", seeds, (*SCORES, "epochs", "best_epoch"))
-        )
-    return listed
-
-
-def _tag(name: str, made: int, filter_: str, metrics: tuple[str, ...]) -> str:
-    state = {
-        **{"searchFilter": filter_, "orderByKey": "metrics.`dev_accuracy`", "orderByAsc": False},
-        **{"startTime": "ALL", "lifecycleFilter": "Active", "datasetsFilter": [], "modelVersionFilter": "All Runs"},
-        "selectedColumns": [f"metrics.`{metric}`" for metric in metrics],
-        **{"columnOrder": [], "columnWidths": {}, "runsHiddenMode": "FIRST_10_RUNS", "viewMaximized": False},
-        **{"runListHidden": False, "isAccordionReordered": False, "useGroupedValuesInCharts": True},
-        **{"hideEmptyCharts": True, "groupBy": None, "groupsExpanded": {}},
-        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+    page = f"{base}/#/experiments/{experiment}/runs?workflowType=machine_learning"
+    filters = {
+        "Variants, best dev accuracy first": "tags.role = 'variant'",
+        "Runs, best dev accuracy first": "tags.role = 'seed'",
     }
-    packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
-    return json.dumps({"name": name, "createdAt": made, "updatedAt": made, "state": f"deflate;{packed}"})
+    for approach, variant in study.approaches.items():
+        filters[f"{approach}: the seeds of {variant}"] = f"tags.role = 'seed' and tags.variant = '{variant}'"
+    order = {**ORDER, "orderByAsc": "false"}
+    found = {name: f"{page}&{urlencode({'searchFilter': text, **order})}" for name, text in filters.items()}
+    return {NAME: f"{page}&viewStateShareKey={VIEW}", **found}

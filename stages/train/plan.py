@@ -1,7 +1,7 @@
-"""The runs of a study: which there are, which are finished, and which take longest."""
+"""The runs of a study: all of them, the finished ones, and the order in which to start them."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,14 @@ from stages.study.params import Params
 from stages.study.results import find_results
 from stages.study.splits import read_validation
 from stages.train import executors
-from stages.train.executors import lanes
+from stages.train.executors import batched_seeds
 from stages.train.run import Run
 
 
 def environment_here(recipe: Recipe) -> Environment:
     """The environment in which this machine trains runs of a recipe."""
     executor = executors.name_for(recipe)
-    versions = installed_versions("jax" if executor == lanes.NAME else backend())
+    versions = installed_versions("jax" if executor == batched_seeds.NAME else backend())
     return Environment(families.code_digest(recipe.family), versions, executors.code_digest(executor))
 
 
@@ -37,14 +37,14 @@ def plan(study: Params, variants: Sequence[str], images: np.ndarray, labels: np.
         root = canonical(variant, "train", environment, certificates)
         shared = {"data": data, **environment.digests}
         for seed in range(recipe.seeds):
-            dev = read_validation(seed) if recipe.uses_dev else None
-            digests = shared if dev is None else {**shared, "dev": files.digest(dev)}
-            runs.append(Run(variant, recipe, seed, classes, dev, executor, digests, environment.versions, root))
+            validation = read_validation(seed) if recipe.uses_validation else None
+            digests = shared if validation is None else {**shared, "dev": files.digest(validation)}
+            runs.append(Run(variant, recipe, seed, classes, validation, executor, digests, environment.versions, root))
     return runs
 
 
 def finished(run: Run, models: Path = paths.MODELS) -> dict[str, Any] | None:
-    """What run.json says, if the run's folder below `models` holds just this run, whole; otherwise None."""
+    """The content of run.json, if the run's folder in `models` holds exactly this run, undamaged; otherwise None."""
     folder = paths.run_path(run.variant, run.seed, models)
     try:
         facts = files.read_json(folder / "run.json")
@@ -59,14 +59,14 @@ def finished(run: Run, models: Path = paths.MODELS) -> dict[str, Any] | None:
     return facts if sound else None
 
 
-def evaluated(run: Run) -> bool:
-    """Whether metrics/runs holds what just this run got right, though its model may not be here.
+def evaluated_keys(variants: Iterable[str]) -> set[str]:
+    """The keys of the runs that were evaluated, also of those whose models are not here.
 
     Raises:
-        UserError: the variant's results are damaged: git may have them, so nothing is trained in their place.
+        UserError: the results of a variant are damaged: git may have them, so nothing is trained in their place.
     """
-    results = find_results(run.variant)
-    return results is not None and (run.seed, run.key) in zip(results.seeds, results.keys, strict=True)
+    found = (find_results(variant) for variant in variants)
+    return {key for results in found if results is not None for key in results.keys}
 
 
 def longest_first(runs: Sequence[Run], shape: tuple[int, ...]) -> list[Run]:

@@ -32,7 +32,7 @@ class Progress:
         self._thread.join()
         self._bar.close()
 
-    def say(self, line: str) -> None:
+    def write(self, line: str) -> None:
         tqdm.write(redact(line), file=sys.stderr)
 
     def finish(self, trained: Trained) -> None:
@@ -43,17 +43,17 @@ class Progress:
         if facts.get("epochs") is not None:
             parts.append(f"{facts['epochs']} epochs")
         if facts.get("dev_accuracy") is not None:
-            parts.append(f"dev accuracy {facts['dev_accuracy']:.4f}")
-        self.say(", ".join(parts))
+            parts.append(f"validation accuracy {facts['dev_accuracy']:.4f}")
+        self.write(", ".join(parts))
 
     def _watch(self) -> None:
-        said = time.monotonic()
+        last = time.monotonic()
         while not self._stop.wait(0.5):
-            if not self._terminal and time.monotonic() - said < LOG_SECONDS:
+            if not self._terminal and time.monotonic() - last < LOG_SECONDS:
                 continue
-            said = time.monotonic()
+            last = time.monotonic()
             under_way = self._under_way()
             if self._terminal:
                 self._bar.set_postfix_str(under_way)
             elif under_way:
-                self.say(f"under way: {under_way}")
+                self.write(f"under way: {under_way}")

@@ -16,32 +16,37 @@ import numpy as np
 import pandas as pd
 
 from many_seeds.errors import UserError
+from stages.recipes.shared.keras_recipe import KerasRecipe
+from stages.recipes.shared.native_stderr import native_stderr_hidden
 from stages.recipes.shared.recipe import Recipe
-from stages.recipes.shared.trained import Trained as TrainedRecipe
-from stages.recipes.shared.training import Result, backend
+from stages.recipes.shared.training import SavedResult, backend
 from stages.recipes.shared.training import train as train_recipe
 from stages.study import families, files
 from stages.study.environments import Environment, installed_versions, processor
-from stages.terminal import native_stderr_hidden
 
 
 @dataclass(frozen=True)
 class Run:
     """What a worker needs to know to train one variant with one seed.
 
-    classes: how many the data have.
-    dev: indices of the seed's dev images, or None where the recipe uses none.
-    executor: that trains it.
-    digests: SHA-256 of what the result depends on: "data", "dev", "code", and "executor" where that decides bits.
-    versions: of the packages that the result depends on; a worker with others refuses.
-    same_as: the environment that is certified to make the same bits of this variant, where there is one.
+    Attributes:
+        variant: its name.
+        recipe: its recipe.
+        seed: the seed.
+        classes: the number of classes of the data.
+        validation: the sorted indices of the seed's validation split, or None if the recipe uses none.
+        executor: the name of the executor that trains it.
+        digests: SHA-256 of what the result depends on: "data", "dev" (the validation split), "code", and "executor" if
+            that decides bits.
+        versions: of the packages that the result depends on; a worker with others refuses.
+        same_as: the environment that is certified to make the same bits of this variant, or None.
     """
 
     variant: str
     recipe: Recipe
     seed: int
     classes: int
-    dev: np.ndarray | None
+    validation: np.ndarray | None
     executor: str
     digests: dict[str, str]
     versions: dict[str, str]
@@ -63,26 +68,39 @@ class Run:
 
 @dataclass(frozen=True)
 class Trained:
+    """A run that was trained.
+
+    Attributes:
+        run: the run.
+        files: the contents of the run's folder: model.keras, curves.csv, run.json.
+        facts: the content of run.json.
+    """
+
     run: Run
-    files: dict[str, bytes]  # of the run's folder: model.keras, curves.csv, run.json
-    facts: dict[str, Any]  # what run.json says
+    files: dict[str, bytes]
+    facts: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A run that can't succeed as it is, so that the others need not be lost with it."""
+    """A run that could not be trained. The other runs go on.
+
+    Attributes:
+        run: the run.
+        reason: why, for the user.
+    """
 
     run: Run
     reason: str
 
 
 def run_key(variant: str, recipe: Recipe, seed: int, digests: Mapping[str, str], versions: Mapping[str, str]) -> str:
-    """The key of a run, in whatever order its digests stand."""
+    """The key of a run. The order of `digests` doesn't matter."""
     ordered = {name: digests[name] for name in ("data", "code", "executor", "dev") if name in digests}
-    return files.digest(files.json_bytes([variant, recipe.decisive(), seed, ordered, versions]))
+    return files.digest(files.json_bytes([variant, recipe.key_fields(), seed, ordered, versions]))
 
 
-# What a worker executes: of a run, all training images, their labels, and a file to keep the current epoch in.
+# What a worker executes, from a run, all training images, their labels, and a file to write the current epoch to.
 Train = Callable[[Run, np.ndarray, np.ndarray, Path | None], Trained | Failed]
 
 
@@ -93,46 +111,61 @@ def train_run(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path |
         run: what to train.
         images: uint8 [n, height, width] or [n, height, width, 3], the whole training set.
         labels: uint8 or uint16 [n].
-        progress: a file to keep the current epoch in, for a driver on the same machine.
+        progress: a file to write the current epoch to, for a driver on the same machine, or None.
 
     Returns:
-        The files of the run's folder, or why there can be none.
+        The trained run, or why it could not be trained.
     """
     if (found := installed_versions(backend())) != run.versions:
         return Failed(run, f"this worker's packages differ: {differing(found, run.versions)}. Install the locked ones.")
 
-    def report(epoch: int, row: dict[str, float]) -> None:
+    def write_epoch(epoch: int, row: dict[str, float]) -> None:
         if progress is not None:
             progress.write_text(f"epoch {epoch + 1}, loss {row['loss']:.4f}", encoding="utf-8")
 
-    spare_libraries()
+    freeze_libraries()
     started_at, started = time.time(), time.perf_counter()
     try:
         with warnings.catch_warnings():  # Keras drops an argument that it does not know any more
             warnings.filterwarnings("error", "Argument .* is no longer supported", UserWarning)
-            result = train_recipe(run.recipe, images, labels, run.classes, dev=run.dev, seed=run.seed, report=report)
-        see_that_it_is_whole(run, result, images[:2])
+            result = train_recipe(
+                run.recipe,
+                images,
+                labels,
+                run.classes,
+                validation=run.validation,
+                seed=run.seed,
+                on_epoch=write_epoch,
+            )
+        check_result(run, result, images[:2])
     except (UserError, UserWarning) as error:
         return Failed(run, str(error))
     finally:
         if progress is not None:
             progress.unlink(missing_ok=True)
-    taken = {"started": round(started_at, 3), "seconds": round(time.perf_counter() - started, 3)}
-    return trained(run, result.model, result.curve, result.facts | taken)
+    times = {"started": round(started_at, 3), "seconds": round(time.perf_counter() - started, 3)}
+    return trained(run, result.model, result.curve, result.facts | times)
 
 
-def see_that_it_is_whole(run: Run, result: Result, images: np.ndarray) -> None:
-    """See that a family with a `fit` of its own made what evaluation needs.
+def check_result(run: Run, result: SavedResult, images: np.ndarray) -> None:
+    """Check that a family with its own `fit` returned what evaluation needs.
+
+    Args:
+        run: the run.
+        result: of its training.
+        images: uint8 [n, height, width] or [n, height, width, 3], a few of the training images.
 
     Raises:
-        UserError: it did not.
+        UserError: facts are missing or of another type, or the outputs have another shape.
     """
-    told = {name: value for name, value in result.facts.items() if isinstance(value, float | int | None)}
-    if sorted(told) != sorted(run.recipe.facts):
+    plain = {name: value for name, value in result.facts.items() if isinstance(value, float | int | None)}
+    if sorted(plain) != sorted(run.recipe.facts):
         received = {name: type(value).__name__ for name, value in result.facts.items()}
-        raise UserError(f"fit should tell {', '.join(run.recipe.facts)}, as plain numbers or None; received {received}")
-    if type(run.recipe).fit is TrainedRecipe.fit:
-        return  # whose model was looked at before it was trained
+        raise UserError(
+            f"fit should return the facts {', '.join(run.recipe.facts)}, as plain numbers or None; received {received}"
+        )
+    if type(run.recipe).fit is KerasRecipe.fit:
+        return  # its model was checked before it was trained
     import keras
 
     with tempfile.NamedTemporaryFile(suffix=".keras") as file:
@@ -143,17 +176,20 @@ def see_that_it_is_whole(run: Run, result: Result, images: np.ndarray) -> None:
 
 
 def describe_error(error: BaseException) -> str:
-    """An error that nobody foresaw, and where in the family's code it was raised."""
+    """An unexpected error as text, with the line of the family's code that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename).parent == families.FOLDER]
-    place = f"stages/recipes/{Path(own[-1].filename).name}, line {own[-1].lineno}, in {own[-1].name}: " if own else ""
-    said = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # Keras prints in bold
-    return f"{place}{type(error).__name__}: {said}"
+    in_family = [frame for frame in frames if Path(frame.filename).parent == families.FOLDER]
+    place = ""
+    if in_family:
+        last = in_family[-1]
+        place = f"stages/recipes/{Path(last.filename).name}, line {last.lineno}, in {last.name}: "
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # Keras prints in bold
+    return f"{place}{type(error).__name__}: {text}"
 
 
 @functools.cache
-def spare_libraries() -> None:
-    """Keep what the libraries hold, which stays, out of the search for garbage with which Keras begins every run."""
+def freeze_libraries() -> None:
+    """Exclude the objects of the libraries from the garbage collection with which Keras starts every run."""
     with native_stderr_hidden():
         import keras  # noqa: F401
     gc.collect()
@@ -161,7 +197,7 @@ def spare_libraries() -> None:
 
 
 def differing(there: dict[str, str], here: dict[str, str]) -> str:
-    """The packages of a worker that are not those of the driver, in words."""
+    """The packages of a worker whose versions differ from those of the driver, as text."""
     return ", ".join(
         f"{name} {there.get(name, 'missing')} there, {here.get(name, 'missing')} here"
         for name in sorted(there.keys() | here.keys())
@@ -170,10 +206,17 @@ def differing(there: dict[str, str], here: dict[str, str]) -> str:
 
 
 def trained(run: Run, model: bytes, curve: list[dict[str, Any]], facts: dict[str, Any]) -> Trained:
-    """The files of a finished run."""
+    """A trained run with the files of its folder.
+
+    Args:
+        run: the run.
+        model: the bytes of its Keras archive.
+        curve: a row for each epoch or step of a search.
+        facts: what the run records beside its recipe and environment.
+    """
     table = pd.DataFrame(curve, columns=run.recipe.curve)
     table.insert(0, "seed", run.seed)
-    said = {
+    content = {
         "variant": run.variant,
         "seed": run.seed,
         "key": run.key,
@@ -185,5 +228,5 @@ def trained(run: Run, model: bytes, curve: list[dict[str, Any]], facts: dict[str
         "processor": processor(),
         **facts,
     }
-    content = {"model.keras": model, "curves.csv": files.csv_bytes(table), "run.json": files.json_bytes(said)}
-    return Trained(run, content, said)
+    contents = {"model.keras": model, "curves.csv": files.csv_bytes(table), "run.json": files.json_bytes(content)}
+    return Trained(run, contents, content)

@@ -42,7 +42,7 @@ def train_all(
         for result in results:
             if isinstance(result, Failed):
                 failures.append(result)
-                progress.say(f"{result.run.name}: failed: {result.reason}")
+                progress.write(f"{result.run.name}: failed: {result.reason}")
                 continue
             files.write_folder(paths.run_path(result.run.variant, result.run.seed, folder), result.files)
             progress.finish(result)

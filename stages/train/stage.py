@@ -10,7 +10,8 @@ from stages.study import environments, files, paths
 from stages.study.params import Params
 from stages.study.splits import read_classes, read_images
 from stages.train import cache
-from stages.train.plan import environment_here, evaluated, finished, longest_first, plan
+from stages.train.plan import environment_here, evaluated_keys, finished, longest_first, plan
+from stages.train.run import Run
 from stages.train.schedule import train_all
 
 
@@ -27,22 +28,35 @@ def train(study: Params, variants: Sequence[str], on_finish: Callable[[str, int]
     """
     images, labels = read_images(paths.TRAIN)
     runs = plan(study, variants, images, labels, len(read_classes(paths.TRAIN)))
-    cache.restore([run for run in runs if finished(run) is None])
-    missing = [run for run in runs if finished(run) is None]
-    stale = [run for run in missing if not (os.environ.get("STUDY_REUSE") and evaluated(run))]
-    print(f"{len(runs)} runs, {len(runs) - len(stale)} of them finished before", flush=True)
-    if kept := len(missing) - len(stale):
-        print(f"{kept} of them as they were evaluated, without their models", flush=True)
-    for variant in dict.fromkeys(run.variant for run in stale):
-        say_what_differs(variant, study.recipe(variant))
-    if stale:
-        train_all(longest_first(stale, images.shape), images, labels, on_finish=on_finish)
+    to_train = unfinished(runs)
+    for variant in dict.fromkeys(run.variant for run in to_train):
+        report_differences(variant, study.recipe(variant))
+    if to_train:
+        train_all(longest_first(to_train, images.shape), images, labels, on_finish=on_finish)
     for variant in variants:
         gather(variant, study.recipe(variant))
 
 
-def say_what_differs(variant: str, recipe: Recipe) -> None:
-    """Say why runs that there are results of are trained anew, and whether their bits depend on this processor."""
+def unfinished(runs: Sequence[Run]) -> list[Run]:
+    """The runs to train, after those that DVC's cache has were restored; how many there are is printed.
+
+    With STUDY_REUSE, a run that was evaluated counts as finished without its model.
+
+    Raises:
+        UserError: the results of a variant are damaged.
+    """
+    cache.restore([run for run in runs if finished(run) is None])
+    missing = [run for run in runs if finished(run) is None]
+    reusable = evaluated_keys({run.variant for run in missing}) if os.environ.get("STUDY_REUSE") else set()
+    found = [run for run in missing if run.key not in reusable]
+    print(f"{len(runs)} runs, {len(runs) - len(found)} of them finished before", flush=True)
+    if kept := len(missing) - len(found):
+        print(f"{kept} of them as they were evaluated, without their models", flush=True)
+    return found
+
+
+def report_differences(variant: str, recipe: Recipe) -> None:
+    """Print why runs that have results are trained again, and warn if their bits depend on the processor."""
     changes = environments.changes_since(variant, environment_here(recipe))
     if lines := environments.trained_elsewhere({variant: changes}):
         print(
@@ -54,7 +68,7 @@ def say_what_differs(variant: str, recipe: Recipe) -> None:
 
 
 def gather(variant: str, recipe: Recipe) -> None:
-    """One curves.csv from those of the seeds, and no folder of a seed that the study does not name."""
+    """Write curves.csv from the curves of the seeds, and delete the folders of seeds that params.yaml does not name."""
     seeds = range(recipe.seeds)
     files.remove_unknown(paths.MODELS / variant, {str(seed) for seed in seeds})
     files.remove_unknown(paths.RUNS / variant, {path.name for path in paths.result_paths(variant)})

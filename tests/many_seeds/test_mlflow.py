@@ -16,8 +16,8 @@ from stages.study import params
 from stages.study.comparisons import named_pairs
 from stages.tracking.publisher import Publisher
 from tests.conftest import STUDY
-from tests.mlflow_tools import mlflow_server
 from tests.support.command import parsed, verdict
+from tests.support.mlflow import mlflow_server
 
 FIXED = ["--design", "fixed"]
 

@@ -21,7 +21,7 @@ from stages.study.environments import CERTIFIED, Environment, canonical, read_ce
 from stages.study.params import Params
 from stages.study.results import read_results
 from tests.conftest import STUDY as DIGITS
-from tests.test_pipeline import STUDY, Clone, stages_run
+from tests.support.pipeline import STUDY, Clone, stages_run
 from tools.certify import __main__ as tool
 from tools.certify import check as checking
 from tools.certify import sample

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from many_seeds.errors import UserError
-from stages import terminal
 from stages.evaluate.run import evaluate_run
 from stages.recipes.shared import training
+from stages.recipes.shared.native_stderr import native_stderr_hidden
 from stages.study import environments, paths
 from stages.study.environments import Environment, Part, kind
 from stages.study.params import Params
@@ -101,7 +101,7 @@ def compared(checks: Sequence[Check], study: Study) -> Iterator[Result]:
     Raises:
         UserError: a recorded file is damaged.
     """
-    with terminal.native_stderr_hidden():
+    with native_stderr_hidden():
         training.prepare()  # before the first operation of this process, which evaluates on one thread
     images, truth = read_images(paths.TEST)
     suspects: list[Suspect] = []

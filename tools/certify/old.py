@@ -138,7 +138,7 @@ def _job(runs: Sequence[Run], place: Path, *, evaluate: bool) -> dict[str, Any]:
         {
             "variant": run.variant,
             "seed": run.seed,
-            "fields": run.recipe.decisive(),
+            "fields": run.recipe.key_fields(),
             "folder": str(_folder(place, run).resolve()),
         }
         for run in runs
@@ -189,7 +189,7 @@ def _finished(folder: Path, roots: Environments, run: Run) -> bool:
     # The commit was found by its code, whose digest may have had another form in its time.
     same = environments.of_run(facts).versions == roots["train"].versions
     same = same and (facts["variant"], facts["seed"]) == (run.variant, run.seed)
-    same = same and run.recipe.decisive().items() <= facts["parameters"].items()
+    same = same and run.recipe.key_fields().items() <= facts["parameters"].items()
     same = same and all(facts["digests"].get(name) == run.digests.get(name) for name in ("data", "dev"))
     return bool(same) and facts["digests"]["model"] == model
 

@@ -13,7 +13,7 @@ from stages.study.environments import PARTS, Environment, Part, canonical
 from stages.study.params import Params
 from stages.study.results import find_results
 from stages.train import executors
-from stages.train.executors import lanes
+from stages.train.executors import batched_seeds
 from stages.train.run import Run
 
 COLUMNS: dict[Part, str] = {"train": "environment", "evaluate": "evaluation"}  # of environments.csv
@@ -113,7 +113,7 @@ def _batched(recipe: Recipe) -> Environment:
         versions = environments.installed_versions("jax")
     except UserError:
         versions = environments.locked_versions(keras_backend="jax")
-    return Environment(families.code_digest(recipe.family), versions, executors.code_digest(lanes.NAME))
+    return Environment(families.code_digest(recipe.family), versions, executors.code_digest(batched_seeds.NAME))
 
 
 def draw(

@@ -334,14 +334,14 @@ def _parameters(variant: str, old: Side, new: Side) -> dict[str, tuple[Any, Any]
     """The parameters of a variant's runs that differ, with both values."""
     a, b = old.recipe(variant), new.recipe(variant)
     if a is not None and b is not None:
-        found, uses_dev = params.differences(a, b), b.uses_dev
+        found, uses_validation = params.differences(a, b), b.uses_validation
     else:
         found = _fields(old.recipes[variant], new.recipes[variant])
         # A network without dev split trains on everything; what has no such field needs one always.
-        uses_dev = new.recipes[variant].get("dev_split", True)
+        uses_validation = new.recipes[variant].get("dev_split", True)
     if old.data != new.data:
         found["data.name"] = old.data, new.data
-    if uses_dev and old.dev_fraction != new.dev_fraction:
+    if uses_validation and old.dev_fraction != new.dev_fraction:
         found["split.dev_fraction"] = old.dev_fraction, new.dev_fraction
     return found
 

@@ -136,7 +136,18 @@ def model_arguments() -> dict[str, Any]:
 def _requirements() -> list[str]:
     """The installed versions of what the served code imports."""
     pinned = []
-    served = ("keras", "mlflow", "numpy", "pandas", "pillow", "pydantic", "scipy", "tensorflow", "tensorflow-cpu")
+    served = (
+        "keras",
+        "mlflow",
+        "numpy",
+        "pandas",
+        "pillow",
+        "pydantic",
+        "scikit-image",
+        "scipy",
+        "tensorflow",
+        "tensorflow-cpu",
+    )
     for name in served:
         with contextlib.suppress(metadata.PackageNotFoundError):  # of the two TensorFlows one is there
             pinned.append(f"{name}=={metadata.version(name)}")

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from many_seeds import console, intervals, text
 from many_seeds.errors import UserError
 from many_seeds.results import Pair, Result, Results
-from stages import terminal
 from stages.aggregate.runs import require_one_test
 from stages.recipes.shared import training
+from stages.recipes.shared.native_stderr import native_stderr_hidden
 from stages.study import comparisons, dvc, environments, params, paths
 from stages.study.comparisons import named_pairs
 from stages.study.current import outdated
@@ -176,7 +176,7 @@ class Settling:
         from stages.train.stage import train
 
         train(self.study, variants, on_finish=Publisher(self.study).publish)
-        with terminal.native_stderr_hidden():
+        with native_stderr_hidden():
             training.prepare()  # now: once it has evaluated, TensorFlow lets no run of this process settle its threads
         for variant in variants:
             evaluate(variant, self.study.recipe(variant))

@@ -49,11 +49,7 @@ def _of_all(runs: Runs, images: str, doubted: frozenset[int]) -> list[Part]:
         table["label"] = ["doubted" if image in doubted else None for image in table["image"]]
         columns.append(text("label", "label"))
         caption += f" {DOUBT}"
-    pixels = {
-        int(index): image
-        for variant in runs.values()
-        for index, image in zip(variant.hardest, variant.hardest_images, strict=True)
-    }
+    pixels = _pixels(runs)
     # Of an image that is hard only for all variants together, no variant may have kept the pixels.
     drawn = [row for row in table.itertuples() if row.image in pixels]
     titles = [
@@ -62,6 +58,15 @@ def _of_all(runs: Runs, images: str, doubted: frozenset[int]) -> list[Part]:
     figure = gallery([pixels[row.image] for row in drawn], titles)
     sentence = f"The hardest {images} of all variants: true → most frequent wrong class (share of runs that are wrong)."
     return [Table("hardest", f"The hardest {images}", caption, table, columns), Plot("hardest", figure, sentence)]
+
+
+def _pixels(runs: Runs) -> dict[int, np.ndarray]:
+    """The test images whose pixels the results of a variant have, by their index."""
+    return {
+        int(index): image
+        for variant in runs.values()
+        for index, image in zip(variant.hardest, variant.hardest_images, strict=True)
+    }
 
 
 def hardest(runs: Runs, most: int) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Learning rates: of each epoch, or of each step."""
+"""Learning rates by epoch or by step."""
 
 import math
 from collections.abc import Callable
@@ -9,40 +9,53 @@ from pydantic import Field, model_validator
 
 from stages.recipes.shared.recipe import NotNegative, Positive, Strict
 
-ONE_CYCLE_START = 1 / 25  # of the highest rate
+ONE_CYCLE_START = 1 / 25  # of the maximum learning rate
 ONE_CYCLE_RISE = 0.3  # of all epochs
 
-# Of an epoch and its number of steps: the rate of the epoch, or one for each step.
+# From an epoch and its number of steps to the rate of the epoch, or float32 [steps], of each of its steps.
 Rates = Callable[[int, int], float | np.ndarray]
 
 
 class Decay(Strict):
-    """Learning rate times exp(rate * (start - epoch)) from epoch `start` on; epochs count from 0."""
+    """Exponential decay: the learning rate times exp(rate · (start − epoch)) from an epoch on.
+
+    Attributes:
+        start: that epoch, counted from 0.
+        rate: of the decay, per epoch.
+    """
 
     start: Annotated[int, Field(ge=0)]
     rate: Positive
 
 
 class Schedule(Strict):
-    """The learning rate of each step.
+    """A learning rate that changes from step to step.
 
-    shape: "constant"; "cosine", down to 0 (Loshchilov and Hutter 2017, "SGDR", section 3, one period); or "one_cycle",
-        up in a straight line over 30 % of the epochs, and down to 0 (Smith 2018, "A disciplined approach to neural
-        network hyper-parameters", section 4.1).
-    warmup: epochs in which the rate rises from 0 in a straight line, before the shape begins.
+    Attributes:
+        shape: "constant"; "cosine", down to 0 (Loshchilov and Hutter 2017, "SGDR", section 3, one period); or
+            "one_cycle", a linear rise over 30 % of the epochs and a linear fall to 0 (Smith 2018, "A disciplined
+            approach to neural network hyper-parameters", section 4.1).
+        warmup: the number of epochs of a linear rise from 0, before the shape begins.
     """
 
     shape: Literal["constant", "cosine", "one_cycle"]
     warmup: NotNegative = 0.0
 
     @model_validator(mode="after")
-    def _one_rise(self) -> Self:
+    def _check_warmup(self) -> Self:
         if self.shape == "one_cycle" and self.warmup:
-            raise ValueError("one_cycle has a rise of its own: leave warmup out")
+            raise ValueError("one_cycle has its own rise: leave warmup out")
         return self
 
 
 def by_epoch(learning_rate: float, decay: Decay | None) -> Rates:
+    """The learning rate of each epoch.
+
+    Args:
+        learning_rate: before the decay.
+        decay: from epoch to epoch, or None for a constant rate.
+    """
+
     def rate(epoch: int, steps: int) -> float:
         if decay is None or epoch < decay.start:
             return learning_rate
@@ -52,17 +65,23 @@ def by_epoch(learning_rate: float, decay: Decay | None) -> Rates:
 
 
 def by_step(learning_rate: float, schedule: Schedule, epochs: int) -> Rates:
-    """The rates of `schedule` over `epochs`; a step has the rate at its middle."""
+    """The learning rate of each step, taken in the middle of the step.
+
+    Args:
+        learning_rate: the maximum.
+        schedule: how it changes.
+        epochs: the number of epochs of the schedule.
+    """
 
     def rates(epoch: int, steps: int) -> np.ndarray:
         time = epoch + (np.arange(steps) + 0.5) / steps
-        return (learning_rate * _share(schedule, time, epochs)).astype(np.float32)
+        return (learning_rate * _relative_rates(schedule, time, epochs)).astype(np.float32)
 
     return rates
 
 
-def _share(schedule: Schedule, time: np.ndarray, epochs: int) -> np.ndarray:
-    """The rates at `time` (in epochs) as a share of the highest one."""
+def _relative_rates(schedule: Schedule, time: np.ndarray, epochs: int) -> np.ndarray:
+    """The rates at `time`, float64 [steps] in epochs, divided by the maximum learning rate."""
     if schedule.shape == "one_cycle":
         peak = ONE_CYCLE_RISE * epochs
         return np.interp(time, [0, peak, epochs], [ONE_CYCLE_START, 1, 0])

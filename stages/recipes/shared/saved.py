@@ -1,4 +1,4 @@
-"""A trained model as bytes."""
+"""Trained models as bytes."""
 
 import importlib.metadata
 import io
@@ -11,9 +11,12 @@ from typing import Any
 
 
 def model_bytes(model: Any) -> bytes:
-    """A Keras archive whose bytes depend on the model alone.
+    """A Keras archive of a model, whose bytes depend on the model alone.
 
-    As Keras writes it, it holds the date (and so does zip) and addresses in memory as names of shared objects.
+    The archive that Keras writes also depends on the date and on addresses in memory, which name shared objects.
+
+    Args:
+        model: the keras.Model.
     """
     addresses: dict[bytes, int] = {}
 

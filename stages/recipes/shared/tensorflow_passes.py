@@ -1,7 +1,7 @@
-"""Whole passes over the data as one TensorFlow function each.
+"""Passes over the data as one TensorFlow function each.
 
-Keras's `fit` starts every batch from Python and feeds it through helper threads, which fight for the core when seeds
-train side by side. Here the data lie in the graph as uint8, and a pass is a loop inside it.
+Keras's `fit` starts every batch from Python and feeds it through helper threads, which compete for the core when seeds
+train side by side. Here the data are constants of the graph, as uint8, and a pass is a loop inside the graph.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,11 +13,13 @@ import tensorflow as tf
 
 
 class Pass(Protocol):
+    """A pass over the images in an order, int64 [n], with a learning rate for each step, float32 [steps]."""
+
     def __call__(self, order: np.ndarray, rates: np.ndarray | None = None) -> None: ...
 
 
 class FusedAdam(keras.optimizers.Adam):
-    """Keras's Adam with TensorFlow's one-kernel update: the same formula, one walk over memory instead of twelve."""
+    """Keras's Adam with TensorFlow's fused update: the same formula, one pass over memory instead of twelve."""
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         index = self._get_variable_index(variable)
@@ -46,39 +48,39 @@ def batch_pass(
     augment: Callable[[Any], Any] | None = None,
     learning_rate: Any = None,
 ) -> Pass:
-    """A function of an order that shows `step` the images in that order, batch by batch.
+    """A pass that calls `step` with the images in a given order, batch by batch.
 
     Args:
-        step: `train_step` or `test_step` of a compiled Keras model, which sums up its metrics itself.
+        step: `train_step` or `test_step` of a compiled Keras model, which updates its metrics itself.
         images: uint8 [n, height, width] or [n, height, width, 3].
         labels: uint8 or uint16 [n].
-        batch_size: images a step; the last batch of a pass has what is left.
-        augment: what becomes of each batch of images.
-        learning_rate: the optimizer's variable, which takes the rates, if the function is given one for each step.
+        batch_size: the number of images in a step; the last batch of a pass has the remaining images.
+        augment: applied to each batch of images, or None.
+        learning_rate: the optimizer's variable, set in each step where the pass is given a rate for each step.
     """
     x, y = tf.constant(images), tf.constant(labels)
 
     @tf.function(jit_compile=False, autograph=False)
     def run(order: tf.Tensor, rates: tf.Tensor | None) -> None:
-        def show(batch: Any, indices: tf.Tensor) -> None:
+        def run_batch(batch: Any, indices: tf.Tensor) -> None:
             if rates is not None:
                 learning_rate.assign(rates[batch])
-            shown = tf.gather(x, indices)
-            step((shown if augment is None else augment(shown), tf.gather(y, indices)))
+            batch_images = tf.gather(x, indices)
+            step((batch_images if augment is None else augment(batch_images), tf.gather(y, indices)))
 
         def body(batch: tf.Tensor) -> Sequence[tf.Tensor]:
             indices = order[batch * batch_size : (batch + 1) * batch_size]
             indices.set_shape([batch_size])
-            show(batch, indices)
+            run_batch(batch, indices)
             return (batch + 1,)
 
-        full, left = divmod(order.shape[0], batch_size)
+        full, remaining = divmod(order.shape[0], batch_size)
         if full:
             tf.while_loop(lambda batch: batch < full, body, [tf.constant(0)], parallel_iterations=1)
-        if left:
-            show(full, order[full * batch_size :])
+        if remaining:
+            run_batch(full, order[full * batch_size :])
 
-    def over(order: np.ndarray, rates: np.ndarray | None = None) -> None:
+    def run_pass(order: np.ndarray, rates: np.ndarray | None = None) -> None:
         run(tf.constant(order.astype(np.int32)), None if rates is None else tf.constant(rates))
 
-    return over
+    return run_pass

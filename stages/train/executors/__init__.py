@@ -1,4 +1,4 @@
-"""Where runs are computed: a table of executors, of which each run goes to the first that is asked for and takes it."""
+"""Where runs are computed: a table of executors. Each run goes to the first one that is selected and takes it."""
 
 import contextlib
 import functools
@@ -15,15 +15,21 @@ import numpy as np
 from many_seeds.errors import UserError
 from stages.recipes.shared.recipe import Recipe
 from stages.study import families
-from stages.train.executors import lanes
+from stages.train.executors import batched_seeds
 from stages.train.executors.interface import Execution, Executor
 from stages.train.run import Failed, Run, Train, Trained
 
 
 class Entry(NamedTuple):
-    """asked: whether this machine's settings ask for it. extra: of pyproject.toml, that it needs."""
+    """An executor.
 
-    asked: Callable[[], bool]
+    Attributes:
+        selected: whether the settings of this machine select it.
+        module: its module.
+        extra: the extra of pyproject.toml that it needs.
+    """
+
+    selected: Callable[[], bool]
     module: str
     extra: str
 
@@ -36,27 +42,29 @@ def _jax_for_cuda() -> bool:
 
 EXECUTORS = {
     "dask": Entry(lambda: bool(os.environ.get("DASK_SCHEDULER_ADDRESS")), "stages.train.executors.cluster", "cluster"),
-    "lanes": Entry(lambda: _jax_for_cuda() and lanes.sees_gpu(), "stages.train.executors.lanes", "gpu"),
+    batched_seeds.NAME: Entry(
+        lambda: _jax_for_cuda() and batched_seeds.sees_gpu(), "stages.train.executors.batched_seeds", "gpu"
+    ),
     "processes": Entry(lambda: True, "stages.train.executors.processes", "cpu"),
 }
 
 
 def name_for(recipe: Recipe) -> str:
-    """The executor of this recipe's runs: that of STUDY_EXECUTOR, or the first that this machine's settings ask for.
+    """The executor of this recipe's runs: that of STUDY_EXECUTOR, or the first that this machine's settings select.
 
     Raises:
-        UserError: STUDY_EXECUTOR is none, or what the executor needs is not installed.
+        UserError: STUDY_EXECUTOR is not an executor, or what the executor needs is not installed.
     """
     wanted = os.environ.get("STUDY_EXECUTOR")
     if wanted and wanted not in EXECUTORS:
         raise UserError(f"STUDY_EXECUTOR should be one of {', '.join(EXECUTORS)}, received {wanted!r}")
-    asked = [name for name, entry in EXECUTORS.items() if name == wanted or (not wanted and entry.asked())]
-    return next((name for name in asked if _module(name).takes(recipe)), "processes")
+    selected = [name for name, entry in EXECUTORS.items() if name == wanted or (not wanted and entry.selected())]
+    return next((name for name in selected if _module(name).takes(recipe)), "processes")
 
 
 def code_digest(name: str) -> str | None:
-    """A digest of the code of an executor that computes runs in a way of its own; None for the others."""
-    return families.meaning(lanes.code_files()) if name == lanes.NAME else None
+    """A digest of the code of an executor that decides bits; None for the others."""
+    return families.source_digest(batched_seeds.code_files()) if name == batched_seeds.NAME else None
 
 
 def slots(recipe: Recipe) -> int:
@@ -82,7 +90,7 @@ def executing(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train
 
 
 def _merged(sources: Sequence[Iterator[Trained | Failed]]) -> Iterator[Trained | Failed]:
-    """What the sources yield, each taken from in a thread of its own."""
+    """What the sources yield, each consumed in a thread of its own."""
     found: queue.Queue[Any] = queue.Queue()
 
     def take(source: Iterator[Trained | Failed]) -> None:

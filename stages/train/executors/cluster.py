@@ -6,6 +6,7 @@ import functools
 import logging
 import multiprocessing
 import os
+import pickle
 import threading
 import uuid
 from collections.abc import Generator, Iterator, Sequence
@@ -13,13 +14,13 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+import cloudpickle
 import dask
 import numpy as np
 import psutil
 from dask._task_spec import Task, TaskRef
 from distributed import Client, KilledWorker, Security, as_completed, get_worker
 from distributed.comm import connect
-from distributed.protocol import pickle  # also for what the standard one can't
 
 from many_seeds.errors import UserError
 from many_seeds.redact import redact
@@ -54,7 +55,7 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
     """Train runs on the Dask cluster of DASK_SCHEDULER_ADDRESS; workers may join and leave meanwhile.
 
     Yields:
-        What comes of every run, as it ends; and a function that says what is under way.
+        The results of the runs, as they end; and a function that describes what is under way.
 
     Raises:
         UserError: the scheduler does not answer or is lost, or a worker does not fit the study.
@@ -174,7 +175,7 @@ class _Trainer:
         except IndexError:
             process, pipe = _start_process(*self._data)
         try:
-            pipe.send_bytes(pickle.dumps((train, run)))
+            pipe.send_bytes(cloudpickle.dumps((train, run)))
             while not pipe.poll(WANTED_SECONDS):
                 if not _wanted():
                     process.kill()
@@ -221,7 +222,7 @@ def _serve(pipe: Connection, images: np.ndarray, labels: np.ndarray) -> None:
                 result = Failed(run, _reason(error))
             held = memory.memory_info().rss
             after_first = after_first or held
-            pipe.send_bytes(pickle.dumps((result, held - after_first < GROWTH)))
+            pipe.send_bytes(cloudpickle.dumps((result, held - after_first < GROWTH)))
 
 
 def _die_with_worker() -> None:

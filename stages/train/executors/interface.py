@@ -9,7 +9,7 @@ import numpy as np
 from stages.recipes.shared.recipe import Recipe
 from stages.train.run import Failed, Run, Train, Trained
 
-# What comes of every run, as it ends; and a function that says what is under way.
+# The results of the runs, as they end; and a function that describes what is under way.
 Execution = tuple[Iterator[Trained | Failed], Callable[[], str]]
 
 

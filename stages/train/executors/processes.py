@@ -23,15 +23,15 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
     """Train runs on this machine's cores.
 
     Yields:
-        What comes of every run, as it ends; and a function that says what is under way.
+        The results of the runs, as they end; and a function that describes what is under way.
 
     Raises:
         UserError: a worker died.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # workers inherit it
-    # A worker that has grown is replaced between two runs, which is as it should be and loses nothing.
+    # A worker that has grown is replaced between two runs, which is intended and loses nothing.
     warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
-    # Where this process stops for an error of its own, which says all that there is to say.
+    # Where this process stops for an error of its own, which is reported.
     warnings.filterwarnings("ignore", ".* tasks which were still being processed", UserWarning)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         epochs = Path(folder)  # a file for each run under way, with its epoch
@@ -59,14 +59,14 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
 
 
 def _end_with_driver(driver: int) -> None:
-    """Let this worker end when its driver does, leave Ctrl-C to it, and a GPU to lanes."""
+    """Let this worker end when its driver does, and leave Ctrl-C to the driver and a GPU to batched seeds."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     when_orphaned(lambda: os._exit(1), driver)
 
 
 def _attempt(train: Train, run: Run, images: np.ndarray, labels: np.ndarray, epoch: Path) -> Trained | Failed:
-    # Whatever ends one run, memory or a full disk or a library, the others go on.
+    # If one run ends in any error (memory, a full disk, a library), the others go on.
     try:
         return train(run, images, labels, epoch)
     except Exception as error:  # noqa: BLE001

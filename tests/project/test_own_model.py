@@ -1,0 +1,162 @@
+"""A person's own model as docs/models.md has it: one file and a variant, through a real `dvc repro` on the digits."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from stages.study import params, paths
+from tests.support.pipeline import SEEDS, STUDY, Clone, stages_run
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/models.md").read_text(encoding="utf-8")
+FILE = Path("stages/recipes/residual.py")
+SMALL = {"seeds": SEEDS, "filters": 4, "blocks": 1, "epochs": 2}
+ROLES = ("variant", "seed")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+
+
+def variant() -> dict[str, Any]:
+    """The variant of the page, cut down to what a test has time for."""
+    shown: dict[str, Any] = YAML(typ="safe").load(blocks("yaml")[0])["variants"]["residual"]
+    return {**shown, **SMALL}
+
+
+BEFORE = {
+    **STUDY,
+    "variants": {"mlp": STUDY["variants"]["mlp"]},
+    "approaches": {"MLP": "mlp"},
+    "comparisons": [],
+    "chains": {},
+}
+AFTER = {
+    **BEFORE,
+    "variants": {**BEFORE["variants"], "residual": variant()},
+    "approaches": {"MLP": "mlp", "residual": "residual"},
+    "comparisons": [{"a": "mlp", "b": "residual"}],
+}
+
+
+def commit(clone: Clone) -> None:
+    clone.run("git", "add", "--all")
+    said = clone.run("git", "-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "--quiet", "-m", "all")
+    assert said.returncode == 0, said.stderr
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    clone = Clone(tmp_path_factory.mktemp("clone"))
+    clone.write(BEFORE)
+    clone.repro()
+    commit(clone)
+    return clone
+
+
+@pytest.fixture(scope="module")
+def ran(clone: Clone) -> list[str]:
+    """The stages that ran once the file and the variant were there."""
+    (source,) = blocks("python")
+    (clone.folder / FILE).write_text(source, encoding="utf-8")
+    clone.write(AFTER)
+    ran = stages_run(clone.repro())
+    commit(clone)
+    return ran
+
+
+def test_the_new_variant_is_trained_and_nothing_else_is_stale(clone: Clone, ran: list[str]) -> None:
+    assert ran == ["code", "train@residual", "evaluate@residual", "aggregate"]
+    assert stages_run(clone.repro("--dry")) == []
+
+
+def test_it_is_in_every_table(clone: Clone, ran: list[str]) -> None:
+    tables = clone.folder / paths.TABLES
+    for name, column in (
+        *[("approaches", "variant"), ("variants", "variant"), ("scores", "variant"), ("curves", "variant")],
+        *[("comparisons", "b"), ("variance", "variant")],
+    ):
+        assert "residual" in set(pd.read_csv(tables / f"{name}.csv")[column]), name
+    assert (tables / "pair_mlp_residual.csv").exists()
+    assert (clone.folder / paths.PLOTS / "curves_residual.png").exists()
+    assert "residual" in (clone.folder / paths.REPORT).read_text(encoding="utf-8")
+
+
+def test_it_is_in_mlflow_with_its_fields(clone: Clone, ran: list[str]) -> None:
+    client = mlflow.MlflowClient(f"sqlite:///{clone.folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("digits")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], "tags.variant = 'residual'")
+    assert [sum(run.data.tags["role"] == role for run in found) for role in ROLES] == [1, SEEDS]
+    for run in found:
+        assert (run.data.params["family"], run.data.params["blocks"]) == ("residual", "1")
+        assert "test_accuracy" in run.data.metrics or "test_accuracy_mean" in run.data.metrics
+
+
+def test_it_is_the_served_model(clone: Clone, ran: list[str]) -> None:
+    assert json.loads((clone.folder / paths.CHAMPION).read_text())["variant"] == "residual"
+    registered = clone.run(sys.executable, "-m", "tools.serving.register")
+    assert registered.returncode == 0, registered.stderr
+    (model,) = re.findall(r"models:/\S+", registered.stdout)
+    asked = (
+        "import mlflow, pandas, pathlib, sys\n"
+        "model = mlflow.pyfunc.load_model(sys.argv[1])\n"
+        "image = pathlib.Path('tools/serving/example.png').read_bytes()\n"
+        "print(len(model.predict(pandas.DataFrame({'image': [image]}))['probabilities'][0]), 'probabilities')\n"
+    )
+    answer = clone.run(sys.executable, "-c", asked, model)
+    assert "10 probabilities" in answer.stdout, answer.stderr
+
+
+def test_compare_tells_what_an_edit_of_its_variant_did(clone: Clone, ran: list[str]) -> None:
+    clone.write({**AFTER, "variants": {**AFTER["variants"], "residual": {**variant(), "learning_rate": 0.01}}})
+    assert stages_run(clone.repro()) == ran
+    compared = clone.run(sys.executable, "-m", "tools.compare", "HEAD")
+    assert compared.returncode == 0, compared.stderr
+    assert "residual: learning_rate: 0.001 → 0.01" in compared.stdout
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("def build(", "def make(", "stages/recipes/residual.py: Recipe should define build"),
+        ("HeNormal(seed=next(seeds))", "HeNormal()", r"build draws .*kernel without a seed.*seed=next\(seeds\)"),
+        ("layers.Dense(classes,", "layers.Dense(3,", r"outputs \[n, 10\], one for each class; received \(2, 3\)"),
+        (
+            "(*shape, 1)[:3]",
+            "(7, 7, 1)",
+            r"residual seed 0, residual seed 1: stages/recipes/residual\.py, line 31, in build: ValueError",
+        ),
+        ("filters: Count", "width: Count", r"(?s)variants\.residual\.width: is missing.*filters: unknown key"),
+    ],
+    ids=["no build", "an initializer without a seed", "wrong outputs", "build raises", "another field"],
+)
+def test_a_mistake_in_the_file_is_told_before_the_first_epoch(
+    clone: Clone, ran: list[str], old: str, new: str, said: str
+) -> None:
+    path = clone.folder / FILE
+    sound = path.read_text(encoding="utf-8")
+    assert old in sound
+    path.write_text(sound.replace(old, new), encoding="utf-8")
+    clone.write(AFTER)
+    try:
+        refused = clone.run(sys.executable, "-m", "stages.train", "residual")
+    finally:
+        path.write_text(sound, encoding="utf-8")
+    assert refused.returncode == 1
+    assert re.search(said, refused.stderr), refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert "epochs" not in refused.stderr
+
+
+def test_the_page_asks_of_a_variant_that_the_study_has() -> None:
+    (question,) = YAML(typ="safe").load(blocks("yaml")[1])["comparisons"]
+    assert question["a"] in params.load(ROOT / params.PARAMS).variants
+    assert question["b"] == "residual"

@@ -1,0 +1,44 @@
+"""The committed results belong to the committed code, and the README tells them as they are."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from stages.study import files, params, paths
+from tools import stale
+
+REPOSITORY = Path(__file__).parents[2]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_shows_the_table_of_the_approaches() -> None:
+    table = (REPOSITORY / paths.TABLES / "approaches.md").read_text().split("\n\n")[-1].strip()
+    shown = re.search(r"<!-- approaches -->\n(.*?)<!-- /approaches -->", README, re.DOTALL)
+    assert shown is not None
+    assert shown[1].strip() == table
+
+
+def test_every_make_target_that_the_readme_names_exists() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text()
+    targets = re.findall(r"(?:^|`)make ([a-z]+)", README, re.MULTILINE)
+    assert {"demo", "test", "study", "ui"} <= set(targets)
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_no_committed_result_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    if subprocess.run(["git", "rev-parse"], cwd=REPOSITORY, capture_output=True, check=False).returncode != 0:
+        pytest.skip("not a git checkout")
+    monkeypatch.chdir(REPOSITORY)
+    assert stale.reasons(stale.status(params.load())) == {}
+
+
+def test_the_summary_has_every_variant_and_all_seeds() -> None:
+    study = params.load(REPOSITORY / params.PARAMS)
+    summary = files.read_json(REPOSITORY / paths.SUMMARY)
+    assert list(summary) == list(study.variants)
+    assert {name: values["seeds"] for name, values in summary.items()} == {
+        name: recipe.seeds for name, recipe in study.variants.items()
+    }

@@ -1,0 +1,107 @@
+"""The comparisons of a study, and how their results are shown."""
+
+import math
+
+import numpy as np
+import pytest
+
+from many_seeds import intervals, text
+from many_seeds.errors import UserError
+from many_seeds.forest import forest
+from many_seeds.results import Results
+from stages.aggregate.sections import results
+from stages.study import params
+from stages.study.comparisons import compare_accuracies, named_pairs
+from tests.support import study as made
+
+
+def found(*pairs: tuple[str, str]) -> Results:
+    return results.results(made.runs(), pairs, made.study())
+
+
+def test_a_pair_that_is_named_twice_is_one_comparison_in_either_order() -> None:
+    assert named_pairs(made.study()) == [
+        *[("wide", "plain"), ("wide", "wider"), ("ridge", "wide")],
+    ]
+
+
+def test_a_pair_needs_the_same_seeds_on_both_sides() -> None:
+    with pytest.raises(ValueError, match=r"\(3,\), \(2,\)"):
+        compare_accuracies([("a", "b", np.ones(3), np.ones(2))], 5, 1, made.study().statistics)
+
+
+def test_a_pair_is_compared_on_the_seeds_that_both_variants_have_at_its_share_of_the_level() -> None:
+    first, second = compared = found(("wide", "wider"), ("ridge", "wider"))
+    assert (first.n, second.n, compared.family) == (10, 4, 3)
+    differences = np.subtract(made.WRONG["wide"], made.WRONG["wider"][:10]) * 100 / made.IMAGES
+    expected = intervals.interval(differences, level=0.05 / 3, resolution=100 / made.IMAGES)
+    assert [first.difference, first.low, first.high] == pytest.approx([differences.mean(), expected.low, expected.high])
+    assert (first.verdict, second.verdict) == ("better", "undecided")  # four seeds exclude nothing
+    assert second.low == -math.inf
+
+
+def test_in_the_other_order_the_result_is_mirrored() -> None:
+    there, back = found(("wide", "wider"), ("wider", "wide"))
+    assert (there.verdict, back.verdict) == ("better", "worse")
+    assert (there.low, there.high) == pytest.approx((-back.high, -back.low))
+
+
+def test_a_table_has_the_columns_that_programs_read() -> None:
+    compared = found(("wide", "plain"), ("ridge", "wider"))
+    table = results.table(made.runs(), compared)
+    assert list(table) == [
+        *("a", "b", "n", "difference", "low", "high", "verdict", "digits", "seeds_about", "seeds_at_most")
+    ]
+    assert table["seeds_about"].tolist() == [one.seeds_projected for one in compared]
+    assert "." not in "".join(table[["seeds_about", "seeds_at_most"]].to_csv(header=False, index=False))
+
+
+def test_the_cells_of_a_table_are_those_of_the_text() -> None:
+    compared = found(("wide", "plain"), ("ridge", "wider"))
+    columns = dict(results.columns(compared))
+    assert list(columns) == [*text.header(compared)[2:], "± test images"]
+    rows = results.table(made.runs(), compared).astype(object).where(lambda table: table.notna(), None)
+    for row, expected in zip(rows.to_dict("records"), text.rows(compared), strict=True):
+        assert [cell(row) for cell in list(columns.values())[:-1]] == expected[2:]
+        step = {"step": row["b"], **{name: value for name, value in row.items() if name not in ("a", "b")}}
+        assert [cell(step) for cell in list(columns.values())[:-1]] == expected[2:]
+    assert columns["interval"](rows.iloc[1].to_dict()) == ("any", -math.inf)
+
+
+def test_the_guarantee_names_the_number_of_intervals_the_design_and_the_images() -> None:
+    guarantee = text.guarantee(found(("wide", "plain")))[0]
+    assert guarantee.startswith("The 3 intervals hold simultaneously with 95 % confidence, at any number of seeds")
+    assert "±0.05 percentage points" in guarantee
+    assert "generalise to other seeds on these 200 test images" in guarantee
+    statistics = made.study().statistics.model_copy(update={"design": "fixed"})
+    fixed = compare_accuracies([("a", "b", np.array([0.5, 0.6]), np.array([0.6, 0.5]))], 200, 1, statistics)
+    assert "a number of seeds that was fixed before" in text.guarantee(fixed)[0]
+
+
+def test_a_fixed_design_has_the_narrower_interval_of_one_look() -> None:
+    study = made.study()
+    fixed = study.model_copy(update={"statistics": study.statistics.model_copy(update={"design": "fixed"})})
+    widths = []
+    for asked in (study, fixed):
+        (result,) = results.results(made.runs(), [("wide", "plain")], asked)
+        widths.append(result.high - result.low)
+    assert widths[1] < widths[0]
+
+
+def test_the_figure_shows_finite_and_infinite_intervals() -> None:
+    compared = found(*named_pairs(made.study()))
+    figure = forest(compared, [one.b for one in compared], [0.1, None, None], "2020, one seed")
+    words = [text.get_text() for text in figure.axes[0].texts]
+    assert "plain" in words
+    assert any(word.endswith("undecided") for word in words)
+    assert any("2020" in text.get_text() for legend in figure.legends for text in legend.get_texts())
+
+
+@pytest.mark.parametrize(
+    ("field", "old", "new"),
+    [("design", "open", "sequential"), ("design", "open", "null"), ("confidence", "0.95", "1.0")],
+)
+def test_a_setting_that_is_none_is_refused_by_name(field: str, old: str, new: str) -> None:
+    text = made.STUDY.replace(f"{field}: {old}", f"{field}: {new}")
+    with pytest.raises(UserError, match=f"statistics.{field}"):
+        params.parse(text, "params.yaml")

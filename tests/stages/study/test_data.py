@@ -1,0 +1,94 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+
+from many_seeds.errors import UserError
+from stages.study.data import KNOWN, Contents, Data, read_contents, write_contents
+from tests.conftest import ROOT
+
+FOLDERS = {"name": "shapes", "format": "folders", "train": "own/shapes"}
+ADDRESS = "https://example.org/shapes.zip"
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_known_data_set_needs_its_name_alone(name: str) -> None:
+    assert Data(name=name).sources == {}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        FOLDERS,
+        {**FOLDERS, "test": "own/other", "classes": ["cat", "dog"]},
+        {**FOLDERS, "test_fraction": 0.3, "test_seed": 4},
+        {"name": "a", "format": "npz", "train": ADDRESS, "sha256": {"train": "0" * 64}},
+        {"name": "a", "format": "idx", "train_images": "own/a", "train_labels": "own/b"},
+    ],
+)
+def test_data_of_a_person_are_some_lines(values: dict[str, Any]) -> None:
+    assert Data.model_validate(values).name == values["name"]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"name": "shapes"}, "name should be one of mnist, .* need `format:`"),
+        (
+            {"name": "mnist", "classes": ["a", "b"]},
+            "mnist is a built-in data set, without other fields; received classes",
+        ),
+        ({**FOLDERS, "name": "mnist"}, "name 'mnist' is the name of a built-in data set"),
+        ({"name": "a", "format": "folders"}, "format folders needs train; train missing"),
+        ({"name": "a", "format": "idx", "train_images": "own/a"}, "train_labels missing"),
+        ({**FOLDERS, "train_images": "own/a"}, "format folders has train, test; received train_images"),
+        (
+            {"name": "a", "format": "idx", "train_images": "own/a", "train_labels": "own/b", "test_images": "own/c"},
+            "a test set of format idx needs test_images and test_labels, or neither",
+        ),
+        ({**FOLDERS, "train": ADDRESS}, "train is downloaded, so sha256.train must be"),
+        ({**FOLDERS, "train": "/home/me/shapes"}, "train should be a path below own/"),
+        ({**FOLDERS, "train": "own/../secret"}, "train should be a path below own/"),
+        ({**FOLDERS, "train": "shapes"}, "train should be a path below own/"),
+        ({**FOLDERS, "train": "ftp://example.org/a"}, "train should be a path below own/"),
+        ({**FOLDERS, "train": "own"}, "train should name a file or folder in own/"),
+        ({**FOLDERS, "sha256": {"test": "0" * 64}}, "sha256 names test, but the parts are train"),
+        ({**FOLDERS, "sha256": {"train": "abc"}}, "sha256.train"),
+        ({**FOLDERS, "test": "own/b", "test_fraction": 0.1}, "test_fraction draws a test set where none is given"),
+        ({**FOLDERS, "test": "own/b", "test_seed": 0}, "test_seed draws a test set where none is given"),
+        ({**FOLDERS, "test_fraction": 1.0}, "test_fraction"),
+        ({**FOLDERS, "classes": ["a", "b", "a"]}, "classes must differ from one another, received a more than once"),
+        ({**FOLDERS, "classes": ["a"]}, "classes"),
+        ({**FOLDERS, "classes": [" a", "b"]}, "classes"),
+        ({**FOLDERS, "format": "csv"}, "format"),
+        ({**FOLDERS, "colour": True}, "colour"),
+    ],
+)
+def test_a_data_section_that_cannot_be_is_refused_by_its_key(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Data.model_validate(values)
+
+
+def test_what_lies_in_data_raw_is_read_back(tmp_path: Path) -> None:
+    contents = Contents(format="idx", files={"train": "a"}, sources={"train": "own/ä"}, classes=["ä", "b"])
+    write_contents(contents, tmp_path / "contents.json")
+    assert read_contents(tmp_path / "contents.json") == contents
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff"])
+def test_a_damaged_list_of_contents_is_refused(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "contents.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"contents\.json is .*run `dvc repro`"):
+        read_contents(path)
+
+
+def test_every_example_of_the_docs_is_a_data_section() -> None:
+    text = (ROOT / "docs/data.md").read_text(encoding="utf-8").replace("3b1c…", "0" * 64)
+    examples = [YAML(typ="safe").load(example) for example in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    assert {Data.model_validate(example["data"]).format for example in examples} == {None, "folders", "npz", "idx"}
+    assert {name for name in KNOWN if f"| `{name}` |" in text} == set(KNOWN)

@@ -1,0 +1,280 @@
+"""Which families of models there are, and which edits of their code make trained models stale."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import stages.recipes.network
+from many_seeds.errors import UserError
+from stages.recipes.network import Recipe as Network
+from stages.recipes.ridge import Recipe as Ridge
+from stages.study import families, params
+from stages.study.families import definitions_digest, source_digest
+from tests.conftest import STUDY
+
+
+def test_the_families_are_the_files_of_the_folder() -> None:
+    assert families.names() == ["network", "ridge"]
+    assert families.recipe_class("network") is Network
+    assert families.recipe_class("ridge") is Ridge
+
+
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """Where a family file `own` may be written, in a folder that is read as stages/recipes is."""
+    import stages.recipes
+
+    shutil.copytree(families.FOLDER / "shared", tmp_path / "shared")
+    monkeypatch.setattr(families, "FOLDER", tmp_path)
+    monkeypatch.setattr(stages.recipes, "__path__", [*stages.recipes.__path__, str(tmp_path)])
+    yield tmp_path / "own.py"
+    import sys
+
+    sys.modules.pop("stages.recipes.own", None)
+    vars(stages.recipes).pop("own", None)
+
+
+SOUND = """
+import keras
+
+from stages.recipes.shared.keras_recipe import KerasRecipe
+from stages.recipes.shared.recipe import Count
+
+
+class Recipe(KerasRecipe):
+    width: Count
+
+    def build(self, shape, classes, seeds):
+        raise NotImplementedError
+"""
+
+
+def test_a_file_with_fields_and_a_build_is_a_family(own: Path) -> None:
+    own.write_text(SOUND)
+    assert families.names() == ["own"]
+    assert "width" in families.recipe_class("own").model_fields
+
+
+def test_a_family_may_import_another_and_then_depends_on_its_file(own: Path) -> None:
+    shutil.copy(Path(stages.recipes.network.__file__), own.with_name("network.py"))
+    own.write_text("from stages.recipes.network import Recipe\n")
+    assert families.recipe_class("own") is Network
+    assert own.with_name("network.py") in families.code_files("own", own.parent)
+
+
+def test_a_file_that_a_family_imports_is_held_to_the_same_imports(own: Path) -> None:
+    (own.parent / "shared/helper.py").write_text("import stages.study.files\n")
+    source = "if False:\n    import stages.recipes.shared.helper\n"  # the copy of the folder is not on the path
+    own.write_text(source + SOUND)
+    with pytest.raises(UserError, match=r"stages/recipes/shared/helper\.py imports stages\.study\.files, whose edits"):
+        families.recipe_class("own")
+
+
+def test_a_recipe_with_the_methods_of_version_1_is_told_what_it_lacks_and_where_to_read(own: Path) -> None:
+    lines = [
+        "from stages.recipes.shared import recipe",
+        "class Recipe(recipe.Recipe):",
+        "    def fit(self):",
+        "        pass",
+    ]
+    own.write_text("\n".join(lines))
+    with pytest.raises(UserError, match=r"Recipe should define uses_validation \(.*docs/migration\.md\)"):
+        families.recipe_class("own")
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (
+            "from stages.recipes.shared.keras_recipe import KerasRecipe\nclass Recipe(KerasRecipe):\n    width: int\n",
+            "stages/recipes/own.py: Recipe should define build",
+        ),
+        ("class Recipe(\n", "stages/recipes/own.py can't be imported: SyntaxError: "),
+        ("import nobody_has_this\n", "stages/recipes/own.py can't be imported: ModuleNotFoundError: .*nobody_has_this"),
+        ("", "stages/recipes/own.py should define a class named Recipe, derived from KerasRecipe"),
+        ("class Recipe:\n    pass\n", "stages/recipes/own.py should define a class named Recipe"),
+        ("Recipe = 3\n", "stages/recipes/own.py should define a class named Recipe"),
+        ("1 / 0\n", "stages/recipes/own.py can't be imported: ZeroDivisionError"),
+        (
+            f"from stages.recipes import shared\n{SOUND}",
+            r"stages/recipes/own.py imports stages\.recipes\.shared: .* should name a module, or what a module defines",
+        ),
+        (
+            "from stages.recipes.shared.trained import Trained\n",
+            "stages/recipes/own.py can't be imported: ModuleNotFoundError: .* Since version 2 that is "
+            "`from stages.recipes.shared.keras_recipe import KerasRecipe`: see docs/migration.md",
+        ),
+        ("from stages.errors import StudyError\n", ".*`from many_seeds.errors import UserError`"),
+        ("from stages.recipes.shared.recipe import Fitted\n", ".*`from stages.recipes.shared.recipe import FitResult`"),
+        (
+            f"import stages.study.files\n{SOUND}",
+            r"stages/recipes/own.py imports stages\.study\.files, whose edits would train none",
+        ),
+        (f"from tests import conftest\n{SOUND}", r"stages/recipes/own.py imports tests\.conftest"),
+        (
+            SOUND.replace("width:", "cost:"),
+            '.*can\'t be imported: UserWarning: Field name "cost" .*shadows an attribute',
+        ),
+    ],
+    ids=[
+        *("no build", "a syntax error", "a missing package", "empty", "another class", "no class", "raises"),
+        *("a package", "the base class of version 1", "the error of version 1", "the result of version 1"),
+        *("an unwatched module", "another folder", "a field in place of a method"),
+    ],
+)
+def test_a_file_that_is_no_family_is_refused_by_its_name_and_variant(source: str, said: str, own: Path) -> None:
+    own.write_text(source)
+    text = STUDY.replace("  ridge: {family: ridge, ", "  ridge: {family: own, ")
+    with pytest.raises(UserError, match=rf"(?s)params\.yaml is not valid.*variants\.ridge\.family: {said}"):
+        params.parse(text, "params.yaml")
+
+
+@pytest.mark.parametrize("family", ["netwrok", "shared", "__init__", "../params", "", None, 3, ["network"]])
+def test_an_unknown_family_is_refused_with_those_there_are(family: object) -> None:
+    with pytest.raises(UserError, match=r"should be one of network, ridge \(the files in stages/recipes\); received"):
+        families.recipe_class(family)
+
+
+SOURCE = '''
+"""What this does."""
+
+def scale(x):
+    """Scale x."""
+    # in half
+    if x < 0:
+        raise ValueError(f"x should not be negative, received {x}") from None
+    return x * 0.5
+
+class Layer:
+    """A layer."""
+'''
+
+
+def digest_of_source(source: str, folder: Path) -> str:
+    path = folder / "code.py"
+    path.write_text(source, encoding="utf-8")
+    return source_digest([path])
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        ("# in half", "# by two"),
+        ("    # in half\n", ""),
+        ('"""Scale x."""', '"""Halve x."""'),
+        ('    """Scale x."""\n', ""),
+        ('"""What this does."""', ""),
+        ('    """A layer."""', "    pass"),
+        ("return x * 0.5", "return (x *\n        0.50)"),
+        ("x should not be negative, received {x}", "negative: {x}; give one from 0"),
+    ],
+)
+def test_comments_docstrings_layout_and_the_texts_of_errors_leave_the_digest(
+    edit: tuple[str, str], tmp_path: Path
+) -> None:
+    assert edit[0] in SOURCE
+    assert digest_of_source(SOURCE.replace(*edit), tmp_path) == digest_of_source(SOURCE, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "edit", [("0.5", "0.6"), ("x * 0", "x / 0"), ("def scale(x)", "def scale(x=1)"), ("x < 0", "x < 1")]
+)
+def test_a_changed_constant_has_another_digest(edit: tuple[str, str], tmp_path: Path) -> None:
+    assert edit[0] in SOURCE
+    assert digest_of_source(SOURCE.replace(*edit), tmp_path) != digest_of_source(SOURCE, tmp_path)
+
+
+def code_of(family: str) -> set[str]:
+    return {str(path.relative_to(families.FOLDER)) for path in families.code_files(family)}
+
+
+def test_a_familys_code_is_what_executes_a_run_and_what_its_file_imports() -> None:
+    packages = {"__init__.py", "shared/__init__.py"}
+    executing = {f"shared/{name}.py" for name in ("training", "recipe", "saved", "native_stderr")}
+    assert code_of("ridge") == packages | executing | {"ridge.py"}
+    shared = {f"shared/{path.name}" for path in (families.FOLDER / "shared").glob("*.py")}
+    assert code_of("network") == packages | shared | {"network.py"}
+
+
+def test_an_edit_of_any_of_its_files_changes_a_familys_digest_and_of_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_text = Path.read_text
+    before = {family: families.code_digest(family) for family in families.names()}
+    for changed in families.FOLDER.rglob("*.py"):
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                Path,
+                "read_text",
+                lambda path, changed=changed, **how: read_text(path, **how) + ("\nX = 1\n" if path == changed else ""),
+            )
+            for family, digest in before.items():
+                assert (families.code_digest(family) != digest) == (changed in families.code_files(family))
+
+
+PARTS = {
+    "one.py": '''
+"""One."""
+
+import math
+
+from stages.recipes.shared.two import half
+
+LIMIT = 0.5  # of all
+
+
+def first(x):
+    """The first."""
+    return half(x) * LIMIT
+''',
+    "two.py": """
+import numpy as np
+
+
+def half(x):
+    # by two
+    return np.asarray(x) / 2
+
+
+class Layer:
+    size = 3
+""",
+}
+HALF = "def half(x):\n    # by two\n    return np.asarray(x) / 2\n"
+
+
+def digest_of(parts: dict[str, str], folder: Path) -> str:
+    for path in folder.glob("*.py"):
+        path.unlink()
+    for name, source in parts.items():
+        (folder / name).write_text(source, encoding="utf-8")
+    return definitions_digest(sorted(folder.glob("*.py")))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"one.py": PARTS["one.py"] + f"\n\n{HALF}", "two.py": PARTS["two.py"].replace(HALF, "")},
+        {"both.py": PARTS["one.py"] + PARTS["two.py"]},
+        {"two.py": PARTS["one.py"], "other.py": PARTS["two.py"]},
+        PARTS | {"two.py": "class Layer:\n    size = 3\n\n\n" + PARTS["two.py"].partition("class")[0]},
+        PARTS | {"two.py": "import numpy as np\nfrom os import path\n" + PARTS["two.py"].partition("numpy as np")[2]},
+        PARTS | {"one.py": PARTS["one.py"].replace("# of all", "# of each").replace('"""One."""', "")},
+        PARTS | {"two.py": PARTS["two.py"].replace("    # by two\n", "")},
+        PARTS | {"one.py": PARTS["one.py"].replace("The first.", "What comes first.")},
+        PARTS | {"empty.py": '"""Nothing."""\n'},
+    ],
+    ids=["moved", "in one file", "renamed", "reordered", "imports", "comments", "a comment", "a docstring", "empty"],
+)
+def test_where_and_in_which_order_definitions_stand_leaves_their_digest(parts: dict[str, str], tmp_path: Path) -> None:
+    assert digest_of(parts, tmp_path) == digest_of(PARTS, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "edit", [("two.py", "/ 2", "/ 3"), ("one.py", "LIMIT = 0.5", "LIMIT = 0.6"), ("two.py", "size = 3", "size = 4")]
+)
+def test_an_edited_constant_has_another_digest_of_definitions(edit: tuple[str, str, str], tmp_path: Path) -> None:
+    name, old, new = edit
+    assert old in PARTS[name]
+    changed = PARTS | {name: PARTS[name].replace(old, new)}
+    assert digest_of(changed, tmp_path) != digest_of(PARTS, tmp_path)

@@ -1,0 +1,316 @@
+"""A server that others use too: the study touches what it made, and nothing else."""
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import mlflow
+import pytest
+
+from many_seeds.errors import UserError
+from stages.study import params, paths
+from stages.study.params import Params
+from stages.tracking import address
+from stages.tracking.publisher import Publisher
+from tests.conftest import STUDY
+from tests.support.mlflow import client, content, mlflow_server, runs, sqlite
+from tools.serving.register import register
+
+PUBLISH = [sys.executable, "-m", "stages.tracking"]
+
+
+@pytest.fixture
+def workspace_with_report(aggregated: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Everything aggregated and nothing published; it is the current folder."""
+    shutil.copy(empty_database, address.DATABASE)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address.tracking_uri())
+    return aggregated
+
+
+def publish(study: Params) -> Publisher:
+    publisher = Publisher(study)
+    publisher.publish_variants(list(study.variants))
+    publisher.publish_study()
+    return publisher
+
+
+def dump(database: Path) -> list[str]:
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        return list(connection.iterdump())
+
+
+def role(name: str) -> list[Any]:
+    return [run for run in runs() if run.data.tags.get("role") == name]
+
+
+def test_an_experiment_of_somebody_else_is_not_written_into(
+    workspace_with_report: Path, study: Params, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = client().create_experiment("digits")
+    client().create_run(theirs)
+    before = dump(address.DATABASE)
+    assert publish(study).failed
+    said = capsys.readouterr().err
+    assert said.count("warning:") == 1
+    assert "the experiment 'digits'" in said
+    assert "is not the study's own, and nothing is written into it: MLFLOW_EXPERIMENT_NAME=… names another" in said
+    assert dump(address.DATABASE) == before
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "our digits")
+    assert not publish(study).failed
+    ours = client().get_experiment_by_name("our digits")
+    assert len(client().search_runs([ours.experiment_id])) == 13
+    assert "version 1 now" in register(study)
+    assert len(client().search_runs([theirs])) == 1
+
+
+def test_an_experiment_that_is_named_and_that_nobody_has_used_is_taken(
+    workspace_with_report: Path, study: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a server lets its administrators alone make experiments."""
+    client().create_experiment("given")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "given")
+    assert Publisher(study).publish_variants(["plain"]) == 3
+
+
+def test_two_data_sets_do_not_share_an_experiment(
+    workspace_with_report: Path, study: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "shared")
+    Publisher(study).publish_variants(["plain"])
+    other = params.parse(STUDY.replace("name: digits", "name: mnist"), "another data set")
+    assert Publisher(other).publish_variants(["plain"]) == 0
+    assert "is of the data set digits, not of mnist" in capsys.readouterr().err
+
+
+def test_a_registered_model_of_somebody_else_keeps_its_alias(
+    workspace_with_report: Path, study: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(study)
+    client().create_registered_model("digits")
+    theirs = client().create_model_version("digits", source="s3://theirs/model")
+    client().set_registered_model_alias("digits", "champion", theirs.version)
+    with pytest.raises(UserError, match="not the study's own, and is left as it is: STUDY_MODEL_NAME=… names another"):
+        register(study)
+    assert client().get_model_version_by_alias("digits", "champion").source == "s3://theirs/model"
+    monkeypatch.setenv("STUDY_MODEL_NAME", "our-digits")
+    assert register(study).startswith("models:/our-digits@champion is version 1 now")
+    assert "as before" in register(study)
+    assert client().get_model_version_by_alias("digits", "champion").source == "s3://theirs/model"
+
+
+def test_runs_of_somebody_else_in_the_experiment_stay_as_they_are(workspace_with_report: Path, study: Params) -> None:
+    publish(study)
+    experiment = client().get_experiment_by_name("digits").experiment_id
+    theirs = client().create_run(experiment, tags={"role": "variant", "approach": "transformer", "variant": "plain"})
+    publish(study)
+    assert client().get_run(theirs.info.run_id).data.tags == theirs.data.tags
+
+
+def test_the_seeds_of_a_deleted_parent_get_a_new_one(workspace_with_report: Path, study: Params) -> None:
+    publish(study)
+    [former] = [run for run in role("variant") if run.info.run_name == "plain"]
+    client().delete_run(former.info.run_id)
+    publish(study)
+    [parent] = [run for run in role("variant") if run.info.run_name == "plain"]
+    seeds = [run for run in role("seed") if run.data.tags["variant"] == "plain"]
+    assert [run.data.tags["mlflow.parentRunId"] for run in seeds] == [parent.info.run_id] * 2
+    assert parent.data.metrics["seeds"] == 2
+
+
+def test_a_deleted_experiment_ends_publishing_with_the_ways_out(
+    workspace_with_report: Path, study: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(study)
+    number = client().get_experiment_by_name("digits").experiment_id
+    client().delete_experiment(number)
+    refused = subprocess.run(PUBLISH, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+    restore = f"mlflow experiments restore --experiment-id {number}"
+    remove = f"mlflow gc --backend-store-uri '{address.tracking_uri()}' --experiment-ids {number}"
+    assert restore in refused.stderr
+    assert remove in refused.stderr
+    assert "MLFLOW_EXPERIMENT_NAME=… names another" in refused.stderr
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(restore, shell=True, check=True, capture_output=True, env=environment)
+    assert Publisher(study).publish_variants(["plain"]) == 0
+    client().delete_experiment(number)
+    subprocess.run(remove, shell=True, check=True, capture_output=True, env=environment)
+    assert Publisher(study).publish_variants(["plain"]) == 3
+
+
+def model_files() -> Path:
+    return Path(mlflow.artifacts.download_artifacts("models:/digits@champion"))
+
+
+def test_a_checkout_that_was_moved_publishes_and_serves_from_its_new_place(
+    workspace_with_report: Path, study: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(study)
+    register(study)
+    published = content()
+    before = client().get_experiment_by_name("digits")
+    moved = workspace_with_report.with_name("moved")
+    workspace_with_report.rename(moved)
+    monkeypatch.chdir(moved)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address.tracking_uri())
+    assert not publish(study).failed
+    assert content() == published
+    assert "version 2 now" in register(study)
+    assert model_files().is_relative_to(moved)
+    [run] = [run for run in runs() if run.info.run_name == "watched seed 1"]
+    assert [file.path for file in client().list_artifacts(run.info.run_id)] == ["model.keras", "run.json"]
+    assert not workspace_with_report.exists()
+    # What was noted on its runs, and those of experiments of DVC that are gone, can still be looked at.
+    former = client().get_experiment(before.experiment_id)
+    assert (former.name, former.lifecycle_stage) == (
+        f"digits {before.experiment_id}, from {before.artifact_location}",
+        "active",
+    )
+    assert len(client().search_runs([before.experiment_id])) == 13
+    assert Publisher(study).publish_variants(list(study.variants)) == 0
+
+
+def test_files_that_are_gone_are_published_again_and_the_model_registered_anew(
+    workspace_with_report: Path, study: Params
+) -> None:
+    publish(study)
+    register(study)
+    before = content()
+    shutil.rmtree(address.ARTIFACTS)
+    publish(study)
+    assert content() == before
+    assert "version 2 now" in register(study)
+    assert (model_files() / "MLmodel").exists()
+
+
+def test_a_registration_that_fails_leaves_the_run_of_the_study_finished(
+    workspace_with_report: Path, study: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(study)
+    [before] = role("study")
+
+    def fails(**_: Any) -> None:
+        raise mlflow.exceptions.MlflowException("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.pyfunc, "log_model", fails)
+        with pytest.raises(UserError, match=r"the model is not registered: .* says: the disk is full"):
+            register(study)
+    [after] = role("study")
+    assert (after.info.status, after.info.end_time) == ("FINISHED", before.info.end_time)
+    assert "version 1 now" in register(study)
+
+
+def test_a_percent_sign_or_a_question_mark_in_the_path_does_no_harm(
+    evaluated: Path, study: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = evaluated.with_name("50% off%20 who?")
+    evaluated.rename(odd)
+    monkeypatch.chdir(odd)
+    started = time.monotonic()
+    assert Publisher(study).publish_variants(["plain"]) == 3
+    assert time.monotonic() - started < 60
+    assert Path("mlflow.db").exists()
+    [run] = [run for run in runs() if run.info.run_name == "plain seed 0"]
+    assert {file.path for file in client().list_artifacts(run.info.run_id)} == {"model.keras", "run.json"}
+
+
+def test_an_experiment_of_dvcs_queue_is_published_beside_the_runs_of_the_checkout(
+    evaluated: Path, empty_database: Path, study: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(empty_database, address.DATABASE)
+    Publisher(study).publish_variants(list(study.variants))
+    experiment = client().get_experiment_by_name("digits")
+    queued = evaluated / ".dvc" / "tmp" / "exps" / "tmpabc"
+    for name in (paths.MODELS, paths.RUNS):
+        shutil.copytree(name, queued / name)
+    monkeypatch.chdir(queued)
+    monkeypatch.setenv("DVC_ROOT", str(evaluated))
+    monkeypatch.setenv("DVC_EXP_NAME", "wide-mole")
+    changed = params.parse(
+        STUDY.replace("dropout: 0.25", "dropout: 0.3").replace("MLP: watched", "MLP: plain"), "queued"
+    )
+    for seed in (0, 1):
+        path = paths.run_path("plain", seed) / "run.json"
+        text = path.read_text().replace('"key": "', f'"key": "{seed}')
+        path.write_text(text.replace('"dropout": 0.25', '"dropout": 0.3'))
+    assert Publisher(changed).publish_variants(["plain"]) > 0
+    assert not address.DATABASE.exists()
+    monkeypatch.chdir(evaluated)
+    found = {run.info.run_name for run in runs() if run.data.tags.get("dvc_experiment") == "wide-mole"}
+    assert found == {"plain", "plain seed 0", "plain seed 1"}
+    # Which approach is which is the checkout's to say.
+    assert {run.info.run_name for run in runs() if "approach" in run.data.tags} == {"ridge", "watched"}
+    assert client().get_experiment_by_name("digits").tags == experiment.tags
+
+
+@contextlib.contextmanager
+def of_version_2(server: str) -> Iterator[str]:
+    """The address of an MLflow server that answers as version 2 does: it knows no logged models."""
+
+    class Proxy(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            length = int(self.headers.get("Content-Length", 0))
+            if "logged-models" in self.path:
+                return self.send(404, b"<!doctype html>\n<title>404 Not Found</title>")
+            if self.path == "/version":
+                return self.send(200, b"2.22.0")
+            asked = mlflow.utils.rest_utils.http_request(
+                mlflow.utils.credentials.get_default_host_creds(server),
+                self.path,
+                self.command,
+                data=self.rfile.read(length),
+                extra_headers={"Content-Type": self.headers.get("Content-Type", "application/json")},
+            )
+            return self.send(asked.status_code, asked.content)
+
+        do_GET = do_POST = do_PUT = do_PATCH = answer  # noqa: N815
+
+        def send(self, status: int, content: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+        thread = Thread(target=proxy.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{proxy.server_port}"
+        finally:
+            proxy.shutdown()
+            thread.join()
+
+
+def test_a_server_of_mlflow_2_gets_the_runs_and_registering_says_what_it_lacks(
+    aggregated: Path, study: Params, empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        sqlite(empty_database) as store,
+        mlflow_server(store, tmp_path / "artifacts") as server,
+        of_version_2(server) as address,
+    ):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        assert not publish(study).failed
+        refused = subprocess.run(
+            [sys.executable, "-m", "tools.serving.register"], capture_output=True, text=True, check=False
+        )
+        assert not client().search_registered_models()
+    assert refused.returncode == 1
+    assert f"error: the model is not registered: {address} runs MLflow 2.22.0" in refused.stderr
+    assert "html" not in refused.stderr
+    assert "Traceback" not in refused.stderr

@@ -1,0 +1,89 @@
+"""`make ui`'s last step: which page it names, and where."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from stages.study import params
+from stages.study.params import Params
+from stages.tracking import address
+from stages.tracking.publisher import Publisher
+from tests.support.mlflow import client, free_port, mlflow_server, sqlite
+
+UI = [sys.executable, "-m", "tools.ui"]
+
+
+def test_the_ui_names_and_opens_the_view_of_the_approaches_and_ends_when_it_is_told_to(
+    evaluated: Path, study: Params, empty_database: Path, tmp_path: Path
+) -> None:
+    shutil.copy(empty_database, address.DATABASE)
+    Publisher(study).publish_variants(list(study.variants))
+    port, opened, browser = free_port(), tmp_path / "opened", tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}.part && mv {opened}.part {opened}\n')
+    browser.chmod(0o755)
+    experiment = client().get_experiment_by_name("digits").experiment_id
+    page = f"http://127.0.0.1:{port}/#/experiments/{experiment}/runs?workflowType=machine_learning&"
+    first = f"{page}viewStateShareKey=study-approaches"
+    with subprocess.Popen(
+        [*UI, "--port", str(port)],
+        env={**os.environ, "BROWSER": str(browser)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as ui:
+        assert ui.stdout is not None
+        said = []
+        for line in ui.stdout:
+            said.append(line.rstrip())
+            if line.startswith("  MLP: the seeds of watched"):
+                break
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
+            assert answer.status == 200
+        arguments = [" ".join(process.cmdline()) for process in psutil.Process(ui.pid).children(recursive=True)]
+        second = subprocess.run([*UI, "--port", str(port)], capture_output=True, text=True, check=False)
+        ui.send_signal(signal.SIGTERM)
+        rest = ui.stdout.read()  # to its end: no process of the UI's is left to write there
+    assert (ui.returncode, rest.splitlines()[1:]) == (0, [])  # but for the last view
+    assert any("mlflow ui" in line for line in arguments)
+    assert any("uvicorn" in line for line in arguments)
+    # Of a database the address may hold a password, and everybody sees arguments; the environment has it.
+    assert not [line for line in arguments if "sqlite:" in line]
+    assert not [line for line in said if "URI not provided. Using sqlite" in line]
+    assert f"Approaches: {first}" in said
+    assert any(line.startswith(f"  Variants, best dev accuracy first: {page}searchFilter=") for line in said)
+    assert opened.read_text().strip() == first
+    assert second.returncode == 1
+    assert f"error: something else answers on port {port}: name another" in second.stderr
+
+
+def test_with_a_servers_address_the_servers_page_is_named(
+    evaluated: Path, study: Params, empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sqlite(empty_database) as store, mlflow_server(store, tmp_path / "artifacts") as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{server.replace('://', '://user:p%40ss@')}/")
+        environment = {name: value for name, value in os.environ.items() if "DISPLAY" not in name and name != "BROWSER"}
+        (tmp_path / "demo").mkdir()
+        Path(params.PARAMS).rename(tmp_path / "demo" / params.PARAMS)
+        answer = subprocess.run(
+            [*UI, "--study", str(tmp_path / "demo")], capture_output=True, text=True, check=False, env=environment
+        )
+        experiment = client().get_experiment_by_name("digits").experiment_id
+    assert answer.returncode == 0, answer.stderr
+    page = f"{server}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey=study-approaches"
+    assert f"Approaches: {page}" in answer.stdout
+    assert "user:" not in answer.stdout  # a link is passed on
+
+
+def test_a_server_that_is_down_is_named_in_a_line(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    answer = subprocess.run(UI, capture_output=True, text=True, check=False)
+    assert answer.returncode == 1
+    assert "Traceback" not in answer.stderr
+    assert "error: MLflow at http://127.0.0.1:" in answer.stderr

@@ -1,0 +1,532 @@
+"""Training on a real Dask cluster: a scheduler and workers, each a process of its own, on this machine."""
+
+import importlib.metadata
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import distributed
+import numpy as np
+import psutil
+import pytest
+from distributed import Client, Event, get_worker
+
+from many_seeds.errors import UserError
+from stages.study import files, paths
+from stages.study.params import Params
+from stages.train import __main__ as command
+from stages.train import progress, stage
+from stages.train.executors import cluster as dask_cluster
+from stages.train.run import Failed, Run, Trained, train_run
+from stages.train.schedule import train_all
+from tests.conftest import ROOT
+from tests.support.runs import LONG, driver, planned, stop
+
+Digits = tuple[np.ndarray, np.ndarray]
+FACTS = {"seconds": 0.0, "epochs": None, "dev_accuracy": None}
+PACKAGES = str(Path(distributed.__file__).parents[1])
+
+
+class Cluster:
+    """Processes as a user starts them, by name."""
+
+    def __init__(self, folder: Path, python: tuple[str, ...] = (), **environment: str) -> None:
+        self._folder = folder
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._start("scheduler", python, ["--host", "127.0.0.1", "--port", "0"], environment)
+        with Client(scheduler_file=str(folder / "scheduler.json")) as client:
+            self.address = client.scheduler.address
+
+    def worker(
+        self, name: str, *options: str, python: tuple[str, ...] = (), threads: int = 1, **environment: str
+    ) -> None:
+        place = ["--name", name, "--nthreads", str(threads), "--local-directory", str(self._folder)]
+        self._start(name, python, [*place, *(options or ["--no-nanny"])], environment)
+
+    def _start(self, name: str, python: tuple[str, ...], options: list[str], environment: dict[str, str]) -> None:
+        program = "dask_scheduler" if name == "scheduler" else "dask_worker"
+        options = ["--scheduler-file", str(self._folder / "scheduler.json"), "--no-dashboard", *options]
+        # A worker sees to its own threads: what the tests set for themselves must not reach it.
+        inherited = {key: value for key, value in os.environ.items() if not key.endswith("_NUM_THREADS")}
+        self._processes[name] = subprocess.Popen(
+            [sys.executable, *python, "-m", f"distributed.cli.{program}", *options],
+            cwd=self._folder,
+            env={**inherited, "PYTHONPATH": str(ROOT), **environment},
+            stderr=subprocess.DEVNULL,
+        )
+
+    def pid(self, name: str) -> int:
+        return self._processes[name].pid
+
+    def kill(self, name: str) -> None:
+        process = self._processes.pop(name)
+        process.kill()
+        process.wait()
+
+    def close(self) -> None:
+        for name in reversed(list(self._processes)):  # the scheduler last: a worker without one takes its time to end
+            self.kill(name)
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Cluster]:
+    """A scheduler of the test's own, without workers."""
+    cluster = Cluster(tmp_path)
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
+    cluster.worker("first")
+    cluster.worker("second")
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def no_publisher(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.tracking.publisher.Publisher.publish", lambda *_: 0)
+
+
+def results(folder: Path, *variants: str) -> dict[str, bytes]:
+    """The files of all runs, run.json without its times."""
+    found = {}
+    for variant in variants:
+        for path in sorted((folder / paths.MODELS / variant).glob("*/*")):
+            facts = {**files.read_json(path), "started": 0, "seconds": 0} if path.suffix == ".json" else None
+            found[f"{variant}/{path.parent.name}/{path.name}"] = (
+                path.read_bytes() if facts is None else files.json_bytes(facts)
+            )
+    return found
+
+
+def nobody(variant: str, seed: int) -> None:
+    """Wants to hear of a run that has finished."""
+
+
+def test_a_cluster_has_the_results_of_one_machine_though_a_worker_is_killed(
+    shared: Cluster,
+    workspace: Path,
+    evaluated_study: Path,
+    study: Params,
+    digits: Digits,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        port = server.getsockname()[1]
+
+        def train(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
+            if "VICTIM" in os.environ:
+                socket.create_connection(("127.0.0.1", port)).recv(1)  # nothing comes
+            return train_run(run, images, labels, progress)
+
+        kept: list[Path] = []
+
+        def kill(variant: str, seed: int) -> None:
+            kept.append(paths.run_path(variant, seed) / "model.keras")
+            assert all(path.exists() for path in kept)
+            if len(kept) == 1:
+                at_work = server.accept()[0]
+                shared.kill("victim")
+                with at_work:
+                    at_work.settimeout(60)
+                    assert at_work.recv(1) == b""  # its training process ended with it
+
+        shared.worker("victim", VICTIM="1")
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
+        monkeypatch.setattr(progress, "LOG_SECONDS", 0)
+        with Client(shared.address) as client:
+            client.wait_for_workers(3)
+        train_all(planned(study, *study.variants), *digits, on_finish=kill, train=train)
+    assert results(workspace, *study.variants) == results(evaluated_study, *study.variants)
+    said = capfd.readouterr().err.splitlines()
+    assert "under way: runs on 3 Dask workers" in said
+    # Nothing but what a driver says on one machine.
+    assert {line.split(" ")[0] for line in said} == {"under", *(f"[{i}/8]" for i in range(1, 9))}
+
+
+def test_the_images_reach_every_worker_once(
+    shared: Cluster, workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_worker(train: object, run: Run, trainer: object) -> Trained | Failed:
+        Event(get_worker().name).set()
+        both_at_work = all(Event(name).wait("60s") for name in ("first", "second"))
+        return Trained(run, {}, FACTS) if both_at_work else Failed(run, "one worker got no run")
+
+    def transfers(dask_worker: Any) -> int:
+        return sum("_Trainer" in str(key) for entry in dask_worker.transfer_incoming_log for key in entry["keys"])
+
+    monkeypatch.setattr(dask_cluster, "_train", on_worker)
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
+    with Client(shared.address) as client:
+        before = sum(client.run(transfers).values())
+        train_all(planned(study, *study.variants), *digits, on_finish=nobody)
+        # One has them from us, the other from the first.
+        assert sum(client.run(transfers).values()) - before == 1
+
+
+def test_a_worker_that_joins_takes_part(
+    empty: Cluster,
+    workspace: Path,
+    evaluated_study: Path,
+    study: Params,
+    digits: Digits,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train_on_worker = dask_cluster._train
+
+    def on_worker(train: Any, run: Run, trainer: Any) -> Trained | Failed:
+        Event("begun").set()
+        if get_worker().name == "added":
+            Event("joined").set()
+        elif not Event("joined").wait("60s"):
+            return Failed(run, "the worker that joined got no run")
+        return train_on_worker(train, run, trainer)
+
+    def add() -> None:
+        with Client(empty.address, set_as_default=False) as client:
+            assert Event("begun", client=client).wait("60s")
+        empty.worker("added")
+
+    variants = ["random_features", "plain"]
+    empty.worker("first")
+    monkeypatch.setattr(dask_cluster, "_train", on_worker)
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
+    with ThreadPoolExecutor(1) as beside:
+        added = beside.submit(add)
+        train_all(planned(study, *variants), *digits, on_finish=nobody)
+        added.result()
+    assert results(workspace, *variants) == results(evaluated_study, *variants)
+
+
+def test_a_lost_scheduler_ends_in_a_message_and_the_study_goes_on_where_it_stopped(
+    shared: Cluster,
+    empty: Cluster,
+    workspace: Path,
+    evaluated_study: Path,
+    study: Params,
+    no_publisher: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "stages.train", "--all"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "DASK_SCHEDULER_ADDRESS": empty.address},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert driver.stdout is not None
+    said = [driver.stdout.readline(), driver.stdout.readline()]
+    assert said == [
+        "8 runs, 0 of them finished before\n",
+        f"Dask cluster at {empty.address}: 0 workers so far\n",
+    ]
+    empty.worker("late", threads=2)
+    assert driver.stdout.readline().startswith("[1/8]")
+    empty.kill("scheduler")
+    rest = driver.communicate(timeout=60)[0].splitlines()
+    assert driver.returncode == 1
+    assert rest[-1] == (
+        f"error: the Dask scheduler at {empty.address} was lost or restarted. The runs that had finished are kept: see "
+        "that it and its workers are up and run the same command again."
+    )
+    assert all(line.startswith("[") for line in rest[:-1])
+    kept = {path: path.stat().st_ino for path in paths.MODELS.glob("*/*/model.keras")}
+    assert 0 < len(kept) < 8
+
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
+    stage.train(study, list(study.variants), on_finish=lambda variant, seed: None)
+    assert f"8 runs, {len(kept)} of them finished before" in capfd.readouterr().out
+    assert {path: path.stat().st_ino for path in kept} == kept
+    assert results(workspace, *study.variants) == results(evaluated_study, *study.variants)
+
+
+def test_a_driver_that_waits_says_for_what(
+    empty: Cluster, workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
+    runs = planned(study, "plain")
+    with dask_cluster.training(runs, *digits, train_run) as (_, under_way):
+        assert under_way() == "none: every run waits for a Dask worker"
+        empty.worker("late")
+        with Client(empty.address) as client:
+            client.wait_for_workers(1)
+        assert under_way() == "runs on 1 Dask workers"
+
+
+def test_a_run_that_kills_its_workers_fails_alone(
+    tmp_path: Path, workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The only worker dies, so the data are gone with it; its nanny starts another."""
+
+    def train(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
+        if run.name == "plain seed 0":
+            os.kill(os.getppid(), signal.SIGKILL)
+        assert images.shape == (1437, 28, 28)
+        return Trained(run, {"model.keras": b"model"}, FACTS)
+
+    # One death is enough, and only the run under way is to blame. Of so few runs, Dask would by itself let the second
+    # wait at the worker that has the data, and blame it as well.
+    cluster = Cluster(
+        tmp_path,
+        DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0",
+        DASK_DISTRIBUTED__SCHEDULER__WORKER_SATURATION="1.0",
+    )
+    cluster.worker("phoenix", "--nanny")
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.address)
+    try:
+        with pytest.raises(UserError) as error:
+            train_all(planned(study, "plain"), *digits, on_finish=nobody, train=train)
+    finally:
+        cluster.close()
+    assert "1 of 2 runs failed; the others are kept" in str(error.value)
+    assert "plain seed 0: 1 Dask workers died with it, the last at tcp://127.0.0.1:" in str(error.value)
+    assert [str(path) for path in paths.MODELS.glob("*/*")] == ["models/plain/1"]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_no_training_process_of_a_cluster_outlives_a_driver_that_was_stopped(
+    signum: signal.Signals, empty: Cluster, workspace: Path
+) -> None:
+    (workspace / "params.yaml").write_text(LONG)
+    empty.worker("one", threads=2)
+    with driver(DASK_SCHEDULER_ADDRESS=empty.address) as process:
+        children = psutil.Process(empty.pid("one")).children()
+        training = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        assert len(training) == 2
+        stop(process, signum)
+        assert psutil.wait_procs(training, timeout=60)[1] == []
+
+
+def test_a_run_that_raises_or_kills_its_process_fails_alone(
+    shared: Cluster, workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
+        if run.name == "plain seed 0":
+            raise MemoryError("too large")
+        if run.name == "ridge seed 0":
+            os._exit(1)
+        return Trained(run, {"model.keras": b"model"}, FACTS)
+
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
+    with pytest.raises(UserError) as error:
+        train_all(planned(study, "plain", "ridge"), *digits, on_finish=nobody, train=train)
+    first, *failed = str(error.value).splitlines()
+    assert first == "2 of 4 runs failed; the others are kept:"
+    raised, died = sorted(failed)
+    assert raised == "  plain seed 0: MemoryError: too large"
+    assert died.startswith("  ridge seed 0: its process on Dask worker tcp://127.0.0.1:")
+    assert died.endswith(" died: out of memory, or killed")
+    assert sorted(str(path) for path in paths.MODELS.glob("*/*")) == ["models/plain/1", "models/ridge/1"]
+
+
+def test_a_process_that_has_grown_is_replaced_and_none_outlives_the_study(
+    empty: Cluster, workspace: Path, digits: Digits, study: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        port = server.getsockname()[1]
+        connections: list[socket.socket] = []
+
+        def train(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
+            socket.create_connection(("127.0.0.1", port)).detach()  # open for as long as the process lives
+            setattr(sys, f"kept by {run.name}", np.ones(20_000_000))  # 160 MB, for as long too
+            return Trained(run, {"run.json": str(os.getpid()).encode()}, FACTS)
+
+        def accept(variant: str, seed: int) -> None:
+            connections.append(server.accept()[0])
+
+        empty.worker("one")
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
+        train_all(planned(study, *study.variants), *digits, on_finish=accept, train=train)
+        for connection in connections:
+            with connection:
+                connection.settimeout(60)
+                assert connection.recv(1) == b""  # its process ended
+    processes = [path.read_text() for path in paths.MODELS.glob("*/*/run.json")]
+    assert sorted(processes.count(process) for process in set(processes)) == [2, 3, 3]
+
+
+def test_a_training_process_uses_again_the_memory_that_it_freed(
+    empty: Cluster, workspace: Path, digits: Digits, study: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask has its workers give freed memory back at once, and the system clears every page that is taken anew."""
+
+    def train(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(100):
+            np.ones(125_000)  # 1 MB, as many a tensor of a step
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        return Trained(run, {"run.json": str(faults).encode()}, FACTS)
+
+    empty.worker("one", "--nanny")
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
+    train_all(planned(study, "plain"), *digits, on_finish=nobody, train=train)
+    faults = [int(path.read_text()) for path in paths.MODELS.glob("*/*/run.json")]
+    assert len(faults) == 2
+    assert max(faults) < 10 * 1e6 / resource.getpagesize()  # of 100 MB that were used, 10 were new
+
+
+def test_no_run_waits_behind_another_while_a_worker_is_free(
+    shared: Cluster, workspace: Path, digits: Digits, study: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
+    finished: list[str] = []
+    runs = planned(study, "plain", "ridge")
+
+    def on_worker(train: object, run: Run, trainer: object) -> Trained | Failed:
+        if run.name == runs[0].name and not Event("others").wait("60s"):
+            return Failed(run, "the other runs waited for this one")
+        return Trained(run, {}, FACTS)
+
+    def on_finish(variant: str, seed: int) -> None:
+        finished.append(f"{variant} seed {seed}")
+        if len(finished) == len(runs) - 1:
+            Event("others", client=client).set()
+
+    monkeypatch.setattr(dask_cluster, "_train", on_worker)
+    with Client(shared.address, set_as_default=False) as client:
+        train_all(runs, *digits, on_finish=on_finish)
+    assert finished == [run.name for run in [*runs[1:], runs[0]]]  # the others in their order
+
+
+@pytest.fixture
+def other_keras(tmp_path: Path) -> str:
+    """A folder to put before the others on the path, which makes a worker's Keras another."""
+    metadata = tmp_path / "versions" / "keras-0.1.dist-info" / "METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text("Metadata-Version: 2.1\nName: keras\nVersion: 0.1\n")
+    return f"{metadata.parents[1]}:{ROOT}"
+
+
+@pytest.fixture
+def other_code(tmp_path: Path) -> str:
+    """The project with another line in a module that decides results."""
+    for package in ("many_seeds", "stages"):
+        shutil.copytree(ROOT / package, tmp_path / "code" / package)
+    with (tmp_path / "code/stages/recipes/network.py").open("a") as file:
+        file.write("MORE = 1\n")
+    return str(tmp_path / "code")
+
+
+def test_workers_that_would_give_other_results_are_refused_with_what_differs(
+    empty: Cluster, other_keras: str, other_code: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty.worker("fits")
+    empty.worker("versions", PYTHONPATH=other_keras)
+    empty.worker("code", PYTHONPATH=other_code)
+    empty.worker("bare", python=("-S",), PYTHONPATH=PACKAGES)
+    with Client(empty.address) as client:
+        client.wait_for_workers(4)
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
+    monkeypatch.setattr(sys, "argv", ["train", "--all"])
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    first, *refused, last = str(end.value.code).splitlines()
+    assert first == "error: 3 of 4 Dask workers can't train this study:"
+    reasons = sorted(line.split(": ", maxsplit=1)[1] for line in refused)
+    assert reasons == [
+        "ModuleNotFoundError(\"No module named 'stages'\")",
+        f"keras 0.1 there, {importlib.metadata.version('keras')} here",
+        "other code for network runs there",
+    ]
+    assert "docs/clusters.md. Nothing was trained" in last
+    assert not paths.MODELS.exists()
+
+
+def test_a_worker_that_joins_late_and_does_not_fit_fails_its_runs(
+    empty: Cluster,
+    other_keras: str,
+    other_code: str,
+    workspace: Path,
+    study: Params,
+    digits: Digits,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dask_cluster, "_check", lambda *_: None)  # it was not there yet
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
+    for name, path, reason in [
+        ("versions", other_keras, f"keras 0.1 there, {importlib.metadata.version('keras')} here"),
+        ("code", other_code, "other code for network runs on a Dask worker"),
+    ]:
+        empty.worker(name, PYTHONPATH=path)
+        with pytest.raises(UserError) as error:
+            train_all(planned(study, "plain"), *digits, on_finish=nobody)
+        empty.kill(name)
+        assert str(error.value).startswith("2 of 2 runs failed")
+        assert "plain seed 0, plain seed 1: " in str(error.value)
+        assert reason in str(error.value)
+
+
+def test_a_scheduler_without_the_project_is_refused(
+    tmp_path: Path, workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster(tmp_path, python=("-S",), PYTHONPATH=PACKAGES)
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.address)
+    try:
+        with pytest.raises(UserError, match=r"scheduler at tcp.* lacks the project \(No module named 'stages'\)"):
+            train_all(planned(study, "plain"), *digits, on_finish=nobody)
+    finally:
+        cluster.close()
+
+
+@pytest.fixture
+def listening() -> Iterator[int]:
+    """The port of a program that accepts connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def deaf() -> Iterator[int]:
+    """A port at which nobody listens, nor will while the test runs."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("tcp://127.0.0.1:{deaf}", "Timed out trying to connect"),
+        ("tcp://127.0.0.1:{listening}", "something else listens there"),
+        ("nonsense", "missing port number in address 'nonsense'"),
+        ("udp://127.0.0.1:8786", "unknown address scheme 'udp'"),
+        ("tls://127.0.0.1:8786", "TLS expects"),
+    ],
+)
+def test_an_address_without_a_scheduler_is_refused(
+    address: str, reason: str, deaf: int, listening: int, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dask_cluster, "CONNECT_SECONDS", 0.5)
+    address = address.format(deaf=deaf, listening=listening)
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
+    monkeypatch.setattr(sys, "argv", ["train", "--all"])
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    said = str(end.value.code)
+    assert said.startswith(f"error: no Dask scheduler answers at DASK_SCHEDULER_ADDRESS={address} ({reason}")
+    assert "Expected tcp://host:port of a running `dask scheduler`" in said
+
+
+def test_a_driver_without_dask_says_how_to_install_it(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:8786")
+    monkeypatch.delitem(sys.modules, "stages.train.executors.cluster")
+    monkeypatch.delattr("stages.train.executors.cluster")
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    monkeypatch.setattr(sys, "argv", ["train", "--all"])
+    with pytest.raises(SystemExit, match=r"computed by dask, but .*distributed.*: pip install -e '\.\[cluster\]'"):
+        command.main()

@@ -1,0 +1,49 @@
+"""Which executor trains a run on a machine."""
+
+import pytest
+
+from many_seeds.errors import UserError
+from stages.train import executors
+from stages.train.executors import batched_seeds
+from tests.support.recipes import network, ridge
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_no_gpu = executors.EXECUTORS["lanes"]._replace(selected=lambda: False)
+    monkeypatch.setitem(executors.EXECUTORS, "lanes", with_no_gpu)
+
+
+def test_a_machine_without_settings_and_gpu_trains_in_processes() -> None:
+    assert executors.name_for(network()) == executors.name_for(ridge()) == "processes"
+
+
+def test_a_scheduler_that_is_named_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:8786")
+    assert executors.name_for(network()) == "dask"
+
+
+def test_a_gpu_trains_what_is_trained_by_epochs_and_processes_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(executors.EXECUTORS, "lanes", executors.EXECUTORS["lanes"]._replace(selected=lambda: True))
+    assert executors.name_for(network()) == "lanes"
+    assert executors.name_for(ridge()) == "processes"
+
+
+def test_an_executor_can_be_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUDY_EXECUTOR", "lanes")
+    assert executors.name_for(network()) == "lanes"
+    assert executors.name_for(ridge()) == "processes"
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:8786")
+    monkeypatch.setenv("STUDY_EXECUTOR", "processes")
+    assert executors.name_for(network()) == "processes"
+
+
+def test_an_unknown_executor_is_refused_with_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUDY_EXECUTOR", "slurm")
+    with pytest.raises(UserError, match="STUDY_EXECUTOR should be one of dask, lanes, processes, received 'slurm'"):
+        executors.name_for(network())
+
+
+def test_only_an_executor_that_decides_bits_is_part_of_the_key() -> None:
+    assert executors.code_digest("processes") is executors.code_digest("dask") is None
+    assert executors.code_digest(batched_seeds.NAME)

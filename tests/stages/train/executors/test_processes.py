@@ -1,0 +1,94 @@
+"""Training in processes of this machine: the same bits, and no process that outlives its driver."""
+
+import os
+import signal
+from pathlib import Path
+from typing import NoReturn
+
+import joblib
+import numpy as np
+import pytest
+
+from many_seeds.errors import UserError
+from stages.study import paths
+from stages.study.params import Params
+from stages.train import stage
+from stages.train.executors import processes
+from stages.train.run import Run
+from stages.train.schedule import train_all
+from tests.support.runs import LONG, content_of, driver, of_session, planned, stop
+
+Digits = tuple[np.ndarray, np.ndarray]
+
+
+def dies(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> NoReturn:
+    os._exit(1)
+
+
+def test_two_workers_have_the_results_of_one(
+    evaluated: Path,
+    study: Params,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The runs of `evaluated` were trained in this process, one after the other; these in two."""
+    monkeypatch.setattr("stages.tracking.publisher.Publisher.publish", lambda *_: 0)
+    before = {name: content for name, content in content_of(paths.MODELS).items() if not name.endswith("run.json")}
+    variants = ["ridge", "random_features", "watched"]
+    for variant in variants:
+        for seed in (0, 1):
+            (paths.run_path(variant, seed) / "run.json").unlink()
+    monkeypatch.setenv("STUDY_WORKERS", "2")
+    stage.train(study, variants, on_finish=lambda variant, seed: None)
+    said = capfd.readouterr()
+    assert "6 runs, 0 of them finished before" in said.out
+    assert "[6/6]" in said.err
+    assert "validation accuracy 0." in said.err
+    after = {name: content for name, content in content_of(paths.MODELS).items() if not name.endswith("run.json")}
+    assert after == before
+
+
+def test_a_worker_that_is_killed_ends_in_a_message_that_says_what_to_do(
+    workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUDY_WORKERS", "2")
+    with pytest.raises(UserError, match=r"a worker process died.*run `dvc repro`"):
+        train_all(planned(study, "plain"), *digits, on_finish=lambda variant, seed: None, train=dies)
+
+
+def test_the_number_of_workers_comes_from_the_environment_or_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUDY_WORKERS", "3")
+    assert processes.slots() == 3
+    monkeypatch.delenv("STUDY_WORKERS")
+    assert processes.slots() == joblib.cpu_count()
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", " 2"])
+def test_a_number_of_workers_that_is_none_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUDY_WORKERS", text)
+    with pytest.raises(UserError, match=f"STUDY_WORKERS should be a whole number from 1, received '{text}'"):
+        processes.slots()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_their_driver_however_that_ends_and_what_had_finished_is_kept(
+    signum: signal.Signals, workspace: Path
+) -> None:
+    (workspace / "params.yaml").write_text(LONG)
+    with driver(STUDY_WORKERS="2") as process:
+        assert len(of_session(process.pid)) >= 3
+        stop(process, signum)
+    assert list(paths.MODELS.glob("*/*/run.json"))
+
+
+@pytest.mark.parametrize("worker", [1, 2])
+def test_a_signal_that_comes_while_a_worker_is_started_is_heard_as_at_any_other_moment(
+    worker: int, workspace: Path
+) -> None:
+    (workspace / "params.yaml").write_text(LONG)
+    for _ in range(3):  # the moment is a few milliseconds long
+        with driver("of them finished before", STUDY_WORKERS="2") as process:
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            while len(children.read_text().split()) < 2 + worker:  # the first two track resources
+                pass
+            stop(process, signal.SIGTERM)

@@ -1,0 +1,218 @@
+import dataclasses
+import gzip
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from many_seeds.errors import UserError
+from stages.recipes.ridge import Recipe as Ridge
+from stages.recipes.shared.recipe import FitResult
+from stages.study import environments, files, paths
+from stages.study.environments import installed_versions
+from stages.study.params import Params
+from stages.train.plan import finished
+from stages.train.run import Failed, Run, Trained, train_run
+from tests.conftest import CLASSES
+from tests.support.recipes import network
+
+pytestmark = pytest.mark.usefixtures("tensorflow_ready")
+
+Digits = tuple[np.ndarray, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def few(digits: Digits) -> Digits:
+    return digits[0][:300], digits[1][:300]
+
+
+def a_run(study: Params, variant: str, seed: int, **fields: Any) -> Run:
+    """A run on 300 images, of which every fifth is in the validation split."""
+    recipe = study.recipe(variant)
+    recipe = type(recipe).model_validate({**recipe.model_dump(), **fields})
+    validation = np.arange(seed % 5, 300, 5) if recipe.uses_validation else None
+    return Run(
+        variant,
+        recipe,
+        seed,
+        CLASSES,
+        validation,
+        "processes",
+        {"data": "d", "code": "c"},
+        installed_versions("tensorflow"),
+    )
+
+
+def trained(run: Run, few: Digits) -> Trained:
+    result = train_run(run, *few, None)
+    assert isinstance(result, Trained)
+    return result
+
+
+def test_a_model_file_is_a_keras_model_that_gives_the_dev_scores_of_its_run(
+    study: Params, few: Digits, tmp_path: Path
+) -> None:
+    run = a_run(study, "watched", 0)
+    result = trained(run, few)
+    path = tmp_path / "model.keras"
+    path.write_bytes(result.files["model.keras"])
+    model = keras.saving.load_model(path, compile=False)
+    assert run.validation is not None
+    outputs = np.asarray(model(few[0][run.validation]))
+    truth = few[1][run.validation]
+    assert result.facts["dev_accuracy"] == pytest.approx((outputs.argmax(axis=1) == truth).mean())
+    loss = -np.log(outputs[np.arange(len(truth)), truth]).mean()
+    assert result.facts["dev_loss"] == pytest.approx(loss, rel=1e-4)
+    assert len(gzip.compress(result.files["model.keras"])) < 3 * 4 * model.count_params()  # no state of the optimizer
+
+
+def test_run_json_and_the_curves_say_how_a_network_was_trained(study: Params, few: Digits) -> None:
+    run = a_run(study, "watched", 1)
+    result = trained(run, few)
+    facts = json.loads(result.files["run.json"])
+    assert facts == result.facts
+    assert (facts["variant"], facts["seed"], facts["key"]) == ("watched", 1, run.key)
+    assert facts["parameters"] == {name: v for name, v in run.recipe.model_dump().items() if name != "seeds"}
+    assert facts["versions"].keys() == {"keras", "numpy", "scikit-learn", "scipy", "tensorflow"}
+    assert facts["digests"] == {**run.digests, "model": files.digest(result.files["model.keras"])}
+    assert facts["backend"] == "tensorflow"
+    assert facts["seconds"] > 0
+    curves = pd.read_csv(io.BytesIO(result.files["curves.csv"]))
+    assert list(curves.columns) == ["seed", *run.recipe.curve]
+    assert curves["seed"].tolist() == [1] * facts["epochs"]
+    best = curves.set_index("epoch").loc[facts["best_epoch"]]
+    assert best["val_loss"] == curves["val_loss"].min()
+    np.testing.assert_allclose([best["val_loss"], best["val_accuracy"]], [facts["dev_loss"], facts["dev_accuracy"]])
+
+
+def test_run_json_and_the_curves_say_how_a_closed_form_variant_was_fitted(study: Params, few: Digits) -> None:
+    result = trained(a_run(study, "ridge", 1), few)
+    assert "epochs" not in result.facts
+    curves = pd.read_csv(io.BytesIO(result.files["curves.csv"]))
+    assert list(curves.columns) == ["seed", "search", "alpha", "val_loss", "val_accuracy"]
+    assert set(curves["search"]) == {"grid", "mse", "accuracy"}
+    for target in ("mse", "accuracy"):
+        grid = curves[curves["search"] == "grid"]["alpha"]
+        assert grid.min() < result.facts[f"alpha_{target}"] < grid.max()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"variant": "other"},
+        {"seed": 1},
+        {"recipe": network(dropout=0.5)},
+        {"recipe": network(average=0.9)},
+        {"digests": {"data": "other", "code": "c"}},
+        {"digests": {"data": "d", "code": "other"}},
+        {"digests": {"data": "d", "code": "c", "dev": "d"}},
+        {"versions": {"keras": "0"}},
+    ],
+)
+def test_whatever_decides_a_result_changes_the_key(change: dict[str, Any], study: Params) -> None:
+    run = a_run(study, "plain", 0)
+    assert dataclasses.replace(run).key == run.key
+    assert dataclasses.replace(run, **change).key != run.key
+
+
+def test_more_seeds_and_a_later_field_with_its_default_change_no_key(study: Params) -> None:
+    run = a_run(study, "plain", 0)
+    assert a_run(study, "plain", 0, seeds=20).key == run.key
+    assert a_run(study, "plain", 0, padding="valid", augment=None, optimizer={"name": "adam"}).key == run.key
+
+
+def test_a_recipe_that_cannot_be_trained_on_these_images_is_a_failed_run(study: Params, few: Digits) -> None:
+    deep = {"filters": [2] * 4, "pool": [True] * 4, "conv_dropout": [0.0] * 4}
+    result = train_run(a_run(study, "plain", 0, **deep), *few, None)
+    assert isinstance(result, Failed)
+    assert "leave nothing of 28x28 pixels" in result.reason
+
+
+def test_an_argument_that_keras_drops_is_refused(study: Params, few: Digits) -> None:
+    result = train_run(a_run(study, "plain", 0, optimizer={"name": "adam", "decay": 0.1}), *few, None)
+    assert isinstance(result, Failed)
+    assert "`decay` is no longer supported" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"facts": {"dev_loss": 0.5}},
+            "fit should return the facts .*dev_accuracy.* as plain numbers or None; received .*dev_loss",
+        ),
+        ({"facts": {"dev_loss": np.float32(0.5)}}, "received {'dev_loss': 'float32'"),
+        ({"classes": CLASSES + 1}, r"outputs \[n, 10\]; received \[2, 11\]"),
+    ],
+    ids=["facts are missing", "facts are no plain numbers", "other outputs"],
+)
+def test_a_family_with_a_fit_of_its_own_is_told_what_evaluation_would_miss(
+    change: dict[str, Any], said: str, study: Params, few: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = Ridge.fit
+
+    def changed(self: Ridge, images: np.ndarray, labels: np.ndarray, classes: int, **rest: Any) -> FitResult:
+        fitted = fit(self, images, labels, change.get("classes", classes), **rest)
+        return dataclasses.replace(fitted, facts=change.get("facts", fitted.facts))
+
+    monkeypatch.setattr(Ridge, "fit", changed)
+    result = train_run(a_run(study, "ridge", 0), *few, None)
+    assert isinstance(result, Failed)
+    assert re.search(said, result.reason), result.reason
+
+
+def test_a_worker_with_other_packages_is_refused_with_their_names(study: Params, few: Digits) -> None:
+    run = a_run(study, "plain", 0)
+    elsewhere = {**run.versions, "keras": "2.15.0", "jaxlib": "1.0"}
+    result = train_run(dataclasses.replace(run, versions=elsewhere), *few, None)
+    assert isinstance(result, Failed)
+    assert f"keras {run.versions['keras']} there, 2.15.0 here" in result.reason
+    assert "jaxlib missing there, 1.0 here" in result.reason
+    assert "numpy" not in result.reason
+
+
+def test_training_that_diverges_is_a_failed_run_not_a_crash(study: Params, few: Digits, tmp_path: Path) -> None:
+    run = a_run(study, "plain", 0, learning_rate=1e37, epochs=5)
+    result = train_run(run, *few, tmp_path / "progress")
+    assert isinstance(result, Failed)
+    assert "loss is nan" in result.reason
+    assert "learning_rate" in result.reason
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_backend_that_is_not_installed_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(environments.BACKEND_PACKAGES, "jax", ["a-package-that-is-not-there"])
+    with pytest.raises(UserError, match="the Keras backend jax is not installed"):
+        installed_versions("jax")
+
+
+def test_the_progress_of_a_run_can_be_read_while_it_lasts(
+    study: Params, few: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    write_text = Path.write_text
+
+    def noting(path: Path, text: str, *rest: Any, **named: Any) -> int:
+        said.append(text)
+        return write_text(path, text, *rest, **named)
+
+    monkeypatch.setattr(Path, "write_text", noting)
+    train_run(a_run(study, "plain", 0), *few, tmp_path / "progress")
+    assert [text.split(",")[0] for text in said] == ["epoch 1", "epoch 2"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_finished_elsewhere_is_known_by_its_key(study: Params, few: Digits, tmp_path: Path) -> None:
+    """The whole way: what `train_run` returns and `write_folder` writes is what `finished` accepts."""
+    run = a_run(study, "plain", 0)
+    result = trained(run, few)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        files.write_folder(paths.run_path("plain", 0), result.files)
+        assert finished(run) == result.facts

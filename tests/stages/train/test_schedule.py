@@ -1,0 +1,191 @@
+"""A train stage from its command to its files, on this machine."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from many_seeds.errors import UserError
+from stages.study import files, params, paths
+from stages.study.params import Params
+from stages.train import __main__ as command
+from stages.train import stage
+from stages.train.run import Failed, Run, Trained
+from stages.train.schedule import train_all
+from tests.conftest import STUDY
+from tests.support.runs import content_of, cut, flip_a_byte, planned
+
+Digits = tuple[np.ndarray, np.ndarray]
+
+
+@pytest.fixture
+def one_worker(monkeypatch: pytest.MonkeyPatch, tensorflow_ready: None) -> None:
+    """Training in this process."""
+    monkeypatch.setenv("STUDY_WORKERS", "1")
+
+
+@pytest.fixture
+def no_publisher(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.tracking.publisher.Publisher.publish", lambda *_: 0)
+
+
+def test_a_stage_that_starts_again_trains_what_is_damaged_and_keeps_the_rest(
+    evaluated: Path, study: Params, one_worker: None, no_publisher: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = content_of(evaluated / "models" / "plain")
+    kept = (paths.run_path("plain", 0) / "model.keras").stat()
+    flip_a_byte(paths.run_path("plain", 1) / "model.keras")
+    (paths.MODELS / "plain" / ".1.half").mkdir()
+    stage.train(study, ["plain"], on_finish=lambda variant, seed: None)
+    assert "2 runs, 1 of them finished before" in capsys.readouterr().out
+    after = content_of(evaluated / "models" / "plain")
+    assert before.keys() == after.keys()
+    assert {name for name in after if after[name] != before[name]} == {"1/run.json"}  # the time it took
+    assert (paths.run_path("plain", 0) / "model.keras").stat().st_ino == kept.st_ino
+
+
+def test_an_unknown_backend_is_refused_by_its_name(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "tensorfow")
+    monkeypatch.setattr(sys, "argv", ["train", "plain"])
+    with pytest.raises(SystemExit, match="tensorfow"):
+        command.main()
+
+
+def test_what_a_kill_left_among_the_results_is_gone_after_the_next_start(
+    evaluated: Path, study: Params, no_publisher: None
+) -> None:
+    left = paths.curves_path("plain").with_name(".curves.csv.abcdef12")
+    left.mkdir()
+    (left / "curves.csv").write_text("seed,epo")
+    stage.train(study, ["plain"], on_finish=lambda variant, seed: None)
+    assert not left.exists()
+
+
+def test_a_damaged_curve_is_mended_by_the_next_start(
+    evaluated: Path, study: Params, one_worker: None, no_publisher: None
+) -> None:
+    before = paths.curves_path("plain").read_bytes()
+    cut(paths.run_path("plain", 1) / "curves.csv")
+    stage.train(study, ["plain"], on_finish=lambda variant, seed: None)
+    assert paths.curves_path("plain").read_bytes() == before
+
+
+def test_what_was_evaluated_counts_without_its_model_where_that_is_asked_for(
+    evaluated: Path,
+    study: Params,
+    one_worker: None,
+    no_publisher: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A clone that has no models gets more seeds of its own."""
+    curves = paths.curves_path("plain").read_bytes()
+    shutil.rmtree(paths.MODELS)
+    monkeypatch.setenv("STUDY_REUSE", "1")
+    stage.train(with_seeds(3), ["plain"], on_finish=lambda variant, seed: None)
+    assert capsys.readouterr().out == (
+        "3 runs, 2 of them finished before\n2 of them as they were evaluated, without their models\n"
+    )
+    assert [path.name for path in (paths.MODELS / "plain").iterdir()] == ["2"]
+    assert paths.curves_path("plain").read_bytes().startswith(curves)
+    assert seeds_of_curves(with_seeds(3), "plain") == [0, 1, 2]
+
+
+def with_seeds(count: int) -> Params:
+    return params.parse(STUDY.replace("seeds: 2", f"seeds: {count}"), f"{count} seeds")
+
+
+def seeds_of_curves(study: Params, variant: str) -> list[int]:
+    columns = ["seed", *study.recipe(variant).curve]
+    return list(files.read_table(paths.curves_path(variant), columns)["seed"].unique())
+
+
+def test_two_more_seeds_train_two_more_runs_and_fewer_seeds_remove_theirs(
+    evaluated: Path, one_worker: None, no_publisher: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = content_of(evaluated / "models" / "plain")
+    stage.train(with_seeds(4), ["plain"], on_finish=lambda variant, seed: None)
+    assert "4 runs, 2 of them finished before" in capsys.readouterr().out
+    after = content_of(evaluated / "models" / "plain")
+    assert {name: after[name] for name in before} == before
+    assert seeds_of_curves(with_seeds(4), "plain") == [0, 1, 2, 3]
+    stage.train(with_seeds(1), ["plain"], on_finish=lambda variant, seed: None)
+    assert [entry.name for entry in (paths.MODELS / "plain").iterdir()] == ["0"]
+    assert seeds_of_curves(with_seeds(1), "plain") == [0]
+
+
+def test_the_curves_of_a_variant_are_those_of_its_seeds_in_their_order(evaluated: Path, study: Params) -> None:
+    for variant in study.variants:
+        parts = [pd.read_csv(paths.run_path(variant, seed) / "curves.csv") for seed in (0, 1)]
+        together = pd.read_csv(paths.curves_path(variant))
+        pd.testing.assert_frame_equal(together, pd.concat(parts, ignore_index=True))
+
+
+def fake(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
+    """Trains nothing, and fails with seed 0."""
+    if run.seed == 0:
+        return Failed(run, "loss is nan")
+    facts = {"seconds": 1.0, "epochs": 1, "dev_accuracy": 0.5}
+    return Trained(run, {"model.keras": b"model", "curves.csv": b"", "run.json": b"{}"}, facts)
+
+
+def test_a_run_that_fails_is_named_and_costs_no_other(
+    workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUDY_WORKERS", "1")
+    heard: list[str] = []
+    with pytest.raises(UserError) as error:
+        train_all(
+            planned(study, "plain", "ridge"),
+            *digits,
+            on_finish=lambda variant, seed: heard.append(f"{variant} seed {seed}"),
+            train=fake,
+        )
+    assert heard == ["plain seed 1", "ridge seed 1"]
+    assert "2 of 4 runs failed; the others are kept" in str(error.value)
+    assert "  plain seed 0, ridge seed 0: loss is nan" in str(error.value)
+    assert sorted(path.name for path in paths.MODELS.glob("*/*")) == ["1", "1"]
+    assert (paths.run_path("plain", 1) / "model.keras").read_bytes() == b"model"
+
+
+def test_a_run_is_on_disk_before_anybody_hears_of_it(
+    workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUDY_WORKERS", "1")
+    runs = [run for run in planned(study, "plain", "ridge") if run.seed == 1]
+    there: list[int] = []
+
+    def look(variant: str, seed: int) -> None:
+        there.append(len(list(paths.MODELS.glob("*/1/run.json"))))
+
+    train_all(runs, *digits, on_finish=look, train=fake)
+    assert there == [1, 2]
+
+
+def breaks_with_seed_0(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
+    if run.seed == 0:
+        raise MemoryError("no room for 57 MB")
+    return fake(run, images, labels, progress)
+
+
+def test_an_error_that_nobody_foresaw_ends_one_run_and_the_others_go_on(
+    workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUDY_WORKERS", "1")
+    with pytest.raises(UserError, match="plain seed 0: MemoryError: no room for 57 MB"):
+        train_all(planned(study, "plain"), *digits, on_finish=lambda variant, seed: None, train=breaks_with_seed_0)
+    assert [path.name for path in (paths.MODELS / "plain").iterdir()] == ["1"]
+
+
+def test_an_unknown_variant_on_the_command_line_ends_with_those_there_are(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train", "mlp_tunde"])
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    assert end.value.code == (
+        "error: unknown variant 'mlp_tunde': params.yaml has ridge, random_features, plain, watched"
+    )

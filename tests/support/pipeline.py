@@ -1,0 +1,106 @@
+"""Clones of this checkout with a small study on the digits, for a real `dvc repro`."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from ruamel.yaml import YAML
+
+from stages.study import files
+from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+SEEDS = 2
+
+
+NETWORK = {
+    **{
+        "family": "network",
+        "seeds": SEEDS,
+        "filters": [],
+        "pool": [],
+        "conv_dropout": [],
+        "units": [16],
+        "dropout": 0.5,
+    },
+    **{"initializer": "glorot_uniform", "precision": "float32", "learning_rate": 0.001, "decay": None},
+    **{"batch_size": 32, "epochs": 2, "dev_split": False, "patience": None, "restore_best": False},
+}
+
+
+STUDY: dict[str, Any] = {
+    "data": {"name": "digits"},
+    "split": {"dev_fraction": 0.2, "seeds": 8},
+    "variants": {
+        "linear": {"family": "ridge", "seeds": SEEDS, "grid_powers": [-10, 13], "tolerance": 0.1},
+        "mlp": NETWORK,
+        "cnn": {
+            **NETWORK,
+            **{"filters": [4], "pool": [True], "conv_dropout": [0.25], "dev_split": True, "epochs": 3},
+            **{"patience": 2, "restore_best": True, "decay": {"start": 1, "rate": 0.1}},
+        },
+    },
+    "approaches": {"linear": "linear", "MLP": "mlp", "CNN": "cnn"},
+    "comparisons": [{"a": "mlp", "b": "cnn"}],
+    "chains": {"layers": ["mlp", "cnn"]},
+    "statistics": {
+        **{"confidence": 0.95, "equivalence_margin": 0.05, "reproduction_margin": 0.1},
+        "design": "open",
+    },
+}
+
+
+class Clone:
+    """A copy of the working tree as its users have it: a git checkout with DVC, and a study of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=REPOSITORY, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        for name in filter(None, listed.stdout.split("\0")):
+            # The results of the study itself stay behind, and so do the locks of stages that made them.
+            if (REPOSITORY / name).is_file() and not name.startswith("metrics/") and name != "dvc.lock":
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(REPOSITORY / name, folder / name)
+        files.write_table(folder / CERTIFIED, pd.DataFrame(columns=CERTIFIED_COLUMNS))
+        self.run("git", "init", "--quiet")
+        self.write(STUDY)
+
+    def write(self, study: dict[str, Any]) -> None:
+        with (self.folder / "params.yaml").open("w") as file:
+            YAML().dump(study, file)
+
+    def environment(self) -> dict[str, str]:
+        own = {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "DVC_NO_ANALYTICS": "true",
+            "STUDY_WORKERS": "1",
+        }
+        return {**os.environ, **own, "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db"}
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment(), capture_output=True, text=True, check=False
+        )
+
+    def repro(self, *arguments: str) -> str:
+        answer = self.run("dvc", "repro", *arguments)
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        return answer.stdout + answer.stderr
+
+    def model_digests(self) -> dict[str, str]:
+        found_files = sorted(self.folder.glob("models/*/*/model.keras"))
+        return {str(path.relative_to(self.folder)): files.digest(path.read_bytes()) for path in found_files}
+
+
+def stages_run(output: str) -> list[str]:
+    """The stages that a `dvc repro` ran, or with --dry would run."""
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]

@@ -1,0 +1,189 @@
+"""The registry of a real MLflow database: what becomes the champion, and when."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+
+from stages.aggregate import summary
+from stages.aggregate.runs import read_runs
+from stages.study import files, paths
+from stages.study.params import Params
+from stages.study.results import read_results
+from stages.tracking import address
+from stages.tracking.publisher import Publisher
+from tests.support.mlflow import runs
+from tools.serving import server as serve
+from tools.serving.register import model_card, register
+
+
+@pytest.fixture
+def published(aggregated: Path, empty_database: Path, study: Params, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A study published with its report, and no model registered; it is the current folder."""
+    shutil.copy(empty_database, address.DATABASE)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address.tracking_uri())
+    publisher = Publisher(study)
+    publisher.publish_variants(list(study.variants))
+    publisher.publish_study()
+    return aggregated
+
+
+def champion_version() -> Any:
+    return mlflow.MlflowClient().get_model_version_by_alias("digits", serve.ALIAS)
+
+
+def test_the_best_model_by_dev_score_is_registered_once_and_anew_when_another_is_best(
+    published: Path, study: Params
+) -> None:
+    best = files.read_json(paths.CHAMPION)
+    assert "version 1 now" in register(study)
+    version = champion_version()
+    assert (version.tags["variant"], version.tags["seed"]) == (best["variant"], str(best["seed"]))
+    assert "version 1, as before" in register(study)
+    # The other variant with a dev split becomes the best on dev, though its test scores are as they were.
+    other = next(name for name, run in read_runs(study).items() if name != best["variant"] and dev(run))
+    table = read_results(other).scores
+    files.write_table(paths.scores_path(other), table.assign(dev_accuracy=[0.998, 0.999]))
+    files.write_json(paths.CHAMPION, summary.champion(read_runs(study)))
+    Publisher(study).publish_study()
+    assert f"version 2 now (it was version 1): {other}, best seed 1" in register(study)
+    version = champion_version()
+    assert version.tags["variant"] == other
+    mlflow.MlflowClient().set_registered_model_alias("digits", serve.ALIAS, "1")  # by somebody's hand
+    assert "version 2 again (it was version 1)" in register(study)
+    assert champion_version().version == version.version
+
+
+def dev(run: Any) -> bool:
+    return bool(np.isfinite(run.score("dev_accuracy")).all())
+
+
+def test_the_champion_follows_the_dev_score_where_the_test_score_says_otherwise(
+    aggregated: Path, study: Params
+) -> None:
+    tested = {name: float(run.accuracy.mean()) for name, run in read_runs(study).items()}
+    best_by_test = max(tested, key=lambda name: tested[name])
+    assert best_by_test != "watched"
+    for name in (best_by_test, "watched"):
+        table = read_results(name).scores
+        files.write_table(paths.scores_path(name), table.assign(dev_accuracy=[0.6, 0.9] if name == "watched" else 0.5))
+    runs = {name: run for name, run in read_runs(study).items() if name in (best_by_test, "watched")}
+    champion = summary.champion(runs)
+    assert champion is not None
+    assert (champion["variant"], champion["seed"]) == ("watched", 1)
+
+
+def test_the_model_card_says_what_the_model_is_how_good_and_what_it_cannot(published: Path, study: Params) -> None:
+    register(study)
+    card = champion_version().description
+    best = files.read_json(paths.CHAMPION)
+    row = read_results(best["variant"]).scores.set_index("seed")
+    assert f"test accuracy {row.loc[best['seed'], 'test_accuracy']:.4f}" in card
+    assert "interval" not in card  # of two seeds there is none
+    assert "one of the 10 classes of digits" in card
+    assert "grey images of 28×28 pixels" in card
+    assert "seen as" in card
+    assert "Limits" in card
+    assert "Licence" in card
+    assert "`vote` asks the first\n2 seeds" in card
+
+
+def test_the_model_card_tells_of_the_data_that_there_are(aggregated: Path, study: Params) -> None:
+    champion = files.read_json(paths.CHAMPION)
+    path = paths.predictions_path(champion["variant"])
+    arrays = files.read_arrays(path)
+    colour = np.zeros((*arrays["hardest_images"].shape[:1], 32, 24, 3), np.uint8)
+    changed = arrays | {"hardest_images": colour, "classes": np.array(["cat", "dog"])}
+    files.write_arrays(path, compressed=True, **changed)
+    card = model_card(study, champion, read_results(champion["variant"]))
+    assert "one of the 2 classes" in card
+    assert "colour images of 32×24 pixels" in card
+    assert "MNIST" not in card
+
+
+def test_the_model_card_has_the_interval_of_the_variants_accuracy(aggregated: Path, study: Params) -> None:
+    champion, means = files.read_json(paths.CHAMPION), files.read_json(paths.SUMMARY)
+    means[champion["variant"]]["test_accuracy"] |= {"ci_low": 0.8125, "ci_high": 0.9375}
+    files.write_json(paths.SUMMARY, means)
+    card = model_card(study, champion, read_results(champion["variant"]))
+    assert "(95 % interval over seeds 0.8125 to 0.9375)" in card
+
+
+def test_a_workspace_without_the_models_registers_nothing_and_says_what_is_missing(
+    published: Path, study: Params
+) -> None:
+    shutil.rmtree(paths.MODELS)
+    assert "dvc pull" in register(study)
+    assert not mlflow.MlflowClient().search_registered_models()
+
+
+def test_a_champion_of_other_runs_than_those_evaluated_is_not_registered(published: Path, study: Params) -> None:
+    champion = files.read_json(paths.CHAMPION)
+    files.write_json(paths.CHAMPION, {**champion, "key": "of a run that another one has replaced"})
+    assert "dvc repro" in register(study)
+    assert not mlflow.MlflowClient().search_registered_models()
+
+
+def test_a_model_that_was_never_evaluated_is_not_registered(published: Path, study: Params) -> None:
+    champion = files.read_json(paths.CHAMPION)
+    path = paths.run_path(champion["variant"], 1) / "run.json"
+    facts = files.read_json(path)
+    files.write_json(path, facts | {"digests": facts["digests"] | {"model": "another"}})
+    said = register(study)
+    assert "no model is registered: " in said
+    assert f"with SHA-256 {facts['digests']['model']}; received another: run `dvc checkout`" in said
+    assert not mlflow.MlflowClient().search_registered_models()
+
+
+def test_what_is_registered_can_tell_which_models_were_evaluated(published: Path, study: Params) -> None:
+    champion = files.read_json(paths.CHAMPION)
+    register(study)
+    kept = Path(mlflow.artifacts.download_artifacts("models:/digits@champion")) / "artifacts"
+    for path in paths.result_paths(champion["variant"]):
+        assert (kept / path.name).read_bytes() == path.read_bytes()
+
+
+def test_the_model_is_logged_under_the_study_that_chose_it_not_under_the_newest(published: Path, study: Params) -> None:
+    [chosen_by] = [run.info.run_id for run in runs() if run.data.tags["role"] == "study"]
+    report = paths.REPORT.read_bytes()
+    paths.REPORT.write_bytes(report + b"of another commit")
+    Publisher(study).publish_study()
+    paths.REPORT.write_bytes(report)
+    register(study)
+    assert champion_version().run_id == chosen_by
+
+
+def test_results_that_are_not_of_params_yaml_register_nothing_so_that_the_ui_still_opens(
+    published: Path, study: Params
+) -> None:
+    paths.scores_path("plain").unlink()
+    assert "not all of params.yaml; run `dvc repro`" in register(study)
+    assert not mlflow.MlflowClient().search_registered_models()
+
+
+def test_a_study_without_a_champion_registers_nothing_so_that_the_ui_still_opens(
+    published: Path, study: Params
+) -> None:
+    files.write_json(paths.CHAMPION, None)
+    assert "no variant in params.yaml has a dev split" in register(study)
+    paths.CHAMPION.unlink()
+    assert "champion.json is missing: run `dvc repro`" in register(study)
+    assert not mlflow.MlflowClient().search_registered_models()
+
+
+def test_registering_before_publishing_is_an_error_that_names_the_command(
+    aggregated: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(empty_database, address.DATABASE)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address.tracking_uri())
+    refused = subprocess.run(
+        [sys.executable, "-m", "tools.serving.register"], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 1
+    assert "run `python -m stages.tracking` first" in refused.stderr
+    assert "Traceback" not in refused.stderr

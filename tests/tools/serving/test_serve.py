@@ -1,0 +1,355 @@
+"""The champion of a tiny study over HTTP, from a server process that runs through all tests of this file."""
+
+import asyncio
+import base64
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.exceptions import MlflowException
+
+from stages.aggregate import summary
+from stages.aggregate.runs import read_runs
+from stages.study import files, paths
+from stages.study.params import Params
+from stages.study.results import read_results
+from stages.study.splits import read_images
+from stages.tracking import address
+from tests.conftest import ROOT
+from tests.support.images import EXAMPLE, SOUND, declared, drawn, saved
+from tests.support.serving import (
+    Server,
+    evaluated_labels,
+    invocation,
+    labels_at_once,
+    png,
+    post,
+    served_labels,
+    serving,
+)
+from tools.serving import predict, prepare
+from tools.serving import server as serve
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def registered(
+    evaluated_study: Path, empty_database: Path, study: Params, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """A study with its champion registered in an MLflow database of its own; it is the current folder."""
+    folder = tmp_path_factory.mktemp("registered") / "study"
+    shutil.copytree(evaluated_study, folder)
+    shutil.copy(empty_database, folder / address.DATABASE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        files.write_json(paths.CHAMPION, summary.champion({"watched": read_runs(study)["watched"]}))
+        patch.setenv("MLFLOW_TRACKING_URI", address.tracking_uri())
+        experiment = mlflow.create_experiment("digits", artifact_location=(folder / address.ARTIFACTS).as_uri())
+        with mlflow.start_run(experiment_id=experiment):
+            mlflow.pyfunc.log_model(name="champion", registered_model_name="digits", **serve.model_arguments())
+        mlflow.MlflowClient().set_registered_model_alias("digits", serve.ALIAS, "1")
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def server(registered: Path) -> Iterator[Server]:
+    with serving(registered) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def images(evaluated_study: Path) -> list[bytes]:
+    """The 360 test images as PNG files."""
+    return [png(image) for image in read_images(evaluated_study / paths.TEST)[0]]
+
+
+def ask(server: Server, *images: bytes, vote: bool = False) -> tuple[int, Any]:
+    with server.connect() as connection:
+        return post(connection, invocation(images, vote=vote))
+
+
+def send(server: Server, method: str, path: str, *request: Any, **options: Any) -> tuple[int, str]:
+    """Status and text of the answer to any request."""
+    with server.connect() as connection:
+        connection.request(method, path, *request, **options)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+
+def test_the_health_check_answers(server: Server) -> None:
+    assert send(server, "GET", "/health")[0] == HTTPStatus.OK
+
+
+def test_served_labels_are_those_that_evaluate_found(server: Server, images: list[bytes]) -> None:
+    best, ensemble = evaluated_labels()
+    np.testing.assert_array_equal(served_labels(server, images, vote=False), best)
+    np.testing.assert_array_equal(served_labels(server, images, vote=True), ensemble)
+    assert (best != ensemble).any()
+
+
+@pytest.mark.parametrize("vote", [False, True])
+def test_clients_at_once_each_get_the_answer_to_their_own_image(
+    server: Server, images: list[bytes], vote: bool
+) -> None:
+    assert labels_at_once(server, images, clients=16, vote=vote) == evaluated_labels()[vote].tolist()
+
+
+def test_an_answer_has_the_class_and_all_probabilities(server: Server, images: list[bytes]) -> None:
+    status, answer = ask(server, *images[:3])
+    assert status == HTTPStatus.OK
+    assert answer.keys() == {"predictions"}
+    results, runs = read_results("watched"), paths.MODELS / "watched"
+    best = predict.read_champion()
+    champion = predict.Classifier(best["seed"], best["key"], results, runs, vote=False)
+    form, names = predict.image_format(results), results.classes
+    expected = champion.probabilities(np.stack([prepare.prepare(image, form) for image in images[:3]]))
+    for row, probabilities in zip(answer["predictions"], expected, strict=True):
+        assert row.keys() == {"label", "class", "probability", "probabilities"}
+        assert row["class"] == names[row["label"]]
+        np.testing.assert_allclose(row["probabilities"], probabilities, atol=1e-6)
+        assert row["probability"] == max(row["probabilities"]) == row["probabilities"][row["label"]]
+
+
+def test_the_request_of_the_docs_is_answered(server: Server) -> None:
+    page = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
+    block = re.search(r"```\n(curl .*?)```", page, re.DOTALL)
+    assert block is not None
+    command = block[1].replace(":5001/", f":{server.port}/")
+    answer = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(answer.stdout)["predictions"][0]["label"] in range(10)
+
+
+def frame(*rows: Any, columns: object = ("image",), **more: Any) -> str:
+    return json.dumps({"dataframe_split": {"columns": columns, "data": [[row] for row in rows]}, **more})
+
+
+def in_base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+GOOD = in_base64(SOUND)
+BLANK = saved(drawn().point(lambda value: 255))
+BAD_REQUESTS: dict[str, list[tuple[str | bytes, dict[str, str], str]]] = {
+    "bad JSON": [
+        ("{", JSON, "Invalid JSON"),
+        (f'{{"dataframe_split": {GOOD}}}', JSON, "Invalid JSON"),
+        (b"\xff\xfe{", JSON, "Invalid JSON"),
+        ("[" * 100_000, JSON, "Invalid JSON: recursion limit"),
+        (SOUND, JSON, "Invalid JSON"),
+    ],
+    "an empty body": [("", JSON, "Invalid JSON"), (" ", JSON, "Invalid JSON")],
+    "JSON that is no invocation": [
+        ("[]", JSON, "should be an object"),
+        ("null", JSON, "should be an object"),
+        (f'"{GOOD}"', JSON, "should be an object"),
+        ("{}", JSON, "dataframe_split: Field required"),
+        (json.dumps({"inputs": [GOOD]}), JSON, "dataframe_split: Field required; inputs: Extra"),
+        (json.dumps({"dataframe_split": GOOD}), JSON, "dataframe_split: Input should be an object"),
+        (json.dumps({"dataframe_split": {"columns": ["image"], "data": GOOD}}), JSON, "data: Input should be"),
+        (frame(GOOD, params="vote"), JSON, "params: Input should be an object"),
+        (frame(GOOD, params={"vote": "yes"}), JSON, "params.vote: Input should be a valid boolean"),
+        (frame(GOOD, params={"seed": 1}), JSON, "params.seed: Extra inputs"),
+    ],
+    "a missing column": [
+        (json.dumps({"dataframe_split": {"data": [[GOOD]]}}), JSON, "columns: Field required"),
+        (frame(GOOD, columns=[]), JSON, "columns.0: Field required"),
+    ],
+    "a wrong column": [
+        (frame(GOOD, columns=["picture"]), JSON, "columns.0: Input should be 'image'"),
+        (frame(GOOD, columns=["image", "image"]), JSON, "columns: Tuple should have at most 1"),
+        (frame(GOOD, columns="image"), JSON, "columns: Input should be a valid array"),
+    ],
+    "what is no base64": [
+        (frame("five!"), JSON, "data.0.0: Value error, Only base64 data is allowed"),
+        (frame(GOOD[:-1]), JSON, "data.0.0: Value error, Incorrect padding"),
+        (frame(f"data:image/png;base64,{GOOD}"), JSON, "data.0.0: Value error, Only base64 data is allowed"),
+        (frame(None), JSON, "data.0.0: Input should be"),
+        (frame(5), JSON, "data.0.0: Input should be"),
+        (frame([GOOD]), JSON, "data.0.0: Input should be"),
+        (frame(GOOD, {"image": GOOD}), JSON, "data.1.0: Input should be"),
+    ],
+    "an empty image": [
+        (frame(""), JSON, "row 0: the image is empty"),
+        (frame(GOOD, ""), JSON, "row 1: the image is empty"),
+        (frame(), JSON, "there is no image"),
+    ],
+    "no image": [
+        (frame(in_base64(b"a digit " * 1000)), JSON, "row 0: expected an image in PNG, JPEG"),
+        (frame(GOOD, in_base64(saved(drawn(), "PDF")), GOOD), JSON, "row 1: expected an image in PNG, JPEG"),
+        (frame(in_base64(BLANK)), JSON, "row 0: the image is blank"),
+    ],
+    "a cut off image": [
+        (frame(in_base64(SOUND[:100])), JSON, "row 0: the image is damaged or cut off"),
+        (frame(in_base64(SOUND[:-100])), JSON, "row 0: the image is damaged or cut off"),
+        (frame(in_base64(saved(drawn(), "JPEG")[:-400])), JSON, "row 0: the image is damaged or cut off"),
+    ],
+    "too many pixels": [
+        (frame(in_base64(declared(60_000, 60_000))), JSON, "row 0: the image should have at most 25 megapixels"),
+        (frame(in_base64(declared(1, 2_000_000_000))), JSON, "row 0: the image should have at most 25 megapixels"),
+        (frame(in_base64(saved(drawn().convert("1").resize((20_000, 9_000))))), JSON, "at most 25 megapixels"),
+        (frame(in_base64(saved(drawn().convert("1").resize((6_000, 5_000))))), JSON, "at most 25 megapixels"),
+    ],
+    "too many bytes": [
+        (frame(in_base64(SOUND + bytes(11_000_000))), JSON, "row 0: the image should have at most 10 MB"),
+        (frame(*[in_base64(SOUND + bytes(5_000_000))] * 3), JSON, "expected at most 16,000,000 bytes"),
+    ],
+    "a wrong content type": [
+        (frame(GOOD), {"Content-Type": "text/plain"}, "expected the header Content-Type: application/json"),
+        (f"image\n{GOOD}", {"Content-Type": "text/csv"}, "expected the header Content-Type: application/json"),
+        (SOUND, {"Content-Type": "image/png"}, "expected the header Content-Type: application/json"),
+        (SOUND, {"Content-Type": "application/vnd.apache.parquet"}, "expected the header Content-Type"),
+        (frame(GOOD), {}, "expected the header Content-Type: application/json"),
+        (frame(GOOD), {"Content-Type": "application/json; charset=latin-1"}, "only supports UTF-8"),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", BAD_REQUESTS)
+def test_a_bad_request_gets_a_short_error_that_says_what_is_wrong_and_the_server_goes_on(
+    kind: str, server: Server
+) -> None:
+    for body, headers, expected in BAD_REQUESTS[kind]:
+        status, content = send(server, "POST", "/invocations", body, headers)
+        said = json.loads(content)
+        assert HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR, said
+        assert said.keys() == {"error_code", "message"}
+        assert said["error_code"] == HTTPStatus(status).name
+        assert expected in said["message"]
+        assert len(content) < 700
+        assert GOOD[:20] not in content
+        assert "Traceback" not in content
+    assert ask(server, SOUND)[0] == HTTPStatus.OK
+    assert "Traceback" not in "".join(server.log)
+
+
+def test_a_body_of_unknown_length_is_not_read(server: Server) -> None:
+    status, _ = send(server, "POST", "/invocations", iter([b"{"]), JSON, encode_chunked=True)
+    assert status == HTTPStatus.LENGTH_REQUIRED
+
+
+def test_what_is_no_invocation_gets_an_error_in_the_same_form(server: Server) -> None:
+    for method, path, status in [("GET", "/invocations", 405), ("POST", "/elsewhere", 404), ("GET", "/", 404)]:
+        answered, content = send(server, method, path)
+        assert answered == status
+        assert json.loads(content)["error_code"] == HTTPStatus(status).name
+
+
+def test_clients_that_hang_up_half_way_do_no_harm(server: Server) -> None:
+    head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n{"
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", server.port)) as half:
+            half.sendall(head)
+    assert ask(server, SOUND)[0] == HTTPStatus.OK
+    assert "Traceback" not in "".join(server.log)
+
+
+def test_base64_may_be_broken_into_lines(server: Server) -> None:
+    body = frame(base64.encodebytes(SOUND).decode())
+    assert send(server, "POST", "/invocations", body, JSON)[0] == HTTPStatus.OK
+
+
+def test_a_fault_of_the_model_is_told_to_the_log_and_not_to_the_client(
+    registered: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In this process, where a model can be broken."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())  # MLflow's server marks its process there
+    model = mlflow.pyfunc.load_model(f"models:/digits@{serve.ALIAS}")
+    model.unwrap_python_model()._champion = "broken"
+    body = invocation([SOUND])
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body}
+
+    async def keep(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    scope = {"type": "http", "method": "POST", "path": "/invocations", "query_string": b"", "headers": headers}
+    asyncio.run(serve.guarded_server(model)(scope, receive, keep))
+    assert sent[0]["status"] == HTTPStatus.INTERNAL_SERVER_ERROR
+    assert json.loads(sent[1]["body"]) == {
+        "error_code": "INTERNAL_SERVER_ERROR",
+        "message": "the server failed; its log says how",
+    }
+    assert "'str' object has no attribute 'probabilities'" in caplog.text
+
+
+def test_every_bad_image_of_a_batch_is_named(server: Server) -> None:
+    _, answer = ask(server, SOUND, b"five", SOUND, b"")
+    assert re.findall(r"row (\d+)", answer["message"]) == ["1", "3"]
+    _, answer = ask(server, *[b""] * 9)
+    assert re.findall(r"row (\d+)", answer["message"]) == ["0", "1", "2", "3", "4"]
+    assert answer["message"].endswith("and 4 more")
+
+
+def test_in_python_the_registered_model_answers_as_the_server_does(
+    registered: Path, server: Server, images: list[bytes]
+) -> None:
+    model = mlflow.pyfunc.load_model(f"models:/digits@{serve.ALIAS}")
+    table = model.predict(pd.DataFrame({"image": images[:5]}), params={"vote": True})
+    _, answer = ask(server, *images[:5], vote=True)
+    assert table["label"].tolist() == [row["label"] for row in answer["predictions"]]
+    with pytest.raises(MlflowException, match="row 1: the image is empty"):
+        model.predict(pd.DataFrame({"image": [images[0], b""]}))
+
+
+def test_the_registered_model_says_what_it_takes_and_needs(registered: Path) -> None:
+    uri = f"models:/digits@{serve.ALIAS}"
+    info = mlflow.models.get_model_info(uri)
+    assert info.signature.inputs.input_names() == ["image"]
+    assert [parameter.name for parameter in info.signature.params] == ["vote"]
+    folder = Path(mlflow.artifacts.download_artifacts(uri))
+    needed = (folder / "requirements.txt").read_text().split()
+    assert {line.partition("==")[0] for line in needed} >= {"keras", "mlflow", "numpy", "pillow", "scipy"}
+    assert any(line.startswith("tensorflow") for line in needed)
+    assert all("==" in line for line in needed)
+    assert not [path for path in folder.rglob("*") if path.suffix in (".pkl", ".cloudpickle", ".joblib")]
+    example = json.loads((folder / "serving_input_example.json").read_text())
+    assert base64.b64decode(example["dataframe_split"]["data"][0][0]) == EXAMPLE.read_bytes()
+    code = "import many_seeds, stages, tools; print(many_seeds.__file__, stages.__file__, tools.__file__, sep='\\n')"
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, cwd=folder / "code", env=alone, capture_output=True, text=True, check=True).stdout
+    assert [Path(line).parents[1] for line in found.splitlines()] == [folder / "code"] * 3
+
+
+def test_mlflow_serves_the_registered_model_too(registered: Path, images: list[bytes]) -> None:
+    """Without the guard of `tools.serving.server`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [Path(sys.executable).with_name("mlflow"), "models", "serve", "--env-manager", "local"]
+    command += ["--model-uri", f"models:/digits@{serve.ALIAS}", "--host", "127.0.0.1", "--port", port]
+    with serving(registered, [str(part) for part in command]) as plain:
+        assert served_labels(plain, images, vote=False).tolist() == evaluated_labels()[0].tolist()
+        status, answer = ask(plain, b"")
+        assert status == HTTPStatus.BAD_REQUEST
+        assert "row 0: the image is empty" in answer["message"]
+
+
+def test_without_a_registered_champion_the_command_says_what_to_do(
+    evaluated: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(empty_database, address.DATABASE)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # of the registered study
+    command = [sys.executable, "-m", "tools.serving.server"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("error: there is no models:/digits@champion at sqlite:///")
+    assert (
+        "with the models here (`dvc pull`, or `dvc repro`), publish it by `python -m stages.tracking`" in answer.stderr
+    )

@@ -1,0 +1,99 @@
+"""Two branches that each add a variant and its results, merged by git as `make setup` has it merge."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.study import files, paths
+from tests.support.pipeline import STUDY, Clone, stages_run
+from tools import merge
+
+
+def wide(top: int) -> dict[str, Any]:
+    return {"family": "ridge", "seeds": 2, "grid_powers": [-10, top], "tolerance": 0.1}
+
+
+SMALL: dict[str, Any] = {
+    **STUDY,
+    "variants": {"one": wide(11)},
+    "approaches": {"one": "one"},
+    "comparisons": [],
+    "chains": {},
+}
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Clone:
+    """A study of one variant, committed with its scores, where `make setup` has told git how to merge."""
+    clone = Clone(tmp_path)
+    python = clone.folder / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    assert clone.run("make", "merging").returncode == 0
+    for name, value in (("name", "A"), ("email", "a@example.org")):
+        clone.run("git", "config", f"user.{name}", value)
+    clone.write(SMALL)
+    finish(clone, "A study of one variant", "evaluate@one")
+    clone.run("git", "tag", "begun")
+    return clone
+
+
+def finish(clone: Clone, message: str, *stages: str) -> None:
+    clone.repro(*stages)
+    clone.run("git", "add", "--all")
+    answer = clone.run("git", "commit", "--quiet", "--message", message)
+    assert answer.returncode == 0, answer.stderr
+
+
+def with_more(**more: dict[str, Any]) -> dict[str, Any]:
+    """The study with more variants, and a question about each."""
+    asked = [{"a": "one", "b": name} for name in more]
+    return {**SMALL, "variants": SMALL["variants"] | more, "comparisons": asked}
+
+
+def test_two_branches_with_a_variant_each_are_merged_and_nothing_is_trained_for_it(begun: Clone) -> None:
+    for name, top in (("two", 12), ("three", 13)):
+        begun.run("git", "switch", "--quiet", "--create", name, "begun")
+        begun.write(with_more(**{name: wide(top)}))
+        finish(begun, f"Variant {name}")
+    for gone in ("models", ".dvc/cache"):  # as in the clone of somebody who has trained neither
+        shutil.rmtree(begun.folder / gone)
+
+    answer = begun.run("git", "merge", "--quiet", "two")
+    assert "both changed code, aggregate" in answer.stderr
+    assert begun.run("git", "diff", "--name-only", "--diff-filter=U").stdout.split() == ["params.yaml"]
+
+    begun.write(with_more(two=wide(12), three=wide(13)))
+    assert stages_run(begun.repro("--allow-missing")) == ["code", "aggregate"]
+    begun.run("git", "add", "--all")
+    assert begun.run("git", "commit", "--quiet", "--no-edit").returncode == 0
+    assert list(files.read_json(begun.folder / paths.SUMMARY)) == ["one", "two", "three"]
+    for name in ("two", "three"):
+        assert begun.run("git", "diff", "--exit-code", name, "--", f"metrics/runs/{name}").returncode == 0
+    assert "Nothing is stale" in begun.run(sys.executable, "-m", "tools.stale").stdout
+
+
+def test_of_a_stage_that_both_sides_changed_ours_is_kept_and_said() -> None:
+    base = {"train@one": 1, "train@two": 1, "train@old": 1, "aggregate": 1}
+    ours = {"train@one": 2, "train@two": 1, "train@mine": 1, "aggregate": 2}
+    theirs = {"train@one": 3, "train@two": 4, "train@old": 1, "train@yours": 5, "aggregate": 2}
+    stages, both = merge.merged(base, ours, theirs)
+    assert stages == {"train@one": 2, "train@two": 4, "train@mine": 1, "aggregate": 2, "train@yours": 5}
+    assert both == ["train@one"]
+
+
+def test_a_lock_that_can_not_be_read_stays_a_conflict(tmp_path: Path) -> None:
+    sides = [tmp_path / side for side in ("base", "ours", "theirs")]
+    for path, text in zip(sides, ("", "stages: {}\n", "<<<<<<< HEAD\nstages: {"), strict=True):
+        path.write_text(text)
+    answer = subprocess.run(
+        [sys.executable, "-m", "tools.merge", *map(str, sides)], capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("error: dvc.lock can't be merged")
+    assert sides[1].read_text() == "stages: {}\n"
