@@ -18,7 +18,6 @@ import numpy as np
 
 from many_seeds import console
 from many_seeds.errors import UserError
-from stages import tracking
 from stages.recipes.network import Recipe as Network
 from stages.recipes.shared.training import backend
 from stages.split.stage import validation_indices
@@ -26,6 +25,7 @@ from stages.study import params, paths
 from stages.study.environments import installed_versions
 from stages.study.params import Params
 from stages.study.splits import read_classes, read_images
+from stages.tracking.publisher import Publisher
 from stages.train.executors import processes
 from stages.train.run import Failed, Run, Trained, train_run
 
@@ -225,7 +225,7 @@ def publish() -> Measured:
         start_seconds: importing MLflow and creating the database; seconds: for all the runs.
     """
     study = params.load()
-    publisher = tracking.Publisher(study)
+    publisher = Publisher(study)
     started = time.perf_counter()
     publisher.publish_variants([])
     ready = time.perf_counter()

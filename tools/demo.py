@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from many_seeds import console
 from many_seeds.errors import UserError
-from stages import tracking
 from stages.study import dvc, files, params, paths
 from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS
 from stages.study.params import Params
+from stages.tracking import address
 
 FOLDER = Path("build/demo")
 LOG = FOLDER / "repro.log"
@@ -96,7 +96,7 @@ def repro(study: Params) -> None:
     """
     command = dvc.command("repro")
     # The demo's runs appear beside the study's, as an experiment of their own.
-    environment = tracking.client_environment() | {"PYTHONUNBUFFERED": "1"}
+    environment = address.client_environment() | {"PYTHONUNBUFFERED": "1"}
     progress, last = Progress(steps(study)), deque[str](maxlen=LAST_LINES)
     with (
         LOG.open("w", buffering=1, encoding="utf-8") as log,

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from many_seeds import console
 from many_seeds.errors import UserError
-from stages import tracking
 from stages.study import params
+from stages.tracking import address, experiment
 
 POLL_SECONDS = 0.3  # between two questions whether the UI answers
 HOST = "127.0.0.1"
@@ -46,9 +46,9 @@ def running(port: int) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "mlflow", "ui"]
     command += ["--host", HOST, "--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]
     # Without the job runners for language models: seven processes that nobody here needs.
-    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **tracking.client_environment()}
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **address.client_environment()}
     # Not as an argument, which everybody on this machine could read: it may hold a password.
-    environment |= {"MLFLOW_BACKEND_STORE_URI": tracking.tracking_uri()}
+    environment |= {"MLFLOW_BACKEND_STORE_URI": address.tracking_uri()}
     with subprocess.Popen(command, env=environment, start_new_session=True) as server:
         try:
             while not _answers(port):
@@ -78,10 +78,10 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     port, study = arguments.port, params.load(arguments.study / params.PARAMS)
-    if server := tracking.server():
-        show(tracking.pages(study, server))
+    if server := address.server():
+        show(experiment.pages(study, server))
         return
-    pages = tracking.pages(study, f"http://{HOST}:{port}")
+    pages = experiment.pages(study, f"http://{HOST}:{port}")
     with running(port) as ui:
         show(pages)
         with contextlib.suppress(KeyboardInterrupt):  # which is how one ends it

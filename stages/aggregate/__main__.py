@@ -1,9 +1,9 @@
 """The stage `aggregate`: tables, figures and the report from the results of all runs."""
 
 from many_seeds import console
-from stages import tracking
 from stages.aggregate.stage import aggregate
 from stages.study import params, paths
+from stages.tracking.publisher import Publisher
 
 
 @console.command
@@ -11,7 +11,7 @@ def main() -> None:
     console.take_no_arguments("stages.aggregate", __doc__)
     study = params.load()
     aggregate(study)
-    publisher = tracking.Publisher(study)
+    publisher = Publisher(study)
     publisher.publish_variants(list(study.variants))
     publisher.publish_study()
     for name in ("approaches", "comparisons"):

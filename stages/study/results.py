@@ -228,20 +228,24 @@ def _different_runs(variant: str, one: Path, other: Path, where: str) -> UserErr
     )
 
 
-def read_curves(variant: str, columns: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:
-    """The curves.csv of a variant.
+def read_curves(
+    variant: str, columns: Sequence[str], seeds: Sequence[int] | None = None, folder: Path | None = None
+) -> pd.DataFrame:
+    """The curves.csv of a variant, or of one of its runs.
 
     Args:
         variant: its name.
         columns: of the recipe's curve, which follow the seed.
-        seeds: that it should have, in this order.
+        seeds: that it should have, in this order; None: any.
+        folder: where it lies, if not in metrics/runs/<variant>.
 
     Raises:
         UserError: the file is missing, is damaged, or has other columns or seeds.
     """
-    path = paths.curves_path(variant)
+    path = paths.curves_path(variant) if folder is None else folder / paths.curves_path(variant).name
     curves = files.read_table(path, ["seed", *columns])
-    check_seeds(path, curves["seed"].unique().tolist(), seeds)
+    if seeds is not None:
+        check_seeds(path, curves["seed"].unique().tolist(), seeds)
     return curves
 
 

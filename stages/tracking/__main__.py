@@ -1,4 +1,4 @@
-"""Publish whatever the workspace holds and MLflow lacks: `python -m stages.tracking`."""
+"""Publish what the workspace holds and MLflow lacks: `python -m stages.tracking`."""
 
 from many_seeds import console
 from many_seeds.errors import UserError

@@ -1,122 +1,156 @@
-"""What the workspace holds of one run."""
+"""What the workspace holds of the runs of a variant: their results, and the models that are here."""
 
 import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from many_seeds.errors import UserError
 from stages.study import environments, families, files, paths
 from stages.study.environments import BACKEND_PACKAGES, Environment
 from stages.study.models import read_facts
 from stages.study.params import Params
-from stages.study.results import NOT_RECORDED, find_results
+from stages.study.results import ENVIRONMENT_COLUMNS, NOT_RECORDED, RUN_COLUMNS, find_results, read_curves
+from stages.tracking.client import warn
+from stages.tracking.experiment import Metric
 
-PARTS = ("training", "scores", "files")  # a run is published part by part, as they come to be
-RUN_FILES = ("run.json", "model.keras")
-NO_CURVES = ("seed", "epoch", "search")
-SCORES_NOTE = "`dev_` and `test_` are the scores of the saved weights."
-FILES_NOTE = "Artifacts: `model.keras`, and `run.json` with all that decides the run's bits."
+NO_METRICS = {*RUN_COLUMNS, *ENVIRONMENT_COLUMNS, "epoch", "search"}  # columns of the files of results
 SHOWN_PACKAGES = ("keras", *BACKEND_PACKAGES)
-NO_FILES_NOTE = "Published without its model and the time it took: the models were not there."
 
 
 @dataclass(frozen=True)
 class Record:
-    """`facts` (run.json) only where the run's model is, `scores` only once it is evaluated; one of them is there.
+    """A run that was trained, evaluated or both.
 
-    made_by: the run's environment and the processor, of run.json or of environments.csv; empty where neither says.
+    Attributes:
+        variant: its variant.
+        seed: its seed.
+        key: identifies recipe, seed, data and environment.
+        data: SHA-256 of the training data.
+        params: the fields of the recipe, and the seed.
+        curves: the points of its curves.
+        scores: its scores by name; empty if it was not evaluated.
+        made_by: its environment, processor and SHA-256 of model.keras, as recorded with the scores: these are in git,
+            so that they are the same in every clone. Of a run that was not evaluated, as recorded with the model.
+        facts: run.json; None if the model is not in the workspace.
     """
 
     variant: str
     seed: int
-    recipe: dict[str, Any]
-    facts: dict[str, Any] | None
-    curves: pd.DataFrame
-    scores: dict[str, Any] | None
     key: str
-    data: str  # digest of the training data
+    data: str
+    params: dict[str, Any]
+    curves: list[Metric]
+    scores: dict[str, float]
     made_by: dict[str, str]
+    facts: dict[str, Any] | None
 
     @property
-    def environment(self) -> dict[str, str]:
-        """What made the run, as tags: `made_by`, and the versions of Keras and its backend."""
-        if not self.made_by:
-            return {}
-        versions = Environment.parse(self.made_by["environment"]).versions
-        return self.made_by | {name: value for name, value in versions.items() if name in SHOWN_PACKAGES}
-
-    def note(self, *, with_files: bool) -> str:
-        curves = ", ".join(f"`{name}`" for name in self.curves.columns if name not in NO_CURVES)
-        by = "epoch" if "epoch" in self.curves.columns else "step of the search"
-        return (
-            f"Seed {self.seed} of {self.variant}. Curves by {by}: {curves}; `val_` is its dev split. {SCORES_NOTE} "
-            f"{FILES_NOTE if with_files else NO_FILES_NOTE}"
-        )
-
-    def digest(self, part: str) -> str | None:
-        """What tells whether a part has been published as it is; None where there is nothing of it to publish."""
-        if part == "training":
-            return files.digest(files.csv_bytes(self.curves))
-        if part == "scores":
-            return files.digest(repr(sorted(self.scores.items()))) if self.scores else None
+    def model(self) -> str | None:
+        """SHA-256 of model.keras, if it is in the workspace."""
         return self.facts["digests"]["model"] if self.facts else None
 
+    def digest(self, *, scores: bool = True) -> str:
+        """A digest of what is published: curves, scores, environment and model.
 
-class Gathered:
-    """The tables that hold all seeds of a variant, each read once."""
+        Args:
+            scores: whether to include the scores; without them it is the digest of the run before its evaluation.
+        """
+        return files.digest(repr([self.curves, self.scores if scores else {}, self.made_by]))
 
-    def __init__(self, study: Params) -> None:
-        self._study = study
-        self.results = functools.cache(find_results)
-        self.curves = functools.cache(self._curves)
-
-    def _curves(self, variant: str) -> pd.DataFrame:
-        return files.read_table(paths.curves_path(variant), ["seed", *self._study.recipe(variant).curve])
+    def environment(self) -> dict[str, str]:
+        """What made the run, as tags: environment, processor, and the versions of Keras and its backend."""
+        versions = Environment.parse(self.made_by["environment"]).versions
+        shown = {name: version for name, version in versions.items() if name in SHOWN_PACKAGES}
+        return {"environment": self.made_by["environment"], "processor": self.made_by["processor"], **shown}
 
 
-def read(study: Params, variant: str, seed: int, gathered: Gathered) -> Record | None:
-    """The run's record, or None where the workspace has nothing of it.
+def read_records(study: Params, variant: str, seeds: Iterable[int]) -> list[Record]:
+    """The runs of a variant that the workspace has models or scores of; a warning for each that can't be read."""
+    try:
+        results = find_results(variant)
+    except UserError as error:
+        warn(f"{variant} is not published: {error}")
+        return []
+    evaluated = {}
+    if results is not None:
+        rows = results.scores.merge(results.environments, on="seed").to_dict("records")
+        evaluated = {row["seed"]: row for row in rows}
+    gathered = functools.cache(lambda: read_curves(variant, study.recipe(variant).curve))
+    records = []
+    for seed in seeds:
+        try:
+            record = _read(study, variant, seed, evaluated.get(seed), gathered)
+        except UserError as error:
+            warn(f"{variant} seed {seed} is not published: {error}")
+        else:
+            records += [record] if record else []
+    return records
 
-    Raises:
-        UserError: a file of the run is damaged, or its curves are missing.
+
+def _read(
+    study: Params, variant: str, seed: int, evaluated: dict[Any, Any] | None, gathered: Callable[[], pd.DataFrame]
+) -> Record | None:
+    """The run, or None if the workspace has nothing of it.
+
+    Args:
+        study: what params.yaml says.
+        variant: the run's variant.
+        seed: its seed.
+        evaluated: its row of test.csv and environments.csv, if there is one.
+        gathered: reads the curves.csv of the variant.
     """
-    recipe = study.recipe(variant)
-    folder = paths.run_path(variant, seed)
+    recipe, folder = study.recipe(variant), paths.run_path(variant, seed)
     facts = read_facts(folder) if (folder / "run.json").exists() else None
     if facts and families.key_fields(facts.get("parameters")) != recipe.key_fields():
-        facts = None  # a model from before: the scores are of another one, which is not here
-    scores = _scores(variant, seed, gathered)
-    if facts and scores and facts["key"] != scores["key"]:
-        scores = None  # of the model that this one has replaced
-    if facts:
-        key, data = facts["key"], facts["digests"]["data"]
-    elif scores:
-        key, data = scores["key"], scores["data"]
-    else:
+        facts = None  # of an earlier recipe; the model of the scores is not here
+    trained = _trained(facts) if facts else None
+    if trained and evaluated and not _same_model(trained, evaluated):
+        evaluated = None  # of an earlier model
+    row = evaluated or trained
+    if row is None:
         return None
-    own = folder / "curves.csv"
-    table = files.read_table(own, ["seed", *recipe.curve]) if facts and own.exists() else gathered.curves(variant)
-    curves = table[table["seed"] == seed]
-    made_by = _made_by(variant, seed, facts, gathered)
-    return Record(variant, seed, recipe.model_dump(exclude={"seeds"}), facts, curves, scores, key, data, made_by)
+    own = facts is not None and (folder / "curves.csv").exists()
+    curves = read_curves(variant, recipe.curve, [seed], folder) if own else gathered()
+    return Record(
+        variant=variant,
+        seed=seed,
+        key=row["key"],
+        data=row["data"],
+        params={**recipe.model_dump(exclude={"seeds"}), "seed": seed},
+        curves=_points(curves[curves["seed"] == seed]),
+        scores={
+            str(name): float(value)
+            for name, value in (evaluated or {}).items()
+            if name not in NO_METRICS and pd.notna(value)
+        },
+        made_by={name: row[name] for name in ("environment", "processor", "model")},
+        facts=facts,
+    )
 
 
-def _made_by(variant: str, seed: int, facts: dict[str, Any] | None, gathered: Gathered) -> dict[str, str]:
-    if facts:
-        processor = facts.get("processor", NOT_RECORDED)
-        return {"environment": str(environments.of_run(facts)), "processor": processor}
-    results = gathered.results(variant)
-    if results is None:
-        return {}
-    table = results.environments
-    rows = table.loc[table["seed"] == seed, ["environment", "processor"]].to_dict("records")
-    return {str(name): value for name, value in rows[0].items()} if rows else {}
+def _trained(facts: dict[str, Any]) -> dict[str, str]:
+    """What run.json says of a run, under the names of the columns of test.csv and environments.csv."""
+    return {
+        "key": facts["key"],
+        "data": facts["digests"]["data"],
+        "environment": str(environments.of_run(facts)),
+        "processor": facts.get("processor", NOT_RECORDED),
+        "model": facts["digests"]["model"],
+    }
 
 
-def _scores(variant: str, seed: int, gathered: Gathered) -> dict[str, Any] | None:
-    results = gathered.results(variant)
-    if results is None:
-        return None
-    rows = results.scores[results.scores["seed"] == seed].to_dict("records")
-    return {str(name): value for name, value in rows[0].items()} if rows else None
+def _same_model(trained: dict[str, str], evaluated: dict[Any, Any]) -> bool:
+    return trained["key"] == evaluated["key"] and evaluated["model"] in (NOT_RECORDED, trained["model"])
+
+
+def _points(curves: pd.DataFrame) -> list[Metric]:
+    """The points of the curves of a run, by epoch or by step of a search."""
+    return [
+        (str(name), float(value), int(row.get("epoch", step)))
+        for step, row in enumerate(curves.to_dict("records"))
+        for name, value in row.items()
+        if name not in NO_METRICS and pd.notna(value)
+    ]

@@ -1,63 +1,68 @@
-"""Publishes runs: one for each seed, under one for its variant, part by part as their files come to be."""
+"""Publishes the runs of variants: one for each seed, as a child of one for its variant.
 
-import sys
-import time
-from collections.abc import Sequence
+A run is published as a unit, when its training ends; its scores follow when it is evaluated. A tag holds the digest of
+what was published. The status FINISHED is set last, so that an interrupted publication is recognized.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from many_seeds.errors import UserError
-from many_seeds.redact import redact
 from stages.study import files, paths
 from stages.study.params import Params
-from stages.study.results import RUN_COLUMNS, find_results
-from stages.tracking import address, client
+from stages.tracking import address
 from stages.tracking.address import KEY
-from stages.tracking.record import NO_CURVES, PARTS, RUN_FILES, Gathered, Record, read
-from stages.tracking.target import Target, find, search
+from stages.tracking.experiment import FINISHED, NOTE, RUNNING, Experiment, Metric, has_files
+from stages.tracking.record import Record, read_records
 
-FINISHED = "FINISHED"
-METRIC_LIMIT = 1000  # of one `log_batch`
-UNFINISHED = "unfinished"
-NOTE = "mlflow.note.content"
+CONTENT = "study.content"  # tag of a seed's run: the digest of what was published
+MODEL = "study.model"  # tag of a seed's run with a model among its artifacts: the model's SHA-256
 PARENT = "mlflow.parentRunId"
+ARTIFACTS = ("run.json", "model.keras")
 VARIANT_NOTE = (
     "Every seed of {variant} is a child run. Metrics are means over the seeds, `_sd` their standard deviations. Choose "
     "by `dev_accuracy`, report `test_accuracy`."
 )
+SEED_NOTE = (
+    "Seed {seed} of {variant}. Curves: {curves}; `val_` is the validation split. `dev_` and `test_` are the scores of "
+    "the saved weights on the validation split and the test set. {artifacts}"
+)
+WITH_MODEL = "Artifacts: `model.keras`, and `run.json` with everything that the run depends on."
+WITHOUT_MODEL = "Published without its model and the time it took, which were not in the workspace."
 
 
-def publish(target: Target, study: Params, runs: Sequence[tuple[str, int]], parents: Sequence[str]) -> int:
-    """Publish runs as far as their files are there, and the means of the variants `parents`.
+def publish(experiment: Experiment, study: Params, wanted: Mapping[str, Sequence[int]], *, means: bool) -> int:
+    """Publish the runs that the workspace has.
+
+    Args:
+        experiment: where to.
+        study: what params.yaml says.
+        wanted: the seeds of each variant.
+        means: whether to publish the means of the variants, and which of them stand for an approach.
 
     Returns:
         The number of runs that changed.
     """
     with address.lock():
-        gathered = Gathered(study)
-        wanted = [found for variant, seed in runs if (found := _read(study, variant, seed, gathered))]
-        keys = {record.key for record in wanted} | {parent_key(study, record.variant) for record in wanted}
-        known = find(target, keys)
+        records = {variant: read_records(study, variant, seeds) for variant, seeds in wanted.items()}
+        keys = {variant: parent_key(study, variant) for variant in wanted}
+        known = experiment.find({record.key for found in records.values() for record in found} | {*keys.values()})
         changed = 0
-        for record in wanted:
-            parent = _parent(target, study, record, known)
-            changed += _publish_seed(target, study, record, parent, known.get(record.key))
-        for variant in parents:
-            if parent := known.get(parent_key(study, variant)):
-                changed += _publish_means(target, variant, parent)
-        # An experiment of DVC's in a copy of the checkout says nothing of the study's approaches.
-        if parents and not address.queued_experiment():
-            _name_approaches(target, study, known)
+        for variant, found in records.items():
+            if not found:
+                continue
+            parent = known.get(keys[variant])
+            if parent is None or parent.info.status != FINISHED:
+                parent = _publish_variant(experiment, study, found[0], keys[variant], parent)
+            for record in found:
+                changed += _publish_seed(experiment, study, record, parent.info.run_id, known.get(record.key))
+            if means:
+                changed += _publish_means(experiment, found, parent)
+        # The approaches of a DVC experiment in a copy of the checkout are not those of the checkout.
+        if means and not address.queued_experiment():
+            _tag_approaches(experiment, study)
         return changed
-
-
-def _read(study: Params, variant: str, seed: int, gathered: Gathered) -> Record | None:
-    try:
-        return read(study, variant, seed, gathered)
-    except UserError as error:
-        print(redact(f"warning: {variant} seed {seed} is not published: {error}"), file=sys.stderr, flush=True)
-        return None
 
 
 def parent_key(study: Params, variant: str) -> str:
@@ -65,149 +70,115 @@ def parent_key(study: Params, variant: str) -> str:
     return files.digest("parent", files.json_bytes([study.data.name, variant, recipe]))
 
 
-def _parent(target: Target, study: Params, record: Record, known: dict[str, Any]) -> Any:
-    """The run of the record's variant, made where it is new or was broken off before it was whole."""
-    variant, key = record.variant, parent_key(study, record.variant)
-    run = known.get(key)
-    if run is None or run.info.status != FINISHED:
-        recipe = study.recipe(variant)
-        run = run or target.client.create_run(
-            target.experiment,
-            run_name=variant,
-            tags={
-                **{KEY: key, "variant": variant, "family": recipe.family, "role": "variant"},
-                **{NOTE: VARIANT_NOTE.format(variant=variant)},
-                **client.source_tags(f"train@{variant}", target.commit),
-            },
-        )
-        fields = recipe.model_dump(exclude={"seeds"})
-        target.client.log_batch(run.info.run_id, params=client.parameters(fields))
-        _log_data(target, run.info.run_id, study, record)
-        client.finish(target.client, run.info.run_id)
-        known[key] = target.client.get_run(run.info.run_id)
-    return known[key]
+def _publish_variant(experiment: Experiment, study: Params, record: Record, key: str, run: Any | None) -> Any:
+    """Publish the run of the record's variant, or complete one whose publication was interrupted."""
+    variant = record.variant
+    tags = {"variant": variant, "family": record.params["family"], "role": "variant"}
+    tags[NOTE] = VARIANT_NOTE.format(variant=variant)
+    run = run or experiment.create_run(variant, key, f"train@{variant}", tags)
+    experiment.log(run, params={name: value for name, value in record.params.items() if name != "seed"})
+    experiment.log_data(run, study.data.name, record.data, str(paths.TRAIN))
+    experiment.finish(run)
+    return experiment.client.get_run(run.info.run_id)
 
 
-def _publish_seed(target: Target, study: Params, record: Record, parent: Any, run: Any | None) -> int:
-    done = dict(run.data.tags) if run else {}
-    parts = {part: value for part in PARTS if (value := record.digest(part))}
-    missing = [part for part, value in parts.items() if done.get(f"study.{part}") != value]
-    if run and any(f"study.{part}" in done for part in missing):
-        # Half of it was written, or it says something else by now: MLflow can't overwrite, so it is written anew.
-        target.client.delete_run(run.info.run_id)
-        run, done, missing = None, {}, list(parts)
-    if run and "files" in parts and "files" not in missing and client.lost(run, *RUN_FILES):
-        missing.append("files")  # which, unlike metrics, are written over
-    orphan = run is not None and done.get(PARENT) != parent.info.run_id
-    # A run of version 1 was published without its environment.
-    tags = {name: value for name, value in record.environment.items() if run and done.get(name) != value}
-    if run and not missing and not orphan and not tags and run.info.status == FINISHED:
-        return 0
+def _publish_seed(experiment: Experiment, study: Params, record: Record, parent: str, run: Any | None) -> int:
+    """Publish a run, add to the published one what it lacks, or replace it; 1 if it changed."""
+    if run and not _agrees(run, record):
+        experiment.client.delete_run(run.info.run_id)  # MLflow can't overwrite metrics
+        run = None
+    tags, upload = _tags(record, parent, run), _lacks_model(run, record)
     if run is None:
-        run = _create_seed(target, record, parent)
-    elif orphan:  # its parent was deleted
-        target.client.set_tag(run.info.run_id, PARENT, parent.info.run_id)
-    for name, value in tags.items():
-        target.client.set_tag(run.info.run_id, name, value)
-    for part in missing:
-        # The tag of a part is written before and after: a part that was cut off half way is told by its mark.
-        target.client.set_tag(run.info.run_id, f"study.{part}", UNFINISHED)
-        LOGGERS[part](target, run.info.run_id, study, record)
-        target.client.set_tag(run.info.run_id, f"study.{part}", parts[part])
-    _finish_seed(target, run, record)
+        start = int(record.facts["started"] * 1000) if record.facts else None
+        name = f"{record.variant} seed {record.seed}"
+        run = experiment.create_run(name, record.key, f"train@{record.variant}", tags, start)
+        experiment.log(run, record.params, [*record.curves, *_scores(record)])
+        experiment.log_data(run, study.data.name, record.data, str(paths.TRAIN))
+    elif upload or not tags.items() <= run.data.tags.items():
+        experiment.client.update_run(run.info.run_id, status=RUNNING)
+        has_scores = run.data.tags[CONTENT] == record.digest()
+        experiment.log(run, metrics=[] if has_scores else _scores(record), tags=tags)
+    else:
+        return 0
+    if upload:
+        for name in ARTIFACTS:
+            path = paths.run_path(record.variant, record.seed) / name
+            experiment.client.log_artifact(run.info.run_id, str(path))
+    # The duration of a run is that of its training, also if its scores come later.
+    experiment.finish(run, record.facts["seconds"] if record.facts else None)
     return 1
 
 
-def _create_seed(target: Target, record: Record, parent: Any) -> Any:
-    return target.client.create_run(
-        target.experiment,
-        start_time=int((record.facts["started"] if record.facts else time.time()) * 1000),
-        run_name=f"{record.variant} seed {record.seed}",
-        tags={
-            KEY: record.key,
-            PARENT: parent.info.run_id,
-            "variant": record.variant,
-            "family": record.recipe["family"],
-            "seed": str(record.seed),
-            "role": "seed",
-            "data": record.data,
-            **record.environment,
-            NOTE: record.note(with_files=bool(record.facts)),
-            **client.source_tags(f"train@{record.variant}", target.commit),
-        },
-    )
+def _agrees(run: Any, record: Record) -> bool:
+    """Whether a published run can stay: it has the record's content, without scores or with those of the same model."""
+    tags = run.data.tags
+    same = tags.get(CONTENT) in (record.digest(), record.digest(scores=False))
+    evaluated_elsewhere = not record.scores and tags.get(MODEL) == record.model
+    return run.info.status == FINISHED and (same or evaluated_elsewhere)
 
 
-def _finish_seed(target: Target, run: Any, record: Record) -> None:
-    """Its length is the time that training took, also where its scores come later."""
-    if record.facts is None:
-        client.finish(target.client, run.info.run_id)
-        return
-    length = int(record.facts["seconds"] * 1000)
-    target.client.set_terminated(run.info.run_id, FINISHED, end_time=run.info.start_time + length)
+def _lacks_model(run: Any | None, record: Record) -> bool:
+    """Whether the workspace has the run's model and the published run, if there is one, does not."""
+    if record.model is None:
+        return False
+    return run is None or run.data.tags.get(MODEL) != record.model or not has_files(run, ARTIFACTS)
 
 
-def _log_training(target: Target, run_id: str, study: Params, record: Record) -> None:
-    metrics = []
-    for step, row in enumerate(record.curves.to_dict("records")):
-        for name, value in row.items():
-            if name not in NO_CURVES and pd.notna(value):
-                metrics.append(client.metric(str(name), float(value), int(row.get("epoch", step))))
-    target.client.log_batch(run_id, params=client.parameters({**record.recipe, "seed": record.seed}))
-    for start in range(0, len(metrics), METRIC_LIMIT):
-        target.client.log_batch(run_id, metrics=metrics[start : start + METRIC_LIMIT])
-    _log_data(target, run_id, study, record)
+def _tags(record: Record, parent: str, run: Any | None) -> dict[str, str]:
+    """The tags that a record's run should have.
+
+    Args:
+        record: what the workspace holds of it.
+        parent: the id of the run of its variant.
+        run: the published run that agrees with it, if there is one.
+    """
+    published = run.data.tags if run else {}
+    tags = {
+        PARENT: parent,
+        "variant": record.variant,
+        "family": record.params["family"],
+        "seed": str(record.seed),
+        "role": "seed",
+        "data": record.data,
+        NOTE: SEED_NOTE.format(
+            seed=record.seed,
+            variant=record.variant,
+            curves=", ".join(f"`{name}`" for name in dict.fromkeys(name for name, _, _ in record.curves)),
+            artifacts=WITH_MODEL if record.model or MODEL in published else WITHOUT_MODEL,
+        ),
+        **record.environment(),
+    }
+    if record.model:
+        tags[MODEL] = record.model
+    if record.scores or not run:  # without scores here, those of the published run stay, and its digest with them
+        tags[CONTENT] = record.digest()
+    return tags
 
 
-def _log_data(target: Target, run_id: str, study: Params, record: Record) -> None:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    digest = record.data[:36]
-    dataset = Dataset(name=study.data.name, digest=digest, source_type="local", source=str(paths.TRAIN))
-    target.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+def _scores(record: Record) -> list[Metric]:
+    return [(name, value, 0) for name, value in record.scores.items()]
 
 
-def _log_scores(target: Target, run_id: str, study: Params, record: Record) -> None:
-    metrics = [
-        client.metric(name, float(value))
-        for name, value in (record.scores or {}).items()
-        if name not in RUN_COLUMNS and pd.notna(value)
-    ]
-    target.client.log_batch(run_id, metrics=metrics)
-
-
-def _log_files(target: Target, run_id: str, study: Params, record: Record) -> None:
-    folder = paths.run_path(record.variant, record.seed)
-    for name in RUN_FILES:
-        target.client.log_artifact(run_id, str(folder / name))
-    target.client.set_tag(run_id, NOTE, record.note(with_files=True))
-
-
-LOGGERS = {"training": _log_training, "scores": _log_scores, "files": _log_files}
-
-
-def _publish_means(target: Target, variant: str, parent: Any) -> int:
-    results = find_results(variant)
-    if results is None:
+def _publish_means(experiment: Experiment, records: Sequence[Record], parent: Any) -> int:
+    """Publish the means of a variant's scores; 1 if they changed."""
+    scores = pd.DataFrame([record.scores for record in records if record.scores]).dropna(axis="columns")
+    if scores.empty:
         return 0
-    scores = results.scores.drop(columns=RUN_COLUMNS).dropna(axis="columns")
     values = {"seeds": float(len(scores))}
-    # The UI's columns have one name for parents and children: the parent shows the mean.
+    # MLflow's table has one column for a metric of parents and children: the parent shows the mean there.
     for suffix, statistic in {"": scores.mean(), "_mean": scores.mean(), "_sd": scores.std()}.items():
         values |= {f"{name}{suffix}": float(value) for name, value in statistic.dropna().items()}
-    fresh = {name: value for name, value in values.items() if parent.data.metrics.get(name) != value}
-    if fresh:
-        metrics = [client.metric(name, value) for name, value in fresh.items()]
-        target.client.log_batch(parent.info.run_id, metrics=metrics)
-    return bool(fresh)
+    changed = [(name, value, 0) for name, value in values.items() if parent.data.metrics.get(name) != value]
+    experiment.log(parent, metrics=changed)
+    return bool(changed)
 
 
-def _name_approaches(target: Target, study: Params, known: dict[str, Any]) -> None:
-    """What stands for an approach is params.yaml's to say: the study's other runs stay, but do not."""
-    keys = {parent_key(study, variant): approach for approach, variant in study.approaches.items()}
-    for key, approach in keys.items():
-        if (run := known.get(key)) and run.data.tags.get("approach") != approach:
-            target.client.set_tag(run.info.run_id, "approach", approach)
-    for run in search(target, f"tags.role = 'variant' and tags.approach LIKE '%' and tags.`{KEY}` LIKE '%'"):
-        if run.data.tags[KEY] not in keys:
-            target.client.delete_tag(run.info.run_id, "approach")
+def _tag_approaches(experiment: Experiment, study: Params) -> None:
+    """Tag the runs of the variants that stand for an approach in params.yaml, and no other run of a study."""
+    approaches = {parent_key(study, variant): approach for approach, variant in study.approaches.items()}
+    for run in experiment.search(f"tags.role = 'variant' and tags.`{KEY}` LIKE '%'"):
+        approach, tagged = approaches.get(run.data.tags[KEY]), run.data.tags.get("approach")
+        if approach and approach != tagged:
+            experiment.client.set_tag(run.info.run_id, "approach", approach)
+        elif tagged and not approach:
+            experiment.client.delete_tag(run.info.run_id, "approach")

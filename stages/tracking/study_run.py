@@ -1,61 +1,68 @@
-"""Publishes what aggregation made, as a run of its own."""
+"""Publishes what aggregation made: the run `study`, and the results in its and the experiment's description."""
 
-from typing import Any
-
+from many_seeds import text
 from stages.study import files, paths
+from stages.study.comparisons import compare_variants, named_pairs
 from stages.study.current import aggregated, study_files, study_key
 from stages.study.params import Params
-from stages.tracking import address, client
-from stages.tracking.address import KEY
-from stages.tracking.runs import FINISHED, NOTE
-from stages.tracking.target import Target, find
+from stages.study.results import read_results
+from stages.tracking import address
+from stages.tracking.experiment import FINISHED, NOTE, Experiment, has_files
 
 STUDY_NOTE = (
-    "What the study found, at one commit. Artifacts: `report.html` is the answer, `tables` and `plots` are its parts, "
-    "`champion.json` names the best variant and seed by dev accuracy."
+    "The results of the study, at one commit. Artifacts: `report.html`, its `tables` and `plots`, and `champion.json`, "
+    "which names the best variant and seed by dev_accuracy."
 )
+DESCRIPTION_LIMIT = 4500  # characters: MLflow 2 takes tags of 5,000
+NO_COMPARISONS = "The study names no comparisons."
+TOO_LONG = "The table is too long for a description: see `report.html` and `tables` of the run `study`."
 
 
-def publish_study(target: Target, study: Params) -> int:
+def publish_study(experiment: Experiment, study: Params) -> int:
     """Publish the report with its tables and figures; 1 if they were not there yet."""
     if not aggregated(study):
         return 0
-    key = study_key()
+    results, key = results_text(study), study_key()
     with address.lock():
-        run = find(target, {key}).get(key)
-        if run and run.info.status == FINISHED:
-            if not client.lost(run, paths.REPORT.name):
-                return 0
-            _log_files(target, run.info.run_id)
-            return 1
-        if run:  # broken off
-            target.client.delete_run(run.info.run_id)
-        run_id = _create(target, key)
+        # The experiment's description has the results of the checkout, not of a DVC experiment in a copy of it.
+        if not address.queued_experiment():
+            experiment.describe(results)
+        return _publish(experiment, key, f"{STUDY_NOTE}\n\n{results}")
+
+
+def results_text(study: Params) -> str:
+    """The results of all comparisons of the study, in Markdown."""
+    pairs = named_pairs(study)
+    if not pairs:
+        return NO_COMPARISONS
+    evaluated = {name: read_results(name) for name in dict.fromkeys(name for pair in pairs for name in pair)}
+    accuracy = {name: results.accuracy for name, results in evaluated.items()}
+    images = len(next(iter(evaluated.values())).truth)
+    results = compare_variants(accuracy, pairs, images, study)
+    whole = text.as_markdown(results)
+    if len(whole) <= DESCRIPTION_LIMIT:
+        return whole
+    return "\n\n".join([f"## {text.summary(results)}", TOO_LONG, *text.guarantee(results)])
+
+
+def _publish(experiment: Experiment, key: str, note: str) -> int:
+    run = experiment.find({key}).get(key)
+    if run and run.info.status != FINISHED:  # its publication was interrupted
+        experiment.client.delete_run(run.info.run_id)
+        run = None
+    complete = bool(run) and has_files(run, [paths.REPORT.name])
+    if run and complete and run.data.tags.get(NOTE) == note:
+        return 0
+    if run is None:
+        named = address.dvc_experiment()
+        run = experiment.create_run(f"study, {named}" if named else "study", key, "aggregate", {"role": "study"})
         means = files.read_json(paths.SUMMARY)
-        target.client.log_batch(
-            run_id,
-            metrics=[
-                client.metric(f"mean_test_accuracy/{variant}", values["test_accuracy"]["mean"])
-                for variant, values in means.items()
-            ],
-            params=client.parameters({"variants": len(means)}),
-        )
-        _log_files(target, run_id)
-        client.finish(target.client, run_id)
-        return 1
-
-
-def _create(target: Target, key: str) -> Any:
-    experiment = address.dvc_experiment()
-    run = target.client.create_run(
-        target.experiment,
-        run_name=f"study, {experiment}" if experiment else "study",
-        tags={KEY: key, "role": "study", NOTE: STUDY_NOTE, **client.source_tags("aggregate", target.commit)},
-    )
-    return run.info.run_id
-
-
-def _log_files(target: Target, run_id: str) -> None:
-    for path in study_files():
-        folder = path.parent.name if path.parent in (paths.TABLES, paths.PLOTS) else None
-        target.client.log_artifact(run_id, str(path), folder)
+        metrics = [(f"mean_test_accuracy/{name}", mean["test_accuracy"]["mean"], 0) for name, mean in means.items()]
+        experiment.log(run, {"variants": len(means)}, metrics)
+    experiment.log(run, tags={NOTE: note})
+    if not complete:
+        for path in study_files():
+            folder = path.parent.name if path.parent in (paths.TABLES, paths.PLOTS) else None
+            experiment.client.log_artifact(run.info.run_id, str(path), folder)
+    experiment.finish(run)
+    return 1

@@ -4,8 +4,8 @@ import os
 import signal
 
 from many_seeds import console
-from stages import tracking
 from stages.study import dvc, params
+from stages.tracking.publisher import Publisher
 from stages.train.stage import train
 
 
@@ -22,7 +22,7 @@ def main() -> None:
     if not arguments.all:
         study.recipe(arguments.variant)
     variants = list(study.variants) if arguments.all else [arguments.variant]
-    train(study, variants, on_finish=tracking.Publisher(study).publish)
+    train(study, variants, on_finish=Publisher(study).publish)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from mlflow.entities import Metric, Param
 
-from stages import tracking
 from stages.aggregate.runs import read_runs
 from stages.aggregate.sections import results
 from stages.study import params
 from stages.study.comparisons import named_pairs
+from stages.tracking.publisher import Publisher
 from tests.conftest import STUDY
 from tests.support.command import parsed, verdict
 from tests.support.mlflow import mlflow_server
@@ -263,7 +263,7 @@ def test_runs_that_this_study_published_get_the_verdicts_of_its_tables(
     shutil.copy(empty_database, database)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
     study = params.parse(STUDY.replace("design: open", "design: fixed"), "the tests' study")
-    publisher = tracking.Publisher(study)
+    publisher = Publisher(study)
     publisher.publish_variants(list(study.variants))
     assert not publisher.failed
     runs = read_runs(study)

@@ -133,6 +133,12 @@ def test_only_what_reads_or_writes_runs_and_models_imports_mlflow() -> None:
     assert files <= users <= files | {*(STAGES / "tracking").glob("*.py")}
 
 
+def test_what_publishes_to_mlflow_is_imported_by_entry_points_and_tools_only() -> None:
+    users = {path for path in FILES if any(name.startswith("stages.tracking") for name in imported(path))}
+    below = {path for path in users if path.is_relative_to(STAGES) and not path.is_relative_to(STAGES / "tracking")}
+    assert below == {STAGES / "train/__main__.py", STAGES / "aggregate/__main__.py"}
+
+
 def test_the_test_set_is_named_where_it_is_written_and_where_it_is_evaluated_only() -> None:
     """In `stages.evaluate` and `stages.split`; anything else beside the folders is a tool that people run by hand."""
     for folder in {*FOLDERS, "recipes"} - {"split", "evaluate"}:

@@ -14,10 +14,10 @@ from threading import Thread
 import pytest
 
 from many_seeds.errors import UserError
-from stages import tracking
 from stages.study import files, params, paths
 from stages.study.params import Params
-from stages.tracking import Publisher
+from stages.tracking import address
+from stages.tracking.publisher import Publisher
 from tests.support.mlflow import client, free_port
 from tools import demo, ui
 
@@ -196,8 +196,8 @@ def test_the_ui_hands_a_databases_password_to_mlflow_by_the_environment(
 def test_a_deleted_experiment_is_brought_back_without_the_password_in_a_command(
     workspace: Path, study: Params, empty_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copy(empty_database, tracking.DATABASE)
-    uri = f"sqlite:///file:{tracking.DATABASE.resolve()}?mode=rw&uri=true&password=p%40ss"
+    shutil.copy(empty_database, address.DATABASE)
+    uri = f"sqlite:///file:{address.DATABASE.resolve()}?mode=rw&uri=true&password=p%40ss"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     Publisher(study).publish_study()
     Publisher(study).publish_variants(["ridge"])

@@ -75,7 +75,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """One worker, no MLflow; what DVC is asked to record."""
     asked: list[tuple[str, ...]] = []
     monkeypatch.setenv("STUDY_WORKERS", "1")
-    monkeypatch.setattr("stages.tracking.Publisher.publish", lambda *_: 0)
+    monkeypatch.setattr("stages.tracking.publisher.Publisher.publish", lambda *_: 0)
     monkeypatch.setattr(settle, "_dvc", lambda *arguments: asked.append(arguments))
     # As DVC does where the seeds of `watched` were added and nothing else is new.
     monkeypatch.setattr(

@@ -19,10 +19,12 @@ from mlflow.utils.rest_utils import http_request
 from many_seeds import console
 from many_seeds.errors import UserError
 from many_seeds.redact import redact
-from stages import tracking
 from stages.study import files, params, paths
+from stages.study.current import aggregated, study_key
 from stages.study.params import Params
 from stages.study.results import VariantResults, read_results
+from stages.tracking import address
+from stages.tracking.client import describe_error
 from tools.serving import predict
 from tools.serving import server as serve
 
@@ -42,7 +44,7 @@ def register(study: Params) -> str:
         champion = predict.read_champion()
     except UserError as error:
         return f"no model is registered: {error}"
-    if not tracking.aggregated(study):
+    if not aggregated(study):
         return f"no model is registered: the results are not all of {params.PARAMS}; run `dvc repro`"
     results = read_results(champion["variant"])
     if champion["key"] not in results.keys:
@@ -53,9 +55,9 @@ def register(study: Params) -> str:
     # What is served: these models by this code; and what is said of them.
     code = [path.read_bytes() for folder in serve.USED for path in sorted(folder.rglob("*.py"))]
     key = files.digest(files.json_bytes([champion, results.keys]), *code, card)
-    name = tracking.model_name(study)
+    name = address.model_name(study)
     try:
-        with tracking.lock():
+        with address.lock():
             return _version(study, name, champion, card, key)
     except MlflowException as error:
         raise UserError(_explained(error)) from error
@@ -89,7 +91,7 @@ def _version(study: Params, name: str, champion: dict[str, Any], card: str, key:
     if known is None:
         client.create_registered_model(
             name,
-            tags={tracking.MARK: study.data.name},
+            tags={address.DATA: study.data.name},
             description=f"The best model of the study on {study.data.name}, by dev accuracy.",
         )
     made = client.create_model_version(
@@ -98,7 +100,7 @@ def _version(study: Params, name: str, champion: dict[str, Any], card: str, key:
         run_id=run_id,
         model_id=model.model_id,
         description=card,
-        tags={tracking.KEY: key, "variant": champion["variant"], "seed": str(champion["seed"])},
+        tags={address.KEY: key, "variant": champion["variant"], "seed": str(champion["seed"])},
     ).version
     # Last: a version that broke off is nobody's champion, and is registered anew.
     client.set_registered_model_alias(name, serve.ALIAS, made)
@@ -107,7 +109,7 @@ def _version(study: Params, name: str, champion: dict[str, Any], card: str, key:
 
 def _versions(client: Any, name: str, key: str) -> list[str]:
     """The versions with this key whose files can be had: somebody may have deleted them, or moved the checkout."""
-    found = client.search_model_versions(f"name = '{name}' and tags.`{tracking.KEY}` = '{key}'")
+    found = client.search_model_versions(f"name = '{name}' and tags.`{address.KEY}` = '{key}'")
     return [version.version for version in found if _is_there(name, version.version)]
 
 
@@ -116,10 +118,10 @@ def _own_model(client: Any, name: str) -> Any | None:
     if not client.search_registered_models(f"name = '{name}'"):
         return None
     known = client.get_registered_model(name)
-    if tracking.MARK not in known.tags:
+    if address.DATA not in known.tags:
         raise UserError(
-            f"the registered model {name!r} at {tracking.shown_uri()} is not the study's own, and is left as it is: "
-            f"{tracking.MODEL_NAME}=… names another"
+            f"the registered model {name!r} at {address.shown_uri()} is not the study's own, and is left as it is: "
+            f"{address.MODEL_NAME}=… names another"
         )
     return known
 
@@ -133,11 +135,11 @@ def _is_there(name: str, version: str) -> bool:
 
 def _published(client: Any, study: Params) -> tuple[str, str]:
     """The ids of the study's experiment and of the run `study` with the results that are here."""
-    experiment = client.get_experiment_by_name(tracking.experiment_name(study))
-    own = f"tags.`{tracking.KEY}` = '{tracking.study_key()}'"
+    experiment = client.get_experiment_by_name(address.experiment_name(study))
+    own = f"tags.`{address.KEY}` = '{study_key()}'"
     studies = client.search_runs([experiment.experiment_id], own, max_results=1) if experiment else []
     if not studies:
-        raise UserError(f"the study is not published at {tracking.shown_uri()}: run `python -m stages.tracking` first")
+        raise UserError(f"the study is not published at {address.shown_uri()}: run `python -m stages.tracking` first")
     return experiment.experiment_id, studies[0].info.run_id
 
 
@@ -151,13 +153,13 @@ def _logged(client: Any, experiment: str, run_id: str) -> Any:
 
 def _explained(error: MlflowException) -> str:
     """What went wrong with the registry, in a line; a server's page of HTML says nothing to a person."""
-    where, server = tracking.shown_uri(), tracking.server()
+    where, server = address.shown_uri(), address.server()
     if server and (version := _server_version(server)) and int(version.partition(".")[0]) < NEEDED:
         return (
             f"the model is not registered: {where} runs MLflow {version}, and models need a server of MLflow {NEEDED} "
             "or later; the runs are published"
         )
-    return f"the model is not registered: MLflow at {where} says: {tracking.in_a_line(error)}"
+    return f"the model is not registered: MLflow at {where} says: {describe_error(error)}"
 
 
 def _server_version(where: str) -> str | None:
@@ -229,7 +231,7 @@ def _images(results: VariantResults) -> str:
 @console.command
 def main() -> None:
     console.take_no_arguments("tools.serving.register", __doc__)
-    os.environ |= {**serve.ENVIRONMENT, **tracking.client_environment()}
+    os.environ |= {**serve.ENVIRONMENT, **address.client_environment()}
     print(redact(register(params.load())))
 
 

@@ -38,9 +38,9 @@ import stages.study
 import tools
 from many_seeds import console
 from many_seeds.errors import UserError
-from stages import tracking
 from stages.study import params, paths
 from stages.study.results import find_results
+from stages.tracking import address
 from tools.serving import predict, prepare
 
 ALIAS = "champion"
@@ -53,7 +53,7 @@ BODY_LIMIT = 16_000_000  # bytes of one request: an image of pictures.BYTES_LIMI
 CONNECTION_LIMIT = 64  # at once; with the limit above it bounds the memory that requests can take
 MESSAGE_LIMIT = 500  # characters of an error message
 ENVIRONMENT = {
-    **tracking.ENVIRONMENT,
+    **address.ENVIRONMENT,
     # One thread within an operation, as in evaluate: the requests run side by side.
     **{"TF_NUM_INTRAOP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"},
 }
@@ -263,16 +263,16 @@ def main() -> None:
         "--port", type=int, default=5001, help="on 127.0.0.1; 0 for any that is free (default: %(default)s)"
     )
     port = parser.parse_args().port
-    name = tracking.model_name(params.load())
+    name = address.model_name(params.load())
     # For the server too.
-    os.environ |= {**ENVIRONMENT, **tracking.client_environment()}
+    os.environ |= {**ENVIRONMENT, **address.client_environment()}
     try:
         version = mlflow.MlflowClient().get_model_version_by_alias(name, ALIAS).version
         model = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}"))
     except MlflowException as error:
         said = str(error).split("\n")[0]
         raise UserError(
-            f"there is no models:/{name}@{ALIAS} at {tracking.shown_uri()} ({said}): with the models here "
+            f"there is no models:/{name}@{ALIAS} at {address.shown_uri()} ({said}): with the models here "
             "(`dvc pull`, or `dvc repro`), publish it by `python -m stages.tracking` and then "
             "`python -m tools.serving.register`"
         ) from error

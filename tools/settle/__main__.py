@@ -15,15 +15,16 @@ from dataclasses import dataclass
 from many_seeds import console, intervals, text
 from many_seeds.errors import UserError
 from many_seeds.results import Pair, Result, Results
-from stages import tracking
 from stages.aggregate.runs import require_one_test
 from stages.recipes.shared import training
 from stages.recipes.shared.native_stderr import native_stderr_hidden
 from stages.study import comparisons, dvc, environments, params, paths
 from stages.study.comparisons import named_pairs
+from stages.study.current import outdated
 from stages.study.models import read_facts
 from stages.study.params import Params
 from stages.study.results import check_seeds, find_results, read_results
+from stages.tracking.publisher import Publisher
 from stages.train.executors import slots
 from stages.train.plan import environment_here
 from tools import stale
@@ -174,7 +175,7 @@ class Settling:
         from stages.evaluate.stage import evaluate
         from stages.train.stage import train
 
-        train(self.study, variants, on_finish=tracking.Publisher(self.study).publish)
+        train(self.study, variants, on_finish=Publisher(self.study).publish)
         with native_stderr_hidden():
             training.prepare()  # now: once it has evaluated, TensorFlow lets no run of this process settle its threads
         for variant in variants:
@@ -330,7 +331,7 @@ def plan(settling: Settling) -> str:
         return f"The images are not those of {params.PARAMS}: `dvc repro split` first, then a plan"
     if objections := settling.objections():
         return "\n".join(["No seed would be added:", *objections])
-    of_others = tracking.outdated(settling.study)
+    of_others = outdated(settling.study)
     lacking = settling.lacking(settling.variants)
     if first := [name for name in settling.variants if name in {*lacking, *of_others}]:
         return (

@@ -17,10 +17,10 @@ import mlflow
 import pytest
 
 from many_seeds.errors import UserError
-from stages import tracking
 from stages.study import params, paths
 from stages.study.params import Params
-from stages.tracking import Publisher
+from stages.tracking import address
+from stages.tracking.publisher import Publisher
 from tests.conftest import STUDY
 from tests.support.mlflow import client, content, mlflow_server, runs, sqlite
 from tools.serving.register import register
@@ -31,8 +31,8 @@ PUBLISH = [sys.executable, "-m", "stages.tracking"]
 @pytest.fixture
 def workspace_with_report(aggregated: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Everything aggregated and nothing published; it is the current folder."""
-    shutil.copy(empty_database, tracking.DATABASE)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.tracking_uri())
+    shutil.copy(empty_database, address.DATABASE)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address.tracking_uri())
     return aggregated
 
 
@@ -57,13 +57,13 @@ def test_an_experiment_of_somebody_else_is_not_written_into(
 ) -> None:
     theirs = client().create_experiment("digits")
     client().create_run(theirs)
-    before = dump(tracking.DATABASE)
+    before = dump(address.DATABASE)
     assert publish(study).failed
     said = capsys.readouterr().err
     assert said.count("warning:") == 1
     assert "the experiment 'digits'" in said
     assert "is not the study's own, and nothing is written into it: MLFLOW_EXPERIMENT_NAME=… names another" in said
-    assert dump(tracking.DATABASE) == before
+    assert dump(address.DATABASE) == before
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "our digits")
     assert not publish(study).failed
     ours = client().get_experiment_by_name("our digits")
@@ -136,7 +136,7 @@ def test_a_deleted_experiment_ends_publishing_with_the_ways_out(
     assert refused.returncode == 1
     assert "Traceback" not in refused.stderr
     restore = f"mlflow experiments restore --experiment-id {number}"
-    remove = f"mlflow gc --backend-store-uri '{tracking.tracking_uri()}' --experiment-ids {number}"
+    remove = f"mlflow gc --backend-store-uri '{address.tracking_uri()}' --experiment-ids {number}"
     assert restore in refused.stderr
     assert remove in refused.stderr
     assert "MLFLOW_EXPERIMENT_NAME=… names another" in refused.stderr
@@ -163,7 +163,7 @@ def test_a_checkout_that_was_moved_publishes_and_serves_from_its_new_place(
     workspace_with_report.rename(moved)
     monkeypatch.chdir(moved)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.tracking_uri())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address.tracking_uri())
     assert not publish(study).failed
     assert content() == published
     assert "version 2 now" in register(study)
@@ -187,7 +187,7 @@ def test_files_that_are_gone_are_published_again_and_the_model_registered_anew(
     publish(study)
     register(study)
     before = content()
-    shutil.rmtree(tracking.ARTIFACTS)
+    shutil.rmtree(address.ARTIFACTS)
     publish(study)
     assert content() == before
     assert "version 2 now" in register(study)
@@ -229,7 +229,7 @@ def test_a_percent_sign_or_a_question_mark_in_the_path_does_no_harm(
 def test_an_experiment_of_dvcs_queue_is_published_beside_the_runs_of_the_checkout(
     evaluated: Path, empty_database: Path, study: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copy(empty_database, tracking.DATABASE)
+    shutil.copy(empty_database, address.DATABASE)
     Publisher(study).publish_variants(list(study.variants))
     experiment = client().get_experiment_by_name("digits")
     queued = evaluated / ".dvc" / "tmp" / "exps" / "tmpabc"
@@ -246,7 +246,7 @@ def test_an_experiment_of_dvcs_queue_is_published_beside_the_runs_of_the_checkou
         text = path.read_text().replace('"key": "', f'"key": "{seed}')
         path.write_text(text.replace('"dropout": 0.25', '"dropout": 0.3'))
     assert Publisher(changed).publish_variants(["plain"]) > 0
-    assert not tracking.DATABASE.exists()
+    assert not address.DATABASE.exists()
     monkeypatch.chdir(evaluated)
     found = {run.info.run_name for run in runs() if run.data.tags.get("dvc_experiment") == "wide-mole"}
     assert found == {"plain", "plain seed 0", "plain seed 1"}
@@ -297,10 +297,10 @@ def of_version_2(server: str) -> Iterator[str]:
 
 
 def test_a_server_of_mlflow_2_gets_the_runs_and_registering_says_what_it_lacks(
-    aggregated: Path, study: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    aggregated: Path, study: Params, empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with (
-        sqlite() as store,
+        sqlite(empty_database) as store,
         mlflow_server(store, tmp_path / "artifacts") as server,
         of_version_2(server) as address,
     ):

@@ -18,12 +18,13 @@ import pytest
 from mlflow.entities import ViewType
 from ruamel.yaml import YAML
 
-from stages import tracking
 from stages.study import dvc, environments, files, params, paths
+from stages.study.current import outdated
 from stages.study.params import Params
-from stages.study.results import read_results, write_results
-from stages.tracking import Publisher
+from stages.study.results import VariantResults, read_results, write_results
+from stages.tracking import address, study_run
 from stages.tracking.__main__ import main
+from stages.tracking.publisher import Publisher
 from tests.conftest import STUDY
 from tests.support.mlflow import client, content, runs
 from tests.support.results import write_accuracy
@@ -43,7 +44,7 @@ WRITERS = [
 @pytest.fixture
 def published(evaluated: Path, empty_database: Path) -> Path:
     """A workspace with every run evaluated, and an MLflow database without runs; it is the current folder."""
-    shutil.copy(empty_database, tracking.DATABASE)
+    shutil.copy(empty_database, address.DATABASE)
     return evaluated
 
 
@@ -58,7 +59,7 @@ def parent_of(variant: str) -> Any:
 
 
 def dump() -> list[str]:
-    with contextlib.closing(sqlite3.connect(tracking.DATABASE)) as connection:
+    with contextlib.closing(sqlite3.connect(address.DATABASE)) as connection:
         return list(connection.iterdump())
 
 
@@ -125,20 +126,32 @@ def test_a_published_run_says_what_its_files_say(published: Path, study: Params)
     assert run.info.end_time - run.info.start_time == pytest.approx(facts["seconds"] * 1000, abs=2)
 
 
-def test_a_run_whose_model_is_not_here_says_what_its_environment_was_where_that_is_recorded(
+def test_a_run_whose_model_is_not_here_has_the_environment_that_was_recorded_with_its_scores(
     published: Path, study: Params
 ) -> None:
     shutil.rmtree(paths.MODELS / "watched")
     Publisher(study).publish_variants(["watched"])
-    for seed in (0, 1):
-        for tag in ("environment", "processor", "keras", "tensorflow"):
-            client().delete_tag(run_of("watched", seed).info.run_id, tag)
-    before = {run.info.run_id for run in runs()}
-    assert Publisher(study).publish_variants(["watched"]) == 2  # as of runs that version 1 published
-    assert {run.info.run_id for run in runs()} == before
     tags, row = run_of("watched", 1).data.tags, read_results("watched").environments.iloc[1]
     assert (tags["environment"], tags["processor"]) == (row["environment"], row["processor"])
     assert f"keras={tags['keras']} " in row["environment"]
+
+
+@pytest.mark.parametrize("with_models", [True, False])
+def test_runs_that_earlier_code_published_are_known_by_their_key_and_brought_up_to_date(
+    published: Path, study: Params, with_models: bool
+) -> None:
+    """Version 1 published the three parts of a run one by one, and no environment."""
+    if not with_models:
+        shutil.rmtree(paths.MODELS)
+    Publisher(study).publish_variants(["watched"])
+    expected = content()
+    for run in (run_of("watched", 0), run_of("watched", 1)):
+        for tag in {"study.content", "study.model", "environment", "processor"} & run.data.tags.keys():
+            client().delete_tag(run.info.run_id, tag)
+        for part in ("training", "scores", "files"):
+            client().set_tag(run.info.run_id, f"study.{part}", "its digest")
+    assert Publisher(study).publish_variants(["watched"]) == 2
+    assert content() == expected
     assert Publisher(study).publish_variants(["watched"]) == 0
 
 
@@ -167,29 +180,96 @@ def test_publishing_twice_adds_nothing(published: Path, study: Params) -> None:
     assert dump() == before
 
 
-def test_scores_are_added_to_the_run_that_training_published(published: Path, study: Params) -> None:
-    evaluated = read_results("watched")
-    for path in paths.result_paths("watched"):
-        if path != paths.curves_path("watched"):
+def without_scores(variant: str) -> VariantResults:
+    """Leave the workspace as training leaves it; what evaluation had written."""
+    evaluated = read_results(variant)
+    for path in paths.result_paths(variant):
+        if path != paths.curves_path(variant):
             path.unlink()
+    return evaluated
+
+
+def test_a_run_is_published_when_its_training_ends_and_gets_its_scores_when_it_is_evaluated(
+    published: Path, study: Params
+) -> None:
+    evaluated = without_scores("watched")
     assert Publisher(study).publish("watched", 0) == 1
     before = run_of("watched", 0)
+    assert before.info.status == "FINISHED"
     assert "loss" in before.data.metrics
     assert "test_accuracy" not in before.data.metrics
+    assert Publisher(study).publish("watched", 0) == 0
     write_results(evaluated)
     Publisher(study).publish_variants(["watched"])
     after = run_of("watched", 0)
-    assert after.info.run_id == before.info.run_id
-    assert "test_accuracy" in after.data.metrics
+    assert after.info.run_id == before.info.run_id  # a link to it stays valid
+    assert after.data.metrics["test_accuracy"] == evaluated.scores["test_accuracy"][0]
+    assert len(client().get_metric_history(after.info.run_id, "loss")) == after.data.metrics["epochs"]
     assert (after.info.start_time, after.info.end_time) == (before.info.start_time, before.info.end_time)
 
 
+@pytest.mark.parametrize("after", [1, 2])
+def test_scores_of_which_half_was_written_are_published_whole(published: Path, study: Params, after: int) -> None:
+    Publisher(study).publish("watched", 0)
+    whole = content()["watched seed 0"]
+    client().delete_run(run_of("watched", 0).info.run_id)
+    evaluated = without_scores("watched")
+    Publisher(study).publish("watched", 0)
+    write_results(evaluated)
+    with breaking_off(after):
+        Publisher(study).publish("watched", 0)
+    assert content()["watched seed 0"]["status"] == "RUNNING"
+    Publisher(study).publish("watched", 0)
+    assert content()["watched seed 0"] == whole
+
+
+def test_a_workspace_that_has_less_leaves_what_another_has_published(published: Path, study: Params) -> None:
+    Publisher(study).publish_variants(["watched"])
+    before = content()
+    evaluated = without_scores("watched")
+    assert Publisher(study).publish_variants(["watched"]) == 0
+    write_results(evaluated)
+    shutil.rmtree(paths.MODELS)
+    assert Publisher(study).publish_variants(["watched"]) == 0
+    assert content() == before
+
+
+def test_a_clone_without_models_adds_scores_to_the_runs_of_another(published: Path, study: Params) -> None:
+    evaluated = without_scores("watched")
+    Publisher(study).publish_variants(["watched"])
+    before = run_of("watched", 0)
+    write_results(evaluated)
+    shutil.rmtree(paths.MODELS)
+    Publisher(study).publish_variants(["watched"])
+    after = run_of("watched", 0)
+    assert (after.info.run_id, after.info.end_time) == (before.info.run_id, before.info.end_time)
+    assert "test_accuracy" in after.data.metrics
+    assert "model.keras" in after.data.tags["mlflow.note.content"]
+
+
+def test_a_run_whose_curves_differ_is_replaced(published: Path, study: Params) -> None:
+    Publisher(study).publish("watched", 0)
+    before = run_of("watched", 0)
+    path = paths.run_path("watched", 0) / "curves.csv"
+    curves = pd.read_csv(path)
+    files.write_table(path, curves.assign(loss=curves["loss"] + 1))
+    assert Publisher(study).publish("watched", 0) == 1
+    after = run_of("watched", 0)
+    assert after.info.run_id != before.info.run_id
+    history = client().get_metric_history(after.info.run_id, "loss")
+    assert [point.value for point in history] == pytest.approx(list(curves["loss"] + 1))
+
+
 def test_the_scores_of_a_model_that_was_replaced_are_not_published(published: Path, study: Params) -> None:
-    path = paths.run_path("plain", 0) / "run.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "key": "of a newer model"}))
-    Publisher(study).publish("plain", 0)
+    facts = [files.read_json(paths.run_path("plain", seed) / "run.json") for seed in (0, 1)]
+    facts[0]["key"] = "of a newer model"
+    facts[1]["digests"]["model"] = "of other bits"
+    for seed in (0, 1):
+        files.write_json(paths.run_path("plain", seed) / "run.json", facts[seed])
+        Publisher(study).publish("plain", seed)
+        assert "loss" in run_of("plain", seed).data.metrics
+        assert "test_accuracy" not in run_of("plain", seed).data.metrics
     assert run_of("plain", 0).data.tags["study.key"] == "of a newer model"
-    assert "test_accuracy" not in run_of("plain", 0).data.metrics
 
 
 def test_new_scores_replace_the_old_ones(published: Path, study: Params) -> None:
@@ -231,7 +311,7 @@ def test_models_that_arrive_later_are_added_to_the_runs_published_from_metrics(p
 
 
 def test_a_workspace_without_any_run_publishes_none(workspace: Path, study: Params, empty_database: Path) -> None:
-    shutil.copy(empty_database, tracking.DATABASE)
+    shutil.copy(empty_database, address.DATABASE)
     assert Publisher(study).publish_variants(list(study.variants)) == 0
     assert not [run for run in runs() if run.data.tags["role"] == "seed"]
 
@@ -243,7 +323,7 @@ def undisturbed(
     """What a publication of one run and its parent leaves, and the number of calls it takes."""
     folder = tmp_path_factory.mktemp("undisturbed") / "study"
     shutil.copytree(evaluated_study, folder)
-    shutil.copy(empty_database, folder / tracking.DATABASE)
+    shutil.copy(empty_database, folder / address.DATABASE)
     with pytest.MonkeyPatch.context() as patch, breaking_off(after=99) as calls:
         patch.chdir(folder)
         Publisher(study).publish("watched", 0)
@@ -266,7 +346,7 @@ def test_a_publication_that_broke_off_anywhere_is_made_whole_by_the_next(
         folder.mkdir()
         for name in ("models", "metrics"):
             (folder / name).symlink_to(published / name)
-        shutil.copy(empty_database, folder / tracking.DATABASE)
+        shutil.copy(empty_database, folder / address.DATABASE)
         monkeypatch.chdir(folder)
         with breaking_off(after) as calls:
             assert Publisher(study).publish("watched", 0) == 0
@@ -308,7 +388,7 @@ def test_a_read_only_database_costs_one_warning_and_no_exception(
 ) -> None:
     Publisher(study).publish("ridge", 0)
     before = dump()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///file:{tracking.DATABASE.resolve()}?mode=ro&uri=true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///file:{address.DATABASE.resolve()}?mode=ro&uri=true")
     publisher = Publisher(study)
     assert publisher.publish("plain", 0) == 0
     assert publisher.publish_variants(["plain"]) == 0
@@ -327,11 +407,11 @@ import os
 import mlflow.store.db.utils as database
 database._upgrade_db = lambda engine: os._exit(9)  # its tables are there, but not yet which version they are of
 from stages.study import params
-from stages import tracking
-tracking.Publisher(params.load()).publish("plain", 0)
+from stages.tracking.publisher import Publisher
+Publisher(params.load()).publish("plain", 0)
 """
     assert subprocess.run([sys.executable, "-c", dies], check=False).returncode == 9
-    assert not tracking.DATABASE.exists()
+    assert not address.DATABASE.exists()
     assert Publisher(study).publish_variants(list(study.variants)) == 12
 
 
@@ -395,7 +475,7 @@ def study_runs() -> list[Any]:
 @pytest.fixture
 def whole(aggregated: Path, empty_database: Path, study: Params) -> Path:
     """A workspace with everything aggregated and published; it is the current folder."""
-    shutil.copy(empty_database, tracking.DATABASE)
+    shutil.copy(empty_database, address.DATABASE)
     publisher = Publisher(study)
     publisher.publish_variants(list(study.variants))
     assert publisher.publish_study() == 1
@@ -411,6 +491,55 @@ def test_the_study_is_a_run_with_its_report_tables_figures_and_means(whole: Path
     assert run.data.metrics == {
         f"mean_test_accuracy/{variant}": values["test_accuracy"]["mean"] for variant, values in means.items()
     }
+
+
+def note(entity: Any) -> str:
+    return str(getattr(entity, "data", entity).tags["mlflow.note.content"])
+
+
+def test_the_descriptions_of_the_study_and_the_experiment_hold_the_results(whole: Path, study: Params) -> None:
+    found = study_run.results_text(study)
+    assert "| plain | watched | " in found
+    assert "The 2 intervals hold simultaneously" in found
+    experiment = client().get_experiment_by_name("digits")
+    assert note(study_runs()[0]).endswith(found)
+    assert note(experiment).startswith("The run `study` holds the report")
+    assert note(experiment).endswith(found.strip())
+
+
+def test_a_description_that_a_user_wrote_stays_above_the_results(whole: Path, study: Params) -> None:
+    experiment = client().get_experiment_by_name("digits")
+    former = note(experiment)
+    edited = former.replace("The run `study` holds the report", "Ask us before you delete a run")
+    client().set_experiment_tag(experiment.experiment_id, "mlflow.note.content", edited.replace("better", "worse"))
+    write_accuracy("plain", [0.5, 0.5])
+    summary = files.read_json(paths.SUMMARY)
+    summary["plain"]["test_accuracy"]["mean"] = 0.5
+    files.write_json(paths.SUMMARY, summary)
+    Publisher(study).publish_study()
+    after = note(client().get_experiment_by_name("digits"))
+    assert after.startswith("Ask us before you delete a run")
+    assert after.count("# Results\n") == 1
+    assert after.endswith(study_run.results_text(study).strip())
+    assert after != edited
+
+
+def test_a_study_that_was_published_without_its_results_gets_them(whole: Path, study: Params) -> None:
+    [run] = study_runs()
+    client().set_tag(run.info.run_id, "mlflow.note.content", "Of an earlier version.")
+    assert Publisher(study).publish_study() == 1
+    assert note(study_runs()[0]).endswith(study_run.results_text(study))
+    assert [one.info.run_id for one in study_runs()] == [run.info.run_id]
+
+
+def test_results_too_long_for_a_description_are_summed_up(
+    aggregated: Path, study: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_run, "DESCRIPTION_LIMIT", 100)
+    short = study_run.results_text(study)
+    assert "| plain |" not in short
+    assert "comparisons have a verdict" in short
+    assert "see `report.html`" in short
 
 
 def test_a_study_whose_scores_are_newer_than_its_report_is_not_published(whole: Path, study: Params) -> None:
@@ -496,7 +625,7 @@ def test_results_of_former_parameters_are_not_published_as_those_of_the_new_ones
     published: Path, study: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_lock(study)
-    assert tracking.outdated(study) == []
+    assert outdated(study) == []
     write_lock(study, plain={**study.recipe("plain").model_dump(), "units": [9]})
     publisher = Publisher(study)
     publisher.publish_variants(list(study.variants))
@@ -527,7 +656,7 @@ def test_results_of_fewer_seeds_or_with_a_later_field_at_its_default_are_the_stu
 ) -> None:
     fields = study.recipe("plain").model_dump(exclude_unset=True)
     write_lock(study, plain={**fields, "seeds": 1, "padding": "valid"})
-    assert tracking.outdated(study) == []
+    assert outdated(study) == []
 
 
 @pytest.mark.parametrize(
@@ -537,7 +666,7 @@ def test_results_of_a_recipe_that_there_can_no_longer_be_are_out_of_date(
     recorded: Any, published: Path, study: Params
 ) -> None:
     write_lock(study, plain=recorded)
-    assert tracking.outdated(study) == ["plain"]
+    assert outdated(study) == ["plain"]
 
 
 @pytest.mark.parametrize("changes", [{"data": {"name": "mnist"}}, {"images": "1" * 32}])

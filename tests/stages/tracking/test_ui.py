@@ -1,6 +1,7 @@
 """`make ui`'s last step: which page it names, and where."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,15 +13,17 @@ import pytest
 
 from stages.study import params
 from stages.study.params import Params
-from stages.tracking import Publisher
+from stages.tracking import address
+from stages.tracking.publisher import Publisher
 from tests.support.mlflow import client, free_port, mlflow_server, sqlite
 
 UI = [sys.executable, "-m", "tools.ui"]
 
 
 def test_the_ui_names_and_opens_the_view_of_the_approaches_and_ends_when_it_is_told_to(
-    evaluated: Path, study: Params, tmp_path: Path
+    evaluated: Path, study: Params, empty_database: Path, tmp_path: Path
 ) -> None:
+    shutil.copy(empty_database, address.DATABASE)
     Publisher(study).publish_variants(list(study.variants))
     port, opened, browser = free_port(), tmp_path / "opened", tmp_path / "browser"
     browser.write_text(f'#!/bin/sh\necho "$1" > {opened}.part && mv {opened}.part {opened}\n')
@@ -61,10 +64,10 @@ def test_the_ui_names_and_opens_the_view_of_the_approaches_and_ends_when_it_is_t
 
 
 def test_with_a_servers_address_the_servers_page_is_named(
-    evaluated: Path, study: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    evaluated: Path, study: Params, empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with sqlite() as store, mlflow_server(store, tmp_path / "artifacts") as address:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{address.replace('://', '://user:p%40ss@')}/")
+    with sqlite(empty_database) as store, mlflow_server(store, tmp_path / "artifacts") as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{server.replace('://', '://user:p%40ss@')}/")
         environment = {name: value for name, value in os.environ.items() if "DISPLAY" not in name and name != "BROWSER"}
         (tmp_path / "demo").mkdir()
         Path(params.PARAMS).rename(tmp_path / "demo" / params.PARAMS)
@@ -73,7 +76,7 @@ def test_with_a_servers_address_the_servers_page_is_named(
         )
         experiment = client().get_experiment_by_name("digits").experiment_id
     assert answer.returncode == 0, answer.stderr
-    page = f"{address}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey=study-approaches"
+    page = f"{server}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey=study-approaches"
     assert f"Approaches: {page}" in answer.stdout
     assert "user:" not in answer.stdout  # a link is passed on
 

@@ -11,20 +11,22 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from stages import tracking
 from stages.study import paths
 from stages.study.params import Params
-from stages.tracking import Publisher
+from stages.tracking.experiment import pages
+from stages.tracking.publisher import Publisher
 from tests.support.mlflow import client, mlflow_server, sqlite
 
 PATIENCE = 30  # seconds, for a page of the UI on a busy machine
 
 
 @pytest.fixture(scope="module")
-def ui(aggregated_study: Path, study: Params, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def ui(
+    aggregated_study: Path, study: Params, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """The address of the experiment's page."""
     with (
-        sqlite() as store,
+        sqlite(empty_database) as store,
         mlflow_server(store, tmp_path_factory.mktemp("artifacts")) as address,
         pytest.MonkeyPatch.context() as patch,
     ):
@@ -70,7 +72,7 @@ def listed(page: Chrome, count: int) -> list[str]:
 def open_page(page: Chrome, ui: str, study: Params, name: str) -> None:
     """The address that the study names for what is looked for."""
     page.get("about:blank")  # or only the page's #… would change, and the view be looked up by the page that is there
-    page.get(tracking.pages(study, ui.partition("/#/")[0])[name])
+    page.get(pages(study, ui.partition("/#/")[0])[name])
 
 
 def test_the_experiment_lists_the_study_and_a_parent_for_each_variant(page: Chrome, study: Params) -> None:
@@ -103,7 +105,7 @@ def test_the_runs_are_listed_the_best_on_top(page: Chrome, ui: str, study: Param
 def test_the_address_that_is_named_shows_the_approaches_with_their_scores(ui: str, page: Chrome, study: Params) -> None:
     """In a browser that has never been here, where MLflow's UI would open in its mode for language models."""
     page.execute_script("localStorage.clear(); sessionStorage.clear()")
-    open_page(page, ui, study, next(iter(tracking.pages(study, ui.partition("/#/")[0]))))
+    open_page(page, ui, study, next(iter(pages(study, ui.partition("/#/")[0]))))
     assert sorted(listed(page, len(study.approaches))) == sorted(study.approaches.values())
     headers = page.find_element(By.CSS_SELECTOR, ".ag-header").text
     assert {"dev_accuracy", "test_accuracy"} <= set(headers.split())

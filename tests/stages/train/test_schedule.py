@@ -29,7 +29,7 @@ def one_worker(monkeypatch: pytest.MonkeyPatch, tensorflow_ready: None) -> None:
 
 @pytest.fixture
 def no_publisher(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.tracking.Publisher.publish", lambda *_: 0)
+    monkeypatch.setattr("stages.tracking.publisher.Publisher.publish", lambda *_: 0)
 
 
 def test_a_stage_that_starts_again_trains_what_is_damaged_and_keeps_the_rest(

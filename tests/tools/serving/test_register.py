@@ -10,13 +10,13 @@ import mlflow
 import numpy as np
 import pytest
 
-from stages import tracking
 from stages.aggregate import summary
 from stages.aggregate.runs import read_runs
 from stages.study import files, paths
 from stages.study.params import Params
 from stages.study.results import read_results
-from stages.tracking import Publisher
+from stages.tracking import address
+from stages.tracking.publisher import Publisher
 from tests.support.mlflow import runs
 from tools.serving import server as serve
 from tools.serving.register import model_card, register
@@ -25,8 +25,8 @@ from tools.serving.register import model_card, register
 @pytest.fixture
 def published(aggregated: Path, empty_database: Path, study: Params, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A study published with its report, and no model registered; it is the current folder."""
-    shutil.copy(empty_database, tracking.DATABASE)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.tracking_uri())
+    shutil.copy(empty_database, address.DATABASE)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address.tracking_uri())
     publisher = Publisher(study)
     publisher.publish_variants(list(study.variants))
     publisher.publish_study()
@@ -179,8 +179,8 @@ def test_a_study_without_a_champion_registers_nothing_so_that_the_ui_still_opens
 def test_registering_before_publishing_is_an_error_that_names_the_command(
     aggregated: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copy(empty_database, tracking.DATABASE)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.tracking_uri())
+    shutil.copy(empty_database, address.DATABASE)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address.tracking_uri())
     refused = subprocess.run(
         [sys.executable, "-m", "tools.serving.register"], capture_output=True, text=True, check=False
     )

@@ -20,13 +20,13 @@ import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 
-from stages import tracking
 from stages.aggregate import summary
 from stages.aggregate.runs import read_runs
 from stages.study import files, paths
 from stages.study.params import Params
 from stages.study.results import read_results
 from stages.study.splits import read_images
+from stages.tracking import address
 from tests.conftest import ROOT
 from tests.support.images import EXAMPLE, SOUND, declared, drawn, saved
 from tests.support.serving import (
@@ -52,12 +52,12 @@ def registered(
     """A study with its champion registered in an MLflow database of its own; it is the current folder."""
     folder = tmp_path_factory.mktemp("registered") / "study"
     shutil.copytree(evaluated_study, folder)
-    shutil.copy(empty_database, folder / tracking.DATABASE)
+    shutil.copy(empty_database, folder / address.DATABASE)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         files.write_json(paths.CHAMPION, summary.champion({"watched": read_runs(study)["watched"]}))
-        patch.setenv("MLFLOW_TRACKING_URI", tracking.tracking_uri())
-        experiment = mlflow.create_experiment("digits", artifact_location=(folder / tracking.ARTIFACTS).as_uri())
+        patch.setenv("MLFLOW_TRACKING_URI", address.tracking_uri())
+        experiment = mlflow.create_experiment("digits", artifact_location=(folder / address.ARTIFACTS).as_uri())
         with mlflow.start_run(experiment_id=experiment):
             mlflow.pyfunc.log_model(name="champion", registered_model_name="digits", **serve.model_arguments())
         mlflow.MlflowClient().set_registered_model_alias("digits", serve.ALIAS, "1")
@@ -344,7 +344,7 @@ def test_mlflow_serves_the_registered_model_too(registered: Path, images: list[b
 def test_without_a_registered_champion_the_command_says_what_to_do(
     evaluated: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copy(empty_database, tracking.DATABASE)
+    shutil.copy(empty_database, address.DATABASE)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # of the registered study
     command = [sys.executable, "-m", "tools.serving.server"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)

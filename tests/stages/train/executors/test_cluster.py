@@ -95,7 +95,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture
 def no_publisher(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.tracking.Publisher.publish", lambda *_: 0)
+    monkeypatch.setattr("stages.tracking.publisher.Publisher.publish", lambda *_: 0)
 
 
 def results(folder: Path, *variants: str) -> dict[str, bytes]:

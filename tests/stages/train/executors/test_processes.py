@@ -32,7 +32,7 @@ def test_two_workers_have_the_results_of_one(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """The runs of `evaluated` were trained in this process, one after the other; these in two."""
-    monkeypatch.setattr("stages.tracking.Publisher.publish", lambda *_: 0)
+    monkeypatch.setattr("stages.tracking.publisher.Publisher.publish", lambda *_: 0)
     before = {name: content for name, content in content_of(paths.MODELS).items() if not name.endswith("run.json")}
     variants = ["ridge", "random_features", "watched"]
     for variant in variants:
