@@ -112,7 +112,7 @@ def study() -> Params:
 @pytest.fixture(scope="session")
 def split_study(tmp_path_factory: pytest.TempPathFactory, study: Params) -> Path:
     """A study folder after fetch and split; not to be written to."""
-    from stages.fetch.__main__ import fetch
+    from stages.fetch.stage import fetch
     from stages.split.stage import split
 
     folder = tmp_path_factory.mktemp("split")

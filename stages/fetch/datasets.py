@@ -1,4 +1,4 @@
-"""The data sets that the study knows: where their files lie, how to tell that they are right, and how to read them."""
+"""The built-in data sets: where their files are, their digests and their formats."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,25 +17,31 @@ IDX_NAMES = {
 
 @dataclass(frozen=True)
 class Dataset:
-    """One data set.
+    """A built-in data set.
 
     Attributes:
-        format: how its files are read: idx or cifar10.
+        format: the format of its files: "idx" or "cifar10".
         classes: the names of the labels 0, 1, …
-        mirrors: folders and HTTPS addresses that hold the files, tried in order.
         files: part → its file.
-        made: part → content, for a data set that is made here and not fetched.
+        mirrors: folders and HTTPS addresses that have the files, tried in order.
+        generate: a function that returns part → content, for a data set that is generated and not downloaded; else
+            None.
     """
 
     format: str
     classes: tuple[str, ...]
     files: dict[str, File]
     mirrors: tuple[str, ...] = ()
-    made: Callable[[], dict[str, bytes]] | None = field(default=None, compare=False)
+    generate: Callable[[], dict[str, bytes]] | None = field(default=None, compare=False)
 
 
 def _idx_files(sha256: dict[str, str], *, unpack: bool) -> dict[str, File]:
-    """The four files of MNIST's format; SHA-256 of the content where it is unpacked, else of the gzip file."""
+    """The four files of MNIST's format.
+
+    Args:
+        sha256: part → SHA-256 of the file as it is kept, hexadecimal.
+        unpack: whether the files are kept unpacked.
+    """
     limits = {"images": 16 + 60_000 * 28 * 28, "labels": 8 + 60_000}
     return {
         part: File(name, sha256[part], limit=limits[part.partition("_")[2]], unpack=unpack)
@@ -64,11 +70,19 @@ DATASETS = {
     "fashion_mnist": Dataset(
         format="idx",
         classes=(
-            *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
-            *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+            "T-shirt/top",
+            "Trouser",
+            "Pullover",
+            "Dress",
+            "Coat",
+            "Sandal",
+            "Shirt",
+            "Sneaker",
+            "Bag",
+            "Ankle boot",
         ),
         mirrors=(
-            "/usr/share/datasets/fashion-mnist",  # where Debian's package dataset-fashion-mnist puts it
+            "/usr/share/datasets/fashion-mnist",  # of Debian's package dataset-fashion-mnist
             "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
         ),
         files=_idx_files(
@@ -81,7 +95,7 @@ DATASETS = {
             unpack=True,
         ),
     ),
-    # The digests of the next two are public; the files have not been fetched with this code.
+    # The digests of the next two were published; the files were never downloaded with this code.
     "kmnist": Dataset(
         format="idx",
         classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
@@ -112,6 +126,6 @@ DATASETS = {
         format="idx",
         classes=DIGITS,
         files={part: File(name, None, limit=0, unpack=True) for part, name in IDX_NAMES.items()},
-        made=digits_files,
+        generate=digits_files,
     ),
 }

@@ -1,4 +1,4 @@
-"""Bring a file from the first place that has it whole."""
+"""Download a file from the first of several locations that has a valid copy."""
 
 import contextlib
 import hashlib
@@ -11,26 +11,26 @@ from pathlib import Path
 
 import requests
 from tqdm import tqdm
-from urllib3.exceptions import HTTPError, ReadTimeoutError  # of the body, which requests hands through raw
+from urllib3.exceptions import HTTPError, ReadTimeoutError  # requests passes on those of a raw body
 
 from many_seeds.errors import UserError
 from many_seeds.redact import redact
 from stages.study.data import is_address
 from stages.study.files import written_whole
 
-TIMEOUT = (10, 30)  # seconds to connect, seconds between two bytes
+TIMEOUT = (10, 30)  # seconds to connect, and between two bytes
 CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class File:
-    """A file that is wanted.
+    """A file to download.
 
     Attributes:
-        name: what mirrors call it.
-        sha256: of the file as it is kept, hexadecimal; None for a person's own, which may be anything.
-        limit: the bytes that it may have at most, as it is kept.
-        unpack: mirrors hold it as gzip, and it is kept unpacked: compressed copies of one content differ.
+        name: its name on mirrors.
+        sha256: SHA-256 of the file as it is kept, hexadecimal; None for custom data without a digest.
+        limit: the maximum size of the file as it is kept, in bytes.
+        unpack: whether mirrors have it as gzip and it is kept unpacked. Compressed copies of one content may differ.
     """
 
     name: str
@@ -40,73 +40,86 @@ class File:
 
     @property
     def kept_as(self) -> str:
+        """Its name in data/raw."""
         return self.name.removesuffix(".gz") if self.unpack else self.name
 
 
-def bring(file: File, places: Sequence[str], target: Path, advice: str) -> None:
-    """Bring `file` to `target` from the first place whose copy is what it should be.
+def download(file: File, sources: Sequence[str], target: Path, advice: str) -> None:
+    """Download or copy a file from the first location that has a valid copy.
 
-    Nothing is left at `target` unless it is whole. What a broken download brought lies beside it, and the next one from
-    the same address goes on from there.
+    The target is written atomically. The data of an interrupted download are kept in a file next to it, and the next
+    download from the same URL continues from there.
 
     Args:
-        file: what is wanted.
-        places: paths and addresses of the file itself, tried in order.
-        target: where to put it.
-        advice: what a person can do where no place has it.
+        file: the file.
+        sources: paths and URLs of the file, tried in order.
+        target: the file to write.
+        advice: what to do if no location has it, for the error.
 
     Raises:
-        UserError: no place has it; the message lists what was tried and why each failed.
+        UserError: no location has a valid copy; the message lists the locations with the reasons.
     """
     tried = []
     target.parent.mkdir(parents=True, exist_ok=True)
-    for place in places:
+    for source in sources:
         try:
-            with _copy(place, file, target) as copy:
+            with _copy(source, file, target) as copy:
                 _keep(copy, file, target)
             for part in target.parent.glob(f".{target.name}.*.part"):
                 part.unlink()
             return
         except (OSError, UserError, HTTPError) as error:
-            tried.append(redact(f"  {place}: {_reason(error)}"))
-            if isinstance(error, UserError):  # a damaged copy is worth a word even when the next place is sound
-                tqdm.write(redact(f"warning: {file.name} from {place} is not used: {error}"))
-    raise UserError(f"nowhere is a sound {redact(file.name)}; tried\n" + "\n".join(tried) + f"\n{advice}")
+            tried.append(redact(f"  {source}: {_reason(error)}"))
+            if isinstance(error, UserError):  # an invalid copy is reported even if the next one is valid
+                tqdm.write(redact(f"warning: {file.name} from {source} is not used: {error}"))
+    raise UserError(f"no valid copy of {redact(file.name)} was found; tried\n" + "\n".join(tried) + f"\n{advice}")
 
 
-def places_of(name: str, mirrors: Sequence[str], environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Where the file `name` may be: in the folder or at the address in DATA_MIRROR, if set, then the mirrors."""
-    own = environment.get("DATA_MIRROR")
-    return [f"{mirror.rstrip('/')}/{name}" for mirror in [*([own] if own else []), *mirrors]]
+def locations(name: str, mirrors: Sequence[str], environment: Mapping[str, str] = os.environ) -> list[str]:
+    """The paths and URLs of a file: in the folder or at the URL of DATA_MIRROR, if it is set, then on the mirrors.
+
+    Args:
+        name: the name of the file.
+        mirrors: folders and URLs.
+        environment: the environment variables.
+    """
+    preferred = environment.get("DATA_MIRROR")
+    folders = [preferred, *mirrors] if preferred else mirrors
+    return [f"{folder.rstrip('/')}/{name}" for folder in folders]
 
 
-def is_kept(file: File, target: Path) -> bool:
-    """Whether `target` is the file that is wanted; one without a digest never is known to be."""
+def is_valid(file: File, target: Path) -> bool:
+    """Whether `target` is the file, by its digest. Without a digest the answer is False."""
     return file.sha256 is not None and target.is_file() and _sha256(target) == file.sha256
 
 
 def unpacked(content: bytes, limit: int) -> bytes:
-    """What gzip `content` holds.
+    """The content of a gzip file, decompressed.
+
+    Args:
+        content: the bytes of the file.
+        limit: the maximum size of its content, in bytes.
 
     Raises:
-        UserError: it is not gzip, is cut short, inflates beyond `limit` bytes, or goes on behind its end.
+        UserError: it is not a valid gzip file, is truncated, is larger than `limit` unpacked, or has data after its
+            end.
     """
     inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     try:
         plain = inflate.decompress(content, limit + 1)
     except zlib.error as error:
-        raise UserError(f"is not a sound gzip file ({error}); {len(content):,} bytes received") from error
+        raise UserError(f"should be a valid gzip file ({error}); received {len(content):,} bytes") from error
     if len(plain) > limit:
-        raise UserError(f"should hold {limit:,} bytes at most, but inflates to more")
+        raise UserError(f"should have at most {limit:,} bytes unpacked, received more")
     if not inflate.eof:
-        raise UserError(f"is cut short: {len(content):,} bytes received, which hold {len(plain):,}")
+        raise UserError(f"is truncated: received {len(content):,} bytes, which unpack to {len(plain):,}")
     if inflate.unused_data:
-        raise UserError(f"goes on for {len(inflate.unused_data):,} bytes behind the end of the gzip file")
+        raise UserError(f"has {len(inflate.unused_data):,} bytes after the end of the gzip file")
     return plain
 
 
 def _keep(copy: Path, file: File, target: Path) -> None:
-    """Put the copy, unpacked and checked, into its place."""
+    """Write the copy to `target`, unpacked and verified."""
     with written_whole(target) as unfinished:
         if file.unpack:
             unfinished.write_bytes(unpacked(copy.read_bytes(), file.limit))
@@ -114,39 +127,41 @@ def _keep(copy: Path, file: File, target: Path) -> None:
             shutil.copyfile(copy, unfinished)
         found = _sha256(unfinished)
         if file.sha256 not in (None, found):
-            raise UserError(f"is another file: its SHA-256 should be {file.sha256}, found {found}")
+            raise UserError(f"is another file: its SHA-256 should be {file.sha256}, received {found}")
 
 
 @contextlib.contextmanager
-def _copy(place: str, file: File, target: Path) -> Iterator[Path]:
-    """A copy on this machine of the file at `place`; of a download that is whole but wrong nothing is left."""
-    most = file.limit + CHUNK if file.unpack else file.limit  # what can't be compressed grows a little
-    if not is_address(place):
-        _not_beyond(Path(place).stat().st_size, most)
-        yield Path(place)
+def _copy(source: str, file: File, target: Path) -> Iterator[Path]:
+    """The path of a local copy of the file at `source`; that of a download is deleted if it turns out to be invalid."""
+    limit = file.limit + CHUNK if file.unpack else file.limit  # gzip makes incompressible data slightly larger
+    if not is_address(source):
+        _check_size(Path(source).stat().st_size, limit)
+        yield Path(source)
         return
-    address = hashlib.sha256(place.encode()).hexdigest()[:8]
+    address = hashlib.sha256(source.encode()).hexdigest()[:8]
     part = target.with_name(f".{target.name}.{address}.part")
     try:
-        _download(place, part, most)
+        _append(source, part, limit)
         yield part
     except UserError:
         part.unlink(missing_ok=True)
         raise
 
 
-def _download(url: str, part: Path, most: int) -> None:
-    """Append to `part` what it lacks of the file at `url`.
+def _append(url: str, part: Path, limit: int) -> None:
+    """Append to `part` the bytes that it lacks of the file at `url`.
 
-    A server that can't go on from there, or whose file is shorter, sends it from the start.
+    If the server does not support range requests, or its file is shorter, the download starts over.
     """
     have = part.stat().st_size if part.exists() else 0
-    # As sent: a file that the server labels `Content-Encoding: gzip` must not be unpacked on the way.
-    asked = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
-    with requests.get(url, stream=True, timeout=TIMEOUT, headers=asked) as response:
+    # A file that the server labels `Content-Encoding: gzip` must stay compressed, as its digest expects.
+    headers = {"Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    with requests.get(url, stream=True, timeout=TIMEOUT, headers=headers) as response:
         if have and response.status_code == requests.codes.requested_range_not_satisfiable:
             part.unlink()
-            return _download(url, part, most)
+            return _append(url, part, limit)
         response.raise_for_status()
         if response.status_code != requests.codes.partial_content:
             have = 0
@@ -154,20 +169,24 @@ def _download(url: str, part: Path, most: int) -> None:
         with (
             part.open("ab" if have else "wb") as output,
             tqdm(
-                total=have + length if length else None, initial=have, desc=redact(url.rsplit("/", 1)[1]),
-                unit="B", unit_scale=True, disable=None,
+                total=have + length if length else None,
+                initial=have,
+                desc=redact(url.rsplit("/", 1)[1]),
+                unit="B",
+                unit_scale=True,
+                disable=None,
             ) as bar,
-        ):  # fmt: skip
+        ):
             for chunk in response.raw.stream(CHUNK, decode_content=False):
                 output.write(chunk)
                 bar.update(len(chunk))
-                _not_beyond(output.tell(), most)
+                _check_size(output.tell(), limit)
     return None
 
 
-def _not_beyond(size: int, limit: int) -> None:
+def _check_size(size: int, limit: int) -> None:
     if size > limit:
-        raise UserError(f"is larger than the {limit:,} bytes that it may have")
+        raise UserError(f"should have at most {limit:,} bytes, received {size:,} or more")
 
 
 def _sha256(path: Path) -> str:
@@ -179,11 +198,11 @@ def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, requests.Timeout | ReadTimeoutError):
-        return "no answer in time"
+        return "timeout"
     if isinstance(error, HTTPError):
-        return "the connection broke off"
+        return "the connection was interrupted"
     if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"the server answered {error.response.status_code}"
+        return f"HTTP status {error.response.status_code}"
     if isinstance(error, requests.RequestException):
-        return "can't be reached"
+        return "no connection"
     return str(error)

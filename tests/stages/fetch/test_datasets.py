@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from stages.fetch import __main__ as stage
 from stages.fetch.datasets import DATASETS
 from stages.fetch.digits import digits_files
+from stages.fetch.stage import fetch
 from stages.split.stage import READERS, split
 from stages.study import files, paths
 from stages.study.data import KNOWN, Data, read_contents
@@ -14,16 +14,16 @@ from stages.study.splits import read_images
 from tests.conftest import ROOT
 
 LOCAL = {"mnist": ROOT.parent / "shared" / "mnist", "fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}
-FETCHED = [name for name, dataset in DATASETS.items() if dataset.made is None]
+DOWNLOADED = [name for name, dataset in DATASETS.items() if dataset.generate is None]
 
 
-def test_every_data_set_that_params_may_name_can_be_fetched_and_read() -> None:
+def test_every_built_in_data_set_has_files_and_a_reader() -> None:
     assert set(KNOWN) == DATASETS.keys()
     assert {dataset.format for dataset in DATASETS.values()} <= READERS.keys()
 
 
-@pytest.mark.parametrize("name", FETCHED)
-def test_every_file_of_a_data_set_has_a_checksum_and_some_mirror_is_an_encrypted_address(name: str) -> None:
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_every_file_of_a_data_set_has_a_digest_and_an_https_mirror(name: str) -> None:
     dataset = DATASETS[name]
     digests = [file.sha256 for file in dataset.files.values()]
     assert all(digests)
@@ -38,22 +38,22 @@ def test_the_checksums_are_those_of_the_real_files(name: str, tmp_path: Path, mo
         pytest.skip(f"{name} is not at {LOCAL[name]}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATA_MIRROR", str(LOCAL[name]))
-    stage.fetch(Data(name=name))
+    fetch(Data(name=name))
     split(0.2, 1)
     images, labels = read_images(paths.TRAIN)
     assert (images.shape, np.bincount(labels).size) == ((60_000, 28, 28), 10)
-    # Of the images and labels as every run's key has them.
+    # The digest of the training data in the keys of the committed runs.
     if name == "mnist":
         known = "465b4c294b957b850120e6abb5b8a2e81d06429f0e2fd488ddf7a4e046b4c37d"
         assert files.digest(images, labels) == known
 
 
-def test_digits_need_no_mirror_and_are_the_digits_of_scikit_learn(
+def test_the_digits_are_those_of_scikit_learn_and_need_no_download(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATA_MIRROR", str(tmp_path / "missing"))
-    stage.fetch(Data(name="digits"))
+    fetch(Data(name="digits"))
     assert read_contents().classes == list("0123456789")
     split(0.2, 1)
     train, test = read_images(paths.TRAIN), read_images(paths.TEST)

@@ -1,4 +1,4 @@
-"""What DVC sees of data: a person's own files, and the same bytes whatever git's settings."""
+"""How DVC tracks data: changes of custom data, and the same bytes with any settings of git."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from tests.conftest import ROOT
 
-OWN = {"name": "shapes", "format": "folders", "train": "own/shapes"}
+CUSTOM = {"name": "shapes", "format": "folders", "train": "own/shapes"}
 
 
 def run(folder: Path, *command: str) -> str:
@@ -51,16 +51,16 @@ def set_data(folder: Path, data: dict[str, str]) -> None:
         yaml.dump({**study, "data": data}, file)
 
 
-def test_dvc_sees_a_changed_file_of_a_persons_own_and_nothing_else_below_own(clone: Path) -> None:
+def test_dvc_detects_a_changed_file_of_custom_data_and_ignores_the_readme_in_own(clone: Path) -> None:
     for number in range(10):
         path = clone / "own/shapes" / "ab"[number % 2] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((4, 4), number, np.uint8)).save(path)
-    set_data(clone, OWN)
+    set_data(clone, CUSTOM)
     run(clone, "dvc", "repro", "split")
-    (clone / "own/README.md").write_text("other words", encoding="utf-8")
+    (clone / "own/README.md").write_text("other text", encoding="utf-8")
     assert "up to date" in run(clone, "dvc", "status", "fetch", "split")
-    assert run(clone, "git", "status", "--porcelain", "own/shapes") == "", "a person's own data are not for git"
+    assert run(clone, "git", "status", "--porcelain", "own/shapes") == "", "git should ignore custom data"
     before = (clone / "data/train.npz").read_bytes()
     Image.fromarray(np.full((4, 4), 99, np.uint8)).save(clone / "own/shapes/a/0.png")
     assert "modified:           own" in run(clone, "dvc", "status", "fetch")
@@ -76,8 +76,8 @@ def test_a_clone_with_autocrlf_has_every_byte_of_the_original(clone: Path, tmp_p
     for name in filter(None, run(clone, "git", "ls-files", "-z").split("\0")):
         assert (tmp_path / "windows" / name).read_bytes() == (clone / name).read_bytes(), name
     shutil.copytree(clone / "data", tmp_path / "windows/data")
-    said = run(tmp_path / "windows", "dvc", "repro", "--dry", "--allow-missing", "split")
-    assert said.count("didn't change, skipping") == 2
+    printed = run(tmp_path / "windows", "dvc", "repro", "--dry", "--allow-missing", "split")
+    assert printed.count("didn't change, skipping") == 2
 
 
 def test_what_is_added_below_own_is_pushed_and_pulled_with_everything_else(clone: Path, tmp_path: Path) -> None:

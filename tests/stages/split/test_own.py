@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from many_seeds.errors import UserError
-from stages.fetch.__main__ import fetch
 from stages.fetch.digits import digits_files, idx_bytes
+from stages.fetch.stage import fetch
 from stages.split.stage import split
 from stages.study import paths
 from stages.study.data import Data
@@ -402,9 +402,9 @@ BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "data behind a linked folder": (link_to_elsewhere, "own/link is a link to a folder"),
     "a link to nothing": (
         lambda: folders(lambda at: (at / "circle/9.png").symlink_to("nowhere")),
-        r"own/shapes/circle/9\.png is no file, or a link to none",
+        r"own/shapes/circle/9\.png should be a file, or a link to one",
     ),
-    "a pipe": (lambda: folders(lambda at: os.mkfifo(at / "circle/9.png")), r"circle/9\.png is no file"),
+    "a pipe": (lambda: folders(lambda at: os.mkfifo(at / "circle/9.png")), r"circle/9\.png should be a file"),
     "a name that is no text": (
         lambda: folders(lambda at: (at / "circle" / os.fsdecode(b"\xff.png")).write_bytes(b"")),
         r"own/shapes: b'circle/\\xff\.png' should have a name in UTF-8",
@@ -437,7 +437,7 @@ BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     ),
     "a checksum of a folder": (
         lambda: folders(lambda at: None) | {"sha256": {"train": "0" * 64}},
-        "data.sha256.train is of a file, but own/shapes is a folder",
+        "data.sha256.train should be the SHA-256 of a file, but own/shapes is a folder",
     ),
     "labels beyond the names": (
         lambda: npz() | {"classes": ["a", "b"]},

@@ -1,4 +1,4 @@
-"""A person's own data: copied from own/ or brought from an address, so that the split reads all data alike."""
+"""Custom data: copied from own/ or downloaded from a URL, in the form that the split stage reads."""
 
 import os
 import sys
@@ -9,46 +9,52 @@ from pathlib import Path
 from tqdm import tqdm
 
 from many_seeds.errors import UserError
-from stages.fetch.download import File, bring, is_kept
+from stages.fetch.download import File, download, is_valid
 from stages.study.arrays import zip_entry
 from stages.study.data import OWN, is_address
 from stages.study.files import written_whole
 
-LIMIT = 1 << 36  # bytes that come over the net at most: 64 GiB
+LIMIT = 1 << 36  # bytes of one download: 64 GiB
 
 
-def bring_own(part: str, source: str, sha256: str | None, target: Path) -> None:
-    """Bring one part of a person's data to `target`.
+def fetch_custom(part: str, source: str, sha256: str | None, target: Path) -> None:
+    """Copy or download one part of custom data.
 
     Args:
         part: its name in params.yaml, such as "train".
-        source: a file or a folder below own/, or an address.
-        sha256: of the file, hexadecimal; None: any file will do, where it lies on this machine.
-        target: where to put it; a folder is packed into one zip file, uncompressed.
+        source: a file or a folder below own/, or a URL.
+        sha256: SHA-256 of the file, hexadecimal. None skips the check, for local files.
+        target: the file to write; a folder is packed into an uncompressed zip archive.
 
     Raises:
-        UserError: there is no such file or folder, or it is another one than `sha256` says.
+        UserError: there is no such file or folder, or its SHA-256 is another one.
     """
     if not is_address(source):
         _check_links(Path(source))
     if Path(source).is_dir():
         if sha256 is not None:
-            raise UserError(f"data.sha256.{part} is of a file, but {source} is a folder: remove that line")
+            raise UserError(
+                f"data.sha256.{part} should be the SHA-256 of a file, but {source} is a folder: remove that line"
+            )
         pack(Path(source), target)
         return
     if not is_address(source) and not Path(source).exists():
         raise UserError(f"{source}: no such file or folder: put it there, or fix data.{part} in params.yaml")
     file = File(source.rsplit("/", 1)[1], sha256, limit=LIMIT if is_address(source) else sys.maxsize)
-    if not is_kept(file, target):
-        bring(file, [source], target, f"Mend data.{part} in params.yaml (or data.sha256.{part}).")
+    if not is_valid(file, target):
+        download(file, [source], target, f"Fix data.{part} in params.yaml (or data.sha256.{part}).")
 
 
 def pack(folder: Path, target: Path) -> None:
-    """Pack a folder into one zip file whose bytes depend on its files alone.
+    """Pack a folder into a zip archive whose bytes depend on its files alone.
+
+    Args:
+        folder: the folder.
+        target: the archive to write.
 
     Raises:
-        UserError: a folder in it is a link, whose changes DVC would not see; something in it is no file, or has a name
-            that is no text.
+        UserError: the folder contains a link to a folder, whose changes DVC does not detect; an entry is not a file; or
+            a name is not valid UTF-8.
     """
     paths = sorted(_entries(folder), key=lambda path: path.relative_to(folder).as_posix())
     with written_whole(target) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
@@ -63,20 +69,21 @@ def pack(folder: Path, target: Path) -> None:
 
 
 def _entries(folder: Path) -> Iterator[Path]:
-    for at, folders, files in os.walk(folder):
+    """The files and folders below a folder."""
+    for parent, folders, files in os.walk(folder):
         for name in folders:
-            _check_links(Path(at, name))
-            yield Path(at, name)
+            _check_links(Path(parent, name))
+            yield Path(parent, name)
         for name in files:
-            if not Path(at, name).is_file():
-                raise UserError(f"{Path(at, name)} is no file, or a link to none: remove it")
-            yield Path(at, name)
+            if not Path(parent, name).is_file():
+                raise UserError(f"{Path(parent, name)} should be a file, or a link to one: remove it")
+            yield Path(parent, name)
 
 
 def _check_links(path: Path) -> None:
     for place in (path, *path.parents):
         if place.is_symlink() and place.is_dir():
-            raise UserError(f"{place} is a link to a folder, whose changes DVC does not see: copy it into {OWN}/")
+            raise UserError(f"{place} is a link to a folder, whose changes DVC does not detect: copy it into {OWN}/")
 
 
 def _check_name(name: str, folder: Path) -> None:
