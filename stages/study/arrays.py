@@ -1,7 +1,7 @@
-"""Arrays in .npz files whose bytes depend on the arrays alone: on no version of Python, NumPy or zlib, and no platform.
+"""Arrays in .npz files whose bytes are the same with every version of Python, NumPy and zlib, on every platform.
 
-DVC tells by its bytes whether a file has changed, so two machines must write the same ones. NumPy leaves the headers of
-the zip file to Python, whose versions differ in them, and compresses with zlib, whose versions and forks differ too.
+DVC compares files by their bytes. The bytes of `numpy.savez` depend on the versions of Python, which writes the headers
+of the zip archive, and of zlib, which compresses it.
 """
 
 import zipfile
@@ -11,7 +11,7 @@ from typing import IO
 
 import numpy as np
 
-# The first moment that a zip file can name.
+# The earliest time that a zip archive can store.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -20,8 +20,11 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray], *, compressed: bool 
 
     Args:
         path: the file.
-        arrays: name → array of numbers or of text, written in this order.
-        compressed: with bzip2, whose output has been the same since its version 1.0 of 2000; else stored as they are.
+        arrays: name → array of numbers or text, written in this order.
+        compressed: whether to compress with bzip2, whose output has not changed since version 1.0 of 2000.
+
+    Raises:
+        TypeError: an array has Python objects.
     """
     with zipfile.ZipFile(path, "w") as archive:
         for name, array in arrays.items():
@@ -33,7 +36,13 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray], *, compressed: bool 
 
 
 def zip_entry(name: str, size: int, *, compressed: bool = False) -> zipfile.ZipInfo:
-    """The header of a file of `size` bytes in a zip file, without a trace of when, where and by whom it was written."""
+    """The header of a file in a zip archive, independent of time, machine and user.
+
+    Args:
+        name: its path in the archive.
+        size: its size in bytes.
+        compressed: whether to compress it with bzip2.
+    """
     entry = zipfile.ZipInfo(name, date_time=EPOCH)
     entry.compress_type = zipfile.ZIP_BZIP2 if compressed else zipfile.ZIP_STORED
     entry.create_system = 3
@@ -43,20 +52,29 @@ def zip_entry(name: str, size: int, *, compressed: bool = False) -> zipfile.ZipI
 
 
 def read_npz(file: IO[bytes], names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-    """The named arrays of an .npz file, or all; one that needs pickle is a ValueError, a missing one a KeyError."""
+    """Read arrays from an open .npz file, without pickle.
+
+    Args:
+        file: the file.
+        names: the arrays to read; None for all.
+
+    Raises:
+        KeyError: an array is missing.
+        ValueError: an array needs pickle.
+    """
     with np.load(file, allow_pickle=False) as archive:
         return {name: archive[name] for name in names or archive.files}
 
 
 def _npy(array: np.ndarray) -> tuple[bytes, memoryview]:
-    """Header and values of an array in NumPy's format 1.0, little-endian and in C order.
+    """The header and the values of an array in NumPy's format 1.0, little-endian and in C order.
 
-    https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html; `numpy.save` leaves room in its header, how
-    much depends on its version.
+    The padding of the header that `numpy.save` writes depends on its version. The format is documented at
+    https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html.
     """
     plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)
     if plain.dtype.hasobject:
-        raise TypeError("arrays of numbers or text can be written, received one of Python objects")
+        raise TypeError("expected an array of numbers or text, received an array of Python objects")
     text = f"{{'descr': {plain.dtype.str!r}, 'fortran_order': False, 'shape': {plain.shape!r}, }}"
     padding = -(10 + len(text) + 1) % 64
     length = len(text) + padding + 1

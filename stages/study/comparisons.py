@@ -1,4 +1,4 @@
-"""The comparisons that params.yaml names, and their results from the test accuracies of runs."""
+"""The comparisons of a study in params.yaml, and their results from the test accuracies of runs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -16,7 +16,7 @@ COLUMNS = ["a", "b", "n", "difference", "low", "high", "verdict", "digits", "see
 
 
 def named_pairs(study: Params) -> list[Pair]:
-    """Every pair that params.yaml names, once: comparisons, steps of chains, and neighbouring approaches."""
+    """The pairs of variants to compare, each once: comparisons, steps of chains, and neighbouring approaches."""
     named = [(pair.a, pair.b) for pair in study.comparisons]
     named += [step for chain in study.chains.values() for step in pairwise(chain)]
     named += pairwise(study.approaches.values())
@@ -27,20 +27,28 @@ def named_pairs(study: Params) -> list[Pair]:
 
 
 def settings_of(statistics: Statistics, images: int) -> Settings:
-    """How test accuracies in percent are compared on so many test images."""
+    """The settings of comparisons of test accuracies in percent.
+
+    Args:
+        statistics: the section of params.yaml.
+        images: the number of test images.
+    """
     return Settings(statistics.equivalence_margin, 100 / images, statistics.confidence, statistics.design)
 
 
 def compare_accuracies(
     pairs: Iterable[tuple[str, str, np.ndarray, np.ndarray]], images: int, family: int, statistics: Statistics
 ) -> Results:
-    """Is b better than a? A result for each pair, in percentage points.
+    """Compare the test accuracies of pairs of variants.
 
     Args:
         pairs: names of a and b, and their test accuracies, float [seeds], paired by position.
         images: the number of test images.
-        family: how many intervals hold simultaneously.
-        statistics: of params.yaml.
+        family: the number of intervals that hold simultaneously.
+        statistics: the section of params.yaml.
+
+    Returns:
+        A result for each pair: the difference b − a, in percentage points.
 
     Raises:
         ValueError: a pair has different numbers of seeds.
@@ -57,13 +65,13 @@ def compare_accuracies(
 
 
 def compare_variants(accuracy: Mapping[str, np.ndarray], pairs: Sequence[Pair], images: int, study: Params) -> Results:
-    """The results of these pairs of a study, each on the seeds that both variants have.
+    """Compare pairs of a study, each on the seeds that both variants have.
 
     Args:
         accuracy: variant → test accuracy, float [seeds], of the seeds 0, 1, 2, …
-        pairs: of variants; each has its share of the level of all pairs that the study names.
+        pairs: pairs of variants. The level of each is its share of the level of all pairs of the study.
         images: the number of test images.
-        study: what params.yaml says.
+        study: the content of params.yaml.
     """
     rows = []
     for a, b in pairs:
@@ -73,11 +81,11 @@ def compare_variants(accuracy: Mapping[str, np.ndarray], pairs: Sequence[Pair], 
 
 
 def as_table(results: Results, image_errors: Sequence[float | None]) -> pd.DataFrame:
-    """The table of results that a study commits.
+    """The table of results in metrics/tables.
 
     Args:
-        results: a row for each.
-        image_errors: 1.96 standard errors over the test images, in percentage points; None where they are not known.
+        results: the results, one for each row.
+        image_errors: 1.96 standard errors over the test images of each result, in percentage points; None if unknown.
     """
     table = results.to_frame().rename(columns={"seeds_projected": "seeds_about", "seeds_worst_case": "seeds_at_most"})
     return table.assign(digits=list(image_errors))[COLUMNS]

@@ -1,4 +1,4 @@
-"""Whether the results that the workspace holds are those of params.yaml."""
+"""Whether the results in the workspace are those of params.yaml."""
 
 import math
 from pathlib import Path
@@ -11,11 +11,15 @@ from stages.study.results import find_results
 
 
 def outdated(study: Params) -> list[str]:
-    """The variants whose results, as DVC has recorded them, are not of the study's parameters and data."""
+    """The variants whose results were made from other parameters or data, as recorded in dvc.lock.
+
+    Raises:
+        UserError: dvc.lock is damaged.
+    """
     stages = dvc.recorded()
 
-    def recorded(stage: str, what: str) -> dict[str, Any]:
-        return {entry["path"]: entry.get("md5") for entry in stages.get(stage, {}).get(what, [])}
+    def digests(stage: str, key: str) -> dict[str, Any]:
+        return {entry["path"]: entry.get("md5") for entry in stages.get(stage, {}).get(key, [])}
 
     def parameters(stage: str) -> dict[str, Any]:
         return dict(stages[stage].get("params", {}).get(str(params.PARAMS), {}))
@@ -28,25 +32,32 @@ def outdated(study: Params) -> list[str]:
         if stage in stages and (
             other_data
             or families.key_fields(parameters(stage).get(f"variants.{variant}")) != recipe.key_fields()
-            or recorded(stage, "deps").get(images) != recorded("split", "outs").get(images)
+            or digests(stage, "deps").get(images) != digests("split", "outs").get(images)
         ):
             found.append(variant)
     return found
 
 
 def study_files() -> list[Path]:
-    """What aggregation makes and MLflow's run `study` holds."""
+    """The files that the stage `aggregate` writes and MLflow's run `study` has as artifacts."""
     tables_and_plots = [path for folder in (paths.TABLES, paths.PLOTS) for path in sorted(folder.glob("*"))]
     return [paths.REPORT, paths.SUMMARY, paths.CHAMPION, *tables_and_plots]
 
 
 def study_key() -> str:
-    """The tag `KEY` of the run `study` with the files that are here."""
-    return files.digest("study", *(part for path in study_files() for part in (path.name, path.read_bytes())))
+    """The value of MLflow's tag `KEY` for the run `study`: a digest of `study_files`."""
+    parts: list[str | bytes] = ["study"]
+    for path in study_files():
+        parts += [path.name, path.read_bytes()]
+    return files.digest(*parts)
 
 
 def aggregated(study: Params) -> bool:
-    """Whether what aggregation made is of the study's parameters, and of the scores that the workspace holds."""
+    """Whether the files of the stage `aggregate` were made from the study's parameters and the scores in the workspace.
+
+    Raises:
+        UserError: dvc.lock or summary.json is damaged.
+    """
     if not all(path.exists() for path in study_files()) or outdated(study):
         return False
     summary = files.read_json(paths.SUMMARY)

@@ -1,4 +1,4 @@
-"""DVC: its program in the environment that this runs in, what it has recorded, and whether it still runs."""
+"""DVC: its program in this Python environment, the content of dvc.lock, and the process that runs a stage."""
 
 import contextlib
 import os
@@ -17,10 +17,10 @@ LOCK = Path("dvc.lock")
 
 
 def command(*arguments: str) -> list[str]:
-    """What runs `dvc` with these arguments.
+    """The command line that runs `dvc` with these arguments.
 
     Raises:
-        UserError: it is not installed.
+        UserError: DVC is not installed.
     """
     program = Path(sys.executable).with_name("dvc")
     if not program.exists():
@@ -32,7 +32,13 @@ def command(*arguments: str) -> list[str]:
 
 
 def recorded(lock: Path = LOCK) -> dict[str, Any]:
-    """What DVC has recorded of each stage's last run; nothing where there is no lock yet.
+    """The stages in dvc.lock.
+
+    Args:
+        lock: the path of dvc.lock.
+
+    Returns:
+        Stage → its command, dependencies, parameters and outputs; empty without the file.
 
     Raises:
         UserError: the file is damaged.
@@ -42,17 +48,21 @@ def recorded(lock: Path = LOCK) -> dict[str, Any]:
     values = files.yaml_values(lock.read_text(encoding="utf-8", errors="replace"), str(lock))
     stages = values.get("stages") if isinstance(values, dict) else None
     if not isinstance(stages, dict):
-        raise UserError(f"{lock} should have the stages that DVC has run, found none: restore it with git")
+        raise UserError(f"{lock} should have the key `stages`, received none: restore it with git")
     return stages
 
 
 def when_gone(act: Callable[[], object]) -> None:
-    """Call `act`, in a thread, once the `dvc repro` that runs this process as a stage has ended, in whatever way.
+    """Call a function, in a thread, when the `dvc repro` that runs this process as a stage has ended for any reason.
 
-    DVC has a shell start a stage's command. Some shells, like bash, leave it their place, and others, like dash, wait.
+    DVC starts the command of a stage in a shell. Some shells, like bash, are replaced by the command; others, like
+    dash, wait for it.
+
+    Args:
+        act: the function.
     """
     started = psutil.Process()
-    with contextlib.suppress(psutil.Error):  # the parent may have ended, or be hidden as another person's
+    with contextlib.suppress(psutil.Error):  # the parent may have ended, or belong to another user
         shell = started.parent()
         if shell is not None and shell.cmdline()[:1] == [os.environ.get("SHELL") or "/bin/sh"]:
             started = shell

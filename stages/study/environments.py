@@ -1,7 +1,7 @@
 """The environment of a result: the code, the packages and the executor that decide its bits; and certificates.
 
-A certificate says that two environments give a variant the same bits (metrics/certified.csv). Keys of runs are made
-with the environment at its end, so certified code or packages retrain nothing.
+A certificate records that two environments give the same bits for a variant (metrics/certified.csv). The key of a run
+uses the environment that certificates lead to, so certified code or packages do not make runs stale.
 """
 
 import contextlib
@@ -25,16 +25,16 @@ CODE = Path("metrics/code.yaml")
 CERTIFIED = Path("metrics/certified.csv")
 LOCKED = Path("requirements.lock")
 CERTIFIED_COLUMNS = ["variant", "part", "environment", "same_as", "seeds", "of", "processor", "how", "commit"]
-# What to do about results of another environment: if the locked packages differ, and if only the installed ones do.
-CERTIFY = "`make certify` checks a sample of them, and keeps those that are the same; `dvc repro` trains them anew."
+# What to do with results of another environment, if the locked packages differ, and if only the installed ones do.
+CERTIFY = "`make certify` checks a sample of them and keeps those that are the same; `dvc repro` trains them again."
 INSTALL = (
-    f"`make setup` installs the packages of {LOCKED}; `make certify` checks a sample of the runs with those that are "
-    "here; `dvc repro --force` trains them anew."
+    f"`make setup` installs the packages of {LOCKED}; `make certify` checks a sample of the runs with the installed "
+    "ones; `dvc repro --force` trains them again."
 )
 
 # The files that turn a model into predictions and scores.
 SCORING = [Path(__file__).parents[1] / "evaluate" / name for name in ("outputs.py", "scores.py")]
-PACKAGES = ("keras", "numpy", "scikit-learn", "scipy")  # that decide bits, besides that of the Keras backend
+PACKAGES = ("keras", "numpy", "scikit-learn", "scipy")  # the packages that decide bits, besides the Keras backend
 BACKEND_PACKAGES = {"tensorflow": ["tensorflow", "tensorflow-cpu"], "jax": ["jax"], "torch": ["torch"]}
 # Instruction sets on which the bits of matrix products in bfloat16 depend.
 INSTRUCTION_SETS = ("amx_bf16", "avx512_bf16")
@@ -45,12 +45,12 @@ PARTS: tuple[Part, ...] = ("train", "evaluate")
 
 @dataclass(frozen=True)
 class Environment:
-    """What decides the bits of a run or of its evaluation, beside the recipe, the seed and the data.
+    """Everything that decides the bits of a run or of its evaluation, besides the recipe, the seed and the data.
 
     Attributes:
         code: SHA-256 of the code, hexadecimal.
-        versions: of the packages, by name.
-        executor: SHA-256 of the executor's code where it trains in a way of its own (batched seeds), or None.
+        versions: package → version.
+        executor: SHA-256 of the executor's code, hexadecimal, if it decides bits (batched seeds); else None.
     """
 
     code: str
@@ -59,7 +59,7 @@ class Environment:
 
     @property
     def digests(self) -> dict[str, str]:
-        """The digests that are a part of a run's key."""
+        """The digests that are part of a run's key."""
         return {"code": self.code} | ({"executor": self.executor} if self.executor else {})
 
     def __str__(self) -> str:
@@ -67,7 +67,7 @@ class Environment:
 
     @classmethod
     def parse(cls, text: str) -> "Environment":
-        """The environment that `str` wrote.
+        """The environment of a text that `str` returned.
 
         Raises:
             UserError: the text is not such an environment.
@@ -75,12 +75,14 @@ class Environment:
         pairs = [part.partition("=")[::2] for part in text.split()]
         values = dict(pairs)
         if "code" not in values or not all(all(pair) for pair in pairs):
-            raise UserError(f"an environment should read 'code=… keras=…', received {text!r}: restore it with git")
+            raise UserError(
+                f"an environment should have the form 'code=… keras=…', received {text!r}: restore it with git"
+            )
         code, executor = values.pop("code"), values.pop("executor", None)
         return cls(code, values, executor)
 
     def differences(self, other: "Environment", part: Part) -> list[str]:
-        """What differs from this environment to `other`, such as "keras 3.15.1 → 3.15.2"."""
+        """The differences from this environment to another one, such as "keras 3.15.1 → 3.15.2"."""
         where = "stages/recipes" if part == "train" else ", ".join(f"stages/evaluate/{path.name}" for path in SCORING)
         found = [f"the code in {where}"] if self.code != other.code else []
         found += ["the executor"] if self.executor != other.executor else []
@@ -90,7 +92,13 @@ class Environment:
 
 
 def installed_versions(keras_backend: str) -> dict[str, str]:
-    """Versions of the installed packages that decide bits; that of the backend stands under the backend's name.
+    """The versions of the installed packages that decide bits.
+
+    Args:
+        keras_backend: tensorflow, jax or torch.
+
+    Returns:
+        Package → version. The version of the backend has the name of the backend, as for tensorflow-cpu.
 
     Raises:
         UserError: the Keras backend is unknown, or a package is not installed.
@@ -98,7 +106,7 @@ def installed_versions(keras_backend: str) -> dict[str, str]:
     if keras_backend not in BACKEND_PACKAGES:
         raise UserError(f"KERAS_BACKEND should be one of {', '.join(BACKEND_PACKAGES)}, received {keras_backend!r}")
     versions = {}
-    for name, packages in _wanted(keras_backend).items():
+    for name, packages in _deciding_packages(keras_backend).items():
         for package in packages:
             with contextlib.suppress(importlib.metadata.PackageNotFoundError):
                 versions[name] = importlib.metadata.version(package)
@@ -110,22 +118,28 @@ def installed_versions(keras_backend: str) -> dict[str, str]:
     return versions
 
 
-def _wanted(keras_backend: str) -> dict[str, list[str]]:
-    """The packages that decide bits, and under which names they may be installed."""
+def _deciding_packages(keras_backend: str) -> dict[str, list[str]]:
+    """The packages that decide bits, each with the names of its distributions."""
     return {name: [name] for name in PACKAGES} | {keras_backend: BACKEND_PACKAGES[keras_backend]}
 
 
 def locked_versions(path: Path = LOCKED, keras_backend: str = "tensorflow") -> dict[str, str]:
     """The versions of the same packages in requirements.lock, for this Python and platform.
 
+    Args:
+        path: requirements.lock.
+        keras_backend: tensorflow, jax or torch.
+
     Raises:
-        UserError: the file is missing or lacks one of them.
+        UserError: the file is missing or lacks a package.
     """
     if not path.exists():
         raise UserError(f"{path} is missing: restore it with git, or write it with `make lock`")
     locked = _locked(path)
-    wanted = _wanted(keras_backend).items()
-    found = {name: [locked[package] for package in packages if package in locked] for name, packages in wanted}
+    found = {
+        name: [locked[package] for package in packages if package in locked]
+        for name, packages in _deciding_packages(keras_backend).items()
+    }
     if missing := [name for name, versions in found.items() if not versions]:
         raise UserError(f"{path} should have a version of {', '.join(missing)}: run `make lock`")
     return {name: versions[-1] for name, versions in found.items()}
@@ -133,7 +147,7 @@ def locked_versions(path: Path = LOCKED, keras_backend: str = "tensorflow") -> d
 
 def _locked(path: Path) -> dict[str, str]:
     """The versions of all packages in requirements.lock, for this Python and platform."""
-    from packaging.requirements import Requirement  # only here: tools.compare does without it
+    from packaging.requirements import Requirement  # imported here because tools.compare does not need it
 
     lines = path.read_text(encoding="utf-8").splitlines()
     requirements = [Requirement(line) for line in lines if line.strip() and not line.startswith(("#", " ", "-"))]
@@ -145,18 +159,18 @@ def _locked(path: Path) -> dict[str, str]:
 
 
 def scoring_digest() -> str:
-    """A digest of the code that turns a model into predictions and scores: the same wherever its functions lie."""
+    """A digest of the code that computes predictions and scores, independent of the files of its functions."""
     return families.definitions_digest(SCORING)
 
 
 def current(part: Part, family: str, versions: dict[str, str]) -> Environment:
-    """The environment of today's code with packages of these versions, on the executor `processes`."""
+    """The environment of the present code with packages of these versions, on the executor `processes`."""
     code = families.code_digest(family) if part == "train" else scoring_digest()
     return Environment(code, versions)
 
 
 def installed(part: Part, family: str) -> Environment:
-    """The environment of today's code and the installed packages, on the executor `processes`."""
+    """The environment of the present code and the installed packages, on the executor `processes`."""
     return current(part, family, installed_versions(backend()))
 
 
@@ -166,7 +180,7 @@ def of_run(facts: Mapping[str, Any]) -> Environment:
 
 
 def read_certificates(path: Path = CERTIFIED) -> pd.DataFrame:
-    """The certificates, a row each, with `CERTIFIED_COLUMNS`; empty without the file.
+    """The certificates, one in each row, with the columns `CERTIFIED_COLUMNS`; empty without the file.
 
     Raises:
         UserError: the file is damaged.
@@ -178,29 +192,34 @@ def read_certificates(path: Path = CERTIFIED) -> pd.DataFrame:
 
 
 def canonical(variant: str, part: Part, environment: Environment, certificates: pd.DataFrame) -> Environment:
-    """The environment that made the variant's results, if certificates say that `environment` gives the same bits.
+    """The environment that a chain of certificates leads to, which stands for all with the same bits.
 
     Args:
-        variant: the variant that was certified.
+        variant: the certified variant.
         part: training or evaluation.
-        environment: the one to follow from.
-        certificates: as `read_certificates` gives them.
+        environment: the start of the chain. Without a certificate for it, it is returned.
+        certificates: as returned by `read_certificates`.
     """
-    own = certificates[(certificates["variant"] == variant) & (certificates["part"] == part)]
-    same_as = dict(zip(own["environment"], own["same_as"], strict=True))
+    matching = certificates[(certificates["variant"] == variant) & (certificates["part"] == part)]
+    same_as = dict(zip(matching["environment"], matching["same_as"], strict=True))
     text, passed = str(environment), list[str]()
     while text in same_as and text not in passed:
         passed.append(text)
         text = same_as[text]
-    if text in passed:  # merged branches may certify each other's environments in a circle: one of it stands for all
+    if text in passed:  # certificates of merged branches may form a cycle, whose smallest text then stands for all
         text = min(passed[passed.index(text) :])
     return Environment.parse(text)
 
 
 def changes_since(variant: str, here: Environment) -> list[str]:
-    """How the environment `here`, of training, differs from those of the variant's runs in metrics/runs.
+    """How the training environment `here` differs from those of the variant's runs in metrics/runs.
 
-    Empty where they are the same, or certified to be, or where the variant has no runs.
+    Args:
+        variant: its name.
+        here: the environment to compare.
+
+    Returns:
+        The differences; none if the environments are the same or certified, or if the variant has no runs.
 
     Raises:
         UserError: the variant's results are damaged.
@@ -218,10 +237,10 @@ def changes_since(variant: str, here: Environment) -> list[str]:
 
 
 def trained_elsewhere(changes: Mapping[str, list[str]]) -> list[str]:
-    """A line for each difference between the environments that trained runs and the one here.
+    """A line for each difference between the environments of the runs and the present one.
 
     Args:
-        changes: variant → differences, from `changes_since`.
+        changes: variant → differences, as returned by `changes_since`.
     """
     found: dict[str, list[str]] = {}
     for variant, differences in changes.items():
@@ -233,7 +252,7 @@ def trained_elsewhere(changes: Mapping[str, list[str]]) -> list[str]:
 
 
 def processor_objection(variant: str, recipe: Recipe) -> str | None:
-    """Why this machine should add no runs to a variant whose bits depend on the kind of processor, or None.
+    """Why this machine should not add runs to a variant whose bits depend on the kind of processor; None if it may.
 
     Raises:
         UserError: the variant's results are damaged.
@@ -251,14 +270,14 @@ def processor_objection(variant: str, recipe: Recipe) -> str | None:
     )
     return (
         f"{variant} computes in bfloat16, whose bits depend on the kind of processor. It {others}; this is "
-        f"{processor()}. Add its runs on a machine of the same kind, or find out with `make certify` whether this one "
-        "makes the same bits"
+        f"{processor()}. Add its runs on a machine of the same kind, or check with `make certify` whether this one "
+        "gives the same bits"
     )
 
 
 @functools.cache
 def processor() -> str:
-    """This machine's processor and those of its instruction sets on which bits in bfloat16 depend."""
+    """The name of this machine's processor and its instruction sets on which bits in bfloat16 depend, as text."""
     name, flags = platform.processor() or platform.machine(), ""
     information = Path("/proc/cpuinfo")
     if information.exists():
@@ -270,10 +289,10 @@ def processor() -> str:
 
 
 def kind(processor: str) -> str:
-    """The part of `processor` that decides bits in bfloat16."""
+    """The part of a processor's text that decides bits in bfloat16: the instruction sets."""
     return processor.rpartition("; ")[2]
 
 
 def depends_on_processor(recipe: Recipe) -> bool:
-    """Whether the bits of a variant's runs differ between kinds of processor, as those of bfloat16 do."""
+    """Whether the bits of a variant's runs depend on the kind of processor, as in bfloat16."""
     return "bfloat16" in str(recipe.model_dump().get("precision", ""))

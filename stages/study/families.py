@@ -1,4 +1,4 @@
-"""The families of models in stages/recipes: which there are, and what code decides their results."""
+"""The families of models in stages/recipes, and the code that decides their results."""
 
 import functools
 import importlib
@@ -15,8 +15,8 @@ from stages.study import code_digests, files
 from stages.study.code_digests import IGNORED, PACKAGE
 
 FOLDER = Path(__file__).parents[1] / "recipes"
-EXECUTES = "shared/training.py"  # executes the runs of every family
-# Imports of version 1, by a text in the error that they raise now, and what to write instead.
+EXECUTES = "shared/training.py"  # trains the runs of every family
+# Imports of version 1: a part of the error message → the import that replaces it.
 RENAMED = {
     "stages.recipes.shared.trained": "from stages.recipes.shared.keras_recipe import KerasRecipe",
     "stages.errors": "from many_seeds.errors import UserError",
@@ -26,12 +26,15 @@ RENAMED = {
 
 
 def names() -> list[str]:
-    """The names of the families: those of the files in stages/recipes."""
+    """The names of the families, which are those of the files in stages/recipes."""
     return sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
 
 
 def recipe_class(family: object) -> type[Recipe]:
-    """The class of the family's recipes.
+    """The class of a family's recipes.
+
+    Args:
+        family: its name.
 
     Raises:
         UserError: there is no such family, or its file can't be used.
@@ -40,7 +43,7 @@ def recipe_class(family: object) -> type[Recipe]:
         raise UserError(f"should be one of {', '.join(names())} (the files in stages/recipes); received {family!r}")
     place = f"stages/recipes/{family}.py"
     try:
-        with warnings.catch_warnings():  # a field in place of a method
+        with warnings.catch_warnings():  # a field that hides a method is an error
             warnings.filterwarnings("error", "Field name .* shadows an attribute", UserWarning)
             found = getattr(importlib.import_module(f"stages.recipes.{family}"), "Recipe", None)
     except Exception as error:  # a family's file may raise anything
@@ -49,15 +52,15 @@ def recipe_class(family: object) -> type[Recipe]:
         raise UserError(f"{place} should define a class named Recipe, derived from KerasRecipe or another recipe")
     if found.__abstractmethods__:
         raise UserError(
-            f"{place}: Recipe should define {', '.join(sorted(found.__abstractmethods__))} (docs/models.md; what "
-            "version 1 called otherwise: docs/migration.md)"
+            f"{place}: Recipe should define {', '.join(sorted(found.__abstractmethods__))} (see docs/models.md; "
+            "for the names of version 1 see docs/migration.md)"
         )
     check_imports(family)
     return found
 
 
 def _renamed(error: Exception) -> str:
-    """What to import instead, for the error of an import that version 1 had."""
+    """The import that replaces one of version 1, to append to its error; otherwise empty."""
     if not isinstance(error, ImportError):
         return ""
     lines = [line for name, line in RENAMED.items() if name in str(error)]
@@ -65,10 +68,10 @@ def _renamed(error: Exception) -> str:
 
 
 def check_imports(family: str) -> None:
-    """Check that all code of this project that a family imports is a part of its digest.
+    """Check that all code of this project that a family imports is part of the family's digest.
 
     Raises:
-        UserError: it imports something else of the project.
+        UserError: it imports other code of the project.
     """
     for path in code_files(family, FOLDER):
         imports = _project_imports(path.read_text(encoding="utf-8"), code_digests.module_name(path, FOLDER))
@@ -79,7 +82,7 @@ def check_imports(family: str) -> None:
             )
 
 
-@functools.cache  # a study asks for each of its variants
+@functools.cache  # called for every variant of a study
 def _project_imports(source: str, module: str) -> list[str]:
     """The full names that a module imports from this project."""
     project, found = Path(__file__).parents[2], []
@@ -91,7 +94,7 @@ def _project_imports(source: str, module: str) -> list[str]:
 
 
 def key_fields(fields: Any) -> dict[str, Any] | None:
-    """The fields of a recipe in dvc.lock or run.json that decide its runs; None if the recipe is no longer valid."""
+    """The key fields of a recipe in dvc.lock or run.json; None if the recipe is not valid any more."""
     try:
         return recipe_class(fields["family"]).model_validate({"seeds": 1, **fields}).key_fields()
     except (KeyError, TypeError, UserError, ValidationError):
@@ -99,17 +102,21 @@ def key_fields(fields: Any) -> dict[str, Any] | None:
 
 
 def code_files(family: str, folder: Path = FOLDER) -> list[Path]:
-    """The files that decide the results of a family: its own, what executes runs, and what they import, transitively.
+    """The files that decide the results of a family: its file, `EXECUTES`, and their imports, transitively.
 
     Args:
         family: its name.
-        folder: the stages/recipes to look in, such as that of another commit.
+        folder: the folder stages/recipes, which may be that of another commit.
     """
     return [folder / name for name in code_digests.closure([f"{family}.py", EXECUTES], _sources(folder))]
 
 
 def code_digest(family: str, folder: Path = FOLDER) -> str:
-    """A digest of the code that decides a family's results. The arguments are those of `code_files`.
+    """A digest of the code that decides the results of a family.
+
+    Args:
+        family: its name.
+        folder: as in `code_files`.
 
     Raises:
         UserError: files import one another in a cycle.
@@ -118,20 +125,21 @@ def code_digest(family: str, folder: Path = FOLDER) -> str:
 
 
 def _sources(folder: Path) -> dict[str, str]:
-    """The Python files of a folder, by their path in it."""
+    """The Python files of a folder, as path in the folder → text."""
     paths = sorted(folder.rglob("*.py"))
     return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in paths}
 
 
 def source_digest(paths: Sequence[Path]) -> str:
-    """A digest of Python files in this order, without comments, docstrings, layout and the texts of errors."""
-    return files.digest(*(code_digests.source_shape(path.read_text(encoding="utf-8")) for path in paths))
+    """A digest of Python files in this order, without comments, docstrings, layout and error messages."""
+    shapes = [code_digests.source_shape(path.read_text(encoding="utf-8")) for path in paths]
+    return files.digest(*shapes)
 
 
 def definitions_digest(paths: Sequence[Path]) -> str:
-    """A digest of what Python files define, independent of the file, of the order, and of what they import.
+    """A digest of the definitions in Python files, independent of their file, their order and of imports.
 
-    Like `source_digest`, it is without comments, docstrings, layout and the texts of errors.
+    Like `source_digest`, it ignores comments, docstrings, layout and error messages.
     """
     found = [text for path in paths for text in code_digests.definitions(path.read_text(encoding="utf-8"))]
     return files.digest(*sorted(found))

@@ -1,4 +1,4 @@
-"""The formats of a study's files: written atomically, read with a clear error; and digests."""
+"""Read and write the files of a study, with atomic writes and clear errors; and digests."""
 
 import hashlib
 import io
@@ -22,6 +22,12 @@ from stages.study.arrays import read_npz, write_npz
 
 
 def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        FileNotFoundError: the file is missing.
+        UserError: the file is damaged.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -29,19 +35,26 @@ def read_json(path: Path) -> Any:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV, without its index."""
     write_bytes(path, csv_bytes(table))
 
 
 def csv_bytes(table: pd.DataFrame) -> bytes:
-    # 8 digits are more than a score of 10,000 images has, and a float32 loss: the text round-trips what matters.
+    """A table as CSV, without its index."""
+    # 8 digits represent scores of 10,000 images, and losses in float32, without loss.
     return table.to_csv(index=False, float_format="%.8g", lineterminator="\n").encode()
 
 
 def read_table(path: Path, columns: list[str], *, more: bool = False) -> pd.DataFrame:
     """Read a CSV file of this study.
 
+    Args:
+        path: the file.
+        columns: its expected columns.
+        more: whether it may have other columns, too.
+
     Raises:
-        UserError: the file is missing or damaged, or its columns are not `columns` (with `more`: lack one of them).
+        UserError: the file is missing or damaged, or it has other columns.
     """
     try:
         with path.open("rb") as file:
@@ -57,42 +70,45 @@ def parse_table(
 
     Args:
         file: the content.
-        source: what errors call it.
-        columns: that it should have.
-        more: it may have others, too.
-        text: columns that are text, even where they look like numbers.
+        source: its name in errors.
+        columns: its expected columns.
+        more: whether it may have other columns, too.
+        text: columns to read as text, even if they look like numbers.
 
     Raises:
-        UserError: the file is damaged, or its columns are not `columns` (with `more`: lack one of them).
+        UserError: the file is damaged, or it has other columns.
     """
     try:
         table = pd.read_csv(file, dtype=dict.fromkeys(text, str))
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise UserError(f"{source} is not a CSV file ({error}): restore it with git, or run `dvc repro`") from error
     if not (set(columns) <= set(table.columns) if more else list(table.columns) == columns):
-        raise UserError(f"{source} should have the columns {columns}, found {list(table.columns)}: run `dvc repro`")
+        raise UserError(f"{source} should have the columns {columns}, received {list(table.columns)}: run `dvc repro`")
     return table
 
 
 def yaml_values(text: str, source: str, kind: str = "safe") -> Any:
-    """What a YAML text says, by the parser that DVC reads params.yaml with, so that both see the same values.
+    """Parse YAML with ruamel.yaml, as DVC does, so that both read the same values.
 
-    kind: of ruamel.yaml's loaders; "rt" keeps places and comments.
+    Args:
+        text: the YAML.
+        source: its name in errors.
+        kind: a loader of ruamel.yaml; "rt" keeps line numbers and comments.
 
     Raises:
-        UserError: it is not valid; `source` says where it came from.
+        UserError: the text is not valid YAML.
     """
-    from ruamel.yaml import YAML, YAMLError  # only here: most of what reads files does without it
+    from ruamel.yaml import YAML, YAMLError  # imported here because most readers do not need it
 
     try:
         return YAML(typ=kind).load(text)
-    except (YAMLError, ValueError, AttributeError, RecursionError) as error:  # the last three of the parser's own code
+    except (YAMLError, ValueError, AttributeError, RecursionError) as error:  # the last three by bugs of the parser
         raise UserError(f"{source} is not valid YAML: {error}") from error
 
 
 def write_yaml(path: Path, value: Any) -> None:
-    """Write plain values as YAML, mappings in their order, a line for each value."""
-    from ruamel.yaml import YAML  # only here, see above
+    """Write dicts, lists and scalars as YAML, in their order and without line breaks within values."""
+    from ruamel.yaml import YAML  # imported here for the same reason
 
     yaml, text = YAML(), io.StringIO()
     yaml.width = 10_000
@@ -101,13 +117,23 @@ def write_yaml(path: Path, value: Any) -> None:
 
 
 def write_arrays(path: Path, *, compressed: bool = False, **arrays: np.ndarray) -> None:
-    """Write arrays to an .npz file whose bytes depend on the arrays alone; `compressed` for files that git keeps."""
+    """Write arrays to an .npz file whose bytes depend on the arrays alone.
+
+    Args:
+        path: the file.
+        compressed: whether to compress it, for files in git.
+        **arrays: name → array.
+    """
     with written_whole(path) as unfinished:
         write_npz(unfinished, arrays, compressed=compressed)
 
 
 def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
-    """Read the named arrays of an .npz file, or all, without pickle.
+    """Read arrays of an .npz file, without pickle.
+
+    Args:
+        path: the file.
+        *names: the arrays; all by default.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -120,23 +146,32 @@ def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
 
 
 def parse_arrays(file: IO[bytes], source: str, *names: str) -> dict[str, np.ndarray]:
-    """Read the named arrays of an open .npz file, or all, without pickle; errors call it `source`.
+    """Read arrays of an open .npz file, without pickle.
+
+    Args:
+        file: the content.
+        source: its name in errors.
+        *names: the arrays; all by default.
 
     Raises:
         UserError: the file is damaged.
     """
     try:
         return read_npz(file, names)
-    # NumPy, zip and bzip2 each have errors of their own for a damaged file.
+    # NumPy, zipfile and bz2 raise many types of errors for damaged files.
     except Exception as error:
-        # Without NumPy's advice how to load a pickle all the same.
+        # The first sentence only: NumPy adds advice to allow pickle.
         raise UserError(
             f"{source} is damaged ({str(error).partition('. ')[0]}): delete it and run `dvc repro`"
         ) from error
 
 
 def digest(*parts: bytes | np.ndarray | str) -> str:
-    """SHA-256 over the parts, arrays by shape, type and content; hexadecimal."""
+    """SHA-256 of several parts, arrays by dtype, shape and content.
+
+    Returns:
+        64 hexadecimal digits.
+    """
     total = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
@@ -150,7 +185,7 @@ def digest(*parts: bytes | np.ndarray | str) -> str:
 
 
 def remove_unknown(folder: Path, known: set[str]) -> None:
-    """Delete what lies in `folder` under names that are not `known`, such as the runs of a seed no longer asked for."""
+    """Delete the files and folders in a folder whose names are not `known`, such as runs of removed seeds."""
     if folder.is_dir():
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
             if entry.name not in known:

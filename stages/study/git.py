@@ -1,16 +1,17 @@
-"""What git knows of the results."""
+"""The commits of the code and of the results."""
 
 import shutil
 import subprocess
 
-# What decides the scores; the commit that last touched one of them is the commit of the results.
+# The paths that decide the scores. The commit of the results is the last one that changed any of them.
 CODE = ["params.yaml", "stages/fetch", "stages/split", "stages/recipes", "stages/evaluate"]
 
 
 def code_commit() -> str | None:
-    """The commit that last changed what decides the scores, "-dirty" after it where that has changes since.
+    """The last commit that changed the code that decides the scores, with "-dirty" appended if it has local changes.
 
-    None outside a git checkout, and where git is not installed.
+    Returns:
+        The full hash, or None outside a git checkout or without git.
     """
     if shutil.which("git") is None:
         return None
@@ -23,9 +24,13 @@ def code_commit() -> str | None:
 
 
 def head(*paths: str) -> str | None:
-    """The commit that is checked out, "-dirty" after it where files below `paths` have changes that it lacks.
+    """The commit that is checked out, with "-dirty" appended if files in `paths` have local changes.
 
-    None outside a git checkout, before its first commit, and where git is not installed.
+    Args:
+        *paths: files and folders.
+
+    Returns:
+        The full hash, or None outside a git checkout, before its first commit, or without git.
     """
     if shutil.which("git") is None:
         return None

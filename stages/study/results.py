@@ -157,7 +157,11 @@ def find_results(variant: str, folder: Path | None = None) -> VariantResults | N
         raise _different_runs(variant, paths.scores_path(variant), path, "")
     try:
         return VariantResults(
-            **{**vars(evaluated), "environments": evaluated.environments},
+            variant=variant,
+            scores=evaluated.scores,
+            predicted=evaluated.predicted,
+            truth=evaluated.truth,
+            environments=evaluated.environments,
             calibration=calibration,
             classes=[str(name) for name in arrays["classes"]],
             ensemble=arrays["ensemble"],

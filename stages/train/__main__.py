@@ -1,4 +1,4 @@
-"""The stage `train`: every seed of one variant, or with --all whatever the study still lacks."""
+"""The stage `train`: every seed of one variant, or with --all every unfinished run of the study."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ def main() -> None:
     which.add_argument("variant", nargs="?", help="a variant in params.yaml")
     which.add_argument("--all", action="store_true", help="every variant, as one batch, the longest runs first")
     arguments = parser.parse_args()
-    if "DVC_STAGE" in os.environ:  # `dvc repro` started this, and may be killed in a way that it can't pass on
+    if "DVC_STAGE" in os.environ:  # `dvc repro` can't forward the signal if it is killed
         dvc.when_gone(lambda: os.kill(os.getpid(), signal.SIGTERM))
     study = params.load()
     if not arguments.all:

@@ -1,4 +1,4 @@
-"""Runs that DVC's cache still has, of a recipe or a number of seeds that params.yaml goes back to."""
+"""Restore runs from DVC's cache, for recipes or numbers of seeds that params.yaml had before."""
 
 import json
 import subprocess
@@ -8,29 +8,30 @@ from pathlib import Path
 from stages.study import dvc, files, paths
 from stages.train.run import Run
 
-NAMES = {"model.keras", "curves.csv", "run.json"}  # of a run's folder
+NAMES = {"model.keras", "curves.csv", "run.json"}  # the files of a run
 
 
 def restore(runs: Sequence[Run]) -> None:
-    """Bring back those of `runs` that the cache has, into their folders."""
+    """Restore those runs that the cache has to their folders."""
     wanted = {run.key: run for run in runs}
     if not wanted or not Path(".dvc").is_dir():
         return
     for contents in _cached_runs(_cache()):
         run = wanted.get(json.loads(contents["run.json"].read_bytes()).get("key"))
         if run is not None and {name for name, path in contents.items() if path.exists()} == NAMES:
-            kept = {name: path.read_bytes() for name, path in contents.items()}
-            files.write_folder(paths.run_path(run.variant, run.seed), kept)
+            content = {name: path.read_bytes() for name, path in contents.items()}
+            files.write_folder(paths.run_path(run.variant, run.seed), content)
             del wanted[run.key]
 
 
 def _cache() -> Path:
-    answer = subprocess.run(dvc.command("cache", "dir"), capture_output=True, text=True, check=False)
-    return Path(answer.stdout.strip() or ".dvc/cache") / "files" / "md5"
+    """The folder of the cache's files."""
+    found = subprocess.run(dvc.command("cache", "dir"), capture_output=True, text=True, check=False)
+    return Path(found.stdout.strip() or ".dvc/cache") / "files" / "md5"
 
 
 def _cached_runs(cache: Path) -> Iterator[dict[str, Path]]:
-    """The files of every run in the cache, by their name in the run's folder."""
+    """For every run in the cache, its files as name → path in the cache."""
     for folder in sorted(cache.glob("*/*.dir")):
         seeds: dict[str, dict[str, Path]] = {}
         for entry in json.loads(folder.read_bytes()):

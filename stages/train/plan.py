@@ -1,4 +1,4 @@
-"""The runs of a study: all of them, the finished ones, and the order in which to start them."""
+"""The runs of a study: all runs, the finished ones, and the order in which they start."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -22,14 +22,25 @@ from stages.train.run import Run
 
 
 def environment_here(recipe: Recipe) -> Environment:
-    """The environment in which this machine trains runs of a recipe."""
+    """The environment in which this machine trains the runs of a recipe."""
     executor = executors.name_for(recipe)
     versions = installed_versions("jax" if executor == batched_seeds.NAME else backend())
     return Environment(families.code_digest(recipe.family), versions, executors.code_digest(executor))
 
 
 def plan(study: Params, variants: Sequence[str], images: np.ndarray, labels: np.ndarray, classes: int) -> list[Run]:
-    """Every run of `variants`, variant by variant in the order of the seeds."""
+    """Every run of some variants, sorted by variant and seed.
+
+    Args:
+        study: the content of params.yaml.
+        variants: names of variants.
+        images: uint8 [n, height, width] or [n, height, width, 3], all training images.
+        labels: uint8 or uint16 [n].
+        classes: the number of classes.
+
+    Raises:
+        UserError: a variant is unknown, a validation split is missing, or a package is not installed.
+    """
     data, runs, certificates = files.digest(images, labels), [], read_certificates()
     for variant in variants:
         recipe = study.recipe(variant)
@@ -44,31 +55,36 @@ def plan(study: Params, variants: Sequence[str], images: np.ndarray, labels: np.
 
 
 def finished(run: Run, models: Path = paths.MODELS) -> dict[str, Any] | None:
-    """The content of run.json, if the run's folder in `models` holds exactly this run, undamaged; otherwise None."""
+    """The content of run.json if the run is finished and its files are undamaged; otherwise None.
+
+    Args:
+        run: the run.
+        models: the folder of all models.
+    """
     folder = paths.run_path(run.variant, run.seed, models)
     try:
         facts = files.read_json(folder / "run.json")
-        sound = facts["key"] == run.key and facts["digests"]["model"] == files.digest(
+        valid = facts["key"] == run.key and facts["digests"]["model"] == files.digest(
             (folder / "model.keras").read_bytes()
         )
         curve = (folder / "curves.csv").read_bytes()
-        # A curve that was cut does not read back as it was written.
-        sound = sound and files.csv_bytes(pd.read_csv(io.BytesIO(curve))) == curve
+        # A truncated curve is not the same after it was parsed and written again.
+        valid = valid and files.csv_bytes(pd.read_csv(io.BytesIO(curve))) == curve
     except (FileNotFoundError, NotADirectoryError, KeyError, TypeError, ValueError, UserError):
         return None
-    return facts if sound else None
+    return facts if valid else None
 
 
 def evaluated_keys(variants: Iterable[str]) -> set[str]:
-    """The keys of the runs that were evaluated, also of those whose models are not here.
+    """The keys of the runs that were evaluated, with or without their models.
 
     Raises:
-        UserError: the results of a variant are damaged: git may have them, so nothing is trained in their place.
+        UserError: the results of a variant are damaged. They may be restored with git, so they are not trained again.
     """
     found = (find_results(variant) for variant in variants)
     return {key for results in found if results is not None for key in results.keys}
 
 
 def longest_first(runs: Sequence[Run], shape: tuple[int, ...]) -> list[Run]:
-    """`runs` by a guess at how long they take on training images of `shape`."""
+    """The runs sorted by their estimated cost on images of `shape`, the most expensive first."""
     return sorted(runs, key=lambda run: -run.recipe.cost(shape))

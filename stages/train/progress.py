@@ -1,4 +1,4 @@
-"""How far the runs are, for the person who waits."""
+"""The progress of training on the terminal or in the log."""
 
 import sys
 import threading
@@ -10,13 +10,19 @@ from tqdm import tqdm
 from many_seeds.redact import redact
 from stages.train.run import Trained
 
-LOG_SECONDS = 60  # between two lines about the runs under way, where there is no terminal
+LOG_SECONDS = 60  # between two lines about the runs under way in a log
 
 
 class Progress:
-    """Bars on a terminal; elsewhere a line for every finished run and one a minute for those under way."""
+    """A progress bar on a terminal; elsewhere a line for every finished run, and one a minute for those under way."""
 
     def __init__(self, total: int, under_way: Callable[[], str]) -> None:
+        """Create the bar.
+
+        Args:
+            total: the number of runs.
+            under_way: a function that describes the runs under way.
+        """
         self._total, self._done, self._under_way = total, 0, under_way
         self._terminal = sys.stderr.isatty()
         self._bar = tqdm(total=total, unit="run", disable=not self._terminal, file=sys.stderr)
@@ -33,9 +39,11 @@ class Progress:
         self._bar.close()
 
     def write(self, line: str) -> None:
+        """Print a line, without passwords, above the bar."""
         tqdm.write(redact(line), file=sys.stderr)
 
     def finish(self, trained: Trained) -> None:
+        """Count and report a finished run."""
         self._done += 1
         self._bar.update()
         facts = trained.facts

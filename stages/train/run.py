@@ -27,7 +27,7 @@ from stages.study.environments import Environment, installed_versions, processor
 
 @dataclass(frozen=True)
 class Run:
-    """What a worker needs to know to train one variant with one seed.
+    """The input of a worker: one variant with one seed.
 
     Attributes:
         variant: its name.
@@ -36,9 +36,9 @@ class Run:
         classes: the number of classes of the data.
         validation: the sorted indices of the seed's validation split, or None if the recipe uses none.
         executor: the name of the executor that trains it.
-        digests: SHA-256 of what the result depends on: "data", "dev" (the validation split), "code", and "executor" if
-            that decides bits.
-        versions: of the packages that the result depends on; a worker with others refuses.
+        digests: SHA-256 of everything that the result depends on: "data", "dev" (the validation split), "code", and
+            "executor" if it decides bits.
+        versions: the versions of the packages that the result depends on. A worker with other versions fails the run.
         same_as: the environment that is certified to make the same bits of this variant, or None.
     """
 
@@ -54,7 +54,7 @@ class Run:
 
     @property
     def key(self) -> str:
-        """A digest of everything that decides the result: the same key, the same bits."""
+        """A digest of everything that decides the result. Runs with the same key have the same bits."""
         digests, versions = self.digests, self.versions
         if self.same_as is not None:
             digests = {name: value for name, value in digests.items() if name != "executor"} | self.same_as.digests
@@ -83,11 +83,11 @@ class Trained:
 
 @dataclass(frozen=True)
 class Failed:
-    """A run that could not be trained. The other runs go on.
+    """A run that could not be trained. The other runs continue.
 
     Attributes:
         run: the run.
-        reason: why, for the user.
+        reason: the error message.
     """
 
     run: Run
@@ -95,12 +95,20 @@ class Failed:
 
 
 def run_key(variant: str, recipe: Recipe, seed: int, digests: Mapping[str, str], versions: Mapping[str, str]) -> str:
-    """The key of a run. The order of `digests` doesn't matter."""
+    """The key of a run.
+
+    Args:
+        variant: its name.
+        recipe: its recipe.
+        seed: the seed.
+        digests: as in `Run`, in any order.
+        versions: as in `Run`.
+    """
     ordered = {name: digests[name] for name in ("data", "code", "executor", "dev") if name in digests}
     return files.digest(files.json_bytes([variant, recipe.key_fields(), seed, ordered, versions]))
 
 
-# What a worker executes, from a run, all training images, their labels, and a file to write the current epoch to.
+# The function that a worker executes: of a run, all training images, their labels, and a file for the current epoch.
 Train = Callable[[Run, np.ndarray, np.ndarray, Path | None], Trained | Failed]
 
 
@@ -108,10 +116,10 @@ def train_run(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path |
     """Train one run on one thread; the function that workers execute.
 
     Args:
-        run: what to train.
+        run: the run.
         images: uint8 [n, height, width] or [n, height, width, 3], the whole training set.
         labels: uint8 or uint16 [n].
-        progress: a file to write the current epoch to, for a driver on the same machine, or None.
+        progress: a file for the current epoch, which a driver on the same machine reads, or None.
 
     Returns:
         The trained run, or why it could not be trained.
@@ -126,7 +134,7 @@ def train_run(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path |
     freeze_libraries()
     started_at, started = time.time(), time.perf_counter()
     try:
-        with warnings.catch_warnings():  # Keras drops an argument that it does not know any more
+        with warnings.catch_warnings():  # Keras ignores an argument that it no longer supports
             warnings.filterwarnings("error", "Argument .* is no longer supported", UserWarning)
             result = train_recipe(
                 run.recipe,
@@ -148,11 +156,11 @@ def train_run(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path |
 
 
 def check_result(run: Run, result: SavedResult, images: np.ndarray) -> None:
-    """Check that a family with its own `fit` returned what evaluation needs.
+    """Check the result of a family that overrides `fit`: its facts, and the shape of its outputs.
 
     Args:
         run: the run.
-        result: of its training.
+        result: the result of its training.
         images: uint8 [n, height, width] or [n, height, width, 3], a few of the training images.
 
     Raises:
@@ -165,14 +173,14 @@ def check_result(run: Run, result: SavedResult, images: np.ndarray) -> None:
             f"fit should return the facts {', '.join(run.recipe.facts)}, as plain numbers or None; received {received}"
         )
     if type(run.recipe).fit is KerasRecipe.fit:
-        return  # its model was checked before it was trained
+        return  # the model was checked before training
     import keras
 
     with tempfile.NamedTemporaryFile(suffix=".keras") as file:
         Path(file.name).write_bytes(result.model)
         shape = keras.saving.load_model(file.name, compile=False)(images).shape
     if tuple(shape) != (len(images), run.classes):
-        raise UserError(f"fit should make a model with outputs [n, {run.classes}]; received {list(shape)}")
+        raise UserError(f"fit should return a model with outputs [n, {run.classes}]; received {list(shape)}")
 
 
 def describe_error(error: BaseException) -> str:
@@ -189,7 +197,7 @@ def describe_error(error: BaseException) -> str:
 
 @functools.cache
 def freeze_libraries() -> None:
-    """Exclude the objects of the libraries from the garbage collection with which Keras starts every run."""
+    """Exclude the objects of the libraries from garbage collection, which Keras starts before every run."""
     with native_stderr_hidden():
         import keras  # noqa: F401
     gc.collect()
@@ -197,7 +205,12 @@ def freeze_libraries() -> None:
 
 
 def differing(there: dict[str, str], here: dict[str, str]) -> str:
-    """The packages of a worker whose versions differ from those of the driver, as text."""
+    """The packages of a worker whose versions differ from those of the driver, as text.
+
+    Args:
+        there: package → version, on the worker.
+        here: package → version, on the driver.
+    """
     return ", ".join(
         f"{name} {there.get(name, 'missing')} there, {here.get(name, 'missing')} here"
         for name in sorted(there.keys() | here.keys())
@@ -212,7 +225,7 @@ def trained(run: Run, model: bytes, curve: list[dict[str, Any]], facts: dict[str
         run: the run.
         model: the bytes of its Keras archive.
         curve: a row for each epoch or step of a search.
-        facts: what the run records beside its recipe and environment.
+        facts: facts of the run to record, besides its recipe and environment.
     """
     table = pd.DataFrame(curve, columns=run.recipe.curve)
     table.insert(0, "seed", run.seed)

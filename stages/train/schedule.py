@@ -1,4 +1,4 @@
-"""Train many runs, and write each as it ends."""
+"""Train many runs, and write each run as soon as it ends."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,18 +21,18 @@ def train_all(
     train: Train = train_run,
     folder: Path = paths.MODELS,
 ) -> None:
-    """Train runs and write each as it ends, so that a kill loses only those under way.
+    """Train runs and write each one as soon as it ends, so that an interruption loses only the runs under way.
 
     Args:
         runs: the runs, in the order in which to start them.
         images: uint8 [n, height, width] or [n, height, width, 3].
         labels: uint8 or uint16 [n].
-        on_finish: is called with the variant and the seed of every run that has been written.
-        train: what a worker executes.
-        folder: where the runs' folders lie.
+        on_finish: called with variant and seed of each run after it was written.
+        train: the function that a worker executes.
+        folder: the folder of all models.
 
     Raises:
-        UserError: some run failed, or the workers are lost or can't be had; the finished runs are on disk.
+        UserError: a run failed, or the workers were lost or are not available. The finished runs are kept.
     """
     failures = []
     with (
@@ -52,7 +52,7 @@ def train_all(
 
 
 def _listed(failures: Sequence[Failed]) -> str:
-    """A line for each reason, with the runs that failed for it."""
+    """A line for each reason, with the runs that failed for that reason."""
     names: dict[str, list[str]] = {}
     for failure in failures:
         names.setdefault(failure.reason, []).append(failure.run.name)

@@ -1,4 +1,4 @@
-"""The training of variants: every seed that is not finished, and their curves."""
+"""Train the unfinished runs of variants, and collect their curves."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -19,12 +19,12 @@ def train(study: Params, variants: Sequence[str], on_finish: Callable[[str, int]
     """Train the runs of `variants` that are not finished.
 
     Args:
-        study: what params.yaml says.
+        study: the content of params.yaml.
         variants: the variants to train.
-        on_finish: is called with the variant and the seed of every run that has been trained.
+        on_finish: called with variant and seed of each run after it was written.
 
     Raises:
-        UserError: some run failed, or the workers are lost or can't be had; the finished runs are kept.
+        UserError: a run failed, or the workers were lost or are not available. The finished runs are kept.
     """
     images, labels = read_images(paths.TRAIN)
     runs = plan(study, variants, images, labels, len(read_classes(paths.TRAIN)))
@@ -38,9 +38,9 @@ def train(study: Params, variants: Sequence[str], on_finish: Callable[[str, int]
 
 
 def unfinished(runs: Sequence[Run]) -> list[Run]:
-    """The runs to train, after those that DVC's cache has were restored; how many there are is printed.
+    """The runs to train. Runs in DVC's cache are restored first, and the number of finished runs is printed.
 
-    With STUDY_REUSE, a run that was evaluated counts as finished without its model.
+    With STUDY_REUSE, a run that was evaluated counts as finished, even without its model.
 
     Raises:
         UserError: the results of a variant are damaged.
@@ -68,14 +68,14 @@ def report_differences(variant: str, recipe: Recipe) -> None:
 
 
 def gather(variant: str, recipe: Recipe) -> None:
-    """Write curves.csv from the curves of the seeds, and delete the folders of seeds that params.yaml does not name."""
+    """Write curves.csv from the curves of all seeds, and delete the folders of seeds that params.yaml no longer has."""
     seeds = range(recipe.seeds)
     files.remove_unknown(paths.MODELS / variant, {str(seed) for seed in seeds})
     files.remove_unknown(paths.RUNS / variant, {path.name for path in paths.result_paths(variant)})
     columns = ["seed", *recipe.curve]
-    own = {seed: paths.run_path(variant, seed) / "curves.csv" for seed in seeds}
-    curves = {seed: files.read_table(path, columns) for seed, path in own.items() if path.exists()}
-    if len(curves) < len(seeds):  # a run whose model is not here has its curve where it was gathered before
-        former = files.read_table(paths.curves_path(variant), columns)
-        curves |= {seed: former[former["seed"] == seed] for seed in seeds if seed not in curves}
+    run_curves = {seed: paths.run_path(variant, seed) / "curves.csv" for seed in seeds}
+    curves = {seed: files.read_table(path, columns) for seed, path in run_curves.items() if path.exists()}
+    if len(curves) < len(seeds):  # runs that are reused without their models have curves in the existing table only
+        previous = files.read_table(paths.curves_path(variant), columns)
+        curves |= {seed: previous[previous["seed"] == seed] for seed in seeds if seed not in curves}
     files.write_table(paths.curves_path(variant), pd.concat([curves[seed] for seed in seeds]))

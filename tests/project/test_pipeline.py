@@ -446,7 +446,7 @@ def test_another_installed_version_is_named_and_no_results_are_mixed(other_keras
     said = other_keras.run(sys.executable, "-m", "tools.stale").stdout
     assert f"linear, mlp, cnn: {change}" in said
     assert "`make setup` installs the packages of requirements.lock" in said
-    assert "`dvc repro --force` trains them anew" in said
+    assert "`dvc repro --force` trains them again" in said
     plan = other_keras.run(sys.executable, "-m", "tools.settle", "--plan")
     assert plan.returncode == 0, plan.stderr
     assert plan.stdout.startswith("No seed would be added:\n")

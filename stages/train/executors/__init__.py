@@ -1,4 +1,4 @@
-"""Where runs are computed: a table of executors. Each run goes to the first one that is selected and takes it."""
+"""The executors that train runs. Each run is trained by the first executor that is selected and accepts its recipe."""
 
 import contextlib
 import functools
@@ -26,7 +26,7 @@ class Entry(NamedTuple):
     Attributes:
         selected: whether the settings of this machine select it.
         module: its module.
-        extra: the extra of pyproject.toml that it needs.
+        extra: the optional dependencies of pyproject.toml that it needs.
     """
 
     selected: Callable[[], bool]
@@ -36,7 +36,7 @@ class Entry(NamedTuple):
 
 @functools.cache
 def _jax_for_cuda() -> bool:
-    """Whether it is installed, without importing JAX, which takes seconds."""
+    """Whether JAX for CUDA is installed, found without its import, which takes seconds."""
     return any(name.startswith("jax_cuda") for _, name, _ in pkgutil.iter_modules())
 
 
@@ -50,10 +50,10 @@ EXECUTORS = {
 
 
 def name_for(recipe: Recipe) -> str:
-    """The executor of this recipe's runs: that of STUDY_EXECUTOR, or the first that this machine's settings select.
+    """The name of a recipe's executor: that of STUDY_EXECUTOR, or the first one that this machine's settings select.
 
     Raises:
-        UserError: STUDY_EXECUTOR is not an executor, or what the executor needs is not installed.
+        UserError: STUDY_EXECUTOR is not an executor, or its dependencies are not installed.
     """
     wanted = os.environ.get("STUDY_EXECUTOR")
     if wanted and wanted not in EXECUTORS:
@@ -63,24 +63,38 @@ def name_for(recipe: Recipe) -> str:
 
 
 def code_digest(name: str) -> str | None:
-    """A digest of the code of an executor that decides bits; None for the others."""
+    """A digest of the code of an executor if it decides bits, else None."""
     return families.source_digest(batched_seeds.code_files()) if name == batched_seeds.NAME else None
 
 
 def slots(recipe: Recipe) -> int:
-    """How many runs of this recipe are trained at a time."""
+    """How many runs of a recipe are trained at the same time."""
     return _module(name_for(recipe)).slots()
 
 
 @contextlib.contextmanager
 def executing(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train: Train) -> Iterator[Execution]:
-    """Train `runs`, each by its executor, the executors side by side."""
+    """Train runs, each with its executor. The executors work at the same time.
+
+    Args:
+        runs: the runs, in the order in which to start them.
+        images: uint8 [n, height, width] or [n, height, width, 3], all training images.
+        labels: uint8 or uint16 [n].
+        train: the function that a worker executes.
+
+    Yields:
+        An iterator over the results of the runs, as they end; and a function that describes the runs under way.
+
+    Raises:
+        UserError: an executor is not available.
+    """
     by_executor: dict[str, list[Run]] = {}
     for run in runs:
         by_executor.setdefault(run.executor, []).append(run)
     with contextlib.ExitStack() as stack:
         executions = [
-            stack.enter_context(_module(name).training(own, images, labels, train)) for name, own in by_executor.items()
+            stack.enter_context(_module(name).training(group, images, labels, train))
+            for name, group in by_executor.items()
         ]
         results = [results for results, _ in executions]
         yield (
@@ -90,7 +104,7 @@ def executing(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train
 
 
 def _merged(sources: Sequence[Iterator[Trained | Failed]]) -> Iterator[Trained | Failed]:
-    """What the sources yield, each consumed in a thread of its own."""
+    """The results of several iterators as they come, each iterator consumed in a separate thread."""
     found: queue.Queue[Any] = queue.Queue()
 
     def take(source: Iterator[Trained | Failed]) -> None:
@@ -98,18 +112,18 @@ def _merged(sources: Sequence[Iterator[Trained | Failed]]) -> Iterator[Trained |
             for result in source:
                 found.put(result)
             found.put(None)
-        except BaseException as error:  # noqa: BLE001  # raised where the results are waited for
+        except BaseException as error:  # noqa: BLE001  # raised again in the main thread
             found.put(error)
 
     for source in sources:
         threading.Thread(target=take, args=(source,), daemon=True).start()
-    left = len(sources)
-    while left:
+    active = len(sources)
+    while active:
         result = found.get()
         if isinstance(result, BaseException):
             raise result
         if result is None:
-            left -= 1
+            active -= 1
         else:
             yield result
 
@@ -119,5 +133,6 @@ def _module(name: str) -> Executor:
         return cast(Executor, importlib.import_module(EXECUTORS[name].module))
     except ImportError as error:
         raise UserError(
-            f"runs should be computed by {name}, but {error}: pip install -e '.[{EXECUTORS[name].extra}]'"
+            f"the executor {name} needs packages that are not installed ({error}): pip install -e "
+            f"'.[{EXECUTORS[name].extra}]'"
         ) from error

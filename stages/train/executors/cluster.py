@@ -1,4 +1,4 @@
-"""Runs on a Dask cluster: who may take part, how the data get there, and what the loss of a machine means."""
+"""Runs on a Dask cluster: checks of the workers, transfer of the data, and recovery from lost machines."""
 
 import asyncio
 import contextlib
@@ -31,9 +31,9 @@ from stages.study.families import code_digest
 from stages.train.executors.interface import Execution
 from stages.train.run import Failed, Run, Train, Trained, describe_error, differing
 
-CONNECT_SECONDS = 10  # also how long a scheduler that was lost is looked for
-WANTED_SECONDS = 0.5  # between two looks whether anybody still waits for a run
-GROWTH = 300e6  # bytes by which a process may grow from run to run; as much as loky allows
+CONNECT_SECONDS = 10  # also the time to look for a lost scheduler
+POLL_SECONDS = 0.5  # between two checks whether a run was cancelled
+GROWTH = 300e6  # bytes by which a process may grow before it is replaced, as in loky
 REQUIRED = (
     "The scheduler and every worker need this commit of the project on PYTHONPATH and the packages of "
     "requirements.lock: docs/clusters.md."
@@ -45,20 +45,30 @@ def takes(recipe: Recipe) -> bool:
 
 
 def slots() -> int:
-    """Threads of all workers of the cluster; 1 while it has none."""
+    """The number of threads of all workers; 1 while the cluster has none.
+
+    Raises:
+        UserError: the scheduler does not answer.
+    """
     with _connected() as client:
         return max(1, sum(worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()))
 
 
 @contextlib.contextmanager
 def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train: Train) -> Iterator[Execution]:
-    """Train runs on the Dask cluster of DASK_SCHEDULER_ADDRESS; workers may join and leave meanwhile.
+    """Train runs on the Dask cluster of DASK_SCHEDULER_ADDRESS, which workers may join and leave at any time.
+
+    Args:
+        runs: the runs, in the order in which to start them.
+        images: uint8 [n, height, width] or [n, height, width, 3], all training images.
+        labels: uint8 or uint16 [n].
+        train: the function that a worker executes.
 
     Yields:
-        The results of the runs, as they end; and a function that describes what is under way.
+        An iterator over the results of the runs, as they end; and a function that describes the runs under way.
 
     Raises:
-        UserError: the scheduler does not answer or is lost, or a worker does not fit the study.
+        UserError: the scheduler does not answer or is lost, or a worker has other packages or code.
     """
     address, client = _address(), _connected()
 
@@ -81,51 +91,66 @@ def _address() -> str:
 
 
 def _connected() -> Client:
-    # Dask logs a broken connection with several tracebacks; our errors say what follows from it.
+    # Dask logs several tracebacks for a broken connection; the errors raised here replace them.
     for name in ("distributed", "distributed.client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        asyncio.run(_greet(_address()))
+        asyncio.run(_check_scheduler(_address()))
         return Client(_address(), timeout=CONNECT_SECONDS)
     except (OSError, ValueError, TypeError) as error:
-        reason = str(error) or "something else listens there"
+        reason = str(error) or "the program at this address is no Dask scheduler"
         raise UserError(
             f"no Dask scheduler answers at DASK_SCHEDULER_ADDRESS={_address()} ({reason}). Expected tcp://host:port of "
             "a running `dask scheduler`: start it, or unset the variable to train on this machine."
         ) from error
 
 
-async def _greet(address: str) -> None:
-    """Raise TimeoutError where something else than a scheduler listens, for which `Client` waits for ever."""
+async def _check_scheduler(address: str) -> None:
+    """Check that a scheduler answers. `Client` would wait for another program forever.
+
+    Raises:
+        TimeoutError: no scheduler answers.
+    """
     async with asyncio.timeout(1.5 * CONNECT_SECONDS):
         comm = await connect(address, timeout=CONNECT_SECONDS, **Security().get_connection_args("client"))
         await comm.close()
 
 
 def _check(client: Client, address: str, runs: Sequence[Run]) -> None:
-    """Refuse to start beside a worker that could not train these runs to the same bits."""
+    """Check that every worker can train these runs to the same bits.
+
+    Raises:
+        UserError: a worker has other packages or code, or the scheduler lacks the project.
+    """
     code = {run.recipe.family: run.digests["code"] for run in runs}
     try:
-        client.run_on_scheduler(_Trainer, None, None)  # it unpickles what it hands out
-        answers = client.run(_objection, runs[0].versions, code, on_error="return")
+        client.run_on_scheduler(_Trainer, None, None)  # the scheduler unpickles tasks
+        objections = client.run(_objection, runs[0].versions, code, on_error="return")
     except (ImportError, AttributeError) as error:
         raise UserError(f"the Dask scheduler at {address} lacks the project ({error}). {REQUIRED}") from error
     except OSError as error:
         raise _lost(address) from error
-    # A worker that does not answer is the scheduler's to drop.
+    # The scheduler removes workers that do not answer.
     refused = [
-        f"{worker}: {answer}" for worker, answer in answers.items() if answer and not isinstance(answer, OSError)
+        f"{worker}: {objection}"
+        for worker, objection in objections.items()
+        if objection and not isinstance(objection, OSError)
     ]
     if refused:
         raise UserError(
-            f"{len(refused)} of {len(answers)} Dask workers can't train this study:\n  "
+            f"{len(refused)} of {len(objections)} Dask workers can't train this study:\n  "
             + "\n  ".join(refused)
             + f"\n{REQUIRED} Nothing was trained; restart them and run the same command again."
         )
 
 
 def _objection(versions: dict[str, str], code: dict[str, str]) -> str:
-    """Why this worker can't train with the driver's package versions and code digests by family; empty if it can."""
+    """Why this worker can't train the driver's runs, as text; empty if it can.
+
+    Args:
+        versions: package → version, on the driver.
+        code: family → digest of its code, on the driver.
+    """
     found = installed_versions(backend())
     parts = [differing(found, versions)] if found != versions else []
     parts += [f"other code for {family} runs there" for family, digest in code.items() if code_digest(family) != digest]
@@ -135,20 +160,20 @@ def _objection(versions: dict[str, str], code: dict[str, str]) -> str:
 def _results(
     client: Client, address: str, runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train: Train
 ) -> Generator[Trained | Failed]:
-    # A task rather than scattered data: it is made again where the last worker that held the data is lost.
+    # A task, not scattered data: Dask repeats it if the last worker with the data is lost.
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GiB"}):
         trainer = client.submit(_Trainer, images, labels, pure=False)
     waiting = {}
     for place, run in enumerate(runs):
-        # Marked as a producer of data, which only Dask's own classes can say, a run is queued until a thread is free
-        # (dask.yaml). Other tasks, where there are few, go at once to the worker that has the data, and wait there.
+        # Only Dask's task class can mark a task as a producer of data, which is queued until a thread is free (see
+        # dask.yaml). A few unmarked tasks would all wait at the worker that has the data.
         task = Task(f"{run.name}-{uuid.uuid4()}", _train, train, run, TaskRef(trainer.key), _data_producer=True)
         waiting[client.get({task.key: task}, task.key, sync=False, priority=-place)] = run
     for future in as_completed(list(waiting)):
         run = waiting.pop(future)
         try:
             result = future.result()
-        except Exception as error:  # whatever a run may raise
+        except Exception as error:  # of any type
             if future.status != "error":
                 raise _lost(address) from error
             result = Failed(run, _reason(error))
@@ -156,76 +181,79 @@ def _results(
 
 
 class _Trainer:
-    """The images on a worker, and processes of it that train on them, which end when Dask drops this object or a run.
+    """The images on a worker, and the processes that train on them.
 
-    TensorFlow keeps the images of every run (about 50 MB) for as long as its process lives. Dask would stop giving runs
-    to a worker that has grown so, for good; a process beside it is replaced.
+    TensorFlow keeps the images of every run (about 50 MB) until its process ends, and Dask pauses a worker whose memory
+    has grown so much. So runs are trained in separate processes, which are replaced when they have grown. They end when
+    Dask deletes this object or cancels a run.
     """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
         self._data = images, labels
-        self._idle: list[tuple[BaseProcess, Connection]] = []  # one for each thread of the worker, at most
+        self._idle: list[tuple[BaseProcess, Connection]] = []  # at most one for each thread of the worker
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Trainer, self._data
 
     def train(self, train: Train, run: Run) -> Trained | Failed:
+        """Train a run in a process that is idle, or in a new one."""
         try:
             process, pipe = self._idle.pop()
         except IndexError:
             process, pipe = _start_process(*self._data)
         try:
             pipe.send_bytes(cloudpickle.dumps((train, run)))
-            while not pipe.poll(WANTED_SECONDS):
-                if not _wanted():
+            while not pipe.poll(POLL_SECONDS):
+                if _is_cancelled():
                     process.kill()
-            result, may_go_on = pickle.loads(pipe.recv_bytes())
+            result, is_reusable = pickle.loads(pipe.recv_bytes())
         except (EOFError, OSError):
             process.join()
             return Failed(run, f"its process on Dask worker {get_worker().address} died: out of memory, or killed")
-        if may_go_on:
+        if is_reusable:
             self._idle.append((process, pipe))
         return result
 
 
-def _wanted() -> bool:
-    """Whether anybody waits for the run of this thread: Dask can't stop a thread where the driver has gone."""
+def _is_cancelled() -> bool:
+    """Whether Dask cancelled the task of this thread, as when the driver ended. It can't stop the thread itself."""
     worker = get_worker()
     task = worker.state.tasks.get(worker.get_current_task())
-    return task is not None and task.state != "cancelled"
+    return task is None or task.state == "cancelled"
 
 
 def _start_process(images: np.ndarray, labels: np.ndarray) -> tuple[BaseProcess, Connection]:
-    multiprocessing.current_process().daemon = False  # a nanny's worker is one, and may start no process then
+    multiprocessing.current_process().daemon = False  # daemons, as the workers of a nanny, can't start processes
     spawn = multiprocessing.get_context("spawn")
-    ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=_serve, args=(theirs, images, labels), daemon=True)
+    parent_end, child_end = spawn.Pipe()
+    process = spawn.Process(target=_serve, args=(child_end, images, labels), daemon=True)
     process.start()
-    theirs.close()
-    return process, ours
+    child_end.close()
+    return process, parent_end
 
 
 def _serve(pipe: Connection, images: np.ndarray, labels: np.ndarray) -> None:
-    """Train what comes through the pipe until it closes."""
-    threading.Thread(target=_die_with_worker, daemon=True).start()
+    """Train the runs that the pipe sends, until it closes."""
+    threading.Thread(target=_exit_with_worker, daemon=True).start()
     memory, after_first = psutil.Process(), None
-    loaded_code = functools.cache(code_digest)  # of the files as they are now, which a later edit does not change
+    loaded_code = functools.cache(code_digest)  # computed once, so later edits of the files do not change it
     with contextlib.suppress(EOFError):
         while True:
             train, run = pickle.loads(pipe.recv_bytes())
             try:
                 if loaded_code(run.recipe.family) == run.digests["code"]:
                     result = train(run, images, labels, None)
-                else:  # the worker joined after the check
+                else:  # on a worker that joined after the check
                     result = Failed(run, f"other code for {run.recipe.family} runs on a Dask worker. {REQUIRED}")
-            except Exception as error:  # noqa: BLE001  # whatever a run may raise
+            except Exception as error:  # noqa: BLE001  # a run may raise any error
                 result = Failed(run, _reason(error))
-            held = memory.memory_info().rss
-            after_first = after_first or held
-            pipe.send_bytes(cloudpickle.dumps((result, held - after_first < GROWTH)))
+            used = memory.memory_info().rss
+            after_first = after_first or used
+            pipe.send_bytes(cloudpickle.dumps((result, used - after_first < GROWTH)))
 
 
-def _die_with_worker() -> None:
+def _exit_with_worker() -> None:
+    """Wait for the end of the worker, then end this process."""
     worker = multiprocessing.parent_process()
     assert worker is not None
     worker.join()
@@ -247,6 +275,6 @@ def _reason(error: Exception) -> str:
 
 def _lost(address: str) -> UserError:
     return UserError(
-        f"the Dask scheduler at {address} was lost or restarted. The runs that had finished are kept: see that it and "
-        "its workers are up and run the same command again."
+        f"the Dask scheduler at {address} was lost or restarted. The finished runs are kept. Check that it and its "
+        "workers are running, and run the same command again."
     )

@@ -1,4 +1,4 @@
-"""Runs side by side in processes of this machine, one thread each."""
+"""Runs in parallel processes on this machine, with one thread each."""
 
 import contextlib
 import os
@@ -20,21 +20,27 @@ from stages.train.run import Failed, Run, Train, Trained, describe_error
 
 @contextlib.contextmanager
 def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train: Train) -> Iterator[Execution]:
-    """Train runs on this machine's cores.
+    """Train runs on the cores of this machine.
+
+    Args:
+        runs: the runs, in the order in which to start them.
+        images: uint8 [n, height, width] or [n, height, width, 3], all training images.
+        labels: uint8 or uint16 [n].
+        train: the function that a worker executes.
 
     Yields:
-        The results of the runs, as they end; and a function that describes what is under way.
+        An iterator over the results of the runs, as they end; and a function that describes the runs under way.
 
     Raises:
         UserError: a worker died.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # workers inherit it
-    # A worker that has grown is replaced between two runs, which is intended and loses nothing.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # inherited by the workers
+    # loky replaces a worker whose memory has grown between two runs, which loses nothing.
     warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
-    # Where this process stops for an error of its own, which is reported.
+    # This process stops after an error, which is reported separately.
     warnings.filterwarnings("ignore", ".* tasks which were still being processed", UserWarning)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        epochs = Path(folder)  # a file for each run under way, with its epoch
+        epochs = Path(folder)  # of a file for each run under way, with its epoch
 
         def under_way() -> str:
             return "; ".join(f"{file.name} {_text(file)}" for file in sorted(epochs.iterdir()))
@@ -46,27 +52,31 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
             contextlib.ExitStack() as ending,
             joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1, **settings),
         ):
-            with signals_wait():  # a worker that is half started can't be ended
+            with signals_wait():  # a worker can't be terminated while it starts
                 results = joblib.Parallel(return_as="generator_unordered", batch_size=1)(tasks)
                 ending.enter_context(contextlib.closing(results))
             try:
                 yield results, under_way
             except joblib.externals.loky.process_executor.TerminatedWorkerError as error:
                 raise UserError(
-                    "a worker process died: it was killed, or the machine ran out of memory. The runs that had "
-                    "finished are kept; run `dvc repro`, with STUDY_WORKERS=1 if memory is short."
+                    "a worker process died: it was killed, or the machine ran out of memory. The finished runs are "
+                    "kept; run `dvc repro`, with STUDY_WORKERS=1 if memory is short."
                 ) from error
 
 
 def _end_with_driver(driver: int) -> None:
-    """Let this worker end when its driver does, and leave Ctrl-C to the driver and a GPU to batched seeds."""
+    """Let a worker end with its driver, ignore Ctrl-C, which the driver handles, and use no GPU.
+
+    Args:
+        driver: the process id of the driver.
+    """
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     when_orphaned(lambda: os._exit(1), driver)
 
 
 def _attempt(train: Train, run: Run, images: np.ndarray, labels: np.ndarray, epoch: Path) -> Trained | Failed:
-    # If one run ends in any error (memory, a full disk, a library), the others go on.
+    # Any error of a run (memory, a full disk, a library) ends that run only.
     try:
         return train(run, images, labels, epoch)
     except Exception as error:  # noqa: BLE001
@@ -78,7 +88,11 @@ def takes(recipe: Recipe) -> bool:
 
 
 def slots() -> int:
-    """Worker processes on this machine: STUDY_WORKERS, or one for each core that this process may use."""
+    """The number of worker processes: STUDY_WORKERS, or one for each core that this process may use.
+
+    Raises:
+        UserError: STUDY_WORKERS is not a positive whole number.
+    """
     text = os.environ.get("STUDY_WORKERS", "")
     if not text:
         return joblib.cpu_count()
@@ -90,5 +104,5 @@ def slots() -> int:
 def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
-    except FileNotFoundError:  # the run has just ended
+    except FileNotFoundError:  # the run ended
         return ""

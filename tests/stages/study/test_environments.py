@@ -37,7 +37,9 @@ def test_the_text_of_an_environment_reads_back_as_it_was(executor: str | None) -
 
 @pytest.mark.parametrize("text", ["", "keras=3", "code=", "code=1 keras", "code=1 =3", "nan"])
 def test_a_text_that_is_no_environment_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match=rf"should read 'code=… keras=…', received '{text}': restore it with git"):
+    with pytest.raises(
+        UserError, match=rf"should have the form 'code=… keras=…', received '{text}': restore it with git"
+    ):
         Environment.parse(text)
 
 

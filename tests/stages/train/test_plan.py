@@ -1,4 +1,4 @@
-"""Which runs there are, which are finished, and which take longest."""
+"""The runs of a study, the finished ones, and their order."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from tests.support.runs import cut, flip_a_byte, planned
 Digits = tuple[np.ndarray, np.ndarray]
 
 
-def test_a_plan_names_every_run_variant_by_variant_in_the_order_of_the_seeds(workspace: Path, study: Params) -> None:
+def test_a_plan_has_every_run_sorted_by_variant_and_seed(workspace: Path, study: Params) -> None:
     runs = planned(study, "watched", "ridge")
     assert [run.name for run in runs] == ["watched seed 0", "watched seed 1", "ridge seed 0", "ridge seed 1"]
     for run in runs:
@@ -27,8 +27,8 @@ def test_a_plan_names_every_run_variant_by_variant_in_the_order_of_the_seeds(wor
     assert len({run.key for run in runs}) == 4
 
 
-def only_dev(seed: int, indices: np.ndarray) -> None:
-    """Have `seed` set aside `indices`, and every other seed what it did."""
+def set_validation(seed: int, indices: np.ndarray) -> None:
+    """Change the validation split of one seed."""
     arrays = files.read_arrays(paths.DEV)
     chosen = np.zeros(int(arrays["images"]), bool)
     chosen[indices] = True
@@ -36,16 +36,16 @@ def only_dev(seed: int, indices: np.ndarray) -> None:
     files.write_arrays(paths.DEV, compressed=False, **arrays)
 
 
-def test_other_dev_images_concern_only_the_runs_that_use_them(workspace: Path, study: Params) -> None:
+def test_another_validation_split_changes_only_the_runs_that_use_it(workspace: Path, study: Params) -> None:
     before = {run.name: run.key for run in planned(study, "plain", "watched", "ridge")}
-    only_dev(0, np.arange(10))
+    set_validation(0, np.arange(10))
     after = {run.name: run.key for run in planned(study, "plain", "watched", "ridge")}
     assert {name for name, key in after.items() if key != before[name]} == {"watched seed 0", "ridge seed 0"}
 
 
-def test_a_changed_image_or_label_concerns_every_run(workspace: Path, study: Params, digits: Digits) -> None:
+def test_a_changed_image_or_label_changes_every_run(workspace: Path, study: Params, digits: Digits) -> None:
     before = planned(study, "plain", "ridge")
-    images, labels = (half.copy() for half in digits)
+    images, labels = (array.copy() for array in digits)
     images[7, 14, 14] ^= 1
     other_image = plan(study, ["plain", "ridge"], images, digits[1], CLASSES)
     labels[7] = (labels[7] + 1) % 10
@@ -54,14 +54,14 @@ def test_a_changed_image_or_label_concerns_every_run(workspace: Path, study: Par
     assert len(keys[0] | keys[1] | keys[2]) == 12
 
 
-def test_more_seeds_leave_the_keys_of_those_there_are(workspace: Path, study: Params) -> None:
+def test_more_seeds_do_not_change_the_keys_of_the_others(workspace: Path, study: Params) -> None:
     more = params.parse(STUDY.replace("seeds: 2", "seeds: 4"), "more")
     before, after = (planned(each, *study.variants) for each in (study, more))
     assert len(after) == 2 * len(before)
     assert {run.name: run.key for run in before}.items() <= {run.name: run.key for run in after}.items()
 
 
-def test_a_changed_code_of_a_family_concerns_its_variants_alone(
+def test_changed_code_of_a_family_changes_its_variants_only(
     workspace: Path, study: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {run.name: run.key for run in planned(study, *study.variants)}
@@ -72,23 +72,23 @@ def test_a_changed_code_of_a_family_concerns_its_variants_alone(
     assert changed == {"ridge", "random_features"}
 
 
-def test_a_seed_without_a_validation_split_says_what_to_set(workspace: Path, study: Params) -> None:
+def test_the_error_for_a_missing_validation_split_names_the_field_to_set(workspace: Path, study: Params) -> None:
     arrays = files.read_arrays(paths.DEV)
     files.write_arrays(paths.DEV, compressed=False, **{**arrays, "dev": arrays["dev"][:1]})
-    said = r"dev\.npz has the validation splits of seeds 0 to 0, received seed 1: set split\.seeds"
-    with pytest.raises(UserError, match=said):
+    expected = r"dev\.npz has the validation splits of seeds 0 to 0, received seed 1: set split\.seeds"
+    with pytest.raises(UserError, match=expected):
         planned(study, "watched")
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut short"])
-def test_dev_indices_that_cannot_be_read_are_refused_by_their_name(damage: str, workspace: Path, study: Params) -> None:
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_the_error_for_damaged_validation_splits_names_the_file(damage: str, workspace: Path, study: Params) -> None:
     content = paths.DEV.read_bytes()
     paths.DEV.unlink() if damage == "missing" else paths.DEV.write_bytes(content[:90])
     with pytest.raises(UserError, match=r"data/dev\.npz is (missing|damaged)"):
         planned(study, "watched")
 
 
-def test_a_finished_run_is_known_and_its_facts_are_returned(evaluated: Path, study: Params) -> None:
+def test_of_a_finished_run_the_facts_are_returned(evaluated: Path, study: Params) -> None:
     for run in planned(study, *study.variants):
         facts = finished(run)
         assert facts is not None

@@ -55,7 +55,7 @@ def trained(run: Run, few: Digits) -> Trained:
     return result
 
 
-def test_a_model_file_is_a_keras_model_that_gives_the_dev_scores_of_its_run(
+def test_a_model_file_is_a_keras_model_with_the_validation_scores_of_its_run(
     study: Params, few: Digits, tmp_path: Path
 ) -> None:
     run = a_run(study, "watched", 0)
@@ -72,7 +72,7 @@ def test_a_model_file_is_a_keras_model_that_gives_the_dev_scores_of_its_run(
     assert len(gzip.compress(result.files["model.keras"])) < 3 * 4 * model.count_params()  # no state of the optimizer
 
 
-def test_run_json_and_the_curves_say_how_a_network_was_trained(study: Params, few: Digits) -> None:
+def test_run_json_and_the_curves_describe_the_training_of_a_network(study: Params, few: Digits) -> None:
     run = a_run(study, "watched", 1)
     result = trained(run, few)
     facts = json.loads(result.files["run.json"])
@@ -91,7 +91,7 @@ def test_run_json_and_the_curves_say_how_a_network_was_trained(study: Params, fe
     np.testing.assert_allclose([best["val_loss"], best["val_accuracy"]], [facts["dev_loss"], facts["dev_accuracy"]])
 
 
-def test_run_json_and_the_curves_say_how_a_closed_form_variant_was_fitted(study: Params, few: Digits) -> None:
+def test_run_json_and_the_curves_describe_the_fit_of_a_closed_form_variant(study: Params, few: Digits) -> None:
     result = trained(a_run(study, "ridge", 1), few)
     assert "epochs" not in result.facts
     curves = pd.read_csv(io.BytesIO(result.files["curves.csv"]))
@@ -115,7 +115,7 @@ def test_run_json_and_the_curves_say_how_a_closed_form_variant_was_fitted(study:
         {"versions": {"keras": "0"}},
     ],
 )
-def test_whatever_decides_a_result_changes_the_key(change: dict[str, Any], study: Params) -> None:
+def test_everything_that_decides_a_result_changes_the_key(change: dict[str, Any], study: Params) -> None:
     run = a_run(study, "plain", 0)
     assert dataclasses.replace(run).key == run.key
     assert dataclasses.replace(run, **change).key != run.key
@@ -134,14 +134,14 @@ def test_a_recipe_that_cannot_be_trained_on_these_images_is_a_failed_run(study: 
     assert "leave nothing of 28x28 pixels" in result.reason
 
 
-def test_an_argument_that_keras_drops_is_refused(study: Params, few: Digits) -> None:
+def test_an_argument_that_keras_ignores_is_refused(study: Params, few: Digits) -> None:
     result = train_run(a_run(study, "plain", 0, optimizer={"name": "adam", "decay": 0.1}), *few, None)
     assert isinstance(result, Failed)
     assert "`decay` is no longer supported" in result.reason
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         (
             {"facts": {"dev_loss": 0.5}},
@@ -152,8 +152,8 @@ def test_an_argument_that_keras_drops_is_refused(study: Params, few: Digits) -> 
     ],
     ids=["facts are missing", "facts are no plain numbers", "other outputs"],
 )
-def test_a_family_with_a_fit_of_its_own_is_told_what_evaluation_would_miss(
-    change: dict[str, Any], said: str, study: Params, few: Digits, monkeypatch: pytest.MonkeyPatch
+def test_an_incomplete_result_of_a_custom_fit_is_a_failed_run(
+    change: dict[str, Any], expected: str, study: Params, few: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit = Ridge.fit
 
@@ -164,10 +164,10 @@ def test_a_family_with_a_fit_of_its_own_is_told_what_evaluation_would_miss(
     monkeypatch.setattr(Ridge, "fit", changed)
     result = train_run(a_run(study, "ridge", 0), *few, None)
     assert isinstance(result, Failed)
-    assert re.search(said, result.reason), result.reason
+    assert re.search(expected, result.reason), result.reason
 
 
-def test_a_worker_with_other_packages_is_refused_with_their_names(study: Params, few: Digits) -> None:
+def test_a_worker_with_other_packages_fails_its_runs(study: Params, few: Digits) -> None:
     run = a_run(study, "plain", 0)
     elsewhere = {**run.versions, "keras": "2.15.0", "jaxlib": "1.0"}
     result = train_run(dataclasses.replace(run, versions=elsewhere), *few, None)
@@ -186,30 +186,32 @@ def test_training_that_diverges_is_a_failed_run_not_a_crash(study: Params, few: 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_backend_that_is_not_installed_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_backend_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(environments.BACKEND_PACKAGES, "jax", ["a-package-that-is-not-there"])
     with pytest.raises(UserError, match="the Keras backend jax is not installed"):
         installed_versions("jax")
 
 
-def test_the_progress_of_a_run_can_be_read_while_it_lasts(
+def test_the_progress_of_a_run_can_be_read_during_training(
     study: Params, few: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
+    written: list[str] = []
     write_text = Path.write_text
 
-    def noting(path: Path, text: str, *rest: Any, **named: Any) -> int:
-        said.append(text)
+    def recording(path: Path, text: str, *rest: Any, **named: Any) -> int:
+        written.append(text)
         return write_text(path, text, *rest, **named)
 
-    monkeypatch.setattr(Path, "write_text", noting)
+    monkeypatch.setattr(Path, "write_text", recording)
     train_run(a_run(study, "plain", 0), *few, tmp_path / "progress")
-    assert [text.split(",")[0] for text in said] == ["epoch 1", "epoch 2"]
+    assert [text.split(",")[0] for text in written] == ["epoch 1", "epoch 2"]
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_finished_elsewhere_is_known_by_its_key(study: Params, few: Digits, tmp_path: Path) -> None:
-    """The whole way: what `train_run` returns and `write_folder` writes is what `finished` accepts."""
+def test_a_run_that_another_machine_finished_is_recognized_by_its_key(
+    study: Params, few: Digits, tmp_path: Path
+) -> None:
+    """`finished` accepts what `train_run` returns and `write_folder` writes."""
     run = a_run(study, "plain", 0)
     result = trained(run, few)
     with pytest.MonkeyPatch.context() as patch:

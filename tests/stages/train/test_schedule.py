@@ -1,4 +1,4 @@
-"""A train stage from its command to its files, on this machine."""
+"""The stage `train` from its command to its files, on this machine."""
 
 import shutil
 import sys
@@ -32,13 +32,13 @@ def no_publisher(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stages.tracking.publisher.Publisher.publish", lambda *_: 0)
 
 
-def test_a_stage_that_starts_again_trains_what_is_damaged_and_keeps_the_rest(
+def test_a_second_start_trains_damaged_runs_and_keeps_the_others(
     evaluated: Path, study: Params, one_worker: None, no_publisher: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = content_of(evaluated / "models" / "plain")
     kept = (paths.run_path("plain", 0) / "model.keras").stat()
     flip_a_byte(paths.run_path("plain", 1) / "model.keras")
-    (paths.MODELS / "plain" / ".1.half").mkdir()
+    (paths.MODELS / "plain" / ".1.unfinished").mkdir()
     stage.train(study, ["plain"], on_finish=lambda variant, seed: None)
     assert "2 runs, 1 of them finished before" in capsys.readouterr().out
     after = content_of(evaluated / "models" / "plain")
@@ -47,14 +47,14 @@ def test_a_stage_that_starts_again_trains_what_is_damaged_and_keeps_the_rest(
     assert (paths.run_path("plain", 0) / "model.keras").stat().st_ino == kept.st_ino
 
 
-def test_an_unknown_backend_is_refused_by_its_name(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_an_unknown_backend_names_it(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "tensorfow")
     monkeypatch.setattr(sys, "argv", ["train", "plain"])
     with pytest.raises(SystemExit, match="tensorfow"):
         command.main()
 
 
-def test_what_a_kill_left_among_the_results_is_gone_after_the_next_start(
+def test_unfinished_files_of_an_interrupted_stage_are_deleted_by_the_next_start(
     evaluated: Path, study: Params, no_publisher: None
 ) -> None:
     left = paths.curves_path("plain").with_name(".curves.csv.abcdef12")
@@ -64,7 +64,7 @@ def test_what_a_kill_left_among_the_results_is_gone_after_the_next_start(
     assert not left.exists()
 
 
-def test_a_damaged_curve_is_mended_by_the_next_start(
+def test_a_damaged_curve_is_repaired_by_the_next_start(
     evaluated: Path, study: Params, one_worker: None, no_publisher: None
 ) -> None:
     before = paths.curves_path("plain").read_bytes()
@@ -73,7 +73,7 @@ def test_a_damaged_curve_is_mended_by_the_next_start(
     assert paths.curves_path("plain").read_bytes() == before
 
 
-def test_what_was_evaluated_counts_without_its_model_where_that_is_asked_for(
+def test_with_study_reuse_evaluated_runs_count_as_finished_without_their_models(
     evaluated: Path,
     study: Params,
     one_worker: None,
@@ -81,7 +81,7 @@ def test_what_was_evaluated_counts_without_its_model_where_that_is_asked_for(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A clone that has no models gets more seeds of its own."""
+    """A clone without models trains an additional seed."""
     curves = paths.curves_path("plain").read_bytes()
     shutil.rmtree(paths.MODELS)
     monkeypatch.setenv("STUDY_REUSE", "1")
@@ -117,7 +117,7 @@ def test_two_more_seeds_train_two_more_runs_and_fewer_seeds_remove_theirs(
     assert seeds_of_curves(with_seeds(1), "plain") == [0]
 
 
-def test_the_curves_of_a_variant_are_those_of_its_seeds_in_their_order(evaluated: Path, study: Params) -> None:
+def test_the_curves_of_a_variant_are_those_of_its_seeds_in_order(evaluated: Path, study: Params) -> None:
     for variant in study.variants:
         parts = [pd.read_csv(paths.run_path(variant, seed) / "curves.csv") for seed in (0, 1)]
         together = pd.read_csv(paths.curves_path(variant))
@@ -132,57 +132,55 @@ def fake(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None
     return Trained(run, {"model.keras": b"model", "curves.csv": b"", "run.json": b"{}"}, facts)
 
 
-def test_a_run_that_fails_is_named_and_costs_no_other(
+def test_a_failed_run_is_named_and_the_others_are_kept(
     workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STUDY_WORKERS", "1")
-    heard: list[str] = []
+    finished_runs: list[str] = []
     with pytest.raises(UserError) as error:
         train_all(
             planned(study, "plain", "ridge"),
             *digits,
-            on_finish=lambda variant, seed: heard.append(f"{variant} seed {seed}"),
+            on_finish=lambda variant, seed: finished_runs.append(f"{variant} seed {seed}"),
             train=fake,
         )
-    assert heard == ["plain seed 1", "ridge seed 1"]
+    assert finished_runs == ["plain seed 1", "ridge seed 1"]
     assert "2 of 4 runs failed; the others are kept" in str(error.value)
     assert "  plain seed 0, ridge seed 0: loss is nan" in str(error.value)
     assert sorted(path.name for path in paths.MODELS.glob("*/*")) == ["1", "1"]
     assert (paths.run_path("plain", 1) / "model.keras").read_bytes() == b"model"
 
 
-def test_a_run_is_on_disk_before_anybody_hears_of_it(
+def test_a_run_is_on_disk_before_on_finish_is_called(
     workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STUDY_WORKERS", "1")
     runs = [run for run in planned(study, "plain", "ridge") if run.seed == 1]
-    there: list[int] = []
+    counts: list[int] = []
 
-    def look(variant: str, seed: int) -> None:
-        there.append(len(list(paths.MODELS.glob("*/1/run.json"))))
+    def count(variant: str, seed: int) -> None:
+        counts.append(len(list(paths.MODELS.glob("*/1/run.json"))))
 
-    train_all(runs, *digits, on_finish=look, train=fake)
-    assert there == [1, 2]
+    train_all(runs, *digits, on_finish=count, train=fake)
+    assert counts == [1, 2]
 
 
-def breaks_with_seed_0(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
+def raise_for_seed_0(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
     if run.seed == 0:
         raise MemoryError("no room for 57 MB")
     return fake(run, images, labels, progress)
 
 
-def test_an_error_that_nobody_foresaw_ends_one_run_and_the_others_go_on(
+def test_an_unexpected_error_ends_one_run_and_the_others_continue(
     workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STUDY_WORKERS", "1")
     with pytest.raises(UserError, match="plain seed 0: MemoryError: no room for 57 MB"):
-        train_all(planned(study, "plain"), *digits, on_finish=lambda variant, seed: None, train=breaks_with_seed_0)
+        train_all(planned(study, "plain"), *digits, on_finish=lambda variant, seed: None, train=raise_for_seed_0)
     assert [path.name for path in (paths.MODELS / "plain").iterdir()] == ["1"]
 
 
-def test_an_unknown_variant_on_the_command_line_ends_with_those_there_are(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_error_for_an_unknown_variant_lists_all_variants(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["train", "mlp_tunde"])
     with pytest.raises(SystemExit) as end:
         command.main()

@@ -368,6 +368,11 @@ def _train_batch(
     narrowest: int,
     on_epoch: Callable[[int, dict[str, float]], None] | None,
 ) -> Iterator[tuple[int, FinishedLane]]:
+    """Train lanes as one batch; yields the index of each lane and its result.
+
+    It branches more than ten times because training on the device overlaps with the work of the host (orders, compiling
+    for a narrower batch, finished lanes): the steps depend on one another's place within an epoch.
+    """
     waiting = deque(start_lane(index, lane, len(images)) for index, lane in lanes.items())
     may_narrow = len({lane.epochs for lane in lanes.values()}) > 1 or any(lane.patience for lane in lanes.values())
     with ThreadPoolExecutor(ORDER_THREADS) as pool:

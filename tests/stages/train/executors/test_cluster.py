@@ -36,7 +36,7 @@ PACKAGES = str(Path(distributed.__file__).parents[1])
 
 
 class Cluster:
-    """Processes as a user starts them, by name."""
+    """A scheduler and workers, started by their commands, by name."""
 
     def __init__(self, folder: Path, python: tuple[str, ...] = (), **environment: str) -> None:
         self._folder = folder
@@ -54,7 +54,7 @@ class Cluster:
     def _start(self, name: str, python: tuple[str, ...], options: list[str], environment: dict[str, str]) -> None:
         program = "dask_scheduler" if name == "scheduler" else "dask_worker"
         options = ["--scheduler-file", str(self._folder / "scheduler.json"), "--no-dashboard", *options]
-        # A worker sees to its own threads: what the tests set for themselves must not reach it.
+        # A worker sets its own number of threads, so the settings of the tests are not passed on.
         inherited = {key: value for key, value in os.environ.items() if not key.endswith("_NUM_THREADS")}
         self._processes[name] = subprocess.Popen(
             [sys.executable, *python, "-m", f"distributed.cli.{program}", *options],
@@ -72,13 +72,13 @@ class Cluster:
         process.wait()
 
     def close(self) -> None:
-        for name in reversed(list(self._processes)):  # the scheduler last: a worker without one takes its time to end
+        for name in reversed(list(self._processes)):  # the scheduler last: without one, workers end slowly
             self.kill(name)
 
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[Cluster]:
-    """A scheduler of the test's own, without workers."""
+    """A scheduler without workers, for one test."""
     cluster = Cluster(tmp_path)
     yield cluster
     cluster.close()
@@ -110,11 +110,11 @@ def results(folder: Path, *variants: str) -> dict[str, bytes]:
     return found
 
 
-def nobody(variant: str, seed: int) -> None:
-    """Wants to hear of a run that has finished."""
+def ignore(variant: str, seed: int) -> None:
+    """Do nothing after a finished run."""
 
 
-def test_a_cluster_has_the_results_of_one_machine_though_a_worker_is_killed(
+def test_a_cluster_has_the_results_of_one_machine_even_if_a_worker_is_killed(
     shared: Cluster,
     workspace: Path,
     evaluated_study: Path,
@@ -129,7 +129,7 @@ def test_a_cluster_has_the_results_of_one_machine_though_a_worker_is_killed(
 
         def train(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
             if "VICTIM" in os.environ:
-                socket.create_connection(("127.0.0.1", port)).recv(1)  # nothing comes
+                socket.create_connection(("127.0.0.1", port)).recv(1)  # blocks
             return train_run(run, images, labels, progress)
 
         kept: list[Path] = []
@@ -142,7 +142,7 @@ def test_a_cluster_has_the_results_of_one_machine_though_a_worker_is_killed(
                 shared.kill("victim")
                 with at_work:
                     at_work.settimeout(60)
-                    assert at_work.recv(1) == b""  # its training process ended with it
+                    assert at_work.recv(1) == b""  # its training process ended, too
 
         shared.worker("victim", VICTIM="1")
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
@@ -151,10 +151,10 @@ def test_a_cluster_has_the_results_of_one_machine_though_a_worker_is_killed(
             client.wait_for_workers(3)
         train_all(planned(study, *study.variants), *digits, on_finish=kill, train=train)
     assert results(workspace, *study.variants) == results(evaluated_study, *study.variants)
-    said = capfd.readouterr().err.splitlines()
-    assert "under way: runs on 3 Dask workers" in said
-    # Nothing but what a driver says on one machine.
-    assert {line.split(" ")[0] for line in said} == {"under", *(f"[{i}/8]" for i in range(1, 9))}
+    printed = capfd.readouterr().err.splitlines()
+    assert "under way: runs on 3 Dask workers" in printed
+    # Otherwise only what a driver prints on one machine.
+    assert {line.split(" ")[0] for line in printed} == {"under", *(f"[{i}/8]" for i in range(1, 9))}
 
 
 def test_the_images_reach_every_worker_once(
@@ -172,12 +172,12 @@ def test_the_images_reach_every_worker_once(
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
     with Client(shared.address) as client:
         before = sum(client.run(transfers).values())
-        train_all(planned(study, *study.variants), *digits, on_finish=nobody)
-        # One has them from us, the other from the first.
+        train_all(planned(study, *study.variants), *digits, on_finish=ignore)
+        # One worker gets them from the driver, the other from the first worker.
         assert sum(client.run(transfers).values()) - before == 1
 
 
-def test_a_worker_that_joins_takes_part(
+def test_a_worker_that_joins_later_trains_runs(
     empty: Cluster,
     workspace: Path,
     evaluated_study: Path,
@@ -204,14 +204,14 @@ def test_a_worker_that_joins_takes_part(
     empty.worker("first")
     monkeypatch.setattr(dask_cluster, "_train", on_worker)
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
-    with ThreadPoolExecutor(1) as beside:
-        added = beside.submit(add)
-        train_all(planned(study, *variants), *digits, on_finish=nobody)
+    with ThreadPoolExecutor(1) as pool:
+        added = pool.submit(add)
+        train_all(planned(study, *variants), *digits, on_finish=ignore)
         added.result()
     assert results(workspace, *variants) == results(evaluated_study, *variants)
 
 
-def test_a_lost_scheduler_ends_in_a_message_and_the_study_goes_on_where_it_stopped(
+def test_after_a_lost_scheduler_the_study_continues_where_it_stopped(
     shared: Cluster,
     empty: Cluster,
     workspace: Path,
@@ -229,8 +229,8 @@ def test_a_lost_scheduler_ends_in_a_message_and_the_study_goes_on_where_it_stopp
         text=True,
     )
     assert driver.stdout is not None
-    said = [driver.stdout.readline(), driver.stdout.readline()]
-    assert said == [
+    printed = [driver.stdout.readline(), driver.stdout.readline()]
+    assert printed == [
         "8 runs, 0 of them finished before\n",
         f"Dask cluster at {empty.address}: 0 workers so far\n",
     ]
@@ -240,8 +240,8 @@ def test_a_lost_scheduler_ends_in_a_message_and_the_study_goes_on_where_it_stopp
     rest = driver.communicate(timeout=60)[0].splitlines()
     assert driver.returncode == 1
     assert rest[-1] == (
-        f"error: the Dask scheduler at {empty.address} was lost or restarted. The runs that had finished are kept: see "
-        "that it and its workers are up and run the same command again."
+        f"error: the Dask scheduler at {empty.address} was lost or restarted. The finished runs are kept. Check that "
+        "it and its workers are running, and run the same command again."
     )
     assert all(line.startswith("[") for line in rest[:-1])
     kept = {path: path.stat().st_ino for path in paths.MODELS.glob("*/*/model.keras")}
@@ -254,7 +254,7 @@ def test_a_lost_scheduler_ends_in_a_message_and_the_study_goes_on_where_it_stopp
     assert results(workspace, *study.variants) == results(evaluated_study, *study.variants)
 
 
-def test_a_driver_that_waits_says_for_what(
+def test_a_driver_without_workers_reports_that_runs_wait(
     empty: Cluster, workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
@@ -270,7 +270,7 @@ def test_a_driver_that_waits_says_for_what(
 def test_a_run_that_kills_its_workers_fails_alone(
     tmp_path: Path, workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The only worker dies, so the data are gone with it; its nanny starts another."""
+    """The only worker dies, and the data with it; its nanny starts another one."""
 
     def train(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
         if run.name == "plain seed 0":
@@ -278,8 +278,8 @@ def test_a_run_that_kills_its_workers_fails_alone(
         assert images.shape == (1437, 28, 28)
         return Trained(run, {"model.keras": b"model"}, FACTS)
 
-    # One death is enough, and only the run under way is to blame. Of so few runs, Dask would by itself let the second
-    # wait at the worker that has the data, and blame it as well.
+    # One death is enough, and only the run under way fails. By default, Dask would assign both of these few runs to the
+    # worker with the data, and both would fail.
     cluster = Cluster(
         tmp_path,
         DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0",
@@ -289,7 +289,7 @@ def test_a_run_that_kills_its_workers_fails_alone(
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.address)
     try:
         with pytest.raises(UserError) as error:
-            train_all(planned(study, "plain"), *digits, on_finish=nobody, train=train)
+            train_all(planned(study, "plain"), *digits, on_finish=ignore, train=train)
     finally:
         cluster.close()
     assert "1 of 2 runs failed; the others are kept" in str(error.value)
@@ -298,7 +298,7 @@ def test_a_run_that_kills_its_workers_fails_alone(
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
-def test_no_training_process_of_a_cluster_outlives_a_driver_that_was_stopped(
+def test_the_training_processes_of_a_cluster_end_with_their_driver(
     signum: signal.Signals, empty: Cluster, workspace: Path
 ) -> None:
     (workspace / "params.yaml").write_text(LONG)
@@ -323,7 +323,7 @@ def test_a_run_that_raises_or_kills_its_process_fails_alone(
 
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
     with pytest.raises(UserError) as error:
-        train_all(planned(study, "plain", "ridge"), *digits, on_finish=nobody, train=train)
+        train_all(planned(study, "plain", "ridge"), *digits, on_finish=ignore, train=train)
     first, *failed = str(error.value).splitlines()
     assert first == "2 of 4 runs failed; the others are kept:"
     raised, died = sorted(failed)
@@ -333,7 +333,7 @@ def test_a_run_that_raises_or_kills_its_process_fails_alone(
     assert sorted(str(path) for path in paths.MODELS.glob("*/*")) == ["models/plain/1", "models/ridge/1"]
 
 
-def test_a_process_that_has_grown_is_replaced_and_none_outlives_the_study(
+def test_a_process_that_has_grown_is_replaced_and_all_end_with_the_study(
     empty: Cluster, workspace: Path, digits: Digits, study: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -342,8 +342,8 @@ def test_a_process_that_has_grown_is_replaced_and_none_outlives_the_study(
         connections: list[socket.socket] = []
 
         def train(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
-            socket.create_connection(("127.0.0.1", port)).detach()  # open for as long as the process lives
-            setattr(sys, f"kept by {run.name}", np.ones(20_000_000))  # 160 MB, for as long too
+            socket.create_connection(("127.0.0.1", port)).detach()  # open until the process ends
+            setattr(sys, f"kept by {run.name}", np.ones(20_000_000))  # 160 MB, also until then
             return Trained(run, {"run.json": str(os.getpid()).encode()}, FACTS)
 
         def accept(variant: str, seed: int) -> None:
@@ -360,24 +360,24 @@ def test_a_process_that_has_grown_is_replaced_and_none_outlives_the_study(
     assert sorted(processes.count(process) for process in set(processes)) == [2, 3, 3]
 
 
-def test_a_training_process_uses_again_the_memory_that_it_freed(
+def test_a_training_process_reuses_freed_memory(
     empty: Cluster, workspace: Path, digits: Digits, study: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Dask has its workers give freed memory back at once, and the system clears every page that is taken anew."""
+    """Dask's workers return freed memory to the system at once, which is slow: the system clears every new page."""
 
     def train(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         for _ in range(100):
-            np.ones(125_000)  # 1 MB, as many a tensor of a step
+            np.ones(125_000)  # 1 MB, like a tensor of a training step
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
         return Trained(run, {"run.json": str(faults).encode()}, FACTS)
 
     empty.worker("one", "--nanny")
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
-    train_all(planned(study, "plain"), *digits, on_finish=nobody, train=train)
+    train_all(planned(study, "plain"), *digits, on_finish=ignore, train=train)
     faults = [int(path.read_text()) for path in paths.MODELS.glob("*/*/run.json")]
     assert len(faults) == 2
-    assert max(faults) < 10 * 1e6 / resource.getpagesize()  # of 100 MB that were used, 10 were new
+    assert max(faults) < 10 * 1e6 / resource.getpagesize()  # of 100 MB at most 10 are new
 
 
 def test_no_run_waits_behind_another_while_a_worker_is_free(
@@ -400,12 +400,12 @@ def test_no_run_waits_behind_another_while_a_worker_is_free(
     monkeypatch.setattr(dask_cluster, "_train", on_worker)
     with Client(shared.address, set_as_default=False) as client:
         train_all(runs, *digits, on_finish=on_finish)
-    assert finished == [run.name for run in [*runs[1:], runs[0]]]  # the others in their order
+    assert finished == [run.name for run in [*runs[1:], runs[0]]]  # the others in order
 
 
 @pytest.fixture
 def other_keras(tmp_path: Path) -> str:
-    """A folder to put before the others on the path, which makes a worker's Keras another."""
+    """A value of PYTHONPATH with another version of Keras."""
     metadata = tmp_path / "versions" / "keras-0.1.dist-info" / "METADATA"
     metadata.parent.mkdir(parents=True)
     metadata.write_text("Metadata-Version: 2.1\nName: keras\nVersion: 0.1\n")
@@ -414,7 +414,7 @@ def other_keras(tmp_path: Path) -> str:
 
 @pytest.fixture
 def other_code(tmp_path: Path) -> str:
-    """The project with another line in a module that decides results."""
+    """A copy of the project with an edit in a module that decides results."""
     for package in ("many_seeds", "stages"):
         shutil.copytree(ROOT / package, tmp_path / "code" / package)
     with (tmp_path / "code/stages/recipes/network.py").open("a") as file:
@@ -422,7 +422,7 @@ def other_code(tmp_path: Path) -> str:
     return str(tmp_path / "code")
 
 
-def test_workers_that_would_give_other_results_are_refused_with_what_differs(
+def test_workers_with_other_packages_or_code_are_refused_with_the_differences(
     empty: Cluster, other_keras: str, other_code: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     empty.worker("fits")
@@ -447,7 +447,7 @@ def test_workers_that_would_give_other_results_are_refused_with_what_differs(
     assert not paths.MODELS.exists()
 
 
-def test_a_worker_that_joins_late_and_does_not_fit_fails_its_runs(
+def test_a_worker_that_joins_later_with_other_packages_or_code_fails_its_runs(
     empty: Cluster,
     other_keras: str,
     other_code: str,
@@ -456,7 +456,7 @@ def test_a_worker_that_joins_late_and_does_not_fit_fails_its_runs(
     digits: Digits,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(dask_cluster, "_check", lambda *_: None)  # it was not there yet
+    monkeypatch.setattr(dask_cluster, "_check", lambda *_: None)  # the worker joins after it
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
     for name, path, reason in [
         ("versions", other_keras, f"keras 0.1 there, {importlib.metadata.version('keras')} here"),
@@ -464,7 +464,7 @@ def test_a_worker_that_joins_late_and_does_not_fit_fails_its_runs(
     ]:
         empty.worker(name, PYTHONPATH=path)
         with pytest.raises(UserError) as error:
-            train_all(planned(study, "plain"), *digits, on_finish=nobody)
+            train_all(planned(study, "plain"), *digits, on_finish=ignore)
         empty.kill(name)
         assert str(error.value).startswith("2 of 2 runs failed")
         assert "plain seed 0, plain seed 1: " in str(error.value)
@@ -478,21 +478,21 @@ def test_a_scheduler_without_the_project_is_refused(
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.address)
     try:
         with pytest.raises(UserError, match=r"scheduler at tcp.* lacks the project \(No module named 'stages'\)"):
-            train_all(planned(study, "plain"), *digits, on_finish=nobody)
+            train_all(planned(study, "plain"), *digits, on_finish=ignore)
     finally:
         cluster.close()
 
 
 @pytest.fixture
 def listening() -> Iterator[int]:
-    """The port of a program that accepts connections and never says a word."""
+    """The port of a program that accepts connections and sends nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
 
 @pytest.fixture
-def deaf() -> Iterator[int]:
-    """A port at which nobody listens, nor will while the test runs."""
+def closed() -> Iterator[int]:
+    """A reserved port at which no program listens."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield bound.getsockname()[1]
@@ -501,32 +501,36 @@ def deaf() -> Iterator[int]:
 @pytest.mark.parametrize(
     ("address", "reason"),
     [
-        ("tcp://127.0.0.1:{deaf}", "Timed out trying to connect"),
-        ("tcp://127.0.0.1:{listening}", "something else listens there"),
+        ("tcp://127.0.0.1:{closed}", "Timed out trying to connect"),
+        ("tcp://127.0.0.1:{listening}", "the program at this address is no Dask scheduler"),
         ("nonsense", "missing port number in address 'nonsense'"),
         ("udp://127.0.0.1:8786", "unknown address scheme 'udp'"),
         ("tls://127.0.0.1:8786", "TLS expects"),
     ],
 )
 def test_an_address_without_a_scheduler_is_refused(
-    address: str, reason: str, deaf: int, listening: int, workspace: Path, monkeypatch: pytest.MonkeyPatch
+    address: str, reason: str, closed: int, listening: int, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dask_cluster, "CONNECT_SECONDS", 0.5)
-    address = address.format(deaf=deaf, listening=listening)
+    address = address.format(closed=closed, listening=listening)
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
     monkeypatch.setattr(sys, "argv", ["train", "--all"])
     with pytest.raises(SystemExit) as end:
         command.main()
-    said = str(end.value.code)
-    assert said.startswith(f"error: no Dask scheduler answers at DASK_SCHEDULER_ADDRESS={address} ({reason}")
-    assert "Expected tcp://host:port of a running `dask scheduler`" in said
+    message = str(end.value.code)
+    assert message.startswith(f"error: no Dask scheduler answers at DASK_SCHEDULER_ADDRESS={address} ({reason}")
+    assert "Expected tcp://host:port of a running `dask scheduler`" in message
 
 
-def test_a_driver_without_dask_says_how_to_install_it(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_dask_the_error_has_the_command_that_installs_it(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:8786")
     monkeypatch.delitem(sys.modules, "stages.train.executors.cluster")
     monkeypatch.delattr("stages.train.executors.cluster")
     monkeypatch.setitem(sys.modules, "distributed", None)
     monkeypatch.setattr(sys, "argv", ["train", "--all"])
-    with pytest.raises(SystemExit, match=r"computed by dask, but .*distributed.*: pip install -e '\.\[cluster\]'"):
+    with pytest.raises(
+        SystemExit, match=r"the executor dask needs packages .*distributed.*: pip install -e '\.\[cluster\]'"
+    ):
         command.main()

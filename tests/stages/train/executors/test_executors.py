@@ -18,18 +18,18 @@ def test_a_machine_without_settings_and_gpu_trains_in_processes() -> None:
     assert executors.name_for(network()) == executors.name_for(ridge()) == "processes"
 
 
-def test_a_scheduler_that_is_named_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scheduler_in_the_environment_selects_dask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:8786")
     assert executors.name_for(network()) == "dask"
 
 
-def test_a_gpu_trains_what_is_trained_by_epochs_and_processes_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_trains_keras_models_and_processes_train_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(executors.EXECUTORS, "lanes", executors.EXECUTORS["lanes"]._replace(selected=lambda: True))
     assert executors.name_for(network()) == "lanes"
     assert executors.name_for(ridge()) == "processes"
 
 
-def test_an_executor_can_be_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_executor_can_be_selected_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUDY_EXECUTOR", "lanes")
     assert executors.name_for(network()) == "lanes"
     assert executors.name_for(ridge()) == "processes"
@@ -38,7 +38,7 @@ def test_an_executor_can_be_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -
     assert executors.name_for(network()) == "processes"
 
 
-def test_an_unknown_executor_is_refused_with_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_an_unknown_executor_lists_all_executors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUDY_EXECUTOR", "slurm")
     with pytest.raises(UserError, match="STUDY_EXECUTOR should be one of dask, lanes, processes, received 'slurm'"):
         executors.name_for(network())

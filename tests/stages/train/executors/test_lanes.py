@@ -194,9 +194,11 @@ def test_a_model_with_moving_averages_trains_and_predicts() -> None:
         model = cnn(0)
         model.set_weights([np.asarray(value) for value in run.weights or []])
         assert run.curve[-1]["val_accuracy"] > 0.5
-    said = engine.predict(shared_of(cnn), [run.weights or [] for run in runs.values()], IMAGES[:90], width=2, block=40)
-    assert said.shape == (3, 90, 10)
-    np.testing.assert_allclose(said[-1], model.predict(IMAGES[:90], verbose=0), atol=1e-5)
+    outputs = engine.predict(
+        shared_of(cnn), [run.weights or [] for run in runs.values()], IMAGES[:90], width=2, block=40
+    )
+    assert outputs.shape == (3, 90, 10)
+    np.testing.assert_allclose(outputs[-1], model.predict(IMAGES[:90], verbose=0), atol=1e-5)
 
 
 def test_convolutions_as_patches_train_as_those_of_keras(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +267,7 @@ def test_the_learning_rate_may_change_from_step_to_step() -> None:
     assert runs[2].curve[0]["learning_rate"] == pytest.approx(0.001)
 
 
-def test_a_moving_average_of_the_weights_is_what_is_looked_at_and_kept() -> None:
+def test_a_moving_average_of_the_weights_is_validated_and_kept() -> None:
     shared = programs.Shared(mlp(0), keras.optimizers.Adam(use_ema=True, ema_momentum=0.99))
     averaged, last = train([lane(0)], shared)[0], train([lane(0)])[0]
     assert averaged.curve[0]["loss"] == pytest.approx(last.curve[0]["loss"], rel=1e-5)
@@ -295,7 +297,7 @@ def test_every_image_of_an_epoch_is_trained_on_once() -> None:
         assert len(plan) <= 3
 
 
-def test_memory_that_runs_out_halves_the_width_and_the_lanes_begin_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_halves_the_width_and_restarts_the_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = engine.Batch.train_epoch
     widths = []
 

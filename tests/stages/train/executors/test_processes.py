@@ -1,4 +1,4 @@
-"""Training in processes of this machine: the same bits, and no process that outlives its driver."""
+"""Training in processes on this machine: the same bits, and processes that end with their driver."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ def dies(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None
     os._exit(1)
 
 
-def test_two_workers_have_the_results_of_one(
+def test_two_workers_give_the_results_of_one(
     evaluated: Path,
     study: Params,
     monkeypatch: pytest.MonkeyPatch,
@@ -40,15 +40,15 @@ def test_two_workers_have_the_results_of_one(
             (paths.run_path(variant, seed) / "run.json").unlink()
     monkeypatch.setenv("STUDY_WORKERS", "2")
     stage.train(study, variants, on_finish=lambda variant, seed: None)
-    said = capfd.readouterr()
-    assert "6 runs, 0 of them finished before" in said.out
-    assert "[6/6]" in said.err
-    assert "validation accuracy 0." in said.err
+    printed = capfd.readouterr()
+    assert "6 runs, 0 of them finished before" in printed.out
+    assert "[6/6]" in printed.err
+    assert "validation accuracy 0." in printed.err
     after = {name: content for name, content in content_of(paths.MODELS).items() if not name.endswith("run.json")}
     assert after == before
 
 
-def test_a_worker_that_is_killed_ends_in_a_message_that_says_what_to_do(
+def test_the_error_for_a_killed_worker_has_the_command_to_run(
     workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STUDY_WORKERS", "2")
@@ -64,16 +64,14 @@ def test_the_number_of_workers_comes_from_the_environment_or_the_machine(monkeyp
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", " 2"])
-def test_a_number_of_workers_that_is_none_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_number_of_workers_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUDY_WORKERS", text)
     with pytest.raises(UserError, match=f"STUDY_WORKERS should be a whole number from 1, received '{text}'"):
         processes.slots()
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
-def test_workers_end_with_their_driver_however_that_ends_and_what_had_finished_is_kept(
-    signum: signal.Signals, workspace: Path
-) -> None:
+def test_workers_end_with_their_driver_and_finished_runs_are_kept(signum: signal.Signals, workspace: Path) -> None:
     (workspace / "params.yaml").write_text(LONG)
     with driver(STUDY_WORKERS="2") as process:
         assert len(of_session(process.pid)) >= 3
@@ -82,9 +80,7 @@ def test_workers_end_with_their_driver_however_that_ends_and_what_had_finished_i
 
 
 @pytest.mark.parametrize("worker", [1, 2])
-def test_a_signal_that_comes_while_a_worker_is_started_is_heard_as_at_any_other_moment(
-    worker: int, workspace: Path
-) -> None:
+def test_a_signal_is_handled_while_a_worker_starts(worker: int, workspace: Path) -> None:
     (workspace / "params.yaml").write_text(LONG)
     for _ in range(3):  # the moment is a few milliseconds long
         with driver("of them finished before", STUDY_WORKERS="2") as process:
