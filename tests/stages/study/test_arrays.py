@@ -15,7 +15,7 @@ ARRAYS: dict[str, np.ndarray] = {
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_arrays_come_back_as_they_were(compressed: bool, tmp_path: Path) -> None:
+def test_arrays_are_read_as_they_were_written(compressed: bool, tmp_path: Path) -> None:
     write_npz(tmp_path / "a.npz", ARRAYS, compressed=compressed)
     with (tmp_path / "a.npz").open("rb") as file:
         found = read_npz(file)
@@ -31,7 +31,7 @@ def test_arrays_come_back_as_they_were(compressed: bool, tmp_path: Path) -> None
         (True, "4da207156acd7cf478f352fdc662a1825a8855e676b01e3267fe0a031bcad1c7"),
     ],
 )
-def test_the_bytes_of_a_file_are_these_on_every_python_and_platform(
+def test_the_bytes_of_a_file_do_not_depend_on_python_or_the_platform(
     compressed: bool, sha256: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.time", lambda: 2_000_000_000.0)
@@ -39,7 +39,7 @@ def test_the_bytes_of_a_file_are_these_on_every_python_and_platform(
     assert hashlib.sha256((tmp_path / "a.npz").read_bytes()).hexdigest() == sha256
 
 
-def test_how_an_array_lies_in_memory_does_not_change_the_bytes(tmp_path: Path) -> None:
+def test_the_memory_layout_of_an_array_does_not_change_the_bytes(tmp_path: Path) -> None:
     array = np.arange(12, dtype=np.int32).reshape(3, 4)
     same = [array, np.asfortranarray(array), array.astype(">i4"), np.repeat(array, 2, axis=0)[::2]]
     for number, variant in enumerate(same):

@@ -1,4 +1,4 @@
-"""Which edits of code change the digest that follows its imports: files of a folder as stages/recipes is one."""
+"""The edits of code that change a digest that follows imports, in a folder like stages/recipes."""
 
 import pytest
 
@@ -57,7 +57,7 @@ def moved(old: str, new: str, *edits: tuple[str, str, str]) -> dict[str, str]:
     return {new if file == old else file: source for file, source in edited(*edits).items()}
 
 
-def test_a_files_code_is_what_it_imports_directly_or_not() -> None:
+def test_the_code_of_a_file_includes_its_transitive_imports() -> None:
     shared = {f"shared/{name}.py" for name in ("__init__", "rates", "steps", "fit", "saved")}
     assert set(closure(["family.py"], SOURCES)) == {"__init__.py", "family.py", *shared}
     assert closure(["other.py"], SOURCES) == ["__init__.py", "other.py", "shared/__init__.py", "shared/saved.py"]
@@ -115,7 +115,7 @@ def test_a_files_code_is_what_it_imports_directly_or_not() -> None:
         *["files that it does not import", "new files"],
     ],
 )
-def test_what_decides_no_result_changes_no_digest(sources: dict[str, str]) -> None:
+def test_edits_that_decide_no_result_change_no_digest(sources: dict[str, str]) -> None:
     assert sources != SOURCES
     assert digest(sources) == digest(SOURCES)
 
@@ -148,11 +148,11 @@ def test_what_decides_no_result_changes_no_digest(sources: dict[str, str]) -> No
         "another module by its full name",
     ],
 )
-def test_what_may_decide_a_result_changes_the_digest(sources: dict[str, str]) -> None:
+def test_edits_that_may_decide_a_result_change_the_digest(sources: dict[str, str]) -> None:
     assert digest(sources) != digest(SOURCES)
 
 
-def test_a_name_that_a_file_binds_twice_is_told_from_the_module() -> None:
+def test_a_local_name_is_distinguished_from_a_module_of_that_name() -> None:
     """The argument `rates` is not the module `rates`."""
     used, hidden = (
         f"from stages.recipes.shared import {name}\n\n\ndef f(rates):\n    return {name.split()[-1]}.constant(1)\n"
@@ -161,7 +161,7 @@ def test_a_name_that_a_file_binds_twice_is_told_from_the_module() -> None:
     assert digest({**SOURCES, "family.py": used}) != digest({**SOURCES, "family.py": hidden})
 
 
-def test_modules_that_swap_a_name_between_functions_are_told_apart() -> None:
+def test_modules_with_functions_that_swap_a_name_have_different_digests() -> None:
     one, two = (
         "def f():\n    from stages.recipes.shared import {} as m\n    return m.scaled(1)\n"
         "def g():\n    from stages.recipes.shared import {} as m\n    return m.scaled(1)\n".format(*names)

@@ -15,7 +15,7 @@ ADDRESS = "https://example.org/shapes.zip"
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_a_known_data_set_needs_its_name_alone(name: str) -> None:
+def test_a_built_in_data_set_needs_its_name_only(name: str) -> None:
     assert Data(name=name).sources == {}
 
 
@@ -29,12 +29,12 @@ def test_a_known_data_set_needs_its_name_alone(name: str) -> None:
         {"name": "a", "format": "idx", "train_images": "own/a", "train_labels": "own/b"},
     ],
 )
-def test_data_of_a_person_are_some_lines(values: dict[str, Any]) -> None:
+def test_custom_data_are_valid(values: dict[str, Any]) -> None:
     assert Data.model_validate(values).name == values["name"]
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "expected"),
     [
         ({"name": "shapes"}, "name should be one of mnist, .* need `format:`"),
         (
@@ -67,19 +67,19 @@ def test_data_of_a_person_are_some_lines(values: dict[str, Any]) -> None:
         ({**FOLDERS, "colour": True}, "colour"),
     ],
 )
-def test_a_data_section_that_cannot_be_is_refused_by_its_key(values: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+def test_the_error_for_an_invalid_data_section_names_the_key(values: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ValidationError, match=expected):
         Data.model_validate(values)
 
 
-def test_what_lies_in_data_raw_is_read_back(tmp_path: Path) -> None:
+def test_the_description_of_data_raw_is_read_as_it_was_written(tmp_path: Path) -> None:
     contents = Contents(format="idx", files={"train": "a"}, sources={"train": "own/ä"}, classes=["ä", "b"])
     write_contents(contents, tmp_path / "contents.json")
     assert read_contents(tmp_path / "contents.json") == contents
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff"])
-def test_a_damaged_list_of_contents_is_refused(content: bytes | None, tmp_path: Path) -> None:
+def test_a_damaged_description_of_data_raw_is_refused(content: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / "contents.json"
     if content is not None:
         path.write_bytes(content)
@@ -87,7 +87,7 @@ def test_a_damaged_list_of_contents_is_refused(content: bytes | None, tmp_path: 
         read_contents(path)
 
 
-def test_every_example_of_the_docs_is_a_data_section() -> None:
+def test_every_example_of_the_docs_is_valid() -> None:
     text = (ROOT / "docs/data.md").read_text(encoding="utf-8").replace("3b1c…", "0" * 64)
     examples = [YAML(typ="safe").load(example) for example in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
     assert {Data.model_validate(example["data"]).format for example in examples} == {None, "folders", "npz", "idx"}

@@ -1,4 +1,4 @@
-"""Which environment made a run, which one is certified to make the same bits, and what that does to keys."""
+"""The environments of runs, certificates of environments with the same bits, and their effect on keys."""
 
 import importlib.metadata
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ A, B, C, D = map(environment, "abcd")
 
 
 @pytest.mark.parametrize("executor", [None, "e" * 64])
-def test_the_text_of_an_environment_reads_back_as_it_was(executor: str | None) -> None:
+def test_the_text_of_an_environment_is_parsed_to_the_same_environment(executor: str | None) -> None:
     written = Environment("c" * 64, VERSIONS, executor)
     assert Environment.parse(str(written)) == written
     assert str(written).startswith(f"code={'c' * 64} ")
@@ -36,7 +36,7 @@ def test_the_text_of_an_environment_reads_back_as_it_was(executor: str | None) -
 
 
 @pytest.mark.parametrize("text", ["", "keras=3", "code=", "code=1 keras", "code=1 =3", "nan"])
-def test_a_text_that_is_no_environment_is_refused(text: str) -> None:
+def test_an_invalid_text_of_an_environment_is_refused(text: str) -> None:
     with pytest.raises(
         UserError, match=rf"should have the form 'code=… keras=…', received '{text}': restore it with git"
     ):
@@ -77,8 +77,8 @@ def test_certificates_lead_to_the_environment_that_made_the_results(
     assert canonical("plain", "train", start, certificates(*pairs)) == root
 
 
-def test_environments_that_certify_each_other_are_one_and_so_is_what_leads_to_them() -> None:
-    """As after a merge of two branches. A is no part of the circle, though the first in the alphabet."""
+def test_environments_in_a_cycle_of_certificates_have_one_canonical_environment() -> None:
+    """As after a merge of two branches. A leads to the cycle and is not part of it."""
     table = certificates((B, C), (C, B), (A, B), (D, A))
     assert {str(canonical("plain", "train", of, table)) for of in (A, B, C, D)} == {str(B)}
     assert canonical("plain", "train", A, certificates((A, A))) == A
@@ -90,7 +90,7 @@ def test_a_certificate_is_of_one_variant_and_part() -> None:
     assert canonical("plain", "evaluate", B, table) == B
 
 
-def test_certificates_are_read_whole_or_refused(tmp_path: Path) -> None:
+def test_damaged_certificates_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "certified.csv"
     assert list(environments.read_certificates(path).columns) == CERTIFIED_COLUMNS
     files.write_table(path, certificates())
@@ -137,16 +137,16 @@ def test_the_locked_versions_are_those_of_this_python_and_platform(tmp_path: Pat
         environments.locked_versions(path)
 
 
-def test_the_installed_versions_are_named_as_the_locked_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_installed_versions_have_the_names_of_the_locked_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(environments.installed_versions("tensorflow")) == list(VERSIONS)
     version = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "9" if name == "keras" else version(name))
     assert environments.installed_versions("tensorflow")["keras"] == "9"
-    monkeypatch.setattr(environments, "BACKEND_PACKAGES", {"tensorflow": ["nobody-has-this"]})
+    monkeypatch.setattr(environments, "BACKEND_PACKAGES", {"tensorflow": ["not-installed-1"]})
     with pytest.raises(UserError, match="the Keras backend tensorflow is not installed: run `make setup`"):
         environments.installed_versions("tensorflow")
-    monkeypatch.setattr(environments, "PACKAGES", ("keras", "nobody-has-that"))
-    with pytest.raises(UserError, match="training needs nobody-has-that, which is not installed: run `make setup`"):
+    monkeypatch.setattr(environments, "PACKAGES", ("keras", "not-installed-2"))
+    with pytest.raises(UserError, match="training needs not-installed-2, which is not installed: run `make setup`"):
         environments.installed_versions("tensorflow")
     with pytest.raises(UserError, match="should be one of tensorflow, received 'theano'"):
         environments.installed_versions("theano")
@@ -174,14 +174,14 @@ def test_the_key_of_a_run_without_certificate_is_that_of_version_1(name: str) ->
     assert RUNS[name].key == KEYS[name]
 
 
-def test_a_run_that_is_certified_has_the_key_of_the_environment_that_made_the_results() -> None:
+def test_a_certified_run_has_the_key_of_the_canonical_environment() -> None:
     root = Environment("c" * 64, VERSIONS)
     later = VERSIONS | {"keras": "3.15.2"}
     certified = Run("plain", network(), 3, 10, None, "processes", DIGESTS | {"code": "9" * 64}, later, root)
     assert certified.key == KEYS["a network"]
-    own = Environment("9" * 64, later)
+    root = Environment("9" * 64, later)
     alone = Run("plain", network(), 3, 10, None, "processes", certified.digests, later)
-    assert Run("plain", network(), 3, 10, None, "processes", certified.digests, later, own).key == alone.key
+    assert Run("plain", network(), 3, 10, None, "processes", certified.digests, later, root).key == alone.key
     assert alone.key != certified.key
     # Other data stay other data, whatever is certified.
     moved = Run("plain", network(), 3, 10, None, "processes", DIGESTS | {"data": "0" * 64}, later, root)
@@ -204,7 +204,7 @@ def write_environments(variant: str, *made_by: Environment, processor: str = "a 
 
 
 @pytest.mark.usefixtures("folder")
-def test_changes_since_the_results_are_those_that_no_certificate_covers() -> None:
+def test_changes_are_differences_without_a_certificate() -> None:
     assert environments.changes_since("plain", B) == []  # no results
     write_environments("plain", A, A, environment("a", scipy="1.17.0"))
     assert environments.changes_since("plain", A) == ["scipy 1.17.0 → 1.18.0"]
@@ -227,7 +227,7 @@ AMX, OLD = "X; amx_bf16 avx512_bf16", "Y; no bfloat16"
 
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(
-    ("recorded", "said"),
+    ("recorded", "expected"),
     [
         (AMX, None),
         ("another name; amx_bf16 avx512_bf16", None),
@@ -235,15 +235,15 @@ AMX, OLD = "X; amx_bf16 avx512_bf16", "Y; no bfloat16"
         (NOT_RECORDED, "It was made on a processor that is not recorded; this is X; amx_bf16 avx512_bf16"),
     ],
 )
-def test_a_variant_in_bfloat16_gets_no_seeds_of_another_kind_of_processor(
-    recorded: str, said: str | None, monkeypatch: pytest.MonkeyPatch
+def test_a_variant_in_bfloat16_gets_no_seeds_from_another_kind_of_processor(
+    recorded: str, expected: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(environments, "processor", lambda: AMX)
     half = network(precision="mixed_bfloat16")
     assert environments.processor_objection("plain", half) is None  # no results yet
     write_environments("plain", A, A, processor=recorded)
     objection = environments.processor_objection("plain", half)
-    assert objection is None if said is None else objection is not None and said in objection
+    assert objection is None if expected is None else objection is not None and expected in objection
     assert environments.processor_objection("plain", network()) is None
     assert environments.processor_objection("plain", ridge()) is None
     # A certificate that was made on this kind will do.
@@ -251,7 +251,7 @@ def test_a_variant_in_bfloat16_gets_no_seeds_of_another_kind_of_processor(
     assert environments.processor_objection("plain", half) is None
 
 
-def test_the_kind_of_a_processor_is_what_bits_in_bfloat16_depend_on() -> None:
+def test_the_kind_of_a_processor_is_its_instruction_sets_for_bfloat16() -> None:
     assert environments.kind("A; amx_bf16") == "amx_bf16"
     assert environments.kind(environments.processor()) in environments.processor()
     assert "," not in environments.processor()

@@ -1,4 +1,4 @@
-"""Which families of models there are, and which edits of their code make trained models stale."""
+"""The families of models, and the edits of their code that make trained models stale."""
 
 import shutil
 from collections.abc import Iterator
@@ -22,21 +22,21 @@ def test_the_families_are_the_files_of_the_folder() -> None:
 
 
 @pytest.fixture
-def own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """Where a family file `own` may be written, in a folder that is read as stages/recipes is."""
+def custom(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """The path for a family file `custom`, in a folder that replaces stages/recipes."""
     import stages.recipes
 
     shutil.copytree(families.FOLDER / "shared", tmp_path / "shared")
     monkeypatch.setattr(families, "FOLDER", tmp_path)
     monkeypatch.setattr(stages.recipes, "__path__", [*stages.recipes.__path__, str(tmp_path)])
-    yield tmp_path / "own.py"
+    yield tmp_path / "custom.py"
     import sys
 
-    sys.modules.pop("stages.recipes.own", None)
-    vars(stages.recipes).pop("own", None)
+    sys.modules.pop("stages.recipes.custom", None)
+    vars(stages.recipes).pop("custom", None)
 
 
-SOUND = """
+VALID = """
 import keras
 
 from stages.recipes.shared.keras_recipe import KerasRecipe
@@ -51,70 +51,70 @@ class Recipe(KerasRecipe):
 """
 
 
-def test_a_file_with_fields_and_a_build_is_a_family(own: Path) -> None:
-    own.write_text(SOUND)
-    assert families.names() == ["own"]
-    assert "width" in families.recipe_class("own").model_fields
+def test_a_file_with_fields_and_a_build_is_a_family(custom: Path) -> None:
+    custom.write_text(VALID)
+    assert families.names() == ["custom"]
+    assert "width" in families.recipe_class("custom").model_fields
 
 
-def test_a_family_may_import_another_and_then_depends_on_its_file(own: Path) -> None:
-    shutil.copy(Path(stages.recipes.network.__file__), own.with_name("network.py"))
-    own.write_text("from stages.recipes.network import Recipe\n")
-    assert families.recipe_class("own") is Network
-    assert own.with_name("network.py") in families.code_files("own", own.parent)
+def test_a_family_may_import_another_and_then_depends_on_its_file(custom: Path) -> None:
+    shutil.copy(Path(stages.recipes.network.__file__), custom.with_name("network.py"))
+    custom.write_text("from stages.recipes.network import Recipe\n")
+    assert families.recipe_class("custom") is Network
+    assert custom.with_name("network.py") in families.code_files("custom", custom.parent)
 
 
-def test_a_file_that_a_family_imports_is_held_to_the_same_imports(own: Path) -> None:
-    (own.parent / "shared/helper.py").write_text("import stages.study.files\n")
+def test_the_imports_of_an_imported_file_are_checked_too(custom: Path) -> None:
+    (custom.parent / "shared/helper.py").write_text("import stages.study.files\n")
     source = "if False:\n    import stages.recipes.shared.helper\n"  # the copy of the folder is not on the path
-    own.write_text(source + SOUND)
+    custom.write_text(source + VALID)
     with pytest.raises(UserError, match=r"stages/recipes/shared/helper\.py imports stages\.study\.files, whose edits"):
-        families.recipe_class("own")
+        families.recipe_class("custom")
 
 
-def test_a_recipe_with_the_methods_of_version_1_is_told_what_it_lacks_and_where_to_read(own: Path) -> None:
+def test_the_error_for_a_recipe_of_version_1_names_missing_methods_and_the_docs(custom: Path) -> None:
     lines = [
         "from stages.recipes.shared import recipe",
         "class Recipe(recipe.Recipe):",
         "    def fit(self):",
         "        pass",
     ]
-    own.write_text("\n".join(lines))
+    custom.write_text("\n".join(lines))
     with pytest.raises(UserError, match=r"Recipe should define uses_validation \(.*docs/migration\.md\)"):
-        families.recipe_class("own")
+        families.recipe_class("custom")
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "expected"),
     [
         (
             "from stages.recipes.shared.keras_recipe import KerasRecipe\nclass Recipe(KerasRecipe):\n    width: int\n",
-            "stages/recipes/own.py: Recipe should define build",
+            "stages/recipes/custom.py: Recipe should define build",
         ),
-        ("class Recipe(\n", "stages/recipes/own.py can't be imported: SyntaxError: "),
-        ("import nobody_has_this\n", "stages/recipes/own.py can't be imported: ModuleNotFoundError: .*nobody_has_this"),
-        ("", "stages/recipes/own.py should define a class named Recipe, derived from KerasRecipe"),
-        ("class Recipe:\n    pass\n", "stages/recipes/own.py should define a class named Recipe"),
-        ("Recipe = 3\n", "stages/recipes/own.py should define a class named Recipe"),
-        ("1 / 0\n", "stages/recipes/own.py can't be imported: ZeroDivisionError"),
+        ("class Recipe(\n", "stages/recipes/custom.py can't be imported: SyntaxError: "),
+        ("import not_installed\n", "stages/recipes/custom.py can't be imported: ModuleNotFoundError: .*not_installed"),
+        ("", "stages/recipes/custom.py should define a class named Recipe, derived from KerasRecipe"),
+        ("class Recipe:\n    pass\n", "stages/recipes/custom.py should define a class named Recipe"),
+        ("Recipe = 3\n", "stages/recipes/custom.py should define a class named Recipe"),
+        ("1 / 0\n", "stages/recipes/custom.py can't be imported: ZeroDivisionError"),
         (
-            f"from stages.recipes import shared\n{SOUND}",
-            r"stages/recipes/own.py imports stages\.recipes\.shared: .* should name a module, or what a module defines",
+            f"from stages.recipes import shared\n{VALID}",
+            r"stages/recipes/custom.py imports stages\.recipes\.shared: .* should name a module, or what a module",
         ),
         (
             "from stages.recipes.shared.trained import Trained\n",
-            "stages/recipes/own.py can't be imported: ModuleNotFoundError: .* Since version 2 that is "
+            "stages/recipes/custom.py can't be imported: ModuleNotFoundError: .* Since version 2 that is "
             "`from stages.recipes.shared.keras_recipe import KerasRecipe`: see docs/migration.md",
         ),
         ("from stages.errors import StudyError\n", ".*`from many_seeds.errors import UserError`"),
         ("from stages.recipes.shared.recipe import Fitted\n", ".*`from stages.recipes.shared.recipe import FitResult`"),
         (
-            f"import stages.study.files\n{SOUND}",
-            r"stages/recipes/own.py imports stages\.study\.files, whose edits would train none",
+            f"import stages.study.files\n{VALID}",
+            r"stages/recipes/custom.py imports stages\.study\.files, whose edits would train none",
         ),
-        (f"from tests import conftest\n{SOUND}", r"stages/recipes/own.py imports tests\.conftest"),
+        (f"from tests import conftest\n{VALID}", r"stages/recipes/custom.py imports tests\.conftest"),
         (
-            SOUND.replace("width:", "cost:"),
+            VALID.replace("width:", "cost:"),
             '.*can\'t be imported: UserWarning: Field name "cost" .*shadows an attribute',
         ),
     ],
@@ -124,15 +124,17 @@ def test_a_recipe_with_the_methods_of_version_1_is_told_what_it_lacks_and_where_
         *("an unwatched module", "another folder", "a field in place of a method"),
     ],
 )
-def test_a_file_that_is_no_family_is_refused_by_its_name_and_variant(source: str, said: str, own: Path) -> None:
-    own.write_text(source)
-    text = STUDY.replace("  ridge: {family: ridge, ", "  ridge: {family: own, ")
-    with pytest.raises(UserError, match=rf"(?s)params\.yaml is not valid.*variants\.ridge\.family: {said}"):
+def test_the_error_for_an_invalid_family_file_names_the_file_and_the_variant(
+    source: str, expected: str, custom: Path
+) -> None:
+    custom.write_text(source)
+    text = STUDY.replace("  ridge: {family: ridge, ", "  ridge: {family: custom, ")
+    with pytest.raises(UserError, match=rf"(?s)params\.yaml is not valid.*variants\.ridge\.family: {expected}"):
         params.parse(text, "params.yaml")
 
 
 @pytest.mark.parametrize("family", ["netwrok", "shared", "__init__", "../params", "", None, 3, ["network"]])
-def test_an_unknown_family_is_refused_with_those_there_are(family: object) -> None:
+def test_the_error_for_an_unknown_family_lists_all_families(family: object) -> None:
     with pytest.raises(UserError, match=r"should be one of network, ridge \(the files in stages/recipes\); received"):
         families.recipe_class(family)
 
@@ -171,7 +173,7 @@ def digest_of_source(source: str, folder: Path) -> str:
         ("x should not be negative, received {x}", "negative: {x}; give one from 0"),
     ],
 )
-def test_comments_docstrings_layout_and_the_texts_of_errors_leave_the_digest(
+def test_comments_docstrings_layout_and_error_messages_do_not_change_the_digest(
     edit: tuple[str, str], tmp_path: Path
 ) -> None:
     assert edit[0] in SOURCE
@@ -190,7 +192,7 @@ def code_of(family: str) -> set[str]:
     return {str(path.relative_to(families.FOLDER)) for path in families.code_files(family)}
 
 
-def test_a_familys_code_is_what_executes_a_run_and_what_its_file_imports() -> None:
+def test_the_code_of_a_family_is_its_file_what_trains_runs_and_their_imports() -> None:
     packages = {"__init__.py", "shared/__init__.py"}
     executing = {f"shared/{name}.py" for name in ("training", "recipe", "saved", "native_stderr")}
     assert code_of("ridge") == packages | executing | {"ridge.py"}
@@ -198,7 +200,7 @@ def test_a_familys_code_is_what_executes_a_run_and_what_its_file_imports() -> No
     assert code_of("network") == packages | shared | {"network.py"}
 
 
-def test_an_edit_of_any_of_its_files_changes_a_familys_digest_and_of_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edit_changes_the_digests_of_the_families_that_use_the_file_only(monkeypatch: pytest.MonkeyPatch) -> None:
     read_text = Path.read_text
     before = {family: families.code_digest(family) for family in families.names()}
     for changed in families.FOLDER.rglob("*.py"):
@@ -266,7 +268,7 @@ def digest_of(parts: dict[str, str], folder: Path) -> str:
     ],
     ids=["moved", "in one file", "renamed", "reordered", "imports", "comments", "a comment", "a docstring", "empty"],
 )
-def test_where_and_in_which_order_definitions_stand_leaves_their_digest(parts: dict[str, str], tmp_path: Path) -> None:
+def test_the_files_and_order_of_definitions_do_not_change_their_digest(parts: dict[str, str], tmp_path: Path) -> None:
     assert digest_of(parts, tmp_path) == digest_of(PARTS, tmp_path)
 
 

@@ -10,7 +10,7 @@ from many_seeds.errors import UserError
 from stages.study import files
 
 
-def test_a_file_whose_writing_fails_leaves_the_old_one_and_no_litter(tmp_path: Path) -> None:
+def test_after_a_failed_write_the_old_file_is_kept_and_no_temporary_file_is_left(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text("old")
 
@@ -25,7 +25,7 @@ def test_a_file_whose_writing_fails_leaves_the_old_one_and_no_litter(tmp_path: P
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_appears_with_its_folders(tmp_path: Path) -> None:
+def test_a_file_is_written_with_its_parent_folders(tmp_path: Path) -> None:
     path = tmp_path / "metrics" / "runs" / "test.csv"
     files.write_bytes(path, b"new")
     assert path.read_bytes() == b"new"
@@ -40,7 +40,7 @@ def test_a_folder_replaces_the_old_one_with_all_its_files(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_whose_writing_fails_leaves_the_old_one(tmp_path: Path) -> None:
+def test_after_a_failed_write_the_old_folder_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "0"
     files.write_folder(path, {"run.json": b"old"})
     with pytest.raises(UserError, match="0 can't be written"):
@@ -49,7 +49,7 @@ def test_a_folder_whose_writing_fails_leaves_the_old_one(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_table_comes_back_as_it_was_written(tmp_path: Path) -> None:
+def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
     table = pd.DataFrame({"seed": [0, 1], "loss": [0.0123456789, 1 / 3], "val_loss": [float("nan"), 2.0]})
     path = tmp_path / "curves.csv"
     files.write_table(path, table)
@@ -67,20 +67,20 @@ def test_an_accuracy_over_ten_thousand_images_is_read_exactly(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (None, "is missing"),
         (b"", "is not a CSV file"),
-        (b"seed,los\n0,1\n", r"should have the columns \['seed', 'loss'\], found \['seed', 'los'\]"),
+        (b"seed,los\n0,1\n", r"should have the columns \['seed', 'loss'\], received \['seed', 'los'\]"),
         (b'seed,loss\n0,"1\n', "is not a CSV file"),
         (b"\xff\xfe\x00", "is not a CSV file"),
     ],
 )
-def test_a_damaged_table_is_refused_by_its_name(content: bytes | None, said: str, tmp_path: Path) -> None:
+def test_the_error_for_a_damaged_table_names_the_file(content: bytes | None, expected: str, tmp_path: Path) -> None:
     path = tmp_path / "curves.csv"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UserError, match=rf"curves\.csv {said}"):
+    with pytest.raises(UserError, match=rf"curves\.csv {expected}"):
         files.read_table(path, ["seed", "loss"])
 
 
@@ -96,7 +96,7 @@ def test_the_bytes_of_an_array_file_depend_on_the_arrays_alone(tmp_path: Path, m
         np.testing.assert_array_equal(again[name], array, strict=True)
 
 
-def test_an_array_file_that_was_cut_short_is_refused_by_its_name(tmp_path: Path) -> None:
+def test_the_error_for_a_truncated_array_file_names_it(tmp_path: Path) -> None:
     path = tmp_path / "train.npz"
     files.write_arrays(path, labels=np.arange(100, dtype=np.uint8))
     content = path.read_bytes()
@@ -134,7 +134,7 @@ def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
         files.read_arrays(tmp_path / "train.npz")
 
 
-def test_damaged_json_is_refused_by_its_name(tmp_path: Path) -> None:
+def test_the_error_for_damaged_json_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     for content in (b"", b'{"key": "12', b"\xff"):
         path.write_bytes(content)
@@ -185,6 +185,6 @@ def test_only_unknown_entries_are_removed_and_links_are_not_followed(tmp_path: P
     assert (outside / "precious").exists()
 
 
-def test_removing_from_a_folder_that_is_not_there_does_nothing(tmp_path: Path) -> None:
+def test_removing_from_a_missing_folder_does_nothing(tmp_path: Path) -> None:
     files.remove_unknown(tmp_path / "models", {"0"})
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""What the results say of their commit where git can't tell."""
+"""The commit of the results without git."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ import pytest
 from stages.study import git
 
 
-def test_where_git_is_not_installed_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_git_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert git.code_commit() is None
 
 
-def test_in_a_folder_that_git_does_not_know_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_a_git_checkout_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert git.code_commit() is None

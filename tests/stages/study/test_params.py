@@ -50,7 +50,7 @@ CHANGES = {
 }
 
 
-def test_each_step_of_a_chain_differs_from_its_predecessor_in_what_its_change_names_and_nothing_else() -> None:
+def test_each_step_of_a_chain_differs_from_its_predecessor_in_the_named_fields_only() -> None:
     study = params.load(ROOT / "params.yaml")
     pairs = [pair for steps in study.chains.values() for pair in itertools.pairwise(steps)]
     assert pairs == list(CHANGES)
@@ -59,7 +59,7 @@ def test_each_step_of_a_chain_differs_from_its_predecessor_in_what_its_change_na
         assert {name: value for name, value in after.items() if value != before[name]} == CHANGES[a, b]
 
 
-def test_a_recipe_that_starts_from_another_has_its_values_and_its_own(study: Params) -> None:
+def test_a_recipe_inherits_the_values_of_another_and_overrides_some(study: Params) -> None:
     watched, plain = study.recipe("watched"), study.recipe("plain")
     assert isinstance(watched, Network)
     assert isinstance(plain, Network)
@@ -68,7 +68,7 @@ def test_a_recipe_that_starts_from_another_has_its_values_and_its_own(study: Par
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "expected"),
     [
         (
             "units: [8]",
@@ -153,18 +153,18 @@ def test_a_recipe_that_starts_from_another_has_its_values_and_its_own(study: Par
         ),
     ],
 )
-def test_a_wrong_value_is_refused_with_its_key_what_it_may_be_and_what_was_found(
-    old: str, new: str, said: list[str]
+def test_the_error_for_an_invalid_value_has_the_key_the_expected_and_the_received_value(
+    old: str, new: str, expected: list[str]
 ) -> None:
     assert old in STUDY
     with pytest.raises(UserError) as error:
         params.parse(STUDY.replace(old, new), "params.yaml")
     assert str(error.value).startswith("params.yaml is not valid")
-    for part in said:
+    for part in expected:
         assert part in str(error.value)
 
 
-def test_every_wrong_value_is_named_at_once() -> None:
+def test_one_error_names_all_invalid_values() -> None:
     wrong = STUDY.replace("epochs: 2", "epochs: 0").replace("dev_fraction: 0.2", "dev_fraction: 2")
     wrong = wrong.replace("tolerance: 8.0}\n  random", "tolerance: 0.0}\n  random")
     with pytest.raises(UserError) as error:
@@ -174,30 +174,30 @@ def test_every_wrong_value_is_named_at_once() -> None:
 
 
 @pytest.mark.parametrize("text", ["data: [0, 1", "data: [0]\ndata: [1]\n", ""])
-def test_a_file_that_is_no_study_is_refused_by_its_name(text: str, tmp_path: Path) -> None:
+def test_the_error_for_an_invalid_study_names_the_file(text: str, tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(text)
     with pytest.raises(UserError, match=r"params\.yaml is not valid"):
         params.load(path)
 
 
-def test_a_file_that_is_not_text_is_refused_by_its_name(tmp_path: Path) -> None:
+def test_the_error_for_a_file_that_is_not_text_names_it(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes(b"data: [0] # \xe9\n")
     with pytest.raises(UserError, match=r"params\.yaml"):
         params.load(path)
 
 
-def test_a_missing_file_says_where_to_run_the_stages(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_file_names_the_folder_to_run_in(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run the stages from the top folder"):
         params.load(tmp_path / "params.yaml")
 
 
-def test_an_unknown_variant_is_refused_with_those_there_are(study: Params) -> None:
+def test_the_error_for_an_unknown_variant_lists_all_variants(study: Params) -> None:
     with pytest.raises(UserError, match=r"unknown variant 'mlp_tunde'.* ridge, random_features, plain, watched"):
         study.recipe("mlp_tunde")
 
 
-def test_a_study_that_was_read_cannot_be_changed(study: Params) -> None:
+def test_a_study_is_immutable(study: Params) -> None:
     with pytest.raises(ValueError, match="frozen"):
         study.recipe("plain").family = "ridge"
