@@ -173,7 +173,7 @@ def reader(variant: str, seed: int) -> Callable[[np.ndarray], np.ndarray]:
     """Probabilities [n, 10] of images, by one model of a variant."""
     results = read_results(variant)
     seed, key = predict.choose(results, seed)
-    return predict.Classifier(seed, key, results, paths.MODELS / variant, vote=False).probabilities
+    return predict.Classifier(seed, key, results, paths.MODELS / variant, ensemble=False).probabilities
 
 
 def _row(name: str, shares: np.ndarray) -> str:

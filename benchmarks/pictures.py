@@ -432,7 +432,7 @@ def model_of(path: Path | None) -> Callable[[np.ndarray], np.ndarray]:
     if path is None:
         best = predict.read_champion()
         results, runs = read_results(best["variant"]), paths.MODELS / best["variant"]
-        return predict.Classifier(best["seed"], best["key"], results, runs, vote=False).probabilities
+        return predict.Classifier(best["seed"], best["key"], results, runs, ensemble=False).probabilities
     import keras  # here: it takes seconds
 
     model = keras.saving.load_model(path, compile=False, safe_mode=True)
@@ -446,7 +446,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a .keras file (default: the study's best model)")
     arguments = parser.parse_args()
     data = read_images(paths.TEST)
-    form = prepare.measured(data[0], read_classes(paths.TEST))
+    form = prepare.infer_format(data[0], read_classes(paths.TEST))
     probabilities = model_of(arguments.model)
     common = (data, arguments.pictures, lambda content: prepare.prepare(content, form), probabilities)
     one, none = table(ONE_DIGIT, *common, readable=True), table(NO_DIGIT, *common, readable=False)

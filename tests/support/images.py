@@ -1,4 +1,4 @@
-"""Image files, sound and bad."""
+"""Valid and invalid image files."""
 
 import io
 import struct
@@ -17,7 +17,7 @@ STROKES = {
 
 
 def drawn(name: str = "four", *, size: tuple[int, int] = (300, 400), width: int = 28) -> Image.Image:
-    """A digit in black on white, by a thick pen."""
+    """A digit, black on white, with thick strokes."""
     image = Image.new("L", (300, 400), 255)
     for stroke in STROKES[name]:
         ImageDraw.Draw(image).line(stroke, fill=0, width=width, joint="curve")
@@ -31,7 +31,7 @@ def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def declared(width: int, height: int) -> bytes:
-    """A PNG file that says it has so many pixels, and has none."""
+    """A PNG file with a header of this size, but without pixels."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -40,4 +40,4 @@ def declared(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
-SOUND = saved(drawn())
+VALID = saved(drawn())

@@ -20,13 +20,18 @@ from PIL import Image
 from stages.study.results import read_results
 from tools.serving import predict
 
-SERVE = (sys.executable, "-m", "tools.serving.server", "--port", "0")  # on any port that is free
-BATCH = 500  # images in one request, where every test image is asked for
+SERVE = (sys.executable, "-m", "tools.serving.server", "--port", "0")  # on any free port
+BATCH = 500  # images in one request
 
 
 @dataclass
 class Server:
-    """A running server, and what it has printed so far."""
+    """A running server.
+
+    Attributes:
+        port: its port on 127.0.0.1.
+        log: the lines that it has printed.
+    """
 
     port: int = 0
     log: list[str] = field(default_factory=list)
@@ -42,14 +47,14 @@ def serving(
     """The registered champion of the study in `folder`, served until the block ends.
 
     Raises:
-        RuntimeError: the server ended before it could answer; the message has what it printed.
+        RuntimeError: the server did not start; the message has its output.
     """
     with subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         assert process.stdout is not None
         server = Server()
-        # Read on: a full pipe would stop the server.
+        # A full pipe would block the server.
         reader = threading.Thread(target=server.log.extend, args=(process.stdout,))
         try:
             for line in process.stdout:
@@ -67,18 +72,18 @@ def serving(
                 reader.join()
 
 
-def invocation(images: Sequence[bytes], *, vote: bool = False) -> bytes:
+def invocation(images: Sequence[bytes], *, ensemble: bool = False) -> bytes:
     """The body of a request for the classes of image files."""
     data = [[base64.b64encode(image).decode()] for image in images]
     frame = {"columns": ["image"], "data": data}
-    return json.dumps({"dataframe_split": frame, "params": {"vote": vote}}).encode()
+    return json.dumps({"dataframe_split": frame, "params": {"vote": ensemble}}).encode()
 
 
 def post(connection: http.client.HTTPConnection, body: bytes) -> tuple[int, Any]:
-    """Status and answer of one request."""
+    """The status and the content of the response to one request."""
     connection.request("POST", "/invocations", body, {"Content-Type": "application/json"})
-    answer = connection.getresponse()
-    return answer.status, json.loads(answer.read())
+    response = connection.getresponse()
+    return response.status, json.loads(response.read())
 
 
 def png(image: np.ndarray) -> bytes:
@@ -88,35 +93,35 @@ def png(image: np.ndarray) -> bytes:
 
 
 def evaluated_labels() -> tuple[np.ndarray, np.ndarray]:
-    """What evaluate found for the test images: labels uint8 [n] of the best seed, and of the vote."""
+    """The predicted labels of the test images: integers [n] of the best seed, and [n] of the ensemble."""
     champion = predict.read_champion()
     variant = champion["variant"]
     results = read_results(variant)
     return results.predicted[results.seeds.index(champion["seed"])], results.ensemble
 
 
-def served_labels(server: Server, images: Sequence[bytes], *, vote: bool) -> np.ndarray:
-    """The served label of every image, asked for in batches."""
+def served_labels(server: Server, images: Sequence[bytes], *, ensemble: bool) -> np.ndarray:
+    """The label of every image from the server, integers [n], requested in batches."""
     labels = []
     with server.connect() as connection:
         for start in range(0, len(images), BATCH):
-            status, answer = post(connection, invocation(images[start : start + BATCH], vote=vote))
+            status, content = post(connection, invocation(images[start : start + BATCH], ensemble=ensemble))
             if status != http.HTTPStatus.OK:
-                raise RuntimeError(f"the server answered {status}: {answer}")
-            labels += [row["label"] for row in answer["predictions"]]
+                raise RuntimeError(f"HTTP status {status}: {content}")
+            labels += [row["label"] for row in content["predictions"]]
     return np.array(labels)
 
 
-def labels_at_once(server: Server, images: Sequence[bytes], *, clients: int, vote: bool) -> list[int | None]:
-    """The served label of every image, asked for one by one by so many clients at once; None: not answered."""
+def labels_at_once(server: Server, images: Sequence[bytes], *, clients: int, ensemble: bool) -> list[int | None]:
+    """The label of every image from the server, requested one by one by concurrent clients; None after an error."""
     labels: list[int | None] = [None] * len(images)
 
     def client(first: int) -> None:
         with server.connect() as connection:
             for number in range(first, len(images), clients):
-                status, answer = post(connection, invocation([images[number]], vote=vote))
+                status, content = post(connection, invocation([images[number]], ensemble=ensemble))
                 if status == http.HTTPStatus.OK:
-                    labels[number] = answer["predictions"][0]["label"]
+                    labels[number] = content["predictions"][0]["label"]
 
     threads = [threading.Thread(target=client, args=(first,)) for first in range(clients)]
     for thread in threads:

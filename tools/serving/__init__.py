@@ -1,1 +1,4 @@
-"""The models of a study in use: predict, the server, the registry, and pictures made like the data set's."""
+"""The trained models in use: prediction, a server, the model registry, and the preparation of pictures.
+
+It imports many_seeds, stages.study, stages.recipes and stages.tracking.
+"""

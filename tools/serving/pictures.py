@@ -1,6 +1,6 @@
-"""The bytes of an image file as pixels: what a camera, a scanner or a drawing program makes, turned upright.
+"""Decode image files of cameras, scanners and drawing programs for classification, in upright orientation.
 
-What is read here is classified, not learned from: stages/split/image_files.py reads training images, and loses nothing.
+Images are converted and scaled here. stages/split/image_files.py reads training images, without loss.
 """
 
 import io
@@ -13,36 +13,41 @@ from PIL import Image, ImageOps
 from many_seeds.errors import UserError
 
 BYTES_LIMIT = 10_000_000
-PIXEL_LIMIT = 25_000_000  # cameras of 12, 16 and 24 megapixels have a few more than their name says
+PIXEL_LIMIT = 25_000_000  # cameras of 12, 16 and 24 megapixels have slightly more
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-IN_WORDS = "PNG, JPEG, WebP, GIF, BMP or TIFF"
+FORMAT_NAMES = "PNG, JPEG, WebP, GIF, BMP or TIFF"
 
-# As Pillow's documentation advises; refused in `_opened` with a message of our own.
+# As Pillow's documentation recommends; `_open` raises a UserError for it.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 def decode(content: bytes, side: int) -> Image.Image:
-    """The first picture in an image file, upright, in mode L or RGB, averaged down until `side` is not far.
+    """Decode the first picture in an image file, upright and reduced in size.
 
-    What is transparent shows white behind dark colours and black behind light ones.
+    Transparent areas become white behind dark colours and black behind light ones.
 
     Args:
-        content: the bytes of a file of one of `FORMATS`.
-        side: pixels that the longer side keeps at least, where it has them; it may keep up to twice as many.
+        content: the bytes of a file in one of `FORMATS`.
+        side: the minimum of the longer side after the reduction, in pixels. The result may be up to twice as large, and
+            smaller images are not enlarged.
+
+    Returns:
+        An image of mode L or RGB.
 
     Raises:
-        UserError: it is empty, too large, no such file, or damaged.
+        UserError: the file is empty, too large, damaged, or has another format.
     """
-    image = _opened(content)
-    image.draft(None, (side, side))  # a JPEG is decoded at an eighth of its size as fast as that sounds
+    image = _open(content)
+    image.draft(None, (side, side))  # lets JPEG files be decoded at a reduced size, which is much faster
     try:
         image = ImageOps.exif_transpose(image)
-    except Exception as error:  # every format has errors of its own
-        raise UserError("the image is damaged or cut off: save or send it again") from error
-    return _flat(image, max(1, max(image.size) // side))
+    except Exception as error:  # the errors depend on the format
+        raise UserError("the image is damaged or truncated: save or send it again") from error
+    return _convert(image, max(1, max(image.size) // side))
 
 
-def _opened(content: bytes) -> Image.Image:
+def _open(content: bytes) -> Image.Image:
+    """Open an image file without decoding its pixels, after checks of its size and format."""
     if not content:
         raise UserError("the image is empty: expected the bytes of an image file, received none")
     if len(content) > BYTES_LIMIT:
@@ -52,26 +57,28 @@ def _opened(content: bytes) -> Image.Image:
         pixels = image.width * image.height
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         pixels = sys.maxsize
-    except Exception as error:  # of many kinds
+    except Exception as error:  # the errors depend on the format
         raise UserError(
-            f"expected an image in {IN_WORDS} format, received bytes that start with {content[:8]!r}: save it as one "
-            "of these"
+            f"expected an image in {FORMAT_NAMES} format, received bytes that start with {content[:8]!r}: save it in "
+            "one of these formats"
         ) from error
     if pixels > PIXEL_LIMIT:
         raise UserError(f"the image should have at most {PIXEL_LIMIT / 1e6:.0f} megapixels: scale it down")
     return image
 
 
-def _flat(image: Image.Image, factor: int) -> Image.Image:
-    """The image in 8 bits and without transparency, its sides shorter by `factor`."""
+def _convert(image: Image.Image, factor: int) -> Image.Image:
+    """An image of mode L or RGB, without transparency, with its sides divided by `factor`."""
     if image.mode.startswith("I"):
         return Image.fromarray(_to_8_bits(np.asarray(image))).reduce(factor)
     if image.mode == "F":
-        raise UserError("the image has fractions for pixels, for which white is not defined: save it in 8 bits")
+        raise UserError(
+            "expected integer pixels, received floats, for which white is not defined: save the image with 8 bits"
+        )
     if not image.has_transparency_data:
         return image.convert("L" if image.mode in ("1", "L") else "RGB").reduce(factor)
     coloured = image.convert("RGBA").reduce(factor)
-    # What is drawn decides on what it lies: dark ink on white paper, light ink on black.
+    # The background contrasts with the drawing: white for dark ink, black for light ink.
     opacity = np.asarray(coloured.getchannel("A"), float)
     ink = float((np.asarray(coloured.convert("L")) * opacity).sum() / max(1.0, opacity.sum()))
     paper = Image.new("RGBA", coloured.size, "white" if ink < 128 else "black")
@@ -79,6 +86,6 @@ def _flat(image: Image.Image, factor: int) -> Image.Image:
 
 
 def _to_8_bits(deep: np.ndarray) -> np.ndarray:
-    """Pixels of up to 16 bits, of which cameras and scanners may use no more than 10, 12 or 14."""
+    """Scale pixels of up to 16 bits to uint8. Cameras and scanners may use only 10, 12 or 14 bits of them."""
     bits = max(8, int(deep.max()).bit_length())
     return (np.clip(deep, 0, None) * (255 / (2**bits - 1))).astype(np.uint8)

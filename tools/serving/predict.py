@@ -1,6 +1,6 @@
-"""Classify image files: `python -m tools.serving.predict IMAGE... [--variant NAME] [--seed SEED] [--vote] [--json]`.
+"""Classify image files: `python -m tools.serving.predict IMAGE... [--variant NAME] [--seed SEED] [--ensemble]`.
 
-Without a variant it is the study's best one, and its best seed, both chosen by dev score (`metrics/champion.json`).
+The default is the best variant and its best seed, both chosen by validation accuracy (`metrics/champion.json`).
 """
 
 import argparse
@@ -20,36 +20,42 @@ from stages.study import families, files, params, paths
 from stages.study.models import read_facts, read_model
 from stages.study.results import NOT_RECORDED, VariantResults, find_results, read_results
 from tools.serving import prepare
-from tools.serving.pictures import BYTES_LIMIT, IN_WORDS
+from tools.serving.pictures import BYTES_LIMIT, FORMAT_NAMES
 
 BATCH = 500  # images
 
 
 def read_champion(path: Path = paths.CHAMPION) -> dict[str, Any]:
-    """What champion.json says: the variant, its best seed, that run's key and more.
+    """Read champion.json: the variant, its best seed, the key of that run and more.
+
+    Args:
+        path: the file.
 
     Raises:
-        UserError: there is no such file, or no champion.
+        UserError: the file is missing, or the study has no champion.
     """
     if not path.exists():
         raise UserError(f"{path} is missing: run `dvc repro`")
     champion = files.read_json(path)
     if champion is None:
-        raise UserError(f"{path} names no model: no variant in params.yaml has a dev split to choose by")
+        raise UserError(f"{path} has no champion: no variant in params.yaml has a validation split to choose by")
     return champion
 
 
 def image_format(results: VariantResults) -> prepare.Format:
-    """What the images of a study's data set are like, from the results of one of its variants."""
-    return prepare.measured(results.hardest_images, results.classes)
+    """The format of the images of a study's data set, from the results of one of its variants."""
+    return prepare.infer_format(results.hardest_images, results.classes)
 
 
 def choose(results: VariantResults, seed: int | None) -> tuple[int, str]:
-    """A seed of a variant and the key of its run.
+    """Choose a seed of a variant.
 
     Args:
-        results: of the variant.
-        seed: the one to choose; None for the highest validation accuracy, or seed 0 where there is none.
+        results: the results of the variant.
+        seed: the seed; None for the one with the highest validation accuracy, or the first one without such scores.
+
+    Returns:
+        The seed and the key of its run.
 
     Raises:
         UserError: the seed was not evaluated.
@@ -66,54 +72,63 @@ def choose(results: VariantResults, seed: int | None) -> tuple[int, str]:
 
 
 class Classifier:
-    """The models of a variant: one seed's and, for the vote, those of its first seeds."""
+    """The models of a variant: that of one seed and, optionally, the ensemble of its first seeds."""
 
-    def __init__(self, seed: int, key: str, results: VariantResults, runs: Path, *, vote: bool) -> None:
-        """Load the models, in Keras's safe mode, and only those that were evaluated.
+    def __init__(self, seed: int, key: str, results: VariantResults, runs: Path, *, ensemble: bool) -> None:
+        """Load the models, in Keras's safe mode, after a check that they are those that were evaluated.
 
         Args:
-            seed: the one that answers where there is no vote.
-            key: of its run.
-            results: of the variant.
-            runs: `models/<variant>`, a folder for each seed.
-            vote: load the models that vote, too.
+            seed: the seed for predictions without the ensemble.
+            key: the key of its run.
+            results: the results of the variant.
+            runs: the folder models/<variant>.
+            ensemble: whether to load the models of the ensemble, too.
 
         Raises:
-            UserError: a file is missing, or is not of the run that was evaluated.
+            UserError: a file is missing, or belongs to another run than the one that was evaluated.
         """
         if (seed, key) not in zip(results.seeds, results.keys, strict=True):
             raise UserError(
                 f"{paths.CHAMPION} names seed {seed} of other runs than {paths.scores_path(results.variant)} has: run "
                 "`dvc repro`"
             )
-        self._seed, self._voters = seed, results.seeds[: results.members] if vote else []
+        self._seed, self._members = seed, results.seeds[: results.members] if ensemble else []
         family = read_facts(runs / str(seed))["parameters"]["family"]
         self._are_probabilities = families.recipe_class(family).probabilities
-        # It takes the first calls of ten models for one function that is compiled ten times.
+        # TensorFlow warns that one function was compiled ten times, although these are ten models.
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         self._models = {}
-        for wanted in dict.fromkeys([seed, *self._voters]):
-            run = runs / str(wanted)
-            self._models[wanted] = read_model(run, facts_of_evaluated(run, results, wanted))
+        for member in dict.fromkeys([seed, *self._members]):
+            run = runs / str(member)
+            self._models[member] = read_model(run, read_evaluated_facts(run, results, member))
 
-    def probabilities(self, images: np.ndarray, *, vote: bool = False) -> np.ndarray:
-        """Probabilities float32 [n, classes] for images uint8 [n, height, width] or [n, height, width, 3].
+    def probabilities(self, images: np.ndarray, *, ensemble: bool = False) -> np.ndarray:
+        """Predict the probabilities of the classes.
 
-        Where a family's outputs are scores, which may leave [0, 1], they are the nearest probabilities.
+        The outputs of a family that are scores, not probabilities, are projected to the nearest probabilities.
 
         Args:
-            images: as `prepare` makes them, or as the data set has them.
-            vote: give the mean of the seeds that vote, not the one seed's; they must have been loaded.
+            images: uint8 [n, height, width] or [n, height, width, 3], in the format of the data set.
+            ensemble: whether to average the outputs of the ensemble (soft voting), which must have been loaded.
+
+        Returns:
+            float32 [n, classes].
         """
-        seeds = self._voters if vote else [self._seed]
+        seeds = self._members if ensemble else [self._seed]
         outputs = np.mean([_outputs(self._models[seed], images) for seed in seeds], axis=0)
         return outputs if self._are_probabilities else nearest_probabilities(outputs)
 
 
 def nearest_probabilities(outputs: np.ndarray) -> np.ndarray:
-    """The probabilities at the least squared distance from any numbers, with the same class on top; both [n, classes].
+    """Euclidean projection of each row onto the probability simplex, which keeps the order of the classes.
 
-    J. Duchi et al. 2008, "Efficient projections onto the l1-ball for learning in high dimensions", figure 1.
+    See J. Duchi et al. 2008, "Efficient projections onto the l1-ball for learning in high dimensions", figure 1.
+
+    Args:
+        outputs: float [n, classes].
+
+    Returns:
+        float [n, classes], not negative, with rows that sum to 1.
     """
     descending = -np.sort(-outputs, axis=1)
     surplus = (np.cumsum(descending, axis=1) - 1) / np.arange(1, outputs.shape[1] + 1, dtype=outputs.dtype)
@@ -121,41 +136,42 @@ def nearest_probabilities(outputs: np.ndarray) -> np.ndarray:
     return np.maximum(outputs - np.take_along_axis(surplus, positive - 1, axis=1), 0)
 
 
-def facts_of_evaluated(run: Path, results: VariantResults, seed: int) -> dict[str, Any]:
-    """The content of run.json in the folder of a run, if its model is the one that was evaluated.
+def read_evaluated_facts(run: Path, results: VariantResults, seed: int) -> dict[str, Any]:
+    """Read run.json of a run, after a check that its model is the one that was evaluated.
 
     Args:
-        run: `models/<variant>/<seed>`.
-        results: of the variant.
-        seed: of the run.
+        run: the folder models/<variant>/<seed>.
+        results: the results of the variant.
+        seed: the seed of the run.
 
     Raises:
-        UserError: it is another run or another model, or run.json is missing or damaged.
+        UserError: the run or its model is another one, or run.json is missing or damaged.
     """
     facts, row = read_facts(run), results.seeds.index(seed)
     if facts["key"] != results.keys[row]:
-        raise UserError(f"{run} holds another run than the one that was evaluated: run `dvc repro`")
+        raise UserError(f"{run} should have the run that was evaluated, received another run: run `dvc repro`")
     model = results.environments["model"].iloc[row]
     if model not in (NOT_RECORDED, received := facts["digests"].get("model")):
         raise UserError(
             f"{run}/model.keras should be the model that was evaluated, with SHA-256 {model}; received {received}: run "
-            f"`dvc checkout` or `dvc pull`, which bring the one, or `dvc repro evaluate@{run.parent.name}`, which "
-            "evaluates the other"
+            f"`dvc checkout` or `dvc pull` to restore the evaluated model, or `dvc repro evaluate@{run.parent.name}` "
+            "to evaluate the present one"
         )
     return facts
 
 
 def _outputs(model: Any, images: np.ndarray) -> np.ndarray:
-    # Compiled, which for single images is many times faster than to call the model.
+    """The outputs of a model, float32 [n, classes]."""
+    # It is compiled, so much faster for single images than a call of the model.
     batches = [model.predict_on_batch(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
     return np.concatenate(batches).astype(np.float32)
 
 
 def _read(path: Path) -> bytes:
     if path.is_dir():
-        raise UserError("this is a folder: name the image files in it")
+        raise UserError("expected an image file, received a folder: name the files in it")
     if not path.is_file():
-        raise UserError("there is no such file")
+        raise UserError("no such file")
     with path.open("rb") as file:
         return file.read(BYTES_LIMIT + 1)
 
@@ -163,20 +179,21 @@ def _read(path: Path) -> bytes:
 @console.command
 def main() -> None:
     arguments = _arguments()
-    # As evaluate does, so that the results are the same. Set before TensorFlow is imported.
+    # As in the stage `evaluate`, so that the results are the same. Set before TensorFlow is imported.
     os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
     results, seed, key = _model(arguments.variant, arguments.seed)
     form = image_format(results)
-    given, images = [], []
+    valid, images = [], []
     for path in arguments.images:
         try:
             images.append(prepare.prepare(_read(path), form))
-            given.append(path)
+            valid.append(path)
         except (UserError, OSError) as error:
             print(redact(f"error: {path}: {error}"), file=sys.stderr)
     if images:
-        classifier = Classifier(seed, key, results, paths.MODELS / results.variant, vote=arguments.vote)
-        for path, row in zip(given, classifier.probabilities(np.stack(images), vote=arguments.vote), strict=True):
+        classifier = Classifier(seed, key, results, paths.MODELS / results.variant, ensemble=arguments.ensemble)
+        rows = classifier.probabilities(np.stack(images), ensemble=arguments.ensemble)
+        for path, row in zip(valid, rows, strict=True):
             print(_as_json(path, row, results.classes) if arguments.json else _as_text(path, row, results.classes))
     if len(images) < len(arguments.images):
         sys.exit(1)
@@ -184,18 +201,24 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = console.Parser(prog="python -m tools.serving.predict", description="Classify image files.")
-    parser.add_argument("images", nargs="+", metavar="IMAGE", type=Path, help=f"a {IN_WORDS} file")
-    parser.add_argument("--variant", help="of params.yaml (default: the best one)")
-    parser.add_argument("--seed", type=int, help="of the variant (default: its best one by dev score)")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", type=Path, help=f"a {FORMAT_NAMES} file")
+    parser.add_argument("--variant", help="a variant in params.yaml (default: the best one)")
+    parser.add_argument("--seed", type=int, help="a seed of the variant (default: its best one by validation accuracy)")
     parser.add_argument(
-        "--vote", action="store_true", help="the mean of the first ten seeds' models, not one seed's alone"
+        "--ensemble",
+        "--vote",
+        dest="ensemble",
+        action="store_true",
+        help="average the outputs of the models of the first ten seeds (soft voting)",
     )
-    parser.add_argument("--json", action="store_true", help="a JSON object on each line, with all probabilities")
+    parser.add_argument(
+        "--json", action="store_true", help="print a JSON object for each image, with all probabilities"
+    )
     return parser.parse_args()
 
 
 def _model(variant: str | None, seed: int | None) -> tuple[VariantResults, int, str]:
-    """The results of the variant that is asked for, or of the best one; the seed, and the key of its run."""
+    """The results of a variant, by default the best one; its seed; and the key of that run."""
     if variant is None:
         best = read_champion()
         results = read_results(best["variant"])
@@ -209,15 +232,15 @@ def _model(variant: str | None, seed: int | None) -> tuple[VariantResults, int, 
 
 def _as_text(path: Path, probabilities: np.ndarray, classes: list[str]) -> str:
     first, second = np.argsort(-probabilities, kind="stable")[:2]
-    said = [f"{classes[place]} ({100 * probabilities[place]:.2f} %)" for place in (first, second)]
-    return f"{path}: {said[0]}, then {said[1]}"
+    texts = [f"{classes[label]} ({100 * probabilities[label]:.2f} %)" for label in (first, second)]
+    return f"{path}: {texts[0]}, then {texts[1]}"
 
 
 def _as_json(path: Path, probabilities: np.ndarray, classes: list[str]) -> str:
     values = [float(value) for value in probabilities]
     label = values.index(max(values))
-    answer = {"image": str(path), "label": label, "class": classes[label], "probability": max(values)}
-    return json.dumps(answer | {"probabilities": values}, ensure_ascii=False)
+    result = {"image": str(path), "label": label, "class": classes[label], "probability": max(values)}
+    return json.dumps(result | {"probabilities": values}, ensure_ascii=False)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""People's pictures as a data set's images are, so that its models can classify them."""
+"""Convert pictures to the format of a data set's images, so that its models can classify them."""
 
 from dataclasses import dataclass
 
@@ -9,17 +9,18 @@ from many_seeds.errors import UserError
 from tools.serving import finding, pictures
 
 DIGITS = tuple("0123456789")
-ALIKE = 0.8  # of drawings that are scaled to a box, so many fill it
-LIGHT = 128  # a background below it is dark
+SAME_SIZE = 0.8  # minimum share of drawings that fill the box, in a data set of drawings scaled to a box
+LIGHT = 128  # brightness of a light background; below it, the background is dark
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How drawings lie in the images of a data set: light on dark, scaled to a box, by their centre of mass.
+    """The layout of drawings in the images of a data set: light on dark, scaled to a box, placed by centre of mass.
 
-    box: pixels of a drawing's longer side, as most have it.
-    centre: row and column of the centre of mass, from 0.
-    spread: how far from `centre` it is at most, in pixels.
+    Attributes:
+        box: the median of the longer side of the drawings, in pixels.
+        centre: row and column of the mean centre of mass, from 0, in pixels.
+        spread: the maximum distance of a centre of mass from `centre`, in pixels.
     """
 
     box: int
@@ -29,26 +30,27 @@ class Layout:
 
 @dataclass(frozen=True)
 class Format:
-    """What a data set's models take.
+    """The format of the images of a data set.
 
-    shape: of an image, (height, width) in grey or (height, width, 3) in colour.
-    layout: of its drawings; None for pictures that are taken whole.
+    Attributes:
+        shape: (height, width) of grey images, or (height, width, 3) of colour images.
+        layout: the layout of drawings; None if the images are not drawings on a background.
     """
 
     shape: tuple[int, ...]
     layout: Layout | None
 
 
-def measured(images: np.ndarray, classes: list[str]) -> Format:
-    """The format of a data set, from some of its images: drawings on a background are found by how alike they lie.
+def infer_format(images: np.ndarray, classes: list[str]) -> Format:
+    """Infer the format of a data set from some of its images.
 
-    MNIST's digits fill a box of 20x20 pixels, their centre of mass in the centre of the image (Y. LeCun et al. 1998,
-    "Gradient-based learning applied to document recognition", section III.A). Whatever lies like that, and the ten
-    digits in any place, are drawings, for which people's pictures are searched. Other images are pictures as they are.
+    MNIST's digits fill a box of 20x20 pixels, with their centre of mass in the centre of the image (Y. LeCun et al.
+    1998, "Gradient-based learning applied to document recognition", section III.A). Images with such a layout, and the
+    ten digits in any layout, are drawings: `prepare` finds the drawing in a picture. Other images are whole pictures.
 
     Args:
         images: uint8 [n, height, width] or [n, height, width, 3].
-        classes: names of the labels.
+        classes: the names of the labels.
     """
     shape = images.shape[1:]
     if len(shape) == 3 or not len(images) or np.median([_edge(image) for image in images]) >= LIGHT:
@@ -59,43 +61,54 @@ def measured(images: np.ndarray, classes: list[str]) -> Format:
     spread = float(abs(centres - middle).max())
     sizes = np.array([max(_box(image).shape) for image in drawn])
     box = int(np.median(sizes))
-    # What is centred may have a size that tells its class.
-    if tuple(classes) != DIGITS and (spread > 1 or np.mean(abs(sizes - box) <= 1) < ALIKE):
+    # Centred objects of different sizes are not scaled to a box: the size may distinguish the classes.
+    if tuple(classes) != DIGITS and (spread > 1 or np.mean(abs(sizes - box) <= 1) < SAME_SIZE):
         return Format(shape, None)
     return Format(shape, Layout(box, (float(middle[0]), float(middle[1])), spread))
 
 
 def prepare(content: bytes, form: Format) -> np.ndarray:
-    """The bytes of an image file as the models take an image: uint8 of `form.shape`.
+    """Convert an image file to the format of a data set.
 
-    Where the data set's images are drawings, the one drawing in the picture is found, turned to light on dark, scaled
-    and centred as theirs are; a picture that is laid out like them already is left as it is. Other pictures are
-    scaled to the data set's size, whatever their proportions, in its colours.
+    If the images of the data set are drawings, the drawing in the picture is found, inverted if it is dark on light,
+    scaled and centred. A picture that has the layout of the data set already is returned unchanged. Other pictures are
+    scaled to the size of the data set's images, without regard to their aspect ratio, and converted to its colours.
+
+    Args:
+        content: the bytes of the image file.
+        form: the format of the data set.
+
+    Returns:
+        uint8 of `form.shape`.
 
     Raises:
-        UserError: it can't be read, is blank, or does not show one drawing where one is looked for.
+        UserError: the file is invalid, the image is blank, or it does not show exactly one drawing where one is
+            expected.
     """
     if form.layout is None:
-        return _whole(pictures.decode(content, max(form.shape[:2])), form.shape)
+        return _scale(pictures.decode(content, max(form.shape[:2])), form.shape)
     picture = pictures.decode(content, finding.SIDE)
     if picture.size == (form.shape[1], form.shape[0]) and picture.mode == "L":
         image = np.asarray(picture)
-        if _is_laid_out(image, form.layout):
+        if _has_layout(image, form.layout):
             return image
-    return _placed(finding.find(picture), form.shape, form.layout)
+    return _place(finding.find(picture), form.shape, form.layout)
 
 
-def _whole(picture: Image.Image, shape: tuple[int, ...]) -> np.ndarray:
+def _scale(picture: Image.Image, shape: tuple[int, ...]) -> np.ndarray:
+    """The whole picture, scaled to uint8 of `shape`."""
     contrast = int(np.ptp(np.asarray(picture.convert("L"))))
     if contrast < 255 * finding.CONTRAST:
         raise UserError(
-            f"the image is blank: its brightness varies by {contrast} of 255; send one that shows something"
+            f"the image is blank: its brightness should vary by at least {255 * finding.CONTRAST:.0f} of 255, received "
+            f"{contrast}"
         )
     coloured = picture.convert("RGB" if len(shape) == 3 else "L")
     return np.asarray(coloured.resize((shape[1], shape[0]), Image.Resampling.BILINEAR, reducing_gap=3))
 
 
-def _is_laid_out(image: np.ndarray, layout: Layout) -> bool:
+def _has_layout(image: np.ndarray, layout: Layout) -> bool:
+    """Whether a grey image has the layout of the data set already."""
     if _edge(image) >= LIGHT or image.max() < 255 * finding.CONTRAST:
         return False
     if layout.spread > 1:
@@ -105,27 +118,38 @@ def _is_laid_out(image: np.ndarray, layout: Layout) -> bool:
 
 
 def _edge(image: np.ndarray) -> float:
+    """The median brightness of the outermost pixels."""
     return float(np.median(np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])))
 
 
 def _box(image: np.ndarray) -> np.ndarray:
+    """An image cropped to the bounding box of its pixels above 0."""
     rows, columns = (np.flatnonzero(image.any(axis=axis)) for axis in (1, 0))
     return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def _mass_centre(image: np.ndarray) -> np.ndarray:
-    """Row and column, from 0."""
+    """The row and the column of the centre of mass, from 0: float [2]."""
     total = float(image.sum())
     return np.array([float(image.sum(axis=1 - axis) @ np.arange(image.shape[axis])) / total for axis in (0, 1)])
 
 
-def _placed(drawing: np.ndarray, shape: tuple[int, ...], layout: Layout) -> np.ndarray:
-    """A drawing, float from 0 to 1, scaled to the layout's box, its centre of mass where the layout has it."""
+def _place(drawing: np.ndarray, shape: tuple[int, ...], layout: Layout) -> np.ndarray:
+    """Scale a drawing to the box of a layout and move its centre of mass to that of the layout.
+
+    Args:
+        drawing: float [height, width], from 0 to 1.
+        shape: of the result.
+        layout: the layout.
+
+    Returns:
+        uint8 of `shape`.
+    """
     scale = layout.box / max(drawing.shape)
     height, width = (max(1, round(side * scale)) for side in drawing.shape)
     drawn = Image.fromarray(drawing.astype(np.float32))
     small = np.asarray(drawn.resize((width, height), Image.Resampling.BILINEAR))
-    small = small / small.max()  # thin strokes are pale by now, and a drawing has its full ink somewhere
+    small = small / small.max()  # scaling makes thin strokes pale, but the darkest ink should be 1
     centre = _mass_centre(small)
     place = []
     for axis in (0, 1):

@@ -1,9 +1,7 @@
-"""The study's best model behind HTTP: `python -m tools.serving.server`.
+"""Serve the registered champion over HTTP with MLflow's scoring server: `python -m tools.serving.server`.
 
-It runs MLflow's scoring server on the registered model.
-
-MLflow keeps a copy of this file and of the packages that it imports with the model ("models from code"), and that copy
-is what is served.
+MLflow stores a copy of this file and of the packages that it imports with the model ("models from code"), and the
+server executes that copy.
 """
 
 import base64
@@ -45,43 +43,54 @@ from tools.serving import predict, prepare
 
 ALIAS = "champion"
 EXAMPLE = Path(__file__).with_name("example.png")
-# The packages that MLflow copies beside the model.
-# The packages that are copied with the model, and the folders of them that a request uses.
+# The packages that MLflow copies with the model, and their folders that a request uses.
 CODE = [Path(module.__file__).resolve().parent for module in (many_seeds, stages, tools) if module.__file__]
 USED = [Path(__file__).parent, Path(stages.study.__file__).parent, Path(stages.recipes.__file__).parent]
-BODY_LIMIT = 16_000_000  # bytes of one request: an image of pictures.BYTES_LIMIT in base64, and room around it
-CONNECTION_LIMIT = 64  # at once; with the limit above it bounds the memory that requests can take
+BODY_LIMIT = 16_000_000  # bytes of one request, enough for an image of pictures.BYTES_LIMIT in base64
+CONNECTION_LIMIT = 64  # concurrent connections; with the limit above, it bounds the memory of requests
 MESSAGE_LIMIT = 500  # characters of an error message
 ENVIRONMENT = {
     **address.ENVIRONMENT,
-    # One thread within an operation, as in evaluate: the requests run side by side.
-    **{"TF_NUM_INTRAOP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"},
+    "TF_NUM_INTRAOP_THREADS": "1",  # as in the stage `evaluate`; requests are processed in parallel
+    "TF_CPP_MIN_LOG_LEVEL": "2",
 }
-SHOWN_ERRORS = 5  # of one request, in a message
+SHOWN_ERRORS = 5  # maximum number of errors in the message for one request
 
 
 class ServedChampion(PythonModel):
+    """The champion as a model of MLflow, from image files to classes and probabilities."""
+
     def load_context(self, context: Any) -> None:
+        """Load the models from the artifacts of the registered model."""
         files = {name: Path(path) for name, path in context.artifacts.items()}
         best = predict.read_champion(files["champion"])
         results = find_results(best["variant"], files[paths.scores_path("").name].parent)
         if results is None:
             raise UserError(f"the model has no results of {best['variant']}: register it again")
-        self._champion = predict.Classifier(best["seed"], best["key"], results, files["runs"], vote=True)
+        self._champion = predict.Classifier(best["seed"], best["key"], results, files["runs"], ensemble=True)
         self._format, self._classes = predict.image_format(results), results.classes
-        # The first call with one image and the first with several compile a model: not on a user's time.
+        # The first calls with one and with several images compile a model, which would delay the first requests.
         for count in (1, 2):
-            for vote in (False, True):
-                self._champion.probabilities(np.zeros((count, *self._format.shape), np.uint8), vote=vote)
+            for ensemble in (False, True):
+                self._champion.probabilities(np.zeros((count, *self._format.shape), np.uint8), ensemble=ensemble)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Classify the image files in the column `image`.
 
-        A bad image fails the whole call: a row without an answer could be taken for one with, and whoever sent the
-        others knows from the error which to leave out.
+        An invalid image fails the whole call, so that every row of a response is a prediction. The error names the
+        invalid rows.
+
+        Args:
+            context: of MLflow; not used.
+            model_input: a table with the bytes of an image file in each row of `image`.
+            params: {"vote": True} for the ensemble.
 
         Returns:
-            A row for each image: its label, the name of that class, its probability, the probabilities of all classes.
+            A row for each image: its label, the name of that class, its probability, and float32 [classes], the
+            probabilities of all classes.
+
+        Raises:
+            MlflowException: an image is invalid, or there is none.
         """
         images, refused = [], []
         for row, content in enumerate(model_input["image"]):
@@ -90,10 +99,10 @@ class ServedChampion(PythonModel):
             except UserError as error:
                 refused.append(f"row {row}: {error}")
         if refused or not images:
-            shown = refused[:SHOWN_ERRORS] or ["there is no image"]
+            shown = refused[:SHOWN_ERRORS] or ["expected at least one image, received none"]
             more = [f"and {len(refused) - SHOWN_ERRORS} more"] if len(refused) > SHOWN_ERRORS else []
             raise MlflowException("; ".join(shown + more), INVALID_PARAMETER_VALUE)
-        rows = self._champion.probabilities(np.stack(images), vote=bool(params and params["vote"]))
+        rows = self._champion.probabilities(np.stack(images), ensemble=bool(params and params["vote"]))
         labels = rows.argmax(axis=1)
         names = [self._classes[label] for label in labels]
         return pd.DataFrame(
@@ -105,7 +114,7 @@ set_model(ServedChampion())
 
 
 def model_arguments() -> dict[str, Any]:
-    """What `mlflow.pyfunc.log_model` needs, besides a name, to log the champion of the current folder's study.
+    """The arguments of `mlflow.pyfunc.log_model`, without the name, for the champion of the study in this folder.
 
     Raises:
         UserError: the study has no champion.
@@ -134,7 +143,7 @@ def model_arguments() -> dict[str, Any]:
 
 
 def _requirements() -> list[str]:
-    """The installed versions of what the served code imports."""
+    """The packages that the served code imports, with their installed versions."""
     pinned = []
     served = (
         "keras",
@@ -149,7 +158,7 @@ def _requirements() -> list[str]:
         "tensorflow-cpu",
     )
     for name in served:
-        with contextlib.suppress(metadata.PackageNotFoundError):  # of the two TensorFlows one is there
+        with contextlib.suppress(metadata.PackageNotFoundError):  # only one package of TensorFlow is installed
             pinned.append(f"{name}=={metadata.version(name)}")
     return pinned
 
@@ -159,14 +168,14 @@ class _Strict(BaseModel):
 
 
 def _in_base64(text: str) -> str:
-    base64.b64decode("".join(text.split()), validate=True)  # many programs break its lines
+    base64.b64decode("".join(text.split()), validate=True)  # many programs insert line breaks
     return text
 
 
 class _Frame(_Strict):
     columns: tuple[Literal["image"]]
     data: list[tuple[Annotated[str, AfterValidator(_in_base64)]]]
-    index: list[int] | None = None  # as pandas writes it
+    index: list[int] | None = None  # written by pandas
 
 
 class _Parameters(_Strict):
@@ -179,59 +188,61 @@ class _Invocation(_Strict):
 
 
 def app() -> FastAPI:
-    """The server of the registered model that this file is a copy in, for uvicorn."""
+    """The server of the registered model that contains this copy of the file, for uvicorn."""
     return guarded_server(mlflow.pyfunc.load_model(str(Path(__file__).parents[3])))
 
 
 def guarded_server(model: Any) -> FastAPI:
-    """MLflow's scoring server, which answers what is no invocation, and whatever fails, in a few words.
+    """MLflow's scoring server with validation of requests and short errors.
 
-    MLflow's own errors quote the whole request or show a stack trace, and it reads a body of any length.
+    By itself, MLflow reads bodies of any size, and its errors quote the whole request or a stack trace.
 
     Args:
         model: a `mlflow.pyfunc.PyFuncModel`.
     """
     server: FastAPI = scoring_server.init(model)
-    server.middleware("http")(_guarded)
+    server.middleware("http")(_guard)
     return server
 
 
-async def _guarded(request: Request, answer_to: Callable[[Request], Awaitable[Any]]) -> Response:
+async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Any]]) -> Response:
+    """Middleware that validates requests and shortens the errors of MLflow."""
     try:
-        if request.url.path == "/invocations" and request.method == "POST" and (refusal := await _refusal(request)):
-            return refusal
-        answer = await answer_to(request)
-        if answer.status_code < HTTPStatus.BAD_REQUEST:
-            return answer
-        said = _message(b"".join([part async for part in answer.body_iterator]))
+        if request.url.path == "/invocations" and request.method == "POST" and (invalid := await _validate(request)):
+            return invalid
+        response = await call_next(request)
+        if response.status_code < HTTPStatus.BAD_REQUEST:
+            return response
+        message = _message(b"".join([part async for part in response.body_iterator]))
     except ClientDisconnect:
-        return _error(HTTPStatus.BAD_REQUEST, "the request was cut off")  # though nobody is there to read it
+        return _error(HTTPStatus.BAD_REQUEST, "the request was interrupted")
     except Exception:
-        logging.getLogger("uvicorn.error").exception("an invocation failed")
-        return _error(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed; its log says how")
-    return _error(answer.status_code, said)
+        logging.getLogger("uvicorn.error").exception("a request failed")
+        return _error(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed: see its log")
+    return _error(response.status_code, message)
 
 
 def _message(content: bytes) -> str:
-    """What MLflow's error answer says to whoever asked.
+    """The message of an error response of MLflow, for the client.
 
     Raises:
-        RuntimeError: it tells of a fault of the server, whatever its status.
+        RuntimeError: the response has a stack trace, so it is an error of the server, whatever its status.
     """
     try:
-        said = json.loads(content)
+        error = json.loads(content)
     except ValueError:
         return content.decode(errors="replace")
-    if "stack_trace" in said:
-        raise RuntimeError(said["stack_trace"])
-    # Before the model's own message MLflow puts the data.
-    return str(said.get("message") or said.get("detail")).rpartition("\nError: ")[2]
+    if "stack_trace" in error:
+        raise RuntimeError(error["stack_trace"])
+    # MLflow prepends the data to the message of the model.
+    return str(error.get("message") or error.get("detail")).rpartition("\nError: ")[2]
 
 
-async def _refusal(request: Request) -> Response | None:
+async def _validate(request: Request) -> Response | None:
+    """The error response for an invalid request, or None."""
     length = request.headers.get("content-length", "")
     if not length.isdecimal():
-        return _error(HTTPStatus.LENGTH_REQUIRED, "expected a Content-Length, and no transfer in chunks")
+        return _error(HTTPStatus.LENGTH_REQUIRED, "expected a Content-Length, without chunked transfer encoding")
     if int(length) > BODY_LIMIT:
         return _error(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -242,16 +253,17 @@ async def _refusal(request: Request) -> Response | None:
     try:
         _Invocation.model_validate_json(await request.body())
     except ValidationError as error:
-        found = [
+        errors = [
             f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}"
             for item in error.errors(include_url=False, include_context=False, include_input=False)
         ]
         expected = '{"dataframe_split": {"columns": ["image"], "data": [["<image file in base64>"]]}}'
-        return _error(HTTPStatus.BAD_REQUEST, f"expected {expected}; {'; '.join(found[:SHOWN_ERRORS])}")
+        return _error(HTTPStatus.BAD_REQUEST, f"expected {expected}; {'; '.join(errors[:SHOWN_ERRORS])}")
     return None
 
 
 def _error(status: int, message: str) -> Response:
+    """An error response in the format of MLflow."""
     content = {"error_code": HTTPStatus(status).name, "message": message[:MESSAGE_LIMIT]}
     return JSONResponse(content, status)
 
@@ -260,21 +272,20 @@ def _error(status: int, message: str) -> Response:
 def main() -> None:
     parser = console.Parser(prog="python -m tools.serving.server", description=__doc__.partition("\n")[0])
     parser.add_argument(
-        "--port", type=int, default=5001, help="on 127.0.0.1; 0 for any that is free (default: %(default)s)"
+        "--port", type=int, default=5001, help="the port on 127.0.0.1; 0 for any free port (default: %(default)s)"
     )
     port = parser.parse_args().port
     name = address.model_name(params.load())
-    # For the server too.
+    # Inherited by the server.
     os.environ |= {**ENVIRONMENT, **address.client_environment()}
     try:
         version = mlflow.MlflowClient().get_model_version_by_alias(name, ALIAS).version
         model = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}"))
     except MlflowException as error:
-        said = str(error).split("\n")[0]
+        reason = str(error).split("\n")[0]
         raise UserError(
-            f"there is no models:/{name}@{ALIAS} at {address.shown_uri()} ({said}): with the models here "
-            "(`dvc pull`, or `dvc repro`), publish it by `python -m stages.tracking` and then "
-            "`python -m tools.serving.register`"
+            f"there is no models:/{name}@{ALIAS} at {address.shown_uri()} ({reason}): with the models here "
+            "(`dvc pull` or `dvc repro`), run `python -m stages.tracking` and then `python -m tools.serving.register`"
         ) from error
     print(f"models:/{name}@{ALIAS}, version {version}: POST to /invocations", flush=True)
     command = [

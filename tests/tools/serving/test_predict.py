@@ -1,4 +1,4 @@
-"""What the study's models make of image files, from the command line."""
+"""Classification of image files on the command line."""
 
 import json
 import re
@@ -57,23 +57,23 @@ def test_a_champion_of_other_runs_than_those_evaluated_is_refused(
         run_main(monkeypatch, *image_files(tmp_path, 1))
 
 
-def test_a_model_that_was_never_evaluated_gives_no_answer(
+def test_a_model_that_was_not_evaluated_is_refused(
     champion: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after a training anew with other bits under the same key, on another kind of processor, say."""
+    """As after training with other bits and the same key, for example on another kind of processor."""
     best = predict.read_champion()["seed"]
-    own, other = (paths.run_path(champion, seed) for seed in (best, 1 - best))
-    (own / "model.keras").write_bytes((other / "model.keras").read_bytes())
-    facts, evaluated = files.read_json(own / "run.json"), files.read_json(own / "run.json")["digests"]["model"]
+    chosen, other = (paths.run_path(champion, seed) for seed in (best, 1 - best))
+    (chosen / "model.keras").write_bytes((other / "model.keras").read_bytes())
+    facts, evaluated = files.read_json(chosen / "run.json"), files.read_json(chosen / "run.json")["digests"]["model"]
     received = files.read_json(other / "run.json")["digests"]["model"]
-    files.write_json(own / "run.json", facts | {"digests": facts["digests"] | {"model": received}})
+    files.write_json(chosen / "run.json", facts | {"digests": facts["digests"] | {"model": received}})
     expected = (
-        rf"{own}/model\.keras should be the model that was evaluated, with SHA-256 {evaluated}; received {received}: "
-        rf"run `dvc checkout` or `dvc pull`, .* or `dvc repro evaluate@{champion}`"
+        rf"{chosen}/model\.keras should be the model that was evaluated, with SHA-256 {evaluated}; received "
+        rf"{received}: run `dvc checkout` or `dvc pull`, .* or `dvc repro evaluate@{champion}`"
     )
     with pytest.raises(SystemExit, match=expected):
         run_main(monkeypatch, *image_files(tmp_path, 1))
-    # Of results that were migrated without their models only the key is known.
+    # Results that were migrated without their models have only the key.
     path = paths.environments_path(champion)
     files.write_table(path, read_results(champion).environments.assign(model=NOT_RECORDED))
     run_main(monkeypatch, *image_files(tmp_path, 1))
@@ -82,66 +82,68 @@ def test_a_model_that_was_never_evaluated_gives_no_answer(
         run_main(monkeypatch, *image_files(tmp_path, 1))
 
 
-@pytest.mark.parametrize("vote", [False, True])
-def test_files_get_the_labels_that_evaluate_found(
-    champion: str, vote: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("option", ["", "--vote", "--ensemble"])
+def test_files_get_the_labels_of_the_evaluation(
+    champion: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_main(monkeypatch, *image_files(tmp_path, 360), "--json", *(["--vote"] if vote else []))
-    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    run_main(monkeypatch, *image_files(tmp_path, 360), "--json", *filter(None, [option]))
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     predictions = files.read_arrays(paths.predictions_path(champion))
-    best = predict.read_champion()["seed"]  # also the place of its row: the seeds are 0 and 1
-    expected = predictions["ensemble"] if vote else predictions["labels"][best]
-    assert [answer["label"] for answer in answers] == expected.tolist()
-    assert [answer["image"] for answer in answers] == [str(tmp_path / f"{number}.png") for number in range(360)]
-    for answer in answers:
-        assert answer["probability"] == max(answer["probabilities"])
-        assert min(answer["probabilities"]) >= 0
-        assert sum(answer["probabilities"]) == pytest.approx(1, abs=1e-5)
+    best = predict.read_champion()["seed"]  # the index of its row, too: the seeds are 0 and 1
+    expected = predictions["ensemble"] if option else predictions["labels"][best]
+    assert [row["label"] for row in rows] == expected.tolist()
+    assert [row["image"] for row in rows] == [str(tmp_path / f"{number}.png") for number in range(360)]
+    for row in rows:
+        assert row["probability"] == max(row["probabilities"])
+        assert min(row["probabilities"]) >= 0
+        assert sum(row["probabilities"]) == pytest.approx(1, abs=1e-5)
 
 
-def test_of_more_seeds_than_vote_the_first_are_asked_and_the_best_one_answers_alone(
+def test_the_ensemble_has_the_first_seeds_and_may_lack_the_best_one(
     evaluated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With one that votes, and another that is the best."""
+    """With an ensemble of seed 0, and seed 1 as the best one."""
     images = read_images(paths.TEST)[0][:50]
     results, runs = replace(read_results("watched"), members=1), paths.MODELS / "watched"
-    champion = predict.Classifier(1, results.keys[1], results, runs, vote=True)
-    for vote, seed in ((True, 0), (False, 1)):
+    champion = predict.Classifier(1, results.keys[1], results, runs, ensemble=True)
+    for ensemble, seed in ((True, 0), (False, 1)):
         model = read_model(runs / str(seed), read_facts(runs / str(seed)))
-        np.testing.assert_allclose(champion.probabilities(images, vote=vote), model(images), atol=1e-6)
+        np.testing.assert_allclose(champion.probabilities(images, ensemble=ensemble), model(images), atol=1e-6)
 
 
 def test_the_nearest_probabilities_are_those_worked_by_hand() -> None:
     outputs = np.array([[0.9, 0.5, -0.2], [0.2, 0.3, 0.5], [3.0, 0.0, 1.0], [0.1, 0.1, 0.1]], np.float32)
-    # The first two exceed 1 by 0.4, which each gives back half of; the last three lack 0.7.
+    # The two largest of the first row exceed 1 by 0.4, so each loses 0.2; those of the last row gain 0.7 / 3 each.
     expected = [[0.7, 0.3, 0.0], [0.2, 0.3, 0.5], [1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3]]
     np.testing.assert_allclose(predict.nearest_probabilities(outputs), expected, atol=1e-6)
 
 
-def test_a_bad_file_is_named_and_the_others_are_classified(
+def test_an_invalid_file_is_named_and_the_others_are_classified(
     champion: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = image_files(tmp_path, 2)
     (tmp_path / "notes.png").write_text("a digit")
     with pytest.raises(SystemExit, match="1"):
         run_main(monkeypatch, first, f"{tmp_path}/notes.png", f"{tmp_path}/none.png", str(tmp_path), second, second)
-    said = capsys.readouterr()
-    assert re.findall(r"error: (\S+): (\w+ \w+)", said.err) == [
+    printed = capsys.readouterr()
+    assert re.findall(r"error: (\S+): (\w+ \w+)", printed.err) == [
         (f"{tmp_path}/notes.png", "expected an"),
-        (f"{tmp_path}/none.png", "there is"),
-        (f"{tmp_path}", "this is"),
+        (f"{tmp_path}/none.png", "no such"),
+        (f"{tmp_path}", "expected an"),
     ]
-    assert [line.split(":")[0] for line in said.out.splitlines()] == [first, second, second]
-    assert all(re.search(r": \d \(-?\d+\.\d\d %\), then \d \(-?\d+\.\d\d %\)$", line) for line in said.out.splitlines())
+    assert [line.split(":")[0] for line in printed.out.splitlines()] == [first, second, second]
+    assert all(
+        re.search(r": \d \(-?\d+\.\d\d %\), then \d \(-?\d+\.\d\d %\)$", line) for line in printed.out.splitlines()
+    )
 
 
 @pytest.mark.parametrize("champion", ["watched"], indirect=True)
-def test_the_command_says_the_digit_and_nothing_else(champion: str) -> None:
-    """In a process of its own: TensorFlow greets whoever starts it."""
+def test_the_command_prints_the_class_and_nothing_else(champion: str) -> None:
+    """In a new process, in which TensorFlow would log its start."""
     command = [sys.executable, "-m", "tools.serving.predict", str(EXAMPLE)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert answer.stderr == ""
-    assert len(answer.stdout.splitlines()) == 1
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 1
 
 
 def damage(path: Path) -> None:
@@ -154,36 +156,39 @@ def another_key(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         (
             Path.unlink,
             r"models/watched/0/model\.keras is missing: run `dvc pull` .*`dvc repro -f -s train@watched`",
         ),
         (damage, r"models/watched/0/model\.keras is damaged"),
-        (another_key, r"models/watched/0 holds another run than the one that was evaluated: run `dvc repro`"),
+        (
+            another_key,
+            r"models/watched/0 should have the run that was evaluated, received another run: run `dvc repro`",
+        ),
     ],
 )
 @pytest.mark.parametrize("champion", ["watched"], indirect=True)
-def test_models_that_are_not_those_of_the_results_are_refused(
-    champion: str, change: Callable[[Path], None], said: str, monkeypatch: pytest.MonkeyPatch
+def test_other_models_than_those_of_the_results_are_refused(
+    champion: str, change: Callable[[Path], None], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change(paths.run_path("watched", 0) / "model.keras")
-    with pytest.raises(SystemExit, match=said):
-        run_main(monkeypatch, str(EXAMPLE), "--vote")
+    with pytest.raises(SystemExit, match=expected):
+        run_main(monkeypatch, str(EXAMPLE), "--ensemble")
 
 
-def test_without_a_champion_the_error_says_why(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_champion_the_error_has_the_reason(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit, match=r"metrics/champion\.json is missing: run `dvc repro`"):
         run_main(monkeypatch, str(EXAMPLE))
     files.write_json(paths.CHAMPION, None)
-    with pytest.raises(SystemExit, match=r"names no model: no variant in params\.yaml has a dev split"):
+    with pytest.raises(SystemExit, match=r"has no champion: no variant in params\.yaml has a validation split"):
         run_main(monkeypatch, str(EXAMPLE))
 
 
 @pytest.mark.parametrize(("seed", "row"), [(0, 0), (1, 1)])
 @pytest.mark.parametrize("champion", ["watched"], indirect=True)
-def test_any_variant_and_seed_may_be_asked(
+def test_a_variant_and_a_seed_can_be_selected(
     champion: str,
     seed: int,
     row: int,
@@ -196,31 +201,31 @@ def test_any_variant_and_seed_may_be_asked(
     assert labels == files.read_arrays(paths.predictions_path("ridge"))["labels"][row][:90].tolist()
 
 
-def test_of_another_variant_the_best_seed_by_dev_score_answers(evaluated: Path) -> None:
+def test_the_default_seed_of_a_variant_has_the_best_validation_accuracy(evaluated: Path) -> None:
     table = read_results("watched").scores
     best = int(table["seed"][table["dev_accuracy"].idxmax()])
     assert predict.choose(read_results("watched"), None)[0] == best
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
-        (["--variant", "nobody"], r"variant should be one that was evaluated \(.*watched.*\); received 'nobody'"),
-        (["--variant", "former"], r"variant should be one that was evaluated \(.*watched.*\); received 'former'"),
+        (["--variant", "unknown"], r"variant should be one that was evaluated \(.*watched.*\); received 'unknown'"),
+        (["--variant", "removed"], r"variant should be one that was evaluated \(.*watched.*\); received 'removed'"),
         (["--seed", "7"], r"seed should be one of 0, 1 \(.*test\.csv\); received 7"),
     ],
 )
 @pytest.mark.parametrize("champion", ["watched"], indirect=True)
-def test_a_variant_or_seed_that_is_not_there_is_named_beside_those_that_are(
-    champion: str, arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+def test_the_error_for_an_unknown_variant_or_seed_lists_the_valid_ones(
+    champion: str, arguments: list[str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(paths.RUNS / champion, paths.RUNS / "former")  # of a variant that params.yaml has no more
-    with pytest.raises(SystemExit, match=said):
+    shutil.copytree(paths.RUNS / champion, paths.RUNS / "removed")  # a variant that params.yaml does not have any more
+    with pytest.raises(SystemExit, match=expected):
         run_main(monkeypatch, str(EXAMPLE), *arguments)
 
 
 @pytest.mark.parametrize("champion", ["watched"], indirect=True)
-def test_classes_are_called_by_their_names(
+def test_classes_are_printed_by_name(
     champion: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = paths.predictions_path(champion)
@@ -228,7 +233,7 @@ def test_classes_are_called_by_their_names(
     files.write_arrays(path, compressed=True, **{**files.read_arrays(path), "classes": names})
     run_main(monkeypatch, *image_files(tmp_path, 3), "--json")
     for line in capsys.readouterr().out.splitlines():
-        answer = json.loads(line)
-        assert answer["class"] == names[answer["label"]]
+        row = json.loads(line)
+        assert row["class"] == names[row["label"]]
     run_main(monkeypatch, *image_files(tmp_path, 1))
     assert re.search(r": class [a-j] \([\d.]+ %\), then class [a-j] \(", capsys.readouterr().out)

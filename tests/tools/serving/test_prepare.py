@@ -1,4 +1,4 @@
-"""Images as people have them, and what is made of them for a model."""
+"""Pictures of many kinds, and their conversion to the format of a data set."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,28 +11,28 @@ from benchmarks import pictures as kinds
 from many_seeds.errors import UserError
 from stages.study import paths
 from stages.study.splits import read_images
-from tests.support.images import SOUND, STROKES, declared, drawn, saved
+from tests.support.images import STROKES, VALID, declared, drawn, saved
 from tools.serving import prepare
 from tools.serving.prepare import Format, Layout
 
 MNIST = Format((28, 28), Layout(box=20, centre=(14.0, 14.0), spread=0.5))
 COLOUR = Format((32, 48, 3), None)
 ORIENTATION = 0x0112  # of EXIF
-LEFT_DOWN = 8  # to be turned by 90 degrees against the clock
+LEFT_DOWN = 8  # to be rotated by 90 degrees counterclockwise
 
 
 def prepared(content: bytes) -> np.ndarray:
-    """As MNIST's images are."""
+    """In the format of MNIST."""
     return prepare.prepare(content, MNIST)
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean difference of two images in grey levels."""
+    """The mean absolute difference of two images, in grey levels."""
     return float(np.abs(a.astype(int) - b).mean())
 
 
 def transparent(ink: int) -> Image.Image:
-    """The drawing in one brightness, on nothing."""
+    """The drawing in one brightness on a transparent background."""
     image = Image.new("LA", (300, 400), (ink, 0))
     image.putalpha(ImageOps.invert(drawn()))
     return image
@@ -47,7 +47,7 @@ def photographed(image: Image.Image, *, grain: float) -> Image.Image:
 
 @pytest.mark.parametrize("name", STROKES)
 @pytest.mark.parametrize("width", [6, 28])
-def test_a_digit_fills_a_box_of_20_pixels_with_its_centre_of_mass_where_mnist_has_it(name: str, width: int) -> None:
+def test_a_digit_fills_a_box_of_20_pixels_with_the_centre_of_mass_of_mnist(name: str, width: int) -> None:
     image = prepared(saved(drawn(name, width=width)))
     assert image.shape == (28, 28)
     rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
@@ -55,12 +55,12 @@ def test_a_digit_fills_a_box_of_20_pixels_with_its_centre_of_mass_where_mnist_ha
     assert image.max() == 255
     for axis in (0, 1):
         centre = (image.sum(axis=1 - axis) * np.arange(28.0)).sum() / image.sum()
-        # MNIST's 70,000 digits all have it within half a pixel of 14, so far as the box stays in the image.
+        # All 70,000 digits of MNIST have it within half a pixel of 14, unless the box is at the edge of the image.
         at_edge = [rows, columns][axis][-1] == 27
         assert abs(centre - 14) <= 0.51 or at_edge
 
 
-def test_the_proportions_of_a_digit_stay() -> None:
+def test_the_aspect_ratio_of_a_digit_is_kept() -> None:
     image = prepared(saved(drawn("one")))
     high, wide = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
     box = ImageOps.invert(drawn("one")).getbbox()
@@ -74,23 +74,23 @@ def test_light_on_dark_is_prepared_as_dark_on_light() -> None:
 
 
 def laid_out() -> np.ndarray:
-    """The drawing as MNIST would have it."""
+    """The drawing in the layout of MNIST."""
     return prepared(saved(drawn()))
 
 
-def test_an_image_in_the_models_own_format_is_left_as_it_is() -> None:
+def test_an_image_in_the_format_of_the_data_set_is_not_changed() -> None:
     image = laid_out()
     np.testing.assert_array_equal(prepared(saved(Image.fromarray(image))), image, strict=True)
 
 
 @pytest.mark.parametrize("shift", [(3, 0), (-2, 3), (0, -4)])
-def test_an_image_of_its_size_that_is_not_centred_is_centred(shift: tuple[int, int]) -> None:
+def test_an_image_of_that_size_is_centred(shift: tuple[int, int]) -> None:
     moved = np.roll(laid_out(), shift, axis=(0, 1))
     assert distance(prepared(saved(Image.fromarray(moved))), laid_out()) < 6
     assert distance(moved, laid_out()) > 12
 
 
-def test_the_negative_of_such_an_image_is_turned_to_light_on_dark() -> None:
+def test_the_negative_of_such_an_image_is_inverted() -> None:
     assert distance(prepared(saved(Image.fromarray(255 - laid_out()))), laid_out()) < 6
 
 
@@ -101,12 +101,12 @@ def test_the_negative_of_such_an_image_is_turned_to_light_on_dark() -> None:
         pytest.param(lambda: saved(drawn().convert("CMYK"), "JPEG", quality=90), id="jpeg for print"),
         pytest.param(
             lambda: saved(drawn(), "MPO", quality=90, save_all=True, append_images=[drawn("one")]),
-            id="two pictures of a phone",
+            id="two pictures in one file",
         ),
         pytest.param(lambda: saved(ImageOps.colorize(drawn(), "navy", "lightyellow")), id="blue ink on yellow paper"),
         pytest.param(lambda: saved(drawn().convert("RGBA")), id="opaque rgba"),
-        pytest.param(lambda: saved(transparent(0)), id="black ink on nothing"),
-        pytest.param(lambda: saved(transparent(255)), id="white ink on nothing"),
+        pytest.param(lambda: saved(transparent(0)), id="black ink on transparency"),
+        pytest.param(lambda: saved(transparent(255)), id="white ink on transparency"),
         pytest.param(lambda: saved(drawn().convert("P")), id="palette"),
         pytest.param(lambda: saved(drawn().convert("P"), transparency=255), id="palette with a transparent colour"),
         pytest.param(
@@ -129,14 +129,14 @@ def test_the_negative_of_such_an_image_is_turned_to_light_on_dark() -> None:
         ),
     ],
 )
-def test_the_same_digit_stored_otherwise_is_prepared_alike(content_of: Callable[[], bytes]) -> None:
+def test_a_digit_in_any_file_format_is_prepared_the_same(content_of: Callable[[], bytes]) -> None:
     expected = prepared(saved(drawn()))
     assert distance(prepared(content_of()), expected) < 3
     assert distance(prepared(saved(drawn("seven"))), expected) > 20  # another digit
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_a_photo_is_turned_as_its_camera_says(kind: str) -> None:
+def test_a_photo_is_rotated_by_its_exif_orientation(kind: str) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = LEFT_DOWN
     turned = saved(drawn().transpose(Image.Transpose.ROTATE_270), kind, exif=exif)
@@ -147,22 +147,22 @@ NOISE = saved(Image.fromarray(np.random.default_rng(0).integers(0, 256, (400, 30
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         pytest.param(b"", "the image is empty", id="empty"),
         pytest.param(
             b"a digit", "expected an image in PNG, JPEG, WebP, GIF, BMP or TIFF format, received.*b'a digit'", id="text"
         ),
         pytest.param(saved(drawn(), "PDF"), r"BMP or TIFF format.*b'%PDF", id="pdf"),
-        pytest.param(SOUND[:6], "BMP or TIFF format", id="the start of a signature"),
-        pytest.param(SOUND[: len(SOUND) // 2], "damaged or cut off", id="half a png"),
-        pytest.param(NOISE[: len(NOISE) // 2], "damaged or cut off", id="half a jpeg"),
-        pytest.param(SOUND[:60] + b"\0\0\0\0" + SOUND[64:], "damaged or cut off", id="overwritten"),
+        pytest.param(VALID[:6], "BMP or TIFF format", id="the start of a signature"),
+        pytest.param(VALID[: len(VALID) // 2], "damaged or truncated", id="half a png"),
+        pytest.param(NOISE[: len(NOISE) // 2], "damaged or truncated", id="half a jpeg"),
+        pytest.param(VALID[:60] + b"\0\0\0\0" + VALID[64:], "damaged or truncated", id="overwritten"),
         pytest.param(declared(60_000, 60_000), "at most 25 megapixels", id="3,600 megapixels"),
         pytest.param(declared(10_000, 10_000), "at most 25 megapixels", id="100 megapixels"),
         pytest.param(declared(5_001, 5_000), "at most 25 megapixels", id="just too many pixels"),
-        pytest.param(declared(5_000, 5_000), "damaged or cut off", id="just few enough pixels"),
-        pytest.param(SOUND + bytes(10_000_000), "at most 10 MB", id="too many bytes"),
+        pytest.param(declared(5_000, 5_000), "damaged or truncated", id="just few enough pixels"),
+        pytest.param(VALID + bytes(10_000_000), "at most 10 MB", id="too many bytes"),
         pytest.param(saved(Image.new("L", (300, 400), 255)), "the image is blank", id="white"),
         pytest.param(saved(Image.new("L", (28, 28), 0)), "the image is blank", id="black"),
         pytest.param(
@@ -172,51 +172,51 @@ NOISE = saved(Image.fromarray(np.random.default_rng(0).integers(0, 256, (400, 30
         pytest.param(saved(Image.new("L", (1, 1), 9)), "the image is blank", id="one pixel"),
     ],
 )
-def test_a_bad_image_has_an_error_of_its_own(content: bytes, said: str) -> None:
-    """Of too many pixels it says so before it finds out that there are none: nothing was decoded."""
-    with pytest.raises(UserError, match=said):
+def test_the_error_for_an_invalid_image_has_the_reason(content: bytes, expected: str) -> None:
+    """Images with too many pixels are refused before they are decoded."""
+    with pytest.raises(UserError, match=expected):
         prepared(content)
 
 
 @pytest.mark.parametrize("kind", kinds.ONE_DIGIT)
-def test_the_digit_is_found_wherever_it_is_drawn(kind: str) -> None:
+def test_the_digit_is_found_in_every_kind_of_picture(kind: str) -> None:
     """Each kind of benchmarks/PICTURES.md, made of the drawings."""
     images = np.stack([prepared(saved(drawn(name))) for name in ("four", "seven")])
     content = kinds.ONE_DIGIT[kind](kinds.Ink(images), np.random.default_rng(0))
     found = prepared(content)
-    # A thin or outlined stroke is another one, but nearer to its own drawing than to another.
+    # Thin or outlined strokes change the drawing, which is still more similar to the original than to the other one.
     assert distance(found, images[0]) < min(16, 0.6 * distance(found, images[1]))
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "expected"),
     [
-        ("two digits side by side", "more than one thing"),
-        ("two digits, one above the other", "more than one thing"),
-        ("three digits", "more than one thing"),
+        ("two digits side by side", "more than one drawing"),
+        ("two digits, one above the other", "more than one drawing"),
+        ("three digits", "more than one drawing"),
         ("empty ruled paper", "the image is blank"),
         ("empty squared paper", "the image is blank"),
-        ("blank paper on a dark table", "nothing is drawn on it"),
-        ("disc", "nothing is drawn on it|filled shape"),
+        ("blank paper on a dark table", "a shape without a drawing"),
+        ("disc", "a shape without a drawing|filled shape"),
         ("empty frame", "empty frame"),
-        ("date stamp alone", "more than one thing"),
+        ("date stamp alone", "more than one drawing"),
         ("grain alone", "should show one drawing on a background"),
     ],
 )
-def test_what_is_not_one_digit_is_refused_in_words(kind: str, said: str) -> None:
+def test_pictures_without_exactly_one_digit_are_refused(kind: str, expected: str) -> None:
     images = np.stack([prepared(saved(drawn(name))) for name in ("four", "seven")])
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=expected):
         prepared(kinds.NO_DIGIT[kind](kinds.Ink(images), np.random.default_rng(0)))
 
 
-def test_a_line_that_lies_is_no_digit() -> None:
+def test_a_horizontal_line_is_refused() -> None:
     image = Image.new("L", (300, 400), 255)
     ImageDraw.Draw(image).line([(40, 200), (260, 190)], fill=0, width=28)
     with pytest.raises(UserError, match=r"times as wide as high: it should show one drawing on a background"):
         prepared(saved(image))
 
 
-def test_pictures_of_a_data_set_in_colour_are_scaled_and_nothing_else() -> None:
+def test_pictures_for_a_data_set_in_colour_are_only_scaled() -> None:
     colours = np.zeros((64, 96, 3), np.uint8)
     colours[:32], colours[32:, :48], colours[32:, 48:] = (200, 30, 30), (30, 200, 30), (30, 30, 200)
     found = prepare.prepare(saved(Image.fromarray(colours)), COLOUR)
@@ -226,13 +226,13 @@ def test_pictures_of_a_data_set_in_colour_are_scaled_and_nothing_else() -> None:
     assert found[28, 44].tolist() == [30, 30, 200]
 
 
-def test_a_grey_picture_becomes_one_in_colour_and_the_other_way_round() -> None:
+def test_pictures_are_converted_between_grey_and_colour() -> None:
     assert prepare.prepare(saved(drawn()), COLOUR).shape == (32, 48, 3)
     coloured = saved(ImageOps.colorize(drawn(), "navy", "lightyellow"))
     assert prepare.prepare(coloured, Format((20, 30), None)).shape == (20, 30)
 
 
-def test_a_blank_picture_is_refused_whatever_the_data_set() -> None:
+def test_a_blank_picture_is_refused_for_every_data_set() -> None:
     with pytest.raises(UserError, match="the image is blank"):
         prepare.prepare(saved(Image.new("RGB", (64, 64), "red")), COLOUR)
 
@@ -242,17 +242,17 @@ def disc(radius: int) -> np.ndarray:
     return np.where(rows**2 + columns**2 <= radius**2, 255, 0).astype(np.uint8)
 
 
-def test_images_that_lie_as_mnists_are_known_by_it_and_others_are_taken_whole(split_study: Path) -> None:
+def test_the_layout_of_drawings_is_inferred_and_other_images_have_none(split_study: Path) -> None:
     names = [str(digit) for digit in range(10)]
     drawings = np.stack([prepared(saved(drawn(name))) for name in ("four", "seven")])
-    form = prepare.measured(drawings, ["four", "seven"])
+    form = prepare.infer_format(drawings, ["four", "seven"])
     assert form.layout is not None
     assert (form.layout.box, form.layout.centre) == (20, (14.0, 14.0))
     digits, _ = read_images(split_study / paths.TEST)
-    assert prepare.measured(digits, names).layout is not None
-    assert prepare.measured(digits, ["shirt", *names[1:]]).layout is None
-    assert prepare.measured(255 - drawings, names).layout is None
-    # Discs in the middle, small ones and large ones: their size is what tells them apart.
+    assert prepare.infer_format(digits, names).layout is not None
+    assert prepare.infer_format(digits, ["shirt", *names[1:]]).layout is None
+    assert prepare.infer_format(255 - drawings, names).layout is None
+    # Centred discs of two sizes, which distinguish the classes.
     discs = np.stack([disc(radius) for radius in (4, 5, 6, 9, 10, 11)])
-    assert prepare.measured(discs, ["small", "large"]).layout is None
-    assert prepare.measured(np.repeat(drawings[..., None], 3, axis=-1), names) == Format((28, 28, 3), None)
+    assert prepare.infer_format(discs, ["small", "large"]).layout is None
+    assert prepare.infer_format(np.repeat(drawings[..., None], 3, axis=-1), names) == Format((28, 28, 3), None)

@@ -1,4 +1,4 @@
-"""The registry of a real MLflow database: what becomes the champion, and when."""
+"""Registration of the champion in a real MLflow database."""
 
 import shutil
 import subprocess
@@ -24,7 +24,7 @@ from tools.serving.register import model_card, register
 
 @pytest.fixture
 def published(aggregated: Path, empty_database: Path, study: Params, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A study published with its report, and no model registered; it is the current folder."""
+    """A published study without a registered model, as the current folder."""
     shutil.copy(empty_database, address.DATABASE)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address.tracking_uri())
     publisher = Publisher(study)
@@ -37,16 +37,14 @@ def champion_version() -> Any:
     return mlflow.MlflowClient().get_model_version_by_alias("digits", serve.ALIAS)
 
 
-def test_the_best_model_by_dev_score_is_registered_once_and_anew_when_another_is_best(
-    published: Path, study: Params
-) -> None:
+def test_the_model_with_the_best_validation_accuracy_is_registered_once(published: Path, study: Params) -> None:
     best = files.read_json(paths.CHAMPION)
     assert "version 1 now" in register(study)
     version = champion_version()
     assert (version.tags["variant"], version.tags["seed"]) == (best["variant"], str(best["seed"]))
     assert "version 1, as before" in register(study)
-    # The other variant with a dev split becomes the best on dev, though its test scores are as they were.
-    other = next(name for name, run in read_runs(study).items() if name != best["variant"] and dev(run))
+    # The other variant with a validation split gets the best validation accuracy; its test scores do not change.
+    other = next(name for name, run in read_runs(study).items() if name != best["variant"] and has_validation(run))
     table = read_results(other).scores
     files.write_table(paths.scores_path(other), table.assign(dev_accuracy=[0.998, 0.999]))
     files.write_json(paths.CHAMPION, summary.champion(read_runs(study)))
@@ -54,18 +52,16 @@ def test_the_best_model_by_dev_score_is_registered_once_and_anew_when_another_is
     assert f"version 2 now (it was version 1): {other}, best seed 1" in register(study)
     version = champion_version()
     assert version.tags["variant"] == other
-    mlflow.MlflowClient().set_registered_model_alias("digits", serve.ALIAS, "1")  # by somebody's hand
+    mlflow.MlflowClient().set_registered_model_alias("digits", serve.ALIAS, "1")  # changed by hand
     assert "version 2 again (it was version 1)" in register(study)
     assert champion_version().version == version.version
 
 
-def dev(run: Any) -> bool:
+def has_validation(run: Any) -> bool:
     return bool(np.isfinite(run.score("dev_accuracy")).all())
 
 
-def test_the_champion_follows_the_dev_score_where_the_test_score_says_otherwise(
-    aggregated: Path, study: Params
-) -> None:
+def test_the_champion_is_chosen_by_validation_accuracy_not_by_test_accuracy(aggregated: Path, study: Params) -> None:
     tested = {name: float(run.accuracy.mean()) for name, run in read_runs(study).items()}
     best_by_test = max(tested, key=lambda name: tested[name])
     assert best_by_test != "watched"
@@ -78,22 +74,22 @@ def test_the_champion_follows_the_dev_score_where_the_test_score_says_otherwise(
     assert (champion["variant"], champion["seed"]) == ("watched", 1)
 
 
-def test_the_model_card_says_what_the_model_is_how_good_and_what_it_cannot(published: Path, study: Params) -> None:
+def test_the_model_card_has_the_task_the_scores_and_the_limits(published: Path, study: Params) -> None:
     register(study)
     card = champion_version().description
     best = files.read_json(paths.CHAMPION)
     row = read_results(best["variant"]).scores.set_index("seed")
     assert f"test accuracy {row.loc[best['seed'], 'test_accuracy']:.4f}" in card
-    assert "interval" not in card  # of two seeds there is none
+    assert "interval" not in card  # two seeds have none
     assert "one of the 10 classes of digits" in card
     assert "grey images of 28×28 pixels" in card
-    assert "seen as" in card
+    assert "classified as" in card
     assert "Limits" in card
     assert "Licence" in card
-    assert "`vote` asks the first\n2 seeds" in card
+    assert "ensemble (soft\nvoting) of the first 2:" in card
 
 
-def test_the_model_card_tells_of_the_data_that_there_are(aggregated: Path, study: Params) -> None:
+def test_the_model_card_describes_the_data_of_the_study(aggregated: Path, study: Params) -> None:
     champion = files.read_json(paths.CHAMPION)
     path = paths.predictions_path(champion["variant"])
     arrays = files.read_arrays(path)
@@ -114,9 +110,7 @@ def test_the_model_card_has_the_interval_of_the_variants_accuracy(aggregated: Pa
     assert "(95 % interval over seeds 0.8125 to 0.9375)" in card
 
 
-def test_a_workspace_without_the_models_registers_nothing_and_says_what_is_missing(
-    published: Path, study: Params
-) -> None:
+def test_without_the_models_nothing_is_registered_and_the_missing_file_is_named(published: Path, study: Params) -> None:
     shutil.rmtree(paths.MODELS)
     assert "dvc pull" in register(study)
     assert not mlflow.MlflowClient().search_registered_models()
@@ -124,23 +118,23 @@ def test_a_workspace_without_the_models_registers_nothing_and_says_what_is_missi
 
 def test_a_champion_of_other_runs_than_those_evaluated_is_not_registered(published: Path, study: Params) -> None:
     champion = files.read_json(paths.CHAMPION)
-    files.write_json(paths.CHAMPION, {**champion, "key": "of a run that another one has replaced"})
+    files.write_json(paths.CHAMPION, {**champion, "key": "of a run that was replaced"})
     assert "dvc repro" in register(study)
     assert not mlflow.MlflowClient().search_registered_models()
 
 
-def test_a_model_that_was_never_evaluated_is_not_registered(published: Path, study: Params) -> None:
+def test_a_model_that_was_not_evaluated_is_not_registered(published: Path, study: Params) -> None:
     champion = files.read_json(paths.CHAMPION)
     path = paths.run_path(champion["variant"], 1) / "run.json"
     facts = files.read_json(path)
     files.write_json(path, facts | {"digests": facts["digests"] | {"model": "another"}})
-    said = register(study)
-    assert "no model is registered: " in said
-    assert f"with SHA-256 {facts['digests']['model']}; received another: run `dvc checkout`" in said
+    message = register(study)
+    assert "no model is registered: " in message
+    assert f"with SHA-256 {facts['digests']['model']}; received another: run `dvc checkout`" in message
     assert not mlflow.MlflowClient().search_registered_models()
 
 
-def test_what_is_registered_can_tell_which_models_were_evaluated(published: Path, study: Params) -> None:
+def test_a_version_has_the_results_of_its_variant(published: Path, study: Params) -> None:
     champion = files.read_json(paths.CHAMPION)
     register(study)
     kept = Path(mlflow.artifacts.download_artifacts("models:/digits@champion")) / "artifacts"
@@ -148,7 +142,9 @@ def test_what_is_registered_can_tell_which_models_were_evaluated(published: Path
         assert (kept / path.name).read_bytes() == path.read_bytes()
 
 
-def test_the_model_is_logged_under_the_study_that_chose_it_not_under_the_newest(published: Path, study: Params) -> None:
+def test_the_model_is_logged_in_the_study_run_with_its_results_not_in_the_newest(
+    published: Path, study: Params
+) -> None:
     [chosen_by] = [run.info.run_id for run in runs() if run.data.tags["role"] == "study"]
     report = paths.REPORT.read_bytes()
     paths.REPORT.write_bytes(report + b"of another commit")
@@ -158,25 +154,21 @@ def test_the_model_is_logged_under_the_study_that_chose_it_not_under_the_newest(
     assert champion_version().run_id == chosen_by
 
 
-def test_results_that_are_not_of_params_yaml_register_nothing_so_that_the_ui_still_opens(
-    published: Path, study: Params
-) -> None:
+def test_results_of_other_parameters_register_nothing_without_an_error(published: Path, study: Params) -> None:
     paths.scores_path("plain").unlink()
     assert "not all of params.yaml; run `dvc repro`" in register(study)
     assert not mlflow.MlflowClient().search_registered_models()
 
 
-def test_a_study_without_a_champion_registers_nothing_so_that_the_ui_still_opens(
-    published: Path, study: Params
-) -> None:
+def test_a_study_without_a_champion_registers_nothing_without_an_error(published: Path, study: Params) -> None:
     files.write_json(paths.CHAMPION, None)
-    assert "no variant in params.yaml has a dev split" in register(study)
+    assert "no variant in params.yaml has a validation split" in register(study)
     paths.CHAMPION.unlink()
     assert "champion.json is missing: run `dvc repro`" in register(study)
     assert not mlflow.MlflowClient().search_registered_models()
 
 
-def test_registering_before_publishing_is_an_error_that_names_the_command(
+def test_the_error_for_an_unpublished_study_names_the_command(
     aggregated: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(empty_database, address.DATABASE)

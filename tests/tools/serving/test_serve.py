@@ -1,4 +1,4 @@
-"""The champion of a tiny study over HTTP, from a server process that runs through all tests of this file."""
+"""The champion of a small study over HTTP, from one server process for all tests of this file."""
 
 import asyncio
 import base64
@@ -28,7 +28,7 @@ from stages.study.results import read_results
 from stages.study.splits import read_images
 from stages.tracking import address
 from tests.conftest import ROOT
-from tests.support.images import EXAMPLE, SOUND, declared, drawn, saved
+from tests.support.images import EXAMPLE, VALID, declared, drawn, saved
 from tests.support.serving import (
     Server,
     evaluated_labels,
@@ -49,7 +49,7 @@ JSON = {"Content-Type": "application/json"}
 def registered(
     evaluated_study: Path, empty_database: Path, study: Params, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
-    """A study with its champion registered in an MLflow database of its own; it is the current folder."""
+    """A study with its champion registered in a new MLflow database, as the current folder."""
     folder = tmp_path_factory.mktemp("registered") / "study"
     shutil.copytree(evaluated_study, folder)
     shutil.copy(empty_database, folder / address.DATABASE)
@@ -76,44 +76,44 @@ def images(evaluated_study: Path) -> list[bytes]:
     return [png(image) for image in read_images(evaluated_study / paths.TEST)[0]]
 
 
-def ask(server: Server, *images: bytes, vote: bool = False) -> tuple[int, Any]:
+def ask(server: Server, *images: bytes, ensemble: bool = False) -> tuple[int, Any]:
     with server.connect() as connection:
-        return post(connection, invocation(images, vote=vote))
+        return post(connection, invocation(images, ensemble=ensemble))
 
 
 def send(server: Server, method: str, path: str, *request: Any, **options: Any) -> tuple[int, str]:
-    """Status and text of the answer to any request."""
+    """The status and the text of the response to any request."""
     with server.connect() as connection:
         connection.request(method, path, *request, **options)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
+        response = connection.getresponse()
+        return response.status, response.read().decode()
 
 
 def test_the_health_check_answers(server: Server) -> None:
     assert send(server, "GET", "/health")[0] == HTTPStatus.OK
 
 
-def test_served_labels_are_those_that_evaluate_found(server: Server, images: list[bytes]) -> None:
+def test_served_labels_are_those_of_the_evaluation(server: Server, images: list[bytes]) -> None:
     best, ensemble = evaluated_labels()
-    np.testing.assert_array_equal(served_labels(server, images, vote=False), best)
-    np.testing.assert_array_equal(served_labels(server, images, vote=True), ensemble)
+    np.testing.assert_array_equal(served_labels(server, images, ensemble=False), best)
+    np.testing.assert_array_equal(served_labels(server, images, ensemble=True), ensemble)
     assert (best != ensemble).any()
 
 
-@pytest.mark.parametrize("vote", [False, True])
-def test_clients_at_once_each_get_the_answer_to_their_own_image(
-    server: Server, images: list[bytes], vote: bool
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_concurrent_clients_get_the_predictions_for_their_images(
+    server: Server, images: list[bytes], ensemble: bool
 ) -> None:
-    assert labels_at_once(server, images, clients=16, vote=vote) == evaluated_labels()[vote].tolist()
+    assert labels_at_once(server, images, clients=16, ensemble=ensemble) == evaluated_labels()[ensemble].tolist()
 
 
-def test_an_answer_has_the_class_and_all_probabilities(server: Server, images: list[bytes]) -> None:
+def test_a_response_has_the_class_and_all_probabilities(server: Server, images: list[bytes]) -> None:
     status, answer = ask(server, *images[:3])
     assert status == HTTPStatus.OK
     assert answer.keys() == {"predictions"}
     results, runs = read_results("watched"), paths.MODELS / "watched"
     best = predict.read_champion()
-    champion = predict.Classifier(best["seed"], best["key"], results, runs, vote=False)
+    champion = predict.Classifier(best["seed"], best["key"], results, runs, ensemble=False)
     form, names = predict.image_format(results), results.classes
     expected = champion.probabilities(np.stack([prepare.prepare(image, form) for image in images[:3]]))
     for row, probabilities in zip(answer["predictions"], expected, strict=True):
@@ -123,7 +123,7 @@ def test_an_answer_has_the_class_and_all_probabilities(server: Server, images: l
         assert row["probability"] == max(row["probabilities"]) == row["probabilities"][row["label"]]
 
 
-def test_the_request_of_the_docs_is_answered(server: Server) -> None:
+def test_the_request_in_the_docs_works(server: Server) -> None:
     page = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
     block = re.search(r"```\n(curl .*?)```", page, re.DOTALL)
     assert block is not None
@@ -140,7 +140,7 @@ def in_base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
-GOOD = in_base64(SOUND)
+GOOD = in_base64(VALID)
 BLANK = saved(drawn().point(lambda value: 255))
 BAD_REQUESTS: dict[str, list[tuple[str | bytes, dict[str, str], str]]] = {
     "bad JSON": [
@@ -148,10 +148,10 @@ BAD_REQUESTS: dict[str, list[tuple[str | bytes, dict[str, str], str]]] = {
         (f'{{"dataframe_split": {GOOD}}}', JSON, "Invalid JSON"),
         (b"\xff\xfe{", JSON, "Invalid JSON"),
         ("[" * 100_000, JSON, "Invalid JSON: recursion limit"),
-        (SOUND, JSON, "Invalid JSON"),
+        (VALID, JSON, "Invalid JSON"),
     ],
     "an empty body": [("", JSON, "Invalid JSON"), (" ", JSON, "Invalid JSON")],
-    "JSON that is no invocation": [
+    "JSON of another form": [
         ("[]", JSON, "should be an object"),
         ("null", JSON, "should be an object"),
         (f'"{GOOD}"', JSON, "should be an object"),
@@ -172,7 +172,7 @@ BAD_REQUESTS: dict[str, list[tuple[str | bytes, dict[str, str], str]]] = {
         (frame(GOOD, columns=["image", "image"]), JSON, "columns: Tuple should have at most 1"),
         (frame(GOOD, columns="image"), JSON, "columns: Input should be a valid array"),
     ],
-    "what is no base64": [
+    "invalid base64": [
         (frame("five!"), JSON, "data.0.0: Value error, Only base64 data is allowed"),
         (frame(GOOD[:-1]), JSON, "data.0.0: Value error, Incorrect padding"),
         (frame(f"data:image/png;base64,{GOOD}"), JSON, "data.0.0: Value error, Only base64 data is allowed"),
@@ -184,17 +184,17 @@ BAD_REQUESTS: dict[str, list[tuple[str | bytes, dict[str, str], str]]] = {
     "an empty image": [
         (frame(""), JSON, "row 0: the image is empty"),
         (frame(GOOD, ""), JSON, "row 1: the image is empty"),
-        (frame(), JSON, "there is no image"),
+        (frame(), JSON, "expected at least one image, received none"),
     ],
-    "no image": [
+    "other files": [
         (frame(in_base64(b"a digit " * 1000)), JSON, "row 0: expected an image in PNG, JPEG"),
         (frame(GOOD, in_base64(saved(drawn(), "PDF")), GOOD), JSON, "row 1: expected an image in PNG, JPEG"),
         (frame(in_base64(BLANK)), JSON, "row 0: the image is blank"),
     ],
-    "a cut off image": [
-        (frame(in_base64(SOUND[:100])), JSON, "row 0: the image is damaged or cut off"),
-        (frame(in_base64(SOUND[:-100])), JSON, "row 0: the image is damaged or cut off"),
-        (frame(in_base64(saved(drawn(), "JPEG")[:-400])), JSON, "row 0: the image is damaged or cut off"),
+    "a truncated image": [
+        (frame(in_base64(VALID[:100])), JSON, "row 0: the image is damaged or truncated"),
+        (frame(in_base64(VALID[:-100])), JSON, "row 0: the image is damaged or truncated"),
+        (frame(in_base64(saved(drawn(), "JPEG")[:-400])), JSON, "row 0: the image is damaged or truncated"),
     ],
     "too many pixels": [
         (frame(in_base64(declared(60_000, 60_000))), JSON, "row 0: the image should have at most 25 megapixels"),
@@ -203,14 +203,14 @@ BAD_REQUESTS: dict[str, list[tuple[str | bytes, dict[str, str], str]]] = {
         (frame(in_base64(saved(drawn().convert("1").resize((6_000, 5_000))))), JSON, "at most 25 megapixels"),
     ],
     "too many bytes": [
-        (frame(in_base64(SOUND + bytes(11_000_000))), JSON, "row 0: the image should have at most 10 MB"),
-        (frame(*[in_base64(SOUND + bytes(5_000_000))] * 3), JSON, "expected at most 16,000,000 bytes"),
+        (frame(in_base64(VALID + bytes(11_000_000))), JSON, "row 0: the image should have at most 10 MB"),
+        (frame(*[in_base64(VALID + bytes(5_000_000))] * 3), JSON, "expected at most 16,000,000 bytes"),
     ],
     "a wrong content type": [
         (frame(GOOD), {"Content-Type": "text/plain"}, "expected the header Content-Type: application/json"),
         (f"image\n{GOOD}", {"Content-Type": "text/csv"}, "expected the header Content-Type: application/json"),
-        (SOUND, {"Content-Type": "image/png"}, "expected the header Content-Type: application/json"),
-        (SOUND, {"Content-Type": "application/vnd.apache.parquet"}, "expected the header Content-Type"),
+        (VALID, {"Content-Type": "image/png"}, "expected the header Content-Type: application/json"),
+        (VALID, {"Content-Type": "application/vnd.apache.parquet"}, "expected the header Content-Type"),
         (frame(GOOD), {}, "expected the header Content-Type: application/json"),
         (frame(GOOD), {"Content-Type": "application/json; charset=latin-1"}, "only supports UTF-8"),
     ],
@@ -218,57 +218,55 @@ BAD_REQUESTS: dict[str, list[tuple[str | bytes, dict[str, str], str]]] = {
 
 
 @pytest.mark.parametrize("kind", BAD_REQUESTS)
-def test_a_bad_request_gets_a_short_error_that_says_what_is_wrong_and_the_server_goes_on(
-    kind: str, server: Server
-) -> None:
+def test_an_invalid_request_gets_a_short_error_with_the_reason(kind: str, server: Server) -> None:
     for body, headers, expected in BAD_REQUESTS[kind]:
         status, content = send(server, "POST", "/invocations", body, headers)
-        said = json.loads(content)
-        assert HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR, said
-        assert said.keys() == {"error_code", "message"}
-        assert said["error_code"] == HTTPStatus(status).name
-        assert expected in said["message"]
+        error = json.loads(content)
+        assert HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR, error
+        assert error.keys() == {"error_code", "message"}
+        assert error["error_code"] == HTTPStatus(status).name
+        assert expected in error["message"]
         assert len(content) < 700
         assert GOOD[:20] not in content
         assert "Traceback" not in content
-    assert ask(server, SOUND)[0] == HTTPStatus.OK
+    assert ask(server, VALID)[0] == HTTPStatus.OK
     assert "Traceback" not in "".join(server.log)
 
 
-def test_a_body_of_unknown_length_is_not_read(server: Server) -> None:
+def test_a_body_of_unknown_length_is_refused(server: Server) -> None:
     status, _ = send(server, "POST", "/invocations", iter([b"{"]), JSON, encode_chunked=True)
     assert status == HTTPStatus.LENGTH_REQUIRED
 
 
-def test_what_is_no_invocation_gets_an_error_in_the_same_form(server: Server) -> None:
+def test_requests_to_other_paths_get_an_error_of_the_same_form(server: Server) -> None:
     for method, path, status in [("GET", "/invocations", 405), ("POST", "/elsewhere", 404), ("GET", "/", 404)]:
         answered, content = send(server, method, path)
         assert answered == status
         assert json.loads(content)["error_code"] == HTTPStatus(status).name
 
 
-def test_clients_that_hang_up_half_way_do_no_harm(server: Server) -> None:
+def test_interrupted_requests_do_not_affect_the_server(server: Server) -> None:
     head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n{"
     for _ in range(20):
-        with socket.create_connection(("127.0.0.1", server.port)) as half:
-            half.sendall(head)
-    assert ask(server, SOUND)[0] == HTTPStatus.OK
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(head)
+    assert ask(server, VALID)[0] == HTTPStatus.OK
     assert "Traceback" not in "".join(server.log)
 
 
-def test_base64_may_be_broken_into_lines(server: Server) -> None:
-    body = frame(base64.encodebytes(SOUND).decode())
+def test_base64_may_have_line_breaks(server: Server) -> None:
+    body = frame(base64.encodebytes(VALID).decode())
     assert send(server, "POST", "/invocations", body, JSON)[0] == HTTPStatus.OK
 
 
-def test_a_fault_of_the_model_is_told_to_the_log_and_not_to_the_client(
+def test_an_internal_error_is_logged_and_not_sent_to_the_client(
     registered: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In this process, where a model can be broken."""
-    monkeypatch.setattr(os, "environ", os.environ.copy())  # MLflow's server marks its process there
+    """In this process, where the model can be replaced."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())  # MLflow's server changes it
     model = mlflow.pyfunc.load_model(f"models:/digits@{serve.ALIAS}")
     model.unwrap_python_model()._champion = "broken"
-    body = invocation([SOUND])
+    body = invocation([VALID])
     sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:
@@ -283,31 +281,31 @@ def test_a_fault_of_the_model_is_told_to_the_log_and_not_to_the_client(
     assert sent[0]["status"] == HTTPStatus.INTERNAL_SERVER_ERROR
     assert json.loads(sent[1]["body"]) == {
         "error_code": "INTERNAL_SERVER_ERROR",
-        "message": "the server failed; its log says how",
+        "message": "the server failed: see its log",
     }
     assert "'str' object has no attribute 'probabilities'" in caplog.text
 
 
-def test_every_bad_image_of_a_batch_is_named(server: Server) -> None:
-    _, answer = ask(server, SOUND, b"five", SOUND, b"")
+def test_the_error_lists_the_invalid_images_of_a_batch(server: Server) -> None:
+    _, answer = ask(server, VALID, b"five", VALID, b"")
     assert re.findall(r"row (\d+)", answer["message"]) == ["1", "3"]
     _, answer = ask(server, *[b""] * 9)
     assert re.findall(r"row (\d+)", answer["message"]) == ["0", "1", "2", "3", "4"]
     assert answer["message"].endswith("and 4 more")
 
 
-def test_in_python_the_registered_model_answers_as_the_server_does(
+def test_in_python_the_registered_model_predicts_like_the_server(
     registered: Path, server: Server, images: list[bytes]
 ) -> None:
     model = mlflow.pyfunc.load_model(f"models:/digits@{serve.ALIAS}")
     table = model.predict(pd.DataFrame({"image": images[:5]}), params={"vote": True})
-    _, answer = ask(server, *images[:5], vote=True)
+    _, answer = ask(server, *images[:5], ensemble=True)
     assert table["label"].tolist() == [row["label"] for row in answer["predictions"]]
     with pytest.raises(MlflowException, match="row 1: the image is empty"):
         model.predict(pd.DataFrame({"image": [images[0], b""]}))
 
 
-def test_the_registered_model_says_what_it_takes_and_needs(registered: Path) -> None:
+def test_the_registered_model_has_a_signature_and_requirements(registered: Path) -> None:
     uri = f"models:/digits@{serve.ALIAS}"
     info = mlflow.models.get_model_info(uri)
     assert info.signature.inputs.input_names() == ["image"]
@@ -328,20 +326,20 @@ def test_the_registered_model_says_what_it_takes_and_needs(registered: Path) -> 
 
 
 def test_mlflow_serves_the_registered_model_too(registered: Path, images: list[bytes]) -> None:
-    """Without the guard of `tools.serving.server`."""
+    """Without the validation of `tools.serving.server`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     command = [Path(sys.executable).with_name("mlflow"), "models", "serve", "--env-manager", "local"]
     command += ["--model-uri", f"models:/digits@{serve.ALIAS}", "--host", "127.0.0.1", "--port", port]
     with serving(registered, [str(part) for part in command]) as plain:
-        assert served_labels(plain, images, vote=False).tolist() == evaluated_labels()[0].tolist()
+        assert served_labels(plain, images, ensemble=False).tolist() == evaluated_labels()[0].tolist()
         status, answer = ask(plain, b"")
         assert status == HTTPStatus.BAD_REQUEST
         assert "row 0: the image is empty" in answer["message"]
 
 
-def test_without_a_registered_champion_the_command_says_what_to_do(
+def test_the_error_without_a_registered_champion_names_the_commands(
     evaluated: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(empty_database, address.DATABASE)
@@ -350,6 +348,4 @@ def test_without_a_registered_champion_the_command_says_what_to_do(
     answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert answer.returncode == 1
     assert answer.stderr.startswith("error: there is no models:/digits@champion at sqlite:///")
-    assert (
-        "with the models here (`dvc pull`, or `dvc repro`), publish it by `python -m stages.tracking`" in answer.stderr
-    )
+    assert "with the models here (`dvc pull` or `dvc repro`), run `python -m stages.tracking`" in answer.stderr
