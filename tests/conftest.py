@@ -1,11 +1,11 @@
-"""A tiny study on the digits of scikit-learn, taken as far as a test needs it: fetched and split, trained, evaluated.
+"""A small study on the digits of scikit-learn after each stage: split, evaluated, aggregated.
 
-Each state is made once a session; a test gets a copy of its own, as the current folder.
+Each state is created once in a session; tests get a copy of it as the current folder.
 """
 
 import os
 
-# Before NumPy is imported. Threads that wait for one another cost more than they bring on problems of this size.
+# Before NumPy is imported. On problems of this size, several threads are slower than one.
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "TF_CPP_MIN_LOG_LEVEL": "2"}
 
@@ -64,7 +64,7 @@ statistics: {confidence: 0.95, equivalence_margin: 0.05, reproduction_margin: 0.
 """
 
 
-# Files that take minutes begin first, so that no process has one to itself at the end.
+# Files that take minutes start first, so that all processes of pytest-xdist end at about the same time.
 LONGEST = ("test_settled_study", "test_pipeline", "test_own_model", "test_cluster", "test_merge", "test_demo")
 
 
@@ -73,8 +73,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_environment() -> Iterator[None]:
-    """No setting of the person who runs the tests reaches them."""
+def clean_environment() -> Iterator[None]:
+    """Environment variables without the settings of the user who runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
         for name in (
             "MLFLOW_TRACKING_URI",
@@ -90,13 +90,13 @@ def own_environment() -> Iterator[None]:
             patch.delenv(name, raising=False)
         for name in ("STUDY_WORKERS", "STUDY_EXECUTOR", "STUDY_REUSE", "STUDY_MODEL_NAME"):
             patch.delenv(name, raising=False)
-        patch.setenv("PYTHONPATH", str(ROOT))  # pip installs many_seeds alone; some commands run in other folders
+        patch.setenv("PYTHONPATH", str(ROOT))  # pip installs many_seeds only, and some commands run in other folders
         yield
 
 
 @pytest.fixture(scope="session")
 def tensorflow_ready() -> None:
-    """TensorFlow set up as a worker sets it up, before any test's first operation."""
+    """TensorFlow configured as in a worker, before the first operation of any test."""
     from stages.recipes.shared.training import prepare
     from stages.train.run import freeze_libraries
 
@@ -111,7 +111,7 @@ def study() -> Params:
 
 @pytest.fixture(scope="session")
 def split_study(tmp_path_factory: pytest.TempPathFactory, study: Params) -> Path:
-    """A study folder after fetch and split; not to be written to."""
+    """A study folder after the stages fetch and split, which tests must not change."""
     from stages.fetch.stage import fetch
     from stages.split.stage import split
 
@@ -129,7 +129,7 @@ def split_study(tmp_path_factory: pytest.TempPathFactory, study: Params) -> Path
 def evaluated_study(
     tmp_path_factory: pytest.TempPathFactory, split_study: Path, study: Params, tensorflow_ready: None
 ) -> Path:
-    """The same after train and evaluate; not to be written to."""
+    """The same after the stages train and evaluate, which tests must not change."""
     from stages.evaluate.stage import evaluate
     from stages.train.plan import plan
     from stages.train.schedule import train_all
@@ -139,7 +139,7 @@ def evaluated_study(
     shutil.copytree(split_study, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setenv("STUDY_WORKERS", "1")  # in this process, where TensorFlow is imported already
+        patch.setenv("STUDY_WORKERS", "1")  # in this process, which has imported TensorFlow already
         images, labels = read_images(paths.TRAIN)
         runs = plan(study, list(study.variants), images, labels, CLASSES)
         train_all(runs, images, labels, on_finish=lambda variant, seed: None)
@@ -151,7 +151,7 @@ def evaluated_study(
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    """A headless Chromium that keeps what pages write to its console."""
+    """A headless Chromium that records the console messages of pages."""
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     driver = shutil.which("chromedriver")
     if program is None or driver is None:
@@ -159,9 +159,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     options = ChromeOptions()
     options.binary_location = program
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    quiet = ("gpu", "quic", "background-networking", "component-update", "sync")
-    for flag in ("headless", "no-sandbox", "no-first-run", "hide-scrollbars", *(f"disable-{name}" for name in quiet)):
+    for flag in ("headless", "no-sandbox", "no-first-run", "hide-scrollbars"):
         options.add_argument(f"--{flag}")
+    for feature in ("gpu", "quic", "background-networking", "component-update", "sync"):
+        options.add_argument(f"--disable-{feature}")
     options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('browser')}")
     with Chrome(options, ChromeService(driver)) as chrome:
         yield chrome
@@ -169,7 +170,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 
 @pytest.fixture(scope="session")
 def aggregated_study(tmp_path_factory: pytest.TempPathFactory, evaluated_study: Path, study: Params) -> Path:
-    """The same after aggregate; not to be written to."""
+    """The same after the stage aggregate, which tests must not change."""
     from stages.aggregate.stage import aggregate
 
     folder = tmp_path_factory.mktemp("aggregated") / "study"
@@ -183,7 +184,7 @@ def aggregated_study(tmp_path_factory: pytest.TempPathFactory, evaluated_study: 
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database without runs. To create one takes seconds; whoever needs one copies this one."""
+    """An MLflow database without runs. It takes seconds to create, so tests copy it."""
     import mlflow
 
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
@@ -193,20 +194,20 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def workspace(split_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of the test's own with fetched and split digits, which is the current folder."""
-    return _copied(split_study, tmp_path, monkeypatch)
+    """A copy of `split_study` as the current folder."""
+    return _copy(split_study, tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def evaluated(evaluated_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of the test's own with every run trained and evaluated, which is the current folder."""
-    return _copied(evaluated_study, tmp_path, monkeypatch)
+    """A copy of `evaluated_study` as the current folder."""
+    return _copy(evaluated_study, tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def aggregated(aggregated_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of the test's own with the study's tables, figures and report, which is the current folder."""
-    return _copied(aggregated_study, tmp_path, monkeypatch)
+    """A copy of `aggregated_study` as the current folder."""
+    return _copy(aggregated_study, tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="session")
@@ -215,8 +216,8 @@ def digits(split_study: Path) -> tuple[np.ndarray, np.ndarray]:
     return read_images(split_study / paths.TRAIN)
 
 
-def _copied(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    own = tmp_path / "study"
-    shutil.copytree(folder, own)
-    monkeypatch.chdir(own)
-    return own
+def _copy(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    copy = tmp_path / "study"
+    shutil.copytree(folder, copy)
+    monkeypatch.chdir(copy)
+    return copy

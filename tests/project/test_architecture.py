@@ -1,4 +1,4 @@
-"""Who may import whom: tools → stages → many_seeds, read from the source."""
+"""The direction of imports, tools → stages → many_seeds, and the files that DVC tracks, checked in the source."""
 
 import ast
 import subprocess
@@ -16,13 +16,13 @@ LIBRARY, STAGES = ROOT / "many_seeds", ROOT / "stages"
 FILES = [path for folder in (LIBRARY, STAGES, ROOT / "tools") for path in sorted(folder.rglob("*.py"))]
 LIBRARY_FILES = [path for path in FILES if path.is_relative_to(LIBRARY)]
 FOLDERS = ["fetch", "split", "code", "train", "evaluate", "aggregate"]
-# What is right below stages/ that any stage may import; they import no stage and no tool.
+# The packages in stages/ that any stage may import. They import no stage and no tool.
 SHARED = {"study", "tracking"}
-INSTALLED = {"matplotlib", "mlflow", "numpy", "pandas", "scipy"}  # what the library may import
+INSTALLED = {"matplotlib", "mlflow", "numpy", "pandas", "scipy"}  # the packages that the library may import
 
 
 def imported(path: Path) -> Iterator[str]:
-    """The full names of what a file imports, at its top or inside a function."""
+    """The full names that a file imports, at its top or inside a function."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -37,7 +37,7 @@ def packages(path: Path) -> set[str]:
 
 
 def stage_modules(path: Path) -> set[str]:
-    """The folders and modules right below stages/ that a file imports."""
+    """The packages in stages/ that a file imports."""
     return {name.split(".")[1] for name in imported(path) if name.startswith("stages.")}
 
 
@@ -47,22 +47,22 @@ def test_imports_go_down_only() -> None:
         assert not packages(path) & {*forbidden, "tests", "benchmarks"}, path
 
 
-def test_the_library_imports_itself_and_what_is_installed_with_it() -> None:
+def test_the_library_imports_itself_and_its_dependencies_only() -> None:
     assert LIBRARY_FILES
     for path in LIBRARY_FILES:
         assert packages(path) <= {"many_seeds", *INSTALLED, *sys.stdlib_module_names}, path
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_a_stage_imports_its_own_folder_and_the_shared_modules_only(folder: str) -> None:
+def test_a_stage_imports_its_folder_and_the_shared_packages_only(folder: str) -> None:
     paths = sorted((STAGES / folder).rglob("*.py"))
     assert paths
-    own = {folder, "recipes"} if folder in ("train", "evaluate") else {folder}
+    allowed = {folder, "recipes"} if folder in ("train", "evaluate") else {folder}
     for path in paths:
-        assert stage_modules(path) <= own | SHARED, path
+        assert stage_modules(path) <= allowed | SHARED, path
 
 
-def test_a_shared_module_imports_no_stage_and_no_tool() -> None:
+def test_a_shared_package_imports_no_stage_and_no_tool() -> None:
     for module in SHARED:
         paths = [STAGES / f"{module}.py"] if (STAGES / f"{module}.py").exists() else sorted(STAGES.glob(f"{module}/*"))
         assert paths
@@ -70,8 +70,8 @@ def test_a_shared_module_imports_no_stage_and_no_tool() -> None:
             assert stage_modules(path) <= {*SHARED, "recipes"}, path
 
 
-def test_what_decides_a_result_is_in_one_folder() -> None:
-    """Except how its errors are called."""
+def test_the_code_that_decides_results_is_in_one_folder() -> None:
+    """Except for the class of its errors."""
     for path in (STAGES / "recipes").rglob("*.py"):
         assert stage_modules(path) <= {"recipes"}, path
         assert {name for name in imported(path) if name.startswith("many_seeds")} <= {"many_seeds.errors.UserError"}, (
@@ -79,7 +79,7 @@ def test_what_decides_a_result_is_in_one_folder() -> None:
         )
 
 
-def test_a_family_knows_no_other() -> None:
+def test_families_import_shared_modules_only() -> None:
     for family in families.names():
         known = {name for name in imported(families.FOLDER / f"{family}.py") if name.startswith("stages.recipes.")}
         assert {name.split(".")[2] for name in known} == {"shared"}
@@ -87,20 +87,20 @@ def test_a_family_knows_no_other() -> None:
         assert not [name for name in imported(path) if name.split(".")[2:3] and name.split(".")[2] in families.names()]
 
 
-def test_nobody_outside_asks_for_a_family_by_its_name() -> None:
-    """What differs between families is said in the family's file."""
+def test_no_code_depends_on_the_name_of_a_family() -> None:
+    """The differences between families are defined in their files."""
     for path in FILES:
         if not path.is_relative_to(STAGES / "recipes"):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Compare):
                     values = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)}
                     assert not values & {*families.names()}, f"{path}:{node.lineno}"
-            own = {name for name in imported(path) if name.startswith("stages.recipes.")}
-            assert {name.split(".")[2] for name in own} <= {"shared"}, path
+            used = {name for name in imported(path) if name.startswith("stages.recipes.")}
+            assert {name.split(".")[2] for name in used} <= {"shared"}, path
 
 
-def watched(stage: str) -> set[Path]:
-    """The files of code that DVC watches for a stage."""
+def tracked(stage: str) -> set[Path]:
+    """The files of code that are dependencies of a stage in dvc.yaml."""
     dvc = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
     paths = [ROOT / name for name in dvc["deps"] if name.startswith(("stages/", "many_seeds/"))]
     assert all(path.exists() for path in paths)
@@ -108,39 +108,40 @@ def watched(stage: str) -> set[Path]:
 
 
 @pytest.mark.parametrize("variant", ["linear", "elm", "mlp_reference", "cnn_tuned"])
-def test_dvc_watches_the_files_that_a_runs_key_digests(variant: str) -> None:
+def test_dvc_tracks_the_files_in_the_digest_of_a_runs_key(variant: str) -> None:
     family = params.load(ROOT / "params.yaml").recipe(variant).family
-    assert set(families.code_files(family)) | set(environments.SCORING) <= watched("code")
+    assert set(families.code_files(family)) | set(environments.SCORING) <= tracked("code")
 
 
-def test_dvc_watches_what_aggregate_uses_of_the_library() -> None:
-    """Except errors, atomic writes, the end of a command and the removal of passwords."""
-    used, waiting = set[Path](), [*(STAGES / "aggregate").glob("*.py"), STAGES / "study/comparisons.py"]
+def test_dvc_tracks_the_modules_of_the_library_that_aggregate_imports() -> None:
+    """Except errors, atomic writes, the handling of commands and the removal of passwords."""
+    used = set[Path]()
+    waiting = [*sorted((STAGES / "aggregate").glob("*.py")), STAGES / "study/comparisons.py"]
     while waiting:
         names = {".".join(name.split(".")[:depth]) for name in imported(waiting.pop()) for depth in (2, 3)}
         paths = {ROOT / f"{name.replace('.', '/')}.py" for name in names if name.startswith("many_seeds.")}
         waiting += [path for path in paths - used if path.exists()]
         used |= {path for path in paths if path.exists()}
     others = {LIBRARY / f"{name}.py" for name in ("console", "errors", "files", "redact")}
-    assert used - others <= watched("aggregate")
+    assert used - others <= tracked("aggregate")
     assert others <= used
 
 
-def test_only_what_reads_or_writes_runs_and_models_imports_mlflow() -> None:
+def test_mlflow_is_imported_only_to_read_or_write_runs_and_models() -> None:
     users = {path for path in FILES if "mlflow" in packages(path)}
     serving = ROOT / "tools/serving"
     files = {LIBRARY / "sources/mlflow_runs.py", serving / "register.py", serving / "server.py"}
-    assert files <= users <= files | {*(STAGES / "tracking").glob("*.py")}
+    assert files <= users <= files.union((STAGES / "tracking").glob("*.py"))
 
 
-def test_what_publishes_to_mlflow_is_imported_by_entry_points_and_tools_only() -> None:
+def test_tracking_is_imported_by_entry_points_and_tools_only() -> None:
     users = {path for path in FILES if any(name.startswith("stages.tracking") for name in imported(path))}
     below = {path for path in users if path.is_relative_to(STAGES) and not path.is_relative_to(STAGES / "tracking")}
     assert below == {STAGES / "train/__main__.py", STAGES / "aggregate/__main__.py"}
 
 
-def test_the_test_set_is_named_where_it_is_written_and_where_it_is_evaluated_only() -> None:
-    """In `stages.evaluate` and `stages.split`; anything else beside the folders is a tool that people run by hand."""
+def test_only_split_and_evaluate_use_the_test_set() -> None:
+    """Of the stages; tools may use it, too."""
     for folder in {*FOLDERS, "recipes"} - {"split", "evaluate"}:
         for path in (STAGES / folder).rglob("*.py"):
             names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
@@ -162,15 +163,16 @@ def test_the_test_set_is_named_where_it_is_written_and_where_it_is_evaluated_onl
     ],
     ids=["train", "predict", "params", "families", "shared"],
 )
-def test_what_only_hands_out_runs_or_reads_files_loads_neither_tensorflow_nor_mlflow(modules: list[str]) -> None:
+def test_light_modules_import_neither_tensorflow_nor_mlflow(modules: list[str]) -> None:
     heavy = "{'tensorflow', 'keras', 'jax', 'torch', 'mlflow', 'sklearn'}"
-    code = "; ".join(["import sys", *(f"import {name}" for name in modules), f"print({heavy} & {{*sys.modules}})"])
-    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert answer.stdout.strip() == "set()"
+    imports = "".join(f"import {name}; " for name in modules)
+    code = f"import sys; {imports}print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def function_lines() -> Iterator[tuple[int, str]]:
-    """The length of the body of every function, its docstring aside."""
+    """For every function, the number of lines of its body without the docstring, and its name."""
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -179,5 +181,5 @@ def function_lines() -> Iterator[tuple[int, str]]:
                 yield lines, f"{path.relative_to(ROOT)} {node.name}"
 
 
-def test_no_function_is_longer_than_a_page() -> None:
+def test_no_function_is_longer_than_40_lines() -> None:
     assert [found for found in function_lines() if found[0] > 40] == []

@@ -1,4 +1,4 @@
-"""What `make setup` does, with programs in place of uv and Python that only say they were called."""
+"""`make setup`, with replacements of uv and Python that only record their calls."""
 
 import os
 import shutil
@@ -30,8 +30,12 @@ def checkout(tmp_path: Path) -> Path:
 def setup(checkout: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["make", "setup", "DEVICE=cpu"],
-        cwd=checkout, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=checkout,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def installed(checkout: Path) -> int:
@@ -40,8 +44,8 @@ def installed(checkout: Path) -> int:
     return called.read_text().count("uv pip install") if called.exists() else 0
 
 
-def test_a_lock_that_nothing_here_can_merge_is_left_with_the_markers_of_a_conflict(tmp_path: Path) -> None:
-    """As in a checkout that was moved since `make setup`: else `git add --all` would drop the other side's stages."""
+def test_without_a_merge_driver_dvc_lock_gets_conflict_markers(tmp_path: Path) -> None:
+    """As in a checkout that was moved after `make setup`. `git add --all` must not lose the stages of one side."""
 
     def git(*arguments: str) -> None:
         subprocess.run(["git", *arguments], cwd=tmp_path, capture_output=True, check=arguments[0] != "merge")
@@ -54,7 +58,7 @@ def test_a_lock_that_nothing_here_can_merge_is_left_with_the_markers_of_a_confli
     subprocess.run(["make", "merging"], cwd=tmp_path, capture_output=True, check=True)
     lock = tmp_path / "dvc.lock"
     for branch, text in (("base", "base"), ("theirs", "theirs"), ("ours", "ours")):
-        git("switch", "--quiet", "--create", branch, *(["base"] if branch == "ours" else []))
+        git("switch", "--quiet", "--create", branch, "base" if branch == "ours" else "HEAD")
         lock.write_text(f"stages: {text}\n")
         git("add", "--all")
         git("commit", "--quiet", "--message", branch)
@@ -68,8 +72,8 @@ def test_a_date_in_the_future_does_not_install_again(checkout: Path) -> None:
     for name in FILES:
         os.utime(checkout / name, (tomorrow, tomorrow))
     for _ in range(2):
-        answer = setup(checkout)
-        assert answer.returncode == 0, answer.stderr
+        done = setup(checkout)
+        assert done.returncode == 0, done.stderr
     assert installed(checkout) == 1
 
 
@@ -81,18 +85,18 @@ def test_other_locked_versions_are_installed(checkout: Path) -> None:
     assert installed(checkout) == 2
 
 
-def test_an_installation_that_failed_is_done_again(checkout: Path) -> None:
+def test_a_failed_installation_is_repeated(checkout: Path) -> None:
     uv = checkout / ".venv/bin/uv"
-    sound = uv.read_text()
+    content = uv.read_text()
     uv.write_text("#!/bin/sh\nexit 1\n")
     assert setup(checkout).returncode != 0
-    uv.write_text(sound)
+    uv.write_text(content)
     assert setup(checkout).returncode == 0
     assert installed(checkout) == 1
 
 
 @pytest.mark.parametrize("home", ["", "/nowhere"])
-def test_without_a_home_the_way_out_is_named(home: str, checkout: Path) -> None:
+def test_the_error_without_a_home_folder_has_the_solution(home: str, checkout: Path) -> None:
     (checkout / ".venv/bin/uv").unlink()  # as in a fresh clone
     refused = setup(checkout, HOME=home)
     assert refused.returncode != 0
@@ -100,7 +104,7 @@ def test_without_a_home_the_way_out_is_named(home: str, checkout: Path) -> None:
     assert "HOME=/tmp/home make" in refused.stderr
 
 
-def test_dvc_is_told_where_there_is_no_git(checkout: Path) -> None:
+def test_dvc_is_configured_for_folders_without_git(checkout: Path) -> None:
     setup(checkout)
     local = checkout / ".dvc/config.local"
     assert not local.exists()

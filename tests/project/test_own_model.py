@@ -1,4 +1,4 @@
-"""A person's own model as docs/models.md has it: one file and a variant, through a real `dvc repro` on the digits."""
+"""A custom model as in docs/models.md: one file and a variant, through `dvc repro` on the digits."""
 
 import json
 import re
@@ -26,9 +26,9 @@ def blocks(language: str) -> list[str]:
 
 
 def variant() -> dict[str, Any]:
-    """The variant of the page, cut down to what a test has time for."""
-    shown: dict[str, Any] = YAML(typ="safe").load(blocks("yaml")[0])["variants"]["residual"]
-    return {**shown, **SMALL}
+    """The variant of the page, reduced to a short training."""
+    example: dict[str, Any] = YAML(typ="safe").load(blocks("yaml")[0])["variants"]["residual"]
+    return {**example, **SMALL}
 
 
 BEFORE = {
@@ -48,8 +48,8 @@ AFTER = {
 
 def commit(clone: Clone) -> None:
     clone.run("git", "add", "--all")
-    said = clone.run("git", "-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "--quiet", "-m", "all")
-    assert said.returncode == 0, said.stderr
+    done = clone.run("git", "-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "--quiet", "-m", "all")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 @pytest.fixture(scope="module")
 def ran(clone: Clone) -> list[str]:
-    """The stages that ran once the file and the variant were there."""
+    """The stages that ran after the file and the variant were added."""
     (source,) = blocks("python")
     (clone.folder / FILE).write_text(source, encoding="utf-8")
     clone.write(AFTER)
@@ -79,11 +79,9 @@ def test_the_new_variant_is_trained_and_nothing_else_is_stale(clone: Clone, ran:
 
 def test_it_is_in_every_table(clone: Clone, ran: list[str]) -> None:
     tables = clone.folder / paths.TABLES
-    for name, column in (
-        *[("approaches", "variant"), ("variants", "variant"), ("scores", "variant"), ("curves", "variant")],
-        *[("comparisons", "b"), ("variance", "variant")],
-    ):
-        assert "residual" in set(pd.read_csv(tables / f"{name}.csv")[column]), name
+    for name in ("approaches", "variants", "scores", "curves", "variance"):
+        assert "residual" in set(pd.read_csv(tables / f"{name}.csv")["variant"]), name
+    assert "residual" in set(pd.read_csv(tables / "comparisons.csv")["b"])
     assert (tables / "pair_mlp_residual.csv").exists()
     assert (clone.folder / paths.PLOTS / "curves_residual.png").exists()
     assert "residual" in (clone.folder / paths.REPORT).read_text(encoding="utf-8")
@@ -105,17 +103,17 @@ def test_it_is_the_served_model(clone: Clone, ran: list[str]) -> None:
     registered = clone.run(sys.executable, "-m", "tools.serving.register")
     assert registered.returncode == 0, registered.stderr
     (model,) = re.findall(r"models:/\S+", registered.stdout)
-    asked = (
+    code = (
         "import mlflow, pandas, pathlib, sys\n"
         "model = mlflow.pyfunc.load_model(sys.argv[1])\n"
         "image = pathlib.Path('tools/serving/example.png').read_bytes()\n"
         "print(len(model.predict(pandas.DataFrame({'image': [image]}))['probabilities'][0]), 'probabilities')\n"
     )
-    answer = clone.run(sys.executable, "-c", asked, model)
-    assert "10 probabilities" in answer.stdout, answer.stderr
+    done = clone.run(sys.executable, "-c", code, model)
+    assert "10 probabilities" in done.stdout, done.stderr
 
 
-def test_compare_tells_what_an_edit_of_its_variant_did(clone: Clone, ran: list[str]) -> None:
+def test_compare_names_the_edited_field_of_its_variant(clone: Clone, ran: list[str]) -> None:
     clone.write({**AFTER, "variants": {**AFTER["variants"], "residual": {**variant(), "learning_rate": 0.01}}})
     assert stages_run(clone.repro()) == ran
     compared = clone.run(sys.executable, "-m", "tools.compare", "HEAD")
@@ -124,7 +122,7 @@ def test_compare_tells_what_an_edit_of_its_variant_did(clone: Clone, ran: list[s
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "expected"),
     [
         ("def build(", "def make(", "stages/recipes/residual.py: Recipe should define build"),
         ("HeNormal(seed=next(seeds))", "HeNormal()", r"build draws .*kernel without a seed.*seed=next\(seeds\)"),
@@ -138,25 +136,25 @@ def test_compare_tells_what_an_edit_of_its_variant_did(clone: Clone, ran: list[s
     ],
     ids=["no build", "an initializer without a seed", "wrong outputs", "build raises", "another field"],
 )
-def test_a_mistake_in_the_file_is_told_before_the_first_epoch(
-    clone: Clone, ran: list[str], old: str, new: str, said: str
+def test_an_error_in_the_file_is_reported_before_the_first_epoch(
+    clone: Clone, ran: list[str], old: str, new: str, expected: str
 ) -> None:
     path = clone.folder / FILE
-    sound = path.read_text(encoding="utf-8")
-    assert old in sound
-    path.write_text(sound.replace(old, new), encoding="utf-8")
+    valid = path.read_text(encoding="utf-8")
+    assert old in valid
+    path.write_text(valid.replace(old, new), encoding="utf-8")
     clone.write(AFTER)
     try:
         refused = clone.run(sys.executable, "-m", "stages.train", "residual")
     finally:
-        path.write_text(sound, encoding="utf-8")
+        path.write_text(valid, encoding="utf-8")
     assert refused.returncode == 1
-    assert re.search(said, refused.stderr), refused.stderr
+    assert re.search(expected, refused.stderr), refused.stderr
     assert "Traceback" not in refused.stderr
     assert "epochs" not in refused.stderr
 
 
-def test_the_page_asks_of_a_variant_that_the_study_has() -> None:
-    (question,) = YAML(typ="safe").load(blocks("yaml")[1])["comparisons"]
-    assert question["a"] in params.load(ROOT / params.PARAMS).variants
-    assert question["b"] == "residual"
+def test_the_comparison_of_the_page_names_a_variant_of_the_study() -> None:
+    (comparison,) = YAML(typ="safe").load(blocks("yaml")[1])["comparisons"]
+    assert comparison["a"] in params.load(ROOT / params.PARAMS).variants
+    assert comparison["b"] == "residual"

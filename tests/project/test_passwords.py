@@ -1,4 +1,4 @@
-"""No command prints, or passes to a process as an argument, the password of an address, least of all when it fails."""
+"""No command prints the password of a URL or passes it to a process as an argument, not even in errors."""
 
 import base64
 import os
@@ -27,11 +27,17 @@ FORMS = ("p%40ss", "p@ss", base64.b64encode(b"user:p@ss").decode())
 
 @dataclass
 class Refusing:
-    """A server that answers every request with an error and, in it, the address with the password that it was sent."""
+    """A server that answers every request with an error that contains the URL and the received password.
+
+    Attributes:
+        port: its port on 127.0.0.1.
+        status: the HTTP status of its responses.
+        headers: the header Authorization of each request.
+    """
 
     port: int
     status: int
-    headers: list[str | None] = field(default_factory=list)  # Authorization, of each request
+    headers: list[str | None] = field(default_factory=list)
 
     @property
     def address(self) -> str:
@@ -65,23 +71,30 @@ def refusing() -> Iterator[Refusing]:
 
 
 def run(*command: str, **environment: str) -> tuple[int, str]:
-    """The exit status of a command of this project, and all that it printed, which shows no password."""
-    answer = subprocess.run(
+    """Run a command of this project and check that it prints no password.
+
+    Returns:
+        Its exit status and its output.
+    """
+    done = subprocess.run(
         [sys.executable, "-m", *command],
         env={**os.environ, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "STUDY_WORKERS": "1", **environment},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-    )  # fmt: skip
-    assert not [form for form in FORMS if form in answer.stdout], answer.stdout
-    return answer.returncode, answer.stdout
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert not [form for form in FORMS if form in done.stdout], done.stdout
+    return done.returncode, done.stdout
 
 
 def train_again() -> None:
-    """Leave one run for `stages.train` to do and to publish."""
+    """Delete one run, so that `stages.train` trains and publishes it."""
     shutil.rmtree(paths.run_path("ridge", 0))
 
 
 @pytest.mark.parametrize(
-    ("command", "answered", "status", "said"),
+    ("command", "http_status", "status", "expected"),
     [
         (["stages.tracking"], 500, 1, "warning: MLflow at http://127.0.0.1:{port} can't be written"),
         (["tools.ui"], 401, 1, "error: MLflow at http://127.0.0.1:{port} can't be asked"),
@@ -98,40 +111,40 @@ def train_again() -> None:
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_a_server_that_refuses_gets_the_password_and_nobody_else_sees_it(
-    command: list[str], answered: int, status: int, said: str, aggregated: Path, refusing: Refusing
+def test_errors_of_a_server_are_printed_without_the_password(
+    command: list[str], http_status: int, status: int, expected: str, aggregated: Path, refusing: Refusing
 ) -> None:
-    refusing.status = answered
+    refusing.status = http_status
     if command[0] == "stages.train":
         train_again()
-    ended, printed = run(*command, MLFLOW_TRACKING_URI=refusing.address, MLFLOW_TRACKING_USERNAME="somebody else")
-    assert (ended, said.format(port=refusing.port) in printed) == (status, True), printed
+    returned, printed = run(*command, MLFLOW_TRACKING_URI=refusing.address, MLFLOW_TRACKING_USERNAME="another user")
+    assert (returned, expected.format(port=refusing.port) in printed) == (status, True), printed
     assert set(refusing.headers) == {f"Basic {FORMS[-1]}"}
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "expected"),
     [
         ("http://user:p%40ss@127.0.0.1:1", "MLflow at http://127.0.0.1:1 can't"),
-        ("http://user:p/p@ss@127.0.0.1:1", "MLflow at http://***@127.0.0.1:1 can't"),  # escaped it should be
+        ("http://user:p/p@ss@127.0.0.1:1", "MLflow at http://***@127.0.0.1:1 can't"),  # not escaped
         ("postgresql+nosuch://user:p%40ss@127.0.0.1:1/db", "MLflow at postgresql+nosuch://***@127.0.0.1:1/db can't"),
     ],
 )
-def test_an_address_where_nothing_is_shows_no_password(address: str, said: str, workspace: Path) -> None:
+def test_errors_for_unreachable_servers_have_no_password(address: str, expected: str, workspace: Path) -> None:
     status, printed = run("stages.tracking", MLFLOW_TRACKING_URI=address)
-    assert (status, said in printed) == (1, True), printed
+    assert (status, expected in printed) == (1, True), printed
 
 
-def test_a_download_shows_no_password_of_a_mirror_an_address_or_a_proxy(workspace: Path, refusing: Refusing) -> None:
-    """Every address beyond this machine goes to the proxy, where nothing is."""
+def test_errors_of_downloads_have_no_password_of_a_mirror_a_url_or_a_proxy(workspace: Path, refusing: Refusing) -> None:
+    """All other requests go to a proxy that does not exist."""
     mirrors = {"DATA_MIRROR": refusing.address, "no_proxy": "127.0.0.1"}
     mirrors |= dict.fromkeys(("http_proxy", "https_proxy"), f"http://{LOGIN}@127.0.0.1:1")
     text = Path(params.PARAMS).read_text()
     Path(params.PARAMS).write_text(text.replace("{name: digits}", "{name: mnist}"))
     status, printed = run("stages.fetch", **mirrors)
     assert (status, f"http://***@127.0.0.1:{refusing.port}/train-images" in printed) == (1, True), printed
-    own = f"{{name: mine, format: npz, train: '{refusing.address}/x.npz?sig=p%40ss', sha256: {{train: {'a' * 64}}}}}"
-    Path(params.PARAMS).write_text(text.replace("{name: digits}", own))
+    custom = f"{{name: mine, format: npz, train: '{refusing.address}/x.npz?sig=p%40ss', sha256: {{train: {'a' * 64}}}}}"
+    Path(params.PARAMS).write_text(text.replace("{name: digits}", custom))
     status, printed = run("stages.fetch", **mirrors)
     assert (status, f"http://***@127.0.0.1:{refusing.port}/x.npz?sig=***: HTTP status 401" in printed) == (1, True), (
         printed
@@ -165,7 +178,7 @@ main()
 
 
 @pytest.mark.parametrize("ends", ["fail()", "console.Parser().parse_args(['http://user:p%40ss@host'])"])
-def test_an_error_that_nobody_expected_and_a_log_show_no_password(
+def test_unexpected_errors_and_logs_have_no_password(
     ends: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -178,10 +191,10 @@ def test_an_error_that_nobody_expected_and_a_log_show_no_password(
     assert "ERROR:root:***" in printed
 
 
-def test_the_ui_hands_a_databases_password_to_mlflow_by_the_environment(
+def test_the_ui_passes_the_password_of_a_database_in_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That MLflow reads it, and passes it on to no process as an argument, is seen where its UI is started."""
+    """Another test starts the UI with a database."""
     program, started = tmp_path / "python", tmp_path / "started"
     program.write_text(f'#!/bin/sh\necho "$MLFLOW_BACKEND_STORE_URI" "$@" > {started}\n')
     program.chmod(0o755)
@@ -195,7 +208,7 @@ def test_the_ui_hands_a_databases_password_to_mlflow_by_the_environment(
     assert not [form for form in FORMS if form in " ".join(arguments)]
 
 
-def test_a_deleted_experiment_is_brought_back_without_the_password_in_a_command(
+def test_the_command_that_restores_an_experiment_has_no_password(
     workspace: Path, study: Params, empty_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(empty_database, address.DATABASE)
@@ -208,14 +221,12 @@ def test_a_deleted_experiment_is_brought_back_without_the_password_in_a_command(
     assert 'MLFLOW_TRACKING_URI="$MLFLOW_TRACKING_URI" mlflow experiments restore' in printed
 
 
-def test_the_demos_stages_get_the_password_apart_from_the_address(
+def test_the_stages_of_the_demo_get_the_password_separately_from_the_url(
     workspace: Path, study: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     demo.FOLDER.mkdir(parents=True)
-    shows = (
-        "import os; print({name: value for name, value in os.environ.items() if 'MLFLOW_TRACKING' in name}); exit(1)"
-    )
-    monkeypatch.setattr("stages.study.dvc.command", lambda *_: [sys.executable, "-c", shows])
+    code = "import os; print({name: value for name, value in os.environ.items() if 'MLFLOW_TRACKING' in name}); exit(1)"
+    monkeypatch.setattr("stages.study.dvc.command", lambda *_: [sys.executable, "-c", code])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{LOGIN}@host")
     with pytest.raises(UserError) as failed:
         demo.repro(study)

@@ -1,4 +1,4 @@
-"""The pipeline end to end: a real `dvc repro` of a small study on the digits, in a clone of this checkout."""
+"""The whole pipeline: `dvc repro` of a small study on the digits, in a clone of this checkout."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def test_every_variant_and_seed_is_in_the_summary_and_in_the_scores(clone: Clone
         assert values["test_accuracy"]["mean"] > 0.15  # guessing gets a tenth right
 
 
-def test_dvc_metrics_are_the_mean_accuracies_on_the_test_set_and_on_the_dev_sets(clone: Clone) -> None:
+def test_dvc_metrics_are_the_mean_accuracies_on_test_set_and_validation_splits(clone: Clone) -> None:
     shown = json.loads(clone.run("dvc", "metrics", "show", "--json").stdout)
     means = shown[""]["data"][str(paths.ACCURACY)]["data"]
     scores = {name: pd.read_csv(clone.folder / paths.scores_path(name)) for name in STUDY["variants"]}
@@ -86,7 +86,7 @@ def test_dvc_plots_draw_the_scores_and_the_curves_of_every_variant(
         )
 
 
-def test_tables_figures_and_report_are_there_and_hold_no_nan(clone: Clone) -> None:
+def test_tables_figures_and_report_exist_and_have_no_nan(clone: Clone) -> None:
     for name in ("approaches", "comparisons", "variants", "ablations_layers", "pair_mlp_cnn", "hardest", "selection"):
         assert (clone.folder / paths.TABLES / f"{name}.csv").exists()
         assert "nan" not in (clone.folder / paths.TABLES / f"{name}.md").read_text().lower()
@@ -106,7 +106,7 @@ def test_another_confidence_level_retrains_nothing(clone: Clone, edited: Callabl
     assert stages_run(clone.repro("--dry")) == ["aggregate"]
 
 
-def test_mlflow_holds_a_parent_for_each_variant_and_a_child_for_each_seed_with_curves_and_scores(clone: Clone) -> None:
+def test_mlflow_has_a_parent_run_for_each_variant_and_a_child_run_for_each_seed(clone: Clone) -> None:
     client = mlflow.MlflowClient(f"sqlite:///{clone.folder}/mlflow.db")
     experiment = client.get_experiment_by_name("digits")
     assert experiment is not None
@@ -123,7 +123,7 @@ def test_mlflow_holds_a_parent_for_each_variant_and_a_child_for_each_seed_with_c
     assert {file.path for file in client.list_artifacts(cnn.info.run_id)} == {"run.json", "model.keras"}
 
 
-def test_a_seed_more_trains_one_run_and_leaves_the_others_to_the_bit(
+def test_an_additional_seed_trains_one_run_and_keeps_the_bits_of_the_others(
     clone: Clone, edited: Callable[[dict[str, Any]], None]
 ) -> None:
     before = clone.model_digests()
@@ -137,7 +137,7 @@ def test_a_seed_more_trains_one_run_and_leaves_the_others_to_the_bit(
 
 @pytest.fixture
 def without_cache(clone: Clone) -> Iterator[None]:
-    """Nothing for the train stage to bring back what was deleted."""
+    """No cache from which the stage train could restore deleted runs."""
     cache, hidden = clone.folder / ".dvc/cache", clone.folder / ".dvc/hidden"
     cache.rename(hidden)
     yield
@@ -145,9 +145,7 @@ def without_cache(clone: Clone) -> Iterator[None]:
     hidden.rename(cache)
 
 
-def test_training_killed_at_any_moment_is_finished_by_the_next_repro_with_the_same_bits(
-    clone: Clone, without_cache: None
-) -> None:
+def test_after_a_kill_the_next_repro_finishes_training_with_the_same_bits(clone: Clone, without_cache: None) -> None:
     whole = {name: digest for name, digest in clone.model_digests().items() if name.startswith("models/cnn")}
     shutil.rmtree(clone.folder / "models/cnn")
     process = subprocess.Popen(
@@ -208,7 +206,7 @@ def test_a_variant_without_one_of_its_seeds_is_an_error_that_names_it(clone: Clo
         ({"variants": variants_with("mlp", epochs="many")}, "variants.mlp.epochs"),
     ],
 )
-def test_bad_parameters_are_refused_by_name_and_cost_nothing(
+def test_invalid_parameters_are_named_and_nothing_is_run(
     clone: Clone, edited: Callable[[dict[str, Any]], None], change: dict[str, Any], named: str
 ) -> None:
     before = clone.model_digests()
@@ -228,7 +226,7 @@ def test_bad_parameters_are_refused_by_name_and_cost_nothing(
         {"split": {"dev_fraction": 1.5, "seeds": 8}},
     ],
 )
-def test_a_repro_that_refuses_its_parameters_leaves_every_output_in_place(
+def test_a_repro_with_invalid_parameters_keeps_every_output(
     clone: Clone, edited: Callable[[dict[str, Any]], None], change: dict[str, Any]
 ) -> None:
     def outputs() -> dict[str, str]:
@@ -254,9 +252,7 @@ def test_a_table_or_figure_of_an_earlier_study_is_deleted(
     assert not {"comparisons.csv", "comparisons.md", "comparisons.png", "pair_mlp_cnn.csv", "pair_mlp_cnn.png"} & left
 
 
-def test_a_recipe_that_the_study_goes_back_to_is_not_trained_again(
-    clone: Clone, edited: Callable[[dict[str, Any]], None]
-) -> None:
+def test_a_recipe_that_is_restored_is_not_trained_again(clone: Clone, edited: Callable[[dict[str, Any]], None]) -> None:
     clone.repro()
     before = clone.model_digests()
     edited({**STUDY, "variants": variants_with("mlp", units=[9], seeds=1)})
@@ -269,7 +265,7 @@ def test_a_recipe_that_the_study_goes_back_to_is_not_trained_again(
 
 @pytest.fixture
 def committed(clone: Clone) -> Clone:
-    """The clone with its results up to date and committed, whatever the tests before have left."""
+    """The clone with its results up to date and committed."""
     clone.repro()
     clone.run("git", "add", "--all")
     commit = ["git", "-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "--quiet", "--allow-empty"]
@@ -280,14 +276,14 @@ def committed(clone: Clone) -> Clone:
 
 @pytest.fixture
 def fresh(committed: Clone, tmp_path: Path) -> Clone:
-    """A clone of it, as git gives it to the next person: without data and models."""
+    """A clone of it by git, without data and models."""
     fresh = copy(committed)
     fresh.folder = tmp_path / "fresh"
     assert committed.run("git", "clone", "--quiet", ".", str(fresh.folder)).returncode == 0
     return fresh
 
 
-def test_a_fresh_clone_without_models_trains_a_new_variant_alone(committed: Clone, fresh: Clone) -> None:
+def test_a_fresh_clone_without_models_trains_a_new_variant_only(committed: Clone, fresh: Clone) -> None:
     fresh.write({**STUDY, "variants": {**STUDY["variants"], "mlp_narrow": {**NETWORK, "units": [8]}}})
     fresh.repro("split")
     ran = stages_run(fresh.repro("--allow-missing"))
@@ -310,7 +306,7 @@ def stale(clone: Clone) -> set[str]:
 
 
 def stale_by_code(clone: Clone) -> set[str]:
-    """The same, once the stage `code` has said what an edit decides."""
+    """The same after the stage `code` has run."""
     assert stages_run(clone.repro("code")) in ([], ["code"])
     return stale(clone)
 
@@ -330,20 +326,20 @@ def test_in_a_fresh_clone_nothing_is_stale(fresh: Clone) -> None:
     assert stages_run(fresh.repro("--dry", "--allow-missing")) == []
 
 
-def test_in_a_fresh_clone_stale_names_what_an_edit_made_stale_and_why(fresh: Clone) -> None:
+def test_in_a_fresh_clone_stale_names_the_stale_stages_and_the_reasons(fresh: Clone) -> None:
     assert "Nothing is stale" in fresh.run(sys.executable, "-m", "tools.stale").stdout
     add_line(fresh, "stages/recipes/ridge.py")
     lock = (fresh.folder / "dvc.lock").read_bytes()
-    said = fresh.run(sys.executable, "-m", "tools.stale").stdout
-    assert "train@linear: made in another environment: the code in stages/recipes" in said
-    assert "then too: evaluate@linear, aggregate" in said
-    assert "make certify" in said
-    assert "train@mlp" not in said
+    printed = fresh.run(sys.executable, "-m", "tools.stale").stdout
+    assert "train@linear: made in another environment: the code in stages/recipes" in printed
+    assert "then too: evaluate@linear, aggregate" in printed
+    assert "make certify" in printed
+    assert "train@mlp" not in printed
     assert (fresh.folder / "dvc.lock").read_bytes() == lock
 
 
-def test_an_edit_of_what_decides_no_result_makes_nothing_stale(fresh: Clone) -> None:
-    """Schedulers, tracking, tools, what every file needs: all of them at once."""
+def test_edits_that_decide_no_result_make_nothing_stale(fresh: Clone) -> None:
+    """Of schedulers, tracking, tools and shared modules, all at once."""
     decisive = {"recipes", "aggregate", "fetch", "split"}
     found_files = sorted((fresh.folder / "stages").rglob("*.py"))
     names = [str(path.relative_to(fresh.folder)) for path in found_files]
@@ -373,24 +369,24 @@ def test_an_edit_of_what_decides_no_result_makes_nothing_stale(fresh: Clone) -> 
         ("many_seeds/cli.py", set()),
     ],
 )
-def test_an_edit_of_code_makes_stale_what_it_decides(edited: str, expected: set[str], fresh: Clone) -> None:
+def test_an_edit_of_code_makes_the_results_stale_that_it_decides(edited: str, expected: set[str], fresh: Clone) -> None:
     add_line(fresh, edited)
-    said = fresh.run(sys.executable, "-m", "tools.stale").stdout
-    assert {line.partition(":")[0] for line in said.splitlines() if re.match(r"\w+(@\w+)?: ", line)} == expected
+    printed = fresh.run(sys.executable, "-m", "tools.stale").stdout
+    assert {line.partition(":")[0] for line in printed.splitlines() if re.match(r"\w+(@\w+)?: ", line)} == expected
     assert stale_by_code(fresh) == expected
 
 
 @pytest.mark.parametrize(
     "edited", ["stages/recipes/ridge.py", "stages/recipes/shared/fit.py", "stages/evaluate/scores.py"]
 )
-def test_an_edited_comment_of_what_decides_results_runs_the_stage_code_alone(edited: str, fresh: Clone) -> None:
+def test_an_edited_comment_in_code_that_decides_results_runs_the_stage_code_only(edited: str, fresh: Clone) -> None:
     add_line(fresh, edited, line="# one more comment")
     assert stages_run(fresh.repro("--dry", "--allow-missing")) == ["code"]
     assert stages_run(fresh.repro("--allow-missing")) == ["code"]
     assert stale(fresh) == set()
 
 
-def test_a_certificate_keeps_the_results_of_a_variant_and_of_no_other(fresh: Clone) -> None:
+def test_a_certificate_keeps_the_results_of_one_variant_only(fresh: Clone) -> None:
     add_line(fresh, "stages/recipes/shared/training.py")
     code = fresh.folder / CODE
     made = files.yaml_values(code.read_text(), "before")["train"]
@@ -413,7 +409,7 @@ def test_another_locked_version_makes_every_variant_stale_and_stale_names_it(com
     before = path.read_text()
     path.write_text(before.replace(f"keras=={kept}", "keras==9.9.9"))
     try:
-        said = committed.run(sys.executable, "-m", "tools.stale").stdout
+        printed = committed.run(sys.executable, "-m", "tools.stale").stdout
         first = stages_run(committed.repro("--dry"))
         committed.repro("code")
         dry = set(stages_run(committed.repro("--dry")))
@@ -421,15 +417,15 @@ def test_another_locked_version_makes_every_variant_stale_and_stale_names_it(com
         path.write_text(before)
         committed.repro("code")
     for stage in of_variants("train", "evaluate"):
-        assert f"{stage}: made in another environment: keras {kept} → 9.9.9\n" in said
-    assert "`make certify` checks a sample" in said
+        assert f"{stage}: made in another environment: keras {kept} → 9.9.9\n" in printed
+    assert "`make certify` checks a sample" in printed
     assert first == ["code"]
     assert of_variants("train", "evaluate") <= dry <= of_variants("train", "evaluate") | {"aggregate"}
 
 
 @pytest.fixture
 def other_keras(fresh: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clone:
-    """The fresh clone with its data, where another version of Keras says that it is installed."""
+    """The fresh clone with its data, with the metadata of another version of Keras."""
     fresh.repro("split")
     (tmp_path / "site").mkdir()
     (tmp_path / "site/sitecustomize.py").write_text(
@@ -443,10 +439,10 @@ def other_keras(fresh: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_another_installed_version_is_named_and_no_results_are_mixed(other_keras: Clone) -> None:
     change = f"trained in another environment than this one (keras {locked_keras(other_keras)} → 9.9.9)"
-    said = other_keras.run(sys.executable, "-m", "tools.stale").stdout
-    assert f"linear, mlp, cnn: {change}" in said
-    assert "`make setup` installs the packages of requirements.lock" in said
-    assert "`dvc repro --force` trains them again" in said
+    printed = other_keras.run(sys.executable, "-m", "tools.stale").stdout
+    assert f"linear, mlp, cnn: {change}" in printed
+    assert "`make setup` installs the packages of requirements.lock" in printed
+    assert "`dvc repro --force` trains them again" in printed
     plan = other_keras.run(sys.executable, "-m", "tools.settle", "--plan")
     assert plan.returncode == 0, plan.stderr
     assert plan.stdout.startswith("No seed would be added:\n")
@@ -468,14 +464,14 @@ def test_another_installed_version_is_named_and_no_results_are_mixed(other_keras
     ],
     ids=["seeds", "a later field", "another value"],
 )
-def test_more_seeds_or_another_field_of_one_variant_make_it_stale_alone(
+def test_more_seeds_or_another_field_make_only_their_variant_stale(
     changes: dict[str, Any], expected: set[str], fresh: Clone
 ) -> None:
     fresh.write({**STUDY, "variants": variants_with("mlp", **changes)})
     assert stale_by_code(fresh) == expected
 
 
-def test_a_new_familys_file_makes_nothing_stale_and_its_variant_itself_alone(fresh: Clone) -> None:
+def test_a_new_family_makes_only_its_variant_stale(fresh: Clone) -> None:
     shutil.copy(fresh.folder / "stages/recipes/network.py", fresh.folder / "stages/recipes/mine.py")
     assert stale_by_code(fresh) == set()
     fresh.write({**STUDY, "variants": {**STUDY["variants"], "mine": {**NETWORK, "family": "mine"}}})
@@ -494,7 +490,7 @@ def test_an_edited_comment_trains_nothing(clone: Clone) -> None:
     assert clone.model_digests() == models
 
 
-def test_no_process_outlives_a_repro_that_is_killed(clone: Clone, without_cache: None) -> None:
+def test_all_processes_end_with_a_killed_repro(clone: Clone, without_cache: None) -> None:
     shutil.rmtree(clone.folder / "models/cnn")
     for shell in ("/bin/bash", "/bin/sh"):  # bash leaves its place to the stage's command; Debian's sh waits for it
         with subprocess.Popen(
@@ -508,6 +504,6 @@ def test_no_process_outlives_a_repro_that_is_killed(clone: Clone, without_cache:
             assert process.stdout is not None
             assert any("0 of them finished before" in line for line in process.stdout)
             process.kill()
-            said, _ = process.communicate(timeout=60)  # until every process that could say something has ended
-        assert "[1/2]" not in said
+            printed, _ = process.communicate(timeout=60)  # until every process with this output has ended
+        assert "[1/2]" not in printed
     clone.repro("--single-item", "train@cnn")

@@ -1,4 +1,4 @@
-"""The committed report, as a reader's browser shows it."""
+"""The committed report in a browser."""
 
 from typing import Any
 
@@ -16,11 +16,11 @@ WIDTHS = [390, 1280]  # of a phone and of a laptop, in CSS pixels
 
 @pytest.fixture(params=WIDTHS)
 def page(request: pytest.FixtureRequest, browser: Chrome) -> Chrome:
-    """The report, freshly loaded at each of the widths."""
+    """The report, loaded at each of the widths."""
     size = {"width": request.param, "height": 800, "deviceScaleFactor": 1, "mobile": request.param < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.get("about:blank")
-    browser.get_log("browser")  # forget the page before
+    browser.get_log("browser")  # discard the messages of the previous page
     browser.get(REPORT)
     WebDriverWait(browser, 60).until(lambda page: evaluated(page, "document.readyState") == "complete")
     return browser
@@ -30,7 +30,7 @@ def evaluated(page: Chrome, expression: str) -> Any:
     return page.execute_script(f"return {expression}")
 
 
-def test_the_console_stays_empty_and_nothing_comes_from_elsewhere(page: Chrome) -> None:
+def test_the_console_is_empty_and_nothing_is_loaded_from_other_files(page: Chrome) -> None:
     assert page.get_log("browser") == []
     loaded = evaluated(page, "performance.getEntriesByType('resource').map(entry => entry.name.slice(0, 40))")
     assert [name for name in loaded if not name.startswith("data:")] == []
@@ -48,11 +48,11 @@ def test_every_figure_is_drawn_and_has_an_alternative_text(page: Chrome) -> None
         assert figure["role"] == "img"
         assert figure["name"]
         assert figure["height"] > 50
-        assert figure["inked"] > 1  # a background alone is one
+        assert figure["inked"] > 1  # the background is one
 
 
 def test_every_image_loads(page: Chrome) -> None:
-    """Digits are images inside the figures; one that is damaged fires `error` when it is asked for anew."""
+    """Digits are images inside the figures. Decoding fails for damaged ones."""
     page.set_script_timeout(20)
     failed = page.execute_async_script(
         """const done = arguments[0];
@@ -67,7 +67,7 @@ def test_every_image_loads(page: Chrome) -> None:
     assert broken == 0
 
 
-def test_nothing_is_wider_than_the_screen_but_what_scrolls_by_itself(page: Chrome) -> None:
+def test_only_elements_that_scroll_are_wider_than_the_screen(page: Chrome) -> None:
     width = evaluated(page, "innerWidth")
     assert evaluated(page, "document.scrollingElement.scrollWidth") <= width
     outside = evaluated(
@@ -80,31 +80,31 @@ def test_nothing_is_wider_than_the_screen_but_what_scrolls_by_itself(page: Chrom
     assert outside == []
 
 
-def test_the_answer_and_its_interval_are_in_the_first_screen(page: Chrome) -> None:
+def test_the_main_result_and_its_interval_are_in_the_first_screen(page: Chrome) -> None:
     lead = evaluated(page, "document.querySelector('.lead').getBoundingClientRect().bottom")
     assert lead < evaluated(page, "innerHeight")
     assert "interval" in evaluated(page, "document.querySelector('.lead').textContent")
 
 
-def test_the_questions_and_their_verdicts_begin_in_the_first_screen(page: Chrome) -> None:
+def test_the_figure_of_comparisons_starts_in_the_first_screen(page: Chrome) -> None:
     assert evaluated(page, "document.querySelector('#figure-overview svg').getBoundingClientRect().top") < 400
-    told = evaluated(page, "document.querySelector('#figure-overview figcaption').textContent")
+    caption = evaluated(page, "document.querySelector('#figure-overview figcaption').textContent")
     study = params.load(ROOT / params.PARAMS)
-    assert f"of {len(named_pairs(study))} comparisons have a verdict" in told
+    assert f"of {len(named_pairs(study))} comparisons have a verdict" in caption
 
 
-def test_every_word_of_a_figure_can_be_read(page: Chrome) -> None:
+def test_the_text_of_figures_is_large_enough(page: Chrome) -> None:
     small = evaluated(
         page,
         """[...document.querySelectorAll("figure svg text")].filter(text => {
-            const {a, b} = text.getScreenCTM();  // rotated ones have their scale in b
+            const {a, b} = text.getScreenCTM();  // b is the scale of rotated text
             return parseFloat(getComputedStyle(text).fontSize) * Math.hypot(a, b) < 8;
         }).map(text => text.textContent)""",
     )
     assert small == []
 
 
-def test_a_click_on_a_header_sorts_its_table_up_and_another_one_down(page: Chrome) -> None:
+def test_clicks_on_a_header_sort_its_table_in_ascending_and_descending_order(page: Chrome) -> None:
     def column() -> list[float]:
         return list(
             evaluated(
@@ -122,7 +122,7 @@ def test_a_click_on_a_header_sorts_its_table_up_and_another_one_down(page: Chrom
     assert len(column()) == len(params.load(ROOT / params.PARAMS).variants)
 
 
-def test_paper_gets_every_table_whole_and_dark_rooms_light_text(page: Chrome) -> None:
+def test_print_shows_complete_tables_and_dark_mode_has_light_text(page: Chrome) -> None:
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
         assert evaluated(page, "getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"

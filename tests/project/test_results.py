@@ -1,4 +1,4 @@
-"""The committed results belong to the committed code, and the README tells them as they are."""
+"""The committed results belong to the committed code, and the README has the same numbers."""
 
 import re
 import subprocess
@@ -15,9 +15,9 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 def test_the_readme_shows_the_table_of_the_approaches() -> None:
     table = (REPOSITORY / paths.TABLES / "approaches.md").read_text().split("\n\n")[-1].strip()
-    shown = re.search(r"<!-- approaches -->\n(.*?)<!-- /approaches -->", README, re.DOTALL)
-    assert shown is not None
-    assert shown[1].strip() == table
+    copied = re.search(r"<!-- approaches -->\n(.*?)<!-- /approaches -->", README, re.DOTALL)
+    assert copied is not None
+    assert copied[1].strip() == table
 
 
 def test_every_make_target_that_the_readme_names_exists() -> None:

@@ -1,4 +1,4 @@
-"""What GitHub and GitLab run on a pull request, run here: the very commands, with the variables and files they name."""
+"""The commands of GitHub and GitLab on a pull request, with their variables and files."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from tests.support.commits import MANY, NETWORK, NOISE, RIDGE, commit, git, writ
 
 
 def workflow() -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """Variables of the workflow, with what GitHub puts into them, and the commands that follow the installation."""
+    """The variables of the workflow as GitHub sets them, and the steps after the installation as (name, command)."""
     text = (ROOT / ".github/workflows/compare.yml").read_text(encoding="utf-8")
     found = YAML(typ="safe").load(text.replace("${{ github.base_ref }}", "main"))
     assert "pull_request" in found["on"]
@@ -34,7 +34,7 @@ def gitlab() -> list[str]:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A clone as the checkout action leaves it: at a commit without a branch; only the remote has a main."""
+    """A clone as after the checkout action: a detached HEAD, and a branch main in the remote only."""
     (tmp_path / "origin").mkdir()
     monkeypatch.chdir(tmp_path / "origin")
     git("init", "--quiet", "--initial-branch", "main")
@@ -50,7 +50,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(commands: Sequence[str], **variables: str) -> subprocess.CompletedProcess[str]:
-    """In one shell, as GitHub and GitLab start it: the first command that fails ends it."""
+    """Run commands in one shell, as GitHub and GitLab do, until one of them fails."""
     return subprocess.run(
         ["bash", "-e", "-c", "\n".join(commands)],
         env=os.environ | {"PYTHONPATH": str(ROOT)} | variables,
@@ -65,7 +65,7 @@ def run(commands: Sequence[str], **variables: str) -> subprocess.CompletedProces
     [(20 + NOISE, 1, "worse"), (NOISE, 0, "better"), (10 + NOISE[::-1], 0, "undecided"), (10 + NOISE, 0, "unchanged")],
     ids=["worse", "better", "noise", "equal"],
 )
-def test_a_pull_request_gets_a_summary_and_fails_where_something_is_worse(
+def test_a_pull_request_gets_a_summary_and_fails_if_a_variant_is_worse(
     wrong: Sequence[int], status: int, verdict: str, checkout: Path
 ) -> None:
     write_study(MANY, mlp={**NETWORK, "dropout": 0.4}, linear=RIDGE)
@@ -80,14 +80,14 @@ def test_a_pull_request_gets_a_summary_and_fails_where_something_is_worse(
     assert text.startswith("## Test accuracy: origin/main")
     assert f"**{verdict}**: " in text
     assert "mlp: dropout: 0.5 → 0.4" in text
-    assert ("mlp is worse" in done.stderr) == bool(status)  # the log says why too
+    assert ("mlp is worse" in done.stderr) == bool(status)  # the log has the reason, too
     before = subprocess.run(["git", "rev-parse", "origin/main"], capture_output=True, text=True, check=True).stdout
     done = run(gitlab(), CI_MERGE_REQUEST_DIFF_BASE_SHA=before.strip())
     assert done.returncode == status
     assert f"**{verdict}**: " in Path("compare.md").read_text(encoding="utf-8")
 
 
-def test_a_base_branch_that_is_not_there_is_an_error_and_no_verdict(checkout: Path) -> None:
+def test_a_missing_base_branch_is_an_error_without_a_verdict(checkout: Path) -> None:
     variables, steps = workflow()
     commands = [command for _, command in steps]
     done = run(commands, GITHUB_STEP_SUMMARY="summary.md", **(variables | {"BASE": "origin/gone"}))

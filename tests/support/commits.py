@@ -1,4 +1,4 @@
-"""Commits of a study with made-up results."""
+"""Commits of a study with synthetic results."""
 
 import subprocess
 from collections.abc import Sequence
@@ -13,9 +13,21 @@ from stages.study import files, paths
 from stages.study.results import RUN_COLUMNS
 
 NETWORK = {
-    **{"family": "network", "filters": [], "pool": [], "conv_dropout": [], "units": [16], "dropout": 0.5},
-    **{"initializer": "glorot_uniform", "precision": "float32", "learning_rate": 0.001, "decay": None},
-    **{"batch_size": 32, "epochs": 2, "dev_split": False, "patience": None, "restore_best": False},
+    "family": "network",
+    "filters": [],
+    "pool": [],
+    "conv_dropout": [],
+    "units": [16],
+    "dropout": 0.5,
+    "initializer": "glorot_uniform",
+    "precision": "float32",
+    "learning_rate": 0.001,
+    "decay": None,
+    "batch_size": 32,
+    "epochs": 2,
+    "dev_split": False,
+    "patience": None,
+    "restore_best": False,
 }
 RIDGE = {"family": "ridge", "grid_powers": [-10, 13], "tolerance": 0.1}
 NOISE = np.array([0, 3, 1, 4, 2, 0, 3, 1, 4, 2])  # of 200 digits
@@ -29,9 +41,13 @@ def write_study(
     seeds: Sequence[int] = SEEDS, statistics: dict[str, Any] = STATISTICS, **variants: dict[str, Any]
 ) -> None:
     study = {
-        **{"data": {"name": "digits"}, "split": {"dev_fraction": 0.2, "seeds": 16}},
+        "data": {"name": "digits"},
+        "split": {"dev_fraction": 0.2, "seeds": 16},
         "variants": {name: {"seeds": len(seeds), **recipe} for name, recipe in variants.items()},
-        **{"approaches": {"first": next(iter(variants))}, "comparisons": [], "chains": {}, "statistics": statistics},
+        "approaches": {"first": next(iter(variants))},
+        "comparisons": [],
+        "chains": {},
+        "statistics": statistics,
     }
     with Path("params.yaml").open("w") as file:
         YAML().dump(study, file)
@@ -45,11 +61,20 @@ def write_runs(
     data: str = "d",
     truth: np.ndarray | None = None,
 ) -> None:
-    """Runs of a variant, of which each gets as many of the 200 digits wrong as `wrong` says."""
+    """Write the results of a variant with a number of errors in each seed.
+
+    Args:
+        variant: its name.
+        wrong: for each seed, the number of the 200 digits that it classifies incorrectly.
+        key: the first part of the keys of the runs.
+        seeds: the seeds.
+        data: the digest of the training data.
+        truth: labels [200]; None for the default ones.
+    """
     truth = np.arange(DIGITS, dtype=np.uint8) % 10 if truth is None else truth
     labels = np.tile(truth, (len(seeds), 1))
-    for row, mistakes in enumerate(wrong):
-        labels[row, :mistakes] = (labels[row, :mistakes] + 1) % 10
+    for row, errors in enumerate(wrong):
+        labels[row, :errors] = (labels[row, :errors] + 1) % 10
     scores = pd.DataFrame({"seed": seeds}).reindex(columns=[*RUN_COLUMNS, "test_loss", "test_accuracy"])
     scores = scores.assign(key=[f"{key}{seed}" for seed in seeds], data=data, test_loss=0.5)
     scores["test_accuracy"] = (labels == truth).mean(axis=1)

@@ -1,4 +1,4 @@
-"""What the pages of the documentation show, so that the tests run just that."""
+"""Code in the documentation, for tests that execute it."""
 
 import re
 
@@ -6,7 +6,7 @@ from tests.conftest import ROOT
 
 
 def code_block(page: str, language: str) -> str:
-    """The first block of code in that language on a page of the documentation."""
+    """The first code block in a language on a page of the documentation."""
     text = (ROOT / page).read_text(encoding="utf-8")
     block = re.search(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     assert block is not None

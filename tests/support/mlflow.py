@@ -1,4 +1,4 @@
-"""Real MLflow servers and databases of the tests' own, and what they say of a published study."""
+"""MLflow servers and databases for tests, and the content of a published study."""
 
 import contextlib
 import os
@@ -29,14 +29,14 @@ def runs() -> list[Any]:
 
 
 def content() -> dict[str, Any]:
-    """All that the experiment says, by variant and seed, without the names and times that MLflow gives."""
+    """The content of the experiment's runs, as run name → fields, without the ids and times of MLflow."""
     names = {run.info.run_id: run.info.run_name for run in runs()}
-    said = {}
+    found = {}
     for run in runs():
         tags = {name: value for name, value in run.data.tags.items() if name != "mlflow.artifacts"}
         if parent := tags.pop("mlflow.parentRunId", None):
             tags["parent"] = names[parent]
-        said[run.info.run_name] = {
+        found[run.info.run_name] = {
             "status": run.info.status,
             "parameters": run.data.params,
             "metrics": {
@@ -47,43 +47,45 @@ def content() -> dict[str, Any]:
             "inputs": [(i.dataset.name, i.dataset.digest) for i in run.inputs.dataset_inputs],
             "artifacts": sorted(file.path for file in client().list_artifacts(run.info.run_id)),
         }
-    return said
+    return found
 
 
 @contextlib.contextmanager
 def mlflow_server(store: str, artifacts: Path) -> Iterator[str]:
-    """The address of an MLflow server over the database `store` that serves the artifacts itself."""
+    """The address of an MLflow server with the database `store`, which serves the artifacts."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", store, "--artifacts-destination", str(artifacts)]
-    # Without the job runners for language models: seven processes that nobody here needs.
-    own = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    # Without the job runners for language models, which are seven processes.
+    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     with subprocess.Popen(
         command,
-        env={**os.environ, **own},
+        env={**os.environ, **settings},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     ) as server:
         assert server.stdout is not None
-        said = []
+        printed = []
         for line in server.stdout:
-            said.append(line)
-            # The one is said before it listens, or the other before it answers.
-            if all(any(of in line for line in said) for of in ("Application startup complete", "running on http")):
+            printed.append(line)
+            # The server is ready after both lines, which come in any order.
+            if all(
+                any(text in line for line in printed) for text in ("Application startup complete", "running on http")
+            ):
                 break
         else:
-            raise AssertionError("the MLflow server did not start:\n" + "".join(said))
-        # A full pipe would stop the server.
+            raise AssertionError("the MLflow server did not start:\n" + "".join(printed))
+        # A full pipe would block the server.
         rest = threading.Thread(target=server.stdout.read)
         rest.start()
         try:
             yield f"http://127.0.0.1:{port}"
         finally:
-            os.killpg(server.pid, signal.SIGTERM)  # MLflow leaves the work to children
+            os.killpg(server.pid, signal.SIGTERM)  # MLflow's server runs in child processes
             rest.join()
 
 
@@ -97,7 +99,7 @@ def sqlite(empty: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def postgresql() -> Iterator[str]:
-    """The URI of an empty PostgreSQL database, reached through a socket that nobody else knows."""
+    """The URI of an empty PostgreSQL database with a private socket."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not programs:
         pytest.skip("no PostgreSQL here")
@@ -108,7 +110,7 @@ def postgresql() -> Iterator[str]:
         command = [str(programs[-1] / name), *arguments]
         subprocess.run(command, user=user, cwd=folder, stdout=subprocess.DEVNULL, check=True)
 
-    # Not in pytest's folder, whose path is too long for a socket and closed to other users.
+    # Not in pytest's folder, whose path is too long for a socket and not accessible to other users.
     with tempfile.TemporaryDirectory() as folder:
         if user:
             shutil.chown(folder, user)

@@ -1,4 +1,4 @@
-"""Clones of this checkout with a small study on the digits, for a real `dvc repro`."""
+"""Clones of this checkout with a small study on the digits, for `dvc repro`."""
 
 import os
 import shutil
@@ -14,26 +14,25 @@ from stages.study import files
 from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS
 
 REPOSITORY = Path(__file__).parents[2]
-
-
 SEEDS = 2
-
-
 NETWORK = {
-    **{
-        "family": "network",
-        "seeds": SEEDS,
-        "filters": [],
-        "pool": [],
-        "conv_dropout": [],
-        "units": [16],
-        "dropout": 0.5,
-    },
-    **{"initializer": "glorot_uniform", "precision": "float32", "learning_rate": 0.001, "decay": None},
-    **{"batch_size": 32, "epochs": 2, "dev_split": False, "patience": None, "restore_best": False},
+    "family": "network",
+    "seeds": SEEDS,
+    "filters": [],
+    "pool": [],
+    "conv_dropout": [],
+    "units": [16],
+    "dropout": 0.5,
+    "initializer": "glorot_uniform",
+    "precision": "float32",
+    "learning_rate": 0.001,
+    "decay": None,
+    "batch_size": 32,
+    "epochs": 2,
+    "dev_split": False,
+    "patience": None,
+    "restore_best": False,
 }
-
-
 STUDY: dict[str, Any] = {
     "data": {"name": "digits"},
     "split": {"dev_fraction": 0.2, "seeds": 8},
@@ -42,31 +41,42 @@ STUDY: dict[str, Any] = {
         "mlp": NETWORK,
         "cnn": {
             **NETWORK,
-            **{"filters": [4], "pool": [True], "conv_dropout": [0.25], "dev_split": True, "epochs": 3},
-            **{"patience": 2, "restore_best": True, "decay": {"start": 1, "rate": 0.1}},
+            "filters": [4],
+            "pool": [True],
+            "conv_dropout": [0.25],
+            "dev_split": True,
+            "epochs": 3,
+            "patience": 2,
+            "restore_best": True,
+            "decay": {"start": 1, "rate": 0.1},
         },
     },
     "approaches": {"linear": "linear", "MLP": "mlp", "CNN": "cnn"},
     "comparisons": [{"a": "mlp", "b": "cnn"}],
     "chains": {"layers": ["mlp", "cnn"]},
     "statistics": {
-        **{"confidence": 0.95, "equivalence_margin": 0.05, "reproduction_margin": 0.1},
+        "confidence": 0.95,
+        "equivalence_margin": 0.05,
+        "reproduction_margin": 0.1,
         "design": "open",
     },
 }
 
 
 class Clone:
-    """A copy of the working tree as its users have it: a git checkout with DVC, and a study of its own."""
+    """A copy of the working tree as a git checkout with DVC and a small study."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=REPOSITORY, capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         for name in filter(None, listed.stdout.split("\0")):
-            # The results of the study itself stay behind, and so do the locks of stages that made them.
+            # The committed results and their dvc.lock are left out.
             if (REPOSITORY / name).is_file() and not name.startswith("metrics/") and name != "dvc.lock":
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(REPOSITORY / name, folder / name)
@@ -79,12 +89,12 @@ class Clone:
             YAML().dump(study, file)
 
     def environment(self) -> dict[str, str]:
-        own = {
+        settings = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "DVC_NO_ANALYTICS": "true",
             "STUDY_WORKERS": "1",
         }
-        return {**os.environ, **own, "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db"}
+        return {**os.environ, **settings, "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db"}
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -92,9 +102,9 @@ class Clone:
         )
 
     def repro(self, *arguments: str) -> str:
-        answer = self.run("dvc", "repro", *arguments)
-        assert answer.returncode == 0, answer.stdout + answer.stderr
-        return answer.stdout + answer.stderr
+        done = self.run("dvc", "repro", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
 
     def model_digests(self) -> dict[str, str]:
         found_files = sorted(self.folder.glob("models/*/*/model.keras"))
@@ -102,5 +112,5 @@ class Clone:
 
 
 def stages_run(output: str) -> list[str]:
-    """The stages that a `dvc repro` ran, or with --dry would run."""
+    """The stages that `dvc repro` ran, or would run with --dry."""
     return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]

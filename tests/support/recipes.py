@@ -1,4 +1,4 @@
-"""Recipes that train in a moment, as a variant of params.yaml would have them."""
+"""Recipes that train within seconds, with the fields of a variant in params.yaml."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def ridge(**changes: Any) -> Ridge:
     return Ridge.model_validate({**RIDGE, **changes})
 
 
-# A value other than the default for every field that came later.
+# A value other than the default for every field with a default.
 LATER: dict[str, Any] = {
     "optimizer": {"name": "sgd", "momentum": 0.9, "nesterov": True},
     "schedule": {"shape": "cosine", "warmup": 0.5},

@@ -1,4 +1,4 @@
-"""Results of a variant, made up or changed."""
+"""Synthetic or modified results of a variant."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +11,13 @@ from stages.study.results import CALIBRATION_COLUMNS, VariantResults, read_resul
 
 
 def results(variant: str, *, environments: pd.DataFrame, **fields: Any) -> VariantResults:
-    """Results on two test images of two classes, which every seed gets right, with a row for each of `environments`."""
+    """Results on two test images of two classes, with correct predictions only.
+
+    Args:
+        variant: its name.
+        environments: environments.csv, with a row for each seed.
+        **fields: fields of `VariantResults` to replace.
+    """
     seeds, truth = len(environments), np.array([0, 1], np.uint8)
     scores = pd.DataFrame(
         {"seed": environments["seed"], "key": "k", "data": "d", "test_loss": 0.1, "test_accuracy": 1.0}
@@ -33,7 +39,7 @@ def results(variant: str, *, environments: pd.DataFrame, **fields: Any) -> Varia
 
 
 def write_accuracy(variant: str, accuracy: Sequence[float]) -> None:
-    """Change the results of a variant, so that its seeds have these accuracies."""
+    """Change the results of a variant so that its seeds have these accuracies."""
     old = read_results(variant)
     images, classes = len(old.truth), len(old.classes)
     right = [np.arange(images) < round(value * images) for value in accuracy]

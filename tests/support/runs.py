@@ -1,4 +1,4 @@
-"""Runs of the tests' study, and what is done to their files and processes."""
+"""Runs of the tests' study, damage to their files, and processes that train them."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from stages.train.plan import plan
 from stages.train.run import Run
 from tests.conftest import CLASSES, ROOT, STUDY
 
-# The longest run starts first, and would train for hours beside the others.
+# A run of hours, which starts first.
 LONG = STUDY.replace("<<: *plain\n    epochs: 3", "<<: *plain\n    seeds: 1\n    epochs: 1000000")
 LONG = LONG.replace("patience: 2", "patience: null")
 
@@ -42,9 +42,11 @@ def content_of(folder: Path) -> dict[str, bytes]:
 
 @contextlib.contextmanager
 def driver(until: str = "[1/7]", **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """`python -m stages.train --all` in a session of its own, which has just said `until`.
+    """`python -m stages.train --all` in a new session, after it has printed a text.
 
-    By default one run of it is finished and the longest under way.
+    Args:
+        until: the text; by default one run is finished, and the longest is under way.
+        **environment: environment variables.
     """
     with subprocess.Popen(
         [sys.executable, "-m", "stages.train", "--all"],
@@ -53,41 +55,41 @@ def driver(until: str = "[1/7]", **environment: str) -> Iterator[subprocess.Pope
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        # As on a terminal: what a script starts with & has Ctrl-C ignored, and so would this, its descendant.
+        # Ctrl-C has to work, even if the tests run in the background of a script, where it is ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         try:
             assert process.stdout is not None
-            said = []
+            printed = []
             for line in process.stdout:
-                said.append(line)
+                printed.append(line)
                 if until in line:
                     break
-            assert until in said[-1], said
+            assert until in printed[-1], printed
             yield process
         finally:
             process.kill()
 
 
 def stop(process: subprocess.Popen[str], signum: signal.Signals) -> None:
-    """Send a signal to a driver, or to its whole session as a terminal does at Ctrl-C, and see how it ends."""
+    """Send a signal to a driver, or SIGINT to its session like a terminal, and check how its processes end."""
     if signum == signal.SIGINT:
         os.killpg(process.pid, signum)
     else:
         process.send_signal(signum)
-    said = process.communicate(timeout=60)[0].splitlines()  # of all of its processes, until they end
+    printed = process.communicate(timeout=60)[0].splitlines()  # by all of its processes
     if signum == signal.SIGKILL:
         assert process.returncode == -signal.SIGKILL
     else:
-        # The second where it came while a string was executed, as in a library's import: Python's own word for it.
+        # Python exits with the second status if the signal comes during an import.
         assert process.returncode in (130, -signal.SIGINT)
-        assert said[-1] == "stopped: what was finished is kept, and the same command goes on from there"
-        assert not [line for line in said[:-1] if not line.startswith("[")]
+        assert printed[-1] == "stopped: what was finished is kept, and the same command goes on from there"
+        assert not [line for line in printed[:-1] if not line.startswith("[")]
     assert of_session(process.pid) == []
 
 
 def of_session(leader: int) -> list[str]:
-    """The command lines of a session's processes. One that is over has none, and may wait for its parent's word."""
+    """The command lines of the processes in a session, without zombies, which have none."""
     found = []
     for process in psutil.process_iter():
         try:

@@ -1,4 +1,4 @@
-"""A made-up study whose answers can be told by hand: nothing is trained."""
+"""A synthetic study whose results can be computed by hand: nothing is trained."""
 
 from collections.abc import Sequence
 
@@ -45,9 +45,9 @@ chains:
   units: [plain, wide, wider]
 statistics: {{confidence: 0.95, equivalence_margin: 0.05, reproduction_margin: 0.1, design: open}}
 """
-# Of the 200 images, as many as this are wrong in each seed.
 ENVIRONMENT = f"code={'0' * 64} keras=3.15.1 tensorflow=2.22.0"
 PROCESSOR = "A processor; amx_bf16 avx512_bf16"
+# Variant → for each seed, the number of the 200 images that it classifies incorrectly.
 WRONG = {
     "ridge": [40, 41, 42, 40],
     "plain": [20, 21, 22, 20, 21, 22, 20, 21, 22, 20],
@@ -57,14 +57,14 @@ WRONG = {
 
 
 def study() -> Params:
-    return params.parse(STUDY, "the made-up study")
+    return params.parse(STUDY, "the synthetic study")
 
 
 def predicted(wrong: Sequence[int], truth: np.ndarray, classes: int = 10) -> np.ndarray:
-    """Labels [seeds, images]; each seed gets its first images wrong."""
+    """Labels [seeds, images]; each seed classifies its first images incorrectly."""
     labels = np.tile(truth, (len(wrong), 1))
-    for row, mistakes in enumerate(wrong):
-        labels[row, :mistakes] = (labels[row, :mistakes] + 1) % classes
+    for row, errors in enumerate(wrong):
+        labels[row, :errors] = (labels[row, :errors] + 1) % classes
     return labels
 
 
@@ -77,7 +77,7 @@ def variant(
     scores: pd.DataFrame | None = None,
     hardest: Sequence[int] = (),
 ) -> VariantRuns:
-    """Runs without curves and pictures."""
+    """The runs of a variant, with minimal curves and without images."""
     return VariantRuns(
         variant=name,
         probabilities=True,
@@ -93,16 +93,19 @@ def variant(
         hardest=np.array(hardest, int),
         hardest_images=np.zeros((len(hardest), 8, 8), np.uint8),
         weights=None,
-        environments=made_by(len(labels)),
+        environments=environments(len(labels)),
     )
 
 
-def made_by(seeds: int) -> pd.DataFrame:
-    """An environments.csv."""
+def environments(seeds: int) -> pd.DataFrame:
+    """The content of environments.csv."""
     return pd.DataFrame(
         {
-            **{"seed": range(seeds), "environment": ENVIRONMENT, "evaluation": ENVIRONMENT},
-            **{"model": "m", "processor": PROCESSOR},
+            "seed": range(seeds),
+            "environment": ENVIRONMENT,
+            "evaluation": ENVIRONMENT,
+            "model": "m",
+            "processor": PROCESSOR,
         }
     )
 
@@ -113,7 +116,7 @@ def runs() -> dict[str, VariantRuns]:
 
 
 def write(*, classes: Sequence[str] = tuple("0123456789"), shape: tuple[int, ...] = (8, 8)) -> None:
-    """The files of the study's runs in metrics/runs of the current folder."""
+    """Write the results of the study to metrics/runs of the current folder."""
     truth = np.arange(IMAGES, dtype=np.uint8) % len(classes)
     generator = np.random.default_rng(0)
     for name, recipe in study().variants.items():
@@ -128,7 +131,7 @@ def write(*, classes: Sequence[str] = tuple("0123456789"), shape: tuple[int, ...
         rows = [{"seed": seed, **curve, places[0]: step + 1} for seed in seeds for step in range(3)]
         bins = pd.DataFrame({"seed": seeds, "bin": 14, "images": IMAGES, "confidence": 0.9, "accuracy": 0.8})
         files.write_table(paths.scores_path(name), scores)
-        files.write_table(paths.environments_path(name), made_by(recipe.seeds))
+        files.write_table(paths.environments_path(name), environments(recipe.seeds))
         files.write_table(paths.curves_path(name), pd.DataFrame(rows))
         files.write_table(paths.calibration_path(name), bins if recipe.probabilities else bins.head(0))
         arrays = {"labels": labels, "truth": truth, "ensemble": labels[0], "classes": np.array(classes)}

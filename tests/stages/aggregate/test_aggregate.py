@@ -132,7 +132,7 @@ def test_results_without_environments_are_refused_with_the_way_on() -> None:
     with pytest.raises(UserError, match=r"metrics/runs/plain/environments\.csv is missing: `python -m tools\.migrate`"):
         aggregate(made.study())
     made.write()
-    made.made_by(3).to_csv(paths.environments_path("plain"), index=False)
+    made.environments(3).to_csv(paths.environments_path("plain"), index=False)
     with pytest.raises(UserError, match=r"plain/environments\.csv are of different runs"):
         aggregate(made.study())
 
