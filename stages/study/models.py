@@ -38,7 +38,7 @@ def _remedy(run: Path) -> str:
 
 
 def read_model(run: Path, facts: dict[str, Any]) -> Any:
-    """The keras.Model in the folder of a run, of which run.json says `facts`, loaded in Keras's safe mode.
+    """The keras.Model in the folder of a run, loaded in Keras's safe mode.
 
     Raises:
         UserError: a file is missing, or is not the one that training wrote.

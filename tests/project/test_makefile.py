@@ -57,9 +57,9 @@ def test_without_a_merge_driver_dvc_lock_gets_conflict_markers(tmp_path: Path) -
     git("config", "user.email", "a@example.org")
     subprocess.run(["make", "merging"], cwd=tmp_path, capture_output=True, check=True)
     lock = tmp_path / "dvc.lock"
-    for branch, text in (("base", "base"), ("theirs", "theirs"), ("ours", "ours")):
-        git("switch", "--quiet", "--create", branch, "base" if branch == "ours" else "HEAD")
-        lock.write_text(f"stages: {text}\n")
+    for branch, start in (("base", []), ("theirs", []), ("ours", ["base"])):
+        git("switch", "--quiet", "--create", branch, *start)
+        lock.write_text(f"stages: {branch}\n")
         git("add", "--all")
         git("commit", "--quiet", "--message", branch)
     git("merge", "theirs")

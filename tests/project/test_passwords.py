@@ -102,7 +102,7 @@ def train_again() -> None:
             ["tools.serving.register"],
             401,
             1,
-            "error: the model is not registered: MLflow at http://127.0.0.1:{port} says",
+            "error: the model is not registered: MLflow at http://127.0.0.1:{port} reports",
         ),
         (["tools.serving.server"], 401, 1, "error: there is no models:/digits@champion at http://127.0.0.1:{port}"),
         (["stages.train", "ridge"], 401, 0, "warning: MLflow at http://127.0.0.1:{port} can't be written"),

@@ -51,8 +51,8 @@ def test_every_variant_and_seed_is_in_the_summary_and_in_the_scores(clone: Clone
 
 
 def test_dvc_metrics_are_the_mean_accuracies_on_test_set_and_validation_splits(clone: Clone) -> None:
-    shown = json.loads(clone.run("dvc", "metrics", "show", "--json").stdout)
-    means = shown[""]["data"][str(paths.ACCURACY)]["data"]
+    printed = json.loads(clone.run("dvc", "metrics", "show", "--json").stdout)
+    means = printed[""]["data"][str(paths.ACCURACY)]["data"]
     scores = {name: pd.read_csv(clone.folder / paths.scores_path(name)) for name in STUDY["variants"]}
     assert means["test"] == {name: pytest.approx(table["test_accuracy"].mean()) for name, table in scores.items()}
     watched = {name: table["dev_accuracy"] for name, table in scores.items() if table["dev_accuracy"].notna().all()}
@@ -170,16 +170,16 @@ def test_after_a_kill_the_next_repro_finishes_training_with_the_same_bits(clone:
 
 def test_a_damaged_model_file_is_trained_again_with_the_same_bits(clone: Clone) -> None:
     path = clone.folder / paths.run_path("mlp", 0) / "model.keras"
-    sound = path.read_bytes()
+    valid = path.read_bytes()
     path.unlink()  # DVC's cache may share the file's bytes
-    path.write_bytes(sound[:-100])
+    path.write_bytes(valid[:-100])
     scores = clone.folder / paths.scores_path("mlp")
     scores.unlink()  # or what was evaluated would be kept
     refused = clone.run(sys.executable, "-m", "stages.evaluate", "mlp")
     assert refused.returncode == 1
     assert "models/mlp/0/model.keras is damaged" in refused.stderr
     clone.repro("--single-item", "train@mlp")
-    assert path.read_bytes() == sound
+    assert path.read_bytes() == valid
     clone.repro()
     assert scores.exists()
 

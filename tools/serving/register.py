@@ -173,7 +173,7 @@ def _describe_failure(error: MlflowException) -> str:
             f"the model is not registered: {uri} runs MLflow {version}, and models need a server of MLflow {NEEDED} "
             "or later; the runs are published"
         )
-    return f"the model is not registered: MLflow at {uri} says: {describe_error(error)}"
+    return f"the model is not registered: MLflow at {uri} reports: {describe_error(error)}"
 
 
 def _server_version(uri: str) -> str | None:

@@ -150,7 +150,7 @@ def test_an_argument_that_keras_ignores_is_refused(study: Params, few: Digits) -
         ({"facts": {"dev_loss": np.float32(0.5)}}, "received {'dev_loss': 'float32'"),
         ({"classes": CLASSES + 1}, r"outputs \[n, 10\]; received \[2, 11\]"),
     ],
-    ids=["facts are missing", "facts are no plain numbers", "other outputs"],
+    ids=["facts are missing", "facts are not plain numbers", "other outputs"],
 )
 def test_an_incomplete_result_of_a_custom_fit_is_a_failed_run(
     change: dict[str, Any], expected: str, study: Params, few: Digits, monkeypatch: pytest.MonkeyPatch
