@@ -218,8 +218,8 @@ def main() -> None:
 
 `python -m benchmarks.penned {" ".join(arguments.variants)} --pictures {arguments.pictures} --seeds {arguments.seeds}`:
 {arguments.pictures} images of each kind, of handwriting rendered stroke by stroke in {sum(map(len, HANDS.values()))}
-hands; no test image is used. In percent, the mean of {arguments.seeds} seeds. *Confidently wrong*: another digit, with a
-probability above {pictures.SURE}. *Right* for all images, the worst and the best seed: {ranges}.
+hands; no test image is used. In percent, the mean of {arguments.seeds} seeds. *Confidently wrong*: another digit, with
+a probability above {pictures.SURE}. *Right* for all images, the worst and the best seed: {ranges}.
 
 {head(columns)}
 {chr(10).join(rows)}
