@@ -48,8 +48,8 @@ def _speed(facts: dict[str, Any]) -> str:
         )
     said = (
         "\n\nAn epoch consists of its steps, timed for a second after compilation, and the evaluation on the "
-        "validation split. `fit` is an epoch of `model.fit` on arrays, on the same device, one seed after the other. Seeds per "
-        "minute are for the mean number of epochs of the study's ten seeds. n = 1.\n\n"
+        "validation split. `fit` is an epoch of `model.fit` on arrays, on the same device, one seed after the other. "
+        "Seeds per minute are for the mean number of epochs of the study's ten seeds. n = 1.\n\n"
     )
     return "\n".join(rows) + said
 
