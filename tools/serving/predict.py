@@ -1,6 +1,6 @@
-"""Classify image files: `python -m tools.serving.predict IMAGE... [--variant NAME] [--seed SEED] [--vote] [--json]`.
+"""Classify image files with a model of the study: `python -m tools.serving.predict`.
 
-Without a variant it is the study's best one, and its best seed, both chosen by dev score (`metrics/champion.json`).
+By default the model is the best seed of the best variant, both chosen by validation accuracy (`metrics/champion.json`).
 """
 
 import argparse
