@@ -8,11 +8,11 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export DO_NOT_TRACK ?= true
 export DVC_NO_ANALYTICS ?= true
 
-.PHONY: help setup merging home demo study stale certify settle compare predict ui serve test check bench lock
+.PHONY: help setup merging home demo study stale certify settle compare predict ui serve test test-all check bench lock
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/bin/uv | home merging ## create .venv; with JAX for CUDA if there is an NVIDIA GPU (or DEVICE=gpu)
 	@$(INSTALLED) | cmp -s - .venv/ready || { $(INSTALL) && $(INSTALLED) > .venv/ready; }
@@ -78,7 +78,10 @@ serve: setup ## register the best model and serve it on 127.0.0.1 (PORT=5001)
 	python -m tools.serving.register
 	python -m tools.serving.server --port $(PORT)
 
-test: setup ## run the tests
+test: setup ## run the tests that take seconds each
+	python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m "not slow"
+
+test-all: setup ## run all tests, as CI does
 	python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 	KERAS_BACKEND=jax JAX_PLATFORMS=cpu python -m pytest --quiet tests/stages/train/executors/test_lanes.py
 
