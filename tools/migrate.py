@@ -22,7 +22,7 @@ import pandas as pd
 
 from many_seeds import console
 from many_seeds.errors import UserError
-from stages.code.__main__ import wanted
+from stages.code.stage import variant_environments
 from stages.recipes.shared.recipe import Recipe
 from stages.study import dvc, environments, families, files, params, paths
 from stages.study.environments import CERTIFIED, CODE, LOCKED, PARTS, Environment, Part
@@ -114,8 +114,8 @@ def migrate(revision: str | None) -> None:
         made = {variant: made_by(variant, recipe, old) for variant, recipe in study.variants.items()}
         written = write(made)
         lines = lines_of(made)
-        record(repository, ([stages["code"]] if lines == wanted(study) else []) + changing)
-    print(report(old.commit, made, written, lines, wanted(study)))
+        record(repository, ([stages["code"]] if lines == variant_environments(study) else []) + changing)
+    print(report(old.commit, made, written, lines, variant_environments(study)))
 
 
 def migrated(study: Params) -> bool:
@@ -234,7 +234,7 @@ def see_nothing_stale(study: Params, old: Version1) -> None:
     Raises:
         UserError: they did not.
     """
-    status = stale.status_in(old.folder, study)
+    status = stale.status(study, old.folder)
     for part in status.get("fetch", []):
         if isinstance(part, dict):
             part.get("changed deps", {}).pop(OWN, None)
@@ -256,7 +256,7 @@ def see_same_files(stages: list[Any]) -> None:
     from dvc.dependency.param import ParamsDependency
 
     known = [part for stage in stages for part in (*stage.deps, *stage.outs) if not isinstance(part, ParamsDependency)]
-    others = {str(part) for part in known if part.hash_info and stale.OTHER in part.workspace_status().values()}
+    others = {str(part) for part in known if part.hash_info and stale.MODIFIED in part.workspace_status().values()}
     if others:
         raise UserError(
             f"data, models and results should be missing here or those that {dvc.LOCK} has recorded; others are "
