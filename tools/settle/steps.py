@@ -1,6 +1,6 @@
 """The next batches of seeds, and how long they take: pure functions."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from many_seeds import intervals
@@ -127,10 +127,15 @@ def select_pairs(study: Params, option: str | None) -> list[Pair]:
         return known
     selected = [[name.strip() for name in text.split(":")] for text in option.split(",")]
     unordered = [sorted(pair) for pair in known]
-    if unknown := [":".join(names) for names in selected if sorted(names) not in unordered]:
-        listed = "\n".join(f"  {a}:{b}" for a, b in known)
-        raise UserError(
-            f"--pairs should be comparisons of {PARAMS} in the form A:B, with commas between; received "
-            f"{', '.join(map(repr, unknown))}. The comparisons are\n{listed}"
-        )
+    if unknown := [names for names in selected if sorted(names) not in unordered]:
+        raise _unknown_pairs(unknown, known)
     return [pair for pair in known if sorted(pair) in map(sorted, selected)]
+
+
+def _unknown_pairs(unknown: Iterable[Sequence[str]], known: Iterable[Pair]) -> UserError:
+    received = ", ".join(repr(":".join(names)) for names in unknown)
+    listed = "\n".join(f"  {a}:{b}" for a, b in known)
+    return UserError(
+        f"--pairs should be comparisons of {PARAMS} in the form A:B, with commas between; received {received}. The "
+        f"comparisons are\n{listed}"
+    )
