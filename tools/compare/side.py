@@ -73,8 +73,8 @@ def read_side(revision: str | None) -> Side:
         revision: a commit, branch, tag or DVC experiment; None for the working tree.
 
     Raises:
-        UserError: the revision is unknown, or has no results that this code can read; or params.yaml of the working tree
-            is not valid.
+        UserError: the revision is unknown, has no results that this code can read, or is the working tree with a
+            params.yaml that is not valid.
     """
     if revision is None:
         side = _read(WORKING_TREE, None, load_file)
