@@ -83,7 +83,7 @@ class Suspect:
     def batch(self) -> tuple[str, ...]:
         """Environments and parts: suspects with the same ones are compared with the same old code."""
         check = self.result.check
-        return *(str(environment) for environment in check.roots.values()), *check.parts
+        return tuple([str(environment) for environment in check.roots.values()] + list(check.parts))
 
 
 def not_checkable(check: Check, retrained: RetrainedRuns) -> str | None:

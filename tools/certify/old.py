@@ -29,7 +29,7 @@ DRIVER = Path(__file__).with_name("driver.py")
 SETTINGS = {"STUDY_EXECUTOR": "processes", "TF_CPP_MIN_LOG_LEVEL": "2"}
 THREADS = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 RunName = tuple[str, int]  # variant and seed
-LAST_LINES = 3  # of the output of the old code, shown if it fails
+LAST_LINES = 3  # of the output of the old code, printed if it fails
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ def _group(change: VariantChange) -> str:
 
 
 def _settings(old: Side, new: Side) -> tuple[Side, Statistics]:
-    """The settings, and the side that has them: the old side, since a change must not choose its own margin."""
+    """The settings and their side: the old one, so that a change is not judged with a margin that it brings."""
     try:
         return old, Statistics.model_validate(old.params.statistics)
     except ValidationError:  # settings of another version of this code may have another meaning
