@@ -133,13 +133,13 @@ def test_a_failure_prints_the_last_lines_and_the_path_of_the_log(unpacked: Clone
     path.write_text(
         path.read_text(encoding="utf-8").replace(f"seeds: {SEEDS}", f"seeds: {SEEDS + 1}"), encoding="utf-8"
     )
-    answer = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "tools.demo"],
         cwd=unpacked.folder, env={**unpacked.environment(), "STUDY_WORKERS": "none"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert answer.returncode == 1
-    assert f"`dvc repro` failed in {demo.FOLDER}" in answer.stderr
-    assert str(demo.LOG) in answer.stderr
-    assert "STUDY_WORKERS should be a whole number from 1, received 'none'" in answer.stderr
+    assert done.returncode == 1
+    assert f"`dvc repro` failed in {demo.FOLDER}" in done.stderr
+    assert str(demo.LOG) in done.stderr
+    assert "STUDY_WORKERS should be a whole number from 1, received 'none'" in done.stderr
     assert (unpacked.folder / demo.FOLDER / paths.RAW).exists()

@@ -46,8 +46,8 @@ def begun(tmp_path: Path) -> Clone:
 def finish(clone: Clone, message: str, *stages: str) -> None:
     clone.repro(*stages)
     clone.run("git", "add", "--all")
-    answer = clone.run("git", "commit", "--quiet", "--message", message)
-    assert answer.returncode == 0, answer.stderr
+    done = clone.run("git", "commit", "--quiet", "--message", message)
+    assert done.returncode == 0, done.stderr
 
 
 def with_more(**more: dict[str, Any]) -> dict[str, Any]:
@@ -91,9 +91,9 @@ def test_a_damaged_lock_stays_a_conflict(tmp_path: Path) -> None:
     sides = [tmp_path / side for side in ("base", "ours", "theirs")]
     for path, text in zip(sides, ("", "stages: {}\n", "<<<<<<< HEAD\nstages: {"), strict=True):
         path.write_text(text)
-    answer = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "tools.merge", *map(str, sides)], capture_output=True, text=True, check=False
     )
-    assert answer.returncode == 1
-    assert answer.stderr.startswith("error: dvc.lock can't be merged")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: dvc.lock can't be merged")
     assert sides[1].read_text() == "stages: {}\n"

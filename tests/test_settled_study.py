@@ -72,10 +72,10 @@ def killed_at(line: str, clone: Clone, *command: str) -> None:
 def settled(begun: Clone, tmp_path_factory: pytest.TempPathFactory) -> tuple[Clone, str]:
     """The study after the same command without an interruption, and its output."""
     clone = copied(begun, tmp_path_factory.mktemp("settled"))
-    answer = clone.run(sys.executable, "-m", "tools.settle")
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert "oneDNN" not in answer.stderr  # a message of TensorFlow on some processors
-    return clone, answer.stdout
+    done = clone.run(sys.executable, "-m", "tools.settle")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "oneDNN" not in done.stderr  # a message of TensorFlow on some processors
+    return clone, done.stdout
 
 
 def copied(clone: Clone, folder: Path) -> Clone:
@@ -122,8 +122,8 @@ def test_after_kills_a_clone_without_models_trains_the_new_seeds_of_one_comparis
     command = sys.executable, "-m", "tools.settle", "--pairs", "few:more"
     for line in ("seeds, ", "dev accuracy"):  # before and while something is trained
         killed_at(line, clone, *command)
-    answer = clone.run(*command)
-    assert answer.returncode == 0, answer.stdout + answer.stderr
+    done = clone.run(*command)
+    assert done.returncode == 0, done.stdout + done.stderr
     before, after = seeds(begun), seeds(clone)
     assert {name for name in after if after[name] != before[name]} == {"few", "more"}
     trained = {path.parent.name + "/" + path.name for path in (clone.folder / "models").glob("*/*") if path.is_dir()}
@@ -143,9 +143,9 @@ def test_models_are_evaluated_before_more_are_trained(begun: Clone, tmp_path: Pa
 
 
 def error_of(clone: Clone, *arguments: str) -> str:
-    answer = clone.run(sys.executable, "-m", "tools.settle", *arguments)
-    assert answer.returncode != 0
-    return answer.stderr
+    done = clone.run(sys.executable, "-m", "tools.settle", *arguments)
+    assert done.returncode != 0
+    return done.stderr
 
 
 def test_an_unknown_comparison_or_an_invalid_budget_is_an_error(begun: Clone) -> None:

@@ -292,8 +292,8 @@ def small(begun: Clone, tmp_path: Path) -> Clone:
 
 def commit(clone: Clone, message: str) -> None:
     clone.run("git", "add", "--all")
-    answer = clone.run("git", "commit", "--quiet", "--message", message)
-    assert answer.returncode == 0, answer.stderr
+    done = clone.run("git", "commit", "--quiet", "--message", message)
+    assert done.returncode == 0, done.stderr
 
 
 def edit(clone: Clone, old: str, new: str) -> None:
@@ -315,8 +315,8 @@ def rename_local(clone: Clone) -> None:
 
 def update_code(clone: Clone) -> None:
     """Run the stage `code`, as `dvc repro` does first."""
-    answer = clone.run(sys.executable, "-m", "stages.code")
-    assert answer.returncode == 0, answer.stderr
+    done = clone.run(sys.executable, "-m", "stages.code")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -411,8 +411,8 @@ def test_certificates_of_two_branches_are_merged_and_both_variants_are_certified
         commit(small, f"A certificate of {name}")
         small.run("git", "switch", "--quiet", "-")
     for name in ("one", "two"):
-        answer = small.run("git", "merge", "--quiet", "--no-edit", f"branch_{name}")
-        assert answer.returncode == 0, answer.stdout + answer.stderr
+        done = small.run("git", "merge", "--quiet", "--no-edit", f"branch_{name}")
+        assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(pd.read_csv(CERTIFIED)["variant"]) == ["one", "two"]
     update_code(small)
     assert stale(small) == []

@@ -70,9 +70,9 @@ def back_to_version_1(clone: Clone) -> None:
     checked(clone.run("git", "clean", "-fdq"))
 
 
-def checked(answer: subprocess.CompletedProcess[str]) -> str:
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    return answer.stdout + answer.stderr
+def checked(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 def commit(clone: Clone, message: str) -> None:

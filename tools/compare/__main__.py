@@ -1,6 +1,6 @@
 """What changed between two commits, with intervals: `dvc metrics diff` for scores over many seeds.
 
-`python -m tools.compare REV` compares the working tree with REV, `python -m tools.compare OLD NEW` two revisions.
+`python -m tools.compare OLD` compares a commit with the working tree, `python -m tools.compare OLD NEW` two commits.
 Everything is read from git or from the working tree; models, data and DVC are not needed.
 With --fail-on the command is a gate: exit status 0 if it passes, 1 if it fails, 2 for an error.
 """
@@ -19,8 +19,8 @@ def parse_arguments() -> argparse.Namespace:
     parser = console.Parser(
         prog="python -m tools.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("old", metavar="REV", help="the old side: a commit, branch, tag or DVC experiment")
-    parser.add_argument("new", metavar="REV", nargs="?", help="the new side (default: the working tree)")
+    parser.add_argument("old", metavar="OLD", help="the old side: a commit, branch, tag or DVC experiment")
+    parser.add_argument("new", metavar="NEW", nargs="?", help="the new side (default: the working tree)")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--markdown", action="store_true", help="print Markdown, for pull requests")
