@@ -336,7 +336,7 @@ def test_in_a_fresh_clone_stale_names_what_an_edit_made_stale_and_why(fresh: Clo
     lock = (fresh.folder / "dvc.lock").read_bytes()
     said = fresh.run(sys.executable, "-m", "tools.stale").stdout
     assert "train@linear: made in another environment: the code in stages/recipes" in said
-    assert "then too: evaluate@linear, aggregate" in said
+    assert "Also stale if their results change: evaluate@linear, aggregate" in said
     assert "make certify" in said
     assert "train@mlp" not in said
     assert (fresh.folder / "dvc.lock").read_bytes() == lock

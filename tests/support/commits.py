@@ -20,7 +20,7 @@ NETWORK = {
 RIDGE = {"family": "ridge", "grid_powers": [-10, 13], "tolerance": 0.1}
 NOISE = np.array([0, 3, 1, 4, 2, 0, 3, 1, 4, 2])  # of 200 digits
 MANY = list(range(10))
-DIGITS = 200
+IMAGES = 200
 SEEDS = [0, 1, 2]
 STATISTICS = {"confidence": 0.95, "equivalence_margin": 0.05, "reproduction_margin": 0.1, "design": "fixed"}
 
@@ -46,7 +46,7 @@ def write_runs(
     truth: np.ndarray | None = None,
 ) -> None:
     """Runs of a variant, of which each gets as many of the 200 digits wrong as `wrong` says."""
-    truth = np.arange(DIGITS, dtype=np.uint8) % 10 if truth is None else truth
+    truth = np.arange(IMAGES, dtype=np.uint8) % 10 if truth is None else truth
     labels = np.tile(truth, (len(seeds), 1))
     for row, mistakes in enumerate(wrong):
         labels[row, :mistakes] = (labels[row, :mistakes] + 1) % 10
