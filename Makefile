@@ -1,4 +1,4 @@
-# Everything runs in .venv, made from pyproject.toml with the versions of requirements.lock.
+# All commands run in .venv, which is created from pyproject.toml with the versions in requirements.lock.
 
 PYTHON ?= python3
 DEVICE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
@@ -8,24 +8,24 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export DO_NOT_TRACK ?= true
 export DVC_NO_ANALYTICS ?= true
 
-.PHONY: help setup merging home demo study stale certify settle compare predict ui serve test check bench lock
+.PHONY: help setup merging home demo study stale certify settle compare predict ui serve test test-all check bench lock
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/bin/uv | home merging ## make .venv; with JAX for CUDA where there is an NVIDIA GPU (or DEVICE=gpu)
+setup: .venv/bin/uv | home merging ## create .venv; with JAX for CUDA if there is an NVIDIA GPU (or DEVICE=gpu)
 	@$(INSTALLED) | cmp -s - .venv/ready || { $(INSTALL) && $(INSTALLED) > .venv/ready; }
-	@[ -e .git ] || [ -e .dvc/config.local ] || printf '[core]\n    no_scm = true\n' > .dvc/config.local # a ZIP: DVC without git
+	@[ -e .git ] || [ -e .dvc/config.local ] || printf '[core]\n    no_scm = true\n' > .dvc/config.local # a ZIP archive: DVC without git
 
-merging: # what .gitattributes names: a clone has to be told, and a ZIP has no git
+merging: # configure the merge drivers that .gitattributes names, if this is a git repository
 	@[ "$$(git rev-parse --show-toplevel 2>&1)" != "$(CURDIR)" ] || { git config merge.ours.driver true && \
 	git config merge.study-lock.driver '"$(CURDIR)/.venv/bin/python" -m tools.merge %O %A %B || git merge-file %A %O %B'; }
 
 home:
 	@[ -d "$$HOME" ] && [ -w "$$HOME" ] || { echo "error: HOME should be a folder that you can write to, found '$$HOME': name one, as in HOME=/tmp/home make ..." >&2; exit 1; }
 
-# What .venv was made from. By content: the dates of files say little after a checkout, and may lie in the future.
+# What .venv was created from. Contents are compared, not modification times, which a checkout changes.
 INSTALLED = { echo "$(CURDIR) $(DEVICE)"; cat pyproject.toml requirements.lock dask.yaml; }
 
 define INSTALL
@@ -40,45 +40,48 @@ endef
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 
-demo: setup ## the whole pipeline on small real digits, in build/demo: no download, two minutes
+demo: setup ## run the pipeline on small real digits in build/demo: no download, two minutes
 	python -m tools.demo
 
-study: setup ## rebuild the study on MNIST: dvc repro
+study: setup ## run the study on MNIST: dvc repro
 	python -m tools.stale
 	dvc repro
 
-stale: setup ## what an edit has made stale, also in a clone without data and models
+stale: setup ## show what an edit has made stale, also in a clone without data and models
 	@python -m tools.stale
 
-certify: setup ## train a sample anew after an edit of code or packages, and keep results whose bits are the same (ARGS="--plan")
+certify: setup ## train a sample after an edit of code or packages, and keep results whose bits are equal (ARGS="--plan")
 	@python -m tools.certify $(ARGS)
 
 settle: IN ?= .
-settle: setup ## add seeds where a comparison is undecided (IN=build/demo, ARGS="--hours 1")
+settle: setup ## add seeds to undecided comparisons (IN=build/demo, ARGS="--hours 1")
 	cd $(IN) && python -m tools.settle $(ARGS)
 
 compare: REV ?= HEAD
-compare: setup ## what changed since a commit, with verdicts (REV=main, ARGS="--fail-on worse")
+compare: setup ## compare the results with those of a commit (REV=main, ARGS="--fail-on worse")
 	@python -m tools.compare $(REV) $(ARGS)
 
 predict: IMAGE ?= tools/serving/example.png
-predict: setup ## classify a picture with the best model (IMAGE=digit.png)
+predict: setup ## classify an image with the best model (IMAGE=digit.png)
 	@python -m tools.serving.predict $(IMAGE)
 
 ui: PORT ?= 5000
 ui: IN ?= .
-ui: setup ## publish what MLflow lacks, open its UI on 127.0.0.1 (PORT=5000) or name the server's page (IN=build/demo)
+ui: setup ## publish what MLflow lacks, open its UI on 127.0.0.1 (PORT=5000) or print the server's pages (IN=build/demo)
 	python -m stages.tracking
 	-python -m tools.serving.register
 	python -m tools.ui --port $(PORT) --study $(IN)
 
 serve: PORT ?= 5001
-serve: setup ## publish the best model and answer requests for it on 127.0.0.1 (PORT=5001)
+serve: setup ## register the best model and serve it on 127.0.0.1 (PORT=5001)
 	python -m stages.tracking
 	python -m tools.serving.register
 	python -m tools.serving.server --port $(PORT)
 
-test: setup ## run the tests
+test: setup ## run the tests that take seconds each
+	python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m "not slow"
+
+test-all: setup ## run all tests, as CI does
 	python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 	KERAS_BACKEND=jax JAX_PLATFORMS=cpu python -m pytest --quiet tests/stages/train/executors/test_lanes.py
 
@@ -87,9 +90,9 @@ check: setup ## lint and type-check
 	ruff check .
 	mypy
 
-bench: setup ## measure speed and scale on an idle machine, into benchmarks/README.md
-	dvc repro split # the images; nothing is trained for it
+bench: setup ## measure speed and scaling on an idle machine, and write benchmarks/README.md
+	dvc repro split # the images; trains nothing
 	python -m benchmarks.bench
 
-lock: .venv/bin/uv ## resolve requirements.lock anew from pyproject.toml
+lock: .venv/bin/uv ## resolve pyproject.toml to requirements.lock
 	uv pip compile --universal --all-extras --python-version 3.11 --no-header --no-annotate --no-emit-index-url --system-certs --output-file requirements.lock pyproject.toml

@@ -119,16 +119,16 @@ def page(found: dict[str, list[Repeat]], others: Sequence[str], old: str, new: s
     """
     repeats = len(next(iter(found.values())))
     rows = [f"| {variant} | {seconds(each)} | {ratio(each)} |" for variant, each in found.items()]
-    left = f"\nNot measured, as they are no networks or not alike at both commits: {', '.join(others)}.\n"
+    left = f"\nNot measured, since they are not networks or differ between the commits: {', '.join(others)}.\n"
     return f"""\
-# Beside an older commit
+# Training time compared with an older commit
 
-Written by `python -m benchmarks.baseline {old}`: each network trained at {old} and at {new}, in turn, {repeats} times,
-each time in new processes, a seed for each core side by side. *Epoch* is that of one run, on {IMAGES:,} images at most,
-or {IMAGES_OF_CONVOLUTIONS:,} with convolutions; *once* is what a run takes beside its epochs. Seconds are medians.
-*New / old* compares the time that all seeds of the study take, as it follows from these two: the geometric mean of
-{repeats} ratios, with its 95 % t interval. Slower or faster: the interval leaves out 1. One variant in 40 would seem
-slower by chance.
+Written by `python -m benchmarks.baseline {old}`: each network was trained at {old} and at {new}, in turn, {repeats}
+times, each time in new processes, with a seed on each core in parallel. *Epoch* is an epoch of one run, on at most
+{IMAGES:,} images, or {IMAGES_OF_CONVOLUTIONS:,} with convolutions; *once* is the time of a run outside its epochs.
+Seconds are medians. *New / old* is the ratio of the times for all seeds of the study, computed from these two: the
+geometric mean of {repeats} ratios, with its 95 % t interval. Slower or faster: the interval excludes 1. By chance, one
+variant in 40 is expected to appear slower.
 
 | variant | epoch: old, s | new, s | once: old, s | new, s | new / old | 95 % | |
 | --- | --- | --- | --- | --- | --- | --- | --- |

@@ -175,7 +175,7 @@ def page(found: dict[tuple[str, int], dict[str, np.ndarray]], studies: int) -> s
     """The report on what `run` gave for each world and number of pairs."""
     error = 100 * 1.96 * (0.05 * 0.95 / studies) ** 0.5
     head = ["what is true", "pairs", "looks at", "wrong verdict", "seeds", "undecided", "all intervals hold"]
-    head += ["former: wrong verdict", "seeds"]
+    head += ["t-test: wrong verdict", "seeds"]
     lines = [head, ["---"] * len(head)]
     for (name, pairs), of in found.items():
         for look in LOOKS:
@@ -188,25 +188,26 @@ def page(found: dict[tuple[str, int], dict[str, np.ndarray]], studies: int) -> s
     return f"""\
 # How often is a verdict wrong?
 
-Written by `python -m benchmarks.coverage --studies {studies}`: simulated studies of which the truth is known.
-Neighbours in a chain of variants are compared from {FIRST} seeds on, at every seed or after a quarter more each time,
-each pair until its first verdict or {MOST} seeds.
+Simulated studies with known true differences, written by `python -m benchmarks.coverage --studies {studies}`. Each
+variant of a chain is compared with its predecessor from {FIRST} seeds on, at every seed or each time after a quarter
+more seeds, until the pair has its first verdict or {MOST} seeds.
 
-- Wrong verdict: a study with any verdict that is not true, such as equivalent for a difference of the margin,
-  {MARGIN:g} points. Promised: {100 * LEVEL:g} % at most; what is above stands in bold. Simulation error:
-  ± {error:.1f} at 5 %.
+- Wrong verdict: the fraction of studies with any wrong verdict, such as *equivalent* for a difference equal to the
+  margin, {MARGIN:g} percentage points. Guaranteed: {100 * LEVEL:g} % at most; larger values are in bold. Simulation
+  error: ± {error:.1f} at 5 %.
 - All intervals hold: those of all pairs, at every number of seeds from 2 to {MOST}.
-- Former rule: at each look a t test, as if its seeds had been fixed before, corrected after Holm, and two one-sided
-  t tests for equivalence.
-- Null: differences of 0, sd 0.25 points. Edge: ± {MARGIN:g}, sd 0.05 or 0.1. Mix: 0 to ± 0.3, sd 0.05 to 0.25.
-- Skewed, outliers: 95 % of the variance come from a variant of skewness −1.4, or of which 1 seed in 20 lies six sd
-  low. Such seeds are not normal, which the promise takes them to be.
+- t-test: at each look, a t-test for a number of seeds fixed in advance, with Holm's correction, and two one-sided
+  t-tests for equivalence.
+- Null: differences of 0, sd 0.25 percentage points. Edge: ± {MARGIN:g}, sd 0.05 or 0.1. Mix: 0 to ± 0.3, sd 0.05 to
+  0.25.
+- Skewed, outliers: 95 % of the variance is from a variant with skewness −1.4, or with 1 seed in 20 lower by six sd.
+  The guarantee assumes normal differences, which these are not.
 
 {_markdown(lines)}
 
 ## A number of seeds fixed in advance, one look
 
-How often all intervals of a study with `design: fixed` hold; promised: {100 * (1 - LEVEL):g} %.
+How often all intervals of a study with `design: fixed` hold. Guaranteed: {100 * (1 - LEVEL):g} %.
 
 {_markdown(fixed)}
 """

@@ -177,7 +177,7 @@ def reader(variant: str, seed: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _row(name: str, shares: np.ndarray) -> str:
-    """A line of the table, of the shares that are right and surely wrong [variants, seeds, 2]."""
+    """A line of the table, of the shares that are right and confidently wrong [variants, seeds, 2]."""
     return f"| {name} | {' | '.join(f'{100 * share:.1f}' for share in shares.mean(axis=1).ravel())} |"
 
 
@@ -212,15 +212,14 @@ def main() -> None:
         f"{variant} {100 * right.min():.2f}–{100 * right.max():.2f}"
         for variant, right in zip(arguments.variants, shares[..., 0], strict=True)
     )
-    columns = [f"{variant}: {share}" for variant in arguments.variants for share in ("right", "surely wrong")]
+    columns = [f"{variant}: {share}" for variant in arguments.variants for share in ("right", "confidently wrong")]
     report = f"""\
-# Are people's digits read?
+# Classification of rendered handwriting
 
 `python -m benchmarks.penned {" ".join(arguments.variants)} --pictures {arguments.pictures} --seeds {arguments.seeds}`:
-{arguments.pictures} pictures of each kind, of digits drawn stroke by stroke in {sum(map(len, HANDS.values()))} hands,
-no test image among them. In percent, the mean of {arguments.seeds} seeds.
-Surely wrong: another digit than is shown, at a probability above {pictures.SURE}.
-Right of all pictures, the worst and the best seed: {ranges}.
+{arguments.pictures} images of each kind, of handwriting rendered stroke by stroke in {sum(map(len, HANDS.values()))}
+hands; no test image is used. In percent, the mean of {arguments.seeds} seeds. *Confidently wrong*: another digit, with
+a probability above {pictures.SURE}. *Right* for all images, the worst and the best seed: {ranges}.
 
 {head(columns)}
 {chr(10).join(rows)}

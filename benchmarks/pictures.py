@@ -423,7 +423,7 @@ def table(
 
 def head(columns: Sequence[str]) -> str:
     """The head of a table in Markdown."""
-    names = ["picture", *columns]
+    names = ["image", *columns]
     return f"| {' | '.join(names)} |\n|{' --- |' * len(names)}"
 
 
@@ -452,18 +452,18 @@ def main() -> None:
     one, none = table(ONE_DIGIT, *common, readable=True), table(NO_DIGIT, *common, readable=False)
     accuracy = float((probabilities(data[0]).argmax(axis=1) == data[1]).mean())
     report = f"""\
-# Which pictures are read?
+# Which images are classified?
 
-`python -m benchmarks.pictures`: {arguments.pictures} pictures of each kind, made from MNIST's test digits, and what a
-model with {100 * accuracy:.1f} % test accuracy says of them, in percent. Refused: an error in words instead of an
-answer. Surely wrong: another digit than is shown, or any where none is to be read, at a probability above {SURE}.
+`python -m benchmarks.pictures`: {arguments.pictures} images of each kind, made from MNIST's test digits and classified
+by a model with {100 * accuracy:.1f} % test accuracy, in percent. *Refused*: an error message instead of a class.
+*Confidently wrong*: another digit, or any digit in an image without a readable one, with a probability above {SURE}.
 
-{head(["right", "refused", "surely wrong"])}
+{head(["right", "refused", "confidently wrong"])}
 {one}
 
-Of these, refusing is all that is right:
+Images without a single digit, which should be refused:
 
-{head(["refused", "surely wrong"])}
+{head(["refused", "confidently wrong"])}
 {none}
 """
     files.write_bytes(REPORT, report.encode())

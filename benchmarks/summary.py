@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.overhead import AGAIN, PARTS, PUBLISH, TRAINING, makespan
 
 BFLOAT16 = "mixed_bfloat16"
-TOGETHER, ALL = "together", "all of it"
+TOGETHER, ALL = "together", "total"
 GOAL_TOGETHER, GOAL_MLP, GOAL_CNN, GOAL_BFLOAT16 = 2.0, 3.5, 1.6, 1.25
 GOAL_BESIDE = 0.05  # of the whole
 GOAL_GROWTH = 1.25  # seconds of an added seed: later ones over earlier ones
@@ -201,14 +201,14 @@ def goals(summary: Results) -> list[Results]:
     def gain(what: str, name: str, least: float) -> None:
         goal(what, f"at least {least:g} ×", f"{gains[name].median:.2f} ×", gains[name].median >= least)
 
-    gain("all four networks, beside plain Keras", TOGETHER, GOAL_TOGETHER)
+    gain("all four networks, compared with plain Keras", TOGETHER, GOAL_TOGETHER)
     for name, variant in summary["variants"].items():
-        gain(f"{name}, beside plain Keras", name, GOAL_CNN if variant["convolutions"] else GOAL_MLP)
+        gain(f"{name}, compared with plain Keras", name, GOAL_CNN if variant["convolutions"] else GOAL_MLP)
     for name in summary["halves"]:
-        gain(f"{name} in bfloat16, beside float32", f"{name} {BFLOAT16}", GOAL_BFLOAT16)
+        gain(f"{name} in bfloat16, compared with float32", f"{name} {BFLOAT16}", GOAL_BFLOAT16)
     share = summary["share"]
-    wanted = f"under {100 * GOAL_BESIDE:g} % of the whole"
-    goal("everything beside training", wanted, f"{100 * share:.1f} %", share < GOAL_BESIDE)
+    wanted = f"under {100 * GOAL_BESIDE:g} % of the total"
+    goal("everything except training", wanted, f"{100 * share:.1f} %", share < GOAL_BESIDE)
     early, late = summary["growth"][ALL]["added"]
     goal(
         "cost of an added seed",

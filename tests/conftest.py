@@ -65,11 +65,34 @@ statistics: {confidence: 0.95, equivalence_margin: 0.05, reproduction_margin: 0.
 
 
 # Files that take minutes start first, so that all processes of pytest-xdist end at about the same time.
-LONGEST = ("test_settled_study", "test_pipeline", "test_own_model", "test_cluster", "test_merge", "test_demo")
+LONGEST = (
+    "test_settled_study",
+    "test_pipeline",
+    "test_own_model",
+    "test_cluster",
+    "test_certify",
+    "test_merge",
+    "test_demo",
+)
+# `make test` leaves these files out: whole studies that are killed, merged, migrated or certified, and clusters.
+SLOW = {
+    "test_settled_study",
+    "test_own_model",
+    "test_cluster",
+    "test_certify",
+    "test_migrate",
+    "test_merge",
+    "test_demo",
+    "test_server",
+    "test_passwords",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.stem not in LONGEST)
+    for item in items:
+        if item.path.stem in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,1 +1,1 @@
-"""Tools that people run by hand around a study. They may import the stages and the library; nothing imports them."""
+"""Commands around a study, run by hand. They may import stages and many_seeds; these do not import them."""

@@ -1,6 +1,6 @@
-"""The whole pipeline on the digits that come with scikit-learn: the study of tools/demo.yaml, in build/demo.
+"""Run the whole pipeline on the digits of scikit-learn: the study of tools/demo.yaml, in build/demo.
 
-`python -m tools.demo` leaves the study's own data, models and results alone.
+`python -m tools.demo` does not change the data, models and results of the study around it.
 """
 
 import re
@@ -24,40 +24,52 @@ from stages.tracking import address
 FOLDER = Path("build/demo")
 LOG = FOLDER / "repro.log"
 STUDY = Path(__file__).with_name("demo.yaml")
-COPIED = ["dvc.yaml", "many_seeds", "stages", "tools", "own/README.md", "pyproject.toml", "requirements.lock"]
-COPIED += [".dvcignore", ".dvc/config", ".dvc/plots"]
-LAST_LINES = 20  # of DVC's output, where it fails
+COPIED = [
+    "dvc.yaml",
+    "many_seeds",
+    "stages",
+    "tools",
+    "own/README.md",
+    "pyproject.toml",
+    "requirements.lock",
+    ".dvcignore",
+    ".dvc/config",
+    ".dvc/plots",
+]
+LAST_LINES = 20  # of the output of DVC, printed if it fails
 
 STAGE = re.compile(r"Running stage '(?P<stage>\w+)(@(?P<variant>\w+))?':")
 RUN = re.compile(r"\[(?P<done>\d+)/(?P<of>\d+)\] \w+ seed \d+: ")
 
 
 class Progress:
-    """How far a `dvc repro` is, from its output: a bar on a terminal, elsewhere a line for each stage.
+    """The progress of `dvc repro`, from its output: a bar on a terminal, otherwise a line for each stage.
 
-    total: the stages but those that train, and the runs.
+    Attributes:
+        total: the number of stages without training, and of runs.
+        done: how many of them are finished or running.
     """
 
     def __init__(self, total: int) -> None:
-        self._terminal, self._started, self._total, self._done = sys.stderr.isatty(), time.monotonic(), total, 0
-        self._stage = ""
+        self.total, self.done = total, 0
+        self._terminal, self._started, self._stage = sys.stderr.isatty(), time.monotonic(), ""
         layout = "{desc:<44} {bar:24} {n_fmt}/{total_fmt}  {elapsed}"
         self._bar = tqdm(total=total, bar_format=layout, disable=not self._terminal, leave=False)
 
-    def see(self, line: str) -> None:
-        """Take a line of DVC's output."""
+    def update(self, line: str) -> None:
+        """Read a line of the output."""
         if run := RUN.match(line):
-            self._say(f"{self._stage}: {run['done']} of {run['of']} seeds", done=1)
+            self._show(f"{self._stage}: {run['done']} of {run['of']} seeds", done=1)
         elif stage := STAGE.match(line):
             self._stage = " ".join(filter(None, [stage["stage"], stage["variant"]]))
-            self._say(self._stage, done=0 if stage["stage"] == "train" else 1)
+            self._show(self._stage, done=0 if stage["stage"] == "train" else 1)
             if not self._terminal:
                 seconds = time.monotonic() - self._started
-                print(f"{seconds:4.0f} s  {self._done:>3}/{self._total}  {self._stage}", flush=True)
+                print(f"{seconds:4.0f} s  {self.done:>3}/{self.total}  {self._stage}", flush=True)
 
-    def _say(self, words: str, done: int) -> None:
-        self._done += done
-        self._bar.set_description_str(words, refresh=False)
+    def _show(self, text: str, done: int) -> None:
+        self.done += done
+        self._bar.set_description_str(text, refresh=False)
         self._bar.update(done)
         self._bar.refresh()
 
@@ -65,59 +77,70 @@ class Progress:
         self._bar.close()
 
 
-def steps(study: Params) -> int:
-    """What `Progress` counts: fetch, split, code and aggregate, each variant's evaluation, and the runs."""
-    return 4 + len(study.variants) + sum(recipe.seeds for recipe in study.variants.values())
+def number_of_steps(study: Params) -> int:
+    """The total of `Progress`: fetch, split, code and aggregate, an evaluation of each variant, and the runs."""
+    return 4 + len(study.variants) + number_of_runs(study)
+
+
+def number_of_runs(study: Params) -> int:
+    return sum(recipe.seeds for recipe in study.variants.values())
 
 
 def prepare() -> None:
-    """A study of its own in `FOLDER`, with the code as it is here; what an earlier demo made there stays."""
+    """Copy the code to `FOLDER`; parameters, models and results of an earlier demo stay."""
     for name in COPIED:
-        place = FOLDER / name
-        place.parent.mkdir(parents=True, exist_ok=True)
+        target = FOLDER / name
+        target.parent.mkdir(parents=True, exist_ok=True)
         if Path(name).is_dir():
-            shutil.rmtree(place, ignore_errors=True)  # a file that the code has no more may be a family of models
-            shutil.copytree(name, place, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.rmtree(target, ignore_errors=True)  # a removed file would stay, and could be a family of models
+            shutil.copytree(name, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            shutil.copy(name, place)
+            shutil.copy(name, target)
     if not (FOLDER / params.PARAMS).exists():
         shutil.copy(STUDY, FOLDER / params.PARAMS)
     if not (FOLDER / CERTIFIED).exists():
         files.write_table(FOLDER / CERTIFIED, pd.DataFrame(columns=CERTIFIED_COLUMNS))
-    # The demo is no part of the checkout around it, and there may be none.
+    # The folder is not a part of the checkout around it, which may not exist.
     (FOLDER / ".dvc/config.local").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
 
 
 def repro(study: Params) -> None:
-    """`dvc repro` in the demo's folder, its output in `LOG`.
+    """Run `dvc repro` in `FOLDER`, with its output in `LOG`.
 
     Raises:
         UserError: it fails.
     """
-    command = dvc.command("repro")
-    # The demo's runs appear beside the study's, as an experiment of their own.
+    # MLflow shows the runs beside those of the study, in an experiment of their own.
     environment = address.client_environment() | {"PYTHONUNBUFFERED": "1"}
-    progress, last = Progress(steps(study)), deque[str](maxlen=LAST_LINES)
+    progress, last_lines = Progress(number_of_steps(study)), deque[str](maxlen=LAST_LINES)
     with (
         LOG.open("w", buffering=1, encoding="utf-8") as log,
         subprocess.Popen(
-            command, cwd=FOLDER, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+            dvc.command("repro"),
+            cwd=FOLDER,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
         ) as process,
     ):
         assert process.stdout is not None
         for line in process.stdout:
             log.write(line)
-            last.append(line)
-            progress.see(line)
+            last_lines.append(line)
+            progress.update(line)
     progress.close()
     if process.returncode != 0:
-        raise UserError(f"`dvc repro` failed in {FOLDER}. Its last lines, of {LOG}:\n{''.join(last).rstrip()}")
+        raise UserError(
+            f"`dvc repro` failed in {FOLDER}. The last lines of {LOG}:\n{''.join(last_lines).rstrip()}\n"
+            "Fix the cause and run `make demo` again"
+        )
 
 
-def answers() -> str:
-    """The verdicts of the demo, a line each."""
+def verdicts() -> str:
+    """The results of the comparisons, a line each."""
     tables = [pd.read_csv(FOLDER / paths.TABLES / name) for name in ("comparisons.csv", "approach_pairs.csv")]
-    table = pd.concat(tables).drop_duplicates(["a", "b"])  # neighbouring approaches may be compared as well
+    table = pd.concat(tables).drop_duplicates(["a", "b"])  # a pair of approaches may be a comparison as well
     lines = [
         f"  {row.a} → {row.b}: {row.verdict}, {row.difference:+.2f} ({row.low:+.2f} … {row.high:+.2f})"
         for row in table.sort_values("difference", ascending=False).itertuples()
@@ -128,20 +151,19 @@ def answers() -> str:
 @console.command
 def main() -> None:
     console.take_no_arguments("tools.demo", __doc__)
-    params.load()  # says where this is not the top folder of the study
+    params.load()  # an error if the current folder is not the top folder of a study
     prepare()
     study = params.load(FOLDER / params.PARAMS)
-    runs = sum(recipe.seeds for recipe in study.variants.values())
-    print(f"{len(study.variants)} models, {runs} runs with their seeds: `dvc repro` in {FOLDER}")
+    print(f"{len(study.variants)} variants, {number_of_runs(study)} runs: `dvc repro` in {FOLDER}")
     repro(study)
     print((FOLDER / paths.TABLES / "approaches.md").read_text(encoding="utf-8"))
-    print(f"Is b better than a (a → b)? Differences and intervals in percentage points:\n{answers()}\n")
+    print(f"Is b better than a (a → b)? Differences and intervals in percentage points:\n{verdicts()}\n")
     print(
-        f"Report:  {FOLDER / paths.REPORT}, opens in any browser\n"
-        f"Runs:    make ui IN={FOLDER}\n"
-        f"Decide:  make settle IN={FOLDER}, adds seeds until every comparison has a verdict\n"
-        f"Change:  {FOLDER / params.PARAMS}, then make demo, trains what is stale\n"
-        f"Begin:   rm -r {FOLDER}, then make demo, trains all anew\n"
+        f"Report:    {FOLDER / paths.REPORT}, for any browser\n"
+        f"Runs:      make ui IN={FOLDER}\n"
+        f"Verdicts:  make settle IN={FOLDER}, adds seeds until every comparison has a verdict\n"
+        f"Edit:      {FOLDER / params.PARAMS}, then make demo, which trains what is stale\n"
+        f"Restart:   rm -r {FOLDER}, then make demo, which trains everything again\n"
         f"The study on MNIST: {paths.REPORT}"
     )
 

@@ -1,7 +1,7 @@
-"""Merge dvc.lock, as a merge driver of git: the stages of both sides, so that two branches keep each other's results.
+"""Merge dvc.lock, as a merge driver of git: the stages of both sides, so that two branches keep the results of both.
 
-`make setup` tells git of it, and .gitattributes says for which files. What `aggregate` writes is not merged at all: our
-side's stays until `dvc repro` writes it anew, from the runs of both.
+`make setup` registers the driver, and .gitattributes assigns the files. Files that the stage `aggregate` writes are not
+merged: those of our side stay until `dvc repro` writes them again, from the runs of both sides.
 """
 
 import sys
@@ -18,40 +18,57 @@ from many_seeds.errors import UserError
 Stages = Mapping[str, Any]
 
 
-def merged(base: Stages, ours: Stages, theirs: Stages) -> tuple[dict[str, Any], list[str]]:
-    """The stages of both sides, and the names of those that both changed, each in its own way: they are ours.
+def merge(base: Stages, ours: Stages, theirs: Stages) -> tuple[dict[str, Any], list[str]]:
+    """Merge the stages of two branches.
 
     Args:
-        base: stages of dvc.lock where the branches parted.
-        ours: on the branch that is merged into.
-        theirs: on the other.
+        base: the stages of dvc.lock in the common ancestor.
+        ours: the stages on the branch that is merged into.
+        theirs: the stages on the other branch.
+
+    Returns:
+        The stages of both sides, and the names of stages that both sides changed in different ways: these are ours.
     """
     names = [*ours, *(name for name in theirs if name not in ours)]
     chosen = {name: (theirs if ours.get(name) == base.get(name) else ours).get(name) for name in names}
-    both = [name for name in names if chosen[name] != theirs.get(name) != base.get(name)]
-    return {name: stage for name, stage in chosen.items() if stage is not None}, both
+    conflicts = [name for name in names if chosen[name] != theirs.get(name) != base.get(name)]
+    return {name: stage for name, stage in chosen.items() if stage is not None}, conflicts
 
 
-def _stages(path: str) -> Stages:
-    text = Path(path).read_text(encoding="utf-8")  # empty where a side has no such file
+def _read_stages(path: str) -> Stages:
+    text = Path(path).read_text(encoding="utf-8")  # empty if a side has no such file
     return parse_yaml_for_update(text, path).get("stages", {})
+
+
+def merge_files(base: str, ours: str, theirs: str) -> list[str]:
+    """Merge files with the dvc.lock of two branches; the file of our side is overwritten.
+
+    Returns:
+        The names of stages that both sides changed in different ways.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    try:
+        stages, conflicts = merge(_read_stages(base), _read_stages(ours), _read_stages(theirs))
+        with modify_yaml(ours) as lock:
+            lock["stages"] = stages
+    except DvcException as error:
+        raise UserError(f"dvc.lock can't be merged: {error}") from error
+    return conflicts
 
 
 @console.command
 def main() -> None:
     parser = console.Parser(prog="python -m tools.merge", description=__doc__)
-    for name, side in (("base", "where the branches parted"), ("ours", "ours, overwritten"), ("theirs", "theirs")):
-        parser.add_argument(name, help=f"a file with dvc.lock as it is on {side}")
+    parser.add_argument("base", help="a file with dvc.lock of the common ancestor")
+    parser.add_argument("ours", help="a file with dvc.lock of our side, overwritten")
+    parser.add_argument("theirs", help="a file with dvc.lock of their side")
     arguments = parser.parse_args()
-    try:
-        stages, both = merged(*map(_stages, (arguments.base, arguments.ours, arguments.theirs)))
-        with modify_yaml(arguments.ours) as lock:
-            lock["stages"] = stages
-    except DvcException as error:
-        raise UserError(f"dvc.lock can't be merged: {error}") from error
-    if both:
+    if conflicts := merge_files(arguments.base, arguments.ours, arguments.theirs):
         print(
-            f"dvc.lock: both changed {', '.join(both)}: ours is kept; `make stale` says what to redo", file=sys.stderr
+            f"dvc.lock: both sides changed {', '.join(conflicts)}: ours is kept; `make stale` lists what is stale",
+            file=sys.stderr,
         )
 
 

@@ -1,163 +1,215 @@
-"""What is stale: the stages whose code, parameters or inputs are not those of their results, and why.
+"""List stale stages: those whose code, parameters or inputs are not the ones of their results, with the reasons.
 
-`python -m tools.stale` works in a fresh clone, without data and models, where `dvc status` lists all that is not here.
-It checks params.yaml first, and changes nothing.
+`python -m tools.stale` also works in a fresh clone without data and models, where `dvc status` lists every file that is
+missing. It validates params.yaml first and changes nothing.
 """
 
 import json
 import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from many_seeds import console
 from many_seeds.errors import UserError
-from stages.code import __main__ as code
+from stages.code.stage import variant_environments
 from stages.study import dvc, environments, params, paths
 from stages.study.environments import CERTIFY, CODE, Environment
+from stages.study.params import Params
 from stages.train.plan import environment_here
 
-GONE = {"deleted", "not in cache"}  # what is not in this workspace, which says nothing about the results
-OTHER = "modified"
+OUTPUTS, INPUTS = "changed outs", "changed deps"  # kinds of changes in `dvc status`
+MISSING = {"deleted", "not in cache"}  # states of files that are not in the workspace: no evidence about the results
+MODIFIED, NOT_RUN, LATER_RUN = "modified", "not run yet", "from a later run"
+NO_SCM = "Without git, as in a downloaded ZIP file, DVC needs: dvc config --local core.no_scm true"
 
-Status = dict[str, list[Any]]  # stage → what has changed, as `dvc status --json` has it
+Status = dict[str, list[Any]]  # stage → its changes, in the form of `dvc status --json`
+
+
+class Change(NamedTuple):
+    """A changed file or parameter of a stage.
+
+    Attributes:
+        kind: "changed outs" or "changed deps".
+        name: the path of the file, or the key of params.yaml.
+        state: such as "modified", "new" or "deleted".
+    """
+
+    kind: str
+    name: str
+    state: str
 
 
 def reasons(status: Status) -> dict[str, list[str]]:
-    """Stage → why it is stale, of what `status` says; stages that only lack files here are left out."""
-    # DVC says "not in cache" of a result that is not here, and of one that is, but is another than it has recorded.
-    others = {name for parts in status.values() for part in parts for _, name, how in _changes(part) if how == OTHER}
-    found = {stage: [why for part in parts for why in _reasons(part, others)] for stage, parts in status.items()}
-    return {stage: whys for stage, whys in found.items() if whys}
+    """Why stages are stale.
+
+    Args:
+        status: the changes of the stages.
+
+    Returns:
+        Stage → reasons. A stage is left out if its files are only missing in this workspace.
+    """
+    # "not in cache" is the state of a missing output, and of one that differs from the recorded output. Only the second
+    # one is a modified input of another stage.
+    modified = {change.name for parts in status.values() for change in _changes(parts) if change.state == MODIFIED}
+    found = {stage: _reasons(parts, modified) for stage, parts in status.items()}
+    return {stage: listed for stage, listed in found.items() if listed}
 
 
-def _reasons(part: Any, others: set[str]) -> Iterator[str]:
-    if isinstance(part, str):  # "changed command", "always changed"
-        yield part
-    for kind, name, how in _changes(part):
-        if kind == "changed outs" and how in GONE and name in others:
-            yield f"its result {name} is another than was recorded"
-        elif how not in GONE:
-            yield f"its result {name} was {how}" if kind == "changed outs" else f"{name} is {how}"
+def _reasons(parts: Iterable[Any], modified: set[str]) -> list[str]:
+    texts = [part for part in parts if isinstance(part, str)]  # "changed command" or "always changed"
+    return texts + [reason for change in _changes(parts) if (reason := _reason(change, modified))]
 
 
-def _changes(part: Any) -> Iterator[tuple[str, str, str]]:
-    """Kind, name and state of what has changed."""
-    for kind, changes in part.items() if isinstance(part, dict) else ():
-        for path, state in changes.items():
-            states = state if isinstance(state, dict) else {path: state}  # of the keys of params.yaml, one each
-            yield from ((kind, name, how) for name, how in states.items())
+def _reason(change: Change, modified: set[str]) -> str | None:
+    """Why a change makes its stage stale; None if it does not."""
+    if change.kind == OUTPUTS and change.state in MISSING and change.name in modified:
+        return f"its output {change.name} differs from the recorded one"
+    if change.state in MISSING:
+        return None
+    return (
+        f"its output {change.name} was {change.state}" if change.kind == OUTPUTS else f"{change.name} is {change.state}"
+    )
+
+
+def _changes(parts: Iterable[Any]) -> Iterator[Change]:
+    """The changed files and parameters of a stage."""
+    for part in parts:
+        for kind, changes in part.items() if isinstance(part, dict) else ():
+            for path, state in changes.items():
+                states = state if isinstance(state, dict) else {path: state}  # params.yaml has a state for each key
+                yield from (Change(kind, name, each) for name, each in states.items())
 
 
 def missing(status: Status) -> list[str]:
     """The outputs that are not in this workspace."""
-    parts = [part for parts in status.values() for part in parts if isinstance(part, dict)]
-    gone = [path for part in parts for path, how in part.get("changed outs", {}).items() if how in GONE]
-    return [path for path in gone if not Path(path).exists()]  # what is here may only be missing in the cache
+    changes = [change for parts in status.values() for change in _changes(parts)]
+    outputs = [change.name for change in changes if change.kind == OUTPUTS and change.state in MISSING]
+    return [path for path in outputs if not Path(path).exists()]  # a file that exists may be missing in the cache only
 
 
 def following(stale: Iterable[str], stages: Iterable[str]) -> list[str]:
-    """Those of `stages` that run too if the results of the stale ones change."""
+    """The stages that also run if the results of stale stages change.
+
+    Args:
+        stale: names of stale stages.
+        stages: names of all stages, in order.
+
+    Returns:
+        Those of `stages` that depend on a stale stage and are not stale themselves.
+    """
     stale = set(stale)
-    early = bool(stale & {"fetch", "split"})
+    data_are_stale = bool(stale & {"fetch", "split"})
 
     def follows(stage: str) -> bool:
         name, _, variant = stage.partition("@")
-        before = {"evaluate": {f"train@{variant}"}, "aggregate": stale, "split": {"fetch"}}.get(name, set())
-        return bool(stale & before) or (early and bool(variant))
+        earlier = {"evaluate": {f"train@{variant}"}, "aggregate": stale, "split": {"fetch"}}.get(name, set())
+        return bool(stale & earlier) or (data_are_stale and bool(variant))
 
     return [stage for stage in stages if stage not in stale and follows(stage)]
 
 
-def all_stages(study: params.Params) -> list[str]:
+def all_stages(study: Params) -> list[str]:
+    """The names of all stages of a study, in order."""
     pairs = [f"{stage}@{variant}" for stage in ("train", "evaluate") for variant in study.variants]
     return ["fetch", "split", "code", *pairs, "aggregate"]
 
 
-def status(study: params.Params, lock: Path = dvc.LOCK) -> Status:
-    """What `dvc status` says, and of stages that have not run yet, or before one whose results they use, only that.
+def status(study: Params, folder: Path = Path()) -> Status:
+    """The changes of each stage since its results were made.
 
-    The lock may have stages of variants that the study has no more. The stage `code` takes a second and decides nothing
-    by itself: what it would change is said of the stages that it makes stale.
+    In addition to `dvc status`, a stage is listed if it never ran, if an input is from a later run of another stage, or
+    if it ran in another environment. The stage `code` takes a second and decides no result: its changes are listed
+    for the stages that they make stale. Stages of removed variants may be in dvc.lock.
 
-    Raises:
-        UserError: DVC can't tell, or the lock is damaged.
-    """
-    return _judged(study, _dvc_status(), lock)
-
-
-def status_in(folder: Path, study: params.Params) -> Status:
-    """The same of a study that lies in another folder.
+    Args:
+        study: the parameters of the study.
+        folder: the folder of the study.
 
     Raises:
-        UserError: DVC can't tell, or the lock is damaged.
+        UserError: `dvc status` fails, or dvc.lock is damaged.
     """
-    return _judged(study, _dvc_status(folder), folder / dvc.LOCK)
+    recorded = dvc.recorded(folder / dvc.LOCK)
+    found: Status = {stage: parts if stage in recorded else [NOT_RUN] for stage, parts in _dvc_status(folder).items()}
+    found |= _with_later_runs(study, recorded, found)
+    return _with_environments(study, recorded, found) if "code" in recorded else found
 
 
-def _judged(study: params.Params, answered: Status, lock: Path) -> Status:
-    stages = dvc.recorded(lock)
-    found: Status = {stage: parts if stage in stages else ["not run yet"] for stage, parts in answered.items()}
-    made = {out["path"]: out.get("md5") for entry in stages.values() for out in entry.get("outs", ())}
-    for stage in filter(stages.__contains__, all_stages(study)):
-        entry = stages[stage]
-        used = {dep["path"]: dep.get("md5") for dep in entry.get("deps", ())}
-        named = used.keys() | {name for part in found.get(stage, ()) for _, name, how in _changes(part) if how == OTHER}
-        later = {path for path in named & made.keys() if used.get(path) != made[path]}
+def _with_later_runs(study: Params, recorded: dict[str, Any], status: Status) -> Status:
+    """The changes of those stages of which an input is from a later run of another stage."""
+    outputs = {out["path"]: out.get("md5") for entry in recorded.values() for out in entry.get("outs", ())}
+    found: Status = {}
+    for stage in all_stages(study):
+        parts = status.get(stage, [])
+        later = _later_runs(recorded[stage], parts, outputs) if stage in recorded else set()
         if later:
-            # That DVC calls them modified says nothing about the files here: they may be those of the later run.
-            parts = [_without(part, later) for part in found.get(stage, ())]
-            found[stage] = [*parts, {"changed deps": dict.fromkeys(sorted(later), "of a later run")}]
-    if "code" in stages:
-        found.pop("code", None)
-        found = {stage: [_without(part, {str(CODE)}) for part in parts] for stage, parts in found.items()}
-        for stage, why in _other_environments(study, stages).items():
-            found.setdefault(stage, []).append(why)
+            # DVC calls these inputs modified, although the files in the workspace may be those of the later run.
+            others = [_without(part, later) for part in parts]
+            found[stage] = [*others, {INPUTS: dict.fromkeys(sorted(later), LATER_RUN)}]
     return found
 
 
-def _other_environments(study: params.Params, stages: dict[str, Any]) -> dict[str, str]:
+def _later_runs(entry: dict[str, Any], parts: list[Any], outputs: dict[str, Any]) -> set[str]:
+    """The inputs of a stage in dvc.lock that are outputs of a later run of another stage."""
+    inputs = {dep["path"]: dep.get("md5") for dep in entry.get("deps", ())}
+    modified = {change.name for change in _changes(parts) if change.state == MODIFIED}
+    return {path for path in (inputs.keys() | modified) & outputs.keys() if inputs.get(path) != outputs[path]}
+
+
+def _with_environments(study: Params, recorded: dict[str, Any], status: Status) -> Status:
+    """The changes of all stages but `code`, with changed environments in place of a changed metrics/code.yaml."""
+    found: Status = {
+        stage: [_without(part, {str(CODE)}) for part in parts] for stage, parts in status.items() if stage != "code"
+    }
+    for stage, change in _changed_environments(study, recorded).items():
+        found.setdefault(stage, []).append(change)
+    return found
+
+
+def _changed_environments(study: Params, recorded: dict[str, Any]) -> dict[str, str]:
     """Stage → how the environment of its recorded results differs from today's code and the locked packages."""
     found: dict[str, str] = {}
-    wanted = code.wanted(study)
-    for part in environments.PARTS:
-        for variant, text in wanted[part].items():
+    for part, environments_here in variant_environments(study).items():
+        for variant, here in environments_here.items():
             stage = f"{part}@{variant}"
-            recorded = stages.get(stage, {}).get("params", {}).get(str(CODE), {}).get(f"{part}.{variant}")
-            if recorded is not None and recorded != text:
-                changes = Environment.parse(recorded).differences(Environment.parse(text), part)
+            then = recorded.get(stage, {}).get("params", {}).get(str(CODE), {}).get(f"{part}.{variant}")
+            if then is not None and then != here:
+                changes = Environment.parse(then).differences(Environment.parse(here), part)
                 found[stage] = f"made in another environment: {', '.join(changes)}"
     return found
 
 
-def _without(part: Any, deps: set[str]) -> Any:
-    if not isinstance(part, dict) or "changed deps" not in part:
+def _without(part: Any, inputs: set[str]) -> Any:
+    """A part of a stage's changes without these inputs."""
+    if not isinstance(part, dict) or INPUTS not in part:
         return part
-    return part | {"changed deps": {path: state for path, state in part["changed deps"].items() if path not in deps}}
+    return part | {INPUTS: {path: state for path, state in part[INPUTS].items() if path not in inputs}}
 
 
-def _dvc_status(folder: Path | None = None) -> Status:
-    """What `dvc status --json` says of the study in `folder`, or in the current one.
+def _dvc_status(folder: Path) -> Status:
+    """The output of `dvc status --json` in a folder.
 
     Raises:
-        UserError: DVC can't tell.
+        UserError: the command fails.
     """
-    answer = subprocess.run(dvc.command("status", "--json"), cwd=folder, capture_output=True, text=True, check=False)
-    if answer.returncode != 0:
-        said = answer.stderr.strip()
-        if "not a git repository" in said:
-            said += "\nWithout git, as from a ZIP file, DVC needs: dvc config --local core.no_scm true"
-        raise UserError(f"`dvc status` failed: {said}")
-    return dict(json.loads(answer.stdout or "{}"))
+    done = subprocess.run(dvc.command("status", "--json"), cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        error = done.stderr.strip()
+        hint = f"\n{NO_SCM}" if "not a git repository" in error else ""
+        raise UserError(f"`dvc status` failed: {error}{hint}")
+    return dict(json.loads(done.stdout or "{}"))
 
 
-def installed_differ(study: params.Params) -> list[str]:
-    """Lines where the installed packages are not the locked ones, and the results are of other packages."""
+def installed_differ(study: Params) -> list[str]:
+    """Lines about variants whose results were made with other packages than the installed ones.
+
+    Variants are left out if the installed packages are the locked ones: their changes are in `status`.
+    """
     locked = environments.locked_versions()
     try:
         here = {variant: environment_here(recipe) for variant, recipe in study.variants.items()}
-    except UserError as error:  # nothing can be trained here, so nothing can be mixed
-        return [f"Whether what is installed here fits the results can't be said: {error}"]
+    except UserError as error:  # nothing can be trained here, so runs of two environments can't be mixed
+        return [f"The installed packages can't be compared with those of the results: {error}"]
     changes = {
         variant: environments.changes_since(variant, here[variant])
         for variant, recipe in study.variants.items()
@@ -167,26 +219,31 @@ def installed_differ(study: params.Params) -> list[str]:
     return [*lines, environments.INSTALL] if lines else []
 
 
-def report(study: params.Params, status: Status) -> str:
-    """What is stale, what follows from it, and what is not here, in words."""
+def report(study: Params, status: Status) -> str:
+    """The stale stages with reasons, the stages that follow, and the missing outputs, as text."""
     stale = reasons(status)
-    lines = [f"{stage}: {', '.join(whys)}" for stage, whys in stale.items()]
+    lines = [f"{stage}: {', '.join(listed)}" for stage, listed in stale.items()]
     if not stale:
-        lines = ["Nothing is stale: the results belong to the code and the parameters."]
-    if any("another environment" in why for whys in stale.values() for why in whys):
+        lines.append("Nothing is stale: the results match the code and the parameters.")
+    if any("another environment" in reason for listed in stale.values() for reason in listed):
         lines.append(CERTIFY)
     lines += installed_differ(study)
-    if then := following(stale, all_stages(study)):
-        lines.append(f"if their results change, then too: {', '.join(then)}")
-    if gone := missing(status):
-        models = [path for path in gone if path.startswith(f"{paths.MODELS}/")]
-        others = [path for path in gone if path not in models]
-        named = others + ([f"the models of {len(models)} variant(s)"] if models else [])
-        lines.append(
-            f"Not in this workspace: {', '.join(named)}. `dvc pull` brings them where somebody has pushed them; "
-            "`dvc repro split` and `dvc repro --allow-missing` make what is stale without the models of the others."
-        )
+    if followers := following(stale, all_stages(study)):
+        lines.append(f"Also stale if their results change: {', '.join(followers)}")
+    if outputs := missing(status):
+        lines.append(_describe_missing(outputs))
     return "\n".join(lines)
+
+
+def _describe_missing(outputs: list[str]) -> str:
+    models = [path for path in outputs if path.startswith(f"{paths.MODELS}/")]
+    listed = [path for path in outputs if path not in models]
+    if models:
+        listed.append(f"the models of {len(models)} variant(s)")
+    return (
+        f"Not in this workspace: {', '.join(listed)}. `dvc pull` downloads what was pushed to a remote; `dvc repro "
+        "split` and `dvc repro --allow-missing` rebuild what is stale without the models of the other variants."
+    )
 
 
 @console.command

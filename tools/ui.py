@@ -1,6 +1,6 @@
-"""MLflow's UI at the view of the approaches: `python -m tools.ui`, after `python -m stages.tracking`.
+"""Open MLflow's UI at the view of the approaches: `python -m tools.ui`, after `python -m stages.tracking`.
 
-Where MLFLOW_TRACKING_URI is a server's address, the server's own page is named.
+If MLFLOW_TRACKING_URI is the address of a server, the addresses of the server's pages are printed instead.
 """
 
 import contextlib
@@ -20,12 +20,16 @@ from many_seeds.errors import UserError
 from stages.study import params
 from stages.tracking import address, experiment
 
-POLL_SECONDS = 0.3  # between two questions whether the UI answers
+POLL_SECONDS = 0.3  # between checks whether the UI responds
 HOST = "127.0.0.1"
 
 
 def show(pages: dict[str, str]) -> None:
-    """Print the addresses of the pages, and open the first where there is a browser."""
+    """Print the addresses of the views, and open the first one if there is a browser.
+
+    Args:
+        pages: name → address of each view.
+    """
     (first, address), *others = pages.items()
     print(f"\n{first}: {address}")
     print("\n".join(["Other pages:", *(f"  {name}: {page}" for name, page in others)]), flush=True)
@@ -35,33 +39,39 @@ def show(pages: dict[str, str]) -> None:
 
 @contextlib.contextmanager
 def running(port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """MLflow's UI on the database of the tracking URI, until the block ends; it answers when the block begins.
+    """Run MLflow's UI on the database of the tracking URI until the block ends.
+
+    Args:
+        port: the port on 127.0.0.1.
+
+    Yields:
+        The process, when the UI responds.
 
     Raises:
-        UserError: the port is taken, or the UI ended before it answered.
+        UserError: the port is in use, or the UI ended before it responded.
     """
     with socket.socket() as probe:
         if probe.connect_ex((HOST, port)) == 0:
-            raise UserError(f"something else answers on port {port}: name another with make ui PORT=...")
-    command = [sys.executable, "-m", "mlflow", "ui"]
-    command += ["--host", HOST, "--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]
-    # Without the job runners for language models: seven processes that nobody here needs.
+            raise UserError(f"port {port} is in use: choose another one with make ui PORT=...")
+    options = ["--host", HOST, "--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]
+    command = [sys.executable, "-m", "mlflow", "ui", *options]
+    # Without the job runners for language models, which are seven processes.
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **address.client_environment()}
-    # Not as an argument, which everybody on this machine could read: it may hold a password.
+    # Not as an argument: all users of this machine can read arguments, and the URI may have a password.
     environment |= {"MLFLOW_BACKEND_STORE_URI": address.tracking_uri()}
     with subprocess.Popen(command, env=environment, start_new_session=True) as server:
         try:
-            while not _answers(port):
+            while not _responds(port):
                 if server.poll() is not None:
-                    raise UserError(f"MLflow's UI ended with status {server.returncode} before it answered")
+                    raise UserError(f"MLflow's UI ended with status {server.returncode} before it responded")
                 time.sleep(POLL_SECONDS)
             yield server
         finally:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(server.pid, signal.SIGTERM)  # MLflow leaves the work to children
+                os.killpg(server.pid, signal.SIGTERM)  # with the child processes that serve the pages
 
 
-def _answers(port: int) -> bool:
+def _responds(port: int) -> bool:
     try:
         with urllib.request.urlopen(f"http://{HOST}:{port}/health"):
             return True
@@ -72,9 +82,9 @@ def _answers(port: int) -> bool:
 @console.command
 def main() -> None:
     parser = console.Parser(prog="python -m tools.ui", description=__doc__.partition("\n")[0])
-    parser.add_argument("--port", type=int, default=5000, help=f"on {HOST} (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=5000, help=f"port on {HOST} (default: %(default)s)")
     parser.add_argument(
-        "--study", type=Path, default=Path(), metavar="FOLDER", help="whose pages are named (default: here)"
+        "--study", type=Path, default=Path(), metavar="FOLDER", help="folder of the study (default: the current folder)"
     )
     arguments = parser.parse_args()
     port, study = arguments.port, params.load(arguments.study / params.PARAMS)
@@ -84,7 +94,7 @@ def main() -> None:
     pages = experiment.pages(study, f"http://{HOST}:{port}")
     with running(port) as ui:
         show(pages)
-        with contextlib.suppress(KeyboardInterrupt):  # which is how one ends it
+        with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C ends the UI
             ui.wait()
 
 

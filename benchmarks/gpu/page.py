@@ -1,4 +1,4 @@
-"""gpu.json as a page that people read: `python -m benchmarks.gpu.page` writes README.md beside it."""
+"""Write README.md from gpu.json: `python -m benchmarks.gpu.page`."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 def page(facts: dict[str, Any]) -> str:
     parts = [
         _opening(facts["device"]),
-        "## How fast lanes are\n\n" + _speed(facts),
+        "## Speed of batched seeds\n\n" + _speed(facts),
         "## All 18 variants, ten seeds each\n\n" + _study(facts["study"]),
         "## 64 seeds\n\n" + _seeds(facts),
         _how(),
@@ -27,13 +27,16 @@ def _opening(devices: dict[str, dict[str, Any]]) -> str:
         f"{device['copy_gb_s'] / 1000:.1f} TB/s of copies"
         for name, device in devices.items()
     ]
-    return "# All seeds of a variant at once, on a GPU\n\n" + "\n".join(lines) + "\n"
+    title = (
+        "# Batched seeds on a GPU\n\nAll seeds of a variant train as one batch; a lane is the place of a seed in it."
+    )
+    return "\n".join([title, "", *lines, ""])
 
 
 def _speed(facts: dict[str, Any]) -> str:
     rows = [
-        "| variant | lanes | an epoch of all, s | seeds a minute | Keras's `fit`, seeds a minute | ratio "
-        "| share of peak | memory, GiB | compiled in, s |",
+        "| variant | lanes | epoch of all lanes, s | seeds per minute | Keras's `fit`, seeds per minute | ratio "
+        "| share of peak | memory, GiB | compilation, s |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, row in sorted(facts["lanes"].items(), key=lambda item: _order(item[0])):
@@ -44,9 +47,9 @@ def _speed(facts: dict[str, Any]) -> str:
             f"| {row['gib']:.2g} | {row['compile_seconds']:.0f} |"
         )
     said = (
-        "\n\nAn epoch is its steps, timed for a second after they were compiled, and the look at the dev images. "
-        "`fit` is an epoch of `model.fit` with arrays, as people write it, on the same device, one seed after the "
-        "other. Seeds a minute are for the mean number of epochs that the study's ten seeds took. n = 1.\n\n"
+        "\n\nAn epoch consists of its steps, timed for a second after compilation, and the evaluation on the "
+        "validation split. `fit` is an epoch of `model.fit` on arrays, on the same device, one seed after the other. "
+        "Seeds per minute are for the mean number of epochs of the study's ten seeds. n = 1.\n\n"
     )
     return "\n".join(rows) + said
 
@@ -61,7 +64,7 @@ def _study(study: dict[str, Any]) -> str:
     return (
         f"{took['runs']} runs from the first command to the report: **{took['seconds']:.0f} s**, of which training "
         f"{took['train_seconds']:.0f}, evaluation {took['evaluate_seconds']:.0f}, aggregation "
-        f"{took['aggregate_seconds']:.0f}; n = 1, compiling included.\n"
+        f"{took['aggregate_seconds']:.0f}; n = 1, compilation included.\n"
     )
 
 
@@ -75,23 +78,23 @@ def _seeds(facts: dict[str, Any]) -> str:
         for name in ("comparisons", "ablations_mlp", "ablations_cnn")
     ]
     said = (
-        "\n\nSeeds 0–9 are those of the table above, from its device; cnn_5_early_stopping, cnn_6_schedule and "
-        "cnn_tuned have no more, as the device's time was over. [study/](study) has every prediction and curve; "
-        "`python -m stages.aggregate` there makes every table, figure and the report.\n\n"
+        "\n\nSeeds 0–9 are those of the study above, trained on its device. cnn_5_early_stopping, cnn_6_schedule and "
+        "cnn_tuned have only these, since the device was no longer available. [study/](study) has all predictions and "
+        "curves; `python -m stages.aggregate` in this folder writes all tables, figures and the report.\n\n"
     )
     return "\n".join(rows) + said + "\n".join(tables)
 
 
 def _how() -> str:
     return (
-        "\n## Measured how\n\n`python -m benchmarks.gpu FOLDER` on a machine with nothing but Python 3.12, JAX for "
-        "CUDA and a few wheels; `gpu.json` has what it found.\n"
-        "\n## What can be made again\n\n"
+        "\n## Method\n\n`python -m benchmarks.gpu FOLDER`, on a machine with Python 3.12, JAX for CUDA and a few "
+        "wheels. `gpu.json` has the measurements.\n"
+        "\n## Reproducibility\n\n"
         "On a GPU, results are reproducible in distribution, not to the bit. The bits of a run depend on how many "
         "seeds share its batch (`lanes` of its `run.json`), on when the other seeds stop, after which the batch "
-        "may go on narrower, and on the kernels that XLA's autotuning chooses, which may be others in another "
-        "process. So the figures on this page and in `study/` belong to the commit that made them: later code, or "
-        "the same code once more, gives other bits of the same distribution.\n"
+        "may become narrower, and on the kernels that XLA's autotuning chooses, which may differ between processes. So "
+        "the figures on this page and in `study/` belong to the commit that made them: later code, or another run of "
+        "the same code, gives other bits with the same distribution.\n"
     )
 
 

@@ -128,11 +128,11 @@ def results(plain: float, added: float) -> dict[str, Any]:
 def test_the_page_says_which_goals_are_reached() -> None:
     page = bench.page(results(plain=2.0, added=1.0))
     # Two seconds for one seed against one second for two of them.
-    assert "| mlp, beside plain Keras | at least 3.5 × | 4.00 × | yes |" in page
-    assert "| cnn in bfloat16, beside float32 | at least 1.25 × | 2.00 × | yes |" in page
+    assert "| mlp, compared with plain Keras | at least 3.5 × | 4.00 × | yes |" in page
+    assert "| cnn in bfloat16, compared with float32 | at least 1.25 × | 2.00 × | yes |" in page
     assert "| 1.00 s, then 1.00 s | yes |" in page
     page = bench.page(results(plain=1.0, added=2.0))
-    assert "| mlp, beside plain Keras | at least 3.5 × | 2.00 × | **no** |" in page
+    assert "| mlp, compared with plain Keras | at least 3.5 × | 2.00 × | **no** |" in page
     assert "| 1.00 s, then 2.00 s | **no** |" in page
 
 
@@ -175,7 +175,7 @@ def test_a_variant_is_slower_than_before_only_beyond_the_noise() -> None:
     assert "| b | 2.00 | 2.20 | 1.00 | 1.00 | 1.06 × | 0.73 … 1.53 | no difference beyond the noise |" in page
     assert "| c | 2.00 | 1.02 | 1.00 | 1.00 | 0.51 × | 0.49 … 0.54 | faster |" in page
     assert "Not measured" not in page
-    assert "or not alike at both commits: linear, elm.\n" in baseline.page(
+    assert "or differ between the commits: linear, elm.\n" in baseline.page(
         found, ["linear", "elm"], old="1234567", new="89abcde"
     )
 

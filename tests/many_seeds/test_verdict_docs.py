@@ -1,4 +1,4 @@
-"""docs/verdicts.md, run as a reader would: its files are written, its commands print what is shown."""
+"""The examples of README.md and docs/verdicts.md: their files are written, and their commands print what is shown."""
 
 import os
 import re
@@ -13,14 +13,14 @@ import pytest
 from many_seeds.intervals import Design, half_width
 from tests.conftest import ROOT
 
-PAGE = (ROOT / "docs/verdicts.md").read_text(encoding="utf-8")
+PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/verdicts.md")}
 BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def examples() -> list[tuple[str, str]]:
-    """Each command of the page, and what is shown below it."""
+def examples(page: str) -> list[tuple[str, str]]:
+    """Each command of a page, and the output below it."""
     found = []
-    for kind, _, text in BLOCK.findall(PAGE):
+    for kind, _, text in BLOCK.findall(page):
         if kind == "console":
             for part in text.split("$ ")[1:]:
                 command, _, output = part.partition("\n")
@@ -28,15 +28,17 @@ def examples() -> list[tuple[str, str]]:
     return found
 
 
-def test_every_example_prints_what_the_page_shows(tmp_path: Path) -> None:
-    for _, name, text in BLOCK.findall(PAGE):
+@pytest.mark.parametrize(("name_of_page", "count"), [("README.md", 1), ("docs/verdicts.md", 5)])
+def test_every_example_prints_what_the_page_shows(name_of_page: str, count: int, tmp_path: Path) -> None:
+    page = PAGES[name_of_page]
+    for _, name, text in BLOCK.findall(page):
         if name and name != "gitlab":
             (tmp_path / name).write_text(text, encoding="utf-8")
     tools = {"many-seeds": [sys.executable, "-m", "many_seeds.cli"], "python": [sys.executable]}
     environment = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment.pop("MLFLOW_TRACKING_URI", None)
-    assert len(examples()) == 5
-    for command, output in examples():
+    assert len(examples(page)) == count
+    for command, output in examples(page):
         name, *arguments = shlex.split(command)
         answer = subprocess.run(
             [*tools[name], *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
@@ -48,10 +50,20 @@ def test_every_example_prints_what_the_page_shows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("design", "first"), [("open", 1), ("fixed", 4)])
 def test_the_seeds_to_plan_are_those_of_the_interval(design: Design, first: int) -> None:
     numbers = np.arange(2, 1000)
-    table = PAGE.partition("## How many seeds to plan")[2]
+    table = PAGES["docs/verdicts.md"].partition("## How many seeds to plan")[2]
     rows = re.findall(r"^\| ([\d.]+) \|(.*)\|$", table, re.MULTILINE)
     assert len(rows) == 7
     for difference, cells in rows:
         for questions, cell in zip((1, 5, 20), cells.split("|")[first - 1 : first + 2], strict=True):
             narrow = half_width(numbers, 0.05 / questions, design) < float(difference)
             assert int(cell) == numbers[narrow][0]
+
+
+def test_the_python_example_of_the_readme_gives_the_verdict_that_it_shows() -> None:
+    [code] = [text for kind, _, text in BLOCK.findall(PAGES["README.md"]) if "import many_seeds as ms" in text]
+    names: dict[str, object] = {}
+    exec(code, names)
+    shown = re.findall(r"^(results\[.*?\]\.verdict)  # \"(\w+)\"$", code, re.MULTILINE)
+    assert shown
+    for expression, verdict in shown:
+        assert eval(expression, names) == verdict

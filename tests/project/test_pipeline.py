@@ -332,7 +332,7 @@ def test_in_a_fresh_clone_stale_names_the_stale_stages_and_the_reasons(fresh: Cl
     lock = (fresh.folder / "dvc.lock").read_bytes()
     printed = fresh.run(sys.executable, "-m", "tools.stale").stdout
     assert "train@linear: made in another environment: the code in stages/recipes" in printed
-    assert "then too: evaluate@linear, aggregate" in printed
+    assert "Also stale if their results change: evaluate@linear, aggregate" in printed
     assert "make certify" in printed
     assert "train@mlp" not in printed
     assert (fresh.folder / "dvc.lock").read_bytes() == lock

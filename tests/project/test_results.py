@@ -1,9 +1,10 @@
-"""The committed results belong to the committed code, and the README has the same numbers."""
+"""The committed results belong to the committed code, and README.md shows them."""
 
 import re
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from stages.study import files, params, paths
@@ -18,6 +19,14 @@ def test_the_readme_shows_the_table_of_the_approaches() -> None:
     copied = re.search(r"<!-- approaches -->\n(.*?)<!-- /approaches -->", README, re.DOTALL)
     assert copied is not None
     assert copied[1].strip() == table
+
+
+def test_the_readme_has_the_number_of_comparisons_with_a_verdict() -> None:
+    tables = REPOSITORY / paths.TABLES
+    files_of_results = [tables / "comparisons.csv", tables / "approach_pairs.csv", *tables.glob("ablations_*.csv")]
+    verdicts = pd.concat([pd.read_csv(path)["verdict"] for path in files_of_results])
+    count = (verdicts != "undecided").sum()
+    assert f"Of the {len(verdicts)} comparisons of the study, {count} have a verdict." in README
 
 
 def test_every_make_target_that_the_readme_names_exists() -> None:

@@ -32,7 +32,7 @@ NETWORK = {
 RIDGE = {"family": "ridge", "grid_powers": [-10, 13], "tolerance": 0.1}
 NOISE = np.array([0, 3, 1, 4, 2, 0, 3, 1, 4, 2])  # of 200 digits
 MANY = list(range(10))
-DIGITS = 200
+IMAGES = 200
 SEEDS = [0, 1, 2]
 STATISTICS = {"confidence": 0.95, "equivalence_margin": 0.05, "reproduction_margin": 0.1, "design": "fixed"}
 
@@ -71,7 +71,7 @@ def write_runs(
         data: the digest of the training data.
         truth: labels [200]; None for the default ones.
     """
-    truth = np.arange(DIGITS, dtype=np.uint8) % 10 if truth is None else truth
+    truth = np.arange(IMAGES, dtype=np.uint8) % 10 if truth is None else truth
     labels = np.tile(truth, (len(seeds), 1))
     for row, errors in enumerate(wrong):
         labels[row, :errors] = (labels[row, :errors] + 1) % 10

@@ -1,4 +1,4 @@
-"""Certificates: what is the same gets one, what differs is named and stays stale."""
+"""Certificates: results with the same bits get one; a difference is printed, and its variant stays stale."""
 
 import os
 import shutil
@@ -22,64 +22,64 @@ from stages.study.params import Params
 from stages.study.results import read_results
 from tests.conftest import STUDY as DIGITS
 from tests.support.pipeline import STUDY, Clone, stages_run
-from tools.certify import __main__ as tool
-from tools.certify import check as checking
-from tools.certify import sample
+from tools.certify import __main__ as command
+from tools.certify import retrained, sample
 from tools.certify.certificates import append
-from tools.certify.check import FOLDER
-from tools.certify.compare import difference, same_weights
+from tools.certify.outcomes import difference, recorded_outcome, same_weights
+from tools.certify.retrained import FOLDER
+from tools.certify.run import certify
 
 BFLOAT16 = "Another processor; amx_bf16 avx512_bf16"
 
 
 @pytest.fixture
 def other_code(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The digits' study after an edit of recipes that has changed no bit: all digests of code are others."""
+    """A study after an edit of the recipes that changed no bit: all digests of code differ."""
     digest = families.code_digest
     monkeypatch.setattr(families, "code_digest", lambda family, *folder: digest(family, *folder)[::-1])
-    for name in ("STUDY_EXECUTOR", *tool.THREADS):
-        monkeypatch.setenv(name, os.environ.get(name, ""))  # what the command sets ends with the test
-    monkeypatch.setenv("STUDY_WORKERS", "1")  # in this process, where TensorFlow is imported already
+    for name in command.ENVIRONMENT:
+        monkeypatch.setenv(name, os.environ.get(name, ""))  # restored after the test
+    monkeypatch.setenv("STUDY_WORKERS", "1")  # in this process, which has imported TensorFlow already
     monkeypatch.chdir(evaluated)
     return evaluated
 
 
-def certify(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     """The exit status of the command."""
     monkeypatch.setattr("sys.argv", ["certify", *arguments])
     try:
-        tool.main()
+        command.main()
     except SystemExit as ended:
         return int(ended.code or 0)
     return 0
 
 
 def sampled(study: Params, variant: str) -> int:
-    """The seed that is drawn of a variant."""
-    (check,) = sample.checks(study, [variant], 1, False)
+    """The sampled seed of a variant."""
+    (check,) = sample.select_checks(study, [variant], 1, everything=False)
     (seed,) = check.seeds
     return seed
 
 
-def test_where_nothing_has_changed_it_says_so_and_trains_nothing(
+def test_without_changes_there_is_nothing_to_certify(
     evaluated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("STUDY_EXECUTOR", *tool.THREADS):
+    for name in command.ENVIRONMENT:
         monkeypatch.setenv(name, "")
-    assert certify(monkeypatch) == 0
+    assert run_command(monkeypatch) == 0
     assert capsys.readouterr().out.startswith("Nothing to certify")
     assert not FOLDER.exists()
 
 
-def test_the_same_bits_by_other_code_get_a_certificate_for_each_variant_and_are_checked_once(
+def test_the_same_bits_by_other_code_get_a_certificate_and_are_checked_once(
     other_code: Path, study: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.read_bytes() for name in ("models", "metrics") for path in Path(name).rglob("*.*")}
     seeds = [sampled(study, name) for name in ("ridge", "plain")]
-    assert certify(monkeypatch, "ridge", "plain") == 0
-    said = capsys.readouterr().out
-    assert "a sample of 2 of 4 runs was compared, not all: a run outside the sample could differ unseen" in said
-    assert "Next: `dvc repro`" in said
+    assert run_command(monkeypatch, "ridge", "plain") == 0
+    output = capsys.readouterr().out
+    assert "A sample of 2 of 4 runs was compared: a difference in another run would not be found." in output
+    assert "Next: `dvc repro`" in output
     table = read_certificates()
     assert table["variant"].tolist() == ["ridge", "plain"]
     assert table["part"].tolist() == ["train", "train"]
@@ -92,16 +92,16 @@ def test_the_same_bits_by_other_code_get_a_certificate_for_each_variant_and_are_
     assert canonical("ridge", "train", here, table) == recorded != here
     assert {path: path.read_bytes() for path in before} == before
 
-    assert certify(monkeypatch, "ridge", "plain") == 0
+    assert run_command(monkeypatch, "ridge", "plain") == 0
     assert capsys.readouterr().out.startswith("Nothing to certify")
     trained = {path: path.stat().st_mtime_ns for path in FOLDER.rglob("*.keras")}
-    assert certify(monkeypatch, "ridge", "--all") == 0
+    assert run_command(monkeypatch, "ridge", "--all") == 0
     assert "ridge: train and evaluate the same" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in FOLDER.rglob("*.keras")} == trained
     assert len(read_certificates()) == 2
 
 
-def doctor_curve(seed: int) -> str:
+def edit_curve(seed: int) -> str:
     table = pd.read_csv(paths.curves_path("plain"))
     row = table.index[(table["seed"] == seed) & (table["epoch"] == 1)][0]
     table.loc[row, "loss"] = 0.5
@@ -109,21 +109,21 @@ def doctor_curve(seed: int) -> str:
     return "curves.csv, epoch 1, loss: 0.5 recorded, "
 
 
-def doctor_score(seed: int) -> str:
+def edit_score(seed: int) -> str:
     table = pd.read_csv(paths.scores_path("plain"), dtype={"key": str})
     table.loc[table["seed"] == seed, "test_loss"] = 0.25
     files.write_table(paths.scores_path("plain"), table)
     return "test.csv, test_loss: 0.25 recorded, "
 
 
-def doctor_label(seed: int) -> str:
+def edit_label(seed: int) -> str:
     arrays = files.read_arrays(paths.predictions_path("plain"))
     arrays["labels"][seed, 17] = (arrays["labels"][seed, 17] + 1) % 10
     files.write_arrays(paths.predictions_path("plain"), compressed=True, **arrays)
     return f"label of test image 17: {arrays['labels'][seed, 17]} recorded, "
 
 
-def doctor_calibration(seed: int) -> str:
+def edit_calibration(seed: int) -> str:
     table = pd.read_csv(paths.calibration_path("plain"))
     row = table.index[table["seed"] == seed][-1]
     table.loc[row, "images"] += 1
@@ -131,7 +131,7 @@ def doctor_calibration(seed: int) -> str:
     return f"calibration.csv, bin {table.loc[row, 'bin']}, images: {table.loc[row, 'images']} recorded, "
 
 
-def doctor_model(seed: int) -> str:
+def edit_model(seed: int) -> str:
     table = read_results("plain").environments
     table.loc[table["seed"] == seed, "model"] = "0" * 64
     files.write_table(paths.environments_path("plain"), table)
@@ -144,26 +144,26 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("certify")
 
 
-@pytest.mark.parametrize("doctor", [doctor_curve, doctor_score, doctor_label, doctor_calibration, doctor_model])
-def test_a_doctored_result_of_the_sampled_seed_is_named_and_gets_no_certificate(
-    doctor: Callable[[int], str],
+@pytest.mark.parametrize("edit_result", [edit_curve, edit_score, edit_label, edit_calibration, edit_model])
+def test_an_edited_result_of_the_sampled_seed_is_found_and_gets_no_certificate(
+    edit_result: Callable[[int], str],
     other_code: Path,
     trained: Path,
     study: Params,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(checking, "FOLDER", trained)
+    monkeypatch.setattr(retrained, "FOLDER", trained)
     seed = sampled(study, "plain")
-    named = doctor(seed)
-    assert certify(monkeypatch, "plain", "ridge") == 1
-    said = capsys.readouterr().out
-    assert f"plain stays stale: seed {seed}: {named}" in said
-    assert read_certificates()["variant"].tolist() == ["ridge"]  # the others go on
+    expected = edit_result(seed)
+    assert run_command(monkeypatch, "plain", "ridge") == 1
+    output = capsys.readouterr().out
+    assert f"plain stays stale: seed {seed}: {expected}" in output
+    assert read_certificates()["variant"].tolist() == ["ridge"]  # the other variant is checked all the same
 
 
 def test_labels_that_differ_are_counted(other_code: Path, study: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = checking.recorded("plain", 0, study.recipe("plain").curve, "not recorded")
+    one = recorded_outcome("plain", 0, study.recipe("plain").curve, "not recorded")
     assert difference(one, one) is None
     assert one.labels is not None
     other = replace(one, labels=(one.labels + 1) % 10)
@@ -172,15 +172,15 @@ def test_labels_that_differ_are_counted(other_code: Path, study: Params, monkeyp
     )
 
 
-def test_a_root_with_an_executor_of_its_own_is_named_as_not_checkable_and_nothing_is_trained(
+def test_runs_of_batched_seeds_are_listed_as_not_checked_and_nothing_is_trained(
     other_code: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = read_results("plain").environments
     table["environment"] = table["environment"] + " executor=abc"
     files.write_table(paths.environments_path("plain"), table)
-    assert certify(monkeypatch, "plain") == 0
-    said = capsys.readouterr().out
-    assert "plain, train: not checked: its runs were trained as batched seeds on a GPU" in said
+    assert run_command(monkeypatch, "plain") == 0
+    output = capsys.readouterr().out
+    assert "plain, train: not checked: its runs were trained as batched seeds on a GPU" in output
     assert not CERTIFIED.exists()
     assert not FOLDER.exists()
 
@@ -189,32 +189,32 @@ def test_results_of_another_recipe_are_not_compared(
     other_code: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     params.PARAMS.write_text(DIGITS.replace("units: [8]", "units: [9]"))
-    assert certify(monkeypatch, "plain") == 0
+    assert run_command(monkeypatch, "plain") == 0
     assert "it is a run of other parameters or data" in capsys.readouterr().out
     assert not FOLDER.exists()
 
 
-def test_without_data_the_way_to_them_is_named(other_code: Path) -> None:
+def test_missing_data_are_an_error_with_the_command_that_makes_them(other_code: Path) -> None:
     shutil.rmtree("data")
     study = params.load()
     with pytest.raises(UserError, match="run `dvc repro split`"):
-        tool.certify(study, sample.checks(study, ["ridge"], 1, False))
+        certify(study, sample.select_checks(study, ["ridge"], 1, everything=False))
 
 
-def test_a_plan_says_what_would_be_trained_and_trains_nothing(
+def test_a_plan_lists_the_runs_and_trains_nothing(
     other_code: Path, study: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert certify(monkeypatch, "--plan") == 0
-    said = capsys.readouterr().out
-    assert f"plain (train): seed {sampled(study, 'plain')} of 2, about " in said
-    assert "the code in stages/recipes" in said
+    assert run_command(monkeypatch, "--plan") == 0
+    output = capsys.readouterr().out
+    assert f"plain (train): seed {sampled(study, 'plain')} of 2, about " in output
+    assert "the code in stages/recipes" in output
     assert not FOLDER.exists()
 
 
-def test_more_seeds_are_drawn_by_a_digest_that_keeps_the_first_ones(other_code: Path, study: Params) -> None:
-    def drawn(wanted: int | None) -> tuple[int, ...]:
-        (check,) = sample.checks(study, ["ridge"], 1, False)
-        return sample.draw("ridge", check.here, check.roots, range(20), wanted)
+def test_a_larger_sample_contains_the_smaller_one(other_code: Path, study: Params) -> None:
+    def drawn(number: int | None) -> tuple[int, ...]:
+        (check,) = sample.select_checks(study, ["ridge"], 1, everything=False)
+        return sample.draw("ridge", check.here, check.roots, range(20), number)
 
     assert set(drawn(1)) < set(drawn(3)) < set(drawn(None)) == set(range(20))
     others = {sample.draw(name, *_environments(study), range(20), 1) for name in ("a", "b", "c", "d")}
@@ -222,11 +222,11 @@ def test_more_seeds_are_drawn_by_a_digest_that_keeps_the_first_ones(other_code: 
 
 
 def _environments(study: Params) -> tuple[sample.Environments, sample.Environments]:
-    (check,) = sample.checks(study, ["ridge"], 1, False)
+    (check,) = sample.select_checks(study, ["ridge"], 1, everything=False)
     return check.here, check.roots
 
 
-def test_runs_of_two_environments_are_sampled_each_and_both_lead_to_the_one_with_more_runs(
+def test_runs_of_two_environments_are_both_sampled_and_certified_as_the_one_with_more_runs(
     other_code: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a merge of branches; the keys of the larger group stay as they are."""
@@ -236,7 +236,7 @@ def test_runs_of_two_environments_are_sampled_each_and_both_lead_to_the_one_with
     second = Environment("f" * 64, first.versions)
     table.loc[1, "environment"] = str(second)
     files.write_table(paths.environments_path("plain"), table)
-    found = sample.checks(study, ["plain"], 1, False)
+    found = sample.select_checks(study, ["plain"], 1, everything=False)
     assert sorted(check.seeds for check in found) == [(0,), (1,)]
     here = environments.installed("train", "network")
     for check in found:
@@ -248,7 +248,7 @@ def test_runs_of_two_environments_are_sampled_each_and_both_lead_to_the_one_with
     assert not append("plain", "train", here, first, [0], 1, "trained here")
 
 
-def test_weights_are_compared_whatever_version_of_keras_is_named_beside_them(evaluated: Path) -> None:
+def test_weights_are_compared_without_the_version_of_keras(evaluated: Path) -> None:
     one, two, other = (Path(f"models/{name}/model.keras") for name in ("plain/0", "plain/1", "ridge/0"))
     assert same_weights(one, one)
     assert not same_weights(one, two)
@@ -292,8 +292,8 @@ def small(begun: Clone, tmp_path: Path) -> Clone:
 
 def commit(clone: Clone, message: str) -> None:
     clone.run("git", "add", "--all")
-    answer = clone.run("git", "commit", "--quiet", "--message", message)
-    assert answer.returncode == 0, answer.stderr
+    done = clone.run("git", "commit", "--quiet", "--message", message)
+    assert done.returncode == 0, done.stderr
 
 
 def edit(clone: Clone, old: str, new: str) -> None:
@@ -304,9 +304,9 @@ def edit(clone: Clone, old: str, new: str) -> None:
 
 
 def stale(clone: Clone) -> list[str]:
-    """The stages of variants that a `dvc repro` would run."""
-    said = clone.repro("--dry", "evaluate@one", "evaluate@two")
-    return [stage for stage in stages_run(said) if "@" in stage]
+    """The stages of variants that `dvc repro` would run."""
+    output = clone.repro("--dry", "evaluate@one", "evaluate@two")
+    return [stage for stage in stages_run(output) if "@" in stage]
 
 
 def rename_local(clone: Clone) -> None:
@@ -314,14 +314,14 @@ def rename_local(clone: Clone) -> None:
 
 
 def update_code(clone: Clone) -> None:
-    """What DVC's stage `code` runs, as the first step of a `dvc repro`."""
-    answer = clone.run(sys.executable, "-m", "stages.code")
-    assert answer.returncode == 0, answer.stderr
+    """Run the stage `code`, as `dvc repro` does first."""
+    done = clone.run(sys.executable, "-m", "stages.code")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
 def killed(begun: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A copy with a refactored recipe, of which certify was killed after a run, and has then gone on."""
+    """A copy with a refactored recipe, in which certify was killed after a run, and then run again."""
     clone = copy(begun)
     clone.folder = tmp_path_factory.mktemp("killed") / "study"
     shutil.copytree(begun.folder, clone.folder, symlinks=True)
@@ -341,9 +341,9 @@ def killed(begun: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     assert not alive
     trained = {path: path.stat().st_mtime_ns for path in (clone.folder / FOLDER).rglob("run.json")}
     assert trained
-    said = clone.run(*command)
-    assert said.returncode == 0, said.stdout + said.stderr
-    assert f"training {4 - len(trained)} runs" in said.stdout or len(trained) == 4
+    output = clone.run(*command)
+    assert output.returncode == 0, output.stdout + output.stderr
+    assert f"training {4 - len(trained)} runs" in output.stdout or len(trained) == 4
     assert {path: path.stat().st_mtime_ns for path in trained} == trained
     return clone
 
@@ -365,22 +365,22 @@ def test_after_a_refactoring_and_a_kill_certificates_train_nothing_and_a_withdra
 
 
 def as_of_another_processor(folder: Path, variant: str, processor: str) -> None:
-    """Results as another kind of processor would have made them: other last digits."""
+    """Results as of another kind of processor, with other last digits."""
     curves = pd.read_csv(folder / paths.curves_path(variant))
     files.write_table(folder / paths.curves_path(variant), curves.assign(val_loss=curves["val_loss"] * 1.0001))
     rows = pd.read_csv(folder / paths.environments_path(variant))
     files.write_table(folder / paths.environments_path(variant), rows.assign(processor=processor, model="not recorded"))
 
 
-def test_results_of_another_processor_are_compared_with_those_by_the_old_code_here(small: Clone) -> None:
+def test_results_of_another_processor_are_compared_with_the_old_code_on_this_machine(small: Clone) -> None:
     other = BFLOAT16 if environments.kind(environments.processor()) != environments.kind(BFLOAT16) else "not recorded"
     as_of_another_processor(small.folder, "one", other)
     rename_local(small)
     path = small.folder / "stages/evaluate/outputs.py"
     path.write_text(path.read_text().replace("BATCH", "IMAGES_AT_ONCE"))
-    commit(small, "Two names are others")
-    said = small.run(sys.executable, "-m", "tools.certify", "one")
-    assert said.returncode == 0, said.stdout + said.stderr
+    commit(small, "Rename two variables")
+    output = small.run(sys.executable, "-m", "tools.certify", "one")
+    assert output.returncode == 0, output.stdout + output.stderr
     table = pd.read_csv(small.folder / CERTIFIED)
     assert table["part"].tolist() == ["train", "evaluate"]
     assert table["how"].tolist() == ["old code here"] * 2
@@ -389,10 +389,10 @@ def test_results_of_another_processor_are_compared_with_those_by_the_old_code_he
     assert not list((small.folder / FOLDER).glob("code-*"))
 
     edit(small, "alpha=alpha,", "alpha=alpha * 1.01,")
-    said = small.run(sys.executable, "-m", "tools.certify", "one")
-    assert said.returncode == 1, said.stdout + said.stderr
-    assert "one stays stale: seed " in said.stdout
-    assert "by the old code" in said.stdout
+    output = small.run(sys.executable, "-m", "tools.certify", "one")
+    assert output.returncode == 1, output.stdout + output.stderr
+    assert "one stays stale: seed " in output.stdout
+    assert "by the old code" in output.stdout
     assert len(pd.read_csv(small.folder / CERTIFIED)) == 2
 
 
@@ -401,7 +401,7 @@ def test_certificates_of_two_branches_are_merged_and_both_variants_are_certified
 ) -> None:
     rename_local(small)
     update_code(small)
-    commit(small, "One name is another")
+    commit(small, "Rename a variable")
     monkeypatch.chdir(small.folder)
     here = environments.installed("train", "ridge")
     edited = families.code_digest("ridge", small.folder / "stages/recipes")
@@ -411,30 +411,30 @@ def test_certificates_of_two_branches_are_merged_and_both_variants_are_certified
         commit(small, f"A certificate of {name}")
         small.run("git", "switch", "--quiet", "-")
     for name in ("one", "two"):
-        answer = small.run("git", "merge", "--quiet", "--no-edit", f"branch_{name}")
-        assert answer.returncode == 0, answer.stdout + answer.stderr
+        done = small.run("git", "merge", "--quiet", "--no-edit", f"branch_{name}")
+        assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(pd.read_csv(CERTIFIED)["variant"]) == ["one", "two"]
     update_code(small)
     assert stale(small) == []
 
 
-def test_where_git_has_no_such_code_it_says_so(
+def test_without_the_old_code_in_git_the_difference_is_reported(
     other_code: Path, study: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     as_of_another_processor(other_code, "ridge", "not recorded")
-    assert certify(monkeypatch, "ridge") == 1
-    said = capsys.readouterr().out
-    assert "no commit in git's history has the code" in said
-    assert "made on a processor that is not recorded" in said
+    assert run_command(monkeypatch, "ridge") == 1
+    output = capsys.readouterr().out
+    assert "no commit in git's history has the code" in output
+    assert "made on a processor that is not recorded" in output
 
 
-def test_an_edit_that_changes_bits_is_found_and_its_variant_stays_stale(
+def test_after_an_edit_that_changes_bits_the_variant_stays_stale(
     other_code: Path, study: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     solve = ridge.solve
     monkeypatch.setattr(ridge, "solve", lambda problem, alpha: solve(problem, alpha * 1.01))
     seed = sampled(study, "ridge")
-    assert certify(monkeypatch, "ridge") == 1
+    assert run_command(monkeypatch, "ridge") == 1
     assert f"ridge stays stale: seed {seed}: curves.csv, row 1, val_loss: " in capsys.readouterr().out
     assert not CERTIFIED.exists()
-    assert [check.parts for check in sample.checks(study, ["ridge"], 1, False)] == [("train",)]
+    assert [check.parts for check in sample.select_checks(study, ["ridge"], 1, everything=False)] == [("train",)]

@@ -1,4 +1,4 @@
-"""Two commits of a small made-up study in a real git repository, compared."""
+"""Two commits of a small synthetic study in a git repository, compared."""
 
 import contextlib
 import io
@@ -23,7 +23,7 @@ from stages.study.results import NOT_RECORDED
 from tests.support import command
 from tests.support import study as made
 from tests.support.commits import (
-    DIGITS,
+    IMAGES,
     MANY,
     NETWORK,
     NOISE,
@@ -67,7 +67,7 @@ def first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commit("first")
 
 
-def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def output(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     monkeypatch.setattr(sys, "argv", ["compare", *arguments])
     compare.main()
     return capsys.readouterr().out
@@ -75,17 +75,17 @@ def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *a
 
 def error(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
     monkeypatch.setattr(sys, "argv", ["compare", *arguments])
-    said = io.StringIO()
-    with pytest.raises(SystemExit) as ended, contextlib.redirect_stderr(said):
+    printed = io.StringIO()
+    with pytest.raises(SystemExit) as ended, contextlib.redirect_stderr(printed):
         compare.main()
     assert ended.value.code == 2
-    return said.getvalue()
+    return printed.getvalue()
 
 
 def judged(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str, fail_on: str = "worse"
 ) -> tuple[int, str]:
-    """The status of the gate, and what it prints for a pull request."""
+    """The exit status of the gate, and its Markdown."""
     monkeypatch.setattr(sys, "argv", ["compare", "first", "--markdown", "--fail-on", fail_on, *arguments])
     status = 0
     try:
@@ -95,16 +95,16 @@ def judged(
     return status, capsys.readouterr().out
 
 
-def found(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+def as_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
-    return json.loads(said(monkeypatch, capsys, "--json", *arguments), parse_constant=refuse)
+    return json.loads(output(monkeypatch, capsys, "--json", *arguments), parse_constant=refuse)
 
 
 @pytest.mark.usefixtures("first")
 class TestCompare:
-    def test_an_experiment_of_dvc_is_found_by_its_name(
+    def test_a_dvc_experiment_is_found_by_its_name(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         write_runs("mlp", [8, 9, 10], key="second")
@@ -113,7 +113,7 @@ class TestCompare:
         git("update-ref", "refs/exps/ab/cdef/wider", "second")
         git("tag", "--delete", "second")
         git("reset", "--quiet", "--hard", "first")
-        assert [row["variant"] for row in found(monkeypatch, capsys, "first", "wider")["changed"]] == ["mlp"]
+        assert [row["variant"] for row in as_json(monkeypatch, capsys, "first", "wider")["changed"]] == ["mlp"]
         git("update-ref", "refs/exps/12/3456/wider", "first")
         assert "2 experiments have the name 'wider'" in error(monkeypatch, "first", "wider")
 
@@ -122,7 +122,7 @@ class TestCompare:
     ) -> None:
         write_study(mlp={**NETWORK, "dropout": 0.4}, linear=RIDGE)
         write_runs("mlp", [8, 9, 10], key="second")
-        text = said(monkeypatch, capsys, "first")
+        text = output(monkeypatch, capsys, "first")
         # 2, 3 and 4 fewer of 200 digits wrong: 1, 1.5 and 2 points; t(2) = 4.303, sd 0.5: 1.5 ± 1.242, one variant.
         row = next(line for line in text.splitlines() if line.startswith("mlp "))
         assert "+1.5" in row
@@ -138,14 +138,14 @@ class TestCompare:
         write_runs("mlp", [8, 9, 10], key="second")
         commit("second")
         write_runs("mlp", [0, 0, 0], key="third")  # the working tree has no part in it
-        assert found(monkeypatch, capsys, "first", "second")["changed"][0]["difference"] == pytest.approx(1.5)
-        assert found(monkeypatch, capsys, "second", "first")["changed"][0]["difference"] == pytest.approx(-1.5)
+        assert as_json(monkeypatch, capsys, "first", "second")["changed"][0]["difference"] == pytest.approx(1.5)
+        assert as_json(monkeypatch, capsys, "second", "first")["changed"][0]["difference"] == pytest.approx(-1.5)
 
     def test_seeds_are_paired_by_their_number_and_not_by_their_row(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         write_runs("mlp", [13, 11, 9], key="second", seeds=[2, 1, 0])
-        (row,) = found(monkeypatch, capsys, "first")["changed"]
+        (row,) = as_json(monkeypatch, capsys, "first")["changed"]
         assert row["difference"] == pytest.approx(0.5)
         # Every seed gained one digit: no spread but the floor of one image, half a point; t(2) / sqrt(3) = 2.484.
         assert (row["low"], row["high"]) == pytest.approx((0.5 - 1.242, 0.5 + 1.242), abs=1e-3)
@@ -155,13 +155,13 @@ class TestCompare:
     ) -> None:
         write_runs("mlp", [8, 9, 10], key="second")
         write_runs("linear", [20, 21, 22], key="second")
-        rows = {row["variant"]: row for row in found(monkeypatch, capsys, "first")["changed"]}
+        rows = {row["variant"]: row for row in as_json(monkeypatch, capsys, "first")["changed"]}
         # Two of them, so each at 0.05 / 2: t(2) = 6.205, over sqrt(3) times sd 0.5: 1.791.
         assert (rows["mlp"]["low"], rows["mlp"]["high"]) == pytest.approx((1.5 - 1.791, 1.5 + 1.791), abs=1e-3)
         assert {name: row["verdict"] for name, row in rows.items()} == {"mlp": "undecided", "linear": "better"}
-        assert "The 2 intervals hold simultaneously" in " ".join(said(monkeypatch, capsys, "first").split())
+        assert "The 2 intervals hold simultaneously" in " ".join(output(monkeypatch, capsys, "first").split())
 
-    def test_a_commit_of_another_version_of_this_code_is_read_as_it_is(
+    def test_a_commit_of_another_version_of_this_code_is_readable(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         study = YAML(typ="safe").load(Path("params.yaml").read_text(encoding="utf-8"))
@@ -174,20 +174,22 @@ class TestCompare:
         write_study(mlp={**NETWORK, "optimizer": {"name": "sgd"}}, linear=RIDGE)
         write_runs("mlp", [8, 9, 10], key="second")
         write_runs("linear", [30, 30, 30], key="second")
-        text = said(monkeypatch, capsys, "old")
+        text = output(monkeypatch, capsys, "old")
         assert 'mlp: optimizer: {"name": "adam"} → {"name": "sgd"}\n' in text
         assert "linear: family: linear → ridge; but the predictions are the same" in text
-        # Whatever it means by confidence and margin, it is not sure to be what this version means by them.
+        # Confidence and margin of another version may have another meaning.
         commit("new")
         unlike = r"the statistics of old \(.{7}\) are of another version of this code \(design: not given → fixed\): "
-        assert re.search(rf"^{unlike}judged with\s+those of new", said(monkeypatch, capsys, "old", "new"), re.MULTILINE)
-        assert found(monkeypatch, capsys, "old", "new")["settings_of"] == "new"
-        assert found(monkeypatch, capsys, "new", "old")["settings_of"] == "old"
-        # Against an older one its own have to do, and it says nothing of a design: seeds may have been added.
+        assert re.search(
+            rf"^{unlike}judged with\s+those of new", output(monkeypatch, capsys, "old", "new"), re.MULTILINE
+        )
+        assert as_json(monkeypatch, capsys, "old", "new")["settings_of"] == "new"
+        assert as_json(monkeypatch, capsys, "new", "old")["settings_of"] == "old"
+        # Two commits of the other version are compared with its settings; without a design, seeds may have been added.
         git("checkout", "--quiet", "old")
         write_runs("mlp", [8, 9, 10], key="third")
         commit("older")
-        (row,) = found(monkeypatch, capsys, "old", "older")["changed"]
+        (row,) = as_json(monkeypatch, capsys, "old", "older")["changed"]
         assert (row["low"], row["high"]) == (None, None)  # three seeds rule out nothing
 
     def test_missing_variants_and_seeds_are_named(
@@ -196,15 +198,15 @@ class TestCompare:
         write_study(mlp=NETWORK, wide=NETWORK, planned=NETWORK)
         write_runs("mlp", [8, 9, 10], key="second", seeds=[0, 1, 7])
         write_runs("wide", [1, 2, 3])
-        text = said(monkeypatch, capsys, "first")
+        text = output(monkeypatch, capsys, "first")
         assert (
             "\nnot compared: mlp (seed 2 is missing in the working tree, though its params.yaml asks for it)\n" in text
         )
         assert "\nbetter:" not in text
-        assert "seed 7" not in text  # which nobody asks for, and which may be there for its score
+        assert "seed 7" not in text  # it is not in params.yaml, and may have been selected by its score
         assert "\nremoved: linear (not in params.yaml of the working tree any more)\n" in text
         assert "\nnew: wide (only in the working tree), planned (no runs yet on either side)\n" in text
-        missing = found(monkeypatch, capsys, "first")["missing"]
+        missing = as_json(monkeypatch, capsys, "first")["missing"]
         assert missing["variants"] == {"old": ["wide"], "new": ["linear"], "both": ["planned"]}
         assert missing["seeds"] == {"mlp": {"old": [], "new": [2]}}
 
@@ -212,16 +214,16 @@ class TestCompare:
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         write_runs("mlp", [8, 9], key="second", seeds=[0, 7])
-        (row,) = found(monkeypatch, capsys, "first")["changed"]
+        (row,) = as_json(monkeypatch, capsys, "first")["changed"]
         assert (row["n"], row["difference"]) == (1, pytest.approx(1.0))
         assert [row[name] for name in ("low", "high", "seeds_projected", "seeds_worst_case")] == [None] * 4
-        assert "+1.0" in said(monkeypatch, capsys, "first")
+        assert "+1.0" in output(monkeypatch, capsys, "first")
 
-    def test_no_seed_in_common_is_said_and_not_compared(
+    def test_a_variant_without_common_seeds_is_not_compared(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         write_runs("mlp", [8, 9], key="second", seeds=[7, 8])
-        assert "\nnot compared: mlp (no seed that both sides have)\n" in said(monkeypatch, capsys, "first")
+        assert "\nnot compared: mlp (no seed that both sides have)\n" in output(monkeypatch, capsys, "first")
 
     @pytest.mark.parametrize(
         ("change", "reason"),
@@ -239,46 +241,44 @@ class TestCompare:
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         write_runs("mlp", [8, 9, 10], **change)  # type: ignore[arg-type]  # key and data alone
-        assert f"mlp: {reason}" in " ".join(said(monkeypatch, capsys, "first").split())
+        assert f"mlp: {reason}" in " ".join(output(monkeypatch, capsys, "first").split())
 
     def test_the_same_predictions_with_another_key_are_unchanged_and_the_key_is_explained(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         write_runs("mlp", [10, 12, 14], key="second")
-        text = said(monkeypatch, capsys, "first")
+        text = output(monkeypatch, capsys, "first")
         assert "Unchanged, with the same predictions: mlp, linear" in text
         assert "mlp: the same parameters and data, so other code or library versions; but the predictions" in text
 
-    def test_a_field_at_its_default_and_more_seeds_are_no_other_parameters(
+    def test_fields_with_default_values_and_more_seeds_are_not_changed_parameters(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         write_study(mlp={**NETWORK, "padding": "valid", "optimizer": {"name": "adam"}}, linear={**RIDGE, "seeds": 4})
-        assert [row["parameters"] for row in found(monkeypatch, capsys, "first")["unchanged"]] == [{}, {}]
+        assert [row["parameters"] for row in as_json(monkeypatch, capsys, "first")["unchanged"]] == [{}, {}]
 
-    def test_what_is_true_of_many_variants_is_said_once(
+    def test_a_remark_on_several_variants_is_printed_once(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         write_runs("mlp", [8, 9, 10], key="second")
         write_runs("linear", [29, 29, 29], key="second")
-        assert "mlp, linear: the same parameters and data, so other code" in said(monkeypatch, capsys, "first")
+        assert "mlp, linear: the same parameters and data, so other code" in output(monkeypatch, capsys, "first")
 
     def test_markdown_has_a_table_and_a_list(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         write_runs("mlp", [8, 9, 10], key="second")
-        text = said(monkeypatch, capsys, "first", "--markdown")
+        text = output(monkeypatch, capsys, "first", "--markdown")
         assert "| mlp | better | +1.5 | +0.3 … +2.7 | 3 | – |" in text
         assert "- Unchanged, with the same predictions: linear" in text
 
-    def test_markdown_shows_what_is_said_as_it_is(
-        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_markdown_is_escaped(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         write_study(mlp={**NETWORK, "units": [8]}, linear=RIDGE)
         commit("second")
-        assert r"- mlp: units: \[16\] → \[8\]" in said(monkeypatch, capsys, "HEAD~1", "--markdown")
+        assert r"- mlp: units: \[16\] → \[8\]" in output(monkeypatch, capsys, "HEAD~1", "--markdown")
         git("branch", "`a`", "HEAD~1")
         for old, shown in (("HEAD~1", r"HEAD\~1 ("), ("`a`", r"\`a\` (")):  # else struck through, and set as code
-            text = said(monkeypatch, capsys, old, "HEAD~0", "--markdown")
+            text = output(monkeypatch, capsys, old, "HEAD~0", "--markdown")
             assert text.startswith(f"## Test accuracy: {shown}")
             assert "run dvc repro" in text
             assert "\\" not in re.sub(r"\\[`~\[\]\n]", "", text)
@@ -286,7 +286,7 @@ class TestCompare:
 
 @pytest.fixture
 def recorded(first: None) -> None:
-    """The same, where environments.csv of the network's runs says what made them."""
+    """The same with a recorded environment for the runs of the network."""
     write_environments("mlp")
     commit("recorded")
 
@@ -306,94 +306,94 @@ class TestEnvironments:
     ) -> None:
         write_runs("mlp", [10, 12, 13])
         write_environments("mlp", processor=processor)
-        assert f"mlp: {reason}" in " ".join(said(monkeypatch, capsys, "recorded").split())
-        (row,) = found(monkeypatch, capsys, "recorded")["changed"]
+        assert f"mlp: {reason}" in " ".join(output(monkeypatch, capsys, "recorded").split())
+        (row,) = as_json(monkeypatch, capsys, "recorded")["changed"]
         known = [] if processor == NOT_RECORDED else [processor]
         assert row["processors"] == {"old": [PROCESSOR], "new": known}  # of seed 2, the only one that differs
 
-    def test_what_differs_between_the_environments_is_named(
+    def test_differences_between_environments_are_listed(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         write_runs("mlp", [8, 9, 10], key="second")
         write_environments("mlp", environment(keras="3.15.2").replace("c" * 64, "d" * 64), environment(scipy="1"))
-        text = " ".join(said(monkeypatch, capsys, "recorded").split())
+        text = " ".join(output(monkeypatch, capsys, "recorded").split())
         assert "mlp: another environment (the code in stages/recipes, keras 3.15.1 → 3.15.2); evaluated in" in text
         assert "evaluated in another environment (scipy none → 1)" in text
-        (row,) = found(monkeypatch, capsys, "recorded")["changed"]
+        (row,) = as_json(monkeypatch, capsys, "recorded")["changed"]
         changes = ["the code in stages/recipes", "keras 3.15.1 → 3.15.2"]
         assert row["training"] == {"recorded": True, "changes": changes, "certified": []}
         assert row["evaluation"] == {"recorded": True, "changes": ["scipy none → 1"], "certified": []}
-        # The tag `first` says nothing of it.
-        text = " ".join(said(monkeypatch, capsys, "first").split())
+        # The tag `first` has no environments.
+        text = " ".join(output(monkeypatch, capsys, "first").split())
         assert "mlp: the same parameters and data, so other code or library versions" in text
-        assert not found(monkeypatch, capsys, "first")["changed"][0]["training"]["recorded"]
+        assert not as_json(monkeypatch, capsys, "first")["changed"][0]["training"]["recorded"]
 
-    def test_a_certified_environment_is_named_as_such_where_keys_and_predictions_are_the_same(
+    def test_a_certified_environment_with_the_same_keys_and_predictions_is_listed(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         other = environment(keras="3.15.2")
         write_environments("mlp", other)
         certify("mlp", other, environment())
-        said_of = "mlp: another environment (keras 3.15.1 → 3.15.2), certified to give the same bits"
-        assert said_of in " ".join(said(monkeypatch, capsys, "recorded").split())
-        row = next(row for row in found(monkeypatch, capsys, "recorded")["unchanged"] if row["variant"] == "mlp")
+        remark = "mlp: another environment (keras 3.15.1 → 3.15.2), certified to give the same bits"
+        assert remark in " ".join(output(monkeypatch, capsys, "recorded").split())
+        row = next(row for row in as_json(monkeypatch, capsys, "recorded")["unchanged"] if row["variant"] == "mlp")
         assert row["training"] == {"recorded": True, "changes": [], "certified": ["keras 3.15.1 → 3.15.2"]}
         commit("certified")
-        assert said_of in " ".join(said(monkeypatch, capsys, "recorded", "certified").split())
+        assert remark in " ".join(output(monkeypatch, capsys, "recorded", "certified").split())
 
-    def test_other_keys_of_the_same_environment_are_no_other_code(
+    def test_other_keys_of_the_same_environment_are_explained(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         write_runs("mlp", [8, 9, 10], key="second")
-        text = " ".join(said(monkeypatch, capsys, "recorded").split())
-        assert "mlp: the same parameters, data and environment, so another dev split, or edited" in text
+        text = " ".join(output(monkeypatch, capsys, "recorded").split())
+        assert "mlp: the same parameters, data and environment, so another validation split, or edited" in text
 
     @pytest.mark.parametrize(
-        ("content", "found"),
+        ("content", "message"),
         [
             ("", "is not a CSV file"),
             ("seed,environment\n0,code=1\n", "should have the columns ['seed', "),
         ],
     )
-    def test_a_damaged_table_of_environments_is_named(
-        self, content: str, found: str, monkeypatch: pytest.MonkeyPatch
+    def test_a_damaged_table_of_environments_is_an_error(
+        self, content: str, message: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         paths.environments_path("mlp").write_text(content)
-        assert f"metrics/runs/mlp/environments.csv in the working tree {found}" in error(monkeypatch, "recorded")
+        assert f"metrics/runs/mlp/environments.csv in the working tree {message}" in error(monkeypatch, "recorded")
 
-    def test_a_table_of_environments_of_other_seeds_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_table_of_environments_of_other_seeds_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         write_runs("mlp", [8, 9], seeds=[0, 1])
         assert "environments.csv in the working tree are of different runs" in error(monkeypatch, "recorded")
 
 
 @pytest.mark.usefixtures("first")
 class TestErrors:
-    def test_an_unknown_revision_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_unknown_revision_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert error(monkeypatch, "nowhere").startswith("error: unknown revision 'nowhere'")
 
-    def test_a_revision_without_results_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_revision_without_results_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         git("rm", "-r", "--quiet", "--cached", "metrics")
         git("commit", "--quiet", "--message", "without")
         assert "has no results" in error(monkeypatch, "HEAD")
 
-    def test_an_unreadable_params_yaml_is_refused_with_its_revision(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_unreadable_params_yaml_is_an_error_with_its_revision(self, monkeypatch: pytest.MonkeyPatch) -> None:
         Path("params.yaml").write_text("data: [")
         commit("broken")
         assert "params.yaml in broken" in error(monkeypatch, "broken", "first")
 
-    def test_different_test_sets_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        write_runs("mlp", [8, 9, 10], truth=np.zeros(DIGITS, np.uint8))
-        assert "mlp was evaluated on different test sets" in error(monkeypatch, "first")
+    def test_different_test_sets_are_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        write_runs("mlp", [8, 9, 10], truth=np.zeros(IMAGES, np.uint8))
+        assert "mlp should have the same test set on both sides; received" in error(monkeypatch, "first")
 
-    def test_damaged_predictions_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_damaged_predictions_are_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         paths.predictions_path("mlp").write_bytes(b"PK")
         assert "metrics/runs/mlp/predictions.npz in the working tree is damaged" in error(monkeypatch, "first")
 
 
-def test_a_folder_outside_git_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_outside_git_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert error(monkeypatch, "HEAD").startswith("error: this folder is no git checkout")
+    assert error(monkeypatch, "HEAD").startswith("error: this folder should be in a git checkout: ")
 
 
 @pytest.mark.parametrize(
@@ -409,7 +409,7 @@ def test_a_folder_outside_git_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     ],
     ids=["worse", "better", "better as claimed", "equal", "equal but claimed better", "noise", "noise refused"],
 )
-def test_the_gate_fails_for_what_it_was_asked_to_fail_for(
+def test_the_gate_fails_for_the_verdicts_of_its_rules(
     wrong: np.ndarray,
     fail_on: str,
     verdict: str,
@@ -432,19 +432,19 @@ def test_the_gate_fails_for_what_it_was_asked_to_fail_for(
     monkeypatch.setattr(sys, "argv", ["compare", "first", "--json", "--fail-on", fail_on])
     with contextlib.suppress(SystemExit):
         compare.main()
-    said = capsys.readouterr()
-    gate = json.loads(said.out)["gate"]
+    printed = capsys.readouterr()
+    gate = json.loads(printed.out)["gate"]
     assert gate["failed"] == bool(status)
     assert [reason["rule"] for reason in gate["reasons"]] == ([fail_on] if status else [])
-    assert ("gate failed" in said.err) == bool(status)
+    assert ("gate failed" in printed.err) == bool(status)
 
 
 @pytest.mark.usefixtures("first")
-def test_a_watched_variant_that_is_gone_fails_the_gate(
+def test_a_watched_variant_that_was_removed_fails_the_gate(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study(mlp=NETWORK)
-    assert said(monkeypatch, capsys, "first", "--fail-on", "worse")
+    assert output(monkeypatch, capsys, "first", "--fail-on", "worse")
     monkeypatch.setattr(sys, "argv", ["compare", "first", "--fail-on", "worse", "--watch", "linear"])
     with pytest.raises(SystemExit) as ended:
         compare.main()
@@ -467,7 +467,7 @@ def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("equivalence_margin", 20.0), ("confidence", 0.999999), ("design", "open")]
 )
-def test_a_change_is_judged_by_the_settings_that_stood_before_it(
+def test_a_change_is_judged_with_the_settings_before_it(
     name: str, value: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_runs("mlp", (13 + NOISE[::-1]).tolist(), key="second", seeds=MANY)
@@ -481,14 +481,14 @@ def test_a_change_is_judged_by_the_settings_that_stood_before_it(
     )
     assert re.search(note, text.split("| ---")[0])
     assert text.split("| ---")[1] == before.split("| ---")[1]
-    assert re.search(note[2:20], said(monkeypatch, capsys, "first").split("\nvariant")[0])
-    answer = found(monkeypatch, capsys, "first")
-    assert answer["settings"] == STATISTICS
-    assert answer["settings_of"] == "old"
-    assert answer["other_settings"] == {name: {"old": STATISTICS[name], "new": value}}
+    assert re.search(note[2:20], output(monkeypatch, capsys, "first").split("\nvariant")[0])
+    values = as_json(monkeypatch, capsys, "first")
+    assert values["settings"] == STATISTICS
+    assert values["settings_of"] == "old"
+    assert values["other_settings"] == {name: {"old": STATISTICS[name], "new": value}}
 
 
-def lose_runs() -> None:
+def delete_runs() -> None:
     shutil.rmtree(paths.RUNS / "mlp")
 
 
@@ -496,32 +496,32 @@ def rename_runs() -> None:
     (paths.RUNS / "mlp").rename(paths.RUNS / "renamed")
 
 
-def lose_a_seed() -> None:
+def delete_a_seed() -> None:
     write_runs("mlp", (10 + NOISE[:9]).tolist(), seeds=MANY[:9])
 
 
-def ask_for_a_seed_that_nobody_trained() -> None:
+def add_a_seed_without_a_run() -> None:
     write_study(range(11), mlp=NETWORK, linear={**RIDGE, "seeds": 3})
 
 
-def lose_the_seeds_that_got_worse() -> None:
+def delete_the_seeds_that_got_worse() -> None:
     write_runs("mlp", [9, 12, 10, 13, 11], key="second", seeds=MANY[:5])
 
 
 @pytest.mark.usefixtures("first")
 @pytest.mark.parametrize("rule", ["worse", "undecided", "not-better"])
 @pytest.mark.parametrize(
-    ("lose", "why"),
+    ("change", "why"),
     [
-        (lose_runs, "in params.yaml of the working tree, but without runs"),
+        (delete_runs, "in params.yaml of the working tree, but without runs"),
         (rename_runs, "in params.yaml of the working tree, but without runs"),
-        (lose_a_seed, "seed 9 is missing in the working tree, though its params.yaml asks for it"),
-        (ask_for_a_seed_that_nobody_trained, "seed 10 is missing in the working tree, though its params.yaml asks"),
-        (lose_the_seeds_that_got_worse, "seeds 5, 6, 7, 8, 9 are missing in the working tree, though"),
+        (delete_a_seed, "seed 9 is missing in the working tree, though its params.yaml asks for it"),
+        (add_a_seed_without_a_run, "seed 10 is missing in the working tree, though its params.yaml asks"),
+        (delete_the_seeds_that_got_worse, "seeds 5, 6, 7, 8, 9 are missing in the working tree, though"),
     ],
 )
-def test_a_variant_whose_runs_are_lost_is_not_compared_and_fails_every_gate(
-    lose: Callable[[], None],
+def test_a_variant_with_lost_runs_is_not_compared_and_fails_every_gate(
+    change: Callable[[], None],
     why: str,
     rule: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -532,7 +532,7 @@ def test_a_variant_whose_runs_are_lost_is_not_compared_and_fails_every_gate(
     git("add", "--all")
     git("commit", "--quiet", "--amend", "--message", "first")
     git("tag", "--force", "first")
-    lose()
+    change()
     status, text = judged(monkeypatch, capsys, fail_on=rule)
     assert status == 1
     assert f"- mlp is not compared: {why}" in text
@@ -540,7 +540,7 @@ def test_a_variant_whose_runs_are_lost_is_not_compared_and_fails_every_gate(
 
 
 @pytest.mark.usefixtures("many")
-def test_fewer_seeds_on_purpose_are_a_remark_and_the_others_are_judged(
+def test_fewer_seeds_in_params_yaml_are_a_remark_and_the_others_are_judged(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study(MANY[:8], mlp=NETWORK)
@@ -556,7 +556,7 @@ def test_fewer_seeds_on_purpose_are_a_remark_and_the_others_are_judged(
 
 
 @pytest.mark.usefixtures("many")
-def test_a_variant_that_lost_a_seed_is_not_counted_among_the_unchanged(
+def test_a_variant_with_a_lost_seed_is_not_unchanged(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_runs("mlp", (10 + NOISE[:9]).tolist(), seeds=MANY[:9])
@@ -566,7 +566,7 @@ def test_a_variant_that_lost_a_seed_is_not_counted_among_the_unchanged(
 
 
 @pytest.mark.usefixtures("first")
-def test_a_variant_may_be_called_by_a_number(
+def test_the_name_of_a_variant_may_be_a_number(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study(SEEDS, STATISTICS, **{"mlp": NETWORK, "3": NETWORK})
@@ -574,22 +574,22 @@ def test_a_variant_may_be_called_by_a_number(
     path.write_text(path.read_text(encoding="utf-8").replace("'3':", "3:"), encoding="utf-8")
     write_runs("3", [10, 12, 14])
     commit("numbered")
-    assert "new: 3 (only in numbered" in said(monkeypatch, capsys, "first", "numbered")
+    assert "new: 3 (only in numbered" in output(monkeypatch, capsys, "first", "numbered")
 
 
 @pytest.mark.usefixtures("first")
 @pytest.mark.parametrize("seeds", ["ten", "1", [0, 1, 2], True, -3, 10**9, 10.0])
-def test_a_number_of_seeds_that_is_none_can_not_be_judged(seeds: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or nobody would know which seeds are lost."""
+def test_an_invalid_number_of_seeds_is_an_error(seeds: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the number, lost seeds would not be found."""
     write_study(mlp={**NETWORK, "seeds": seeds}, linear=RIDGE)
     commit("odd")
-    said = error(monkeypatch, "first", "odd")
-    assert "variants.mlp.seeds of params.yaml in odd" in said
-    assert f"should be a whole number from 1 to 65,536, received {seeds!r}" in said
+    message = error(monkeypatch, "first", "odd")
+    assert "variants.mlp.seeds of params.yaml in odd" in message
+    assert f"should be a whole number from 1 to 65,536, received {seeds!r}" in message
 
 
 @pytest.mark.usefixtures("first")
-def test_a_recipe_that_can_not_be_read_hides_no_change_that_was_not_trained(
+def test_an_unreadable_recipe_does_not_hide_a_change_without_training(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study(mlp={**NETWORK, "dropout": 0.9, "zzz": 1}, linear=RIDGE)
@@ -602,7 +602,7 @@ def test_a_recipe_that_can_not_be_read_hides_no_change_that_was_not_trained(
 
 
 @pytest.mark.usefixtures("first")
-def test_a_variant_that_is_removed_with_its_recipe_passes_and_is_named(
+def test_a_variant_that_is_removed_with_its_recipe_passes_and_is_listed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study(mlp=NETWORK, linear=RIDGE, planned=RIDGE)
@@ -621,7 +621,7 @@ def test_a_variant_that_is_removed_with_its_recipe_passes_and_is_named(
 @pytest.mark.parametrize(
     "other", [{"dropout": 0.4}, {"padding": "same"}, {"family": "ridge", **RIDGE}], ids=["a field", "new", "family"]
 )
-def test_a_variant_that_was_not_retrained_with_its_params_fails_every_gate(
+def test_changed_parameters_without_training_fail_every_gate(
     other: dict[str, Any], rule: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study(mlp=other if "family" in other else {**NETWORK, **other}, linear=RIDGE)
@@ -635,7 +635,7 @@ def test_a_variant_that_was_not_retrained_with_its_params_fails_every_gate(
 
 
 @pytest.mark.usefixtures("first")
-def test_a_variant_of_which_some_seeds_were_not_retrained_is_not_judged_by_the_others(
+def test_a_variant_with_some_seeds_not_retrained_is_not_compared(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study(mlp={**NETWORK, "dropout": 0.4}, linear=RIDGE)
@@ -650,10 +650,8 @@ def test_a_variant_of_which_some_seeds_were_not_retrained_is_not_judged_by_the_o
 
 
 @pytest.mark.usefixtures("first")
-def test_parameters_that_are_not_valid_can_not_be_judged(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Or a misspelt field would hide that another one has changed."""
+def test_invalid_parameters_are_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Otherwise a misspelt field would hide the change of another one."""
     write_study(mlp={**NETWORK, "dropout": 0.9, "learnin_rate": 5}, linear=RIDGE)
     monkeypatch.setattr(sys, "argv", ["compare", "first", "--fail-on", "worse"])
     with pytest.raises(SystemExit) as end:
@@ -663,7 +661,9 @@ def test_parameters_that_are_not_valid_can_not_be_judged(
 
 
 @pytest.mark.usefixtures("first")
-def test_another_data_set_needs_training(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_data_set_without_training_fails_the_gate(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = Path("params.yaml")
     path.write_text(path.read_text(encoding="utf-8").replace("name: digits", "name: mnist"), encoding="utf-8")
     status, text = judged(monkeypatch, capsys)
@@ -672,12 +672,12 @@ def test_another_data_set_needs_training(monkeypatch: pytest.MonkeyPatch, capsys
 
 
 @pytest.mark.usefixtures("many")
-def test_seeds_that_nobody_asks_for_are_not_judged(
+def test_seeds_that_are_not_in_params_yaml_are_not_judged(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study(MANY[:4], mlp=NETWORK)
     write_runs("mlp", [9, 9, 9, 9, 0, 0, 0, 0], key="second", seeds=[0, 1, 2, 3, 5, 6, 7, 8])
-    (row,) = found(monkeypatch, capsys, "first")["changed"]
+    (row,) = as_json(monkeypatch, capsys, "first")["changed"]
     assert row["n"] == 4
 
 
@@ -687,7 +687,7 @@ def test_seeds_that_nobody_asks_for_are_not_judged(
     [{"padding": "valid"}, {"optimizer": {"name": "adam"}}],
     ids=lambda other: next(iter(other)),
 )
-def test_what_decides_no_run_needs_no_training(
+def test_fields_with_default_values_need_no_training(
     other: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study(mlp={**NETWORK, **other}, linear=RIDGE)
@@ -719,23 +719,23 @@ def test_a_study_two_commits_a_file_and_the_library_give_the_same_numbers_and_ve
     commit("first")
     write_runs("mlp", WRONG_AFTER[verdict], key="second", seeds=seeds)
     names = ("a", "b", "n", "difference", "low", "high", "verdict", "seeds_projected", "seeds_worst_case")
-    (changed,) = found(monkeypatch, capsys, "first")["changed"]
+    (changed,) = as_json(monkeypatch, capsys, "first")["changed"]
     of_commits = [changed[name] for name in names[2:]]
 
     write_study(seeds, statistics, before=NETWORK, after=NETWORK)
     study = params.load()
     study = study.model_copy(update={"comparisons": [params.Comparison(a="before", b="after")]})
-    truth = np.arange(DIGITS, dtype=np.uint8) % 10
+    truth = np.arange(IMAGES, dtype=np.uint8) % 10
     wrong = {"before": WRONG_BEFORE, "after": WRONG_AFTER[verdict]}
     runs = {name: made.variant(name, made.predicted(of, truth), truth) for name, of in wrong.items()}
     table = results.table(runs, results.results(runs, [("before", "after")], study))
     renamed = table.rename(columns={"seeds_about": "seeds_projected", "seeds_at_most": "seeds_worst_case"})
     of_study = [None if pd.isna(value) else value for value in renamed.iloc[0][list(names[2:])]]
 
-    scores = {name: (100 - 100 * np.array(of) / DIGITS).tolist() for name, of in wrong.items()}
+    scores = {name: (100 - 100 * np.array(of) / IMAGES).tolist() for name, of in wrong.items()}
     file = command.write(command.long(scores))
-    of_file = command.only(command.verdict(file, "--json", "--margin", "0.05", "--step", str(100 / DIGITS)))
-    of_library = many_seeds.compare(scores, [("before", "after")], margin=0.05, resolution=100 / DIGITS)
+    of_file = command.only(command.verdict(file, "--json", "--margin", "0.05", "--step", str(100 / IMAGES)))
+    of_library = many_seeds.compare(scores, [("before", "after")], margin=0.05, resolution=100 / IMAGES)
     row = [getattr(of_library[0], name) for name in names[2:]]
 
     assert row[4] == verdict

@@ -1,4 +1,4 @@
-"""The demo as a newcomer runs it, on two variants of the pipeline's test, in a folder that git does not know."""
+"""The demo, run with two variants in a folder without git."""
 
 import re
 import shutil
@@ -24,7 +24,7 @@ TWO = {
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A ZIP of the repository, unpacked, with results of its own."""
+    """The repository unpacked from a ZIP file, with results."""
     clone = Clone(tmp_path_factory.mktemp("unpacked"))
     shutil.rmtree(clone.folder / ".git")
     (clone.folder / MARK).parent.mkdir(exist_ok=True)
@@ -35,7 +35,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 
 def content(clone: Clone) -> dict[str, str]:
-    """What lies in the folder, the demo's own and MLflow's aside."""
+    """File → digest, without the files of the demo and of MLflow."""
     found_files = [path for path in clone.folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     found = {str(path.relative_to(clone.folder)): files.digest(path.read_bytes()) for path in found_files}
     return {name: digest for name, digest in found.items() if not name.startswith(("build/", "mlflow.db", "mlart"))}
@@ -47,30 +47,30 @@ def before(unpacked: Clone) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def shown(unpacked: Clone, before: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def demo_output(unpacked: Clone, before: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return unpacked.run(sys.executable, "-m", "tools.demo")
 
 
-def test_the_demo_ends_with_the_approaches_the_verdicts_and_where_to_look_next(
-    unpacked: Clone, shown: subprocess.CompletedProcess[str]
+def test_the_demo_prints_the_approaches_the_verdicts_and_the_next_commands(
+    unpacked: Clone, demo_output: subprocess.CompletedProcess[str]
 ) -> None:
-    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert demo_output.returncode == 0, demo_output.stdout + demo_output.stderr
     for approach, variant in TWO["approaches"].items():
-        assert f"| {approach} | {variant} | {TWO['variants'][variant]['seeds']} |" in shown.stdout
+        assert f"| {approach} | {variant} | {TWO['variants'][variant]['seeds']} |" in demo_output.stdout
     for pair in TWO["comparisons"]:
-        assert re.search(rf"^  {pair['a']} → {pair['b']}: \w+, [+-]", shown.stdout, re.MULTILINE)
-    report = re.search(r"^Report: +(\S+?),", shown.stdout, re.MULTILINE)
+        assert re.search(rf"^  {pair['a']} → {pair['b']}: \w+, [+-]", demo_output.stdout, re.MULTILINE)
+    report = re.search(r"^Report: +(\S+?),", demo_output.stdout, re.MULTILINE)
     assert report is not None
     assert "digits" in (unpacked.folder / report[1]).read_text(encoding="utf-8")
-    assert f"make ui IN={demo.FOLDER}" in shown.stdout
-    assert f"make settle IN={demo.FOLDER}" in shown.stdout
+    assert f"make ui IN={demo.FOLDER}" in demo_output.stdout
+    assert f"make settle IN={demo.FOLDER}" in demo_output.stdout
 
 
-def test_the_demo_shows_a_line_for_each_stage_and_leaves_nothing_stale(
-    unpacked: Clone, shown: subprocess.CompletedProcess[str]
+def test_the_demo_prints_a_line_for_each_stage_and_leaves_nothing_stale(
+    unpacked: Clone, demo_output: subprocess.CompletedProcess[str]
 ) -> None:
     each = [f"{stage} {variant}" for stage in ("train", "evaluate") for variant in TWO["variants"]]
-    lines = re.findall(r"^ *\d+ s +(\d+)/(\d+)  (.+)$", shown.stdout, re.MULTILINE)
+    lines = re.findall(r"^ *\d+ s +(\d+)/(\d+)  (.+)$", demo_output.stdout, re.MULTILINE)
     assert sorted(stage for _, _, stage in lines) == sorted(["fetch", "split", "code", *each, "aggregate"])
     assert lines[-1][0] == lines[-1][1]
     again = subprocess.run(
@@ -80,31 +80,31 @@ def test_the_demo_shows_a_line_for_each_stage_and_leaves_nothing_stale(
     assert stages_run(again.stdout) == []
 
 
-def test_a_demo_that_begins_again_keeps_what_was_trained_and_edited(
-    unpacked: Clone, shown: subprocess.CompletedProcess[str], monkeypatch: pytest.MonkeyPatch
+def test_a_second_demo_keeps_models_and_edited_parameters(
+    unpacked: Clone, demo_output: subprocess.CompletedProcess[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(unpacked.folder)
     edited, code = demo.FOLDER / params.PARAMS, demo.FOLDER / "many_seeds/text.py"
-    edited.write_text(edited.read_text(encoding="utf-8") + "# mine\n", encoding="utf-8")
-    code.write_text("of a former version")
-    (demo.FOLDER / "stages/recipes/former.py").write_text("class Recipe: a family that the code has no more")
+    edited.write_text(edited.read_text(encoding="utf-8") + "# edited\n", encoding="utf-8")
+    code.write_text("of an earlier version")
+    (demo.FOLDER / "stages/recipes/former.py").write_text("class Recipe: a removed family")
     models = sorted(demo.FOLDER.glob("models/*/*/model.keras"))
     assert models
     demo.prepare()
     assert sorted(demo.FOLDER.glob("models/*/*/model.keras")) == models
-    assert edited.read_text(encoding="utf-8").endswith("# mine\n")
+    assert edited.read_text(encoding="utf-8").endswith("# edited\n")
     assert code.read_bytes() == Path("many_seeds/text.py").read_bytes()
     assert not (demo.FOLDER / "stages/recipes/former.py").exists()
 
 
-def test_the_demo_leaves_the_study_as_it_was(
-    unpacked: Clone, before: dict[str, str], shown: subprocess.CompletedProcess[str]
+def test_the_demo_does_not_change_the_study(
+    unpacked: Clone, before: dict[str, str], demo_output: subprocess.CompletedProcess[str]
 ) -> None:
     assert content(unpacked) == before
     assert (unpacked.folder / MARK).read_text() == "the study's own report"
 
 
-def test_the_demos_own_study_is_valid_trains_what_can_be_served_and_asks_what_it_can_decide() -> None:
+def test_the_study_of_the_demo_is_valid_with_enough_seeds_and_a_variant_that_can_be_served() -> None:
     study = params.load(ROOT / "tools/demo.yaml")
     assert study.data.name == "digits"
     assert {*study.approaches, "CNN, 2020s"} == {*params.load(ROOT / params.PARAMS).approaches}
@@ -112,7 +112,7 @@ def test_the_demos_own_study_is_valid_trains_what_can_be_served_and_asks_what_it
     assert all(recipe.seeds == 8 for recipe in study.variants.values())
 
 
-def test_a_bar_counts_stages_and_runs_up_to_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_progress_counts_stages_and_runs(capsys: pytest.CaptureFixture[str]) -> None:
     progress = demo.Progress(4)
     for line in (
         "Running stage 'split':",
@@ -121,25 +121,25 @@ def test_a_bar_counts_stages_and_runs_up_to_the_whole(capsys: pytest.CaptureFixt
         "[1/2] cnn seed 1: 3 s",
         "[2/2] cnn seed 0: 4 s",
     ):
-        progress.see(line)
-    progress.see("Running stage 'evaluate@cnn':")
+        progress.update(line)
+    progress.update("Running stage 'evaluate@cnn':")
     progress.close()
-    seen = [line.split(maxsplit=2)[2] for line in capsys.readouterr().out.splitlines()]
-    assert seen == ["1/4  split", "1/4  train cnn", "4/4  evaluate cnn"]
+    printed = [line.split(maxsplit=2)[2] for line in capsys.readouterr().out.splitlines()]
+    assert printed == ["1/4  split", "1/4  train cnn", "4/4  evaluate cnn"]
 
 
-def test_a_failure_shows_the_last_lines_and_names_the_log(unpacked: Clone) -> None:
+def test_a_failure_prints_the_last_lines_and_the_path_of_the_log(unpacked: Clone) -> None:
     path = unpacked.folder / demo.FOLDER / params.PARAMS
     path.write_text(
         path.read_text(encoding="utf-8").replace(f"seeds: {SEEDS}", f"seeds: {SEEDS + 1}"), encoding="utf-8"
     )
-    answer = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "tools.demo"],
         cwd=unpacked.folder, env={**unpacked.environment(), "STUDY_WORKERS": "none"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert answer.returncode == 1
-    assert f"`dvc repro` failed in {demo.FOLDER}" in answer.stderr
-    assert str(demo.LOG) in answer.stderr
-    assert "STUDY_WORKERS should be a whole number from 1, received 'none'" in answer.stderr
+    assert done.returncode == 1
+    assert f"`dvc repro` failed in {demo.FOLDER}" in done.stderr
+    assert str(demo.LOG) in done.stderr
+    assert "STUDY_WORKERS should be a whole number from 1, received 'none'" in done.stderr
     assert (unpacked.folder / demo.FOLDER / paths.RAW).exists()

@@ -1,4 +1,4 @@
-"""Two branches that each add a variant and its results, merged by git as `make setup` has it merge."""
+"""Two branches that each add a variant and its results, merged by git with the merge driver."""
 
 import shutil
 import subprocess
@@ -28,7 +28,7 @@ SMALL: dict[str, Any] = {
 
 @pytest.fixture
 def begun(tmp_path: Path) -> Clone:
-    """A study of one variant, committed with its scores, where `make setup` has told git how to merge."""
+    """A study of one variant, committed with its scores, with the merge driver of `make setup`."""
     clone = Clone(tmp_path)
     python = clone.folder / ".venv/bin/python"
     python.parent.mkdir(parents=True)
@@ -46,26 +46,26 @@ def begun(tmp_path: Path) -> Clone:
 def finish(clone: Clone, message: str, *stages: str) -> None:
     clone.repro(*stages)
     clone.run("git", "add", "--all")
-    answer = clone.run("git", "commit", "--quiet", "--message", message)
-    assert answer.returncode == 0, answer.stderr
+    done = clone.run("git", "commit", "--quiet", "--message", message)
+    assert done.returncode == 0, done.stderr
 
 
 def with_more(**more: dict[str, Any]) -> dict[str, Any]:
-    """The study with more variants, and a question about each."""
-    asked = [{"a": "one", "b": name} for name in more]
-    return {**SMALL, "variants": SMALL["variants"] | more, "comparisons": asked}
+    """The study with more variants, each in a comparison."""
+    comparisons = [{"a": "one", "b": name} for name in more]
+    return {**SMALL, "variants": SMALL["variants"] | more, "comparisons": comparisons}
 
 
-def test_two_branches_with_a_variant_each_are_merged_and_nothing_is_trained_for_it(begun: Clone) -> None:
+def test_two_branches_with_a_variant_each_are_merged_without_training(begun: Clone) -> None:
     for name, top in (("two", 12), ("three", 13)):
         begun.run("git", "switch", "--quiet", "--create", name, "begun")
         begun.write(with_more(**{name: wide(top)}))
         finish(begun, f"Variant {name}")
-    for gone in ("models", ".dvc/cache"):  # as in the clone of somebody who has trained neither
+    for gone in ("models", ".dvc/cache"):  # as in a clone without the models of both
         shutil.rmtree(begun.folder / gone)
 
-    answer = begun.run("git", "merge", "--quiet", "two")
-    assert "both changed code, aggregate" in answer.stderr
+    merged = begun.run("git", "merge", "--quiet", "two")
+    assert "both sides changed code, aggregate" in merged.stderr
     assert begun.run("git", "diff", "--name-only", "--diff-filter=U").stdout.split() == ["params.yaml"]
 
     begun.write(with_more(two=wide(12), three=wide(13)))
@@ -78,22 +78,22 @@ def test_two_branches_with_a_variant_each_are_merged_and_nothing_is_trained_for_
     assert "Nothing is stale" in begun.run(sys.executable, "-m", "tools.stale").stdout
 
 
-def test_of_a_stage_that_both_sides_changed_ours_is_kept_and_said() -> None:
+def test_a_stage_that_both_sides_changed_is_ours_and_listed() -> None:
     base = {"train@one": 1, "train@two": 1, "train@old": 1, "aggregate": 1}
     ours = {"train@one": 2, "train@two": 1, "train@mine": 1, "aggregate": 2}
     theirs = {"train@one": 3, "train@two": 4, "train@old": 1, "train@yours": 5, "aggregate": 2}
-    stages, both = merge.merged(base, ours, theirs)
+    stages, conflicts = merge.merge(base, ours, theirs)
     assert stages == {"train@one": 2, "train@two": 4, "train@mine": 1, "aggregate": 2, "train@yours": 5}
-    assert both == ["train@one"]
+    assert conflicts == ["train@one"]
 
 
-def test_a_lock_that_can_not_be_read_stays_a_conflict(tmp_path: Path) -> None:
+def test_a_damaged_lock_stays_a_conflict(tmp_path: Path) -> None:
     sides = [tmp_path / side for side in ("base", "ours", "theirs")]
     for path, text in zip(sides, ("", "stages: {}\n", "<<<<<<< HEAD\nstages: {"), strict=True):
         path.write_text(text)
-    answer = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "tools.merge", *map(str, sides)], capture_output=True, text=True, check=False
     )
-    assert answer.returncode == 1
-    assert answer.stderr.startswith("error: dvc.lock can't be merged")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: dvc.lock can't be merged")
     assert sides[1].read_text() == "stages: {}\n"

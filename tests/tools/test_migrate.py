@@ -1,4 +1,4 @@
-"""Results of version 1, made on a small study, brought to the pipeline of version 2."""
+"""The results of a small study of version 1, migrated to version 2."""
 
 import os
 import shutil
@@ -15,34 +15,38 @@ import pytest
 from ruamel.yaml import YAML
 
 from many_seeds.errors import UserError
-from stages.study import environments, families, files, params, paths
+from stages.study import dvc, environments, families, files, params, paths
 from stages.study.environments import CODE, Environment
 from stages.study.params import Params
 from stages.train.run import run_key
 from tests.conftest import ROOT
 from tests.support.pipeline import Clone, stages_run
-from tools import migrate
+from tools import stale
 from tools.certify.certificates import append
+from tools.migrate.checks import check_not_stale
+from tools.migrate.origin import find_origin
+from tools.migrate.run import is_migrated, migrate
+from tools.migrate.version_1 import Version1, extracted, find_commit
 
 VARIANTS = ["ridge", "random_features", "plain", "watched"]
 
 
 def old_pipeline() -> dict[str, Any]:
-    """dvc.yaml as it was in version 1: stages depend on folders of code, and there is no stage `code`."""
+    """dvc.yaml of version 1: stages depend on folders of code, and there is no stage `code`."""
     pipeline = dict(YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8")))
     stages = pipeline["stages"]
     del stages["code"]
     for name, code in (("train", "stages/recipes/shared"), ("evaluate", "stages/evaluate")):
         stage = stages[name]["do"]
         stage["deps"] += [code, "stages/recipes/${item.family}.py"]
-        stage["params"] = [params for params in stage["params"] if isinstance(params, str)]
+        stage["params"] = [entry for entry in stage["params"] if isinstance(entry, str)]
     evaluate = stages["evaluate"]["do"]
     evaluate["outs"] = [out for out in evaluate["outs"] if not any("environments.csv" in path for path in out)]
     return pipeline
 
 
 def make_old(folder: Path) -> None:
-    """Turn a study of today into one of version 1: its pipeline, its files of code, and what its evaluation wrote."""
+    """Turn a study into one of version 1: its pipeline, its files of code and the files of its evaluation."""
     with (folder / "dvc.yaml").open("w", encoding="utf-8") as file:
         YAML().dump(old_pipeline(), file)
     evaluate = folder / "stages/evaluate"
@@ -81,25 +85,25 @@ def certify(study: Params) -> None:
 
 
 def make_new(folder: Path) -> None:
-    """What a person does who takes the code of version 2."""
+    """Copy the code of version 2 over that of version 1."""
     shutil.copytree(ROOT / "stages/evaluate", folder / "stages/evaluate", dirs_exist_ok=True)
     shutil.copy(ROOT / "dvc.yaml", folder)
 
 
 def back_to_version_1(clone: Clone) -> None:
-    said(clone.run("git", "checkout", "--quiet", "--", "."))
-    said(clone.run("git", "clean", "-fdq"))
+    checked(clone.run("git", "checkout", "--quiet", "--", "."))
+    checked(clone.run("git", "clean", "-fdq"))
 
 
-def said(answer: subprocess.CompletedProcess[str]) -> str:
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    return answer.stdout + answer.stderr
+def checked(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 def commit(clone: Clone, message: str) -> None:
-    said(clone.run("git", "add", "--all"))
-    person = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
-    said(clone.run("git", *person, "commit", "--quiet", "--message", message))
+    checked(clone.run("git", "add", "--all"))
+    identity = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    checked(clone.run("git", *identity, "commit", "--quiet", "--message", message))
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +112,8 @@ def version_1(tmp_path_factory: pytest.TempPathFactory, aggregated_study: Path) 
     clone = Clone(tmp_path_factory.mktemp("version_1"))
     shutil.copytree(aggregated_study, clone.folder, dirs_exist_ok=True)
     make_old(clone.folder)
-    said(clone.run("dvc", "commit", "--force", "--quiet"))
-    assert not migrate.stale.reasons(
-        migrate.stale.status_in(clone.folder, migrate.params.load(clone.folder / "params.yaml"))
-    )
+    checked(clone.run("dvc", "commit", "--force", "--quiet"))
+    assert not stale.reasons(stale.status(params.load(clone.folder / "params.yaml"), clone.folder))
     commit(clone, "Results of version 1")
     make_new(clone.folder)
     return clone
@@ -119,24 +121,22 @@ def version_1(tmp_path_factory: pytest.TempPathFactory, aggregated_study: Path) 
 
 @pytest.fixture
 def old(version_1: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clone:
-    """The same, of the test's own, as the current folder."""
-    own = object.__new__(Clone)
-    own.folder = tmp_path / "study"
-    shutil.copytree(version_1.folder, own.folder, symlinks=True)
-    monkeypatch.chdir(own.folder)
-    return own
+    """A copy of it for one test, as the current folder."""
+    clone = object.__new__(Clone)
+    clone.folder = tmp_path / "study"
+    shutil.copytree(version_1.folder, clone.folder, symlinks=True)
+    monkeypatch.chdir(clone.folder)
+    return clone
 
 
 @pytest.fixture
 def unchanged(old: Clone) -> Callable[[], bool]:
-    """Whether everything that git knows or could know is as it was."""
+    """A function that returns whether dvc.lock and metrics are unchanged."""
 
     def state() -> str:
-        files_there = sorted(path for path in Path("metrics").rglob("*") if path.is_file())
-        scratch = [path.name for path in Path().glob(".dvc.lock*")]
-        return files.digest(
-            *(path.read_bytes() for path in [Path("dvc.lock"), *files_there]), str(files_there), str(scratch)
-        )
+        listed = sorted(path for path in Path("metrics").rglob("*") if path.is_file())
+        unfinished = [path.name for path in Path().glob(".dvc.lock*")]
+        return files.digest(*(path.read_bytes() for path in [Path("dvc.lock"), *listed]), str(listed), str(unfinished))
 
     before = state()
     return lambda: state() == before
@@ -146,14 +146,14 @@ def labels(folder: Path) -> list[bytes]:
     return [files.read_arrays(folder / paths.predictions_path(name), "labels")["labels"].tobytes() for name in VARIANTS]
 
 
-def test_a_migrated_study_is_clean_and_nothing_of_it_is_trained_again(old: Clone) -> None:
+def test_a_migrated_study_is_not_stale_and_nothing_is_trained_again(old: Clone) -> None:
     models, predicted = old.model_digests(), labels(old.folder)
-    answer = said(old.run(sys.executable, "-m", "tools.migrate"))
-    assert "Migrated 8 runs of 4 variant(s)" in answer
-    assert "Stale, as it was made otherwise than today: train, the code in stages/recipes: ridge, random" in answer
-    assert "Next: `make certify`, which" in answer
-    assert "evaluate, " not in answer
-    assert ".dvc.lock" not in answer
+    output = checked(old.run(sys.executable, "-m", "tools.migrate"))
+    assert "Migrated 8 runs of 4 variant(s)" in output
+    assert "train, the code in stages/recipes: ridge, random" in output
+    assert "Next: `make certify`, which" in output
+    assert "evaluate, " not in output
+    assert ".dvc.lock" not in output
     for variant in VARIANTS:
         table = pd.read_csv(paths.environments_path(variant))
         facts = [files.read_json(paths.run_path(variant, seed) / "run.json") for seed in (0, 1)]
@@ -166,16 +166,16 @@ def test_a_migrated_study_is_clean_and_nothing_of_it_is_trained_again(old: Clone
     assert stages_run(old.repro("--dry")) == []
     assert old.model_digests() == models
     assert labels(old.folder) == predicted
-    assert "already migrated" in said(old.run(sys.executable, "-m", "tools.migrate"))
+    assert "already migrated" in checked(old.run(sys.executable, "-m", "tools.migrate"))
 
 
-def test_models_that_are_not_here_stay_recorded_and_are_not_asked_for(old: Clone) -> None:
-    before = migrate.dvc.recorded()
+def test_missing_models_stay_recorded_and_are_not_needed(old: Clone) -> None:
+    before = dvc.recorded()
     for gone in ("models", "data/raw", ".dvc/cache"):
         shutil.rmtree(gone)
     commit(old, "The code of version 2")
-    migrate.migrate(None)
-    after = migrate.dvc.recorded()
+    migrate(None)
+    after = dvc.recorded()
     for name in (f"train@{variant}" for variant in VARIANTS):
         assert after[name]["outs"] == before[name]["outs"]
     assert set(pd.read_csv(paths.environments_path("plain"))["model"]) == {"not recorded"}
@@ -184,22 +184,20 @@ def test_models_that_are_not_here_stay_recorded_and_are_not_asked_for(old: Clone
     assert stages_run(old.repro("--dry", "--allow-missing")) == ["aggregate"]
 
 
-def test_a_killed_migration_has_changed_no_lock_and_is_done_by_the_next(old: Clone) -> None:
+def test_a_killed_migration_leaves_the_lock_and_can_be_repeated(old: Clone) -> None:
     lock = Path("dvc.lock").read_bytes()
     killed = (
-        "import os; from dvc.dvcfile import Lockfile; from tools import migrate; "
-        "Lockfile.dump_stages = lambda *_: os.kill(os.getpid(), 9); migrate.migrate(None)"
+        "import os; from dvc.dvcfile import Lockfile; from tools.migrate.run import migrate; "
+        "Lockfile.dump_stages = lambda *_: os.kill(os.getpid(), 9); migrate(None)"
     )
     assert old.run(sys.executable, "-c", killed).returncode == -signal.SIGKILL
     assert Path("dvc.lock").read_bytes() == lock
     assert paths.environments_path("plain").exists(), "it was killed before it had written anything"
-    migrate.migrate(None)
-    assert migrate.migrated(migrate.params.load())
+    migrate(None)
+    assert is_migrated(params.load())
 
 
-def test_a_migration_that_fails_leaves_the_lock_and_no_scratch_file(
-    old: Clone, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_migration_leaves_the_lock_and_no_temporary_file(old: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     from dvc.dvcfile import Lockfile
 
     def full(*_: Any) -> None:
@@ -208,92 +206,93 @@ def test_a_migration_that_fails_leaves_the_lock_and_no_scratch_file(
     lock = Path("dvc.lock").read_bytes()
     monkeypatch.setattr(Lockfile, "dump_stages", full)
     with pytest.raises(UserError, match=r"dvc\.lock can't be written: No space"):
-        migrate.migrate(None)
+        migrate(None)
     assert Path("dvc.lock").read_bytes() == lock
     assert list(Path().glob(".dvc.lock*")) == []
 
 
-def test_a_study_that_was_stale_is_refused(old: Clone, unchanged: Callable[[], bool]) -> None:
+def test_stale_results_are_an_error(old: Clone, unchanged: Callable[[], bool]) -> None:
     back_to_version_1(old)
     with Path("stages/recipes/network.py").open("a", encoding="utf-8") as file:
         file.write("\nUNUSED = 1\n")
     commit(old, "An edit, whose results are still missing")
     make_new(old.folder)
     with pytest.raises(UserError, match=r"(?s)do not:\n  train@plain: stages/recipes/network\.py is mod.*`dvc repro`"):
-        migrate.migrate(None)
+        migrate(None)
     assert unchanged()
 
 
-def test_results_that_are_not_those_of_the_commit_are_refused(old: Clone) -> None:
+def test_results_that_differ_from_the_commit_are_an_error(old: Clone) -> None:
     path = paths.scores_path("plain")
     path.write_text(path.read_text(encoding="utf-8").replace("0,", "0,f", 1), encoding="utf-8")
     with pytest.raises(UserError, match=r"metrics/runs/plain/test\.csv\. `git restore --source"):
-        migrate.migrate(None)
+        migrate(None)
 
 
-def test_a_key_that_follows_from_nothing_known_is_refused(old: Clone, unchanged: Callable[[], bool]) -> None:
-    """As of a run that packages of another version trained, which are neither locked nor installed any more."""
+def test_a_key_that_does_not_follow_from_known_packages_is_an_error(old: Clone, unchanged: Callable[[], bool]) -> None:
+    """As of a run that was trained with packages that are neither locked nor installed."""
     path = paths.scores_path("plain")
     back_to_version_1(old)
     table = pd.read_csv(path, dtype=str)
     table.loc[1, "key"] = "f" * 64
     table.to_csv(path, index=False)
-    said(old.run("dvc", "commit", "--force", "--quiet", "evaluate@plain", "aggregate"))
+    checked(old.run("dvc", "commit", "--force", "--quiet", "evaluate@plain", "aggregate"))
     commit(old, "A key")
     make_new(old.folder)
     with pytest.raises(UserError, match=r"(?s)plain/test\.csv.*seed\(s\) 1 follow from none of.*keras="):
-        migrate.migrate(None)
+        migrate(None)
     assert not paths.environments_path("ridge").exists()
 
 
-def test_models_that_are_others_than_recorded_are_refused(old: Clone, unchanged: Callable[[], bool]) -> None:
+def test_models_that_differ_from_the_recorded_ones_are_an_error(old: Clone, unchanged: Callable[[], bool]) -> None:
     path = paths.run_path("plain", 0) / "model.keras"
     path.write_bytes(path.read_bytes() + b"0")
-    with pytest.raises(UserError, match="others are models/plain: move them away"):
-        migrate.migrate(None)
+    with pytest.raises(UserError, match="different are models/plain: move them away"):
+        migrate(None)
     assert unchanged()
 
 
-def test_scores_that_version_1_did_not_compute_so_are_refused(
+def test_scores_that_version_1_computed_in_another_way_are_an_error(
     old: Clone, unchanged: Callable[[], bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = (ROOT / "stages/evaluate/scores.py").read_text(encoding="utf-8")
     edited = tmp_path / "scores.py"
     edited.write_text(source.replace("CALIBRATION_BINS = 15", "CALIBRATION_BINS = 20"), encoding="utf-8")
-    monkeypatch.setattr(migrate.environments, "SCORING", [edited])
-    with pytest.raises(UserError, match=r"stages/evaluate/scores\.py should stand in .*; 1 are not there"):
-        migrate.migrate(None)
+    monkeypatch.setattr(environments, "SCORING", [edited])
+    with pytest.raises(UserError, match=r"stages/evaluate/scores\.py should be in .*; 1 are missing"):
+        migrate(None)
     assert unchanged()
 
 
-def test_missing_dev_images_are_asked_for_by_their_command(old: Clone, unchanged: Callable[[], bool]) -> None:
+def test_missing_validation_splits_are_an_error_with_the_command_that_makes_them(
+    old: Clone, unchanged: Callable[[], bool]
+) -> None:
     paths.DEV.unlink()
     with pytest.raises(UserError, match="`dvc repro split`"):
-        migrate.migrate(None)
+        migrate(None)
     assert unchanged()
 
 
-def test_what_today_would_make_otherwise_is_stale_afterwards_and_only_that(
-    old: Clone, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_results_of_another_environment_are_stale_afterwards(
+    old: Clone,
 ) -> None:
-    """A package that was upgraded since."""
+    """As after an update of a package."""
     lock = Path("requirements.lock")
-    keras = migrate.environments.locked_versions()["keras"]
+    keras = environments.locked_versions()["keras"]
     lock.write_text(lock.read_text(encoding="utf-8").replace(f"keras=={keras}", "keras==99.0"), encoding="utf-8")
-    migrate.migrate(None)
-    assert f"keras {keras} → 99.0: ridge, random_features, plain, watched" in capsys.readouterr().out
+    assert f"keras {keras} → 99.0: ridge, random_features, plain, watched" in migrate(None)
     assert f"keras={keras}" in CODE.read_text(encoding="utf-8")
-    assert "code" not in migrate.dvc.recorded()
-    said(old.run("dvc", "repro", "-s", "code"))
+    assert "code" not in dvc.recorded()
+    checked(old.run("dvc", "repro", "-s", "code"))
     assert set(stages_run(old.repro("--dry"))) >= {
         f"{stage}@{name}" for stage in ("train", "evaluate") for name in VARIANTS
     }
 
 
-def test_a_run_of_a_gpu_has_its_executor_and_was_evaluated_by_tensorflow(old: Clone) -> None:
-    recipe, path = migrate.params.load().recipe("plain"), paths.scores_path("plain")
+def test_a_run_of_a_gpu_has_an_executor_and_was_evaluated_with_tensorflow(old: Clone) -> None:
+    recipe, path = params.load().recipe("plain"), paths.scores_path("plain")
     table = pd.read_csv(path)
-    with migrate.version_1(migrate.commit_of(None)) as version_1:
+    with extracted(find_commit(None)) as version_1:
         gpu = next(packages for packages in version_1.packages if packages.executor)
         assert gpu.executor is not None
         digests = {"code": version_1.code_digest("network"), "executor": gpu.executor}
@@ -302,27 +301,29 @@ def test_a_run_of_a_gpu_has_its_executor_and_was_evaluated_by_tensorflow(old: Cl
             for seed, data in zip(table["seed"].tolist(), table["data"], strict=True)
         ]
         table.to_csv(path, index=False)
-        made = migrate.made_by("plain", recipe, version_1)
-    trained, evaluated = (Environment.parse(made.rows[name][0]) for name in ("environment", "evaluation"))
+        origin = find_origin("plain", recipe, version_1)
+    trained, evaluated = (Environment.parse(origin.rows[name][0]) for name in ("environment", "evaluation"))
     assert trained == Environment(digests["code"], gpu.versions, gpu.executor)
     assert "jax" in trained.versions
     assert "tensorflow" in evaluated.versions
-    assert made.line["train"] == Environment(digests["code"], evaluated.versions), "as the stage `code` writes it"
-    assert made.rows["model"].tolist() == ["not recorded"] * 2, "the models here are others"
+    assert origin.environments["train"] == Environment(digests["code"], evaluated.versions), (
+        "as the stage `code` writes it"
+    )
+    assert origin.rows["model"].tolist() == ["not recorded"] * 2, "the models here are others"
 
 
-def test_a_persons_own_data_which_git_has_not_are_no_reason(monkeypatch: pytest.MonkeyPatch, study: Params) -> None:
+def test_custom_data_that_are_not_in_git_are_not_stale(monkeypatch: pytest.MonkeyPatch, study: Params) -> None:
     status = {"fetch": [{"changed deps": {"own": "modified"}}]}
-    monkeypatch.setattr(migrate.stale, "status_in", lambda folder, study: status)
-    migrate.see_nothing_stale(study, migrate.Version1("", Path(), []))
+    monkeypatch.setattr(stale, "status", lambda study, folder: status)
+    check_not_stale(study, Version1("", Path(), []))
 
 
-def test_the_last_commit_of_version_1_is_found_behind_those_of_version_2(old: Clone) -> None:
-    first = said(old.run("git", "rev-parse", "HEAD")).strip()
+def test_the_last_commit_of_version_1_is_found_before_those_of_version_2(old: Clone) -> None:
+    first = checked(old.run("git", "rev-parse", "HEAD")).strip()
     commit(old, "The code of version 2")
     Path("notes").write_text("", encoding="utf-8")
     commit(old, "Something else")
-    assert migrate.commit_of(None) == first
-    assert migrate.commit_of("HEAD~2") == first
+    assert find_commit(None) == first
+    assert find_commit("HEAD~2") == first
     with pytest.raises(UserError, match="received HEAD, whose"):
-        migrate.commit_of("HEAD")
+        find_commit("HEAD")

@@ -1,4 +1,4 @@
-"""Seeds added until questions are decided, on the digits, through a real `dvc repro`."""
+"""Seeds added until every comparison has a verdict, on the digits, through a real `dvc repro`."""
 
 import re
 import shutil
@@ -40,7 +40,7 @@ class OneProcess(Clone):
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """The study killed at its first look, when nothing has a verdict; not to be written to."""
+    """The study, killed when the first results were printed and no comparison had a verdict; read-only."""
     clone = OneProcess(tmp_path_factory.mktemp("begun"))
     clone.write(STUDY)
     killed_at("few  more  ", clone, sys.executable, "-m", "tools.settle")
@@ -48,7 +48,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 
 def killed_at(line: str, clone: Clone, *command: str) -> None:
-    """Kill what has said this, and make sure that it was still at work."""
+    """Kill a command that has printed this, and check that it was still running."""
     process = subprocess.Popen(
         command,
         cwd=clone.folder,
@@ -58,24 +58,24 @@ def killed_at(line: str, clone: Clone, *command: str) -> None:
         text=True,
     )
     assert process.stdout is not None
-    said = ""
+    output = ""
     for text in process.stdout:
-        said += text
+        output += text
         if line in text:
             break
     process.kill()
     process.communicate()
-    assert process.returncode == -signal.SIGKILL, said
+    assert process.returncode == -signal.SIGKILL, output
 
 
 @pytest.fixture(scope="module")
 def settled(begun: Clone, tmp_path_factory: pytest.TempPathFactory) -> tuple[Clone, str]:
-    """The same settled, without a break, and what was said."""
+    """The study after the same command without an interruption, and its output."""
     clone = copied(begun, tmp_path_factory.mktemp("settled"))
-    answer = clone.run(sys.executable, "-m", "tools.settle")
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert "oneDNN" not in answer.stderr  # a greeting of TensorFlow's, on processors that it is faster on
-    return clone, answer.stdout
+    done = clone.run(sys.executable, "-m", "tools.settle")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "oneDNN" not in done.stderr  # a message of TensorFlow on some processors
+    return clone, done.stdout
 
 
 def copied(clone: Clone, folder: Path) -> Clone:
@@ -90,65 +90,65 @@ def seeds(clone: Clone) -> dict[str, int]:
 
 
 def results(clone: Clone, variant: str) -> dict[str, bytes]:
-    """What is in git of a variant's runs."""
+    """The results of a variant's runs that are in git."""
     folder = clone.folder / "metrics" / "runs" / variant
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def test_every_comparison_gets_a_verdict_with_seeds_for_its_variants_alone(settled: tuple[Clone, str]) -> None:
-    clone, said = settled
-    verdicts = re.findall(r"^few +(\w+) +(\w+) ", said, re.MULTILINE)
+    clone, output = settled
+    verdicts = re.findall(r"^few +(\w+) +(\w+) ", output, re.MULTILINE)
     assert verdicts[-3:] == [("many", "better"), ("twin", "equivalent"), ("more", "better")]
-    assert "3 of 3 comparisons have a verdict: 2 better, 1 equivalent" in said
+    assert "3 of 3 comparisons have a verdict: 2 better, 1 equivalent" in output
     found = seeds(clone)
-    # The hungriest question decides for the variant that they share; a fixed study gives as many to all.
+    # The comparison that needs most seeds decides for the shared variant; a fixed study has as many for all variants.
     assert found["few"] == found["more"] > found["many"] >= found["twin"] >= 6
-    runs, fixed = re.findall(r"(\d+) runs in all; .* would be (\d+)", said)[0]
+    runs, fixed = re.findall(r"(\d+) runs in total; .* would be (\d+)", output)[0]
     assert int(runs) == sum(found.values()) < int(fixed) == 4 * found["more"]
 
 
-def test_dvc_has_recorded_what_was_settled(settled: tuple[Clone, str]) -> None:
+def test_dvc_has_recorded_the_added_runs(settled: tuple[Clone, str]) -> None:
     clone, _ = settled
     status = clone.run("dvc", "status")
     assert "up to date" in status.stdout, status.stdout
 
 
-def test_a_clone_without_models_killed_at_any_moment_trains_only_new_seeds_of_one_question_to_the_same_end(
+def test_after_kills_a_clone_without_models_trains_the_new_seeds_of_one_comparison_to_the_same_results(
     begun: Clone, settled: tuple[Clone, str], tmp_path: Path
 ) -> None:
-    own = copied(begun, tmp_path)
+    clone = copied(begun, tmp_path)
     for folder in ("models", ".dvc/cache"):
-        shutil.rmtree(own.folder / folder)
+        shutil.rmtree(clone.folder / folder)
     command = sys.executable, "-m", "tools.settle", "--pairs", "few:more"
     for line in ("seeds, ", "validation accuracy"):  # before and while something is trained
-        killed_at(line, own, *command)
-    answer = own.run(*command)
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    before, after = seeds(begun), seeds(own)
+        killed_at(line, clone, *command)
+    done = clone.run(*command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    before, after = seeds(begun), seeds(clone)
     assert {name for name in after if after[name] != before[name]} == {"few", "more"}
-    trained = {path.parent.name + "/" + path.name for path in (own.folder / "models").glob("*/*") if path.is_dir()}
+    trained = {path.parent.name + "/" + path.name for path in (clone.folder / "models").glob("*/*") if path.is_dir()}
     assert trained == {f"{name}/{seed}" for name in ("few", "more") for seed in range(10, after[name])}
-    # The questions of the whole study leave these two no other seeds.
-    assert {name: results(own, name) for name in ("few", "more")} == {
+    # The other comparisons of the study need no other seeds of these two.
+    assert {name: results(clone, name) for name in ("few", "more")} == {
         name: results(settled[0], name) for name in ("few", "more")
     }
 
 
-def test_models_that_were_not_evaluated_are_before_more_are_trained(begun: Clone, tmp_path: Path) -> None:
-    own = copied(begun, tmp_path)
-    shutil.rmtree(own.folder / "metrics" / "runs" / "twin")
-    killed_at("  8  ", own, sys.executable, "-m", "tools.settle", "--pairs", "few:twin")
-    assert seeds(own)["twin"] == 8
-    assert results(own, "twin").keys() == results(begun, "twin").keys()
+def test_models_are_evaluated_before_more_are_trained(begun: Clone, tmp_path: Path) -> None:
+    clone = copied(begun, tmp_path)
+    shutil.rmtree(clone.folder / "metrics" / "runs" / "twin")
+    killed_at("  8  ", clone, sys.executable, "-m", "tools.settle", "--pairs", "few:twin")
+    assert seeds(clone)["twin"] == 8
+    assert results(clone, "twin").keys() == results(begun, "twin").keys()
 
 
-def refused(clone: Clone, *arguments: str) -> str:
-    answer = clone.run(sys.executable, "-m", "tools.settle", *arguments)
-    assert answer.returncode != 0
-    return answer.stderr
+def error_of(clone: Clone, *arguments: str) -> str:
+    done = clone.run(sys.executable, "-m", "tools.settle", *arguments)
+    assert done.returncode != 0
+    return done.stderr
 
 
-def test_a_question_or_a_budget_that_is_none_is_refused(begun: Clone) -> None:
-    assert "There are\n  few:many\n  few:twin\n  few:more" in refused(begun, "--pairs", "few:none")
-    assert "should be more than 0" in refused(begun, "--hours", "0")
-    assert "should be at least 1" in refused(begun, "--most", "0")
+def test_an_unknown_comparison_or_an_invalid_budget_is_an_error(begun: Clone) -> None:
+    assert "The comparisons are\n  few:many\n  few:twin\n  few:more" in error_of(begun, "--pairs", "few:none")
+    assert "should be more than 0" in error_of(begun, "--hours", "0")
+    assert "should be at least 1" in error_of(begun, "--most", "0")

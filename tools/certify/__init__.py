@@ -1,2 +1,4 @@
-"""Certify: train a sample of runs anew, and record where today's code and packages make the same bits. May import the
-stages; nothing imports it."""
+"""Certify: train a sample of runs again, and record whether today's code and packages give the same bits.
+
+It imports stages and tools.git; nothing imports it.
+"""

@@ -1,4 +1,4 @@
-"""Write certificates to metrics/certified.csv, which only grows."""
+"""Append certificates to metrics/certified.csv."""
 
 from collections.abc import Sequence
 
@@ -16,57 +16,69 @@ CODE = ("stages/recipes", "stages/train", "stages/evaluate")
 def append(
     variant: str, part: Part, here: Environment, root: Environment, seeds: Sequence[int], of: int, how: str
 ) -> bool:
-    """Add a certificate, if it says anything that is not known yet.
+    """Append a certificate, unless it follows from the present ones.
 
     Args:
         variant: the variant.
         part: training or evaluation.
-        here: the environment that makes the same bits.
+        here: the environment that gives the same bits.
         root: the environment that made the results.
-        seeds: that were compared.
-        of: how many runs the root made.
+        seeds: the seeds that were compared.
+        of: the number of runs that the root made.
         how: "trained here", or "old code here".
 
     Returns:
-        Whether a row was added.
+        Whether a row was appended.
 
     Raises:
         UserError: the file is damaged, or can't be written.
     """
     certificates = environments.read_certificates()
-    start, end = (canonical(variant, part, each, certificates) for each in (here, root))
-    if start == end:
+    ends = _ends(variant, part, here, root, certificates)
+    if ends is None:
         return False
-    recorded = read_results(variant).environments[COLUMNS[part]].unique()
-    if start in [canonical(variant, part, Environment.parse(text), certificates) for text in recorded]:
-        start, end = end, start  # the keys of those runs stay theirs
-    own = certificates[(certificates["variant"] == variant) & (certificates["part"] == part)]
-    if str(start) in set(own["environment"]):  # of a circle; `canonical` follows one row of an environment
-        start, end = end, start
-    if str(start) in set(own["environment"]):
-        raise UserError(
-            f"{CERTIFIED} has two circles of environments for {variant}, {part}: delete one row of either, and run the "
-            "same command again"
-        )
     row = {
         "variant": variant,
         "part": part,
-        "environment": str(start),
-        "same_as": str(end),
+        "environment": str(ends[0]),
+        "same_as": str(ends[1]),
         "seeds": " ".join(map(str, seeds)),
         "of": of,
         "processor": environments.processor(),
         "how": how,
         "commit": git.head(*CODE) or NOT_RECORDED,
     }
-    _add(pd.DataFrame([row], columns=CERTIFIED_COLUMNS))
+    _append_row(pd.DataFrame([row], columns=CERTIFIED_COLUMNS))
     return True
 
 
-def _add(rows: pd.DataFrame) -> None:
-    """Add rows behind what is there, of which no byte changes."""
+def _ends(
+    variant: str, part: Part, here: Environment, root: Environment, certificates: pd.DataFrame
+) -> tuple[Environment, Environment] | None:
+    """The environments of the new row: the first is the same as the second. None if the row follows from the others."""
+    start, end = (canonical(variant, part, each, certificates) for each in (here, root))
+    if start == end:
+        return None
+    recorded = read_results(variant).environments[COLUMNS[part]].unique()
+    if start in [canonical(variant, part, Environment.parse(text), certificates) for text in recorded]:
+        start, end = end, start  # so that the keys of recorded runs stay the same
+    rows = certificates[(certificates["variant"] == variant) & (certificates["part"] == part)]
+    # `canonical` follows one row for each environment. An environment that has a row already is part of a circle.
+    known = set(rows["environment"])
+    if str(start) in known:
+        start, end = end, start
+    if str(start) in known:
+        raise UserError(
+            f"{CERTIFIED} has two circles of environments for {variant}, {part}: delete one row of either, and run the "
+            "same command again"
+        )
+    return start, end
+
+
+def _append_row(rows: pd.DataFrame) -> None:
+    """Append rows without changing a byte of the present ones."""
     content = files.csv_bytes(rows)
     if CERTIFIED.exists():
-        there = CERTIFIED.read_bytes()
-        content = there + (b"" if there.endswith(b"\n") else b"\n") + content.partition(b"\n")[2]
+        present = CERTIFIED.read_bytes()
+        content = present + (b"" if present.endswith(b"\n") else b"\n") + content.partition(b"\n")[2]
     files.write_bytes(CERTIFIED, content)

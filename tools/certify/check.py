@@ -1,10 +1,8 @@
-"""Train the samples, compare each with what is recorded, and say what came of every check."""
+"""Compare the samples with the recorded results, or with those of the old code on this machine."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,32 +12,29 @@ from stages.recipes.shared import training
 from stages.recipes.shared.native_stderr import native_stderr_hidden
 from stages.study import environments, paths
 from stages.study.environments import Environment, Part, kind
-from stages.study.params import Params
 from stages.study.results import NOT_RECORDED, read_results
-from stages.study.splits import read_classes, read_images
-from stages.train.plan import finished, longest_first, plan
-from stages.train.run import Run
-from stages.train.schedule import train_all
+from stages.study.splits import read_images
+from stages.train.plan import longest_first
 from tools.certify import old
-from tools.certify.compare import Outcome, difference, outcome, recorded, same_weights
-from tools.certify.sample import Check, as_here, objection
+from tools.certify.old import OldRun, RunName
+from tools.certify.outcomes import Outcome, difference, recorded_outcome, retrained_outcome, same_weights
+from tools.certify.retrained import RetrainedRuns
+from tools.certify.sample import Check, objection
 
-FOLDER = Path("build/certify")
 TRAINED_HERE, OLD_CODE_HERE = "trained here", "old code here"
-Runs = Mapping[tuple[str, int], Run]
 
 
 @dataclass
-class Result:
-    """What came of a check.
+class CheckResult:
+    """The result of a check.
 
     Attributes:
         check: the check.
-        same: the parts that are the same in every seed of the sample.
-        different: the first difference, where there is one.
-        unchecked: of each part that could not be compared, why.
+        same: the parts with the same bits in every seed of the sample.
+        different: the first difference, or None.
+        unchecked: part → why it could not be compared.
         how: "trained here", or "old code here".
-        seconds: of training and evaluation.
+        seconds: the duration of training and evaluation.
     """
 
     check: Check
@@ -49,54 +44,65 @@ class Result:
     how: str = TRAINED_HERE
     seconds: float = 0.0
 
+    @property
+    def compared(self) -> bool:
+        """Whether any part was compared."""
+        return not self.unchecked or bool(self.same) or self.different is not None
 
-class Study:
-    """The images and the runs of a study, as today's code would train them.
+    @property
+    def certified_stale(self) -> bool:
+        """Whether a stale part has the same bits."""
+        return any(part in self.check.stale for part in self.same)
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A check whose sample differs from recorded results of another kind of processor.
 
     Attributes:
-        runs: every run of the variants to check, by variant and seed.
+        result: of the check, not yet decided.
+        here: seed → the outcome on this machine.
+        differences: seed → the first difference.
     """
 
-    def __init__(self, study: Params, variants: Sequence[str]) -> None:
-        needed = (paths.TRAIN, paths.DEV, paths.TEST)
-        if missing := [str(path) for path in needed if not path.exists()]:
-            raise UserError(f"{', '.join(missing)} missing: run `dvc repro split`, which trains nothing")
-        self.images, self._labels = read_images(paths.TRAIN)
-        classes = len(read_classes(paths.TRAIN))
-        planned = plan(study, variants, self.images, self._labels, classes)
-        self.runs: Runs = {(run.variant, run.seed): as_here(run) for run in planned}
+    result: CheckResult
+    here: dict[int, Outcome]
+    differences: dict[int, str]
 
-    def missing(self, checks: Sequence[Check]) -> list[Run]:
-        """The runs of the samples that are not finished in build/certify, the longest first."""
-        wanted = [self.runs[check.variant, seed] for check in checks for seed in check.seeds]
-        return longest_first([run for run in wanted if self.finished(run) is None], self.images.shape)
+    @property
+    def first_difference(self) -> str:
+        seed, text = next(iter(self.differences.items()))
+        return f"{seed}: {text} ({_made_on(self.result.check, seed)})"
 
-    def finished(self, run: Run) -> dict[str, Any] | None:
-        """What run.json says of a run in build/certify that is whole and was trained on a processor like this one."""
-        facts = finished(run, FOLDER)
-        same = facts is not None and kind(facts["processor"]) == kind(environments.processor())
-        return facts if same else None
+    @property
+    def run_names(self) -> list[RunName]:
+        """The runs that differ."""
+        return [(self.result.check.variant, seed) for seed in self.differences]
 
-    def train(self, checks: Sequence[Check]) -> None:
-        """Train what is missing; of runs that fail, it is said why, and the others are kept."""
-        if not (runs := self.missing(checks)):
-            return
-        try:
-            train_all(runs, self.images, self._labels, on_finish=lambda variant, seed: None, folder=FOLDER)
-        except UserError as error:
-            print(error, flush=True)
+    @property
+    def batch(self) -> tuple[str, ...]:
+        """Environments and parts: suspects with the same ones are compared with the same old code."""
+        check = self.result.check
+        return tuple([str(environment) for environment in check.roots.values()] + list(check.parts))
 
 
-def uncheckable(check: Check, study: Study) -> str | None:
-    """Why a check can't be made here, or None."""
+def not_checkable(check: Check, retrained: RetrainedRuns) -> str | None:
+    """Why a check is not possible here, or None."""
     if check.batched:
         return "its runs were trained as batched seeds on a GPU, which a processor can't repeat"
     scores = read_results(check.variant).scores
-    return objection(check, study.runs, scores.set_index("seed")["key"])
+    return objection(check, retrained.runs, scores.set_index("seed")["key"])
 
 
-def compared(checks: Sequence[Check], study: Study) -> Iterator[Result]:
-    """Compare the trained samples with what is recorded, check by check.
+def compare_samples(checks: Sequence[Check], retrained: RetrainedRuns) -> Iterator[CheckResult]:
+    """Compare the retrained samples with the recorded results, check by check.
+
+    Args:
+        checks: the checks.
+        retrained: the retrained runs.
+
+    Yields:
+        The results. Those that need the old code are last.
 
     Raises:
         UserError: a recorded file is damaged.
@@ -106,109 +112,95 @@ def compared(checks: Sequence[Check], study: Study) -> Iterator[Result]:
     images, truth = read_images(paths.TEST)
     suspects: list[Suspect] = []
     for check in checks:
+        result = CheckResult(check)
         if not np.array_equal(read_results(check.variant).truth, truth):
-            reason = f"{paths.TEST} has other test images than were evaluated: run `dvc repro split`"
-            yield Result(check, unchecked=dict.fromkeys(check.parts, reason))
-            continue
-        result = Result(check)
-        if suspect := _judged(result, _trained(result, study, images, truth)):
-            print(f"{check.variant}: seed {suspect.first}", flush=True)
+            reason = f"{paths.TEST} has other test images than the recorded results: run `dvc repro split`"
+            result.unchecked = dict.fromkeys(check.parts, reason)
+            yield result
+        elif suspect := _compare(result, _evaluate(result, retrained, images, truth)):
+            print(f"{check.variant}: seed {suspect.first_difference}", flush=True)
             suspects.append(suspect)
         else:
             yield result
-    yield from _against_old_code(suspects, study)
+    yield from _compare_with_old_code(suspects, retrained)
 
 
-@dataclass(frozen=True)
-class Suspect:
-    """A check whose sample differs from what another kind of processor made.
+def _evaluate(
+    result: CheckResult, retrained: RetrainedRuns, images: np.ndarray, truth: np.ndarray
+) -> dict[int, Outcome]:
+    """Evaluate the sample.
 
-    Attributes:
-        result: of the check.
-        here: what came of the sample here, by seed.
-        found: the first difference of each seed that differs.
+    Returns:
+        Seed → outcome; empty if a run failed, with the reason in the result.
     """
-
-    result: Result
-    here: dict[int, Outcome]
-    found: dict[int, str]
-
-    @property
-    def first(self) -> str:
-        seed = next(iter(self.found))
-        return f"{seed}: {self.found[seed]} ({_made_on(self.result.check, seed)})"
-
-    @property
-    def roots(self) -> tuple[str, ...]:
-        """What the old code is found by."""
-        check = self.result.check
-        return *(str(environment) for environment in check.roots.values()), *check.parts
-
-
-def _trained(result: Result, study: Study, images: np.ndarray, truth: np.ndarray) -> dict[int, Outcome]:
-    """What came of the sample, by seed; of runs that failed, the result says so."""
     check, started = result.check, time.perf_counter()
-    here: dict[int, Outcome] = {}
+    outcomes: dict[int, Outcome] = {}
     for seed in check.seeds:
-        facts = study.finished(study.runs[check.variant, seed])
+        facts = retrained.finished(retrained.runs[check.variant, seed])
         if facts is None:
-            result.different = f"seed {seed} could not be trained, as is said above"
+            result.different = f"seed {seed} could not be trained (see the error above)"
             return {}
-        folder = paths.run_path(check.variant, seed, FOLDER)
+        folder = retrained.run_folder(check.variant, seed)
         run = evaluate_run(folder, check.recipe, seed, images, truth, check.here["evaluate"])[-1]
-        here[seed] = outcome(folder, run, facts["digests"]["model"])
+        outcomes[seed] = retrained_outcome(folder, run, facts["digests"]["model"])
         result.seconds += facts["seconds"]
     result.seconds += time.perf_counter() - started
-    return here
+    return outcomes
 
 
-def _judged(result: Result, here: dict[int, Outcome]) -> Suspect | None:
-    """Compare the sample with what is recorded; what differs, but was made on another processor, is returned."""
+def _compare(result: CheckResult, here: dict[int, Outcome]) -> Suspect | None:
+    """Compare the sample with the recorded results; a difference to another kind of processor makes it a suspect."""
     check = result.check
-    found = {seed: words for seed, run in here.items() if (words := difference(_recorded(check, seed), run))}
-    for seed in found:
-        if same_kind(check, seed):
-            result.different = f"seed {seed}: {found[seed]}"
-            return None
-    if found:
-        return Suspect(result, here, found)
-    if here:
+    differences = {seed: text for seed, run in here.items() if (text := difference(_recorded(check, seed), run))}
+    certain = [seed for seed in differences if same_kind(check, seed)]
+    if certain:
+        result.different = f"seed {certain[0]}: {differences[certain[0]]}"
+    elif differences:
+        return Suspect(result, here, differences)
+    elif here:
         result.same = list(check.parts)
     return None
 
 
-def _against_old_code(suspects: Sequence[Suspect], study: Study) -> Iterator[Result]:
-    """Compare with what the old code makes here, those of the same old code as one batch."""
-    for roots in dict.fromkeys(suspect.roots for suspect in suspects):
-        batch = [suspect for suspect in suspects if suspect.roots == roots]
-        names = [(suspect.result.check.variant, seed) for suspect in batch for seed in suspect.found]
+def _compare_with_old_code(suspects: Sequence[Suspect], retrained: RetrainedRuns) -> Iterator[CheckResult]:
+    """Compare suspects with runs of the old code on this machine; those of the same old code are one batch."""
+    for key in dict.fromkeys(suspect.batch for suspect in suspects):
+        batch = [suspect for suspect in suspects if suspect.batch == key]
         started = time.perf_counter()
-        runs: dict[old.Name, old.OldRun | UserError]
-        try:
-            wanted = longest_first([study.runs[name] for name in names], study.images.shape)
-            by_name = {(run.variant, run.seed): run for run in wanted}
-            runs = old.train([suspect.result.check for suspect in batch], by_name, FOLDER)
-        except UserError as error:
-            runs = dict.fromkeys(names, error)
+        runs = _train_old_code(batch, retrained)
+        seconds = (time.perf_counter() - started) / len(batch)
         for suspect in batch:
-            suspect.result.seconds += (time.perf_counter() - started) / len(batch)
-            _judge_codes(suspect, runs)
+            suspect.result.seconds += seconds
+            _compare_codes(suspect, runs, retrained)
             yield suspect.result
 
 
-def _judge_codes(suspect: Suspect, runs: Mapping[old.Name, old.OldRun | UserError]) -> None:
-    """Compare the sample of today's code with that of the old code, both trained here."""
-    result, check, evaluated = suspect.result, suspect.result.check, True
-    for seed in suspect.found:
+def _train_old_code(batch: Sequence[Suspect], retrained: RetrainedRuns) -> Mapping[RunName, OldRun | UserError]:
+    """The runs of a batch by the old code, or the error that prevents them."""
+    names = [name for suspect in batch for name in suspect.run_names]
+    ordered = longest_first([retrained.runs[name] for name in names], retrained.images.shape)
+    checks = [suspect.result.check for suspect in batch]
+    try:
+        return old.train(checks, {(run.variant, run.seed): run for run in ordered}, retrained.folder)
+    except UserError as error:
+        return dict.fromkeys(names, error)
+
+
+def _compare_codes(suspect: Suspect, runs: Mapping[RunName, OldRun | UserError], retrained: RetrainedRuns) -> None:
+    """Compare the sample of today's code with that of the old code; both were trained on this machine."""
+    result, check = suspect.result, suspect.result.check
+    old_runs: list[OldRun] = []
+    for seed in suspect.differences:
         run = runs[check.variant, seed]
         if isinstance(run, UserError):
-            result.different = f"seed {suspect.first}; {run}"
+            result.different = f"seed {suspect.first_difference}; {run}"
             return
-        if words := _from_old(check, seed, run, suspect.here[seed]):
-            result.different = f"seed {seed}: {words}"
+        if text := _difference_to_old(check, seed, run, suspect.here[seed], retrained):
+            result.different = f"seed {seed}: {text}"
             return
-        evaluated = evaluated and run.evaluated
+        old_runs.append(run)
     result.how = OLD_CODE_HERE
+    evaluated = all(run.evaluated for run in old_runs)
     for part in check.parts:
         if part == "train" or evaluated:
             result.same.append(part)
@@ -220,15 +212,16 @@ def _judge_codes(suspect: Suspect, runs: Mapping[old.Name, old.OldRun | UserErro
 
 
 def _recorded(check: Check, seed: int) -> Outcome:
-    """What is recorded of a seed; not the digest of a model of another Keras, whose version is a part of its bytes."""
+    """The recorded outcome; without the digest of a model of another version of Keras, which is a part of its bytes."""
     row = check.rows[seed]
     keras = Environment.parse(row["environment"]).versions.get("keras")
     comparable = keras == check.here["train"].versions.get("keras")
-    return recorded(check.variant, seed, check.recipe.curve, str(row["model"]) if comparable else NOT_RECORDED)
+    model = str(row["model"]) if comparable else NOT_RECORDED
+    return recorded_outcome(check.variant, seed, check.recipe.curve, model)
 
 
 def same_kind(check: Check, seed: int) -> bool:
-    """Whether a seed is recorded with a processor that makes the bits of this one."""
+    """Whether the recorded processor of a seed is of the same kind as this one."""
     processor = str(check.rows[seed]["processor"])
     return processor != NOT_RECORDED and kind(processor) == kind(environments.processor())
 
@@ -238,13 +231,13 @@ def _made_on(check: Check, seed: int) -> str:
     return "made on a processor that is not recorded" if processor == NOT_RECORDED else f"made on {processor}"
 
 
-def _from_old(check: Check, seed: int, run: old.OldRun, here: Outcome) -> str | None:
-    """How a run of today's code differs from the same run of the old code, both trained here, or None."""
-    former = run.outcome
+def _difference_to_old(check: Check, seed: int, run: OldRun, here: Outcome, retrained: RetrainedRuns) -> str | None:
+    """The first difference between a run of today's code and that of the old code on this machine, or None."""
     same_keras = check.roots["train"].versions.get("keras") == check.here["train"].versions.get("keras")
-    words = difference(former if same_keras else replace(former, model=NOT_RECORDED), here, "by the old code")
-    if words is None and not same_keras:
-        folder = paths.run_path(check.variant, seed, FOLDER)
-        if not same_weights(run.folder / "model.keras", folder / "model.keras"):
-            words = "the weights of its model.keras differ from those by the old code"
-    return words
+    former = run.outcome if same_keras else replace(run.outcome, model=NOT_RECORDED)
+    text = difference(former, here, "by the old code")
+    if text is None and not same_keras:
+        model = retrained.run_folder(check.variant, seed) / "model.keras"
+        if not same_weights(run.folder / "model.keras", model):
+            return "the weights of its model.keras differ from those by the old code"
+    return text

@@ -1,8 +1,8 @@
-"""Train runs with the code of another commit. `tools.certify.old` runs this text by `python -c` in a checkout of it.
+"""Train runs with the code of another commit: `tools.certify.old` runs this file by `python -c` in a checkout of it.
 
-It calls what every commit since stages/recipes has: `plan`, `train_all`, and the scores and readers of stages/evaluate.
-Its argument says what to do, as JSON: classes, runs (variant, seed, fields of the recipe, folder to leave it in) and
-whether to evaluate.
+It uses only functions that every commit with stages/recipes has: `plan`, `train_all`, and the scores and readers of
+stages/evaluate. Its argument is a job as JSON: the number of classes, the runs (variant, seed, fields of the recipe and
+folder of the run), and whether to evaluate them.
 """
 
 import importlib
@@ -19,14 +19,14 @@ from typing import Any
 
 
 def end_with_parent(parent: int) -> None:
-    """End this process and its workers, which are a group of their own, once the one that started it has ended."""
+    """End this process and its group when the parent process has ended."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
-def find(name: str, *modules: str) -> Any:
-    """What the first of these modules that has it calls `name`: commits differ in where it is."""
+def find_attribute(name: str, *modules: str) -> Any:
+    """The attribute `name` of the first of these modules that has it; commits have it in different modules."""
     for module in modules:
         try:
             return getattr(importlib.import_module(module), name)
@@ -36,21 +36,23 @@ def find(name: str, *modules: str) -> Any:
 
 
 def shared(name: str, *modules: str) -> Any:
-    """What the stages share: in stages/study, or in commits of version 1 right below stages."""
-    return find(name, *(f"{package}.{module}" for module in modules for package in ("stages.study", "stages")))
+    """An attribute of a module that stages share: in stages/study, or in stages for commits of version 1."""
+    return find_attribute(
+        name, *(f"{package}.{module}" for module in modules for package in ("stages.study", "stages"))
+    )
 
 
-def train(wanted: dict[str, Any]) -> None:
-    """Train the runs, and leave each in its folder as it ends."""
+def train(job: dict[str, Any]) -> None:
+    """Train the runs of a job, and copy each finished run to its folder."""
     from stages.train.plan import plan
     from stages.train.schedule import train_all
 
     recipe_class, run_path = shared("recipe_class", "families"), shared("run_path", "paths", "records")
     recipes, folders = {}, {}
-    for run in wanted["runs"]:
+    for run in job["runs"]:
         name, seed = run["variant"], run["seed"]
         folders[name, seed] = Path(run["folder"])
-        seeds = 1 + max(other["seed"] for other in wanted["runs"] if other["variant"] == name)
+        seeds = 1 + max(other["seed"] for other in job["runs"] if other["variant"] == name)
         recipes[name] = recipe_class(run["fields"]["family"]).model_validate(run["fields"] | {"seeds": seeds})
 
     def keep(variant: str, seed: int) -> None:
@@ -62,12 +64,12 @@ def train(wanted: dict[str, Any]) -> None:
 
     images, labels = shared("read_images", "splits", "records")(shared("TRAIN", "paths", "records"))
     study: Any = SimpleNamespace(recipe=recipes.__getitem__)
-    planned = plan(study, list(recipes), images, labels, wanted["classes"])
+    planned = plan(study, list(recipes), images, labels, job["classes"])
     train_all([run for run in planned if (run.variant, run.seed) in folders], images, labels, on_finish=keep)
 
 
-def evaluate(wanted: dict[str, Any]) -> None:
-    """Leave scores, calibration and labels of each run beside its model."""
+def evaluate(job: dict[str, Any]) -> None:
+    """Evaluate the runs of a job; scores, calibration and labels are written beside each model."""
     import numpy as np
     import pandas as pd
 
@@ -76,10 +78,10 @@ def evaluate(wanted: dict[str, Any]) -> None:
     recipe_class, csv_bytes = shared("recipe_class", "families"), shared("csv_bytes", "files")
     read_facts, read_model = (shared(name, "models", "records") for name in ("read_facts", "read_model"))
     predict, labels_of = (
-        find(name, "stages.evaluate.outputs", "stages.evaluate.__main__") for name in ("predict", "labels_of")
+        find_attribute(name, "stages.evaluate.outputs", "stages.evaluate.__main__") for name in ("predict", "labels_of")
     )
     images, truth = shared("read_images", "splits", "records")(shared("TEST", "paths", "records"))
-    for run in wanted["runs"]:
+    for run in job["runs"]:
         folder = Path(run["folder"])
         recipe = recipe_class(run["fields"]["family"])
         facts = read_facts(folder)

@@ -1,11 +1,12 @@
-"""Train runs with the code that made the results, on this machine: for bits that another kind of processor made."""
+"""Train runs on this machine with the code that made the results, if these are of another kind of processor."""
 
 import contextlib
 import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,27 +21,32 @@ from stages.study.models import read_facts
 from stages.study.results import CALIBRATION_COLUMNS
 from stages.train.run import Run
 from tools.certify import history
-from tools.certify.compare import Outcome, as_text
+from tools.certify.outcomes import Outcome, as_text
 from tools.certify.sample import Check, Environments
 
 DRIVER = Path(__file__).with_name("driver.py")
-# Settings of the person who runs this that would train elsewhere or otherwise.
+# Set for the old code, in place of variables of the user that would change where or how it trains.
 SETTINGS = {"STUDY_EXECUTOR": "processes", "TF_CPP_MIN_LOG_LEVEL": "2"}
 THREADS = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
-Name = tuple[str, int]  # of a run: variant and seed
-LAST_LINES = 3  # of what the old code says where it fails
+RunName = tuple[str, int]  # variant and seed
+LAST_LINES = 3  # of the output of the old code, printed if it fails
 
 
 @dataclass(frozen=True)
 class OldRun:
-    """A run of the old code: its folder, and whether the old code evaluated it too."""
+    """A run of the old code.
+
+    Attributes:
+        folder: its folder.
+        evaluated: whether the old code evaluated it too.
+    """
 
     folder: Path
     evaluated: bool
 
     @property
     def outcome(self) -> Outcome:
-        """What came of it, in the form that is compared.
+        """Its outcome.
 
         Raises:
             UserError: a file is missing or damaged.
@@ -54,55 +60,69 @@ class OldRun:
         return Outcome(curve, scores, bins, np.load(self.folder / "labels.npy"), model)
 
 
-def train(checks: Sequence[Check], runs: Mapping[Name, Run], folder: Path) -> dict[Name, OldRun | UserError]:
-    """Train runs with the code and the packages that made them, as one batch, and evaluate them where needed.
+def train(checks: Sequence[Check], runs: Mapping[RunName, Run], folder: Path) -> dict[RunName, OldRun | UserError]:
+    """Train runs as one batch with the code and the packages that made them, and evaluate them if needed.
 
     Args:
-        checks: what is checked, all of the same roots and parts.
-        runs: to train, by variant and seed, as today's code trains them.
-        folder: where runs, virtual environments and the checkout lie; finished runs in it are kept.
+        checks: checks with the same roots and parts.
+        runs: the runs to train, as today's code trains them.
+        folder: the folder of runs, virtual environments and the checkout; finished runs in it are kept.
 
     Returns:
-        Each run, or why there is none.
+        Each run, or the error that prevents it.
 
     Raises:
-        UserError: no commit has that code, its packages can't be installed, or git can't check it out.
+        UserError: no commit has that code, its packages can't be installed, or git fails.
     """
-    roots, parts = checks[0].roots, checks[0].parts
+    roots = checks[0].roots
     here = environments.kind(environments.processor())
     place = folder / f"old-{files.digest(str(roots['train']), str(roots['evaluate']), here)[:12]}"
-    missing = [run for run in runs.values() if not _finished(_folder(place, run), roots, run)]
-    failure = UserError("the old code made other runs than it was asked for, or with other packages")
-    if missing or ("evaluate" in parts and _unevaluated(runs.values(), place)):
-        commit, evaluates = _commit(checks[0])
-        with history.checkout(commit, folder) as study:
-            python = history.python_of(roots["train"], study, folder)
-            names = ", ".join(run.name for run in runs.values())
-            print(f"the code of {commit[:12]} trains {names}, to compare the two codes here", flush=True)
-            try:
-                _train_in(study, python, missing, runs.values() if evaluates else (), place, roots)
-            except UserError as error:
-                failure = error
+    failure = _train_missing(checks[0], runs.values(), folder, place)
+    failure = failure or UserError("the old code made other runs than requested, or with other packages")
     return {
         name: _old_run(_folder(place, run)) if _finished(_folder(place, run), roots, run) else failure
         for name, run in runs.items()
     }
 
 
-def _commit(check: Check) -> tuple[str, bool]:
-    """The commit to check out, and whether it has the code that evaluated, where that is to be checked.
+def _train_missing(check: Check, runs: Collection[Run], folder: Path, place: Path) -> UserError | None:
+    """Train and evaluate the runs that are missing in `place`.
+
+    Returns:
+        The error with which the old code failed, or None.
 
     Raises:
-        UserError: there is none.
+        UserError: the old code can't be started.
+    """
+    missing = [run for run in runs if not _finished(_folder(place, run), check.roots, run)]
+    if not missing and not ("evaluate" in check.parts and _unevaluated(runs, place)):
+        return None
+    commit, evaluates = _commit(check)
+    with history.checkout(commit, folder) as study:
+        python = history.python_of(check.roots["train"], study, folder)
+        names = ", ".join(run.name for run in runs)
+        print(f"the code of {commit[:12]} trains {names}, to compare the two codes here", flush=True)
+        try:
+            _train_in(study, python, missing, runs if evaluates else (), place, check.roots)
+        except UserError as error:
+            return error
+    return None
+
+
+def _commit(check: Check) -> tuple[str, bool]:
+    """The commit to check out, and whether it also has the code that evaluated the runs, if this is checked.
+
+    Raises:
+        UserError: there is no such commit.
     """
     train, family = check.roots["train"], check.recipe.family
-    if "evaluate" in check.parts and (commit := history.find(family, train, check.roots["evaluate"])):
+    if "evaluate" in check.parts and (commit := history.find_commit(family, train, check.roots["evaluate"])):
         return commit, True
-    if commit := history.find(family, train, None):
+    if commit := history.find_commit(family, train, None):
         return commit, False
     raise UserError(
         f"no commit in git's history has the code {train.code[:12]}… of {family} that made its results, with their "
-        "packages, so that the old code can't be run here"
+        "packages: the old code can't be run here"
     )
 
 
@@ -131,10 +151,10 @@ def _unevaluated(runs: Iterable[Run], place: Path) -> list[Run]:
 
 
 def _job(runs: Sequence[Run], place: Path, *, evaluate: bool) -> dict[str, Any]:
-    """What the driver is to do."""
+    """The job of the driver."""
     for run in runs:
         _folder(place, run).parent.mkdir(parents=True, exist_ok=True)
-    wanted = [
+    requested = [
         {
             "variant": run.variant,
             "seed": run.seed,
@@ -143,19 +163,20 @@ def _job(runs: Sequence[Run], place: Path, *, evaluate: bool) -> dict[str, Any]:
         }
         for run in runs
     ]
-    return {"classes": runs[0].classes, "runs": wanted, "evaluate": evaluate}
+    return {"classes": runs[0].classes, "runs": requested, "evaluate": evaluate}
 
 
 def _drive(python: str, study: Path, job: dict[str, Any], settings: dict[str, str]) -> None:
-    """Run the driver in a checkout, as a group of processes that ends with this one.
+    """Run the driver in a checkout, in a group of processes that ends with this process.
 
     Raises:
-        UserError: it fails.
+        UserError: the driver fails.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DASK_")}
     environment |= settings | {"PYTHONPATH": ""}
+    command = [python, "-c", DRIVER.read_text(encoding="utf-8"), json.dumps(job)]
     with subprocess.Popen(
-        [python, "-c", DRIVER.read_text(encoding="utf-8"), json.dumps(job)],
+        command,
         cwd=study,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -165,12 +186,7 @@ def _drive(python: str, study: Path, job: dict[str, Any], settings: dict[str, st
         start_new_session=True,
     ) as process:
         try:
-            assert process.stdout is not None
-            last: list[str] = []
-            for line in process.stdout:
-                last = [*last, line.rstrip()][-LAST_LINES:]
-                if line.startswith(("[", "under way")):
-                    print(f"old code: {line}", end="", flush=True)
+            last = _print_progress(process)
         except BaseException:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -179,19 +195,32 @@ def _drive(python: str, study: Path, job: dict[str, Any], settings: dict[str, st
         raise UserError(f"the old code can't be run here: {' '.join(last)}")
 
 
+def _print_progress(process: subprocess.Popen[str]) -> deque[str]:
+    """Print the finished runs of the driver until it ends; return its last lines."""
+    assert process.stdout is not None
+    last = deque[str](maxlen=LAST_LINES)
+    for line in process.stdout:
+        last.append(line.rstrip())
+        if line.startswith(("[", "under way")):
+            print(f"old code: {line}", end="", flush=True)
+    return last
+
+
 def _finished(folder: Path, roots: Environments, run: Run) -> bool:
-    """Whether the folder holds this run of the old code, whole and made with the packages of the results."""
+    """Whether the folder has this run of the old code, complete and made with the packages of the results."""
     try:
         facts = read_facts(folder)
         model = files.digest((folder / "model.keras").read_bytes())
     except (UserError, OSError):
         return False
-    # The commit was found by its code, whose digest may have had another form in its time.
-    same = environments.of_run(facts).versions == roots["train"].versions
-    same = same and (facts["variant"], facts["seed"]) == (run.variant, run.seed)
-    same = same and run.recipe.key_fields().items() <= facts["parameters"].items()
-    same = same and all(facts["digests"].get(name) == run.digests.get(name) for name in ("data", "dev"))
-    return bool(same) and facts["digests"]["model"] == model
+    # The code is not compared: the commit was found by it, and its digest may have had another form then.
+    return (
+        environments.of_run(facts).versions == roots["train"].versions
+        and (facts["variant"], facts["seed"]) == (run.variant, run.seed)
+        and run.recipe.key_fields().items() <= facts["parameters"].items()
+        and all(facts["digests"].get(name) == run.digests.get(name) for name in ("data", "dev"))
+        and bool(facts["digests"]["model"] == model)
+    )
 
 
 def _old_run(folder: Path) -> OldRun:

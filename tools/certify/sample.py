@@ -1,4 +1,4 @@
-"""Which runs to train anew: those of variants whose results were made with another environment than is here."""
+"""Select the runs to train again: a sample for each variant whose results were made in another environment."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,19 +22,19 @@ Environments = dict[Part, Environment]  # one for training and one for evaluatio
 
 @dataclass(frozen=True)
 class Check:
-    """Some runs of a variant that the same two environments made, and those of them to train anew.
+    """A sample of the runs of a variant that were made in the same two environments.
 
     Attributes:
         variant: the variant.
         recipe: its recipe.
-        here: today's code and the installed packages.
-        roots: the environments that made the runs, or that are certified as theirs.
-        parts: those to check.
-        stale: those of which `here` is not yet known to make the same bits.
-        rows: of environments.csv, by seed: all runs that these environments made.
-        counts: how many runs of the variant have the same root, for each part.
+        here: the environments of today's code and the installed packages.
+        roots: the environments of the runs, resolved by certificates.
+        parts: the parts to check.
+        stale: the parts for which `here` is not known to give the same bits.
+        rows: seed → row of environments.csv, for all runs of these environments.
+        counts: part → the number of runs of the variant with the same root.
         seeds: the sample.
-        chain: environments that the recorded keys may be made with.
+        chain: the environments with which the recorded keys may have been made.
     """
 
     variant: str
@@ -50,28 +50,33 @@ class Check:
 
     @property
     def batched(self) -> bool:
-        """Whether the runs were trained as batched seeds on a GPU, which no processor can repeat."""
+        """Whether the runs were trained as batched seeds on a GPU, which a processor can't repeat."""
         return self.roots["train"].executor is not None
 
 
-def checks(study: Params, variants: Sequence[str], wanted: int | None, everything: bool) -> list[Check]:
-    """What is to be checked, variant by variant, the largest group of runs of each first.
+def select_checks(study: Params, variants: Sequence[str], number: int | None, *, everything: bool) -> list[Check]:
+    """The checks of variants, the largest group of runs of each variant first.
 
     Args:
-        study: the study.
-        variants: the variants to look at.
-        wanted: how many seeds to draw for each variant and pair of recorded environments; None for all of them.
-        everything: whether to check also what is known to be the same.
+        study: the parameters of the study.
+        variants: the variants to check.
+        number: of seeds to draw for each variant and pair of recorded environments; None for all of them.
+        everything: whether to check also parts that are known to give the same bits.
 
     Raises:
         UserError: a variant is unknown, or its results are damaged.
     """
     certificates = environments.read_certificates()
-    return [check for name in variants for check in _checks(name, study.recipe(name), certificates, wanted, everything)]
+    recipes = {name: study.recipe(name) for name in variants}
+    return [
+        check
+        for name, recipe in recipes.items()
+        for check in _variant_checks(name, recipe, certificates, number, everything=everything)
+    ]
 
 
-def _checks(
-    variant: str, recipe: Recipe, certificates: pd.DataFrame, wanted: int | None, everything: bool
+def _variant_checks(
+    variant: str, recipe: Recipe, certificates: pd.DataFrame, number: int | None, *, everything: bool
 ) -> Iterator[Check]:
     results = find_results(variant)
     if results is None:
@@ -79,18 +84,31 @@ def _checks(
     table = results.environments[results.environments["seed"] < recipe.seeds]
     roots = {part: _roots(variant, part, table[column], certificates) for part, column in COLUMNS.items()}
     here: Environments = {part: environments.installed(part, recipe.family) for part in PARTS}
-    own = certificates[(certificates["variant"] == variant) & (certificates["part"] == "train")]
-    chain = {*table["environment"], *own["environment"], *own["same_as"]}
-    groups = table.groupby([roots["train"], roots["evaluate"]], sort=False)
-    for (train, evaluate), group in sorted(groups, key=lambda item: (-len(item[1]), item[0])):
-        root: Environments = {"train": Environment.parse(train), "evaluate": Environment.parse(evaluate)}
-        stale = tuple(part for part in PARTS if not _same(variant, part, recipe, here, root, certificates))
+    chain = _chain(variant, table, certificates)
+    for root, group in _groups(table, roots):
+        stale = _stale_parts(variant, recipe, here, root, certificates)
         if parts := PARTS if everything else stale:
             rows = {int(row["seed"]): row for row in group.astype(object).to_dict("records")}
             counts = {part: int((roots[part] == str(root[part])).sum()) for part in PARTS}
-            seeds = draw(variant, here, root, list(rows), wanted)
-            parsed = tuple(map(Environment.parse, sorted(chain)))
-            yield Check(variant, recipe, here, root, parts, stale, rows, counts, seeds, parsed)
+            seeds = draw(variant, here, root, list(rows), number)
+            yield Check(variant, recipe, here, root, parts, stale, rows, counts, seeds, chain)
+
+
+def _groups(table: pd.DataFrame, roots: dict[Part, pd.Series]) -> list[tuple[Environments, pd.DataFrame]]:
+    """The rows of environments.csv by their roots, the largest group first."""
+    groups = table.groupby([roots["train"], roots["evaluate"]], sort=False)
+    ordered = sorted(groups, key=lambda item: (-len(item[1]), item[0]))
+    return [
+        ({"train": Environment.parse(train), "evaluate": Environment.parse(evaluate)}, group)
+        for (train, evaluate), group in ordered
+    ]
+
+
+def _chain(variant: str, table: pd.DataFrame, certificates: pd.DataFrame) -> tuple[Environment, ...]:
+    """The environments of training in the variant's results and certificates."""
+    rows = certificates[(certificates["variant"] == variant) & (certificates["part"] == "train")]
+    texts = {*table["environment"], *rows["environment"], *rows["same_as"]}
+    return tuple(map(Environment.parse, sorted(texts)))
 
 
 def _roots(variant: str, part: Part, column: pd.Series, certificates: pd.DataFrame) -> pd.Series:
@@ -98,17 +116,18 @@ def _roots(variant: str, part: Part, column: pd.Series, certificates: pd.DataFra
     return column.map(found)
 
 
-def _same(
-    variant: str, part: Part, recipe: Recipe, here: Environments, roots: Environments, certificates: pd.DataFrame
-) -> bool:
-    environment = here[part]
-    if part == "train" and roots[part].executor is not None:
-        environment = _batched(recipe)
-    return canonical(variant, part, environment, certificates) == roots[part]
+def _stale_parts(
+    variant: str, recipe: Recipe, here: Environments, roots: Environments, certificates: pd.DataFrame
+) -> tuple[Part, ...]:
+    """The parts for which today's environment is not known to give the bits of the roots."""
+    today = dict(here)
+    if roots["train"].executor is not None:
+        today["train"] = _batched(recipe)
+    return tuple(part for part in PARTS if canonical(variant, part, today[part], certificates) != roots[part])
 
 
 def _batched(recipe: Recipe) -> Environment:
-    """Today's environment of batched seeds, with the locked packages where JAX is not installed."""
+    """Today's environment of batched seeds, with the locked packages if JAX is not installed."""
     try:
         versions = environments.installed_versions("jax")
     except UserError:
@@ -117,40 +136,43 @@ def _batched(recipe: Recipe) -> Environment:
 
 
 def draw(
-    variant: str, here: Environments, roots: Environments, seeds: Sequence[int], wanted: int | None
+    variant: str, here: Environments, roots: Environments, seeds: Sequence[int], number: int | None
 ) -> tuple[int, ...]:
-    """The sample, sorted: by a digest, so that the same environments always draw the same seeds.
+    """Draw a sample by a digest, so that the same environments always draw the same seeds.
 
     Args:
         variant: the variant.
         here: the environments to certify.
         roots: the environments that made the runs.
         seeds: of the runs.
-        wanted: how many; None for all.
+        number: of seeds to draw; None for all.
+
+    Returns:
+        The sample, sorted. A larger sample contains the smaller one.
     """
     texts = [variant, *(str(environment) for each in (here, roots) for environment in each.values())]
     order = sorted(seeds, key=lambda seed: files.digest(*texts, str(seed)))
-    return tuple(sorted(order[:wanted]))
+    return tuple(sorted(order[:number]))
 
 
-def as_here(run: Run) -> Run:
-    """The same run with the key of the environment that trains it, whatever that is certified as."""
+def own_key(run: Run) -> Run:
+    """The run with the key of the environment that trains it, without certificates."""
     return replace(run, same_as=None)
 
 
 def objection(check: Check, runs: Mapping[tuple[str, int], Run], keys: pd.Series) -> str | None:
-    """Why the check's recorded runs are no runs of params.yaml and of the images that are here, or None.
+    """Why the recorded runs do not belong to params.yaml and the images, or None.
 
     Args:
         check: the check.
-        runs: the study's runs, by variant and seed.
-        keys: of test.csv, by seed.
+        runs: variant and seed → run of the study.
+        keys: seed → key in test.csv.
     """
     for seed in check.seeds:
         run = runs[check.variant, seed]
         if keys.get(seed) not in {replace(run, same_as=environment).key for environment in check.chain}:
             return (
-                f"seed {seed} is recorded with another key than params.yaml, the images in {paths.TRAIN.parent} and "
-                f"the recorded environment make: it is a run of other parameters or data, which `make stale` names"
+                f"seed {seed} should have the key of params.yaml, the images in {paths.TRAIN.parent} and its recorded "
+                "environment, received another one: it is a run of other parameters or data, see `make stale`"
             )
     return None

@@ -1,1 +1,1 @@
-"""What changed between two commits of a study, with verdicts."""
+"""Compare two commits of a study: what changed, with a verdict on each variant."""

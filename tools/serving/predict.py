@@ -1,6 +1,6 @@
-"""Classify image files: `python -m tools.serving.predict IMAGE... [--variant NAME] [--seed SEED] [--ensemble]`.
+"""Classify image files with a model of the study: `python -m tools.serving.predict`.
 
-The default is the best variant and its best seed, both chosen by validation accuracy (`metrics/champion.json`).
+By default the model is the best seed of the best variant, both chosen by validation accuracy (`metrics/champion.json`).
 """
 
 import argparse

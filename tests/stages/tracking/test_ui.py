@@ -1,4 +1,4 @@
-"""`make ui`'s last step: which page it names, and where."""
+"""The last step of `make ui`: the addresses that it prints."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ from tests.support.mlflow import client, free_port, mlflow_server, sqlite
 UI = [sys.executable, "-m", "tools.ui"]
 
 
-def test_the_ui_names_and_opens_the_view_of_the_approaches_and_ends_when_it_is_told_to(
+def test_the_ui_opens_the_view_of_the_approaches_and_ends_after_a_signal(
     evaluated: Path, study: Params, empty_database: Path, tmp_path: Path
 ) -> None:
     shutil.copy(empty_database, address.DATABASE)
@@ -39,9 +39,9 @@ def test_the_ui_names_and_opens_the_view_of_the_approaches_and_ends_when_it_is_t
         text=True,
     ) as ui:
         assert ui.stdout is not None
-        said = []
+        lines = []
         for line in ui.stdout:
-            said.append(line.rstrip())
+            lines.append(line.rstrip())
             if line.startswith("  MLP: the seeds of watched"):
                 break
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
@@ -49,21 +49,21 @@ def test_the_ui_names_and_opens_the_view_of_the_approaches_and_ends_when_it_is_t
         arguments = [" ".join(process.cmdline()) for process in psutil.Process(ui.pid).children(recursive=True)]
         second = subprocess.run([*UI, "--port", str(port)], capture_output=True, text=True, check=False)
         ui.send_signal(signal.SIGTERM)
-        rest = ui.stdout.read()  # to its end: no process of the UI's is left to write there
-    assert (ui.returncode, rest.splitlines()[1:]) == (0, [])  # but for the last view
+        rest = ui.stdout.read()  # to its end: no process of the UI is left
+    assert (ui.returncode, rest.splitlines()[1:]) == (0, [])  # except the last view
     assert any("mlflow ui" in line for line in arguments)
     assert any("uvicorn" in line for line in arguments)
-    # Of a database the address may hold a password, and everybody sees arguments; the environment has it.
+    # The address of a database may have a password: it is in the environment, not in the arguments.
     assert not [line for line in arguments if "sqlite:" in line]
-    assert not [line for line in said if "URI not provided. Using sqlite" in line]
-    assert f"Approaches: {first}" in said
-    assert any(line.startswith(f"  Variants, best dev accuracy first: {page}searchFilter=") for line in said)
+    assert not [line for line in lines if "URI not provided. Using sqlite" in line]
+    assert f"Approaches: {first}" in lines
+    assert any(line.startswith(f"  Variants, best dev accuracy first: {page}searchFilter=") for line in lines)
     assert opened.read_text().strip() == first
     assert second.returncode == 1
-    assert f"error: something else answers on port {port}: name another" in second.stderr
+    assert f"error: port {port} is in use: choose another one" in second.stderr
 
 
-def test_with_a_servers_address_the_servers_page_is_named(
+def test_with_the_address_of_a_server_its_pages_are_printed(
     evaluated: Path, study: Params, empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with sqlite(empty_database) as store, mlflow_server(store, tmp_path / "artifacts") as server:
@@ -78,10 +78,10 @@ def test_with_a_servers_address_the_servers_page_is_named(
     assert answer.returncode == 0, answer.stderr
     page = f"{server}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey=study-approaches"
     assert f"Approaches: {page}" in answer.stdout
-    assert "user:" not in answer.stdout  # a link is passed on
+    assert "user:" not in answer.stdout  # links are shared
 
 
-def test_a_server_that_is_down_is_named_in_a_line(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_down_is_an_error_of_one_line(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
     answer = subprocess.run(UI, capture_output=True, text=True, check=False)
     assert answer.returncode == 1

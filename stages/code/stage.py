@@ -1,0 +1,29 @@
+"""The environment of each variant's results: today's code and the locked packages, resolved by certificates."""
+
+from stages.study import environments
+from stages.study.environments import PARTS, Part, canonical, current
+from stages.study.params import Params
+
+
+def variant_environments(study: Params) -> dict[Part, dict[str, str]]:
+    """The environment of each variant with today's code and the locked packages.
+
+    An environment that is certified to give the same bits as an earlier one is replaced by the earlier one.
+
+    Args:
+        study: the parameters of the study.
+
+    Returns:
+        "train" and "evaluate" → variant → the environment as text, as in metrics/code.yaml.
+
+    Raises:
+        UserError: requirements.lock or metrics/certified.csv is missing or damaged.
+    """
+    versions, certificates = environments.locked_versions(), environments.read_certificates()
+    return {
+        part: {
+            variant: str(canonical(variant, part, current(part, recipe.family, versions), certificates))
+            for variant, recipe in study.variants.items()
+        }
+        for part in PARTS
+    }

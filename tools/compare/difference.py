@@ -1,0 +1,129 @@
+"""Compare two sides of a study: every variant that changed gets a result."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from many_seeds.errors import UserError
+from many_seeds.results import Results
+from stages.study import params
+from stages.study.comparisons import compare_accuracies
+from stages.study.params import Statistics
+from tools.compare.changes import VariantChange, variant_change
+from tools.compare.side import Side
+
+SETTINGS = ("confidence", "equivalence_margin", "design")  # the fields of statistics that decide a verdict
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What differs between two sides.
+
+    Attributes:
+        old: the old side.
+        new: the new side.
+        settings: of the comparison.
+        settings_side: the side that has these settings.
+        results: a result for each changed variant, with a on the old side and b on the new side.
+        changed: variants with other predictions.
+        unchanged: variants with the same predictions.
+        unpaired: variants without a common seed.
+        not_retrained: variants with the same runs although their parameters changed.
+    """
+
+    old: Side
+    new: Side
+    settings: Statistics
+    settings_side: Side
+    results: Results
+    changed: dict[str, VariantChange]
+    unchanged: dict[str, VariantChange]
+    unpaired: dict[str, VariantChange]
+    not_retrained: dict[str, VariantChange]
+
+    @property
+    def changes(self) -> dict[str, VariantChange]:
+        """All variants that both sides have."""
+        return {**self.not_retrained, **self.changed, **self.unchanged, **self.unpaired}
+
+    @property
+    def only_old(self) -> list[str]:
+        return [name for name in self.old.runs if name not in self.new.runs]
+
+    @property
+    def only_new(self) -> list[str]:
+        return [name for name in self.new.runs if name not in self.old.runs]
+
+    @property
+    def without_runs(self) -> list[str]:
+        """Variants in params.yaml of the new side that have no runs on either side."""
+        return [name for name in self.new.params.recipes if name not in self.old.runs and name not in self.new.runs]
+
+    @property
+    def complete_unchanged(self) -> list[str]:
+        """The unchanged variants without lost seeds."""
+        return [name for name, change in self.unchanged.items() if not change.lost]
+
+    @property
+    def other_settings(self) -> dict[str, tuple[Any, Any]]:
+        """The settings that differ: the value on the old side and the value on the new side, None if not given."""
+        old, new = self.old.params.statistics, self.new.params.statistics
+        sides = {name: (old.get(name), new.get(name)) for name in SETTINGS}
+        return {name: values for name, values in sides.items() if values[0] != values[1]}
+
+
+def compare(old: Side, new: Side) -> Difference:
+    """Compare every variant that both sides have, with the settings of the old side.
+
+    Args:
+        old: the old side.
+        new: the new side.
+
+    Raises:
+        UserError: the sides have different test sets, or neither side has settings that this code can read.
+    """
+    groups: dict[str, dict[str, VariantChange]] = {"not_retrained": {}, "unpaired": {}, "unchanged": {}, "changed": {}}
+    for name in new.runs:
+        if name in old.runs:
+            change = variant_change(name, old, new)
+            groups[_group(change)][name] = change
+    settings_side, settings = _settings(old, new)
+    rows = [(name, name, change.old.accuracy, change.new.accuracy) for name, change in groups["changed"].items()]
+    images = len(next(iter(new.runs.values())).truth)
+    results = compare_accuracies(rows, images, len(rows), settings)
+    return Difference(old=old, new=new, settings=settings, settings_side=settings_side, results=results, **groups)
+
+
+def _group(change: VariantChange) -> str:
+    """The attribute of `Difference` for a variant."""
+    if not change.new.seeds:
+        return "unpaired"
+    if change.not_retrained:
+        return "not_retrained"
+    return "unchanged" if change.unchanged else "changed"
+
+
+def _settings(old: Side, new: Side) -> tuple[Side, Statistics]:
+    """The settings and their side: the old one, so that a change is not judged with a margin that it brings."""
+    try:
+        return old, Statistics.model_validate(old.params.statistics)
+    except ValidationError:  # settings of another version of this code may have another meaning
+        return new, _readable_settings(new)
+
+
+def _readable_settings(side: Side) -> Statistics:
+    """The settings of a side that this code can read; without a design, seeds may have been added.
+
+    Raises:
+        UserError: they are not valid.
+    """
+    given = side.params.statistics
+    known = {"design": "open"} | {name: given[name] for name in Statistics.model_fields if name in given}
+    try:
+        return Statistics.model_validate(known)
+    except ValidationError as error:
+        messages = [f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors()]
+        raise UserError(
+            f"statistics in {params.PARAMS} of {side.label} are not valid: {'; '.join(messages)}"
+        ) from error

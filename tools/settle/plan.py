@@ -1,0 +1,66 @@
+"""The plan of `--plan`: what would be trained, for how long, and when verdicts are projected."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from many_seeds import text
+from many_seeds.results import Results
+from stages.study.params import PARAMS
+from tools.settle.report import LIMITS, pair_name, projection
+from tools.settle.steps import Step, missing_runs, total_seconds
+from tools.settle.study import GrowingStudy, mean_seconds
+
+
+def plan(growing: GrowingStudy) -> str:
+    """The results, and for each undecided comparison the next runs, their duration and the projected verdict.
+
+    Raises:
+        UserError: the results of a variant are missing or damaged.
+    """
+    if obstacle := _obstacle(growing):
+        return obstacle
+    results, seconds = growing.look(), mean_seconds(growing.study)
+    steps = growing.next_steps(results, seconds)
+    if not steps:
+        return f"{text.table(results)}\n\n{_nothing_to_add(results)}"
+    return "\n".join([text.table(results), "", *_step_lines(growing, results, steps, seconds)])
+
+
+def _obstacle(growing: GrowingStudy) -> str | None:
+    """What to do before a plan can be made, or None."""
+    if growing.data_are_stale():
+        return f"The data are not those of {PARAMS}: run `dvc repro split` before --plan"
+    if objections := growing.objections():
+        return "\n".join(["No seed would be added:", *objections])
+    if outdated := growing.outdated():
+        return (
+            f"Results are missing, or of other parameters or data: {', '.join(outdated)}. Run the command without "
+            f"--plan to train the seeds of {PARAMS} first"
+        )
+    return None
+
+
+def _nothing_to_add(results: Results) -> str:
+    undecided = sum(result.verdict == "undecided" for result in results)
+    remark = f"; {undecided} undecided with the maximum number of seeds ({LIMITS})" if undecided else ""
+    return f"{text.summary(results)}{remark}"
+
+
+def _step_lines(
+    growing: GrowingStudy, results: Results, steps: Sequence[Step], seconds: Mapping[str, float]
+) -> Iterator[str]:
+    study = growing.study
+    seeds: dict[str, int] = {}  # of each variant after the steps up to this one: comparisons share variants
+    for step in steps:
+        seeds |= {name: max(step.final_n, seeds.get(name, 0)) for name in step.pair}
+        durations = [_duration(growing, runs, seconds) for runs in (step.all_runs(study), missing_runs(seeds, study))]
+        runs = ", ".join(f"{count} of {name}" for name, count in step.next_runs(study).items()) or "none"
+        yield (
+            f"{pair_name(step.pair)}: next {step.n} → {step.next_n} seeds, runs: {runs}; "
+            f"{projection(results[step.pair], step.final_n, *durations)}"
+        )
+
+
+def _duration(growing: GrowingStudy, runs: Mapping[str, int], seconds: Mapping[str, float]) -> float | None:
+    """The duration of runs on this machine, in seconds; None if it is unknown."""
+    total = total_seconds(runs, seconds)
+    return None if total is None else total / growing.at_once

@@ -1,0 +1,214 @@
+"""A study to which seeds are added: its runs, its results, and the number of seeds in params.yaml."""
+
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+
+from many_seeds.errors import UserError
+from many_seeds.results import Results
+from stages.aggregate.runs import require_one_test
+from stages.recipes.shared import training
+from stages.recipes.shared.native_stderr import native_stderr_hidden
+from stages.study import comparisons, dvc, environments, params, paths
+from stages.study.current import outdated
+from stages.study.models import read_facts
+from stages.study.params import Params
+from stages.study.results import check_seeds, find_results, read_results
+from stages.tracking.publisher import Publisher
+from stages.train.executors import slots
+from stages.train.plan import environment_here
+from tools import stale
+from tools.settle.seeds import with_seeds
+from tools.settle.steps import Step, next_steps, select_pairs
+
+
+class GrowingStudy:
+    """A study to which seeds are added.
+
+    Attributes:
+        study: the parameters of the study, with the seeds that were added.
+        pairs: the comparisons that should get a verdict.
+        variants: the variants of these comparisons.
+        most: the maximum number of seeds of a variant.
+
+    Raises:
+        UserError: params.yaml is not valid, has the fixed design or no comparison, or its seeds can't be edited; or
+            `pairs` names an unknown comparison.
+    """
+
+    def __init__(self, pairs: str | None, most: int) -> None:
+        self._text = params.read()
+        self.study = params.parse(self._text, str(params.PARAMS))
+        if self.study.statistics.design == "fixed":
+            raise UserError(
+                f"statistics.design of {params.PARAMS} should be open to add seeds, received fixed: intervals of the "
+                "fixed design hold for one number of seeds, chosen before any score was seen. The open design widens "
+                "them for good"
+            )
+        self.pairs = select_pairs(self.study, pairs)
+        if not self.pairs:
+            raise UserError(
+                f"{params.PARAMS} has no comparison: name two variants in comparisons, chains or approaches"
+            )
+        self.variants = list(dict.fromkeys(name for pair in self.pairs for name in pair))
+        self.most = min(most, self.study.split.seeds)
+        self._check_editable()
+
+    def _check_editable(self) -> None:
+        """Raise the error of a params.yaml that can't be edited now rather than after hours of training."""
+        seeds = {name: self.study.recipe(name).seeds for name in self.variants}
+        with_seeds(self._text, {name: count + 1 for name, count in seeds.items() if count < self.most})
+
+    def check_environment(self) -> None:
+        """Check that runs of this machine belong to the recorded runs.
+
+        Raises:
+            UserError: they do not, or the results of a variant are damaged.
+        """
+        if objections := self.objections():
+            raise UserError("no seed is added:\n" + "\n".join(objections))
+
+    def objections(self) -> list[str]:
+        """Why runs of this machine would not belong to the recorded runs, a line for each reason.
+
+        Raises:
+            UserError: the results of a variant are damaged.
+        """
+        recipes = {name: self.study.recipe(name) for name in self.variants}
+        changes = {name: environments.changes_since(name, environment_here(of)) for name, of in recipes.items()}
+        lines = [f"{line}. {environments.INSTALL}" for line in environments.trained_elsewhere(changes)]
+        processors = (environments.processor_objection(name, of) for name, of in recipes.items())
+        return lines + [text for text in processors if text]
+
+    def data_are_stale(self) -> bool:
+        """Whether the images or the validation splits are not those of params.yaml."""
+        return not {"fetch", "split"}.isdisjoint(self._stale())
+
+    def update_data(self) -> None:
+        """Run the stages fetch and split if their outputs are missing or stale."""
+        if not paths.TRAIN.exists() or self.data_are_stale():
+            repro("split")
+
+    def _stale(self) -> dict[str, list[str]]:
+        return stale.reasons(stale.status(self.study))
+
+    def incomplete(self, variants: Iterable[str]) -> list[str]:
+        """The variants of which a seed of params.yaml is not evaluated.
+
+        Raises:
+            UserError: the results of a variant are damaged.
+        """
+
+        def complete(name: str) -> bool:
+            results = find_results(name)
+            return results is not None and results.seeds == list(range(self.study.recipe(name).seeds))
+
+        return [name for name in variants if not complete(name)]
+
+    def outdated(self) -> list[str]:
+        """The variants of the comparisons whose results are missing, or of other parameters or data."""
+        names = {*self.incomplete(self.variants), *outdated(self.study)}
+        return [name for name in self.variants if name in names]
+
+    def finish_runs(self, variants: Sequence[str]) -> None:
+        """Train and evaluate the missing runs of variants."""
+        from stages.evaluate.stage import evaluate
+        from stages.train.stage import train
+
+        train(self.study, variants, on_finish=Publisher(self.study).publish)
+        with native_stderr_hidden():
+            training.prepare()  # before the evaluation: after it, TensorFlow ignores the number of threads of a run
+        for variant in variants:
+            evaluate(variant, self.study.recipe(variant))
+
+    def look(self) -> Results:
+        """The results of the comparisons from the present scores.
+
+        Raises:
+            UserError: the results of a variant are missing or damaged, or the variants have different test sets.
+        """
+        found = {name: read_results(name) for name in self.variants}
+        require_one_test({name: runs.truth for name, runs in found.items()})
+        for name, runs in found.items():
+            check_seeds(paths.scores_path(name), runs.seeds, range(self.study.recipe(name).seeds))
+        accuracy = {name: runs.accuracy for name, runs in found.items()}
+        images = len(found[self.variants[0]].truth)
+        return comparisons.compare_variants(accuracy, self.pairs, images, self.study)
+
+    @property
+    def at_once(self) -> int:
+        """The number of runs that this machine trains at a time."""
+        return max(slots(self.study.recipe(name)) for name in self.variants)
+
+    def next_steps(self, results: Results, seconds: Mapping[str, float]) -> list[Step]:
+        """The next steps of the undecided comparisons, as `steps.next_steps` orders them."""
+        shape = read_results(self.variants[0]).hardest_images.shape[1:]
+        return next_steps(results, self.study, seconds, shape, most=self.most, at_once=self.at_once)
+
+    def add_seeds(self, runs: Mapping[str, int]) -> None:
+        """Add seeds to params.yaml, and change nothing else in it.
+
+        Args:
+            runs: variant → the number of seeds to add.
+
+        Raises:
+            UserError: the file was edited since it was read.
+        """
+        seeds = {name: self.study.recipe(name).seeds + count for name, count in runs.items()}
+        text = with_seeds(self._text, seeds)
+        self._check_unedited()  # right before the file is written, since the new text takes a moment
+        params.write(text)
+        self._text = text
+        self.study = params.load()
+
+    def _check_unedited(self) -> None:
+        if params.read() != self._text:
+            raise UserError(
+                f"{params.PARAMS} was edited during this command. Finished runs are kept: run the same command again "
+                "to continue with the edited file"
+            )
+
+    def record(self) -> None:
+        """Record the new runs in dvc.lock and make the report; other stale stages stay as they are.
+
+        Raises:
+            UserError: params.yaml was edited since it was read, or `dvc repro` fails.
+        """
+        self._check_unedited()
+        found = self._stale()
+        stages = {name: [f"train@{name}", f"evaluate@{name}"] for name in self.variants}
+        changed = [stage for pair in stages.values() if found.keys() & pair for stage in pair]
+        incomplete = self.incomplete(self.study.variants)
+        if changed or not incomplete:
+            repro("--single-item", "code", *changed, *([] if incomplete else ["aggregate"]))
+        if incomplete:
+            print(
+                f"The report was not made: seeds of {params.PARAMS} are missing for {', '.join(incomplete)}. "
+                "`STUDY_REUSE=1 dvc repro` trains them"
+            )
+        if others := found.keys() - {"code", "aggregate", *changed}:
+            print(f"Other stale stages, left as they are: {', '.join(sorted(others))}; `make stale` lists the reasons.")
+
+
+def repro(*arguments: str) -> None:
+    """Run `dvc repro`.
+
+    Raises:
+        UserError: it fails.
+    """
+    command = dvc.command("--wait-for-lock", "repro", "--quiet", *arguments)
+    if subprocess.run(command, check=False).returncode != 0:
+        raise UserError(
+            f"`dvc repro {' '.join(arguments)}` failed. Finished runs are kept: fix the cause and run the same command "
+            "again"
+        )
+
+
+def mean_seconds(study: Params) -> dict[str, float]:
+    """Variant → the mean duration of those of its runs that are in this workspace; without runs it is left out."""
+    means = {}
+    for variant, recipe in study.variants.items():
+        folders = [paths.run_path(variant, seed) for seed in range(recipe.seeds)]
+        seconds = [read_facts(folder)["seconds"] for folder in folders if (folder / "run.json").exists()]
+        if seconds:
+            means[variant] = sum(seconds) / len(seconds)
+    return means
