@@ -205,7 +205,7 @@ def test_a_registration_that_fails_leaves_the_run_of_the_study_finished(
 
     with monkeypatch.context() as patch:
         patch.setattr(mlflow.pyfunc, "log_model", fails)
-        with pytest.raises(UserError, match=r"the model is not registered: .* says: the disk is full"):
+        with pytest.raises(UserError, match=r"the model is not registered: .* reports: the disk is full"):
             register(study)
     [after] = role("study")
     assert (after.info.status, after.info.end_time) == ("FINISHED", before.info.end_time)
