@@ -3,11 +3,13 @@
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from many_seeds.errors import UserError
+from stages.recipes.shared.recipe import Recipe
 from stages.study import environments, families, files, paths
 from stages.study.environments import BACKEND_PACKAGES, Environment
 from stages.study.models import read_facts
@@ -103,9 +105,7 @@ def _read(
         gathered: reads the curves.csv of the variant.
     """
     recipe, folder = study.recipe(variant), paths.run_path(variant, seed)
-    facts = read_facts(folder) if (folder / "run.json").exists() else None
-    if facts and families.key_fields(facts.get("parameters")) != recipe.key_fields():
-        facts = None  # of an earlier recipe; the model of the scores is not here
+    facts = _facts(folder, recipe)
     trained = _trained(facts) if facts else None
     if trained and evaluated and not _same_model(trained, evaluated):
         evaluated = None  # of an earlier model
@@ -121,14 +121,24 @@ def _read(
         data=row["data"],
         params={**recipe.model_dump(exclude={"seeds"}), "seed": seed},
         curves=_points(curves[curves["seed"] == seed]),
-        scores={
-            str(name): float(value)
-            for name, value in (evaluated or {}).items()
-            if name not in NO_METRICS and pd.notna(value)
-        },
+        scores=_scores(evaluated or {}),
         made_by={name: row[name] for name in ("environment", "processor", "model")},
         facts=facts,
     )
+
+
+def _facts(folder: Path, recipe: Recipe) -> dict[str, Any] | None:
+    """The content of run.json; None without a model, or for a model of an earlier recipe."""
+    if not (folder / "run.json").exists():
+        return None
+    facts = read_facts(folder)
+    return facts if families.key_fields(facts.get("parameters")) == recipe.key_fields() else None
+
+
+def _scores(evaluated: dict[Any, Any]) -> dict[str, float]:
+    """The numbers of a row of test.csv."""
+    numbers = {name: value for name, value in evaluated.items() if name not in NO_METRICS and pd.notna(value)}
+    return {str(name): float(value) for name, value in numbers.items()}
 
 
 def _trained(facts: dict[str, Any]) -> dict[str, str]:

@@ -50,19 +50,23 @@ def publish(experiment: Experiment, study: Params, wanted: Mapping[str, Sequence
         known = experiment.find({record.key for found in records.values() for record in found} | {*keys.values()})
         changed = 0
         for variant, found in records.items():
-            if not found:
-                continue
-            parent = known.get(keys[variant])
-            if parent is None or parent.info.status != FINISHED:
-                parent = _publish_variant(experiment, study, found[0], keys[variant], parent)
-            for record in found:
-                changed += _publish_seed(experiment, study, record, parent.info.run_id, known.get(record.key))
-            if means:
-                changed += _publish_means(experiment, found, parent)
+            if found:
+                parent = known.get(keys[variant])
+                if parent is None or parent.info.status != FINISHED:
+                    parent = _publish_variant(experiment, study, found[0], keys[variant], parent)
+                changed += _publish_seeds(experiment, study, found, parent.info.run_id, known)
+                changed += _publish_means(experiment, found, parent) if means else 0
         # The approaches of a DVC experiment in a copy of the checkout are not those of the checkout.
         if means and not address.queued_experiment():
             _tag_approaches(experiment, study)
         return changed
+
+
+def _publish_seeds(
+    experiment: Experiment, study: Params, records: Sequence[Record], parent: str, known: Mapping[str, Any]
+) -> int:
+    """Publish the runs of a variant; the number of those that changed."""
+    return sum(_publish_seed(experiment, study, record, parent, known.get(record.key)) for record in records)
 
 
 def parent_key(study: Params, variant: str) -> str:
