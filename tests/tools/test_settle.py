@@ -83,7 +83,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """One worker and no MLflow; the arguments of `dvc repro`."""
     calls: list[tuple[str, ...]] = []
     monkeypatch.setenv("STUDY_WORKERS", "1")
-    monkeypatch.setattr("stages.Publisher.publish", lambda *_: 0)
+    monkeypatch.setattr("stages.tracking.publisher.Publisher.publish", lambda *_: 0)
     monkeypatch.setattr(growing_study, "repro", lambda *arguments: calls.append(arguments))
     # As after seeds of `watched` were added.
     monkeypatch.setattr(

@@ -69,7 +69,7 @@ def test_a_model_that_was_not_evaluated_is_refused(
     files.write_json(chosen / "run.json", facts | {"digests": facts["digests"] | {"model": received}})
     expected = (
         rf"{chosen}/model\.keras should be the model that was evaluated, with SHA-256 {evaluated}; received "
-        rf"{received}: run `dvc checkout` or `dvc pull`, .* or `dvc repro evaluate@{champion}`"
+        rf"{received}: run `dvc checkout` or `dvc pull` to restore .* or `dvc repro evaluate@{champion}` to evaluate"
     )
     with pytest.raises(SystemExit, match=expected):
         run_main(monkeypatch, *image_files(tmp_path, 1))
