@@ -145,6 +145,7 @@ def without_cache(clone: Clone) -> Iterator[None]:
     hidden.rename(cache)
 
 
+@pytest.mark.slow
 def test_after_a_kill_the_next_repro_finishes_training_with_the_same_bits(clone: Clone, without_cache: None) -> None:
     whole = {name: digest for name, digest in clone.model_digests().items() if name.startswith("models/cnn")}
     shutil.rmtree(clone.folder / "models/cnn")
@@ -247,6 +248,7 @@ def test_a_table_or_figure_of_an_earlier_study_is_deleted(
     assert not {"comparisons.csv", "comparisons.md", "comparisons.png", "pair_mlp_cnn.csv", "pair_mlp_cnn.png"} & left
 
 
+@pytest.mark.slow
 def test_a_recipe_that_is_restored_is_not_trained_again(clone: Clone, edited: Callable[[dict[str, Any]], None]) -> None:
     clone.repro()
     before = clone.model_digests()
@@ -278,6 +280,7 @@ def fresh(committed: Clone, tmp_path: Path) -> Clone:
     return fresh
 
 
+@pytest.mark.slow
 def test_a_fresh_clone_without_models_trains_a_new_variant_only(committed: Clone, fresh: Clone) -> None:
     fresh.write({**STUDY, "variants": {**STUDY["variants"], "mlp_narrow": {**NETWORK, "units": [8]}}})
     fresh.repro("split")
@@ -426,6 +429,7 @@ def other_keras(fresh: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return fresh
 
 
+@pytest.mark.slow
 def test_another_installed_version_is_named_and_no_results_are_mixed(other_keras: Clone) -> None:
     change = f"trained in another environment than this one (keras {locked_keras(other_keras)} → 9.9.9)"
     printed = other_keras.run(sys.executable, "-m", "tools.stale").stdout
@@ -478,6 +482,7 @@ def test_an_edited_comment_trains_nothing(clone: Clone) -> None:
     assert clone.model_digests() == models
 
 
+@pytest.mark.slow
 def test_all_processes_end_with_a_killed_repro(clone: Clone, without_cache: None) -> None:
     shutil.rmtree(clone.folder / "models/cnn")
     for shell in ("/bin/bash", "/bin/sh"):  # bash leaves its place to the stage's command; Debian's sh waits for it
