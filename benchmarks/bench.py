@@ -92,11 +92,15 @@ def take(effort: Effort, study: Params) -> Results:
     for name, images in effort.images.items():
         recipe = network_of(study, name)
         results["variants"][name] = {
-            **{"convolutions": len(recipe.filters), "batch_size": recipe.batch_size},
-            **{"images": images, "all_images": all_images},
+            "convolutions": len(recipe.filters),
+            "batch_size": recipe.batch_size,
+            "images": images,
+            "all_images": all_images,
             "dev_images": round(study.split.dev_fraction * images) if recipe.dev_split else 0,
             "epochs": read_results(name).scores["epochs"].tolist(),
-            **{"plain": [], "pipeline": [], BFLOAT16: []},
+            "plain": [],
+            "pipeline": [],
+            BFLOAT16: [],
         }
     for repeat in range(1, effort.repeats + 1):
         prefix = f"repeat {repeat} of {effort.repeats}:"

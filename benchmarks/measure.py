@@ -79,7 +79,9 @@ def plain(variant: str, images: int, epochs: int) -> Measured:
     run = _plain_run(recipe, study.split.dev_fraction, data)
     products = layer_products(plain_network(recipe, data.images.shape[1:], data.classes, seed=0))
     return {
-        **{"start_seconds": start_seconds, "runs": [run], "products": products},
+        "start_seconds": start_seconds,
+        "runs": [run],
+        "products": products,
         "driver_mib": _mib(resource.RUSAGE_SELF),
     }
 
@@ -112,7 +114,8 @@ def _plain_run(recipe: Network, dev_fraction: float, data: Data) -> Measured:
         keras.optimizers.Adam(recipe.learning_rate), loss="sparse_categorical_crossentropy", metrics=["accuracy"]
     )
     model.fit(
-        *(images, labels),
+        images,
+        labels,
         batch_size=recipe.batch_size,
         epochs=recipe.epochs,
         validation_data=validation,
@@ -180,8 +183,10 @@ def pipeline(variant: str, images: int, epochs: int, precision: str) -> Measured
     runs = train(data)
     joblib.externals.loky.get_reusable_executor().shutdown(wait=True)
     return {
-        **{"start_seconds": start_seconds, "runs": runs},
-        **{"driver_mib": _mib(resource.RUSAGE_SELF), "worker_mib": _mib(resource.RUSAGE_CHILDREN)},
+        "start_seconds": start_seconds,
+        "runs": runs,
+        "driver_mib": _mib(resource.RUSAGE_SELF),
+        "worker_mib": _mib(resource.RUSAGE_CHILDREN),
     }
 
 

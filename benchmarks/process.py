@@ -15,9 +15,16 @@ from stages.study.params import Params
 DATABASE = "mlflow.db"
 # The first two rows decide what is computed where and what is published, the third how many threads it has.
 SETTINGS = {
-    *("KERAS_BACKEND", "STUDY_EXECUTOR", "STUDY_WORKERS", "STUDY_REUSE", "DASK_SCHEDULER_ADDRESS"),
+    "KERAS_BACKEND",
+    "STUDY_EXECUTOR",
+    "STUDY_WORKERS",
+    "STUDY_REUSE",
+    "DASK_SCHEDULER_ADDRESS",
     *("MLFLOW_TRACKING_URI",),
-    *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
 }
 
 

@@ -136,7 +136,11 @@ def summarise(results: Results) -> Results:
     growth = growth_rows(results)
     summary = {
         **{name: results[name] for name in ("machine", "versions", "effort", "load", "variants", "former")},
-        **{"busy": results["load"] > BUSY, "peak": peak, "gains": gains, "seconds": seconds, "growth": growth},
+        "busy": results["load"] > BUSY,
+        "peak": peak,
+        "gains": gains,
+        "seconds": seconds,
+        "growth": growth,
         "steps": {
             name: {
                 way: step(variant, way, ways[way], results["machine"]["cores"], peak) for way in ("plain", "pipeline")
@@ -148,7 +152,10 @@ def summarise(results: Results) -> Results:
             for name, ways in by_variant.items()
             if ways[BFLOAT16]
         },
-        **{"parts": parts, "beside": beside, "trained": trained, "share": beside / (beside + trained)},
+        "parts": parts,
+        "beside": beside,
+        "trained": trained,
+        "share": beside / (beside + trained),
         "again": results["beside"][AGAIN],
         "publish": results["beside"][PUBLISH] / (len(results["variants"]) * results["effort"]["seeds"]),
     }

@@ -110,17 +110,28 @@ def measured(epoch: float) -> dict[str, Any]:
 def results(plain: float, added: float) -> dict[str, Any]:
     """Two repeats in which the pipeline's two workers take a second an epoch."""
     variant = {
-        **{"convolutions": 0, "batch_size": 32, "images": 600, "all_images": 600, "dev_images": 0, "epochs": [5, 5]},
-        **{"plain": [measured(plain)] * 2, "pipeline": [measured(1.0)] * 2, summary.BFLOAT16: []},
+        "convolutions": 0,
+        "batch_size": 32,
+        "images": 600,
+        "all_images": 600,
+        "dev_images": 0,
+        "epochs": [5, 5],
+        "plain": [measured(plain)] * 2,
+        "pipeline": [measured(1.0)] * 2,
+        summary.BFLOAT16: [],
     }
     half = {**variant, "convolutions": 2, summary.BFLOAT16: [measured(0.5)] * 2}
     part = dict.fromkeys([*overhead.PARTS, overhead.AGAIN, overhead.PUBLISH], 1.0)
     peak = {cores: [{"float32": 100.0, "bfloat16": 200.0}] * 2 for cores in ("one core", "all cores")}
     return {
-        **{"machine": bench.machine() | {"cores": 2}, "versions": bench.versions(), "former": None},
-        **{"load": 0.1, "peak": peak},
-        **{"effort": {"repeats": 2, "epochs": 2, "seeds": 2, "data": "digits", "growth": [2, 10, 40]}},
-        **{"variants": {"mlp": variant, "cnn": half}, "beside": part},
+        "machine": bench.machine() | {"cores": 2},
+        "versions": bench.versions(),
+        "former": None,
+        "load": 0.1,
+        "peak": peak,
+        "effort": {"repeats": 2, "epochs": 2, "seeds": 2, "data": "digits", "growth": [2, 10, 40]},
+        "variants": {"mlp": variant, "cnn": half},
+        "beside": part,
         "growth": [{**part, overhead.EVALUATE: seconds} for seconds in (1.0, 9.0, 9.0 + 30 * added)],
     }
 

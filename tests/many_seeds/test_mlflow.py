@@ -272,8 +272,17 @@ def test_runs_that_this_study_published_get_the_verdicts_of_its_tables(
     images = next(iter(runs.values())).correct.shape[1]
     margin = study.statistics.equivalence_margin / 100
     output = found(
-        *("digits", "--by", "variant", "--metric", "test_accuracy", "--design", "fixed"),
-        *("--margin", str(margin), "--resolution", str(1 / images)),
+        "digits",
+        "--by",
+        "variant",
+        "--metric",
+        "test_accuracy",
+        "--design",
+        "fixed",
+        "--margin",
+        str(margin),
+        "--resolution",
+        str(1 / images),
         *(part for a, b in pairs for part in ("--pairs", f"{a}:{b}")),
     )
     for result, one in zip(output["results"], expected, strict=True):

@@ -11,24 +11,9 @@ from ruamel.yaml import YAML
 
 from stages.study import files, paths
 from stages.study.results import RUN_COLUMNS
+from tests.support import pipeline
 
-NETWORK = {
-    "family": "network",
-    "filters": [],
-    "pool": [],
-    "conv_dropout": [],
-    "units": [16],
-    "dropout": 0.5,
-    "initializer": "glorot_uniform",
-    "precision": "float32",
-    "learning_rate": 0.001,
-    "decay": None,
-    "batch_size": 32,
-    "epochs": 2,
-    "dev_split": False,
-    "patience": None,
-    "restore_best": False,
-}
+NETWORK = {name: value for name, value in pipeline.NETWORK.items() if name != "seeds"}
 RIDGE = {"family": "ridge", "grid_powers": [-10, 13], "tolerance": 0.1}
 NOISE = np.array([0, 3, 1, 4, 2, 0, 3, 1, 4, 2])  # of 200 digits
 MANY = list(range(10))

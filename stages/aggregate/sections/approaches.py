@@ -43,8 +43,11 @@ def table(runs: Runs, study: Params) -> pd.DataFrame:
     earlier = reference_2020.accuracy() if reference_2020.applies_to(study) else {}
     rows = [
         {
-            **{"approach": approach, "variant": name, **variants.row(runs[name], study.statistics)},
-            **{"vote_accuracy": runs[name].ensemble_accuracy, "accuracy_2020": earlier.get(name)},
+            "approach": approach,
+            "variant": name,
+            **variants.row(runs[name], study.statistics),
+            "vote_accuracy": runs[name].ensemble_accuracy,
+            "accuracy_2020": earlier.get(name),
         }
         for approach, name in study.approaches.items()
     ]

@@ -71,7 +71,9 @@ def _selection_table(runs: Runs, study: Params) -> Table:
         validation = np.stack([runs[name].score("dev_accuracy")[:n] for name in steps])
         rows.append({"chain": chain, "steps": len(steps), "n": n, **vars(selection(test, validation))})
     columns = [
-        *(text("chain", "chain"), number("steps", "steps"), number("n", "n")),
+        text("chain", "chain"),
+        number("steps", "steps"),
+        number("n", "n"),
         number("chosen on the test set: reported", "reported_by_test", "{:.3f} %", 100),
         number("at the other seeds", "worth_by_test", "{:.3f} %", 100),
         number("optimism (percentage points)", "optimism", "{:+.3f}"),

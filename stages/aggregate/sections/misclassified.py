@@ -41,8 +41,11 @@ def _of_all(runs: Runs, images: str, doubted: frozenset[int]) -> list[Part]:
     if table.empty:
         return []
     columns = [
-        *(number("test image", "image", "{:.0f}"), text("true", "truth"), text("most often predicted", "seen")),
-        *(number("runs that are wrong", "wrong"), number("of", "runs")),
+        number("test image", "image", "{:.0f}"),
+        text("true", "truth"),
+        text("most often predicted", "seen"),
+        number("runs that are wrong", "wrong"),
+        number("of", "runs"),
     ]
     caption = "Misclassified by the most runs, over the seeds that all variants have. Images are numbered from 0."
     if doubted:
@@ -81,8 +84,11 @@ def hardest(runs: Runs, most: int) -> pd.DataFrame:
         seen = _most_seen(predicted[:, image], truth[image])
         rows.append(
             {
-                **{"image": int(image), "truth": classes[truth[image]], "seen": classes[seen]},
-                **{"wrong": int(wrong[image]), "runs": len(predicted)},
+                "image": int(image),
+                "truth": classes[truth[image]],
+                "seen": classes[seen],
+                "wrong": int(wrong[image]),
+                "runs": len(predicted),
             }
         )
     return pd.DataFrame(rows)

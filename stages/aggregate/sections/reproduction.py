@@ -21,11 +21,14 @@ def parts(runs: Runs, study: Params) -> list[Part]:
         f"{SEEDS} seeds. These intervals hold simultaneously with {study.statistics.percent} confidence."
     )
     columns = [
-        *(text("variant", "variant"), text("reproduced", "reproduced")),
+        text("variant", "variant"),
+        text("reproduced", "reproduced"),
         number("difference (percentage points)", "difference", "{:+.3f}"),
         span("interval", "low", "high", "{:+.3f}"),
-        *(number("n", "n"), number("test accuracy", "accuracy", "{:.2f} %", 100)),
-        *(number("n in 2020", "n_2020"), number("accuracy in 2020", "accuracy_2020", "{:.2f} %", 100)),
+        number("n", "n"),
+        number("test accuracy", "accuracy", "{:.2f} %", 100),
+        number("n in 2020", "n_2020"),
+        number("accuracy in 2020", "accuracy_2020", "{:.2f} %", 100),
     ]
     return [Table("reproduction", "Reproduction of the notebook of 2020", caption, found, columns)]
 
@@ -52,9 +55,15 @@ def table(runs: Runs, study: Params) -> pd.DataFrame:
         difference = float(100 * (ours.mean() - theirs.mean()))
         rows.append(
             {
-                **{"variant": name, "n": len(ours), "accuracy": float(ours.mean()), "n_2020": len(theirs)},
-                **{"accuracy_2020": float(theirs.mean()), "difference": difference},
-                **{"low": found.low, "high": found.high, "reproduced": "yes" if same else "not shown"},
+                "variant": name,
+                "n": len(ours),
+                "accuracy": float(ours.mean()),
+                "n_2020": len(theirs),
+                "accuracy_2020": float(theirs.mean()),
+                "difference": difference,
+                "low": found.low,
+                "high": found.high,
+                "reproduced": "yes" if same else "not shown",
             }
         )
     return pd.DataFrame(rows)

@@ -34,7 +34,9 @@ class Split:
 def parts(runs: Runs, study: Params) -> list[Part]:
     images, settings = images_of(study.data.name), study.statistics
     columns: list[Column] = [
-        *(text("variant", "variant"), number("n", "n"), number("sd: seed", "seeds_sd", "{:.3f}")),
+        text("variant", "variant"),
+        number("n", "n"),
+        number("sd: seed", "seeds_sd", "{:.3f}"),
         span(f"{settings.percent} limits", "seeds_low", "seeds_high", "{:.3f}"),
         number(f"sd: seed × {images}", "interaction_sd", "{:.3f}"),
         number(f"sd: test {images}", "digits_sd", "{:.3f}"),

@@ -14,8 +14,10 @@ from stages.study.params import Params, Statistics
 def parts(runs: Runs, study: Params) -> list[Part]:
     others = metric_names(runs)[2:]
     columns: list[Column] = [
-        *(text("variant", "variant"), *columns_of_scores()),
-        *(number("test loss", "loss", "{:.4f}"), number("sd of loss", "loss_sd", "{:.4f}")),
+        text("variant", "variant"),
+        *columns_of_scores(),
+        number("test loss", "loss", "{:.4f}"),
+        number("sd of loss", "loss_sd", "{:.4f}"),
         *(number(name.replace("_", " "), name, "{:.4f}") for name in others),
         number("calibration error", "calibration_error", "{:.2f}", 100),
         number("epochs", "epochs", "{:.1f}"),
@@ -30,8 +32,10 @@ def parts(runs: Runs, study: Params) -> list[Part]:
 
 def columns_of_scores() -> list[Column]:
     return [
-        *(number("n", "n"), number("test accuracy", "accuracy", "{:.2f} %", 100)),
-        *(span("interval", "low", "high", "{:.2f}", 100), number("sd", "sd", "{:.2f}", 100)),
+        number("n", "n"),
+        number("test accuracy", "accuracy", "{:.2f} %", 100),
+        span("interval", "low", "high", "{:.2f}", 100),
+        number("sd", "sd", "{:.2f}", 100),
         number("± test images", "digits", "{:.2f}"),
         number("ensemble", "vote_accuracy", "{:.2f} %", 100),
     ]
@@ -45,7 +49,10 @@ def row(variant: VariantRuns, settings: Statistics) -> dict[str, Any]:
     step = 1 / len(variant.truth)
     found = intervals.interval(variant.accuracy, level=settings.alpha, resolution=step, design=settings.design)
     return {
-        **{"n": len(variant.seeds), "accuracy": float(variant.accuracy.mean()), "low": found.low, "high": found.high},
+        "n": len(variant.seeds),
+        "accuracy": float(variant.accuracy.mean()),
+        "low": found.low,
+        "high": found.high,
         "sd": float(variant.accuracy.std(ddof=1)) if len(variant.seeds) > 1 else None,
         "digits": intervals.image_error(variant.correct.mean(axis=0)),
     }

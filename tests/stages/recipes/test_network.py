@@ -11,7 +11,10 @@ from tests.support.recipes import network
 pytestmark = pytest.mark.usefixtures("tensorflow_ready")
 
 CONVOLUTIONAL: dict[str, Any] = {
-    **{"filters": [4, 6], "pool": [False, True], "conv_dropout": [0.0, 0.25], "dropout": 0.5},
+    "filters": [4, 6],
+    "pool": [False, True],
+    "conv_dropout": [0.0, 0.25],
+    "dropout": 0.5,
 }
 
 

@@ -119,9 +119,20 @@ def test_the_error_for_a_recipe_of_version_1_names_missing_methods_and_the_docs(
         ),
     ],
     ids=[
-        *("no build", "a syntax error", "a missing package", "empty", "another class", "no class", "raises"),
-        *("a package", "the base class of version 1", "the error of version 1", "the result of version 1"),
-        *("an unwatched module", "another folder", "a field in place of a method"),
+        "no build",
+        "a syntax error",
+        "a missing package",
+        "empty",
+        "another class",
+        "no class",
+        "raises",
+        "a package",
+        "the base class of version 1",
+        "the error of version 1",
+        "the result of version 1",
+        "an unwatched module",
+        "another folder",
+        "a field in place of a method",
     ],
 )
 def test_the_error_for_an_invalid_family_file_names_the_file_and_the_variant(

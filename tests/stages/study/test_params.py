@@ -35,13 +35,20 @@ CHANGES = {
     ("cnn_5_early_stopping", "cnn_6_schedule"): {"learning_rate": 0.0005, "decay": {"start": 20, "rate": 0.1}},
     ("cnn_6_schedule", "cnn_tuned"): {"batch_size": 64},
     ("cnn_tuned", "cnn_8_one_cycle"): {
-        **{"learning_rate": 0.002, "decay": None, "schedule": {"shape": "one_cycle", "warmup": 0.0}, "epochs": 10},
-        **{"dev_split": False, "patience": None, "restore_best": False},
+        "learning_rate": 0.002,
+        "decay": None,
+        "schedule": {"shape": "one_cycle", "warmup": 0.0},
+        "epochs": 10,
+        "dev_split": False,
+        "patience": None,
+        "restore_best": False,
     },
     ("cnn_8_one_cycle", "cnn_9_bfloat16"): {"precision": "mixed_bfloat16"},
     ("cnn_9_bfloat16", "cnn_10_deeper"): {
-        **{"filters": [32, 64, 64, 128], "pool": [True, False, True, True]},
-        **{"conv_dropout": [0.0, 0.2, 0.2, 0.2], "padding": "same"},
+        "filters": [32, 64, 64, 128],
+        "pool": [True, False, True, True],
+        "conv_dropout": [0.0, 0.2, 0.2, 0.2],
+        "padding": "same",
     },
     ("cnn_10_deeper", "cnn_11_augmented"): {
         "augment": Augment(shift=2.0, rotation=10.0, zoom=0.1, shear=5.0).model_dump()

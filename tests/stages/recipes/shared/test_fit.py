@@ -50,8 +50,15 @@ def trained(
 ) -> Trained:
     """The model with the weights that came of training, its curve, and the epoch that they are from."""
     settings: dict[str, Any] = {
-        **{"batch_size": 32, "epochs": 2, "patience": None, "restore_best": False, "label_smoothing": 0.0},
-        **{"augment": None, "seed": 0, "on_epoch": silent, "rates": rates.by_epoch(learning_rate, decay)},
+        "batch_size": 32,
+        "epochs": 2,
+        "patience": None,
+        "restore_best": False,
+        "label_smoothing": 0.0,
+        "augment": None,
+        "seed": 0,
+        "on_epoch": silent,
+        "rates": rates.by_epoch(learning_rate, decay),
     }
     model = built()
     weights, curve, best = fit_network(
