@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import baseline, bench, coverage, overhead, penned, process, summary
+from benchmarks import baseline, bench, coverage, handwriting, overhead, process, summary
 from benchmarks.measure import clocked, layer_products, network_of, plain, plain_network
 from many_seeds import intervals
 from many_seeds.errors import UserError
@@ -242,11 +242,13 @@ def test_the_former_rule_is_holms_correction_of_t_tests() -> None:
 
 def test_digits_are_drawn_in_mnists_box_and_a_thicker_pen_leaves_more_ink() -> None:
     ink = {}
-    for pen, widths in penned.PENS.items():
-        drawn = [penned.penned(label, np.random.default_rng(seed), widths) for label in range(10) for seed in range(3)]
+    for pen, widths in handwriting.PENS.items():
+        drawn = [
+            handwriting.rendered(label, np.random.default_rng(seed), widths) for label in range(10) for seed in range(3)
+        ]
         ink[pen] = np.mean(drawn)
         for image in drawn:
             ends = [np.flatnonzero(image.any(axis=axis))[[0, -1]] for axis in (0, 1)]
-            assert max(end - start for start, end in ends) == pytest.approx(penned.SIDE * 20 / 28, abs=4)
-            assert [sum(place) / 2 for place in ends] == pytest.approx([penned.SIDE / 2] * 2, abs=3)
+            assert max(end - start for start, end in ends) == pytest.approx(handwriting.SIDE * 20 / 28, abs=4)
+            assert [sum(place) / 2 for place in ends] == pytest.approx([handwriting.SIDE / 2] * 2, abs=3)
     assert ink["thin pen"] < ink["pen"] < ink["thick pen"]

@@ -1,8 +1,8 @@
-"""Whether people's digits are read: drawn here, stroke by stroke, so that no picture shows a test image.
+"""Classify rendered handwriting, of which no picture shows a test image.
 
-`python -m benchmarks.penned VARIANT …` draws digits as pens do, in several hands, thin and thick, with care and in
-haste; makes scans, photos and screenshots of them; reads them with the first seeds of each variant whose models are
-here; and writes benchmarks/PENNED.md.
+`python -m benchmarks.handwriting VARIANT …` renders digits in several hands, thin and thick, careful and hasty, as scans,
+photos and screenshots; classifies them with the first seeds of each variant whose models are here; and writes
+benchmarks/HANDWRITING.md.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from stages.study import files, params, paths
 from stages.study.results import read_results
 from tools.serving import predict, prepare
 
-REPORT = Path("benchmarks/PENNED.md")
+REPORT = Path("benchmarks/HANDWRITING.md")
 SIDE = 280  # pixels of a drawing, of which the digit takes 20/28, as in MNIST
 SEED = 1
 
@@ -116,7 +116,7 @@ PAGES: dict[str, Draw] = {
 }
 
 
-def penned(label: int, generator: np.random.Generator, widths: tuple[float, float]) -> np.ndarray:
+def rendered(label: int, generator: np.random.Generator, widths: tuple[float, float]) -> np.ndarray:
     """A digit uint8 [SIDE, SIDE], light on dark, as somebody might write it with a pen of a width in this range."""
     strokes = HANDS[label][generator.integers(len(HANDS[label]))]
     missed = generator.uniform(*HASTE)
@@ -150,7 +150,7 @@ def pictures_of(draw: Draw, widths: tuple[float, float], count: int, seed: int) 
     """So many pictures, every digit about as often as another, and the labels."""
     generator = np.random.default_rng([SEED, seed])
     labels = generator.permutation(np.arange(count) % 10)
-    return [draw(Ink(penned(label, generator, widths)[None]), generator) for label in labels.tolist()], labels
+    return [draw(Ink(rendered(label, generator, widths)[None]), generator) for label in labels.tolist()], labels
 
 
 def seeds_here(variant: str, count: int) -> list[int]:
@@ -184,7 +184,9 @@ def _row(name: str, shares: np.ndarray) -> str:
 @console.command
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.penned", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.handwriting",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("variants", nargs="+", metavar="VARIANT")
     parser.add_argument("--pictures", type=int, default=500, help="of each pen and page (default: %(default)s)")
@@ -213,10 +215,12 @@ def main() -> None:
         for variant, right in zip(arguments.variants, shares[..., 0], strict=True)
     )
     columns = [f"{variant}: {share}" for variant in arguments.variants for share in ("right", "confidently wrong")]
+    options = f"--pictures {arguments.pictures} --seeds {arguments.seeds}"
+    command = f"python -m benchmarks.handwriting {' '.join(arguments.variants)} {options}"
     report = f"""\
 # Classification of rendered handwriting
 
-`python -m benchmarks.penned {" ".join(arguments.variants)} --pictures {arguments.pictures} --seeds {arguments.seeds}`:
+`{command}`:
 {arguments.pictures} images of each kind, of handwriting rendered stroke by stroke in {sum(map(len, HANDS.values()))}
 hands; no test image is used. In percent, the mean of {arguments.seeds} seeds. *Confidently wrong*: another digit, with
 a probability above {pictures.SURE}. *Right* for all images, the worst and the best seed: {ranges}.
