@@ -1,7 +1,7 @@
 """Classify rendered handwriting, of which no picture shows a test image.
 
-`python -m benchmarks.handwriting VARIANT …` renders digits in several hands, thin and thick, careful and hasty, as scans,
-photos and screenshots; classifies them with the first seeds of each variant whose models are here; and writes
+`python -m benchmarks.handwriting VARIANT …` renders digits in several hands, thin and thick, careful and hasty, as
+scans, photos and screenshots; classifies them with the first seeds of each variant whose models are here; and writes
 benchmarks/HANDWRITING.md.
 """
 
