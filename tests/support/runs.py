@@ -83,7 +83,7 @@ def stop(process: subprocess.Popen[str], signum: signal.Signals) -> None:
     else:
         # Python exits with the second status if the signal comes during an import.
         assert process.returncode in (130, -signal.SIGINT)
-        assert printed[-1] == "stopped: what was finished is kept, and the same command goes on from there"
+        assert printed[-1] == "stopped: what was finished is kept, and the same command goes on from there", printed
         assert not [line for line in printed[:-1] if not line.startswith("[")]
     assert of_session(process.pid) == []
 

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,6 +18,7 @@ from stages.train import stage
 from stages.train.executors import processes
 from stages.train.run import Run
 from stages.train.schedule import train_all
+from tests.conftest import ROOT
 from tests.support.runs import LONG, content_of, driver, of_session, planned, stop
 
 Digits = tuple[np.ndarray, np.ndarray]
@@ -77,6 +80,26 @@ def test_workers_end_with_their_driver_and_finished_runs_are_kept(signum: signal
         assert len(of_session(process.pid)) >= 3
         stop(process, signum)
     assert list(paths.MODELS.glob("*/*/run.json"))
+
+
+def test_locks_that_a_killed_worker_leaves_behind_cause_no_warning(workspace: Path) -> None:
+    program = """
+from types import SimpleNamespace
+import numpy as np
+from joblib.externals.loky.backend import resource_tracker
+from stages.train.executors import processes
+
+def train(run, images, labels, progress):
+    return run
+
+images = np.zeros((1, 1, 1), np.uint8)
+with processes.training([SimpleNamespace(name="run")], images, images[0, 0], train) as (results, _):
+    list(results)
+    resource_tracker.register("/loky-of-a-killed-worker", "semlock")
+"""
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("worker", [1, 2])
