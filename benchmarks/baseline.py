@@ -21,8 +21,9 @@ from ruamel.yaml import YAML
 from benchmarks.measure import network_of
 from benchmarks.process import measure, processor_name, require_data
 from benchmarks.summary import Training, training
-from many_seeds import console, intervals
+from many_seeds import console
 from many_seeds.errors import UserError
+from many_seeds.statistics import intervals
 from stages.recipes.network import Recipe as Network
 from stages.study import files, params, paths
 from stages.study.params import Params

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from many_seeds import console, intervals
+from many_seeds import console
 from many_seeds.errors import UserError
-from many_seeds.intervals import BETTER, EQUIVALENT, UNDECIDED, WORSE
+from many_seeds.statistics import intervals
+from many_seeds.statistics.intervals import BETTER, EQUIVALENT, UNDECIDED, WORSE
 from stages.study import files
 
 REPORT = Path("benchmarks/COVERAGE.md")

@@ -6,7 +6,7 @@ SciPy, pandas and matplotlib, and does not depend on Keras, DVC or the pipeline 
 
 from many_seeds.api import compare
 from many_seeds.errors import UserError
-from many_seeds.intervals import Interval, half_width, interval
 from many_seeds.results import Result, Results, Settings
+from many_seeds.statistics.intervals import Interval, half_width, interval
 
 __all__ = ["Interval", "Result", "Results", "Settings", "UserError", "compare", "half_width", "interval"]

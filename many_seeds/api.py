@@ -8,10 +8,10 @@ import pandas as pd
 
 from many_seeds.comparisons import compare_scores
 from many_seeds.errors import UserError
-from many_seeds.intervals import Design
 from many_seeds.pairs import check_pairs, check_two_variants, default_pairs
 from many_seeds.results import Pair, Results, Settings
 from many_seeds.sources.objects import read_scores
+from many_seeds.statistics.intervals import Design
 
 
 def compare(
@@ -57,7 +57,13 @@ def compare(
         >>> results["base", "wide"].verdict
         'better'
     """
-    settings = Settings(margin, resolution, confidence, design, lower_is_better)
+    settings = Settings(
+        margin=margin,
+        resolution=resolution,
+        confidence=confidence,
+        design=design,
+        lower_is_better=lower_is_better,
+    )
     checked = read_scores(scores)
     return compare_scores(checked, _pairs(list(checked.variants), pairs, baseline), settings)
 

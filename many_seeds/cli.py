@@ -195,7 +195,11 @@ def _pairs(arguments: argparse.Namespace, scores: Scores) -> list[Pair]:
 
 def _verdict(arguments: argparse.Namespace) -> None:
     settings = Settings(
-        arguments.margin, arguments.resolution, arguments.confidence, arguments.design, arguments.lower_is_better
+        margin=arguments.margin,
+        resolution=arguments.resolution,
+        confidence=arguments.confidence,
+        design=arguments.design,
+        lower_is_better=arguments.lower_is_better,
     )
     rules = gate.from_arguments(arguments)
     if rules.fail_on and not (arguments.baseline or arguments.pairs):

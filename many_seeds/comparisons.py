@@ -2,24 +2,35 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from many_seeds import intervals
 from many_seeds.errors import UserError
-from many_seeds.intervals import Interval
 from many_seeds.messages import listed
 from many_seeds.results import UNCHANGED, Pair, Result, Results, Settings
 from many_seeds.sources.scores import Scores, VariantScores
+from many_seeds.statistics import intervals, new_images
+from many_seeds.statistics.intervals import Interval, Verdict
+from many_seeds.statistics.outliers import outliers, sign_test
 
 # Differences that are equal but for floating-point rounding: relative to the largest score.
 ROUNDING = 8 * float(np.finfo(np.float64).eps)
+UNBOUNDED = Interval(-math.inf, math.inf)
 
 TIED = (
     "every seed has the same difference, so the data have no information on its uncertainty: {}. Set a resolution "
     "(--resolution), the smallest nonzero difference of two scores (1 / test images for an accuracy), or leave out "
     "variants that do not depend on the seed"
+)
+OUTLIERS = (
+    "outliers, runs far from the others of their variant, such as diverged ones: {}. A comparison with an outlier is "
+    "never equivalent, and better or worse only if a sign test agrees"
+)
+LATER = "compared on later seeds only, since scores of both variants were known when the comparison was made: {}"
+EMPTY = (
+    "undecided, because the intervals at different numbers of seeds exclude each other: {}. The assumptions may not "
+    "hold: check for runs that were left out, repeated or made with other code"
 )
 
 
@@ -46,116 +57,205 @@ def compare_scores(scores: Scores, pairs: Sequence[Pair], settings: Settings) ->
 
 
 def compare_runs(
-    a: str, b: str, scores_a: VariantScores, scores_b: VariantScores, *, level: float, settings: Settings
+    a: str,
+    b: str,
+    scores_a: VariantScores,
+    scores_b: VariantScores,
+    *,
+    level: float,
+    settings: Settings,
+    from_seed: int = 0,
+    image_differences: np.ndarray | None = None,
 ) -> Result:
-    """Compare one pair of variants.
+    """Compare one pair of variants: on the seeds that both have, or by Welch's interval if they have none in common.
 
     Args:
         a: name of the first variant.
         b: name of the second variant.
-        scores_a: scores of a; paired if they have the same seeds as those of b, in the same order.
-        scores_b: scores of b.
+        scores_a: all scores of a.
+        scores_b: all scores of b.
         level: the probability that the interval misses.
-        settings: margin, resolution, design and direction.
+        settings: how they are compared.
+        from_seed: lower seeds are left out: their scores may have been the reason for the comparison.
+        image_differences: float [images], the score of b minus that of a on each test image, averaged over the common
+            seeds, for a second interval; None for no such interval.
 
     Returns:
         The result; its verdict is never "unchanged".
     """
-    paired = _paired(scores_a, scores_b)
-    differences = _differences(scores_a, scores_b)
-    mean = float(np.mean(differences))
-    unresolved = not settings.resolution and _constant(scores_a, scores_b)
-    tied = unresolved and abs(mean) > _rounding(scores_a, scores_b)
-    interval = Interval(-math.inf, math.inf) if unresolved else _interval(scores_a, scores_b, level, settings)
-    improvement = Interval(-interval.high, -interval.low) if settings.lower_is_better else interval
-    verdict = intervals.verdict(improvement, settings.margin)
-    projected = worst = None
-    if verdict == "undecided" and paired and not tied:
-        projected, worst = _seeds_needed(differences, mean, level, settings)
-    n_a, n_b = len(scores_a.scores), len(scores_b.scores)
+    runs = _common_runs(scores_a, scores_b, settings.resolution, from_seed)
+    result = _compare((a, b), runs, level, settings)
+    if image_differences is not None and result.n > 1:
+        result = _with_new_images(result, runs, image_differences, level, settings)
+    return replace(result, from_seed=from_seed)
+
+
+def remarks(results: Sequence[Result]) -> list[str]:
+    """What a reader needs to know about some results, one sentence each."""
+    later = [f"{one.a}:{one.b} (from seed {one.from_seed} on)" for one in results if one.from_seed]
+    counts = [f"{one.a}:{one.b} ({one.outliers} of {one.n_a + one.n_b} runs)" for one in results if one.outliers]
+    empty = [f"{one.a}:{one.b}" for one in results if one.low > one.high]
+    sentences = {OUTLIERS: counts, LATER: later, EMPTY: empty}
+    return [sentence.format(listed(names)) for sentence, names in sentences.items() if names]
+
+
+def _compare(pair: Pair, runs: "_Runs", level: float, settings: Settings) -> Result:
+    estimate = (_paired_estimate if runs.paired else _unpaired_estimate)(runs, level, settings)
+    verdict = _verdict(estimate.interval, settings)
+    if runs.outliers and not _confirmed(verdict, runs, level, settings):
+        verdict = "undecided"
+    projected, worst_case = None, None
+    if verdict == "undecided" and not estimate.tied and not math.isnan(estimate.sd):
+        n, sd, margin = len(runs.a), estimate.sd, settings.margin
+        projected = intervals.projected_seeds(n, estimate.mean, sd, level=level, margin=margin)
+        worst_case = intervals.worst_case_seeds(n, sd, level=level, margin=margin)
     return Result(
-        a,
-        b,
-        n=min(n_a, n_b),
-        difference=mean,
-        low=interval.low,
-        high=interval.high,
+        *pair,
+        n=min(len(runs.a), len(runs.b)),
+        difference=estimate.mean,
+        low=estimate.interval.low,
+        high=estimate.interval.high,
         verdict=verdict,
         seeds_projected=projected,
-        seeds_worst_case=worst,
-        n_a=n_a,
-        n_b=n_b,
-        paired=paired,
-        tied=tied,
+        seeds_worst_case=worst_case,
+        n_a=len(runs.a),
+        n_b=len(runs.b),
+        paired=runs.paired,
+        tied=estimate.tied,
+        outliers=runs.outliers,
+    )
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """The runs of one comparison.
+
+    Attributes:
+        a: scores of a, float64 [seeds], or [runs of a] if not paired.
+        b: scores of b, in the order of the same seeds if paired.
+        paired: whether both have the same seeds.
+        outliers: the number of outliers among these runs; they are found among all runs of each variant.
+    """
+
+    a: np.ndarray
+    b: np.ndarray
+    paired: bool
+    outliers: int
+
+    @property
+    def rounding(self) -> float:
+        """Differences up to this size may come from rounding."""
+        return ROUNDING * max((float(np.abs(scores).max()) for scores in (self.a, self.b) if len(scores)), default=0.0)
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    """Estimates of the mean of b − a.
+
+    Attributes:
+        mean: NaN without a seed.
+        sd: the standard deviation between seeds; NaN for fewer than two seeds, or if runs are not paired.
+        interval: for the mean.
+        tied: see `Result.tied`.
+    """
+
+    mean: float
+    sd: float
+    interval: Interval
+    tied: bool = False
+
+
+def _common_runs(a: VariantScores, b: VariantScores, resolution: float, from_seed: int = 0) -> _Runs:
+    outliers_a, outliers_b = (outliers(each.scores, resolution) for each in (a, b))
+    if from_seed == 0 and len(a.seeds) and np.array_equal(a.seeds, b.seeds):
+        return _Runs(a.scores, b.scores, True, int(outliers_a.sum() + outliers_b.sum()))
+    common, in_a, in_b = np.intersect1d(a.seeds, b.seeds, assume_unique=True, return_indices=True)
+    if not len(common):
+        return _Runs(a.scores, b.scores, False, int(outliers_a.sum() + outliers_b.sum()))
+    in_a, in_b = in_a[common >= from_seed], in_b[common >= from_seed]
+    return _Runs(a.scores[in_a], b.scores[in_b], True, int(outliers_a[in_a].sum() + outliers_b[in_b].sum()))
+
+
+def _paired_estimate(runs: _Runs, level: float, settings: Settings) -> _Estimate:
+    differences, resolution = runs.b - runs.a, settings.resolution
+    if len(differences) < 2:
+        return _Estimate(float(differences.mean()) if len(differences) else math.nan, math.nan, UNBOUNDED)
+    mean = float(differences.mean())
+    sd = intervals.standard_deviation(differences, resolution)
+    if not resolution and np.ptp(differences) <= runs.rounding:
+        return _Estimate(mean, sd, UNBOUNDED, tied=abs(mean) > runs.rounding)
+    if settings.ordered and settings.design == "open" and not runs.outliers:
+        return _Estimate(mean, sd, intervals.running_interval(differences, level=level, resolution=resolution))
+    found = intervals.interval(differences, level=level, resolution=resolution, design=settings.design)
+    return _Estimate(mean, sd, found)
+
+
+def _unpaired_estimate(runs: _Runs, level: float, settings: Settings) -> _Estimate:
+    mean = float(runs.b.mean() - runs.a.mean())
+    several = min(len(runs.a), len(runs.b)) > 1
+    if several and not settings.resolution and max(np.ptp(runs.a), np.ptp(runs.b)) <= runs.rounding:
+        return _Estimate(mean, math.nan, UNBOUNDED, tied=abs(mean) > runs.rounding)
+    found = intervals.welch_interval(runs.a, runs.b, level=level, resolution=settings.resolution)
+    return _Estimate(mean, math.nan, found)
+
+
+def _verdict(interval: Interval, settings: Settings) -> Verdict:
+    if interval.low > interval.high:  # an empty intersection
+        return "undecided"
+    return intervals.verdict(intervals.mirrored(interval) if settings.lower_is_better else interval, settings.margin)
+
+
+def _confirmed(verdict: Verdict, runs: _Runs, level: float, settings: Settings) -> bool:
+    """Whether a sign test confirms a verdict in spite of outliers. An interval with outliers shows no equivalence."""
+    if not runs.paired:
+        return False
+    sign = sign_test(runs.b - runs.a, level)
+    return verdict == {0: "undecided", -1 if settings.lower_is_better else 1: "better"}.get(sign, "worse")
+
+
+def _with_new_images(
+    result: Result, runs: _Runs, image_differences: np.ndarray, level: float, settings: Settings
+) -> Result:
+    """The result with the interval and the verdict for new test images; without them if there are too few images."""
+    error = new_images.standard_error(image_differences, resolution=settings.resolution)
+    if error is None:
+        return result
+    sd = intervals.standard_deviation(runs.b - runs.a, settings.resolution)
+    found = new_images.interval(result.difference, result.n, sd, error, level, settings.design)
+    verdict = _verdict(found, settings)
+    if result.outliers and verdict != result.verdict:
+        verdict = "undecided"
+    images = None
+    if verdict == "undecided":
+        count = len(image_differences)
+        images = new_images.images_needed(count, result.difference, error, level=level, margin=settings.margin)
+    return replace(
+        result,
+        low_new_images=found.low,
+        high_new_images=found.high,
+        verdict_new_images=verdict,
+        images_needed=images,
     )
 
 
 def _compare_pair(scores: Scores, pair: Pair, level: float, settings: Settings) -> Result:
-    a, b = _on_common_seeds(scores, pair)
-    result = compare_runs(*pair, a, b, level=level, settings=settings)
-    equal = result.paired and result.n > 1 and bool(np.all(np.abs(b.scores - a.scores) <= _rounding(a, b)))
-    if equal:  # such scores come from the same models, so further seeds would be equal too
+    a, b = (scores.variants[name] for name in pair)
+    runs = _common_runs(a, b, settings.resolution)
+    result = _compare(pair, runs, level, settings)
+    if runs.paired and result.n > 1 and np.all(np.abs(runs.b - runs.a) <= runs.rounding):
+        # Such scores come from the same models, so further seeds would be equal too.
         return replace(result, verdict="unchanged", difference=0.0, seeds_projected=None, seeds_worst_case=None)
     return result
 
 
-def _on_common_seeds(scores: Scores, pair: Pair) -> tuple[VariantScores, VariantScores]:
-    """The scores of the seeds that both variants have, in the same order; all scores if they have none in common."""
-    a, b = scores.variants[pair[0]], scores.variants[pair[1]]
-    if np.array_equal(a.seeds, b.seeds):
-        return a, b
-    common, in_a, in_b = np.intersect1d(a.seeds, b.seeds, assume_unique=True, return_indices=True)
-    if not len(common):
-        return a, b
-    return VariantScores(common, a.scores[in_a]), VariantScores(common, b.scores[in_b])
-
-
-def _paired(a: VariantScores, b: VariantScores) -> bool:
-    return len(a.seeds) > 0 and np.array_equal(a.seeds, b.seeds)
-
-
-def _differences(a: VariantScores, b: VariantScores) -> np.ndarray:
-    """Differences b − a, float64 [seeds]; float64 [1], of the means, if the runs are not paired."""
-    return b.scores - a.scores if _paired(a, b) else np.array([b.scores.mean() - a.scores.mean()])
-
-
-def _interval(a: VariantScores, b: VariantScores, level: float, settings: Settings) -> Interval:
-    """The interval for the mean of b − a."""
-    resolution = settings.resolution
-    if _paired(a, b):
-        return intervals.interval(b.scores - a.scores, level=level, resolution=resolution, design=settings.design)
-    return intervals.welch_interval(b.scores, a.scores, level=level, resolution=resolution)
-
-
-def _seeds_needed(
-    differences: np.ndarray, mean: float, level: float, settings: Settings
-) -> tuple[int | None, int | None]:
-    """The numbers of seeds needed for a verdict: projected, and in the worst case."""
-    n = len(differences)
-    if n < 2:
-        return None, None
-    sd = intervals.standard_deviation(differences, settings.resolution)
-    projected = intervals.projected_seeds(n, mean, sd, level=level, margin=settings.margin)
-    return projected, intervals.worst_case_seeds(n, sd, level=level, margin=settings.margin)
-
-
-def _rounding(a: VariantScores, b: VariantScores) -> float:
-    return ROUNDING * float(max(np.abs(a.scores).max(), np.abs(b.scores).max()))
-
-
-def _constant(a: VariantScores, b: VariantScores) -> bool:
-    """Whether the data, of at least two runs each, have no spread."""
-    samples = [b.scores - a.scores] if _paired(a, b) else [a.scores, b.scores]
-    return min(len(a.scores), len(b.scores)) > 1 and all(np.ptp(sample) <= _rounding(a, b) for sample in samples)
-
-
 def _check_paired(scores: Scores, pairs: Sequence[Pair]) -> None:
-    unpaired = [pair for pair in pairs if not _paired(*_on_common_seeds(scores, pair))]
+    seeds = {name: variant.seeds for name, variant in scores.variants.items()}
+    unpaired = [(a, b) for a, b in pairs if not np.isin(seeds[a], seeds[b]).any()]
     if not unpaired:
         return
-    seeds = f" ({'; '.join(_seeds(scores, name) for name in unpaired[0])})" if scores.paired else ""
+    listing = f" ({'; '.join(_seeds(scores, name) for name in unpaired[0])})" if scores.paired else ""
     raise UserError(
-        f"no seed in common: {listed([f'{a}:{b}' for a, b in unpaired])}{seeds}. The open design, in which runs may be "
+        f"no seed in common: {listed([f'{a}:{b}' for a, b in unpaired])}{listing}. The open design, where runs may be "
         "added at any time, compares seed by seed: run both variants with the same seeds; or choose the fixed design "
         "(--design fixed) if the number of runs was fixed before any score was seen"
     )
@@ -167,14 +267,15 @@ def _seeds(scores: Scores, name: str) -> str:
 
 def _remarks(scores: Scores, results: Results) -> list[str]:
     """What a reader of the results needs to know about the scores, one sentence each."""
-    remarks = {
+    sentences = {
         "only one run, so there is no interval: {}": _variants_of_one_run(scores),
         "unchanged, with the same score in every seed: {}": _unchanged_pairs(results),
         TIED: [f"{one.a}:{one.b}" for one in results if one.tied],
         "not paired by seed, compared by Welch's interval: {}": _unpaired(results),
         "compared on the common seeds: {}": _pairs_with_unused_runs(scores, results),
     }
-    return [sentence.format(listed(names)) for sentence, names in remarks.items() if names]
+    found = [sentence.format(listed(names)) for sentence, names in sentences.items() if names]
+    return found + remarks(results)
 
 
 def _unpaired(results: Results) -> list[str]:

@@ -12,20 +12,38 @@ import pandas as pd
 
 from many_seeds import text
 from many_seeds.errors import UserError
-from many_seeds.intervals import Design
 from many_seeds.messages import listed
+from many_seeds.statistics.intervals import Design, Verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 UNCHANGED = "unchanged"
-COLUMNS = ["a", "b", "n", "difference", "low", "high", "verdict", "seeds_projected", "seeds_worst_case"]
+COLUMNS = [
+    "a",
+    "b",
+    "score",
+    "n",
+    "difference",
+    "low",
+    "high",
+    "verdict",
+    "low_new_images",
+    "high_new_images",
+    "verdict_new_images",
+    "seeds_projected",
+    "seeds_worst_case",
+    "images_needed",
+    "outliers",
+]
+
+COUNTS = ["seeds_projected", "seeds_worst_case", "images_needed"]  # which may be missing
 
 Pair = tuple[str, str]
 ResultVerdict = Literal["undecided", "equivalent", "better", "worse", "unchanged"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """How variants are compared. Margin and resolution are in the unit of the scores.
 
@@ -35,6 +53,8 @@ class Settings:
         confidence: the probability with which all intervals hold simultaneously.
         design: "open" if seeds may be added after a look at the scores, "fixed" if their number was fixed before.
         lower_is_better: whether a lower score is better, as for a loss.
+        ordered: whether seeds are in the order in which they were added, none left out. The interval is then the
+            intersection of those at every smaller number of seeds.
 
     Raises:
         UserError: margin or resolution is not a number of 0 or more, confidence is not between 0 and 1, or the design
@@ -46,6 +66,7 @@ class Settings:
     confidence: float = 0.95
     design: Design = "open"
     lower_is_better: bool = False
+    ordered: bool = False
 
     def __post_init__(self) -> None:
         _check_amount("margin", self.margin)
@@ -68,6 +89,10 @@ def _check_amount(name: str, value: object) -> None:
         raise UserError(f"{name} should be a number of 0 or more, in the unit of the scores, received {value!r}")
 
 
+def _json_value(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 @dataclass(frozen=True)
 class Result:
     """The comparison of variant b with variant a. Difference and interval are of b − a, in the unit of the scores.
@@ -75,14 +100,22 @@ class Result:
     Attributes:
         a: the first variant.
         b: the second variant.
-        n: the number of common seeds; the smaller number of runs if runs are not paired.
-        difference: the mean of b − a.
-        low: the lower bound of the interval; -inf if the data exclude no difference.
+        n: the number of common seeds, from `from_seed` on; the smaller number of runs if runs are not paired.
+        difference: the mean of b − a; NaN without a seed.
+        low: the lower bound of the interval; -inf if the data exclude no difference; above `high` if the interval is
+            empty, see `statistics.intervals.running_interval`.
         high: the upper bound; inf likewise.
         verdict: the verdict on b; "unchanged" if both have the same score in every common seed, of at least two.
         seeds_projected: if undecided, the number of seeds with a verdict if mean and standard deviation stay as they
             are; None if there is none.
         seeds_worst_case: the same for any mean.
+        outliers: the number of runs that are outliers among those of their variant, see `statistics.outliers`. With
+            outliers a result is never equivalent, and better or worse only if a sign test agrees.
+        from_seed: the first seed that is used; lower ones may have been the reason for the comparison.
+        low_new_images: the lower bound of the interval for new seeds and new test images; None if there is none.
+        high_new_images: the upper bound.
+        verdict_new_images: the verdict that is read off this interval.
+        images_needed: if seeds can give no verdict on new images, the number of test images that is projected to.
         n_a: the number of runs of a in the comparison.
         n_b: the number of runs of b in the comparison.
         paired: whether the differences are taken seed by seed.
@@ -103,6 +136,12 @@ class Result:
     n_b: int
     paired: bool
     tied: bool
+    outliers: int = 0
+    from_seed: int = 0
+    low_new_images: float | None = None
+    high_new_images: float | None = None
+    verdict_new_images: Verdict | None = None
+    images_needed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -202,22 +241,21 @@ class Results(Sequence[Result]):
         """The results as a data frame with one row for each pair.
 
         Returns:
-            The columns a, b, n, difference, low, high, verdict, seeds_projected, seeds_worst_case of `Result`; seeds as
-            Int64, with missing values.
+            The columns a, b, score (its name), and n, difference, low, high, verdict, low_new_images, high_new_images,
+            verdict_new_images, seeds_projected, seeds_worst_case, images_needed, outliers of `Result`; numbers of seeds
+            and images as Int64, with missing values.
         """
-        table = pd.DataFrame([asdict(result) for result in self.items], columns=COLUMNS)
-        return table.astype({"seeds_projected": "Int64", "seeds_worst_case": "Int64"})
+        table = pd.DataFrame([asdict(result) | {"score": self.metric} for result in self.items], columns=COLUMNS)
+        bounds = {name: "float64" for name in COLUMNS if name.endswith("_new_images") and name != "verdict_new_images"}
+        return table.astype(dict.fromkeys(COUNTS, "Int64") | bounds)
 
     def to_dict(self) -> dict[str, Any]:
-        """Metric, settings, results and remarks as JSON values; the bounds of an infinite interval are None.
+        """Metric, settings, results and remarks as JSON values; the bounds of an infinite interval, and NaN, are None.
 
         The resolution has the key "step", its name in earlier versions.
         """
         settings = {"step" if name == "resolution" else name: value for name, value in asdict(self.settings).items()}
-        results = [
-            {name: None if value in (math.inf, -math.inf) else value for name, value in asdict(result).items()}
-            for result in self.items
-        ]
+        results = [{name: _json_value(value) for name, value in asdict(result).items()} for result in self.items]
         return {
             "metric": self.metric,
             "settings": settings,

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from many_seeds.intervals import Design
     from many_seeds.results import Result, Results, ResultVerdict
+    from many_seeds.statistics.intervals import Design
 
 HEADER_WIDTH = 14
 LINE_WIDTH = 110
@@ -17,12 +17,17 @@ MISSING = "–"
 MAX_DIGITS = 8  # of a number without an exponent
 DEFAULT_DECIMALS = 3  # where the data have no scale
 
+NEW_IMAGES_COLUMNS = ["new images: verdict", "new images: interval", "images needed"]
 SUMMARIZED: tuple["ResultVerdict", ...] = ("better", "worse", "equivalent", "unchanged")
 WHEN: dict["Design", str] = {
     "open": "at any number of seeds, whenever you look",
     "fixed": "for one look at a number of seeds that was fixed before any score was seen",
 }
 ASSUMPTIONS = "Assumes independent runs with roughly normal differences, none left out because of its score."
+NEW_IMAGES = (
+    "They generalise to new seeds and new test images, drawn independently like these; images needed is the projected "
+    "number of test images where more seeds can't give a verdict."
+)
 CAVEAT: dict["Design", str] = {
     "open": "",
     "fixed": " If scores were seen before, or if seeds may be added, choose the open design.",
@@ -52,11 +57,20 @@ def guarantee(results: "Results") -> list[str]:
     settings, several = results.settings, results.family > 1
     subject = f"The {results.family:,} intervals hold simultaneously" if several else "The interval holds"
     generalise = "They generalise" if several else "It generalises"
-    return [
+    sentences = [
         f"{subject} with {plain(100 * settings.confidence)} % confidence, {WHEN[settings.design]}. {generalise} to "
         f"{results.scope}. {_reading(results)}",
         f"{ASSUMPTIONS}{CAVEAT[settings.design]}",
     ]
+    if has_new_images(results):
+        them = "The intervals for new images hold simultaneously" if several else "The interval for new images holds"
+        sentences.insert(1, f"{them} with the same confidence. {NEW_IMAGES}")
+    return sentences
+
+
+def has_new_images(results: "Results") -> bool:
+    """Whether a result has an interval for new test images."""
+    return any(result.verdict_new_images for result in results)
 
 
 def _reading(results: "Results") -> str:
@@ -83,30 +97,65 @@ def header(results: "Results") -> list[str]:
     """The names of the columns of `rows`."""
     unit = f", {results.unit}" if results.unit else ""
     difference = f"{results.metric}, b\N{NO-BREAK SPACE}−\N{NO-BREAK SPACE}a{unit}"
-    return ["a", "b", "verdict on b", difference, "interval", "n", "seeds needed: projected (worst case)"]
+    names = ["a", "b", "verdict on b", difference, "interval", "n", "seeds needed: projected (worst case)"]
+    return [*names, *NEW_IMAGES_COLUMNS] if has_new_images(results) else names
 
 
 def rows(results: "Results") -> list[list[Cell]]:
-    """The cells of each result: a, b, verdict, difference, interval, n, seeds needed."""
+    """The cells of each result: a, b, verdict, difference, interval, n, seeds needed.
+
+    If a result has an interval for new images: also its verdict, the interval, and the images needed.
+    """
+    new_images = has_new_images(results)
     return [
-        [
-            (result.a, result.a),
-            (result.b, result.b),
-            (result.verdict, result.verdict),
-            (number(result.difference, form), result.difference),
-            (interval(result, form), result.low),
-            (_runs(result), float(result.n)),
-            _seeds_needed(result),
-        ]
+        _cells(result, form) + (_new_images_cells(result, form) if new_images else [])
         for result, form in zip(results, number_forms(results), strict=True)
     ]
 
 
+def _cells(result: "Result", form: str) -> list[Cell]:
+    difference = MISSING if math.isnan(result.difference) else number(result.difference, form)
+    return [
+        (result.a, result.a),
+        (result.b, result.b),
+        (verdict(result), result.verdict),
+        (difference, result.difference),
+        (interval(result, form), result.low),
+        (_runs(result), float(result.n)),
+        _seeds_needed(result),
+    ]
+
+
+def _new_images_cells(result: "Result", form: str) -> list[Cell]:
+    if result.verdict_new_images is None or result.low_new_images is None or result.high_new_images is None:
+        return [(MISSING, ""), (MISSING, -math.inf), (MISSING, -1.0)]
+    images = result.images_needed
+    return [
+        (result.verdict_new_images, result.verdict_new_images),
+        (bounds(result.low_new_images, result.high_new_images, form), result.low_new_images),
+        (MISSING, -1.0) if images is None else (f"{images:,}", float(images)),
+    ]
+
+
+def verdict(result: "Result") -> str:
+    """The verdict, with the number of outliers if they are the reason why there is none."""
+    if result.outliers and result.verdict == "undecided":
+        return f"undecided (outliers: {result.outliers} of {result.n_a + result.n_b} runs)"
+    return result.verdict
+
+
 def interval(result: "Result", form: str) -> str:
-    """The interval, "any" if it is infinite."""
-    if not math.isfinite(result.low):
+    """The interval, "any" if it is infinite, "empty" if it is empty."""
+    return bounds(result.low, result.high, form)
+
+
+def bounds(low: float, high: float, form: str) -> str:
+    """The bounds of an interval, "any" if they are infinite, "empty" if the lower one is above the higher one."""
+    if low > high:
+        return "empty"
+    if not math.isfinite(low):
         return "any"
-    return " … ".join(number(end, form) for end in (result.low, result.high))
+    return " … ".join(number(end, form) for end in (low, high))
 
 
 def _runs(result: "Result") -> str:
@@ -126,6 +175,10 @@ def undecided(result: "Result") -> str:
         return "every seed has the same difference; a resolution (--resolution) is needed for a verdict"
     if not result.paired:
         return "runs with common seeds would probably need fewer seeds for a verdict"
+    if result.outliers:
+        return f"{result.outliers} of {result.n_a + result.n_b} runs are outliers, such as diverged runs"
+    if result.low > result.high:
+        return "its intervals at different numbers of seeds exclude each other"
     if result.n < 2:
         return "an interval needs at least two runs"
     if result.seeds_projected is None:  # so is the worst case, which is never earlier
@@ -147,15 +200,24 @@ def number_forms(results: Sequence["Result"]) -> list[str]:
     decimals = _shared_decimals(results)
     most = MAX_DIGITS - 1 - max(_exponent(max(largest)), 0)
     if decimals <= most:
-        bounds = [min(abs(one.low), abs(one.high)) for one in results if one.verdict in ("better", "worse")]
-        decimals = max([decimals, *(_nonzero_decimals(bound, decimals, most) for bound in bounds)])
+        nearest = [
+            min(abs(low), abs(high))
+            for one in results
+            for verdict, low, high in (
+                (one.verdict, one.low, one.high),
+                (one.verdict_new_images, one.low_new_images or 0.0, one.high_new_images or 0.0),
+            )
+            if verdict in ("better", "worse")
+        ]
+        decimals = max([decimals, *(_nonzero_decimals(bound, decimals, most) for bound in nearest)])
         return [f"{{:+.{decimals}f}}"] * len(results)
     return [_exponent_form(size, _scale(result)) for size, result in zip(largest, results, strict=True)]
 
 
 def _largest(result: "Result") -> float:
     """The largest absolute value that a result shows."""
-    return max(abs(value) for value in (result.difference, result.low, result.high) if math.isfinite(value))
+    values = (result.difference, result.low, result.high)
+    return max((abs(value) for value in values if math.isfinite(value)), default=0.0)
 
 
 def _half_width(result: "Result") -> float | None:
@@ -166,7 +228,7 @@ def _half_width(result: "Result") -> float | None:
 
 def _scale(result: "Result") -> float:
     """What the digits of a result are relative to: the half-width, else the difference."""
-    return _half_width(result) or abs(result.difference)
+    return _half_width(result) or (0.0 if math.isnan(result.difference) else abs(result.difference))
 
 
 def _shared_decimals(results: Sequence["Result"]) -> int:

@@ -1,18 +1,17 @@
 """The comparisons of a study in params.yaml, and their results from the test accuracies of runs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
-import pandas as pd
 
-from many_seeds.comparisons import compare_runs
+from many_seeds.comparisons import compare_runs, remarks
 from many_seeds.results import Pair, Result, Results, Settings
 from many_seeds.sources.scores import VariantScores
 from stages.study.params import Params, Statistics
+from stages.study.results import EvaluatedRuns
 
-METRIC, UNIT = "test accuracy", "percentage points"
-COLUMNS = ["a", "b", "n", "difference", "low", "high", "verdict", "digits", "seeds_about", "seeds_at_most"]
+SCORE, METRIC, UNIT = "accuracy", "test accuracy", "percentage points"
 
 
 def named_pairs(study: Params) -> list[Pair]:
@@ -26,66 +25,103 @@ def named_pairs(study: Params) -> list[Pair]:
     return list(pairs.values())
 
 
-def settings_of(statistics: Statistics, images: int) -> Settings:
+def settings_of(statistics: Statistics, images: int, *, ordered: bool) -> Settings:
     """The settings of comparisons of test accuracies in percent.
 
     Args:
         statistics: the section of params.yaml.
         images: the number of test images.
+        ordered: whether seeds are in the order in which they were added.
     """
-    return Settings(statistics.equivalence_margin, 100 / images, statistics.confidence, statistics.design)
+    return Settings(
+        margin=statistics.equivalence_margin,
+        resolution=100 / images,
+        confidence=statistics.confidence,
+        design=statistics.design,
+        ordered=ordered,
+    )
 
 
 def compare_accuracies(
-    pairs: Iterable[tuple[str, str, np.ndarray, np.ndarray]], images: int, family: int, statistics: Statistics
-) -> Results:
-    """Compare the test accuracies of pairs of variants.
+    a: str,
+    b: str,
+    runs_a: EvaluatedRuns,
+    runs_b: EvaluatedRuns,
+    *,
+    level: float,
+    settings: Settings,
+    from_seed: int = 0,
+) -> Result:
+    """Compare the test accuracies of two variants on the seeds that both have.
 
     Args:
-        pairs: names of a and b, and their test accuracies, float [seeds], paired by position.
-        images: the number of test images.
-        family: the number of intervals that hold simultaneously.
-        statistics: the section of params.yaml.
+        a: name of the first variant.
+        b: name of the second variant.
+        runs_a: all runs of a.
+        runs_b: all runs of b, evaluated on the same test images.
+        level: the probability that the interval misses.
+        settings: the result of `settings_of`.
+        from_seed: lower seeds are left out.
 
     Returns:
-        A result for each pair: the difference b − a, in percentage points.
-
-    Raises:
-        ValueError: a pair has different numbers of seeds.
+        The result, in percentage points. Where all common seeds are used, it has an interval for new images: later
+        seeds do not renew test images whose results were the reason for a comparison.
     """
-    settings, items = settings_of(statistics, images), list[Result]()
-    for a, b, *accuracies in pairs:
-        if accuracies[0].shape != accuracies[1].shape:
-            shapes = ", ".join(str(one.shape) for one in accuracies)
-            raise ValueError(f"Expected the same seeds of {a} and {b}, received arrays of the shapes {shapes}.")
-        scores = [VariantScores(np.arange(len(one)), 100 * one) for one in accuracies]
-        items.append(compare_runs(a, b, *scores, level=settings.alpha / max(family, 1), settings=settings))
-    scope = f"other seeds on these {images:,} test images"
-    return Results(METRIC, settings, tuple(items), unit=UNIT, scope=scope, family=family)
+    scores = [VariantScores(np.array(runs.seeds), 100 * runs.accuracy) for runs in (runs_a, runs_b)]
+    differences = None if from_seed else image_differences(runs_a, runs_b)
+    return compare_runs(
+        a, b, *scores, level=level, settings=settings, from_seed=from_seed, image_differences=differences
+    )
 
 
-def compare_variants(accuracy: Mapping[str, np.ndarray], pairs: Sequence[Pair], images: int, study: Params) -> Results:
+def image_differences(a: EvaluatedRuns, b: EvaluatedRuns) -> np.ndarray:
+    """The accuracy of b minus that of a on each test image, over their common seeds, float64 [images], in percent."""
+    common = [seed for seed in a.seeds if seed in set(b.seeds)]
+    means = [runs.select(common).correct.mean(axis=0) for runs in (a, b)]
+    return 100 * (means[1] - means[0])
+
+
+def results_by_seeds(runs: Mapping[str, EvaluatedRuns], pair: Pair, study: Params) -> list[Result]:
+    """The results of a pair after the first 2, 3, … common seeds, without new images.
+
+    Arguments are those of `compare_variants`.
+    """
+    images = len(next(iter(runs.values())).truth)
+    settings = settings_of(study.statistics, images, ordered=True)
+    level = settings.alpha / len(named_pairs(study))
+    accuracies = [100 * runs[name].accuracy for name in pair]
+    seeds = np.arange(min(map(len, accuracies)))
+    found = []
+    for n in range(2, len(seeds) + 1):
+        scores = [VariantScores(seeds[:n], accuracy[:n]) for accuracy in accuracies]
+        found.append(compare_runs(*pair, *scores, level=level, settings=settings))
+    return found
+
+
+def compare_variants(runs: Mapping[str, EvaluatedRuns], pairs: Sequence[Pair], study: Params) -> Results:
     """Compare pairs of a study, each on the seeds that both variants have.
 
     Args:
-        accuracy: variant → test accuracy, float [seeds], of the seeds 0, 1, 2, …
+        runs: variant → its runs.
         pairs: pairs of variants. The level of each is its share of the level of all pairs of the study.
-        images: the number of test images.
         study: the content of params.yaml.
     """
-    rows = []
-    for a, b in pairs:
-        n = min(len(accuracy[a]), len(accuracy[b]))
-        rows.append((a, b, accuracy[a][:n], accuracy[b][:n]))
-    return compare_accuracies(rows, images, len(named_pairs(study)), study.statistics)
+    images = len(next(iter(runs.values())).truth)
+    settings, family = settings_of(study.statistics, images, ordered=True), len(named_pairs(study))
+    items = [
+        compare_accuracies(a, b, runs[a], runs[b], level=settings.alpha / family, settings=settings) for a, b in pairs
+    ]
+    return as_results(items, settings, images, family)
 
 
-def as_table(results: Results, image_errors: Sequence[float | None]) -> pd.DataFrame:
-    """The table of results in metrics/tables.
+def as_results(items: Sequence[Result], settings: Settings, images: int, family: int) -> Results:
+    """Results of comparisons of test accuracies.
 
     Args:
-        results: the results, one for each row.
-        image_errors: 1.96 standard errors over the test images of each result, in percentage points; None if unknown.
+        items: a result for each pair.
+        settings: of the comparisons.
+        images: the number of test images.
+        family: the number of intervals that hold simultaneously.
     """
-    table = results.to_frame().rename(columns={"seeds_projected": "seeds_about", "seeds_worst_case": "seeds_at_most"})
-    return table.assign(digits=list(image_errors))[COLUMNS]
+    scope = f"other seeds on these {images:,} test images"
+    return Results(METRIC, settings, tuple(items), tuple(remarks(items)), UNIT, scope, family)

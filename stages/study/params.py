@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, SerializeAsAny, ValidationError, model_validator
 
 from many_seeds.errors import UserError
-from many_seeds.intervals import Design
+from many_seeds.statistics.intervals import Design
 from stages.recipes.shared.recipe import Positive, Recipe, Strict
 from stages.study import families, files
 from stages.study.data import Data

@@ -36,9 +36,7 @@ def results_text(study: Params) -> str:
     if not pairs:
         return NO_COMPARISONS
     evaluated = {name: read_results(name) for name in dict.fromkeys(name for pair in pairs for name in pair)}
-    accuracy = {name: results.accuracy for name, results in evaluated.items()}
-    images = len(next(iter(evaluated.values())).truth)
-    results = compare_variants(accuracy, pairs, images, study)
+    results = compare_variants(evaluated, pairs, study)
     whole = text.as_markdown(results)
     if len(whole) <= DESCRIPTION_LIMIT:
         return whole

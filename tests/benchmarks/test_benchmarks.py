@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks import baseline, bench, coverage, handwriting, overhead, process, summary
 from benchmarks.measure import clocked, layer_products, network_of, plain, plain_network
-from many_seeds import intervals
 from many_seeds.errors import UserError
+from many_seeds.statistics import intervals
 from stages.recipes.network import Recipe as Network
 from stages.study import files, params
 from stages.study.environments import installed_versions

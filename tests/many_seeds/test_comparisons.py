@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 
 import many_seeds as ms
-from many_seeds import UserError, intervals
+from many_seeds import UserError
+from many_seeds.statistics import intervals
 from stages.study import files, params, paths
 from stages.study.comparisons import named_pairs
 from tests.conftest import ROOT
@@ -195,7 +196,12 @@ def test_variants_may_be_named_by_numbers() -> None:
 def test_a_frame_has_a_row_for_each_result() -> None:
     scores = {"a": ZEROS, "b": [0.1, -0.1] * 5, "c": TENTHS, "d": [-1.0 - tenth for tenth in TENTHS]}
     table = ms.compare(scores, baseline="a", margin=0.01).to_frame()
-    assert list(table) == ["a", "b", "n", "difference", "low", "high", "verdict", "seeds_projected", "seeds_worst_case"]
+    assert list(table) == [
+        *("a", "b", "score", "n", "difference", "low", "high", "verdict"),
+        *("low_new_images", "high_new_images", "verdict_new_images"),
+        *("seeds_projected", "seeds_worst_case", "images_needed", "outliers"),
+    ]
+    assert table["score"].tolist() == ["score"] * 3
     assert table["verdict"].tolist() == ["undecided", "better", "worse"]
     assert table["seeds_projected"].isna().tolist() == [False, True, True]
     assert str(table["seeds_projected"].dtype) == "Int64"
@@ -211,6 +217,7 @@ def test_a_dictionary_of_results_is_json_without_nan_and_infinity() -> None:
         "confidence": 0.95,
         "design": "open",
         "lower_is_better": False,
+        "ordered": False,
     }
     assert (read["metric"], read["family"], len(read["results"])) == ("score", 4, 4)
     assert (read["results"][1]["low"], read["results"][1]["high"]) == (None, None)

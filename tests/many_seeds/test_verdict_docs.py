@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from many_seeds.intervals import Design, half_width
+from many_seeds.statistics.intervals import Design, half_width
 from tests.conftest import ROOT
 
 PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/verdicts.md")}

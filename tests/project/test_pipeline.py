@@ -358,7 +358,7 @@ def test_edits_that_decide_no_result_make_nothing_stale(fresh: Clone) -> None:
         (["stages/recipes/network.py", "stages/recipes/shared/augmentation.py"], {"train@mlp", "train@cnn"}),
         (["stages/recipes/shared/training.py", "stages/evaluate/scores.py"], of_variants("train", "evaluate")),
         (["stages/aggregate/report/page.py"], {"aggregate"}),
-        (["stages/study/comparisons.py", "many_seeds/intervals.py"], {"aggregate"}),
+        (["stages/study/comparisons.py", "many_seeds/statistics/intervals.py"], {"aggregate"}),
     ],
 )
 def test_an_edit_of_code_makes_the_results_stale_that_it_decides(

@@ -728,9 +728,8 @@ def test_a_study_two_commits_a_file_and_the_library_give_the_same_numbers_and_ve
     truth = np.arange(IMAGES, dtype=np.uint8) % 10
     wrong = {"before": WRONG_BEFORE, "after": WRONG_AFTER[verdict]}
     runs = {name: made.variant(name, made.predicted(of, truth), truth) for name, of in wrong.items()}
-    table = results.table(runs, results.results(runs, [("before", "after")], study))
-    renamed = table.rename(columns={"seeds_about": "seeds_projected", "seeds_at_most": "seeds_worst_case"})
-    of_study = [None if pd.isna(value) else value for value in renamed.iloc[0][list(names[2:])]]
+    table = results.table(results.results(runs, [("before", "after")], study))
+    of_study = [None if pd.isna(value) else value for value in table.iloc[0][list(names[2:])]]
 
     scores = {name: (100 - 100 * np.array(of) / IMAGES).tolist() for name, of in wrong.items()}
     file = command.write(command.long(scores))

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from many_seeds import intervals
 from many_seeds.errors import UserError
 from stages.study import params
 from stages.study.environments import Environment, Part, canonical
@@ -83,11 +82,6 @@ class VariantChange:
             return []
         keys = zip(self.new.seeds, self.old.keys, self.new.keys, strict=True)
         return [seed for seed, old, new in keys if old == new]
-
-    @property
-    def image_error(self) -> float:
-        """1.96 standard errors of the difference over the test images, in percentage points."""
-        return intervals.image_error(self.new.correct.mean(axis=0) - self.old.correct.mean(axis=0))
 
 
 def _processors(runs: EvaluatedRuns, selected: np.ndarray) -> list[str]:

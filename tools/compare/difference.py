@@ -1,5 +1,6 @@
 """Compare two sides of a study: every variant that changed gets a result."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ from pydantic import ValidationError
 from many_seeds.errors import UserError
 from many_seeds.results import Results
 from stages.study import params
-from stages.study.comparisons import compare_accuracies
+from stages.study.comparisons import as_results, compare_accuracies, settings_of
 from stages.study.params import Statistics
 from tools.compare.changes import VariantChange, variant_change
 from tools.compare.side import Side
@@ -89,10 +90,19 @@ def compare(old: Side, new: Side) -> Difference:
             change = variant_change(name, old, new)
             groups[_group(change)][name] = change
     settings_side, settings = _settings(old, new)
-    rows = [(name, name, change.old.accuracy, change.new.accuracy) for name, change in groups["changed"].items()]
-    images = len(next(iter(new.runs.values())).truth)
-    results = compare_accuracies(rows, images, len(rows), settings)
+    results = _results(groups["changed"], len(next(iter(new.runs.values())).truth), settings)
     return Difference(old=old, new=new, settings=settings, settings_side=settings_side, results=results, **groups)
+
+
+def _results(changed: Mapping[str, VariantChange], images: int, statistics: Statistics) -> Results:
+    """A result for each changed variant, at an equal share of the level: a commit is compared outside the ledger."""
+    settings = settings_of(statistics, images, ordered=False)
+    level = settings.alpha / max(len(changed), 1)
+    items = [
+        compare_accuracies(name, name, change.old, change.new, level=level, settings=settings)
+        for name, change in changed.items()
+    ]
+    return as_results(items, settings, images, len(changed))
 
 
 def _group(change: VariantChange) -> str:

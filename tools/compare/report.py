@@ -43,11 +43,7 @@ def _title(difference: Difference) -> str:
 def _table(difference: Difference) -> tuple[list[str], list[list[str]]]:
     """Header and cells of the results."""
     _, _, *header = text.header(difference.results)
-    cells = []
-    for result, (_, *row) in zip(difference.results, text.rows(difference.results), strict=True):
-        error = text.number(difference.changed[result.b].image_error, "{:.3f}")
-        cells.append([*(cell for cell, _ in row), error])
-    return ["variant", *header, "± test images"], cells
+    return ["variant", *header], [[cell for cell, _ in row] for _, *row in text.rows(difference.results)]
 
 
 def _notes(difference: Difference) -> list[str]:
@@ -84,7 +80,7 @@ def as_json(difference: Difference) -> dict[str, Any]:
 def _result_fields(row: Mapping[str, Any], difference: Difference) -> dict[str, Any]:
     change = difference.changed[row["b"]]
     fields = {name: value for name, value in row.items() if name not in ("a", "b")}
-    return {"variant": row["b"]} | fields | {"image_error": change.image_error} | _change_fields(change)
+    return {"variant": row["b"]} | fields | _change_fields(change)
 
 
 def _variants(changes: Mapping[str, VariantChange]) -> list[dict[str, Any]]:

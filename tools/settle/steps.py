@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from many_seeds import intervals
 from many_seeds.errors import UserError
 from many_seeds.results import Pair, Result
+from many_seeds.statistics import intervals
 from stages.study.comparisons import named_pairs
 from stages.study.params import PARAMS, Params
 

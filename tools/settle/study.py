@@ -130,9 +130,7 @@ class GrowingStudy:
         require_one_test({name: runs.truth for name, runs in found.items()})
         for name, runs in found.items():
             check_seeds(paths.scores_path(name), runs.seeds, range(self.study.recipe(name).seeds))
-        accuracy = {name: runs.accuracy for name, runs in found.items()}
-        images = len(found[self.variants[0]].truth)
-        return comparisons.compare_variants(accuracy, self.pairs, images, self.study)
+        return comparisons.compare_variants(found, self.pairs, self.study)
 
     @property
     def at_once(self) -> int:

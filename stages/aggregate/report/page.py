@@ -5,9 +5,10 @@ from pathlib import Path
 
 import jinja2
 
-from many_seeds import intervals, text
+from many_seeds import text
 from many_seeds.forest import forest
 from many_seeds.results import Results
+from many_seeds.statistics import intervals
 from stages.aggregate import reference_2020
 from stages.aggregate.report import figures
 from stages.aggregate.report.parts import Part, Plot, Section

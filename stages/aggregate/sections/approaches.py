@@ -27,14 +27,17 @@ def parts(runs: Runs, study: Params) -> list[Part]:
     ]
     if scores["accuracy_2020"].notna().any():
         columns.append(number("2020", "accuracy_2020", "{:.2f} %", 100))
-    caption = "Mean test accuracy of n seeds; standard deviation (sd) in percentage points."
+    caption = (
+        f"Mean test accuracy of n seeds. Each interval alone has {study.statistics.percent} confidence. Ensemble: soft "
+        "voting of the first seeds, at most ten. Standard deviation (sd) in percentage points."
+    )
     found: list[Part] = [
         Table("approaches", "Every approach", caption, scores, columns),
         Plot("approaches", figure(scores), "Test error of each approach, with its interval."),
     ]
     if pairs:
         columns = [text("a", "a"), text("b", "b"), *results.columns(pairs)]
-        found.append(Table("approach_pairs", "Is approach b better than a?", "", results.table(runs, pairs), columns))
+        found.append(Table("approach_pairs", "Is approach b better than a?", "", results.table(pairs), columns))
     return found
 
 

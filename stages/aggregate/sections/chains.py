@@ -40,7 +40,7 @@ def parts(runs: Runs, study: Params) -> list[Part]:
     found: list[Part] = []
     for chain in study.chains:
         compared = results.results(runs, list(pairwise(study.chains[chain])), study)
-        steps = table(runs, study, compared)
+        steps = table(study, compared)
         columns: list[Column] = [text("step", "step"), *results.columns(compared), text("change", "change")]
         earlier: list[float | None] = []
         caption = f"The {chain} chain: each step compared with the one before it."
@@ -53,9 +53,9 @@ def parts(runs: Runs, study: Params) -> list[Part]:
     return [*found, _selection_table(runs, study)]
 
 
-def table(runs: Runs, study: Params, compared: Results) -> pd.DataFrame:
+def table(study: Params, compared: Results) -> pd.DataFrame:
     """The result of each step compared with its predecessor, the changed fields, and the difference seen in 2020."""
-    found = results.table(runs, compared).drop(columns="a").rename(columns={"b": "step"})
+    found = results.table(compared).drop(columns="a").rename(columns={"b": "step"})
     steps = [(result.a, result.b) for result in compared]
     found["change"] = [describe_changes(differences(study.recipe(a), study.recipe(b))) for a, b in steps]
     earlier = reference_2020.differences() if reference_2020.applies_to(study) else {}

@@ -17,7 +17,7 @@ def parts(runs: Runs, study: Params) -> list[Part]:
         return []
     compared = results.results(runs, [(pair.a, pair.b) for pair in study.comparisons], study)
     columns = [text("a", "a"), text("b", "b"), *results.columns(compared)]
-    found: list[Part] = [Table("comparisons", "Is b better than a?", "", results.table(runs, compared), columns)]
+    found: list[Part] = [Table("comparisons", "Is b better than a?", "", results.table(compared), columns)]
     for pair in study.comparisons:
         a, b = runs[pair.a], runs[pair.b]
         name, caption = f"pair_{a.variant}_{b.variant}", f"{a.variant} and {b.variant}, seed by seed; dashed: means."

@@ -1,18 +1,18 @@
 """The convergence of the intervals as seeds are added, and where each comparison got its verdict."""
 
 import math
+from dataclasses import asdict
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from many_seeds import intervals
 from many_seeds.plots import COLORS, FAINT, GREEN, panels, styled
 from many_seeds.results import Pair
 from stages.aggregate.report.parts import Part, Plot
-from stages.aggregate.runs import Runs, shared_seeds
-from stages.study.comparisons import named_pairs
+from stages.aggregate.runs import Runs
+from stages.study.comparisons import named_pairs, results_by_seeds
 from stages.study.params import Params
 
 FEWEST = 3  # points of a curve that is drawn
@@ -34,18 +34,8 @@ def parts(runs: Runs, study: Params) -> list[Part]:
 
 def by_seeds(runs: Runs, pair: Pair, study: Params) -> pd.DataFrame:
     """n, difference, low, high and verdict after the first n seeds, for every n with a finite interval."""
-    a, b = (runs[name] for name in pair)
-    settings, family = study.statistics, len(named_pairs(study))
-    shared = shared_seeds([a, b])
-    differences = 100 * (b.accuracy[:shared] - a.accuracy[:shared])
-    step = 100 / len(a.truth)
-    rows = []
-    for n in range(2, shared + 1):
-        found = intervals.interval(differences[:n], level=settings.alpha / family, resolution=step)
-        if math.isfinite(found.low):
-            word = intervals.verdict(found, settings.equivalence_margin)
-            rows.append((n, differences[:n].mean(), found.low, found.high, word))
-    return pd.DataFrame(rows, columns=["n", "difference", "low", "high", "verdict"])
+    found = [asdict(result) for result in results_by_seeds(runs, pair, study) if math.isfinite(result.low)]
+    return pd.DataFrame(found, columns=["n", "difference", "low", "high", "verdict"])
 
 
 @styled
@@ -68,7 +58,7 @@ def _panel(ax: Axes, pair: Pair, table: pd.DataFrame, margin: float) -> None:
     ax.axhline(0, color=FAINT, linewidth=1)
     ax.fill_between(table["n"], table["low"], table["high"], color=color, alpha=0.3, linewidth=0)
     ax.plot(table["n"], table["difference"], color=color, linewidth=1.2)
-    with_verdict = table[table["verdict"] != "unwith_verdict"]
+    with_verdict = table[table["verdict"] != "undecided"]
     if not with_verdict.empty:
         first = with_verdict.iloc[0]
         ax.plot(first["n"], first["difference"], "o", color=color, markersize=4.5, markeredgecolor="white")

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from many_seeds import intervals
+from many_seeds.statistics import intervals
 from stages.aggregate import reference_2020
 from stages.aggregate.report.parts import Part, Table, number, span, text
 from stages.aggregate.runs import Runs
@@ -46,8 +46,8 @@ def table(runs: Runs, study: Params) -> pd.DataFrame:
     for name, theirs in measured.items():
         ours = runs[name].accuracy[:SEEDS]
         found = intervals.welch_interval(
-            100 * ours,
             100 * theirs,
+            100 * ours,
             level=settings.alpha / len(measured),
             resolution=100 / len(runs[name].truth),
         )

@@ -4,30 +4,22 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from many_seeds import intervals, text
+from many_seeds import text
 from many_seeds.results import Pair, Results
-from stages.aggregate.report.parts import Cell, Column, Row, number
-from stages.aggregate.runs import Runs, shared_seeds
+from stages.aggregate.report.parts import Cell, Column, Row
+from stages.aggregate.runs import Runs
 from stages.study import comparisons
 from stages.study.params import Params
 
 
 def results(runs: Runs, pairs: Sequence[Pair], study: Params) -> Results:
-    """The results of these pairs; the level is shared by all pairs that params.yaml names."""
-    accuracy = {name: runs[name].accuracy for pair in pairs for name in pair}
-    images = len(next(iter(runs.values())).truth)
-    return comparisons.compare_variants(accuracy, pairs, images, study)
+    """The results of these pairs, each at its level in the ledger."""
+    return comparisons.compare_variants(runs, pairs, study)
 
 
-def table(runs: Runs, found: Results) -> pd.DataFrame:
-    """The results as they are committed, with 1.96 standard errors over the test images."""
-    return comparisons.as_table(found, [_image_error(runs, (result.a, result.b)) for result in found])
-
-
-def _image_error(runs: Runs, pair: Pair) -> float:
-    a, b = (runs[name] for name in pair)
-    n = shared_seeds([a, b])
-    return intervals.image_error(b.correct[:n].mean(axis=0) - a.correct[:n].mean(axis=0))
+def table(found: Results) -> pd.DataFrame:
+    """The results as they are committed."""
+    return found.to_frame().assign(score=comparisons.SCORE)
 
 
 def columns(found: Results) -> list[Column]:
@@ -42,5 +34,4 @@ def columns(found: Results) -> list[Column]:
 
         return header, cell
 
-    headers = list(enumerate(text.header(found)))[2:]
-    return [*(column(place, header) for place, header in headers), number("± test images", "digits", "{:.3f}")]
+    return [column(place, header) for place, header in list(enumerate(text.header(found)))[2:]]

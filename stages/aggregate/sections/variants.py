@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from many_seeds import intervals
+from many_seeds.statistics import intervals
 from stages.aggregate.report.parts import Column, Part, Table, number, span, text
 from stages.aggregate.runs import Runs, VariantRuns, metric_names
 from stages.aggregate.sections import calibration
@@ -36,16 +36,12 @@ def columns_of_scores() -> list[Column]:
         number("test accuracy", "accuracy", "{:.2f} %", 100),
         span("interval", "low", "high", "{:.2f}", 100),
         number("sd", "sd", "{:.2f}", 100),
-        number("± test images", "digits", "{:.2f}"),
         number("ensemble", "vote_accuracy", "{:.2f} %", 100),
     ]
 
 
 def row(variant: VariantRuns, settings: Statistics) -> dict[str, Any]:
-    """n, mean accuracy, its interval and standard deviation (fractions), and 1.96 standard errors over the test images.
-
-    The last is in percentage points.
-    """
+    """n, mean accuracy, its interval and standard deviation, as fractions."""
     step = 1 / len(variant.truth)
     found = intervals.interval(variant.accuracy, level=settings.alpha, resolution=step, design=settings.design)
     return {
@@ -54,7 +50,6 @@ def row(variant: VariantRuns, settings: Statistics) -> dict[str, Any]:
         "low": found.low,
         "high": found.high,
         "sd": float(variant.accuracy.std(ddof=1)) if len(variant.seeds) > 1 else None,
-        "digits": intervals.image_error(variant.correct.mean(axis=0)),
     }
 
 

@@ -16,7 +16,7 @@ from tests.support import study as made
 def test_a_step_says_what_its_recipe_changes_and_what_resulted() -> None:
     runs, study = made.runs(), made.study()
     compared = results.results(runs, list(itertools.pairwise(study.chains["units"])), study)
-    table = chains.table(runs, study, compared)
+    table = chains.table(study, compared)
     assert table["step"].tolist() == ["wide", "wider"]
     assert table["change"].tolist() == ["units: [8] → [16]", "units: [16] → [32]"]
     assert table["verdict"].tolist() == ["undecided", "better"]

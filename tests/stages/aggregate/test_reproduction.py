@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from many_seeds import intervals
+from many_seeds.statistics import intervals
 from stages.aggregate import reference_2020
 from stages.aggregate.sections import reproduction
 from stages.study import params
@@ -18,7 +18,7 @@ def test_the_first_ten_seeds_are_held_against_2020_by_welchs_interval() -> None:
     assert table["n"].tolist() == [10, 10]  # later seeds have no part in it
     theirs = reference_2020.scores().query("variant == 'mlp_tuned'")["test_accuracy"].to_numpy()
     # Two intervals, so each at 0.05 / 2.
-    found = intervals.welch_interval(np.full(10, 98.34), 100 * theirs, level=0.025, resolution=0.01)
+    found = intervals.welch_interval(100 * theirs, np.full(10, 98.34), level=0.025, resolution=0.01)
     assert table.loc["mlp_tuned", ["low", "high"]].tolist() == pytest.approx([found.low, found.high])
     assert table.loc["mlp_tuned", "reproduced"] == "yes"
     assert table.loc["cnn_tuned", "reproduced"] == "not shown"

@@ -5,13 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from many_seeds import intervals, text
+from many_seeds import text
 from many_seeds.errors import UserError
 from many_seeds.forest import forest
 from many_seeds.results import Results
+from many_seeds.statistics import intervals
 from stages.aggregate.sections import results
 from stages.study import params
-from stages.study.comparisons import compare_accuracies, named_pairs
+from stages.study.comparisons import named_pairs
 from tests.support import study as made
 
 
@@ -23,11 +24,6 @@ def test_a_pair_that_is_named_twice_is_one_comparison_in_either_order() -> None:
     assert named_pairs(made.study()) == [
         *[("wide", "plain"), ("wide", "wider"), ("ridge", "wide")],
     ]
-
-
-def test_a_pair_needs_the_same_seeds_on_both_sides() -> None:
-    with pytest.raises(ValueError, match=r"\(3,\), \(2,\)"):
-        compare_accuracies([("a", "b", np.ones(3), np.ones(2))], 5, 1, made.study().statistics)
 
 
 def test_a_pair_is_compared_on_the_seeds_that_both_variants_have_at_its_share_of_the_level() -> None:
@@ -48,23 +44,26 @@ def test_in_the_other_order_the_result_is_mirrored() -> None:
 
 def test_a_table_has_the_columns_that_programs_read() -> None:
     compared = found(("wide", "plain"), ("ridge", "wider"))
-    table = results.table(made.runs(), compared)
+    table = results.table(compared)
     assert list(table) == [
-        *("a", "b", "n", "difference", "low", "high", "verdict", "digits", "seeds_about", "seeds_at_most")
+        *("a", "b", "score", "n", "difference", "low", "high", "verdict"),
+        *("low_new_images", "high_new_images", "verdict_new_images"),
+        *("seeds_projected", "seeds_worst_case", "images_needed", "outliers"),
     ]
-    assert table["seeds_about"].tolist() == [one.seeds_projected for one in compared]
-    assert "." not in "".join(table[["seeds_about", "seeds_at_most"]].to_csv(header=False, index=False))
+    assert table["score"].tolist() == ["accuracy", "accuracy"]
+    assert table["seeds_projected"].tolist() == [one.seeds_projected for one in compared]
+    assert "." not in "".join(table[["seeds_projected", "seeds_worst_case"]].to_csv(header=False, index=False))
 
 
 def test_the_cells_of_a_table_are_those_of_the_text() -> None:
     compared = found(("wide", "plain"), ("ridge", "wider"))
     columns = dict(results.columns(compared))
-    assert list(columns) == [*text.header(compared)[2:], "± test images"]
-    rows = results.table(made.runs(), compared).astype(object).where(lambda table: table.notna(), None)
+    assert list(columns) == text.header(compared)[2:]
+    rows = results.table(compared).astype(object).where(lambda table: table.notna(), None)
     for row, expected in zip(rows.to_dict("records"), text.rows(compared), strict=True):
-        assert [cell(row) for cell in list(columns.values())[:-1]] == expected[2:]
+        assert [cell(row) for cell in columns.values()] == expected[2:]
         step = {"step": row["b"], **{name: value for name, value in row.items() if name not in ("a", "b")}}
-        assert [cell(step) for cell in list(columns.values())[:-1]] == expected[2:]
+        assert [cell(step) for cell in columns.values()] == expected[2:]
     assert columns["interval"](rows.iloc[1].to_dict()) == ("any", -math.inf)
 
 
@@ -73,9 +72,10 @@ def test_the_guarantee_names_the_number_of_intervals_the_design_and_the_images()
     assert guarantee.startswith("The 3 intervals hold simultaneously with 95 % confidence, at any number of seeds")
     assert "±0.05 percentage points" in guarantee
     assert "generalise to other seeds on these 200 test images" in guarantee
-    statistics = made.study().statistics.model_copy(update={"design": "fixed"})
-    fixed = compare_accuracies([("a", "b", np.array([0.5, 0.6]), np.array([0.6, 0.5]))], 200, 1, statistics)
-    assert "a number of seeds that was fixed before" in text.guarantee(fixed)[0]
+    study = made.study()
+    fixed = study.model_copy(update={"statistics": study.statistics.model_copy(update={"design": "fixed"})})
+    found_fixed = results.results(made.runs(), [("wide", "plain")], fixed)
+    assert "a number of seeds that was fixed before" in text.guarantee(found_fixed)[0]
 
 
 def test_a_fixed_design_has_the_narrower_interval_of_one_look() -> None:

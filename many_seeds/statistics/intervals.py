@@ -66,7 +66,12 @@ def half_width(n: np.ndarray | int, level: float, design: Design = "open") -> np
     """
     if not 0 < level < 1:
         raise ValueError(f"Expected 0 < level < 1, received {level}.")
-    n = np.asarray(n, dtype=np.float64)
+    return half_widths(np.asarray(n), level, design)
+
+
+def half_widths(n: np.ndarray, level: np.ndarray | float, design: Design) -> np.ndarray:
+    """The same for levels of the shape of n, 0 < level ≤ 1."""
+    n = n.astype(np.float64)
     infinite = n < 2
     n = np.where(infinite, 2, n)  # avoids warnings where the result is infinite
     if design == "fixed":
@@ -111,6 +116,42 @@ def interval(
     return Interval(mean - half, mean + half)
 
 
+def intervals_by_n(values: npt.ArrayLike, *, level: float, resolution: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """The intervals of the open design for the first 1, 2, …, n values.
+
+    Arguments and errors are those of `interval`.
+
+    Returns:
+        Lower and upper bounds, float64 [n] each; infinite where too few values exclude no mean.
+    """
+    sample = _finite(values)
+    n = np.arange(1, len(sample) + 1)
+    centered = sample - sample.mean()  # sums of squares lose no digits
+    means = np.cumsum(centered) / n
+    squares = np.maximum(np.cumsum(centered**2) - n * means**2, 0)
+    sd = np.maximum(np.sqrt(squares / np.maximum(n - 1, 1)), resolution)
+    half = half_width(n, level)
+    half = np.where(np.isfinite(half), half, 1) * np.where(np.isfinite(half), sd, np.inf)
+    return sample.mean() + means - half, sample.mean() + means + half
+
+
+def running_interval(values: npt.ArrayLike, *, level: float, resolution: float = 0.0) -> Interval:
+    """The intersection of the intervals of the open design for the first 2, 3, …, n values.
+
+    With probability 1 - level the intervals for all n contain the mean, and then so does their intersection, which
+    never gets wider as values are added. It needs values in the order in which they were added.
+
+    Arguments and errors are those of `interval`.
+
+    Returns:
+        The intersection. If it is empty, low > high: the assumptions do not hold, or an event of probability `level`
+        has occurred.
+    """
+    low, high = intervals_by_n(values, level=level, resolution=resolution)
+    last = interval(values, level=level, resolution=resolution)
+    return Interval(max(float(low.max()), last.low), min(float(high.min()), last.high))
+
+
 def standard_deviation(values: np.ndarray, resolution: float) -> float:
     """Standard deviation (ddof 1) of values, float [n] with n > 1, at least the resolution."""
     return max(float(np.std(values, ddof=1)), resolution)
@@ -151,8 +192,13 @@ def verdict(interval: Interval, margin: float) -> Verdict:
     return VERDICTS[int(verdict_codes(interval.low, interval.high, margin))]
 
 
+def mirrored(interval: Interval) -> Interval:
+    """The interval for a − b from that for b − a."""
+    return Interval(-interval.high, -interval.low)
+
+
 def welch_interval(a: np.ndarray, b: np.ndarray, *, level: float, resolution: float) -> Interval:
-    """Welch's interval for mean(a) − mean(b) of unpaired samples with unequal variances, for one look.
+    """Welch's interval for mean(b) − mean(a) of unpaired samples with unequal variances, for one look.
 
     Welch 1947, "The generalization of 'Student's' problem when several different population variances are involved",
     Biometrika 34.
@@ -175,7 +221,7 @@ def welch_interval(a: np.ndarray, b: np.ndarray, *, level: float, resolution: fl
     error_a = standard_deviation(a, resolution) ** 2 / len(a)
     error_b = standard_deviation(b, resolution) ** 2 / len(b)
     freedom = (error_a + error_b) ** 2 / (error_a**2 / (len(a) - 1) + error_b**2 / (len(b) - 1))
-    difference = float(a.mean() - b.mean())
+    difference = float(b.mean() - a.mean())
     half = float(special.stdtrit(freedom, 1 - level / 2) * (error_a + error_b) ** 0.5)
     return Interval(difference - half, difference + half)
 
@@ -214,18 +260,6 @@ def worst_case_seeds(n: int, sd: float, *, level: float, margin: float) -> int |
     Arguments and the result are those of `projected_seeds`.
     """
     return next((seeds for seeds, half in _half_widths(n, level) if sd * half < margin / 2), None)
-
-
-def image_error(difference: np.ndarray) -> float:
-    """1.96 standard errors over the test images of a seed-averaged difference, in percentage points.
-
-    It measures how far the mean could move with other test images, which further seeds do not reduce. It assumes
-    independent images.
-
-    Args:
-        difference: float [images], the fraction of seeds for which b is right minus the fraction for which a is.
-    """
-    return float(1.96 * 100 * difference.std(ddof=1) / len(difference) ** 0.5)
 
 
 @functools.lru_cache(maxsize=256)  # pairs often have the same number of seeds

@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from many_seeds import intervals
 from many_seeds.comparisons import compare_runs
-from many_seeds.intervals import Design, Interval, interval, verdict
 from many_seeds.results import Settings
 from many_seeds.sources.scores import VariantScores
+from many_seeds.statistics import intervals
+from many_seeds.statistics.intervals import Design, Interval, interval, verdict
 from stages.study import files, paths
 from tests.conftest import ROOT
 
@@ -143,10 +143,6 @@ def test_the_verdicts_are_as_computed_independently(values: np.ndarray, pairs: i
     assert verdict(interval(values, level=0.05 / pairs, resolution=RESOLUTION), MARGIN) == expected
 
 
-def test_the_image_error_is_196_standard_errors_over_the_images() -> None:
-    assert intervals.image_error(np.array([1, 0.5, 0, 0, -0.5])) == pytest.approx(49.970391, abs=6e-7)
-
-
 def test_each_look_has_a_quarter_more_seeds_and_at_least_as_many_as_workers() -> None:
     assert list(itertools.islice(intervals.looks(10), 6)) == [13, 17, 22, 28, 35, 44]
     assert list(itertools.islice(intervals.looks(10, at_least=8), 4)) == [18, 26, 34, 43]
@@ -165,12 +161,45 @@ def test_the_projection_is_the_first_look_with_a_verdict_if_mean_and_spread_stay
     assert intervals.worst_case_seeds(10, 100.0, level=level, margin=MARGIN) is None
 
 
+def test_intervals_by_n_are_those_of_the_first_values() -> None:
+    values = 98 + np.random.default_rng(0).normal(0, 0.1, 40)
+    low, high = intervals.intervals_by_n(values, level=0.01, resolution=0.001)
+    for n in range(1, 41):
+        expected = interval(values[:n], level=0.01, resolution=0.001)
+        assert (low[n - 1], high[n - 1]) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_the_running_interval_is_nested_in_n_and_monotone_in_the_level() -> None:
+    values = np.random.default_rng(0).normal(0, 1, 60)
+    before = Interval(-np.inf, np.inf)
+    for n in range(2, 61):
+        found = intervals.running_interval(values[:n], level=0.05)
+        plain = interval(values[:n], level=0.05)
+        assert before.low - 1e-12 <= found.low <= found.high <= before.high + 1e-12  # rounding
+        assert plain.low <= found.low <= found.high <= plain.high
+        wider = intervals.running_interval(values[:n], level=0.01)
+        assert wider.low <= found.low <= found.high <= wider.high
+        before = found
+
+
+def test_the_running_interval_of_swapped_variants_is_mirrored() -> None:
+    values = np.random.default_rng(0).normal(0, 1, 20)
+    found = intervals.running_interval(values, level=0.05)
+    assert intervals.mirrored(intervals.running_interval(-values, level=0.05)) == found
+
+
+def test_the_running_interval_of_contradicting_values_is_empty() -> None:
+    values = np.r_[np.random.default_rng(0).normal(0, 0.01, 20), np.full(400, 5.0)]
+    found = intervals.running_interval(values, level=0.05)
+    assert found.low > found.high
+
+
 def test_welchs_interval_of_two_samples() -> None:
     # Variances 2 and 2: error sqrt(2/2 + 2/2), 2 degrees of freedom, quantile 4.302653.
-    found = intervals.welch_interval(np.array([1.0, 3.0]), np.array([0.0, 2.0]), level=0.05, resolution=RESOLUTION)
+    found = intervals.welch_interval(np.array([0.0, 2.0]), np.array([1.0, 3.0]), level=0.05, resolution=RESOLUTION)
     assert (found.low, found.high) == pytest.approx((1 - 4.302653 * 2**0.5, 1 + 4.302653 * 2**0.5))
     # No spread, so the floor of 1 in both: error sqrt(1/2 + 1/2), 2 degrees of freedom, quantile 0.816497.
-    found = intervals.welch_interval(np.array([1.0, 1.0]), np.array([0.0, 0.0]), level=0.5, resolution=1.0)
+    found = intervals.welch_interval(np.array([0.0, 0.0]), np.array([1.0, 1.0]), level=0.5, resolution=1.0)
     assert (found.low, found.high) == pytest.approx((1 - 0.816497, 1 + 0.816497), abs=1e-6)
 
 
@@ -198,7 +227,7 @@ def test_ten_seeds_of_the_study_give_the_expected_results_of_five_pairs(
         arrays = files.read_arrays(ROOT / paths.predictions_path(name))
         scores[name] = 100 * (arrays["labels"] == arrays["truth"])[:10].mean(axis=1)
     runs = [VariantScores(np.arange(10), scores[name]) for name in (a, b)]
-    found = compare_runs(a, b, *runs, level=0.05 / 19, settings=Settings(MARGIN, RESOLUTION))
+    found = compare_runs(a, b, *runs, level=0.05 / 19, settings=Settings(margin=MARGIN, resolution=RESOLUTION))
     assert found.n == 10
     assert (found.difference, found.low, found.high) == pytest.approx((difference, low, high), abs=6e-4)
     assert (found.verdict, found.seeds_projected) == (expected, projected)
@@ -207,6 +236,6 @@ def test_ten_seeds_of_the_study_give_the_expected_results_of_five_pairs(
 
 def test_a_pair_of_one_seed_has_a_difference_and_no_projection() -> None:
     runs = [VariantScores(np.arange(1), np.array([score])) for score in (0.0, 100.0)]
-    found = compare_runs("a", "b", *runs, level=0.05, settings=Settings(MARGIN, 25))
+    found = compare_runs("a", "b", *runs, level=0.05, settings=Settings(margin=MARGIN, resolution=25))
     assert (found.n, found.difference, found.verdict) == (1, 100, "undecided")
     assert (found.seeds_projected, found.seeds_worst_case) == (None, None)
