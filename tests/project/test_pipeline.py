@@ -64,7 +64,7 @@ def test_dvc_metrics_are_the_mean_accuracies_on_test_set_and_validation_splits(c
     ("plot", "variants", "x"),
     [
         ("Test accuracy of each seed", set(STUDY["variants"]), "test_accuracy"),
-        ("Dev loss by epoch, mean over the seeds", {"cnn"}, "epoch"),
+        ("Validation loss by epoch, mean over the seeds", {"cnn"}, "epoch"),
     ],
 )
 def test_dvc_plots_draw_the_scores_and_the_curves_of_every_variant(
