@@ -1,7 +1,7 @@
-"""Whether any network trains slower than at an older commit, on an idle machine.
+"""Compare the training time of networks with that of an older commit, on an idle machine.
 
-`python -m benchmarks.baseline COMMIT` writes benchmarks/BASELINE.md. The two commits train in turn, each by its own
-`benchmarks.measure`, on the images that are here. All networks take most of an hour.
+`python -m benchmarks.baseline COMMIT` writes benchmarks/BASELINE.md. The two commits train in turn, each with its own
+`benchmarks.measure`, on the images in this checkout. All networks take most of an hour.
 """
 
 import argparse
@@ -169,9 +169,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.baseline", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("commit", help="the older one")
-    parser.add_argument("variants", nargs="*", help="by default every network that both commits have")
-    parser.add_argument("--repeats", type=repeats_of, default=5, help="default: %(default)s")
+    parser.add_argument("commit", help="the older commit")
+    parser.add_argument("variants", nargs="*", help="networks in params.yaml (default: all that both commits have)")
+    parser.add_argument("--repeats", type=repeats_of, default=5, help="number of repetitions (default: %(default)s)")
     arguments = parser.parse_args()
     study = params.load()
     require_data()

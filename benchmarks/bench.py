@@ -1,7 +1,7 @@
-"""How fast seeds train beside plain Keras, and what the pipeline costs beside training, on an idle machine.
+"""Measure the training time compared with plain Keras, and the overhead of the pipeline, on an idle machine.
 
-Writes benchmarks/README.md and benchmarks/bench.json when all is measured. `--quick` tries everything on little data,
-and writes to build/bench; `--render` writes the README anew from bench.json.
+Writes benchmarks/README.md and benchmarks/bench.json after the last measurement. `--quick` runs everything on few data
+and writes to build/bench; `--render` writes README.md again from bench.json.
 """
 
 import argparse
@@ -46,7 +46,7 @@ class Effort:
 
     repeats: of every training measurement.
     epochs: of each of its runs.
-    images: to train each variant on, dev images included.
+    images: to train each variant on, validation images included.
     data, seeds: of the study whose costs beside training are measured.
     growth: numbers of seeds, to see how these costs grow.
     """
@@ -175,8 +175,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="little data, into build/bench: to see that all works")
-    parser.add_argument("--render", action="store_true", help="measure nothing: write the README from bench.json")
+    parser.add_argument(
+        "--quick", action="store_true", help="run everything on few data, as a test, and write to build/bench"
+    )
+    parser.add_argument("--render", action="store_true", help="measure nothing; write README.md from bench.json")
     arguments = parser.parse_args()
     folder = QUICK_FOLDER if arguments.quick else FOLDER
     path = folder / "bench.json"

@@ -1,8 +1,8 @@
-"""Dev scores of recipes that the study might get: a recipe is chosen here, without a look at the test images.
+"""Validation scores of candidate recipes, from which a recipe is chosen without the test images.
 
-`python -m benchmarks.candidates [NAME …]` trains what benchmarks/candidates.yaml names, in a study whose images are
-split, on seeds from 200 on, which no comparison uses. Each run is a line of benchmarks/candidates.csv as soon as it is
-done; killed at any moment, the same command goes on.
+`python -m benchmarks.candidates [NAME …]` trains the recipes of benchmarks/candidates.yaml with seeds from 200 on,
+which no comparison uses. It needs the data (`dvc repro split`). Each run is written to benchmarks/candidates.csv when
+it ends; if the command is stopped, run it again to continue.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def read_candidates(path: Path) -> dict[str, Recipe]:
     """The recipes of a file like the `variants` of params.yaml.
 
     Raises:
-        UserError: one of them is not valid, or shows no dev score.
+        UserError: one of them is not valid, or has no validation score.
     """
     complaints: list[str] = []
     values = files.yaml_values(path.read_text(encoding="utf-8", errors="replace"), str(path))
@@ -91,7 +91,7 @@ def train(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, rows: pd.
 
 
 def as_text(rows: pd.DataFrame) -> str:
-    """A line for each candidate, the best first: its seeds, dev accuracy, epochs and seconds of a run."""
+    """A line for each candidate, the best first: its seeds, validation accuracy, epochs and seconds of a run."""
     groups = rows.groupby("candidate")
     table = groups.agg(
         seeds=("seed", "size"),
@@ -110,7 +110,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="of candidates; by default all")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="candidates (default: all)")
     names = parser.parse_args().names
     candidates = read_candidates(CANDIDATES)
     if unknown := set(names) - set(candidates):

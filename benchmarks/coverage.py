@@ -1,7 +1,7 @@
-"""How often a study that adds seeds until it is decided says something wrong: simulated, where the truth is known.
+"""How often a verdict is wrong if seeds are added until there is one: simulated studies with known differences.
 
-`python -m benchmarks.coverage` writes benchmarks/COVERAGE.md: the rule of this study beside the one that it had before,
-on the same simulated scores. Some minutes; `--studies 200` shows the same in seconds, less exactly.
+`python -m benchmarks.coverage` writes benchmarks/COVERAGE.md: the intervals of this study and t-tests at each look, on
+the same simulated scores. It takes some minutes; with `--studies 200` seconds, but the rates are less exact.
 """
 
 import argparse
@@ -225,7 +225,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--studies", type=int, default=10_000, help="of each kind; by default 10,000")
+    parser.add_argument("--studies", type=int, default=10_000, help="studies of each kind (default: 10,000)")
     studies = parser.parse_args().studies
     if studies < 1:
         raise UserError(f"expected --studies of 1 or more, received {studies}")

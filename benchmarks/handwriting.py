@@ -1,8 +1,8 @@
-"""Classify rendered handwriting, of which no picture shows a test image.
+"""Classify rendered handwriting, without any test image.
 
 `python -m benchmarks.handwriting VARIANT …` renders digits in several hands, thin and thick, careful and hasty, as
-scans, photos and screenshots; classifies them with the first seeds of each variant whose models are here; and writes
-benchmarks/HANDWRITING.md.
+scans, photos and screenshots; classifies them with the first seeds of each variant whose models are in models/; and
+writes benchmarks/HANDWRITING.md.
 """
 
 import argparse
@@ -189,8 +189,10 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("variants", nargs="+", metavar="VARIANT")
-    parser.add_argument("--pictures", type=int, default=500, help="of each pen and page (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=5, help="of each variant (default: %(default)s)")
+    parser.add_argument(
+        "--pictures", type=int, default=500, help="pictures of each pen and page (default: %(default)s)"
+    )
+    parser.add_argument("--seeds", type=int, default=5, help="seeds of each variant (default: %(default)s)")
     arguments = parser.parse_args()
     if min(arguments.pictures, arguments.seeds) < 1:
         parser.error("--pictures and --seeds should be at least 1")

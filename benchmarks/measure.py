@@ -1,4 +1,4 @@
-"""What is measured in a process of its own, so that no measurement inherits another's threads or memory.
+"""Measurements, each in a separate process, so that none has the threads or the memory of another.
 
 `python -m benchmarks.measure plain '{"variant": "mlp_tuned", …}'` ends with one line of JSON.
 """

@@ -1,4 +1,4 @@
-"""What a real `dvc repro` spends beside training, part by part, on a small study in a folder of its own."""
+"""The time that `dvc repro` takes besides training, by part, on a small study in a separate folder."""
 
 import heapq
 import itertools
@@ -27,7 +27,7 @@ PARTS = [DVC, FETCH_AND_SPLIT, START, TRAINING, REST, EVALUATE, AGGREGATE]
 
 
 def short_study(study: Params, data: DatasetName, seeds: int, variants: Sequence[str]) -> Params:
-    """A study with fewer variants, trained for one epoch on a tenth of the images; the others are dev images."""
+    """A study with fewer variants, trained for one epoch on a tenth of the images; the others are for validation."""
     short = {"seeds": seeds, "epochs": 1, "dev_split": True}
     changes = {
         "data": Data(name=data),

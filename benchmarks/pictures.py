@@ -1,7 +1,7 @@
-"""Which pictures of digits are read, and what is made of those that can't be: `python -m benchmarks.pictures`.
+"""Which pictures of digits are classified correctly, and which are refused: `python -m benchmarks.pictures`.
 
-Makes pictures of many kinds from MNIST's test digits, each as a file in memory; classifies them with the champion, or
-with any Keras model of MNIST by `--model`; and writes benchmarks/PICTURES.md. Some minutes; `--pictures 20` is faster.
+Renders pictures of many kinds from MNIST's test digits, classifies them with the best model of the study or with the
+Keras model of `--model`, and writes benchmarks/PICTURES.md. It takes some minutes; `--pictures 20` is faster.
 """
 
 import argparse
@@ -442,7 +442,7 @@ def model_of(path: Path | None) -> Callable[[np.ndarray], np.ndarray]:
 @console.command
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pictures", description=__doc__)
-    parser.add_argument("--pictures", type=int, default=200, help="of each kind (default: %(default)s)")
+    parser.add_argument("--pictures", type=int, default=200, help="pictures of each kind (default: %(default)s)")
     parser.add_argument("--model", type=Path, help="a .keras file (default: the study's best model)")
     arguments = parser.parse_args()
     data = read_images(paths.TEST)

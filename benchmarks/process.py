@@ -1,4 +1,4 @@
-"""Processes that measure, free of the settings of the person who starts them."""
+"""Processes of measurements, without the settings of the user who starts them."""
 
 import json
 import os

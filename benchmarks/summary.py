@@ -1,4 +1,4 @@
-"""From what was measured to what the README says: seconds, ratios, shares, and whether the goals are reached."""
+"""From measurements to the numbers in README.md: seconds, ratios, shares, and whether the goals are reached."""
 
 import statistics
 from collections.abc import Sequence

@@ -154,8 +154,8 @@ def evaluated_study(
 ) -> Path:
     """The same after the stages train and evaluate, which tests must not change."""
     from stages.evaluate.stage import evaluate
+    from stages.train.dispatch import train_all
     from stages.train.plan import plan
-    from stages.train.schedule import train_all
     from stages.train.stage import gather
 
     folder = tmp_path_factory.mktemp("evaluated") / "study"

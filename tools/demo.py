@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from many_seeds import console
+from many_seeds import console, text
 from many_seeds.errors import UserError
 from stages.study import dvc, files, params, paths
 from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS
@@ -142,10 +142,14 @@ def verdicts() -> str:
     tables = [pd.read_csv(FOLDER / paths.TABLES / name) for name in ("comparisons.csv", "approach_pairs.csv")]
     table = pd.concat(tables).drop_duplicates(["a", "b"])  # a pair of approaches may be a comparison as well
     lines = [
-        f"  {row.a} → {row.b}: {row.verdict}, {row.difference:+.2f} ({row.low:+.2f} … {row.high:+.2f})"
+        f"  {row.a} → {row.b}: {row.verdict}, {_signed(row.difference)} ({_signed(row.low)} … {_signed(row.high)})"
         for row in table.sort_values("difference", ascending=False).itertuples()
     ]
     return "\n".join(lines)
+
+
+def _signed(value: float) -> str:
+    return text.number(value, "{:+.2f}")
 
 
 @console.command

@@ -1,8 +1,8 @@
-"""Lanes on a GPU, in minutes: what the device can do, how fast lanes are, then seeds of every variant.
+"""Batched seeds on a GPU, in minutes: the speed of the device and of batched seeds, then seeds of every variant.
 
-`python -m benchmarks.gpu FOLDER` needs a Python with JAX, Keras, NumPy, pandas, scikit-learn, matplotlib, jinja2,
-pydantic and ruamel.yaml, and the data set's files in the folder DATA_MIRROR. What is found is in FOLDER as soon as it
-is known.
+`python -m benchmarks.gpu FOLDER` needs JAX, Keras, NumPy, pandas, scikit-learn, matplotlib, jinja2, pydantic and
+ruamel.yaml, and the data set's files in the folder DATA_MIRROR. Each result is written to FOLDER as soon as it is
+known.
 """
 
 import argparse
@@ -77,12 +77,21 @@ def whole_study(results: Results) -> None:
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
-    parser.add_argument("folder", type=Path, help="for the results")
-    parser.add_argument("--parts", default=",".join(PARTS), help="some of %(default)s")
-    parser.add_argument("--study-seeds", type=int, default=10, help="of each variant, from training to the report")
-    parser.add_argument("--seeds", type=int, default=64, help="of each variant, for the answers (%(default)s)")
-    parser.add_argument("--earlier", type=Path, help="an archive with runs of an earlier call, to go on from")
-    parser.add_argument("--small", action="store_true", help="small numbers, to try it on a CPU")
+    parser.add_argument("folder", type=Path, help="folder of the results")
+    parser.add_argument("--parts", default=",".join(PARTS), help="the parts to run (default: all, %(default)s)")
+    parser.add_argument(
+        "--study-seeds",
+        type=int,
+        default=10,
+        help="seeds of each variant in the study, from training to the report (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=64, help="seeds of each variant for the verdicts (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--earlier", type=Path, help="an archive with the runs of an earlier call, which are not trained again"
+    )
+    parser.add_argument("--small", action="store_true", help="few seeds and data, to test the command on a CPU")
     return parser.parse_args(given)
 
 

@@ -1,4 +1,4 @@
-"""What the device can do: its name, its matrix products and its memory, as JAX reaches them."""
+"""The name of the device, and the speed of its matrix products and its memory, measured with JAX."""
 
 import time
 from collections.abc import Callable

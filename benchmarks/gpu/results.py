@@ -1,4 +1,4 @@
-"""What was found so far, in a folder: written whole as soon as there is something new, so that a kill loses little."""
+"""The results so far, in a folder: written atomically after each one, so that an interruption loses little."""
 
 import json
 import zipfile

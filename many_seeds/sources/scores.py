@@ -258,5 +258,5 @@ def _check_seeds_unique(variant: pd.Series, seed: pd.Index, row_name: RowName) -
         f"variant {name} has seed {number} twice, in {row_name(first)} and {row_name(int(again[0]))} "
         f"({counted(len(again), 'such row')}): expected one score for each variant and seed. Where a table has several "
         "metrics, epochs or data sets, choose rows with --where; where further columns distinguish variants, name them "
-        "with --by"
+        "with --by. In Python, pass a data frame with only these rows, and join such columns in its column variant"
     )

@@ -1,4 +1,4 @@
-"""Code stage: write the environment of each variant, so that a change makes stale only the results that it decides."""
+"""The stage `code`: the environment of each variant in metrics/code.yaml, so that an edit affects only its results."""
 
 from many_seeds import console
 from stages.code.stage import variant_environments

@@ -1,4 +1,4 @@
-"""The evaluation of a variant: every seed's model on the test set. The only reader of the test images."""
+"""The evaluation of a variant: every seed's model on the test set. No later stage reads the test images."""
 
 from collections.abc import Sequence
 

@@ -37,8 +37,8 @@ def addresses(study: Params, base: str, experiment: str) -> dict[str, str]:
     """
     page = f"{base}/#/experiments/{experiment}/runs?workflowType=machine_learning"
     filters = {
-        "Variants, best dev accuracy first": "tags.role = 'variant'",
-        "Runs, best dev accuracy first": "tags.role = 'seed'",
+        "Variants, best validation accuracy first": "tags.role = 'variant'",
+        "Runs, best validation accuracy first": "tags.role = 'seed'",
     }
     for approach, variant in study.approaches.items():
         filters[f"{approach}: the seeds of {variant}"] = f"tags.role = 'seed' and tags.variant = '{variant}'"

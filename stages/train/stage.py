@@ -10,9 +10,9 @@ from stages.study import environments, files, paths
 from stages.study.params import Params
 from stages.study.splits import read_classes, read_images
 from stages.train import cache
+from stages.train.dispatch import train_all
 from stages.train.plan import environment_here, evaluated_keys, finished, longest_first, plan
 from stages.train.run import Run
-from stages.train.schedule import train_all
 
 
 def train(study: Params, variants: Sequence[str], on_finish: Callable[[str, int], object]) -> None:

@@ -1,4 +1,4 @@
-"""Candidates are judged by dev images alone, on seeds that no comparison uses."""
+"""Candidates are judged by validation images only, with seeds that no comparison uses."""
 
 from pathlib import Path
 

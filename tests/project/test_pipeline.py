@@ -64,7 +64,7 @@ def test_dvc_metrics_are_the_mean_accuracies_on_test_set_and_validation_splits(c
     ("plot", "variants", "x"),
     [
         ("Test accuracy of each seed", set(STUDY["variants"]), "test_accuracy"),
-        ("Dev loss by epoch, mean over the seeds", {"cnn"}, "epoch"),
+        ("Validation loss by epoch, mean over the seeds", {"cnn"}, "epoch"),
     ],
 )
 def test_dvc_plots_draw_the_scores_and_the_curves_of_every_variant(
@@ -343,7 +343,7 @@ def test_edits_that_decide_no_result_make_nothing_stale(fresh: Clone) -> None:
     names = [str(path.relative_to(fresh.folder)) for path in found_files]
     files_of_results = {"stages/study/comparisons.py", "stages/evaluate/outputs.py", "stages/evaluate/scores.py"}
     edited = [name for name in names if name.split("/")[1] not in decisive and name not in files_of_results]
-    assert {"stages/train/schedule.py", "stages/evaluate/__main__.py", "stages/tracking/runs.py"} <= set(edited)
+    assert {"stages/train/dispatch.py", "stages/evaluate/__main__.py", "stages/tracking/runs.py"} <= set(edited)
     add_line(fresh, *edited)
     assert "Nothing is stale" in fresh.run(sys.executable, "-m", "tools.stale").stdout
     assert stale(fresh) == {"code"}  # which takes a second, and finds nothing new

@@ -45,8 +45,8 @@ def shared(name: str, *modules: str) -> Any:
 def train(job: dict[str, Any]) -> None:
     """Train the runs of a job, and copy each finished run to its folder."""
     from stages.train.plan import plan
-    from stages.train.schedule import train_all
 
+    train_all = find_attribute("train_all", "stages.train.dispatch", "stages.train.schedule")
     recipe_class, run_path = shared("recipe_class", "families"), shared("run_path", "paths", "records")
     recipes, folders = {}, {}
     for run in job["runs"]:

@@ -9,9 +9,9 @@ from stages.study import environments, paths
 from stages.study.environments import kind
 from stages.study.params import Params
 from stages.study.splits import read_classes, read_images
+from stages.train.dispatch import train_all
 from stages.train.plan import finished, longest_first, plan
 from stages.train.run import Run
-from stages.train.schedule import train_all
 from tools.certify.sample import Check, own_key
 
 FOLDER = Path("build/certify")

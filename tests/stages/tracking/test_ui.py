@@ -57,7 +57,7 @@ def test_the_ui_opens_the_view_of_the_approaches_and_ends_after_a_signal(
     assert not [line for line in arguments if "sqlite:" in line]
     assert not [line for line in lines if "URI not provided. Using sqlite" in line]
     assert f"Approaches: {first}" in lines
-    assert any(line.startswith(f"  Variants, best dev accuracy first: {page}searchFilter=") for line in lines)
+    assert any(line.startswith(f"  Variants, best validation accuracy first: {page}searchFilter=") for line in lines)
     assert opened.read_text().strip() == first
     assert second.returncode == 1
     assert f"error: port {port} is in use: choose another one" in second.stderr

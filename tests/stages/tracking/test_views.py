@@ -90,7 +90,7 @@ def test_a_variant_opens_to_show_its_seeds(page: Chrome) -> None:
 
 
 def test_the_runs_are_listed_the_best_on_top(page: Chrome, ui: str, study: Params, aggregated_study: Path) -> None:
-    open_page(page, ui, study, "Runs, best dev accuracy first")
+    open_page(page, ui, study, "Runs, best validation accuracy first")
     tables = {path.parent.name: pd.read_csv(path) for path in (aggregated_study / paths.RUNS).glob("*/test.csv")}
     scores = {
         f"{variant} seed {row.seed}": row.dev_accuracy

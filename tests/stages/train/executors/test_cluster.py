@@ -24,9 +24,9 @@ from stages.study import files, paths
 from stages.study.params import Params
 from stages.train import __main__ as command
 from stages.train import progress, stage
+from stages.train.dispatch import train_all
 from stages.train.executors import cluster as dask_cluster
 from stages.train.run import Failed, Run, Trained, train_run
-from stages.train.schedule import train_all
 from tests.conftest import ROOT
 from tests.support.runs import LONG, driver, planned, stop
 

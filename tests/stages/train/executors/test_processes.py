@@ -15,9 +15,9 @@ from many_seeds.errors import UserError
 from stages.study import paths
 from stages.study.params import Params
 from stages.train import stage
+from stages.train.dispatch import train_all
 from stages.train.executors import processes
 from stages.train.run import Run
-from stages.train.schedule import train_all
 from tests.conftest import ROOT
 from tests.support.runs import LONG, content_of, driver, of_session, planned, stop
 

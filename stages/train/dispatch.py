@@ -1,4 +1,4 @@
-"""Train many runs, and write each run as soon as it ends."""
+"""Dispatch runs to executors, and write each run as soon as it ends."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

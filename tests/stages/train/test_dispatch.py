@@ -13,8 +13,8 @@ from stages.study import files, params, paths
 from stages.study.params import Params
 from stages.train import __main__ as command
 from stages.train import stage
+from stages.train.dispatch import train_all
 from stages.train.run import Failed, Run, Trained
-from stages.train.schedule import train_all
 from tests.conftest import STUDY
 from tests.support.runs import content_of, cut, flip_a_byte, planned
 
