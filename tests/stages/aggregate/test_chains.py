@@ -51,9 +51,15 @@ def test_selection_reports_the_best_and_is_worth_the_rest() -> None:
 
 
 def test_selection_by_dev_chooses_among_steps_with_a_dev_split() -> None:
-    found = selection(TEST, np.array([[np.nan] * 3, [0.5, 0.5, 0.5]]))
+    found = selection(np.r_[TEST, [[0.99] * 3]], np.array([[0.4] * 3, [0.5] * 3, [np.nan] * 3]))
     # Always step 1: (0.91 + 0.92) / 2, (0.93 + 0.92) / 2, (0.93 + 0.91) / 2.
     assert found.worth_by_dev == pytest.approx((0.915 + 0.925 + 0.92) / 3)
+    assert found.competed == 2
+
+
+def test_selection_by_dev_needs_two_steps_with_a_dev_split() -> None:
+    found = selection(TEST, np.array([[np.nan] * 3, [0.5, 0.5, 0.5]]))
+    assert (found.worth_by_dev, found.competed) == (None, 1)
 
 
 def test_selection_without_any_dev_split_has_no_honest_way() -> None:
