@@ -1,11 +1,14 @@
 """Which executor trains a run on a machine."""
 
+from typing import Any
+
 import pytest
 
 from many_seeds.errors import UserError
+from stages.recipes.network import Recipe as Network
 from stages.train import executors
 from stages.train.executors import batched_seeds
-from tests.support.recipes import network, ridge
+from tests.support.recipes import NETWORK, network, ridge
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +30,27 @@ def test_a_gpu_trains_keras_models_and_processes_train_the_rest(monkeypatch: pyt
     monkeypatch.setitem(executors.EXECUTORS, "lanes", executors.EXECUTORS["lanes"]._replace(selected=lambda: True))
     assert executors.name_for(network()) == "lanes"
     assert executors.name_for(ridge()) == "processes"
+
+
+class WithOwnFit(Network):
+    """A family with a training loop of its own."""
+
+    def fit(self, *arguments: Any, **options: Any) -> Any:
+        raise NotImplementedError
+
+
+class WithOwnBuild(Network):
+    """A family with the training loop of all Keras models."""
+
+    def build(self, *arguments: Any) -> Any:
+        raise NotImplementedError
+
+
+def test_a_family_that_overrides_fit_is_trained_by_its_own_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batched seeds never call it: they would train the family as if it had none."""
+    monkeypatch.setenv("STUDY_EXECUTOR", "lanes")
+    assert executors.name_for(WithOwnFit.model_validate(NETWORK)) == "processes"
+    assert executors.name_for(WithOwnBuild.model_validate(NETWORK)) == "lanes"
 
 
 def test_an_executor_can_be_selected_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
