@@ -80,7 +80,8 @@ def _takes(name: str, recipe: Recipe) -> bool:
 
 def code_digest(name: str) -> str | None:
     """A digest of the code of an executor if it decides bits, else None."""
-    return families.source_digest(batched_seeds.code_files()) if name == batched_seeds.NAME else None
+    paths = _module(name).code_files()
+    return families.source_digest(paths) if paths else None
 
 
 def slots(recipe: Recipe) -> int:

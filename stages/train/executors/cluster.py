@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Generator, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -38,6 +39,11 @@ REQUIRED = (
     "The scheduler and every worker need this commit of the project on PYTHONPATH and the packages of "
     "requirements.lock: docs/clusters.md."
 )
+
+
+def code_files() -> list[Path]:
+    """None: `train` decides the result."""
+    return []
 
 
 def takes(recipe: Recipe) -> bool:
