@@ -240,6 +240,7 @@ def _start_process(images: np.ndarray, labels: np.ndarray) -> tuple[BaseProcess,
 
 def _serve(pipe: Connection, images: np.ndarray, labels: np.ndarray) -> None:
     """Train the runs that the pipe sends, until it closes."""
+    os.environ["JAX_PLATFORMS"] = "cpu"  # a GPU of the worker would give other bits
     threading.Thread(target=_exit_with_worker, daemon=True).start()
     memory, after_first = psutil.Process(), None
     loaded_code = functools.cache(code_digest)  # computed once, so later edits of the files do not change it
