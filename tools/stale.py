@@ -168,13 +168,15 @@ def _with_environments(study: Params, recorded: dict[str, Any], status: Status) 
 
 def _changed_environments(study: Params, recorded: dict[str, Any]) -> dict[str, str]:
     """Stage → how the environment of its recorded results differs from today's code and the locked packages."""
-    found: dict[str, str] = {}
+    certificates, found = environments.read_certificates(), dict[str, str]()
     for part, environments_here in variant_environments(study).items():
         for variant, here in environments_here.items():
             stage = f"{part}@{variant}"
             then = recorded.get(stage, {}).get("params", {}).get(str(CODE), {}).get(f"{part}.{variant}")
             if then is not None and then != here:
-                changes = Environment.parse(then).differences(Environment.parse(here), part)
+                changes = environments.differences_from_certified(
+                    variant, part, Environment.parse(then), Environment.parse(here), certificates
+                )
                 found[stage] = f"made in another environment: {', '.join(changes)}"
     return found
 

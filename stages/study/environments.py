@@ -216,6 +216,25 @@ def changes_since(variant: str, here: Environment) -> list[str]:
 
     Args:
         variant: its name.
+def differences_from_certified(
+    variant: str, part: Part, recorded: Environment, here: Environment, certificates: pd.DataFrame
+) -> list[str]:
+    """The differences from a recorded environment to `here`: the fewest from any that is certified to give its bits.
+
+    Args:
+        variant: the variant of the certificates.
+        part: training or evaluation.
+        recorded: the environment that made a result.
+        here: the environment to compare.
+        certificates: as returned by `read_certificates`.
+    """
+    rows = certificates[(certificates["variant"] == variant) & (certificates["part"] == part)]
+    root = canonical(variant, part, recorded, rows)
+    others = [Environment.parse(text) for text in dict.fromkeys([*rows["environment"], *rows["same_as"]])]
+    equal = [recorded, *(other for other in others if canonical(variant, part, other, rows) == root)]
+    return min((environment.differences(here, part) for environment in equal), key=len)
+
+
         here: the environment to compare.
 
     Returns:
@@ -232,7 +251,8 @@ def changes_since(variant: str, here: Environment) -> list[str]:
     for text in results.environments["environment"].unique():
         recorded = Environment.parse(str(text))
         if canonical(variant, "train", recorded, certificates) != root:
-            found |= dict.fromkeys(recorded.differences(here, "train"))
+            changes = differences_from_certified(variant, "train", recorded, here, certificates)
+            found |= dict.fromkeys(changes)
     return list(found)
 
 
