@@ -14,7 +14,7 @@ from many_seeds import console
 from many_seeds.errors import UserError
 from stages.code.stage import variant_environments
 from stages.study import dvc, environments, params, paths
-from stages.study.environments import CERTIFY, CODE, Environment
+from stages.study.environments import CERTIFY, CERTIFY_EVALUATED, CODE, Environment
 from stages.study.params import Params
 from stages.train.plan import environment_here
 
@@ -227,24 +227,48 @@ def report(study: Params, status: Status) -> str:
     lines = [f"{stage}: {', '.join(listed)}" for stage, listed in stale.items()]
     if not stale:
         lines.append("Nothing is stale: the results match the code and the parameters.")
-    if any("another environment" in reason for listed in stale.values() for reason in listed):
+    elsewhere = {stage for stage, listed in stale.items() if any("another environment" in text for text in listed)}
+    if any(stage.startswith("train@") for stage in elsewhere):
         lines.append(CERTIFY)
+    if elsewhere & {f"evaluate@{variant}" for variant in _only_evaluated(stale)}:
+        lines.append(CERTIFY_EVALUATED)
     lines += installed_differ(study)
     if followers := following(stale, all_stages(study)):
         lines.append(f"Also stale if their results change: {', '.join(followers)}")
     if outputs := missing(status):
-        lines.append(_describe_missing(outputs))
+        lines.append(_describe_missing(outputs, _only_evaluated(stale)))
     return "\n".join(lines)
 
 
-def _describe_missing(outputs: list[str]) -> str:
+def _only_evaluated(stale: Iterable[str]) -> list[str]:
+    """The variants that are evaluated again but not trained again."""
+    names = [stage.partition("@")[2] for stage in stale if stage.startswith("evaluate@")]
+    return [name for name in names if f"train@{name}" not in stale]
+
+
+def _describe_missing(outputs: list[str], evaluated: list[str]) -> str:
+    """The missing outputs and the commands that restore them.
+
+    Args:
+        outputs: their paths.
+        evaluated: the variants that are evaluated again but not trained again.
+    """
     models = [path for path in outputs if path.startswith(f"{paths.MODELS}/")]
     listed = [path for path in outputs if path not in models]
     if models:
         listed.append(f"the models of {len(models)} variant(s)")
+    text = f"Not in this workspace: {', '.join(listed)}. `dvc pull` downloads what was pushed to a remote"
+    if needed := [name for name in evaluated if f"{paths.MODELS}/{name}" in outputs]:
+        few = len(needed) <= 3
+        stages = " ".join(f"evaluate@{name}" for name in needed) if few else "evaluate@VARIANT"
+        names = ", ".join(needed) if few else f"{len(needed)} variants"
+        return (
+            f"{text}. To evaluate {names} again, {'its' if len(needed) == 1 else 'their'} models are "
+            f"needed: without a remote, `dvc repro {stages}` trains them first."
+        )
     return (
-        f"Not in this workspace: {', '.join(listed)}. `dvc pull` downloads what was pushed to a remote; `dvc repro "
-        "split` and `dvc repro --allow-missing` rebuild what is stale without the models of the other variants."
+        f"{text}; `dvc repro split` and `dvc repro --allow-missing` rebuild what is stale without the models of the "
+        "other variants."
     )
 
 

@@ -25,8 +25,13 @@ CODE = Path("metrics/code.yaml")
 CERTIFIED = Path("metrics/certified.csv")
 LOCKED = Path("requirements.lock")
 CERTIFIED_COLUMNS = ["variant", "part", "environment", "same_as", "seeds", "of", "processor", "how", "commit"]
-# What to do with results of another environment, if the locked packages differ, and if only the installed ones do.
+# What to do with results of another environment: if they were trained in one, and if they were only evaluated in one.
 CERTIFY = "`make certify` checks a sample of them and keeps those that are the same; `dvc repro` trains them again."
+CERTIFY_EVALUATED = (
+    "`make certify` checks a sample of the evaluations, without their models, and keeps those that are the same; `dvc "
+    "repro` evaluates them again, which needs their models."
+)
+# What to do if only the installed packages differ from those of the results.
 INSTALL = (
     f"`make setup` installs the packages of {LOCKED}; `make certify` checks a sample of the runs with the installed "
     "ones; `dvc repro --force` trains them again."
@@ -211,11 +216,6 @@ def canonical(variant: str, part: Part, environment: Environment, certificates: 
     return Environment.parse(text)
 
 
-def changes_since(variant: str, here: Environment) -> list[str]:
-    """How the training environment `here` differs from those of the variant's runs in metrics/runs.
-
-    Args:
-        variant: its name.
 def differences_from_certified(
     variant: str, part: Part, recorded: Environment, here: Environment, certificates: pd.DataFrame
 ) -> list[str]:
@@ -235,6 +235,11 @@ def differences_from_certified(
     return min((environment.differences(here, part) for environment in equal), key=len)
 
 
+def changes_since(variant: str, here: Environment) -> list[str]:
+    """How the training environment `here` differs from those of the variant's runs in metrics/runs.
+
+    Args:
+        variant: its name.
         here: the environment to compare.
 
     Returns:
