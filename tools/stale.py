@@ -14,6 +14,7 @@ from many_seeds import console
 from many_seeds.errors import UserError
 from stages.code.stage import variant_environments
 from stages.study import dvc, environments, params, paths
+from stages.study.data import OWN
 from stages.study.environments import CERTIFY, CERTIFY_EVALUATED, CODE, Environment
 from stages.study.params import Params
 from stages.train.plan import environment_here
@@ -119,8 +120,9 @@ def status(study: Params, folder: Path = Path()) -> Status:
     """The changes of each stage since its results were made.
 
     In addition to `dvc status`, a stage is listed if it never ran, if an input is from a later run of another stage, or
-    if it ran in another environment. The stage `code` takes a second and decides no result: its changes are listed
-    for the stages that they make stale. Stages of removed variants may be in dvc.lock.
+    if it ran in another environment. Files in own/ are left out unless the study has custom data. The stage `code`
+    takes a second and decides no result: its changes are listed for the stages that they make stale. Stages of removed
+    variants may be in dvc.lock.
 
     Args:
         study: the parameters of the study.
@@ -131,6 +133,8 @@ def status(study: Params, folder: Path = Path()) -> Status:
     """
     recorded = dvc.recorded(folder / dvc.LOCK)
     found: Status = {stage: parts if stage in recorded else [NOT_RUN] for stage, parts in _dvc_status(folder).items()}
+    if study.data.format is None and "fetch" in found:  # built-in data: no file in own/ is read
+        found["fetch"] = [_without(part, {OWN}) for part in found["fetch"]]
     found |= _with_later_runs(study, recorded, found)
     return _with_environments(study, recorded, found) if "code" in recorded else found
 

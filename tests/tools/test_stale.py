@@ -12,6 +12,7 @@ import pytest
 
 from many_seeds.errors import UserError
 from stages.study import environments, files
+from stages.study.data import Data
 from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS, CODE
 from stages.study.params import Params
 from tests.conftest import ROOT, STUDY
@@ -171,6 +172,26 @@ def test_a_stage_that_never_ran_or_whose_input_is_from_a_later_run_is_stale(
     monkeypatch.setattr(stale, "_dvc_status", lambda _: {"train@plain": MISSING, "train@mine": [FAMILY]})
     found = stale.reasons(stale.status(study, tmp_path))
     assert found == {"train@mine": ["not run yet"], "evaluate@plain": ["models/plain is from a later run"]}
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"name": "digits"}, {}),
+        ({"name": "scans", "format": "npz", "train": "own/scans.npz"}, {"fetch": ["own is modified"]}),
+    ],
+)
+def test_files_in_the_folder_of_custom_data_make_only_a_study_of_custom_data_stale(
+    data: dict[str, str],
+    expected: dict[str, list[str]],
+    study: Params,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "dvc.lock").write_text("stages: {fetch: {deps: [{path: own, md5: old}]}}")
+    monkeypatch.setattr(stale, "_dvc_status", lambda _: {"fetch": [{"changed deps": {"own": "modified"}}]})
+    changed = study.model_copy(update={"data": Data.model_validate(data)})
+    assert stale.reasons(stale.status(changed, tmp_path)) == expected
 
 
 @pytest.mark.parametrize("damaged", ["", "stages:\n", "<<<<<<< ours\nstages: {}\n=======\n", "schema: '2.0'\n"])
