@@ -1,0 +1,1 @@
+"""Pure functions over arrays and numbers; imports many_seeds.errors only."""
