@@ -10,15 +10,17 @@ from stages.aggregate.runs import read_runs
 from stages.aggregate.sections import curves
 from stages.study import files, paths
 from stages.study.params import Params
+from stages.study.seen import record_seen
 
 
 def aggregate(study: Params) -> None:
-    """Write metrics/ anew from metrics/runs.
+    """Write metrics/ anew from metrics/runs, after recording the scores that the report shows as seen.
 
     Raises:
         UserError: results of a variant are missing or damaged, or have other seeds than params.yaml names.
     """
     runs = read_runs(study)
+    record_seen(study, {variant: len(of.scores) for variant, of in runs.items()})
     sections = page.sections(runs, study)
     tables = {"scores.csv": summary.scores(runs), "curves.csv": curves.validation_losses(runs)}
     write(paths.TABLES, {name: files.csv_bytes(table) for name, table in tables.items()} | written_tables(sections))

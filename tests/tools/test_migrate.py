@@ -16,7 +16,9 @@ from ruamel.yaml import YAML
 
 from many_seeds.errors import UserError
 from stages.study import dvc, environments, families, files, params, paths
+from stages.study.comparisons import named_pairs
 from stages.study.environments import CODE, Environment
+from stages.study.ledger_files import read_ledger
 from stages.study.params import Params
 from stages.train.run import run_key
 from tests.conftest import ROOT
@@ -35,7 +37,8 @@ def old_pipeline() -> dict[str, Any]:
     """dvc.yaml of version 1: stages depend on folders of code, and there is no stage `code`."""
     pipeline = dict(YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8")))
     stages = pipeline["stages"]
-    del stages["code"]
+    del stages["code"], stages["ledger"]
+    stages["aggregate"]["deps"].remove("metrics/comparisons.csv")
     for name, code in (("train", "stages/recipes/shared"), ("evaluate", "stages/evaluate")):
         stage = stages[name]["do"]
         stage["deps"] += [code, "stages/recipes/${item.family}.py"]
@@ -162,7 +165,10 @@ def test_a_migrated_study_is_not_stale_and_nothing_is_trained_again(old: Clone) 
             fact["digests"]["code"] for fact in facts
         ]
     certify(params.load())
-    assert stages_run(old.repro("--allow-missing")) == ["code", "aggregate"]
+    assert sorted(stages_run(old.repro("--allow-missing"))) == ["aggregate", "code", "ledger"]
+    rows = read_ledger()
+    assert {(row.batch, row.from_seed, row.withdrawn) for row in rows} == {(1, 0, "")}
+    assert len(rows) == len(named_pairs(params.load()))
     assert stages_run(old.repro("--dry")) == []
     assert old.model_digests() == models
     assert labels(old.folder) == predicted
@@ -181,7 +187,7 @@ def test_missing_models_stay_recorded_and_are_not_needed(old: Clone) -> None:
     assert set(pd.read_csv(paths.environments_path("plain"))["model"]) == {"not recorded"}
     certify(params.load())
     assert stages_run(old.repro("--allow-missing", "code")) == ["code"]
-    assert stages_run(old.repro("--dry", "--allow-missing")) == ["aggregate"]
+    assert sorted(stages_run(old.repro("--dry", "--allow-missing"))) == ["aggregate", "ledger"]
 
 
 def test_a_killed_migration_leaves_the_lock_and_can_be_repeated(old: Clone) -> None:

@@ -108,7 +108,7 @@ def test_seeds_are_added_to_an_undecided_pair_alone_and_earlier_runs_are_kept(
     for name, recipe in study.variants.items():
         assert read_results(name).scores["seed"].tolist() == list(range(recipe.seeds))
     assert {path: path.stat().st_ino for path in models} == models
-    assert quiet == [("--single-item", "code", "train@watched", "evaluate@watched", "aggregate")]
+    assert quiet == [("--single-item", "code", "ledger", "train@watched", "evaluate@watched", "aggregate")]
     output = capsys.readouterr().out
     assert "plain → watched: 2 → 3 seeds, 2 runs" in output
     assert "0 of 1 comparison has a verdict. This call added 4 runs to params.yaml." in output
@@ -176,7 +176,7 @@ def test_missing_seeds_of_other_variants_delay_the_report_alone(
 ) -> None:
     params.PARAMS.write_text(STUDY.replace("ridge: {family: ridge, seeds: 2", "ridge: {family: ridge, seeds: 3"))
     settle(GrowingStudy("plain:watched", most=3), hours=float("inf"))
-    assert quiet == [("--single-item", "code", "train@watched", "evaluate@watched")]
+    assert quiet == [("--single-item", "code", "ledger", "train@watched", "evaluate@watched")]
     assert "The report was not made: seeds of params.yaml are missing for ridge." in capsys.readouterr().out
 
 

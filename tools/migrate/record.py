@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from many_seeds.errors import UserError
-from stages.study import dvc, environments, files, paths
+from stages.study import dvc, environments, files, git, paths
 from stages.study.environments import CERTIFIED, CODE, PARTS, Part
 from tools.migrate.origin import Origin
 
@@ -45,6 +45,20 @@ def code_lines(origins: Mapping[str, Origin]) -> CodeLines:
         }
         for part in PARTS
     }
+
+
+def remove_ledger() -> list[str]:
+    """Delete the ledger of the original repository, which a merge of version 2 has added and nobody has committed.
+
+    A study of version 1 has no ledger: its comparisons are the first batch of a new one.
+
+    Returns:
+        What was deleted.
+    """
+    foreign = [path for path in (paths.COMPARISONS, paths.SEEN) if path.exists() and git.committed(path) is None]
+    for path in foreign:
+        path.unlink()
+    return [str(path) for path in foreign]
 
 
 def write_files(origins: Mapping[str, Origin], lines: CodeLines) -> list[str]:
