@@ -9,7 +9,7 @@ from stages.study.environments import CODE, PARTS, Environment
 from stages.study.params import Params
 from tools.migrate import checks
 from tools.migrate.origin import Origin, find_origin
-from tools.migrate.record import CodeLines, code_lines, locked_repository, record_stages, remove_ledger, write_files
+from tools.migrate.record import CodeLines, code_lines, locked_repository, record_stages, start_ledger, write_files
 from tools.migrate.version_1 import extracted, find_commit
 
 
@@ -38,9 +38,9 @@ def migrate(revision: str | None) -> str:
         checks.check_scoring(old)
         origins = {variant: find_origin(variant, recipe, old) for variant, recipe in study.variants.items()}
         lines, today = code_lines(origins), variant_environments(study)
-        written, removed = write_files(origins, lines), remove_ledger()
-        record_stages(repository, ([stages["code"]] if lines == today else []) + changing)
-    return report(old.commit, origins, written, removed, _stale(lines, today))
+        written = [start_ledger(study), *write_files(origins, lines)]
+        record_stages(repository, ([stages["code"]] if lines == today else []) + [stages["ledger"]] + changing)
+    return report(old.commit, origins, written, _stale(lines, today))
 
 
 def is_migrated(study: Params) -> bool:
@@ -62,11 +62,7 @@ def _stale(lines: CodeLines, today: CodeLines) -> dict[str, list[str]]:
 
 
 def report(
-    commit: str,
-    origins: Mapping[str, Origin],
-    written: Sequence[str],
-    removed: Sequence[str],
-    stale: Mapping[str, Sequence[str]],
+    commit: str, origins: Mapping[str, Origin], written: Sequence[str], stale: Mapping[str, Sequence[str]]
 ) -> str:
     """What was done, what is stale now, and what to do next.
 
@@ -74,7 +70,6 @@ def report(
         commit: the last commit with version 1.
         origins: variant → the environments of its results.
         written: the files that were written.
-        removed: the files of another study that were deleted.
         stale: reason → variants.
     """
     runs = sum(len(origin.rows) for origin in origins.values())
@@ -82,8 +77,6 @@ def report(
         f"Migrated {runs} runs of {len(origins)} variant(s) from commit {commit[:7]}; nothing was trained.",
         f"Written: {', '.join(written)}",
     ]
-    if removed:
-        lines.append(f"Deleted, since they are of another study's comparisons: {', '.join(removed)}")
     lines += [
         f"Stale, made in another environment than today's: {why}: {listed(names)}" for why, names in stale.items()
     ]
