@@ -122,6 +122,7 @@ def _compare(pair: Pair, runs: "_Runs", level: float, settings: Settings) -> Res
         n_b=len(runs.b),
         paired=runs.paired,
         tied=estimate.tied,
+        level=level,
         outliers=runs.outliers,
     )
 
