@@ -1,13 +1,17 @@
 """A synthetic study whose results can be computed by hand: nothing is trained."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from many_seeds.ledger import Row, ask
+from many_seeds.results import Results
 from stages.aggregate.runs import VariantRuns
+from stages.ledger.stage import asked
 from stages.study import files, params, paths
 from stages.study.arrays import write_npz
+from stages.study.comparisons import compare_variants, named_pairs
 from stages.study.params import Params
 from stages.study.results import CALIBRATION_COLUMNS
 
@@ -141,3 +145,13 @@ def write(*, classes: Sequence[str] = tuple("0123456789"), shape: tuple[int, ...
         if not recipe.probabilities:
             arrays["weights"] = generator.normal(size=(len(classes), *shape[:2]))
         write_npz(paths.predictions_path(name), arrays)
+
+
+def compared(runs: Mapping[str, VariantRuns], study: Params) -> Results:
+    """The results of all comparisons of a study, with a ledger that they enter as its first batch."""
+    return compare_variants(runs, named_pairs(study), study, ledger_of(study))
+
+
+def ledger_of(study: Params) -> list[Row]:
+    statistics = study.statistics
+    return ask([], asked(study), {}, data=study.data.name, alpha=statistics.alpha, design=statistics.design)

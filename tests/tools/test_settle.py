@@ -13,7 +13,8 @@ import pytest
 from many_seeds.errors import UserError
 from many_seeds.results import Result, ResultVerdict
 from stages.study import environments, files, params, paths
-from stages.study.ledger_files import find_rows, read_ledger
+from stages.study.comparisons import find_rows
+from stages.study.ledger_files import read_ledger
 from stages.study.params import Params
 from stages.study.results import NOT_RECORDED, read_results
 from stages.study.seen import read_seen
@@ -30,7 +31,7 @@ from tools.settle.study import GrowingStudy
 
 
 def row(a: str, b: str, n: int, projected: int | None, verdict: ResultVerdict = "undecided") -> Result:
-    return Result(a, b, n, 0.0, -0.1, 0.1, verdict, projected, None, n, n, paired=True, tied=False)
+    return Result(a, b, n, 0.0, -0.1, 0.1, verdict, projected, None, n, n, paired=True, tied=False, level=0.05)
 
 
 SECONDS = {"ridge": 1.0, "plain": 2.0, "watched": 10.0}

@@ -12,7 +12,8 @@ from many_seeds.errors import UserError
 from many_seeds.ledger import Row
 from stages.ledger.stage import preview, start_new, update
 from stages.study import params, paths
-from stages.study.ledger_files import earlier_ledgers, find_rows, read_ledger
+from stages.study.comparisons import find_rows
+from stages.study.ledger_files import earlier_ledgers, read_ledger
 from stages.study.seen import read_seen, record_seen
 from tests.conftest import ROOT
 from tests.support.study import STUDY
