@@ -103,7 +103,7 @@ def test_a_second_repro_runs_nothing(clone: Clone) -> None:
 
 def test_another_confidence_level_retrains_nothing(clone: Clone, edited: Callable[[dict[str, Any]], None]) -> None:
     edited({**STUDY, "statistics": {**STUDY["statistics"], "confidence": 0.9}})
-    assert stages_run(clone.repro("--dry")) == ["aggregate"]
+    assert set(stages_run(clone.repro("--dry"))) == {"ledger", "aggregate"}
 
 
 def test_mlflow_has_a_parent_run_for_each_variant_and_a_child_run_for_each_seed(clone: Clone) -> None:
