@@ -90,7 +90,11 @@ def summary(results: "Results") -> str:
     found = [f"{counts[verdict]:,} {verdict}" for verdict in SUMMARIZED if counts[verdict]]
     total, number_with_verdict = len(results), sum(counts[verdict] for verdict in SUMMARIZED)
     noun = "comparison has" if total == 1 else "comparisons have"
-    return f"{number_with_verdict:,} of {total:,} {noun} a verdict" + (f": {', '.join(found)}" if found else "")
+    counted = f"{number_with_verdict:,} of {total:,} {noun} a verdict" + (f": {', '.join(found)}" if found else "")
+    if not found or not has_new_images(results):
+        return counted
+    holding = sum(result.verdict == result.verdict_new_images != "undecided" for result in results)
+    return f"{counted}; {holding:,} of them for new test images too"
 
 
 def header(results: "Results") -> list[str]:

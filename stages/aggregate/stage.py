@@ -24,8 +24,9 @@ def aggregate(study: Params) -> None:
     """
     runs = read_runs(study)
     record_seen(study, {variant: len(of.scores) for variant, of in runs.items()})
-    compared = compare_variants(runs, named_pairs(study), study, read_ledger())
-    sections = page.sections(runs, study, compared)
+    rows = read_ledger()
+    compared = compare_variants(runs, named_pairs(study), study, rows)
+    sections = page.sections(runs, study, compared, rows)
     tables = {"scores.csv": summary.scores(runs), "curves.csv": curves.validation_losses(runs)}
     write(paths.TABLES, {name: files.csv_bytes(table) for name, table in tables.items()} | written_tables(sections))
     write(paths.PLOTS, written_figures(sections))

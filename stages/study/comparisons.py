@@ -128,6 +128,13 @@ def compare_variants(
     return as_results(items, settings, images, sum(row.data == study.data.name for row in ledger))
 
 
+def find_withdrawn(study: Params, rows: Iterable[Row]) -> list[tuple[Row, Pair]]:
+    """The withdrawn comparisons of two variants that the study still has, by the names that they had, unedited."""
+    here = [row for row in rows if row.withdrawn and row.data == study.data.name]
+    known = [(row, (row.a, row.b)) for row in here if {row.a, row.b} <= study.variants.keys()]
+    return [(row, pair) for row, pair in known if comparison_identity(*pair, study, row.score) == row.identity]
+
+
 def find_rows(study: Params, rows: Iterable[Row], score: str = SCORE) -> dict[Pair, Row]:
     """The row of each comparison of a study.
 

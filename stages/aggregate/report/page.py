@@ -7,6 +7,7 @@ import jinja2
 
 from many_seeds import text
 from many_seeds.forest import forest
+from many_seeds.ledger import Row
 from many_seeds.results import Results
 from many_seeds.statistics import intervals
 from stages.aggregate import reference_2020
@@ -21,17 +22,26 @@ from stages.aggregate.sections import (
     convergence,
     curves,
     environments,
+    ledger,
     misclassified,
     reproduction,
     ridge,
     variance,
     variants,
 )
+from stages.study.ledger_files import earlier_ledgers
 from stages.study.params import Params
 
 
-def sections(runs: Runs, study: Params, compared: Results) -> list[Section]:
-    """The sections of the report, the results of all comparisons first; empty ones are left out."""
+def sections(runs: Runs, study: Params, compared: Results, named: Sequence[Row]) -> list[Section]:
+    """The sections of the report, the results of all comparisons first; empty ones are left out.
+
+    Args:
+        runs: the runs of all variants.
+        study: the content of params.yaml.
+        compared: the results of all its comparisons.
+        named: the rows of its ledger.
+    """
     main = main_variants(runs, study)
     listed = [
         Section("overview", "Comparisons", overview(compared)),
@@ -47,6 +57,7 @@ def sections(runs: Runs, study: Params, compared: Results) -> list[Section]:
         Section("curves", "Learning curves and calibration", [*curves.parts(main), *calibration.parts(main)]),
         Section("errors", "Misclassified images", misclassified.parts(runs, main, study)),
         Section("ridge", "Ridge regression", ridge.parts(main)),
+        Section("ledger", "Ledger", ledger.parts(named, earlier_ledgers(), runs, study)),
     ]
     return [section for section in listed if section.parts]
 
