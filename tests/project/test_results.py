@@ -28,8 +28,8 @@ def test_the_readme_has_the_number_of_comparisons_with_a_verdict() -> None:
     with_verdict = results[results["verdict"] != "undecided"]
     holding = (with_verdict["verdict"] == with_verdict["verdict_new_images"]).sum()
     assert (
-        f"Of the {len(results)} comparisons of the study, {len(with_verdict)} have a verdict, {holding} of them for new "
-        "test images too." in README
+        f"Of the {len(results)} comparisons of the study, {len(with_verdict)} have a verdict, {holding} of them for "
+        "new test images too." in README
     )
 
 
