@@ -9,6 +9,7 @@ import numpy as np
 from many_seeds.errors import UserError
 from many_seeds.messages import listed
 from many_seeds.results import UNCHANGED, Pair, Result, Results, Settings
+from many_seeds.sources.items import Items
 from many_seeds.sources.scores import Scores, VariantScores
 from many_seeds.statistics import intervals, new_images
 from many_seeds.statistics.intervals import Interval, Verdict
@@ -34,13 +35,14 @@ EMPTY = (
 )
 
 
-def compare_scores(scores: Scores, pairs: Sequence[Pair], settings: Settings) -> Results:
+def compare_scores(scores: Scores, pairs: Sequence[Pair], settings: Settings, items: Items | None = None) -> Results:
     """Compare pairs of variants, each at the level α / number of pairs (Bonferroni).
 
     Args:
         scores: the scores of all variants.
         pairs: (a, b) of variants.
         settings: how they are compared.
+        items: the scores of single test items, for a second interval; None if they are not known.
 
     Returns:
         One result for each pair; their intervals hold simultaneously.
@@ -51,8 +53,8 @@ def compare_scores(scores: Scores, pairs: Sequence[Pair], settings: Settings) ->
     level = settings.alpha / max(len(pairs), 1)  # tied pairs count: which are tied depends on the scores
     if settings.design == "open":
         _check_paired(scores, pairs)
-    items = tuple(_compare_pair(scores, pair, level, settings) for pair in pairs)
-    results = Results(scores.metric, settings, items)
+    found = tuple(_compare_pair(scores, pair, level, settings, items) for pair in pairs)
+    results = Results(scores.metric, settings, found, item="item")
     return replace(results, remarks=(*scores.remarks, *_remarks(scores, results)))
 
 
@@ -66,6 +68,7 @@ def compare_runs(
     settings: Settings,
     from_seed: int = 0,
     image_differences: np.ndarray | None = None,
+    image_groups: np.ndarray | None = None,
 ) -> Result:
     """Compare one pair of variants: on the seeds that both have, or by Welch's interval if they have none in common.
 
@@ -79,6 +82,7 @@ def compare_runs(
         from_seed: lower seeds are left out: their scores may have been the reason for the comparison.
         image_differences: float [images], the score of b minus that of a on each test image, averaged over the common
             seeds, for a second interval; None for no such interval.
+        image_groups: [images], the group of each image, such as its writer; None if images are independent.
 
     Returns:
         The result; its verdict is never "unchanged".
@@ -86,7 +90,7 @@ def compare_runs(
     runs = _common_runs(scores_a, scores_b, settings.resolution, from_seed)
     result = _compare((a, b), runs, level, settings)
     if image_differences is not None and result.n > 1:
-        result = _with_new_images(result, runs, image_differences, level, settings)
+        result = _with_new_images(result, runs, image_differences, image_groups, level, settings)
     return replace(result, from_seed=from_seed)
 
 
@@ -215,10 +219,15 @@ def _confirmed(verdict: Verdict, runs: _Runs, level: float, settings: Settings) 
 
 
 def _with_new_images(
-    result: Result, runs: _Runs, image_differences: np.ndarray, level: float, settings: Settings
+    result: Result,
+    runs: _Runs,
+    differences: np.ndarray,
+    groups: np.ndarray | None,
+    level: float,
+    settings: Settings,
 ) -> Result:
     """The result with the interval and the verdict for new test images; without them if there are too few images."""
-    error = new_images.standard_error(image_differences, resolution=settings.resolution)
+    error = new_images.standard_error(differences, resolution=settings.resolution, groups=groups)
     if error is None:
         return result
     sd = intervals.standard_deviation(runs.b - runs.a, settings.resolution)
@@ -228,7 +237,7 @@ def _with_new_images(
         verdict = "undecided"
     images = None
     if verdict == "undecided":
-        count = len(image_differences)
+        count = len(differences)
         images = new_images.images_needed(count, result.difference, error, level=level, margin=settings.margin)
     return replace(
         result,
@@ -239,13 +248,15 @@ def _with_new_images(
     )
 
 
-def _compare_pair(scores: Scores, pair: Pair, level: float, settings: Settings) -> Result:
+def _compare_pair(scores: Scores, pair: Pair, level: float, settings: Settings, items: Items | None) -> Result:
     a, b = (scores.variants[name] for name in pair)
     runs = _common_runs(a, b, settings.resolution)
     result = _compare(pair, runs, level, settings)
     if runs.paired and result.n > 1 and np.all(np.abs(runs.b - runs.a) <= runs.rounding):
         # Such scores come from the same models, so further seeds would be equal too.
         return replace(result, verdict="unchanged", difference=0.0, seeds_projected=None, seeds_worst_case=None)
+    if items and runs.paired and result.n > 1:
+        return _with_new_images(result, runs, items.differences(pair), items.groups, level, settings)
     return result
 
 

@@ -73,8 +73,8 @@ def forest(
     ax.set_ylim(-0.5, len(results) - 0.1)
     ax.set_xlabel(_axis_label(results, ax, fitting), parse_math=False, **fitting.font)
     if has_new_images(results):
-        ax.plot([], [], color=INK, linewidth=2.5, label="these images")
-        ax.plot([], [], color=INK, linewidth=0.9, label="new images too")
+        ax.plot([], [], color=INK, linewidth=2.5, label=f"these {results.item}s")
+        ax.plot([], [], color=INK, linewidth=0.9, label=f"new {results.item}s too")
     if ax.get_legend_handles_labels()[0]:
         figure.legend(loc="outside upper left", ncols=2)
     return figure

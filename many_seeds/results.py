@@ -180,6 +180,7 @@ class Results(Sequence[Result]):
         unit: the unit of the scores, written after numbers; "" for none.
         scope: what the intervals generalise to.
         family: the number of intervals that hold simultaneously; larger than `len(items)` for a part of a family.
+        item: what the second interval calls a test item.
 
     Example:
         >>> import many_seeds as ms
@@ -210,6 +211,7 @@ class Results(Sequence[Result]):
     unit: str = ""
     scope: str = "other seeds"
     family: int = 0
+    item: str = "image"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "family", self.family or len(self.items))
