@@ -53,7 +53,8 @@ def compare_scores(scores: Scores, pairs: Sequence[Pair], settings: Settings, it
     level = settings.alpha / max(len(pairs), 1)  # tied pairs count: which are tied depends on the scores
     if settings.design == "open":
         _check_paired(scores, pairs)
-    found = tuple(_compare_pair(scores, pair, level, settings, items) for pair in pairs)
+    runs = {name: _all_runs(of, settings.resolution) for name, of in scores.variants.items()}
+    found = tuple(_compare_pair((a, b), runs[a], runs[b], level, settings, items) for a, b in pairs)
     results = Results(scores.metric, settings, found, item="item")
     return replace(results, remarks=(*scores.remarks, *_remarks(scores, results)))
 
@@ -87,7 +88,8 @@ def compare_runs(
     Returns:
         The result; its verdict is never "unchanged".
     """
-    runs = _common_runs(scores_a, scores_b, settings.resolution, from_seed)
+    all_a, all_b = (_all_runs(scores, settings.resolution) for scores in (scores_a, scores_b))
+    runs = _common_runs(all_a, all_b, from_seed)
     result = _compare((a, b), runs, level, settings)
     if image_differences is not None and result.n > 1:
         result = _with_new_images(result, runs, image_differences, image_groups, level, settings)
@@ -170,15 +172,27 @@ class _Estimate:
     tied: bool = False
 
 
-def _common_runs(a: VariantScores, b: VariantScores, resolution: float, from_seed: int = 0) -> _Runs:
-    outliers_a, outliers_b = (outliers(each.scores, resolution) for each in (a, b))
+@dataclass(frozen=True)
+class _AllRuns:
+    """All runs of a variant: seeds and scores as in `VariantScores`, and which are outliers among them."""
+
+    seeds: np.ndarray
+    scores: np.ndarray
+    outliers: np.ndarray
+
+
+def _all_runs(variant: VariantScores, resolution: float) -> _AllRuns:
+    return _AllRuns(variant.seeds, variant.scores, outliers(variant.scores, resolution))
+
+
+def _common_runs(a: _AllRuns, b: _AllRuns, from_seed: int = 0) -> _Runs:
     if from_seed == 0 and len(a.seeds) and np.array_equal(a.seeds, b.seeds):
-        return _Runs(a.scores, b.scores, True, int(outliers_a.sum() + outliers_b.sum()))
+        return _Runs(a.scores, b.scores, True, int(a.outliers.sum() + b.outliers.sum()))
     common, in_a, in_b = np.intersect1d(a.seeds, b.seeds, assume_unique=True, return_indices=True)
     if not len(common):
-        return _Runs(a.scores, b.scores, False, int(outliers_a.sum() + outliers_b.sum()))
+        return _Runs(a.scores, b.scores, False, int(a.outliers.sum() + b.outliers.sum()))
     in_a, in_b = in_a[common >= from_seed], in_b[common >= from_seed]
-    return _Runs(a.scores[in_a], b.scores[in_b], True, int(outliers_a[in_a].sum() + outliers_b[in_b].sum()))
+    return _Runs(a.scores[in_a], b.scores[in_b], True, int(a.outliers[in_a].sum() + b.outliers[in_b].sum()))
 
 
 def _paired_estimate(runs: _Runs, level: float, settings: Settings) -> _Estimate:
@@ -248,9 +262,10 @@ def _with_new_images(
     )
 
 
-def _compare_pair(scores: Scores, pair: Pair, level: float, settings: Settings, items: Items | None) -> Result:
-    a, b = (scores.variants[name] for name in pair)
-    runs = _common_runs(a, b, settings.resolution)
+def _compare_pair(
+    pair: Pair, a: _AllRuns, b: _AllRuns, level: float, settings: Settings, items: Items | None
+) -> Result:
+    runs = _common_runs(a, b)
     result = _compare(pair, runs, level, settings)
     if runs.paired and result.n > 1 and np.all(np.abs(runs.b - runs.a) <= runs.rounding):
         # Such scores come from the same models, so further seeds would be equal too.
