@@ -36,21 +36,21 @@ class Selection:
     competed: int
 
 
-def parts(runs: Runs, study: Params) -> list[Part]:
+def parts(runs: Runs, study: Params, compared: Results) -> list[Part]:
     if not study.chains:
         return []
     found: list[Part] = []
     for chain in study.chains:
-        compared = results.results(runs, list(pairwise(study.chains[chain])), study)
-        steps = table(study, compared)
-        columns: list[Column] = [text("step", "step"), *results.columns(compared), text("change", "change")]
+        of_chain = compared.of(list(pairwise(study.chains[chain])))
+        steps = table(study, of_chain)
+        columns: list[Column] = [text("step", "step"), *results.columns(of_chain), text("change", "change")]
         earlier: list[float | None] = []
         caption = f"The {chain} chain: each step compared with the one before it."
         if steps["difference_2020"].notna().any():
             columns.insert(3, number("2020, one seed", "difference_2020", "{:+.2f}"))
             earlier = [None if pd.isna(value) else float(value) for value in steps["difference_2020"]]
         name, title = f"ablations_{chain}", f"The steps of the {chain} chain"
-        figure = forest(compared, list(steps["step"]), earlier, "2020, one seed")
+        figure = forest(of_chain, list(steps["step"]), earlier, "2020, one seed")
         found += [Table(name, title, "", steps, columns), Plot(name, figure, caption)]
     return [*found, _selection_table(runs, study)]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stages.aggregate import reference_2020
-from stages.aggregate.sections import chains, results
+from stages.aggregate.sections import chains
 from stages.aggregate.sections.chains import selection
 from stages.study import params
 from tests.conftest import ROOT
@@ -15,7 +15,7 @@ from tests.support import study as made
 
 def test_a_step_says_what_its_recipe_changes_and_what_resulted() -> None:
     runs, study = made.runs(), made.study()
-    compared = results.results(runs, list(itertools.pairwise(study.chains["units"])), study)
+    compared = made.compared(runs, study).of(list(itertools.pairwise(study.chains["units"])))
     table = chains.table(study, compared)
     assert table["step"].tolist() == ["wide", "wider"]
     assert table["change"].tolist() == ["units: [8] → [16]", "units: [16] → [32]"]
