@@ -48,8 +48,8 @@ def sign_test(differences: np.ndarray, level: float) -> int:
         >>> sign_test(np.ones(13), level=0.002), sign_test(np.ones(12), level=0.002)
         (1, 0)
     """
-    counts = [np.array([np.count_nonzero(sign * differences > 0)]) for sign in (1, -1)]
-    return int(majorities(*counts, level)[0])
+    positive, negative = (np.asarray(np.count_nonzero(sign * differences > 0)) for sign in (1, -1))
+    return int(majorities(positive, negative, level))
 
 
 def majorities(positive: np.ndarray, negative: np.ndarray, level: float) -> np.ndarray:
