@@ -10,12 +10,12 @@ from matplotlib.ticker import MaxNLocator
 from many_seeds import console, plots
 from many_seeds.forest import forest
 from many_seeds.plots import BLUE, FAINT, GREEN, INK, panels, styled
-from many_seeds.results import Pair
+from many_seeds.results import Pair, Results
 from stages.aggregate.runs import Runs, read_runs
 from stages.aggregate.sections.convergence import by_seeds
-from stages.aggregate.sections.results import results
 from stages.study import params
-from stages.study.params import Params
+from stages.study.comparisons import compare_variants
+from stages.study.ledger_files import read_ledger
 
 FOLDER = Path("docs")
 ONE: Pair = ("mlp_1_wider", "mlp_2_ten_epochs")
@@ -31,10 +31,10 @@ SEVERAL: list[Pair] = [
 
 
 @styled
-def one_comparison(runs: Runs, study: Params) -> Figure:
+def one_comparison(runs: Runs, compared: Results) -> Figure:
     """The differences of one comparison, and its interval after each seed, with the parts named."""
     a, b = ONE
-    table, margin = by_seeds(runs, ONE, study), study.statistics.equivalence_margin
+    table, margin = by_seeds(compared[ONE], runs, compared.settings), compared.settings.margin
     shared = min(len(runs[a].seeds), len(runs[b].seeds))
     differences = 100 * (runs[b].accuracy[:shared] - runs[a].accuracy[:shared])
     figure, axes = panels(2.6)
@@ -64,19 +64,15 @@ def one_comparison(runs: Runs, study: Params) -> Figure:
     return figure
 
 
-def several_comparisons(runs: Runs, study: Params) -> Figure:
-    """A forest plot of seven results of the study."""
-    return forest(results(runs, SEVERAL, study))
-
-
 @console.command
 def main() -> None:
     console.take_no_arguments("docs.figures", __doc__)
     mpl.use("agg")
     study = params.load()
     runs = read_runs(study, dict.fromkeys(name for pair in [ONE, *SEVERAL] for name in pair))
-    plots.write(FOLDER / "one_comparison.png", one_comparison(runs, study))
-    plots.write(FOLDER / "several_comparisons.png", several_comparisons(runs, study))
+    compared = compare_variants(runs, [ONE, *SEVERAL], study, read_ledger())
+    plots.write(FOLDER / "one_comparison.png", one_comparison(runs, compared))
+    plots.write(FOLDER / "several_comparisons.png", forest(compared.of(SEVERAL)))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@
 import argparse
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from many_seeds import gate, text
@@ -15,6 +16,7 @@ from many_seeds.console import Parser, names
 from many_seeds.errors import UserError
 from many_seeds.pairs import check_two_variants, default_pairs, parse_pairs
 from many_seeds.results import Pair, Results, Settings
+from many_seeds.sources.items import GROUP, ITEM, Items, read_items
 from many_seeds.sources.scores import Scores
 from many_seeds.sources.tables import BY, SEED, column_of, long_scores, wide_scores
 from many_seeds.sources.text_files import read_table
@@ -60,6 +62,12 @@ def _parser() -> argparse.ArgumentParser:
 def _add_source(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "file", nargs="?", metavar="FILE", help="CSV or JSON lines, with a row for each run; - for stdin"
+    )
+    group.add_argument(
+        "--items",
+        metavar="FILE",
+        help="in place of FILE: a row for each variant, seed and test item (columns item, and group if items are not "
+        "independent), with a score or True and False; adds a verdict for new items",
     )
     group.add_argument("--mlflow", metavar="NAME", help="an experiment of the server or database MLFLOW_TRACKING_URI")
     group.add_argument(
@@ -150,9 +158,20 @@ def _float(text: str) -> float:
         return math.nan  # out of every range
 
 
+def _items(arguments: argparse.Namespace) -> Items | None:
+    """The scores of single items; None for another source."""
+    if sum(source is not None for source in (arguments.file, arguments.mlflow, arguments.items)) != 1:
+        raise UserError("name one source: a FILE (- for standard input), --items FILE, or --mlflow EXPERIMENT")
+    if arguments.items is None:
+        return None
+    if arguments.wide or arguments.unpaired:
+        raise UserError("--items reads a row for each variant, seed and item: expected no --wide or --unpaired")
+    by = arguments.by or [BY]
+    text_columns = [*by, arguments.seed or SEED, ITEM, GROUP, *map(column_of, arguments.where)]
+    return read_items(read_table(arguments.items, text_columns), arguments.metric, arguments.seed, by, arguments.where)
+
+
 def _scores(arguments: argparse.Namespace) -> Scores:
-    if (arguments.file is None) == (arguments.mlflow is None):
-        raise UserError("name one source: a FILE (- for standard input), or --mlflow EXPERIMENT")
     if arguments.mlflow is not None:
         return _mlflow_scores(arguments)
     return _wide_scores(arguments) if arguments.wide else _long_scores(arguments)
@@ -197,15 +216,18 @@ def _verdict(arguments: argparse.Namespace) -> None:
     settings = Settings(
         margin=arguments.margin,
         resolution=arguments.resolution,
-        confidence=arguments.confidence,
+        confidence=gate.confidence_among(arguments.confidence, arguments.among),
         design=arguments.design,
         lower_is_better=arguments.lower_is_better,
     )
     rules = gate.from_arguments(arguments)
     if rules.fail_on and not (arguments.baseline or arguments.pairs):
         raise UserError("--fail-on judges b compared with a: name them with --baseline or --pairs")
-    scores = _scores(arguments)
-    results = compare_scores(scores, _pairs(arguments, scores), settings)
+    items = _items(arguments)
+    scores = items.scores if items else _scores(arguments)
+    if items and not settings.resolution:
+        settings = replace(settings, resolution=items.resolution)
+    results = compare_scores(scores, _pairs(arguments, scores), settings, items)
     reasons = rules.reasons(gate.findings(results))
     lines = gate.lines(rules, reasons)
     if arguments.figure:

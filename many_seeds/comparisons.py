@@ -9,6 +9,7 @@ import numpy as np
 from many_seeds.errors import UserError
 from many_seeds.messages import listed
 from many_seeds.results import UNCHANGED, Pair, Result, Results, Settings
+from many_seeds.sources.items import Items
 from many_seeds.sources.scores import Scores, VariantScores
 from many_seeds.statistics import intervals, new_images
 from many_seeds.statistics.intervals import Interval, Verdict
@@ -34,13 +35,14 @@ EMPTY = (
 )
 
 
-def compare_scores(scores: Scores, pairs: Sequence[Pair], settings: Settings) -> Results:
+def compare_scores(scores: Scores, pairs: Sequence[Pair], settings: Settings, items: Items | None = None) -> Results:
     """Compare pairs of variants, each at the level α / number of pairs (Bonferroni).
 
     Args:
         scores: the scores of all variants.
         pairs: (a, b) of variants.
         settings: how they are compared.
+        items: the scores of single test items, for a second interval; None if they are not known.
 
     Returns:
         One result for each pair; their intervals hold simultaneously.
@@ -51,8 +53,9 @@ def compare_scores(scores: Scores, pairs: Sequence[Pair], settings: Settings) ->
     level = settings.alpha / max(len(pairs), 1)  # tied pairs count: which are tied depends on the scores
     if settings.design == "open":
         _check_paired(scores, pairs)
-    items = tuple(_compare_pair(scores, pair, level, settings) for pair in pairs)
-    results = Results(scores.metric, settings, items)
+    runs = {name: _all_runs(of, settings.resolution) for name, of in scores.variants.items()}
+    found = tuple(_compare_pair((a, b), runs[a], runs[b], level, settings, items) for a, b in pairs)
+    results = Results(scores.metric, settings, found, item="item")
     return replace(results, remarks=(*scores.remarks, *_remarks(scores, results)))
 
 
@@ -66,6 +69,7 @@ def compare_runs(
     settings: Settings,
     from_seed: int = 0,
     image_differences: np.ndarray | None = None,
+    image_groups: np.ndarray | None = None,
 ) -> Result:
     """Compare one pair of variants: on the seeds that both have, or by Welch's interval if they have none in common.
 
@@ -79,14 +83,16 @@ def compare_runs(
         from_seed: lower seeds are left out: their scores may have been the reason for the comparison.
         image_differences: float [images], the score of b minus that of a on each test image, averaged over the common
             seeds, for a second interval; None for no such interval.
+        image_groups: [images], the group of each image, such as its writer; None if images are independent.
 
     Returns:
         The result; its verdict is never "unchanged".
     """
-    runs = _common_runs(scores_a, scores_b, settings.resolution, from_seed)
+    all_a, all_b = (_all_runs(scores, settings.resolution) for scores in (scores_a, scores_b))
+    runs = _common_runs(all_a, all_b, from_seed)
     result = _compare((a, b), runs, level, settings)
     if image_differences is not None and result.n > 1:
-        result = _with_new_images(result, runs, image_differences, level, settings)
+        result = _with_new_images(result, runs, image_differences, image_groups, level, settings)
     return replace(result, from_seed=from_seed)
 
 
@@ -122,6 +128,7 @@ def _compare(pair: Pair, runs: "_Runs", level: float, settings: Settings) -> Res
         n_b=len(runs.b),
         paired=runs.paired,
         tied=estimate.tied,
+        level=level,
         outliers=runs.outliers,
     )
 
@@ -165,15 +172,27 @@ class _Estimate:
     tied: bool = False
 
 
-def _common_runs(a: VariantScores, b: VariantScores, resolution: float, from_seed: int = 0) -> _Runs:
-    outliers_a, outliers_b = (outliers(each.scores, resolution) for each in (a, b))
+@dataclass(frozen=True)
+class _AllRuns:
+    """All runs of a variant: seeds and scores as in `VariantScores`, and which are outliers among them."""
+
+    seeds: np.ndarray
+    scores: np.ndarray
+    outliers: np.ndarray
+
+
+def _all_runs(variant: VariantScores, resolution: float) -> _AllRuns:
+    return _AllRuns(variant.seeds, variant.scores, outliers(variant.scores, resolution))
+
+
+def _common_runs(a: _AllRuns, b: _AllRuns, from_seed: int = 0) -> _Runs:
     if from_seed == 0 and len(a.seeds) and np.array_equal(a.seeds, b.seeds):
-        return _Runs(a.scores, b.scores, True, int(outliers_a.sum() + outliers_b.sum()))
+        return _Runs(a.scores, b.scores, True, int(a.outliers.sum() + b.outliers.sum()))
     common, in_a, in_b = np.intersect1d(a.seeds, b.seeds, assume_unique=True, return_indices=True)
     if not len(common):
-        return _Runs(a.scores, b.scores, False, int(outliers_a.sum() + outliers_b.sum()))
+        return _Runs(a.scores, b.scores, False, int(a.outliers.sum() + b.outliers.sum()))
     in_a, in_b = in_a[common >= from_seed], in_b[common >= from_seed]
-    return _Runs(a.scores[in_a], b.scores[in_b], True, int(outliers_a[in_a].sum() + outliers_b[in_b].sum()))
+    return _Runs(a.scores[in_a], b.scores[in_b], True, int(a.outliers[in_a].sum() + b.outliers[in_b].sum()))
 
 
 def _paired_estimate(runs: _Runs, level: float, settings: Settings) -> _Estimate:
@@ -214,10 +233,15 @@ def _confirmed(verdict: Verdict, runs: _Runs, level: float, settings: Settings) 
 
 
 def _with_new_images(
-    result: Result, runs: _Runs, image_differences: np.ndarray, level: float, settings: Settings
+    result: Result,
+    runs: _Runs,
+    differences: np.ndarray,
+    groups: np.ndarray | None,
+    level: float,
+    settings: Settings,
 ) -> Result:
     """The result with the interval and the verdict for new test images; without them if there are too few images."""
-    error = new_images.standard_error(image_differences, resolution=settings.resolution)
+    error = new_images.standard_error(differences, resolution=settings.resolution, groups=groups)
     if error is None:
         return result
     sd = intervals.standard_deviation(runs.b - runs.a, settings.resolution)
@@ -227,7 +251,7 @@ def _with_new_images(
         verdict = "undecided"
     images = None
     if verdict == "undecided":
-        count = len(image_differences)
+        count = len(differences)
         images = new_images.images_needed(count, result.difference, error, level=level, margin=settings.margin)
     return replace(
         result,
@@ -238,13 +262,16 @@ def _with_new_images(
     )
 
 
-def _compare_pair(scores: Scores, pair: Pair, level: float, settings: Settings) -> Result:
-    a, b = (scores.variants[name] for name in pair)
-    runs = _common_runs(a, b, settings.resolution)
+def _compare_pair(
+    pair: Pair, a: _AllRuns, b: _AllRuns, level: float, settings: Settings, items: Items | None
+) -> Result:
+    runs = _common_runs(a, b)
     result = _compare(pair, runs, level, settings)
     if runs.paired and result.n > 1 and np.all(np.abs(runs.b - runs.a) <= runs.rounding):
         # Such scores come from the same models, so further seeds would be equal too.
         return replace(result, verdict="unchanged", difference=0.0, seeds_projected=None, seeds_worst_case=None)
+    if items and runs.paired and result.n > 1:
+        return _with_new_images(result, runs, items.differences(pair), items.groups, level, settings)
     return result
 
 

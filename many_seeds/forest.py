@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
 from many_seeds.errors import UserError
-from many_seeds.plots import COLORS, FAINT, GREEN, ORANGE, STYLE, panels, styled
-from many_seeds.text import number, number_forms, plain
+from many_seeds.plots import COLORS, FAINT, GREEN, INK, ORANGE, STYLE, panels, styled
+from many_seeds.text import has_new_images, number, number_forms, plain
 
 if TYPE_CHECKING:
     from many_seeds.results import Result, Results
@@ -33,6 +33,8 @@ def forest(
     references_label: str = "",
 ) -> Figure:
     """A forest plot: a row with the interval of each result, and the equivalence margin as a band.
+
+    The interval for new test images is a thin line.
 
     Args:
         results: at most `MAX_ROWS` results.
@@ -58,7 +60,8 @@ def forest(
     for row, (result, form) in enumerate(zip(results, number_forms(results), strict=True)):
         y = len(results) - 1 - row
         _draw_interval(ax, y, result)
-        verdict = f"{number(result.difference, form)} {result.verdict}"
+        difference = "" if math.isnan(result.difference) else f"{number(result.difference, form)} "
+        verdict = f"{difference}{result.verdict}"
         label = labels[row] if labels else fitting.pair(result.a, result.b, verdict)
         _draw_row_text(ax, y, label, verdict, fitting)
     if marked:
@@ -69,7 +72,10 @@ def forest(
     ax.spines["left"].set_visible(False)
     ax.set_ylim(-0.5, len(results) - 0.1)
     ax.set_xlabel(_axis_label(results, ax, fitting), parse_math=False, **fitting.font)
-    if margin or marked:
+    if has_new_images(results):
+        ax.plot([], [], color=INK, linewidth=2.5, label=f"these {results.item}s")
+        ax.plot([], [], color=INK, linewidth=0.9, label=f"new {results.item}s too")
+    if ax.get_legend_handles_labels()[0]:
         figure.legend(loc="outside upper left", ncols=2)
     return figure
 
@@ -88,10 +94,13 @@ def _draw_margin(ax: Axes, margin: float, unit: str) -> None:
 
 def _draw_interval(ax: Axes, y: int, result: "Result") -> None:
     color = COLORS[result.verdict]
-    if math.isfinite(result.low):
-        ax.hlines(y, result.low, result.high, color=color, linewidth=2.5)
-    else:
+    low, high = result.low_new_images, result.high_new_images
+    if low is not None and high is not None and math.isfinite(low):
+        ax.hlines(y, low, high, color=color, linewidth=0.9)
+    if not math.isfinite(result.low):
         ax.axhline(y, color=color, linewidth=1, linestyle=":")
+    elif result.low <= result.high:  # not empty
+        ax.hlines(y, result.low, result.high, color=color, linewidth=2.5)
     ax.plot(result.difference, y, "o", color=color, markersize=5.5, markeredgecolor="white")
 
 
@@ -122,8 +131,9 @@ def _axis_label(results: "Results", ax: Axes, fitting: "_FittingText") -> str:
 def _set_scale(ax: Axes, results: "Results", references: Sequence[float]) -> None:
     """A linear axis; a symmetric logarithmic one where differences are much larger than the margin."""
     margin = results.settings.margin
-    values = np.array([*references, *(value for one in results for value in (one.low, one.high, one.difference))])
-    finite = values[np.isfinite(values)]
+    values = [*references, *(value for one in results for value in (one.low, one.high, one.difference))]
+    values += [value for one in results for value in (one.low_new_images, one.high_new_images) if value is not None]
+    finite = np.array([value for value in values if math.isfinite(value)] or [0.0])
     largest = np.abs(finite).max()
     if margin and largest > LOGARITHMIC * margin:
         ax.set_xscale("symlog", linthresh=2 * margin, linscale=0.6)

@@ -155,6 +155,25 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
         default=[],
         help="variants that --fail-on judges, by default all; may be repeated",
     )
+    parser.add_argument(
+        "--among",
+        metavar="K",
+        type=_count,
+        default=1,
+        help="this change is one of K, as of a year: each gets 1/K of the error probability, so that all verdicts on "
+        "the K changes hold simultaneously (default: 1)",
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"should be a whole number from 1, received {text!r}")
+    return int(text)
+
+
+def confidence_among(confidence: float, changes: int) -> float:
+    """The confidence of one change, so that the verdicts on all of them hold simultaneously with `confidence`."""
+    return 1 - round(1 - confidence, 12) / changes
 
 
 def from_arguments(arguments: argparse.Namespace) -> Gate:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 UNCHANGED = "unchanged"
+SWAPPED: dict[Any, Any] = {"better": "worse", "worse": "better"}
 COLUMNS = [
     "a",
     "b",
@@ -89,6 +90,10 @@ def _check_amount(name: str, value: object) -> None:
         raise UserError(f"{name} should be a number of 0 or more, in the unit of the scores, received {value!r}")
 
 
+def _negative(value: float | None) -> float | None:
+    return None if value is None else -value
+
+
 def _json_value(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
@@ -109,6 +114,7 @@ class Result:
         seeds_projected: if undecided, the number of seeds with a verdict if mean and standard deviation stay as they
             are; None if there is none.
         seeds_worst_case: the same for any mean.
+        level: the probability that the interval misses.
         outliers: the number of runs that are outliers among those of their variant, see `statistics.outliers`. With
             outliers a result is never equivalent, and better or worse only if a sign test agrees.
         from_seed: the first seed that is used; lower ones may have been the reason for the comparison.
@@ -136,12 +142,30 @@ class Result:
     n_b: int
     paired: bool
     tied: bool
+    level: float
     outliers: int = 0
     from_seed: int = 0
     low_new_images: float | None = None
     high_new_images: float | None = None
     verdict_new_images: Verdict | None = None
     images_needed: int | None = None
+
+    def swapped(self) -> "Result":
+        """The result of a compared with b."""
+        return replace(
+            self,
+            a=self.b,
+            b=self.a,
+            difference=-self.difference,
+            low=-self.high,
+            high=-self.low,
+            verdict=SWAPPED.get(self.verdict, self.verdict),
+            n_a=self.n_b,
+            n_b=self.n_a,
+            low_new_images=_negative(self.high_new_images),
+            high_new_images=_negative(self.low_new_images),
+            verdict_new_images=SWAPPED.get(self.verdict_new_images, self.verdict_new_images),
+        )
 
 
 @dataclass(frozen=True)
@@ -156,6 +180,7 @@ class Results(Sequence[Result]):
         unit: the unit of the scores, written after numbers; "" for none.
         scope: what the intervals generalise to.
         family: the number of intervals that hold simultaneously; larger than `len(items)` for a part of a family.
+        item: what the second interval calls a test item.
 
     Example:
         >>> import many_seeds as ms
@@ -186,6 +211,7 @@ class Results(Sequence[Result]):
     unit: str = ""
     scope: str = "other seeds"
     family: int = 0
+    item: str = "image"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "family", self.family or len(self.items))
@@ -230,12 +256,16 @@ class Results(Sequence[Result]):
         return self.to_markdown()
 
     def of(self, pairs: Sequence[Pair]) -> "Results":
-        """The results of some pairs, with the intervals of the whole family.
+        """The results of some pairs, in either order, with the intervals of the whole family.
 
         Raises:
             KeyError: a pair was not compared.
         """
-        return replace(self, items=tuple(self[pair] for pair in pairs))
+        return replace(self, items=tuple(self._of(pair) for pair in pairs))
+
+    def _of(self, pair: Pair) -> Result:
+        back = pair[::-1]
+        return self[back].swapped() if back in self._by_pair and pair not in self._by_pair else self[pair]
 
     def to_frame(self) -> pd.DataFrame:
         """The results as a data frame with one row for each pair.

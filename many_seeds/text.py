@@ -17,16 +17,15 @@ MISSING = "–"
 MAX_DIGITS = 8  # of a number without an exponent
 DEFAULT_DECIMALS = 3  # where the data have no scale
 
-NEW_IMAGES_COLUMNS = ["new images: verdict", "new images: interval", "images needed"]
 SUMMARIZED: tuple["ResultVerdict", ...] = ("better", "worse", "equivalent", "unchanged")
 WHEN: dict["Design", str] = {
     "open": "at any number of seeds, whenever you look",
     "fixed": "for one look at a number of seeds that was fixed before any score was seen",
 }
 ASSUMPTIONS = "Assumes independent runs with roughly normal differences, none left out because of its score."
-NEW_IMAGES = (
-    "They generalise to new seeds and new test images, drawn independently like these; images needed is the projected "
-    "number of test images where more seeds can't give a verdict."
+NEW_ITEMS = (
+    "{generalise} to new seeds and new test {items}, drawn independently like these; {items} needed is the projected "
+    "number of test {items} where more seeds can't give a verdict."
 )
 CAVEAT: dict["Design", str] = {
     "open": "",
@@ -63,8 +62,10 @@ def guarantee(results: "Results") -> list[str]:
         f"{ASSUMPTIONS}{CAVEAT[settings.design]}",
     ]
     if has_new_images(results):
-        them = "The intervals for new images hold simultaneously" if several else "The interval for new images holds"
-        sentences.insert(1, f"{them} with the same confidence. {NEW_IMAGES}")
+        items = f"{results.item}s"
+        holds = f"intervals for new {items} hold simultaneously" if several else f"interval for new {items} holds"
+        meaning = NEW_ITEMS.format(items=items, generalise=generalise)
+        sentences.insert(1, f"The {holds} with the same confidence. {meaning}")
     return sentences
 
 
@@ -90,7 +91,11 @@ def summary(results: "Results") -> str:
     found = [f"{counts[verdict]:,} {verdict}" for verdict in SUMMARIZED if counts[verdict]]
     total, number_with_verdict = len(results), sum(counts[verdict] for verdict in SUMMARIZED)
     noun = "comparison has" if total == 1 else "comparisons have"
-    return f"{number_with_verdict:,} of {total:,} {noun} a verdict" + (f": {', '.join(found)}" if found else "")
+    counted = f"{number_with_verdict:,} of {total:,} {noun} a verdict" + (f": {', '.join(found)}" if found else "")
+    if not found or not has_new_images(results):
+        return counted
+    holding = sum(result.verdict == result.verdict_new_images != "undecided" for result in results)
+    return f"{counted}; {holding:,} of them for new test {results.item}s too"
 
 
 def header(results: "Results") -> list[str]:
@@ -98,7 +103,10 @@ def header(results: "Results") -> list[str]:
     unit = f", {results.unit}" if results.unit else ""
     difference = f"{results.metric}, b\N{NO-BREAK SPACE}−\N{NO-BREAK SPACE}a{unit}"
     names = ["a", "b", "verdict on b", difference, "interval", "n", "seeds needed: projected (worst case)"]
-    return [*names, *NEW_IMAGES_COLUMNS] if has_new_images(results) else names
+    if not has_new_images(results):
+        return names
+    items = f"{results.item}s"
+    return [*names, f"new {items}: verdict", f"new {items}: interval", f"{items} needed"]
 
 
 def rows(results: "Results") -> list[list[Cell]]:

@@ -195,12 +195,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 def aggregated_study(tmp_path_factory: pytest.TempPathFactory, evaluated_study: Path, study: Params) -> Path:
     """The same after the stage aggregate, which tests must not change."""
     from stages.aggregate.stage import aggregate
+    from stages.ledger.stage import update
 
     folder = tmp_path_factory.mktemp("aggregated") / "study"
     shutil.copytree(evaluated_study, folder)
     shutil.copy(ROOT / "pyproject.toml", folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        update(study)
         aggregate(study)
     return folder
 

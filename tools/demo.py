@@ -78,8 +78,8 @@ class Progress:
 
 
 def number_of_steps(study: Params) -> int:
-    """The total of `Progress`: fetch, split, code and aggregate, an evaluation of each variant, and the runs."""
-    return 4 + len(study.variants) + number_of_runs(study)
+    """The total of `Progress`: the five stages without a variant, an evaluation of each variant, and the runs."""
+    return 5 + len(study.variants) + number_of_runs(study)
 
 
 def number_of_runs(study: Params) -> int:

@@ -1,7 +1,9 @@
-"""Merge dvc.lock, as a merge driver of git: the stages of both sides, so that two branches keep the results of both.
+"""Merge files of two branches, as merge drivers of git: dvc.lock, the ledger of comparisons and metrics/seen.json.
 
-`make setup` registers the driver, and .gitattributes assigns the files. Files that the stage `aggregate` writes are not
-merged: those of our side stay until `dvc repro` writes them again, from the runs of both sides.
+`make setup` registers the drivers, and .gitattributes assigns the files. dvc.lock gets the stages of both sides, so
+that two branches keep the results of both. The ledger gets the comparisons of both, and seen.json the larger numbers
+of seeds. Files that the stage `aggregate` writes are not merged: those of our side stay until `dvc repro` writes them
+again, from the runs of both sides.
 """
 
 import sys
@@ -12,8 +14,12 @@ from typing import Any
 from dvc.exceptions import DvcException
 from dvc.utils.serialize import modify_yaml, parse_yaml_for_update
 
-from many_seeds import console
+from many_seeds import console, files
 from many_seeds.errors import UserError
+from many_seeds.ledger import parse, to_csv
+from many_seeds.ledger_merge import merge as merge_rows
+from stages.study import dvc, paths, seen
+from stages.study.ledger_files import earlier_number
 
 Stages = Mapping[str, Any]
 
@@ -35,16 +41,16 @@ def merge(base: Stages, ours: Stages, theirs: Stages) -> tuple[dict[str, Any], l
     return {name: stage for name, stage in chosen.items() if stage is not None}, conflicts
 
 
-def _read_stages(path: str) -> Stages:
-    text = Path(path).read_text(encoding="utf-8")  # empty if a side has no such file
-    return parse_yaml_for_update(text, path).get("stages", {})
+def _read_stages(path: Path) -> Stages:
+    text = path.read_text(encoding="utf-8")  # empty if a side has no such file
+    return parse_yaml_for_update(text, str(path)).get("stages", {})
 
 
-def merge_files(base: str, ours: str, theirs: str) -> list[str]:
+def merge_locks(base: Path, ours: Path, theirs: Path) -> list[str]:
     """Merge files with the dvc.lock of two branches; the file of our side is overwritten.
 
     Returns:
-        The names of stages that both sides changed in different ways.
+        A message that names the stages that both sides changed in different ways, if there are any.
 
     Raises:
         UserError: a file is damaged.
@@ -55,21 +61,78 @@ def merge_files(base: str, ours: str, theirs: str) -> list[str]:
             lock["stages"] = stages
     except DvcException as error:
         raise UserError(f"dvc.lock can't be merged: {error}") from error
-    return conflicts
+    if not conflicts:
+        return []
+    return [f"both sides changed {', '.join(conflicts)}: ours is kept; `make stale` lists what is stale"]
+
+
+def merge_ledgers(base: Path, ours: Path, theirs: Path) -> list[str]:
+    """Merge files with the ledger of two branches; the file of our side is overwritten.
+
+    Returns:
+        A message for each set of comparisons whose levels have changed.
+
+    Raises:
+        UserError: a file is damaged, or one side has started a new ledger.
+    """
+    sides = ((base, "the common ancestor"), (ours, "our side"), (theirs, "their side"))
+    rows, messages = merge_rows(*(parse(path.read_text(encoding="utf-8"), f"the ledger of {of}") for path, of in sides))
+    files.write_bytes(ours, to_csv(rows).encode())
+    return messages
+
+
+def merge_seen(base: Path, ours: Path, theirs: Path) -> list[str]:
+    """Merge files with the seen.json of two branches; the file of our side is overwritten.
+
+    Returns:
+        No message.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    sides = [
+        seen.parse(path.read_bytes(), f"{paths.SEEN} of {of} side") for path, of in ((ours, "our"), (theirs, "their"))
+    ]
+    files.write_bytes(ours, seen.to_json(seen.union(*sides)))
+    return []
+
+
+def merge_files(base: Path, ours: Path, theirs: Path, name: Path) -> list[str]:
+    """Merge the files of two branches by the function for their name; the file of our side is overwritten.
+
+    Args:
+        base: a copy of the file of the common ancestor.
+        ours: a copy of the file of our side.
+        theirs: a copy of the file of the other side.
+        name: the path of the file in the repository.
+
+    Returns:
+        Messages about what the user should know.
+
+    Raises:
+        UserError: a file is damaged, or this command does not merge it.
+    """
+    if name.name == dvc.LOCK.name:
+        return merge_locks(base, ours, theirs)
+    if name.name == paths.SEEN.name:
+        return merge_seen(base, ours, theirs)
+    if name.name == paths.COMPARISONS.name or earlier_number(name):
+        return merge_ledgers(base, ours, theirs)
+    raise UserError(f"expected {dvc.LOCK}, {paths.COMPARISONS} or {paths.SEEN} to merge, received {name}")
 
 
 @console.command
 def main() -> None:
     parser = console.Parser(prog="python -m tools.merge", description=__doc__)
-    parser.add_argument("base", help="a file with dvc.lock of the common ancestor")
-    parser.add_argument("ours", help="a file with dvc.lock of our side, overwritten")
-    parser.add_argument("theirs", help="a file with dvc.lock of their side")
+    parser.add_argument("base", type=Path, help="a copy of the file of the common ancestor")
+    parser.add_argument("ours", type=Path, help="a copy of the file of our side, overwritten")
+    parser.add_argument("theirs", type=Path, help="a copy of the file of their side")
+    parser.add_argument(
+        "name", type=Path, nargs="?", default=dvc.LOCK, help="its path in the repository (default: %(default)s)"
+    )
     arguments = parser.parse_args()
-    if conflicts := merge_files(arguments.base, arguments.ours, arguments.theirs):
-        print(
-            f"dvc.lock: both sides changed {', '.join(conflicts)}: ours is kept; `make stale` lists what is stale",
-            file=sys.stderr,
-        )
+    for message in merge_files(arguments.base, arguments.ours, arguments.theirs, arguments.name):
+        print(f"{arguments.name}: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ def following(stale: Iterable[str], stages: Iterable[str]) -> list[str]:
 def all_stages(study: Params) -> list[str]:
     """The names of all stages of a study, in order."""
     pairs = [f"{stage}@{variant}" for stage in ("train", "evaluate") for variant in study.variants]
-    return ["fetch", "split", "code", *pairs, "aggregate"]
+    return ["fetch", "split", "code", "ledger", *pairs, "aggregate"]
 
 
 def status(study: Params, folder: Path = Path()) -> Status:

@@ -35,13 +35,13 @@ def long_scores(
     """
     by = list(dict.fromkeys(by))
     _check_run_columns(table, seed, by)
-    rows = _rows_where(table, where)
-    metric = _metric_column(table, metric, seed, by, where)
+    rows = rows_where(table, where)
+    metric = metric_column(table, metric, [*by, seed or SEED], where)
     chosen = table[rows]
     remarks = [f"{len(chosen):,} of {counted(len(table), 'row')} met {' and '.join(where)}"] if where else []
     return from_columns(
         metric,
-        _variant_names(chosen, by),
+        variant_names(chosen, by),
         chosen[seed] if seed else None,
         chosen[metric],
         lambda row: f"{chosen.index.name} {chosen.index[row]:,}",
@@ -101,44 +101,57 @@ def _check_run_columns(table: pd.DataFrame, seed: str | None, by: Sequence[str])
     if seed in by:
         raise UserError(f"--by names {seed!r}, the column of the seeds: expected columns that distinguish variants")
     for name in by:
-        _check_column(table, name, "--by", "the variants; --wide if each column is a variant")
+        check_column(table, name, "--by", "the variants; --wide if each column is a variant")
     if seed is not None:
-        _check_column(table, seed, "--seed", "the seeds; --unpaired if runs have none in common")
+        check_column(table, seed, "--seed", "the seeds; --unpaired if runs have none in common")
 
 
-def _rows_where(table: pd.DataFrame, where: Sequence[str]) -> np.ndarray:
-    """Which rows meet all conditions, bool [rows]."""
+def rows_where(table: pd.DataFrame, where: Sequence[str]) -> np.ndarray:
+    """Which rows meet all conditions COLUMN=VALUE, bool [rows].
+
+    Raises:
+        UserError: a condition has another form, or no row meets it.
+    """
     rows = np.ones(len(table), dtype=bool)
     for condition in where:
         column, equals, value = map(str.strip, condition.partition("="))
         if not equals:
             raise UserError(f"--where should be COLUMN=VALUE, received {condition!r}")
-        _check_column(table, column, "--where", "the condition")
+        check_column(table, column, "--where", "the condition")
         rows &= np.asarray(table[column].astype(str).str.strip() == value)
         if not rows.any():
             raise UserError(f"no row has {condition}; values of {column}: {listed(list(table[column].unique()))}")
     return rows
 
 
-def _metric_column(
-    table: pd.DataFrame, metric: str | None, seed: str | None, by: Sequence[str], where: Sequence[str]
-) -> str:
+def metric_column(table: pd.DataFrame, metric: str | None, used: Sequence[str], where: Sequence[str]) -> str:
+    """The column of the scores: `metric`, or the only remaining column with numbers.
+
+    Args:
+        table: the rows.
+        metric: its name; None to find it.
+        used: columns with another purpose.
+        where: conditions COLUMN=VALUE.
+
+    Raises:
+        UserError: there is no such column, there are several, or it has another purpose.
+    """
     if metric is None:
-        candidates = score_columns(table, [*UNNAMED, *by, seed or SEED, *map(column_of, where)])
+        candidates = score_columns(table, [*UNNAMED, *used, *map(column_of, where)])
         if len(candidates) != 1:
             raise UserError(
                 "name the column of the scores with --metric: expected one column with numbers, found "
                 f"{listed(candidates)}"
             )
         return candidates[0]
-    if metric in (*by, seed):
-        purpose = "the seeds" if metric == seed else "the variants"
-        raise UserError(f"--metric names {metric!r}, the column of {purpose}: expected the column of the scores")
-    _check_column(table, metric, "--metric", "the scores")
+    if metric in used:
+        raise UserError(f"--metric names {metric!r}, which has another purpose: expected the column of the scores")
+    check_column(table, metric, "--metric", "the scores")
     return metric
 
 
-def _check_column(table: pd.DataFrame, name: str, option: str, purpose: str) -> None:
+def check_column(table: pd.DataFrame, name: str, option: str, purpose: str) -> None:
+    """Raise a UserError that names an option if a table has no column `name`."""
     if name not in table.columns:
         raise UserError(
             f"there is no column {name!r}: name with {option} the column of {purpose}. Columns: "
@@ -146,7 +159,7 @@ def _check_column(table: pd.DataFrame, name: str, option: str, purpose: str) -> 
         )
 
 
-def _variant_names(table: pd.DataFrame, by: Sequence[str]) -> pd.Series:
+def variant_names(table: pd.DataFrame, by: Sequence[str]) -> pd.Series:
     """Names of variants [rows]: the value of the column, or "column=value column=value" for several."""
     for name in by:
         if table[name].isna().any():
@@ -180,7 +193,7 @@ def _without_index(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 def _seed_column(table: pd.DataFrame, seed: str | None) -> tuple[str | None, list[str]]:
     """The column of the seeds of a wide table, None for one seed per row; and a remark about what was assumed."""
     if seed is not None:
-        _check_column(table, seed, "--seed", "the seeds, or leave the option out if each row is one seed")
+        check_column(table, seed, "--seed", "the seeds, or leave the option out if each row is one seed")
         return seed, []
     if SEED in table.columns:
         return SEED, []

@@ -9,21 +9,28 @@ from stages.aggregate.report.parts import Section, Table
 from stages.aggregate.runs import read_runs
 from stages.aggregate.sections import curves
 from stages.study import files, paths
+from stages.study.comparisons import compare_variants, named_pairs
+from stages.study.ledger_files import read_ledger
 from stages.study.params import Params
+from stages.study.seen import record_seen
 
 
 def aggregate(study: Params) -> None:
-    """Write metrics/ anew from metrics/runs.
+    """Write metrics/ anew from metrics/runs, after recording the scores that the report shows as seen.
 
     Raises:
-        UserError: results of a variant are missing or damaged, or have other seeds than params.yaml names.
+        UserError: results of a variant are missing or damaged, or have other seeds than params.yaml names; or a
+            comparison is not in the ledger.
     """
     runs = read_runs(study)
-    sections = page.sections(runs, study)
+    record_seen(study, {variant: len(of.scores) for variant, of in runs.items()})
+    rows = read_ledger()
+    compared = compare_variants(runs, named_pairs(study), study, rows)
+    sections = page.sections(runs, study, compared, rows)
     tables = {"scores.csv": summary.scores(runs), "curves.csv": curves.validation_losses(runs)}
     write(paths.TABLES, {name: files.csv_bytes(table) for name, table in tables.items()} | written_tables(sections))
     write(paths.PLOTS, written_figures(sections))
-    files.write_bytes(paths.REPORT, page.render(sections, runs, study).encode())
+    files.write_bytes(paths.REPORT, page.render(sections, runs, study, compared).encode())
     files.write_json(paths.CHAMPION, summary.champion(runs))
     files.write_json(paths.SUMMARY, summary.means(runs, study.statistics))
     files.write_json(paths.ACCURACY, summary.accuracy(runs))

@@ -1,17 +1,22 @@
 """The comparisons of a study in params.yaml, and their results from the test accuracies of runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
 
 from many_seeds.comparisons import compare_runs, remarks
+from many_seeds.errors import UserError
+from many_seeds.ledger import Row
+from many_seeds.messages import listed
 from many_seeds.results import Pair, Result, Results, Settings
 from many_seeds.sources.scores import VariantScores
+from stages.study.identities import SCORE, comparison_identity
 from stages.study.params import Params, Statistics
+from stages.study.paths import COMPARISONS
 from stages.study.results import EvaluatedRuns
 
-SCORE, METRIC, UNIT = "accuracy", "test accuracy", "percentage points"
+METRIC, UNIT = "test accuracy", "percentage points"
 
 
 def named_pairs(study: Params) -> list[Pair]:
@@ -81,37 +86,77 @@ def image_differences(a: EvaluatedRuns, b: EvaluatedRuns) -> np.ndarray:
     return 100 * (means[1] - means[0])
 
 
-def results_by_seeds(runs: Mapping[str, EvaluatedRuns], pair: Pair, study: Params) -> list[Result]:
-    """The results of a pair after the first 2, 3, … common seeds, without new images.
+def results_by_seeds(result: Result, runs: Mapping[str, EvaluatedRuns], settings: Settings) -> list[Result]:
+    """The results of a comparison with its first 2, 3, … seeds, without new images.
 
-    Arguments are those of `compare_variants`.
+    Args:
+        result: the result with all seeds.
+        runs: variant → its runs.
+        settings: of the comparison.
     """
-    images = len(next(iter(runs.values())).truth)
-    settings = settings_of(study.statistics, images, ordered=True)
-    level = settings.alpha / len(named_pairs(study))
+    pair = result.a, result.b
     accuracies = [100 * runs[name].accuracy for name in pair]
-    seeds = np.arange(min(map(len, accuracies)))
+    seeds = np.arange(result.from_seed + result.n)
     found = []
-    for n in range(2, len(seeds) + 1):
+    for n in range(result.from_seed + 2, len(seeds) + 1):
         scores = [VariantScores(seeds[:n], accuracy[:n]) for accuracy in accuracies]
-        found.append(compare_runs(*pair, *scores, level=level, settings=settings))
+        found.append(compare_runs(*pair, *scores, level=result.level, settings=settings, from_seed=result.from_seed))
     return found
 
 
-def compare_variants(runs: Mapping[str, EvaluatedRuns], pairs: Sequence[Pair], study: Params) -> Results:
-    """Compare pairs of a study, each on the seeds that both variants have.
+def compare_variants(
+    runs: Mapping[str, EvaluatedRuns], pairs: Sequence[Pair], study: Params, ledger: Sequence[Row]
+) -> Results:
+    """Compare pairs of a study, each on the seeds that both variants have, from its first seed in the ledger on.
 
     Args:
         runs: variant → its runs.
-        pairs: pairs of variants. The level of each is its share of the level of all pairs of the study.
+        pairs: pairs of `named_pairs`.
         study: the content of params.yaml.
+        ledger: its rows, with the level and the first seed of each comparison.
+
+    Raises:
+        UserError: a comparison of the study has no row.
     """
     images = len(next(iter(runs.values())).truth)
-    settings, family = settings_of(study.statistics, images, ordered=True), len(named_pairs(study))
-    items = [
-        compare_accuracies(a, b, runs[a], runs[b], level=settings.alpha / family, settings=settings) for a, b in pairs
-    ]
-    return as_results(items, settings, images, family)
+    settings, rows = settings_of(study.statistics, images, ordered=True), find_rows(study, ledger)
+    items = []
+    for a, b in pairs:
+        row = rows[a, b]
+        result = compare_accuracies(a, b, runs[a], runs[b], level=row.level, settings=settings, from_seed=row.from_seed)
+        items.append(result)
+    return as_results(items, settings, images, sum(row.data == study.data.name for row in ledger))
+
+
+def find_withdrawn(study: Params, rows: Iterable[Row]) -> list[tuple[Row, Pair]]:
+    """The withdrawn comparisons of two variants that the study still has, by the names that they had, unedited."""
+    here = [row for row in rows if row.withdrawn and row.data == study.data.name]
+    known = [(row, (row.a, row.b)) for row in here if {row.a, row.b} <= study.variants.keys()]
+    return [(row, pair) for row, pair in known if comparison_identity(*pair, study, row.score) == row.identity]
+
+
+def find_rows(study: Params, rows: Iterable[Row], score: str = SCORE) -> dict[Pair, Row]:
+    """The row of each comparison of a study.
+
+    Args:
+        study: the parameters of the study.
+        rows: the ledger.
+        score: the name of the score.
+
+    Returns:
+        Pair as in `named_pairs` → row. Variants with equal recipes share rows.
+
+    Raises:
+        UserError: a comparison has no row.
+    """
+    known = {row.identity: row for row in rows if row.data == study.data.name and not row.withdrawn}
+    found = {(a, b): known.get(comparison_identity(a, b, study, score)) for a, b in named_pairs(study)}
+    if missing := [f"{a} → {b}" for (a, b), row in found.items() if row is None]:
+        raise UserError(
+            f"{COMPARISONS} should have a row for each comparison of params.yaml; missing: {listed(missing)}. "
+            "`dvc repro ledger` enters them"
+        )
+    return {pair: row for pair, row in found.items() if row is not None}
 
 
 def as_results(items: Sequence[Result], settings: Settings, images: int, family: int) -> Results:

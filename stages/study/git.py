@@ -1,7 +1,8 @@
-"""The commits of the code and of the results."""
+"""The commits of the code and of the results, and files of the last commit."""
 
 import shutil
 import subprocess
+from pathlib import Path
 
 # The paths that decide the scores. The commit of the results is the last one that changed any of them.
 CODE = ["params.yaml", "stages/fetch", "stages/split", "stages/recipes", "stages/evaluate"]
@@ -40,3 +41,28 @@ def head(*paths: str) -> str | None:
     changes = ["git", "status", "--porcelain", "--", *paths]
     changed = subprocess.run(changes, capture_output=True, text=True, check=False).stdout
     return commit.stdout.strip() + ("-dirty" if changed else "")
+
+
+def committed(path: Path) -> bytes | None:
+    """The content of a file in the last commit.
+
+    Args:
+        path: the file, relative to the current folder.
+
+    Returns:
+        The content, or None if the commit has no such file, outside a git checkout, or without git.
+    """
+    return _output("show", f"HEAD:./{path.as_posix()}")
+
+
+def committed_files(folder: Path) -> list[Path]:
+    """The files of a folder in the last commit, without its subfolders; none without a commit or without git."""
+    names = _output("ls-tree", "-z", "--name-only", "HEAD", f"{folder.as_posix()}/") or b""
+    return [Path(name) for name in names.decode(errors="replace").split("\0") if name]
+
+
+def _output(*arguments: str) -> bytes | None:
+    if shutil.which("git") is None:
+        return None
+    done = subprocess.run(["git", *arguments], capture_output=True, check=False)
+    return done.stdout if done.returncode == 0 else None

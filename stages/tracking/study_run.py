@@ -4,6 +4,7 @@ from many_seeds import text
 from stages.study import files, paths
 from stages.study.comparisons import compare_variants, named_pairs
 from stages.study.current import aggregated, study_files, study_key
+from stages.study.ledger_files import read_ledger
 from stages.study.params import Params
 from stages.study.results import read_results
 from stages.tracking import address
@@ -36,7 +37,7 @@ def results_text(study: Params) -> str:
     if not pairs:
         return NO_COMPARISONS
     evaluated = {name: read_results(name) for name in dict.fromkeys(name for pair in pairs for name in pair)}
-    results = compare_variants(evaluated, pairs, study)
+    results = compare_variants(evaluated, pairs, study, read_ledger())
     whole = text.as_markdown(results)
     if len(whole) <= DESCRIPTION_LIMIT:
         return whole

@@ -17,9 +17,12 @@ import pytest
 
 import many_seeds as ms
 from many_seeds import UserError
+from many_seeds.comparisons import compare_scores
+from many_seeds.results import Settings
+from many_seeds.sources.scores import from_arrays
 from many_seeds.statistics import intervals
 from stages.study import files, params, paths
-from stages.study.comparisons import named_pairs
+from stages.study.ledger_files import read_ledger
 from tests.conftest import ROOT
 from tests.support.command import TENTHS
 
@@ -353,15 +356,15 @@ def test_the_scores_of_the_study_give_its_committed_tables() -> None:
         arrays = files.read_arrays(ROOT / paths.predictions_path(name))
         scores[name] = 100 * (arrays["labels"] == arrays["truth"]).mean(axis=1)
     margin, images = study.statistics.equivalence_margin, len(arrays["truth"])
-    results = ms.compare(scores, named_pairs(study), margin=margin, resolution=100 / images)
     tables = [pd.read_csv(ROOT / paths.TABLES / f"{name}.csv") for name in ("comparisons", "approach_pairs")]
-    committed = pd.concat(tables)
-    assert len(committed) > 3
-    for row in committed.to_dict("records"):
-        mirrored = (row["a"], row["b"]) not in [(one.a, one.b) for one in results]
-        result = results[(row["b"], row["a"]) if mirrored else (row["a"], row["b"])]
-        ends = [-result.high, -result.low] if mirrored else [result.low, result.high]
-        assert ends == pytest.approx([row["low"], row["high"]], abs=1e-6)
-        assert result.n == row["n"]
-        if not mirrored:
-            assert result.verdict == row["verdict"]
+    committed = {(row["a"], row["b"]): row for row in pd.concat(tables).to_dict("records")}
+    rows = read_ledger(ROOT / paths.COMPARISONS)
+    for batch, share in ((1, 0.04), (2, 0.005)):  # of α = 0.05
+        pairs = [(row.a, row.b) for row in rows if row.batch == batch]
+        settings = Settings(margin=margin, resolution=100 / images, confidence=1 - share, ordered=True)
+        shown = [one for one in compare_scores(from_arrays(scores), pairs, settings) if (one.a, one.b) in committed]
+        assert shown
+        for result in shown:
+            row = committed[result.a, result.b]
+            assert [result.low, result.high] == pytest.approx([row["low"], row["high"]], abs=1e-6)
+            assert (result.n, result.verdict) == (row["n"], row["verdict"])

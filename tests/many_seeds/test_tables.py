@@ -203,7 +203,7 @@ BAD = {
     "seeds for scores": (
         lines("a,0,1 b,0,2"),
         ["scores.csv", "--metric", "seed"],
-        "--metric names 'seed', the column of",
+        "--metric names 'seed', which has another purpose",
     ),
 }
 

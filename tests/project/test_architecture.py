@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 LIBRARY, STAGES = ROOT / "many_seeds", ROOT / "stages"
 FILES = [path for folder in (LIBRARY, STAGES, ROOT / "tools") for path in sorted(folder.rglob("*.py"))]
 LIBRARY_FILES = [path for path in FILES if path.is_relative_to(LIBRARY)]
-FOLDERS = ["fetch", "split", "code", "train", "evaluate", "aggregate"]
+FOLDERS = ["fetch", "split", "code", "ledger", "train", "evaluate", "aggregate"]
 # The packages in stages/ that any stage may import. They import no stage and no tool.
 SHARED = {"study", "tracking"}
 INSTALLED = {"matplotlib", "mlflow", "numpy", "pandas", "scipy"}  # the packages that the library may import

@@ -103,7 +103,7 @@ def test_a_second_repro_runs_nothing(clone: Clone) -> None:
 
 def test_another_confidence_level_retrains_nothing(clone: Clone, edited: Callable[[dict[str, Any]], None]) -> None:
     edited({**STUDY, "statistics": {**STUDY["statistics"], "confidence": 0.9}})
-    assert stages_run(clone.repro("--dry")) == ["aggregate"]
+    assert set(stages_run(clone.repro("--dry"))) == {"ledger", "aggregate"}
 
 
 def test_mlflow_has_a_parent_run_for_each_variant_and_a_child_run_for_each_seed(clone: Clone) -> None:
@@ -285,7 +285,7 @@ def test_a_fresh_clone_without_models_trains_a_new_variant_only(committed: Clone
     fresh.write({**STUDY, "variants": {**STUDY["variants"], "mlp_narrow": {**NETWORK, "units": [8]}}})
     fresh.repro("split")
     ran = stages_run(fresh.repro("--allow-missing"))
-    assert ran == ["code", "train@mlp_narrow", "evaluate@mlp_narrow", "aggregate"]
+    assert set(ran) == {"code", "ledger", "train@mlp_narrow", "evaluate@mlp_narrow", "aggregate"}
     summaries = [json.loads((each.folder / paths.SUMMARY).read_text()) for each in (committed, fresh)]
     assert summaries[1].pop("mlp_narrow")["seeds"] == SEEDS
     assert summaries[0] == summaries[1]
@@ -338,10 +338,11 @@ def test_in_a_fresh_clone_stale_names_the_stale_stages_and_the_reasons(fresh: Cl
 
 def test_edits_that_decide_no_result_make_nothing_stale(fresh: Clone) -> None:
     """Of schedulers, tracking, tools and shared modules, all at once."""
-    decisive = {"recipes", "aggregate", "fetch", "split"}
+    decisive = {"recipes", "ledger", "aggregate", "fetch", "split"}
     found_files = sorted((fresh.folder / "stages").rglob("*.py"))
     names = [str(path.relative_to(fresh.folder)) for path in found_files]
-    files_of_results = {"stages/study/comparisons.py", "stages/evaluate/outputs.py", "stages/evaluate/scores.py"}
+    files_of_results = {f"stages/study/{name}.py" for name in ("comparisons", "identities", "seen")}
+    files_of_results |= {"stages/evaluate/outputs.py", "stages/evaluate/scores.py"}
     edited = [name for name in names if name.split("/")[1] not in decisive and name not in files_of_results]
     assert {"stages/train/dispatch.py", "stages/evaluate/__main__.py", "stages/tracking/runs.py"} <= set(edited)
     add_line(fresh, *edited)
@@ -358,7 +359,8 @@ def test_edits_that_decide_no_result_make_nothing_stale(fresh: Clone) -> None:
         (["stages/recipes/network.py", "stages/recipes/shared/augmentation.py"], {"train@mlp", "train@cnn"}),
         (["stages/recipes/shared/training.py", "stages/evaluate/scores.py"], of_variants("train", "evaluate")),
         (["stages/aggregate/report/page.py"], {"aggregate"}),
-        (["stages/study/comparisons.py", "many_seeds/statistics/intervals.py"], {"aggregate"}),
+        (["stages/study/comparisons.py", "many_seeds/statistics/intervals.py"], {"ledger", "aggregate"}),
+        (["many_seeds/ledger.py"], {"ledger"}),
     ],
 )
 def test_an_edit_of_code_makes_the_results_stale_that_it_decides(
@@ -451,8 +453,8 @@ def test_another_installed_version_is_named_and_no_results_are_mixed(other_keras
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"seeds": 8}, {"train@mlp", "evaluate@mlp", "aggregate"}),
-        ({"augment": {"shift": 2.0}, "dropout": 0.25}, {"train@mlp", "aggregate"}),
+        ({"seeds": 8}, {"ledger", "train@mlp", "evaluate@mlp", "aggregate"}),
+        ({"augment": {"shift": 2.0}, "dropout": 0.25}, {"ledger", "train@mlp", "aggregate"}),
     ],
     ids=["seeds", "other fields"],
 )
@@ -467,7 +469,7 @@ def test_a_new_family_makes_only_its_variant_stale(fresh: Clone) -> None:
     shutil.copy(fresh.folder / "stages/recipes/network.py", fresh.folder / "stages/recipes/mine.py")
     assert stale_by_code(fresh) == set()
     fresh.write({**STUDY, "variants": {**STUDY["variants"], "mine": {**NETWORK, "family": "mine"}}})
-    assert stale_by_code(fresh) == {"train@mine", "evaluate@mine", "aggregate"}
+    assert stale_by_code(fresh) == {"ledger", "train@mine", "evaluate@mine", "aggregate"}
 
 
 def test_an_edited_comment_trains_nothing(clone: Clone) -> None:

@@ -24,9 +24,13 @@ def test_the_readme_shows_the_table_of_the_approaches() -> None:
 def test_the_readme_has_the_number_of_comparisons_with_a_verdict() -> None:
     tables = REPOSITORY / paths.TABLES
     files_of_results = [tables / "comparisons.csv", tables / "approach_pairs.csv", *tables.glob("ablations_*.csv")]
-    verdicts = pd.concat([pd.read_csv(path)["verdict"] for path in files_of_results])
-    count = (verdicts != "undecided").sum()
-    assert f"Of the {len(verdicts)} comparisons of the study, {count} have a verdict." in README
+    results = pd.concat([pd.read_csv(path) for path in files_of_results])
+    with_verdict = results[results["verdict"] != "undecided"]
+    holding = (with_verdict["verdict"] == with_verdict["verdict_new_images"]).sum()
+    assert (
+        f"Of the {len(results)} comparisons of the study, {len(with_verdict)} have a verdict, {holding} of them for "
+        "new test images too." in README
+    )
 
 
 def test_every_make_target_that_the_readme_names_exists() -> None:

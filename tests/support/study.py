@@ -1,13 +1,17 @@
 """A synthetic study whose results can be computed by hand: nothing is trained."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from many_seeds.ledger import Row, ask, to_csv
+from many_seeds.results import Results
 from stages.aggregate.runs import VariantRuns
+from stages.ledger.stage import asked
 from stages.study import files, params, paths
 from stages.study.arrays import write_npz
+from stages.study.comparisons import compare_variants, named_pairs
 from stages.study.params import Params
 from stages.study.results import CALIBRATION_COLUMNS
 
@@ -116,7 +120,8 @@ def runs() -> dict[str, VariantRuns]:
 
 
 def write(*, classes: Sequence[str] = tuple("0123456789"), shape: tuple[int, ...] = (8, 8)) -> None:
-    """Write the results of the study to metrics/runs of the current folder."""
+    """Write the results of the study to metrics/runs of the current folder, and its ledger."""
+    enter(study())
     truth = np.arange(IMAGES, dtype=np.uint8) % len(classes)
     generator = np.random.default_rng(0)
     for name, recipe in study().variants.items():
@@ -141,3 +146,18 @@ def write(*, classes: Sequence[str] = tuple("0123456789"), shape: tuple[int, ...
         if not recipe.probabilities:
             arrays["weights"] = generator.normal(size=(len(classes), *shape[:2]))
         write_npz(paths.predictions_path(name), arrays)
+
+
+def compared(runs: Mapping[str, VariantRuns], study: Params) -> Results:
+    """The results of all comparisons of a study, with a ledger that they enter as its first batch."""
+    return compare_variants(runs, named_pairs(study), study, ledger_of(study))
+
+
+def enter(study: Params) -> None:
+    """Write the ledger of a study that enters all comparisons as its first batch."""
+    files.write_bytes(paths.COMPARISONS, to_csv(ledger_of(study)).encode())
+
+
+def ledger_of(study: Params) -> list[Row]:
+    statistics = study.statistics
+    return ask([], asked(study), {}, data=study.data.name, alpha=statistics.alpha, design=statistics.design)

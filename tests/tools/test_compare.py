@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ruamel.yaml import YAML
 import many_seeds
 from stages.aggregate.sections import results
 from stages.study import files, params, paths
+from stages.study.comparisons import compare_variants
 from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS, Environment
 from stages.study.results import NOT_RECORDED
 from tests.support import command
@@ -728,7 +730,8 @@ def test_a_study_two_commits_a_file_and_the_library_give_the_same_numbers_and_ve
     truth = np.arange(IMAGES, dtype=np.uint8) % 10
     wrong = {"before": WRONG_BEFORE, "after": WRONG_AFTER[verdict]}
     runs = {name: made.variant(name, made.predicted(of, truth), truth) for name, of in wrong.items()}
-    table = results.table(results.results(runs, [("before", "after")], study))
+    rows = [replace(row, level=0.05) for row in made.ledger_of(study)]  # that of one comparison without a ledger
+    table = results.table(compare_variants(runs, [("before", "after")], study, rows))
     of_study = [None if pd.isna(value) else value for value in table.iloc[0][list(names[2:])]]
 
     scores = {name: (100 - 100 * np.array(of) / IMAGES).tolist() for name, of in wrong.items()}

@@ -71,7 +71,7 @@ def test_the_demo_prints_a_line_for_each_stage_and_leaves_nothing_stale(
 ) -> None:
     each = [f"{stage} {variant}" for stage in ("train", "evaluate") for variant in TWO["variants"]]
     lines = re.findall(r"^ *\d+ s +(\d+)/(\d+)  (.+)$", demo_output.stdout, re.MULTILINE)
-    assert sorted(stage for _, _, stage in lines) == sorted(["fetch", "split", "code", *each, "aggregate"])
+    assert sorted(stage for _, _, stage in lines) == sorted(["fetch", "split", "code", "ledger", *each, "aggregate"])
     assert lines[-1][0] == lines[-1][1]
     again = subprocess.run(
         [Path(sys.executable).with_name("dvc"), "repro", "--dry"],

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from many_seeds.errors import UserError
 from stages.study import files, paths
 from tests.support.pipeline import STUDY, Clone, stages_run
 from tools import merge
@@ -65,11 +66,11 @@ def test_two_branches_with_a_variant_each_are_merged_without_training(begun: Clo
         shutil.rmtree(begun.folder / gone)
 
     merged = begun.run("git", "merge", "--quiet", "two")
-    assert "both sides changed code, aggregate" in merged.stderr
+    assert "both sides changed code, ledger, aggregate" in merged.stderr
     assert begun.run("git", "diff", "--name-only", "--diff-filter=U").stdout.split() == ["params.yaml"]
 
     begun.write(with_more(two=wide(12), three=wide(13)))
-    assert stages_run(begun.repro("--allow-missing")) == ["code", "aggregate"]
+    assert sorted(stages_run(begun.repro("--allow-missing"))) == ["aggregate", "code", "ledger"]
     begun.run("git", "add", "--all")
     assert begun.run("git", "commit", "--quiet", "--no-edit").returncode == 0
     assert list(files.read_json(begun.folder / paths.SUMMARY)) == ["one", "two", "three"]
@@ -85,6 +86,24 @@ def test_a_stage_that_both_sides_changed_is_ours_and_listed() -> None:
     stages, conflicts = merge.merge(base, ours, theirs)
     assert stages == {"train@one": 2, "train@two": 4, "train@mine": 1, "aggregate": 2, "train@yours": 5}
     assert conflicts == ["train@one"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("metrics/comparisons.csv", "<<<<<<< HEAD\n", "the ledger of their side, line 1: expected the columns"),
+        ("metrics/comparisons_1.csv", "<<<<<<< HEAD\n", "the ledger of their side, line 1: expected the columns"),
+        ("metrics/seen.json", "<<<<<<< HEAD\n", "metrics/seen.json of their side should map"),
+        ("metrics/code.yaml", "", "expected dvc.lock, metrics/comparisons.csv or metrics/seen.json to merge"),
+    ],
+)
+def test_a_damaged_or_unknown_file_is_left_as_it_is(name: str, content: str, expected: str, tmp_path: Path) -> None:
+    base, ours, theirs = (tmp_path / side for side in ("base", "ours", "theirs"))
+    for path, text in ((base, ""), (ours, ""), (theirs, content)):
+        path.write_text(text)
+    with pytest.raises(UserError, match=expected):
+        merge.merge_files(base, ours, theirs, Path(name))
+    assert ours.read_text() == ""
 
 
 def test_a_damaged_lock_stays_a_conflict(tmp_path: Path) -> None:

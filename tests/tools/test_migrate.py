@@ -16,7 +16,9 @@ from ruamel.yaml import YAML
 
 from many_seeds.errors import UserError
 from stages.study import dvc, environments, families, files, params, paths
+from stages.study.comparisons import named_pairs
 from stages.study.environments import CODE, Environment
+from stages.study.ledger_files import read_ledger
 from stages.study.params import Params
 from stages.train.run import run_key
 from tests.conftest import ROOT
@@ -35,7 +37,8 @@ def old_pipeline() -> dict[str, Any]:
     """dvc.yaml of version 1: stages depend on folders of code, and there is no stage `code`."""
     pipeline = dict(YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8")))
     stages = pipeline["stages"]
-    del stages["code"]
+    del stages["code"], stages["ledger"]
+    stages["aggregate"]["deps"].remove("metrics/comparisons.csv")
     for name, code in (("train", "stages/recipes/shared"), ("evaluate", "stages/evaluate")):
         stage = stages[name]["do"]
         stage["deps"] += [code, "stages/recipes/${item.family}.py"]
@@ -54,6 +57,7 @@ def make_old(folder: Path) -> None:
     (evaluate / "__main__.py").write_text("\n".join(sources), encoding="utf-8")
     (evaluate / "outputs.py").unlink()
     shutil.copytree(folder / "stages/train/executors/batched_seeds", folder / "stages/train/executors/lanes")
+    (folder / paths.SEEN).unlink()
     code = families.source_digest(sorted(evaluate.glob("*.py")))
     for variant, recipe in params.load(folder / "params.yaml").variants.items():
         set_keys(folder, variant, recipe)
@@ -148,11 +152,13 @@ def labels(folder: Path) -> list[bytes]:
 
 def test_a_migrated_study_is_not_stale_and_nothing_is_trained_again(old: Clone) -> None:
     models, predicted = old.model_digests(), labels(old.folder)
+    shutil.copy(ROOT / paths.COMPARISONS, paths.COMPARISONS)  # as a merge of version 2 does
     output = checked(old.run(sys.executable, "-m", "tools.migrate"))
     assert "Migrated 8 runs of 4 variant(s)" in output
     assert "train, the code in stages/recipes: ridge, random" in output
     assert "Next: `make certify`, which" in output
     assert "evaluate, " not in output
+    assert "Written: metrics/comparisons.csv, " in output
     assert ".dvc.lock" not in output
     for variant in VARIANTS:
         table = pd.read_csv(paths.environments_path(variant))
@@ -163,6 +169,9 @@ def test_a_migrated_study_is_not_stale_and_nothing_is_trained_again(old: Clone) 
         ]
     certify(params.load())
     assert stages_run(old.repro("--allow-missing")) == ["code", "aggregate"]
+    rows = read_ledger()
+    assert {(row.batch, row.from_seed, row.withdrawn) for row in rows} == {(1, 0, "")}
+    assert len(rows) == len(named_pairs(params.load()))
     assert stages_run(old.repro("--dry")) == []
     assert old.model_digests() == models
     assert labels(old.folder) == predicted

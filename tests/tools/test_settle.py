@@ -13,8 +13,11 @@ import pytest
 from many_seeds.errors import UserError
 from many_seeds.results import Result, ResultVerdict
 from stages.study import environments, files, params, paths
+from stages.study.comparisons import find_rows
+from stages.study.ledger_files import read_ledger
 from stages.study.params import Params
 from stages.study.results import NOT_RECORDED, read_results
+from stages.study.seen import read_seen
 from tests.conftest import STUDY
 from tools.settle import __main__ as command
 from tools.settle import loop
@@ -28,7 +31,7 @@ from tools.settle.study import GrowingStudy
 
 
 def row(a: str, b: str, n: int, projected: int | None, verdict: ResultVerdict = "undecided") -> Result:
-    return Result(a, b, n, 0.0, -0.1, 0.1, verdict, projected, None, n, n, paired=True, tied=False)
+    return Result(a, b, n, 0.0, -0.1, 0.1, verdict, projected, None, n, n, paired=True, tied=False, level=0.05)
 
 
 SECONDS = {"ridge": 1.0, "plain": 2.0, "watched": 10.0}
@@ -108,8 +111,11 @@ def test_seeds_are_added_to_an_undecided_pair_alone_and_earlier_runs_are_kept(
     for name, recipe in study.variants.items():
         assert read_results(name).scores["seed"].tolist() == list(range(recipe.seeds))
     assert {path: path.stat().st_ino for path in models} == models
-    assert quiet == [("--single-item", "code", "train@watched", "evaluate@watched", "aggregate")]
+    assert quiet == [("--single-item", "code", "ledger", "train@watched", "evaluate@watched", "aggregate")]
     output = capsys.readouterr().out
+    assert output.startswith("ledger: ")
+    assert find_rows(study, read_ledger())["plain", "watched"].from_seed == 0
+    assert list(read_seen().values()) == [4, 4]
     assert "plain → watched: 2 → 3 seeds, 2 runs" in output
     assert "0 of 1 comparison has a verdict. This call added 4 runs to params.yaml." in output
     assert "undecided: plain → watched: it has the maximum of 4 seeds (--most" in output
@@ -119,6 +125,8 @@ def test_a_plan_lists_the_runs_and_trains_nothing(evaluated: Path, quiet: list[t
     text = plan(GrowingStudy("plain:watched", most=8))
     assert "plain → watched: next 2 → 3 seeds, runs: 1 of plain, 1 of watched" in text
     assert params.PARAMS.read_text() == STUDY
+    assert not paths.COMPARISONS.exists()
+    assert not paths.SEEN.exists()
     assert quiet == []
 
 
@@ -176,7 +184,7 @@ def test_missing_seeds_of_other_variants_delay_the_report_alone(
 ) -> None:
     params.PARAMS.write_text(STUDY.replace("ridge: {family: ridge, seeds: 2", "ridge: {family: ridge, seeds: 3"))
     settle(GrowingStudy("plain:watched", most=3), hours=float("inf"))
-    assert quiet == [("--single-item", "code", "train@watched", "evaluate@watched")]
+    assert quiet == [("--single-item", "code", "ledger", "train@watched", "evaluate@watched")]
     assert "The report was not made: seeds of params.yaml are missing for ridge." in capsys.readouterr().out
 
 

@@ -32,7 +32,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     rules = gate.from_arguments(arguments)
-    difference = compare(read_side(arguments.old), read_side(arguments.new))
+    difference = compare(read_side(arguments.old), read_side(arguments.new), arguments.among)
     reasons = rules.reasons(findings(difference))
     lines = gate.lines(rules, reasons)
     if arguments.json:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from many_seeds import gate
 from many_seeds.errors import UserError
 from many_seeds.results import Results
 from stages.study import params
@@ -74,12 +75,13 @@ class Difference:
         return {name: values for name, values in sides.items() if values[0] != values[1]}
 
 
-def compare(old: Side, new: Side) -> Difference:
+def compare(old: Side, new: Side, changes: int = 1) -> Difference:
     """Compare every variant that both sides have, with the settings of the old side.
 
     Args:
         old: the old side.
         new: the new side.
+        changes: how many such comparisons hold simultaneously, as of all changes of a year.
 
     Raises:
         UserError: the sides have different test sets, or neither side has settings that this code can read.
@@ -90,6 +92,8 @@ def compare(old: Side, new: Side) -> Difference:
             change = variant_change(name, old, new)
             groups[_group(change)][name] = change
     settings_side, settings = _settings(old, new)
+    confidence = gate.confidence_among(settings.confidence, changes)
+    settings = settings.model_copy(update={"confidence": confidence})
     results = _results(groups["changed"], len(next(iter(new.runs.values())).truth), settings)
     return Difference(old=old, new=new, settings=settings, settings_side=settings_side, results=results, **groups)
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from many_seeds.errors import UserError
-from stages.study import dvc, environments, files, paths
+from stages.ledger.stage import update
+from stages.study import dvc, environments, files, git, paths
 from stages.study.environments import CERTIFIED, CODE, PARTS, Part
+from stages.study.params import Params
 from tools.migrate.origin import Origin
 
 CodeLines = dict[Part, dict[str, str]]  # of metrics/code.yaml: part → variant → environment
@@ -61,6 +63,22 @@ def write_files(origins: Mapping[str, Origin], lines: CodeLines) -> list[str]:
         written.append(str(CERTIFIED))
     files.write_yaml(CODE, lines)
     return [*written, str(CODE), str(dvc.LOCK)]
+
+
+def start_ledger(study: Params) -> str:
+    """Enter the comparisons of the study in a new ledger: version 1 had none.
+
+    A ledger in the workspace that is not committed is the one of the original repository, which a merge of version 2
+    has added, or that of a migration that was killed. It is replaced, and its numbers of seeds are deleted.
+
+    Returns:
+        The file of the ledger.
+    """
+    for path in (paths.COMPARISONS, paths.SEEN):
+        if git.committed(path) is None:
+            path.unlink(missing_ok=True)
+    update(study)
+    return str(paths.COMPARISONS)
 
 
 def record_stages(repository: Any, stages: list[Any]) -> None:

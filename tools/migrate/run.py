@@ -9,7 +9,7 @@ from stages.study.environments import CODE, PARTS, Environment
 from stages.study.params import Params
 from tools.migrate import checks
 from tools.migrate.origin import Origin, find_origin
-from tools.migrate.record import CodeLines, code_lines, locked_repository, record_stages, write_files
+from tools.migrate.record import CodeLines, code_lines, locked_repository, record_stages, start_ledger, write_files
 from tools.migrate.version_1 import extracted, find_commit
 
 
@@ -38,8 +38,8 @@ def migrate(revision: str | None) -> str:
         checks.check_scoring(old)
         origins = {variant: find_origin(variant, recipe, old) for variant, recipe in study.variants.items()}
         lines, today = code_lines(origins), variant_environments(study)
-        written = write_files(origins, lines)
-        record_stages(repository, ([stages["code"]] if lines == today else []) + changing)
+        written = [start_ledger(study), *write_files(origins, lines)]
+        record_stages(repository, ([stages["code"]] if lines == today else []) + [stages["ledger"]] + changing)
     return report(old.commit, origins, written, _stale(lines, today))
 
 

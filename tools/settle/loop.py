@@ -21,9 +21,11 @@ def settle(growing: GrowingStudy, hours: float) -> None:
         UserError: a run fails, a file is damaged, or params.yaml is edited meanwhile.
     """
     deadline, added = time.monotonic() + 3600 * hours, 0
+    growing.enter_comparisons()
     growing.finish_runs(growing.variants)
     while True:
         results, seconds = growing.look(), mean_seconds(growing.study)
+        growing.record_seen()
         print(text.table(results), flush=True)
         seconds_left, steps = deadline - time.monotonic(), growing.next_steps(results, seconds)
         step = _affordable(growing, steps, seconds, seconds_left)

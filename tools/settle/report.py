@@ -22,7 +22,7 @@ def conclusion(results: Results, study: Params, reasons: Mapping[Pair, str], add
     for result in results:
         if result.verdict == "undecided":
             pair = result.a, result.b
-            reason = reasons.get(pair, f"it has the maximum of {result.n} seeds ({LIMITS})")
+            reason = reasons.get(pair, f"it has the maximum of {result.from_seed + result.n} seeds ({LIMITS})")
             lines.append(f"undecided: {pair_name(pair)}: {reason}; {_more_seeds(result)}")
     names = {name for result in results for name in (result.a, result.b)}
     seeds = [study.recipe(name).seeds for name in names]
@@ -64,7 +64,7 @@ def projection(result: Result, final_n: int, seconds: float | None, seconds_with
     if seconds is None:
         return "duration unknown: no run of it is in this workspace"
     total = "" if seconds_with_earlier is None else f" ({duration(seconds_with_earlier)} with the comparisons above)"
-    projected = result.seeds_projected
+    projected = None if result.seeds_projected is None else result.from_seed + result.seeds_projected
     if projected is not None and projected <= final_n:
         return f"verdict projected at {projected:,} seeds, after {duration(seconds)}{total}"
     later = "" if projected is None else f"; a verdict is projected at {projected:,}"

@@ -9,6 +9,8 @@ from many_seeds.statistics import intervals
 from stages.study.comparisons import named_pairs
 from stages.study.params import PARAMS, Params
 
+FIRST_LOOK = 10  # seeds of a comparison that has none yet
+
 
 @dataclass(frozen=True)
 class Step:
@@ -58,7 +60,7 @@ def next_steps(
         The steps, those that take the least time until a verdict first. Comparisons without a projected verdict within
         the maximum number of seeds are last.
     """
-    open_results = [result for result in results if result.verdict == "undecided" and result.n < most]
+    open_results = [result for result in results if result.verdict == "undecided" and _seeds(result) < most]
     steps = {_next_step(result, most, at_once): result for result in open_results}
     costs = seconds
     if any(total_seconds(step.all_runs(study), seconds) is None for step in steps):
@@ -72,12 +74,19 @@ def next_steps(
 
 
 def _next_step(result: Result, most: int, at_once: int) -> Step:
-    next_n = min(most, next(intervals.looks(result.n, at_once)))
-    return Step((result.a, result.b), result.n, next_n, max(next_n, min(most, _projected(result))))
+    more = next(intervals.looks(result.n, at_once)) if result.n else max(FIRST_LOOK, at_once)
+    next_n = min(most, result.from_seed + more)
+    return Step((result.a, result.b), _seeds(result), next_n, max(next_n, min(most, _projected(result))))
+
+
+def _seeds(result: Result) -> int:
+    """The number of seeds of both variants, with those that the comparison leaves out."""
+    return result.from_seed + result.n
 
 
 def _projected(result: Result) -> int:
-    return result.seeds_projected or intervals.MAX_PROJECTION
+    """The number of seeds of both variants at which a verdict is projected."""
+    return result.from_seed + (result.seeds_projected or intervals.MAX_PROJECTION)
 
 
 def missing_runs(seeds: Mapping[str, int], study: Params) -> dict[str, int]:

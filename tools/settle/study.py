@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from many_seeds.errors import UserError
 from many_seeds.results import Results
 from stages.aggregate.runs import require_one_test
+from stages.ledger import stage as ledger
 from stages.recipes.shared import training
 from stages.recipes.shared.native_stderr import native_stderr_hidden
 from stages.study import comparisons, dvc, environments, params, paths
@@ -13,6 +14,7 @@ from stages.study.current import outdated
 from stages.study.models import read_facts
 from stages.study.params import Params
 from stages.study.results import check_seeds, find_results, read_results
+from stages.study.seen import record_seen
 from stages.tracking.publisher import Publisher
 from stages.train.executors import slots
 from stages.train.plan import environment_here
@@ -120,6 +122,18 @@ class GrowingStudy:
         for variant in variants:
             evaluate(variant, self.study.recipe(variant))
 
+    def enter_comparisons(self) -> None:
+        """Enter comparisons that are new in the ledger, before scores of theirs are seen.
+
+        Raises:
+            UserError: the ledger is damaged, was edited, or has another confidence or design than the study.
+        """
+        ledger.update(self.study)
+
+    def record_seen(self) -> None:
+        """Record that the scores of the comparisons are about to be shown."""
+        record_seen(self.study, {name: self.study.recipe(name).seeds for name in self.variants})
+
     def look(self) -> Results:
         """The results of the comparisons from the present scores.
 
@@ -130,7 +144,7 @@ class GrowingStudy:
         require_one_test({name: runs.truth for name, runs in found.items()})
         for name, runs in found.items():
             check_seeds(paths.scores_path(name), runs.seeds, range(self.study.recipe(name).seeds))
-        return comparisons.compare_variants(found, self.pairs, self.study)
+        return comparisons.compare_variants(found, self.pairs, self.study, ledger.preview(self.study))
 
     @property
     def at_once(self) -> int:
@@ -177,13 +191,13 @@ class GrowingStudy:
         changed = [stage for pair in stages.values() if found.keys() & pair for stage in pair]
         incomplete = self.incomplete(self.study.variants)
         if changed or not incomplete:
-            repro("--single-item", "code", *changed, *([] if incomplete else ["aggregate"]))
+            repro("--single-item", "code", "ledger", *changed, *([] if incomplete else ["aggregate"]))
         if incomplete:
             print(
                 f"The report was not made: seeds of {params.PARAMS} are missing for {', '.join(incomplete)}. "
                 "`STUDY_REUSE=1 dvc repro` trains them"
             )
-        if others := found.keys() - {"code", "aggregate", *changed}:
+        if others := found.keys() - {"code", "ledger", "aggregate", *changed}:
             print(f"Other stale stages, left as they are: {', '.join(sorted(others))}; `make stale` lists the reasons.")
 
 

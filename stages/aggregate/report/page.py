@@ -7,6 +7,7 @@ import jinja2
 
 from many_seeds import text
 from many_seeds.forest import forest
+from many_seeds.ledger import Row
 from many_seeds.results import Results
 from many_seeds.statistics import intervals
 from stages.aggregate import reference_2020
@@ -21,42 +22,44 @@ from stages.aggregate.sections import (
     convergence,
     curves,
     environments,
+    ledger,
     misclassified,
     reproduction,
-    results,
     ridge,
     variance,
     variants,
 )
-from stages.study.comparisons import named_pairs
+from stages.study.ledger_files import earlier_ledgers
 from stages.study.params import Params
 
 
-def sections(runs: Runs, study: Params) -> list[Section]:
-    """The sections of the report, the results of all comparisons first; empty ones are left out."""
+def sections(runs: Runs, study: Params, compared: Results, named: Sequence[Row]) -> list[Section]:
+    """The sections of the report, the results of all comparisons first; empty ones are left out.
+
+    Args:
+        runs: the runs of all variants.
+        study: the content of params.yaml.
+        compared: the results of all its comparisons.
+        named: the rows of its ledger.
+    """
     main = main_variants(runs, study)
-    compared = all_results(runs, study)
     listed = [
         Section("overview", "Comparisons", overview(compared)),
-        Section("approaches", "Approaches", approaches.parts(runs, study)),
-        Section("comparisons", "Pairs of variants", comparisons.parts(runs, study)),
-        Section("chains", "Chains of steps", chains.parts(runs, study)),
+        Section("approaches", "Approaches", approaches.parts(runs, study, compared)),
+        Section("comparisons", "Pairs of variants", comparisons.parts(runs, study, compared)),
+        Section("chains", "Chains of steps", chains.parts(runs, study, compared)),
         Section(
             "variants",
             "Variants",
             [*variants.parts(runs, study), *variance.parts(runs, study), *reproduction.parts(runs, study)],
         ),
-        Section("convergence", "Convergence of the intervals", convergence.parts(runs, study)),
+        Section("convergence", "Convergence of the intervals", convergence.parts(runs, compared)),
         Section("curves", "Learning curves and calibration", [*curves.parts(main), *calibration.parts(main)]),
         Section("errors", "Misclassified images", misclassified.parts(runs, main, study)),
         Section("ridge", "Ridge regression", ridge.parts(main)),
+        Section("ledger", "Ledger", ledger.parts(named, earlier_ledgers(), runs, study)),
     ]
     return [section for section in listed if section.parts]
-
-
-def all_results(runs: Runs, study: Params) -> Results:
-    """The results of every comparison that the study names."""
-    return results.results(runs, named_pairs(study), study)
 
 
 def overview(compared: Results) -> list[Part]:
@@ -73,15 +76,15 @@ def main_variants(runs: Runs, study: Params) -> list[VariantRuns]:
     return [runs[name] for name in study.variants if name in named]
 
 
-def render(sections: Sequence[Section], runs: Runs, study: Params) -> str:
+def render(sections: Sequence[Section], runs: Runs, study: Params, compared: Results) -> str:
     """The report as HTML."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
     environment.tests["plot"] = lambda part: isinstance(part, Plot)
     environment.filters["svg"] = lambda part: figures.svg(part.figure, part.caption, part.name)
-    title, sentence = approaches.headline(runs, study)
-    images, compared = len(next(iter(runs.values())).truth), all_results(runs, study)
+    title, sentence = approaches.headline(runs, study, compared)
+    images = len(next(iter(runs.values())).truth)
     page = environment.get_template("report.html.j2").render(
         title=title,
         sentence=sentence,

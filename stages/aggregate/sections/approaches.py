@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from many_seeds import text as wording
 from many_seeds.plots import BLUE, ORANGE, panels, styled
-from many_seeds.results import Pair
+from many_seeds.results import Pair, Results
 from stages.aggregate import reference_2020
 from stages.aggregate.report.parts import Column, Part, Plot, Table, images_of, number, text
 from stages.aggregate.runs import Runs
@@ -18,8 +18,8 @@ from stages.study.params import Params
 TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)  # percent
 
 
-def parts(runs: Runs, study: Params) -> list[Part]:
-    scores, pairs = table(runs, study), results.results(runs, _pairs(study), study)
+def parts(runs: Runs, study: Params, compared: Results) -> list[Part]:
+    scores, pairs = table(runs, study), compared.of(_pairs(study))
     columns: list[Column] = [
         text("approach", "approach"),
         text("variant", "variant"),
@@ -61,7 +61,7 @@ def _pairs(study: Params) -> list[Pair]:
     return list(pairwise(study.approaches.values()))
 
 
-def headline(runs: Runs, study: Params) -> tuple[str, str]:
+def headline(runs: Runs, study: Params, compared: Results) -> tuple[str, str]:
     """The best approach: a headline, and a sentence with its accuracy and its comparison with the next best."""
     scores = {approach: float(runs[name].accuracy.mean()) for approach, name in study.approaches.items()}
     names, best = list(scores), max(scores, key=scores.__getitem__)
@@ -72,8 +72,8 @@ def headline(runs: Runs, study: Params) -> tuple[str, str]:
     # Only neighbours in params.yaml are compared: an order that does not depend on the scores.
     place = names.index(best)
     beside = max((i for i in (place - 1, place + 1) if 0 <= i < len(names)), key=lambda i: scores[names[i]])
-    (nearest,) = results.results(runs, [(study.approaches[names[beside]], study.approaches[best])], study)
-    ranked = all(result.verdict == "better" for result in results.results(runs, _pairs(study), study))
+    (nearest,) = compared.of([(study.approaches[names[beside]], study.approaches[best])])
+    ranked = all(result.verdict == "better" for result in compared.of(_pairs(study)))
     alone = list(scores.values()).count(scores[best]) == 1
     return f"{best} {'wins' if ranked else 'leads'}" if alone else "No approach leads", (
         f"{scored}, {wording.number(nearest.difference, '{:+.2f}')} percentage points compared with {names[beside]}: "

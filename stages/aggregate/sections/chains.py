@@ -24,7 +24,8 @@ class Selection:
     Attributes:
         reported_by_test: the test score at the seed by whose test score the step was chosen.
         worth_by_test: the test score of that step at the other seeds.
-        worth_by_dev: the same for the step chosen by validation score.
+        worth_by_dev: the same for the step chosen by validation score, where at least two steps have one.
+        competed: the number of steps that have validation scores.
         optimism: reported_by_test - worth_by_test, in percentage points.
     """
 
@@ -32,23 +33,24 @@ class Selection:
     worth_by_test: float | None
     worth_by_dev: float | None
     optimism: float | None
+    competed: int
 
 
-def parts(runs: Runs, study: Params) -> list[Part]:
+def parts(runs: Runs, study: Params, compared: Results) -> list[Part]:
     if not study.chains:
         return []
     found: list[Part] = []
     for chain in study.chains:
-        compared = results.results(runs, list(pairwise(study.chains[chain])), study)
-        steps = table(study, compared)
-        columns: list[Column] = [text("step", "step"), *results.columns(compared), text("change", "change")]
+        of_chain = compared.of(list(pairwise(study.chains[chain])))
+        steps = table(study, of_chain)
+        columns: list[Column] = [text("step", "step"), *results.columns(of_chain), text("change", "change")]
         earlier: list[float | None] = []
         caption = f"The {chain} chain: each step compared with the one before it."
         if steps["difference_2020"].notna().any():
             columns.insert(3, number("2020, one seed", "difference_2020", "{:+.2f}"))
             earlier = [None if pd.isna(value) else float(value) for value in steps["difference_2020"]]
         name, title = f"ablations_{chain}", f"The steps of the {chain} chain"
-        figure = forest(compared, list(steps["step"]), earlier, "2020, one seed")
+        figure = forest(of_chain, list(steps["step"]), earlier, "2020, one seed")
         found += [Table(name, title, "", steps, columns), Plot(name, figure, caption)]
     return [*found, _selection_table(runs, study)]
 
@@ -77,7 +79,8 @@ def _selection_table(runs: Runs, study: Params) -> Table:
         number("chosen on the test set: reported", "reported_by_test", "{:.3f} %", 100),
         number("at the other seeds", "worth_by_test", "{:.3f} %", 100),
         number("optimism (percentage points)", "optimism", "{:+.3f}"),
-        number("chosen on the validation split: at the other seeds", "worth_by_dev", "{:.3f} %", 100),
+        number("steps with a validation split", "competed"),
+        number("chosen among them on the validation split: at the other seeds", "worth_by_dev", "{:.3f} %", 100),
     ]
     caption = (
         "For each seed, the step with the best score at that seed is chosen. Reported: its test score at that seed. "
@@ -115,14 +118,15 @@ def selection(test: np.ndarray, validation: np.ndarray) -> Selection:
     by_test = test.argmax(axis=0)
     reported = float(test[by_test, np.arange(test.shape[1])].mean())
     worth_by_test = _worth_elsewhere(test, by_test)
-    worth_by_dev = None
-    if not missing.all():
+    worth_by_dev, competed = None, int((~missing).any(axis=1).sum())
+    if competed > 1:
         worth_by_dev = _worth_elsewhere(test, np.where(missing, -np.inf, validation).argmax(axis=0))
     return Selection(
         reported_by_test=reported,
         worth_by_test=worth_by_test,
         worth_by_dev=worth_by_dev,
         optimism=None if worth_by_test is None else 100 * (reported - worth_by_test),
+        competed=competed,
     )
 
 

@@ -6,16 +6,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from many_seeds.plots import BLUE, FAINT, ORANGE, panels, styled
+from many_seeds.results import Results
 from stages.aggregate.report.parts import Column, Part, Plot, Table, number, text
 from stages.aggregate.runs import Runs, VariantRuns, shared_seeds
 from stages.aggregate.sections import results
 from stages.study.params import Params
 
 
-def parts(runs: Runs, study: Params) -> list[Part]:
+def parts(runs: Runs, study: Params, compared: Results) -> list[Part]:
     if not study.comparisons:
         return []
-    compared = results.results(runs, [(pair.a, pair.b) for pair in study.comparisons], study)
+    compared = compared.of([(pair.a, pair.b) for pair in study.comparisons])
     columns = [text("a", "a"), text("b", "b"), *results.columns(compared)]
     found: list[Part] = [Table("comparisons", "Is b better than a?", "", results.table(compared), columns)]
     for pair in study.comparisons:

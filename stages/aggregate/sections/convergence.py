@@ -9,32 +9,32 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from many_seeds.plots import COLORS, FAINT, GREEN, panels, styled
-from many_seeds.results import Pair
+from many_seeds.results import Pair, Result, Results, Settings
 from stages.aggregate.report.parts import Part, Plot
 from stages.aggregate.runs import Runs
-from stages.study.comparisons import named_pairs, results_by_seeds
-from stages.study.params import Params
+from stages.study.comparisons import results_by_seeds
 
 FEWEST = 3  # points of a curve that is drawn
 COLUMNS = 2
 
 
-def parts(runs: Runs, study: Params) -> list[Part]:
-    if study.statistics.design == "fixed":  # its intervals hold for one number of seeds
+def parts(runs: Runs, compared: Results) -> list[Part]:
+    if compared.settings.design == "fixed":  # its intervals hold for one number of seeds
         return []
-    tables = {pair: table for pair in named_pairs(study) if len(table := by_seeds(runs, pair, study)) >= FEWEST}
-    if not tables:
+    tables = {(result.a, result.b): by_seeds(result, runs, compared.settings) for result in compared}
+    drawn = {pair: table for pair, table in tables.items() if len(table) >= FEWEST}
+    if not drawn:
         return []
     caption = (
         "The interval of each comparison after its first n seeds; the equivalence margin is green. The dot marks the "
         "first number of seeds with a verdict."
     )
-    return [Plot("convergence", figure(tables, study.statistics.equivalence_margin), caption)]
+    return [Plot("convergence", figure(drawn, compared.settings.margin), caption)]
 
 
-def by_seeds(runs: Runs, pair: Pair, study: Params) -> pd.DataFrame:
+def by_seeds(result: Result, runs: Runs, settings: Settings) -> pd.DataFrame:
     """n, difference, low, high and verdict after the first n seeds, for every n with a finite interval."""
-    found = [asdict(result) for result in results_by_seeds(runs, pair, study) if math.isfinite(result.low)]
+    found = [asdict(first) for first in results_by_seeds(result, runs, settings) if math.isfinite(first.low)]
     return pd.DataFrame(found, columns=["n", "difference", "low", "high", "verdict"])
 
 

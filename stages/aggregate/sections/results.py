@@ -1,25 +1,16 @@
 """Results of comparisons as tables of the report."""
 
-from collections.abc import Sequence
-
 import pandas as pd
 
 from many_seeds import text
-from many_seeds.results import Pair, Results
+from many_seeds.results import Results
 from stages.aggregate.report.parts import Cell, Column, Row
-from stages.aggregate.runs import Runs
-from stages.study import comparisons
-from stages.study.params import Params
-
-
-def results(runs: Runs, pairs: Sequence[Pair], study: Params) -> Results:
-    """The results of these pairs, each at its level in the ledger."""
-    return comparisons.compare_variants(runs, pairs, study)
+from stages.study.identities import SCORE
 
 
 def table(found: Results) -> pd.DataFrame:
     """The results as they are committed."""
-    return found.to_frame().assign(score=comparisons.SCORE)
+    return found.to_frame().assign(score=SCORE)
 
 
 def columns(found: Results) -> list[Column]:

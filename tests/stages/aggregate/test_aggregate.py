@@ -138,7 +138,9 @@ def test_results_without_environments_are_refused_with_the_way_on() -> None:
 def test_words_and_pictures_follow_the_data() -> None:
     made.write(classes=["circle", "rounded square", "triangle"], shape=(12, 16, 3))
     study = made.study()
-    aggregate(study.model_copy(update={"data": study.data.model_copy(update={"name": "shapes"})}))
+    shapes = study.model_copy(update={"data": study.data.model_copy(update={"name": "shapes"})})
+    made.enter(shapes)
+    aggregate(shapes)
     hardest = (paths.TABLES / "hardest.md").read_text(encoding="utf-8")
     assert "The hardest images" in hardest
     assert "rounded square" in hardest

@@ -9,7 +9,7 @@ def titled(**wrong: list[int]) -> tuple[str, str]:
     for name, mistakes in wrong.items():
         truth = runs[name].truth
         runs[name] = made.variant(name, made.predicted(mistakes, truth), truth)
-    return approaches.headline(runs, made.study())
+    return approaches.headline(runs, made.study(), made.compared(runs, made.study()))
 
 
 def test_what_is_better_than_all_others_wins_and_the_sentence_has_its_interval() -> None:
@@ -38,7 +38,7 @@ def test_of_equal_scores_none_leads_and_no_error_at_all_can_be_drawn() -> None:
 
 def test_one_approach_alone_has_its_mean_in_the_headline() -> None:
     study = made.study().model_copy(update={"approaches": {"MLP": "wide"}})
-    assert approaches.headline(made.runs(), study)[0] == "MLP: 89.70 %"
+    assert approaches.headline(made.runs(), study, made.compared(made.runs(), study))[0] == "MLP: 89.70 %"
 
 
 def test_a_table_of_approaches_shows_each_by_itself() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stages.aggregate import reference_2020
-from stages.aggregate.sections import chains, results
+from stages.aggregate.sections import chains
 from stages.aggregate.sections.chains import selection
 from stages.study import params
 from tests.conftest import ROOT
@@ -15,7 +15,7 @@ from tests.support import study as made
 
 def test_a_step_says_what_its_recipe_changes_and_what_resulted() -> None:
     runs, study = made.runs(), made.study()
-    compared = results.results(runs, list(itertools.pairwise(study.chains["units"])), study)
+    compared = made.compared(runs, study).of(list(itertools.pairwise(study.chains["units"])))
     table = chains.table(study, compared)
     assert table["step"].tolist() == ["wide", "wider"]
     assert table["change"].tolist() == ["units: [8] → [16]", "units: [16] → [32]"]
@@ -51,9 +51,15 @@ def test_selection_reports_the_best_and_is_worth_the_rest() -> None:
 
 
 def test_selection_by_dev_chooses_among_steps_with_a_dev_split() -> None:
-    found = selection(TEST, np.array([[np.nan] * 3, [0.5, 0.5, 0.5]]))
+    found = selection(np.r_[TEST, [[0.99] * 3]], np.array([[0.4] * 3, [0.5] * 3, [np.nan] * 3]))
     # Always step 1: (0.91 + 0.92) / 2, (0.93 + 0.92) / 2, (0.93 + 0.91) / 2.
     assert found.worth_by_dev == pytest.approx((0.915 + 0.925 + 0.92) / 3)
+    assert found.competed == 2
+
+
+def test_selection_by_dev_needs_two_steps_with_a_dev_split() -> None:
+    found = selection(TEST, np.array([[np.nan] * 3, [0.5, 0.5, 0.5]]))
+    assert (found.worth_by_dev, found.competed) == (None, 1)
 
 
 def test_selection_without_any_dev_split_has_no_honest_way() -> None:

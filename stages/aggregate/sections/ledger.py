@@ -1,0 +1,78 @@
+"""The ledger: every comparison that the study has ever named, with its level; withdrawn ones with their result."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from many_seeds import text as wording
+from many_seeds.ledger import Row
+from many_seeds.results import Result
+from stages.aggregate.report.parts import Column, Part, Table, number, text
+from stages.aggregate.runs import Runs
+from stages.study.comparisons import compare_accuracies, find_withdrawn, settings_of
+from stages.study.params import Params
+
+CAPTION = (
+    "Each comparison has its level from the time when it was first named; the levels add up to at most {alpha:g}. "
+    "Seeds below the first seed are not used: their scores were known before."
+)
+WITHDRAWN = " Withdrawn comparisons keep their level; their results are of the seeds that both variants have now."
+EARLIER = " This is ledger {number} of the study: its guarantee does not cover verdicts under the earlier {files}."
+
+
+def parts(rows: Sequence[Row], earlier: Sequence[Path], runs: Runs, study: Params) -> list[Part]:
+    here = [row for row in rows if row.data == study.data.name]
+    if not here:
+        return []
+    results = withdrawn_results(here, runs, study)
+    columns: list[Column] = [
+        text("a", "a"),
+        text("b", "b"),
+        number("batch", "batch"),
+        number("level", "level", "{:.2g}"),
+        number("first seed", "from_seed"),
+        text("withdrawn", "withdrawn"),
+    ]
+    caption = CAPTION.format(alpha=study.statistics.alpha)
+    if any(row.withdrawn for row in here):
+        caption += WITHDRAWN
+        columns.append(text("result of withdrawn", "result"))
+    if earlier:
+        caption += EARLIER.format(number=len(earlier) + 1, files=", ".join(map(str, earlier)))
+    return [Table("ledger", "All comparisons that were named", caption, table(here, results), columns)]
+
+
+def withdrawn_results(rows: Sequence[Row], runs: Runs, study: Params) -> dict[str, Result]:
+    """Identity → result of each withdrawn comparison whose variants the study still has."""
+    settings = settings_of(study.statistics, len(next(iter(runs.values())).truth), ordered=True)
+    return {
+        row.identity: compare_accuracies(
+            a, b, runs[a], runs[b], level=row.level, settings=settings, from_seed=row.from_seed
+        )
+        for row, (a, b) in find_withdrawn(study, rows)
+    }
+
+
+def table(rows: Sequence[Row], results: Mapping[str, Result]) -> pd.DataFrame:
+    """The rows of the ledger, with the result of withdrawn ones as text."""
+    described = {identity: _describe(result) for identity, result in results.items()}
+    return pd.DataFrame(
+        [
+            {
+                "a": row.a,
+                "b": row.b,
+                "batch": row.batch,
+                "level": row.level,
+                "from_seed": row.from_seed,
+                "withdrawn": row.withdrawn,
+                "result": described.get(row.identity, ""),
+            }
+            for row in rows
+        ]
+    )
+
+
+def _describe(result: Result) -> str:
+    (form,) = wording.number_forms([result])
+    return f"{wording.verdict(result)}, {wording.interval(result, form)}, n = {result.n}"

@@ -1,0 +1,41 @@
+"""What variants and comparisons are, as digests: recipes, data and split, without names and numbers of seeds."""
+
+import json
+
+from stages.recipes.shared.recipe import Recipe
+from stages.study import files
+from stages.study.params import Params
+
+SCORE = "accuracy"
+
+
+def variant_identity(recipe: Recipe, study: Params) -> str:
+    """A digest of what decides the runs of a variant in params.yaml, except the seeds.
+
+    Args:
+        recipe: the variant's recipe.
+        study: the parameters of the study, of which data and split count.
+    """
+    data = study.data.model_dump(exclude_unset=True)
+    parts = [recipe.family, recipe.key_fields(), data, study.split.dev_fraction]
+    return files.digest(json.dumps(parts, sort_keys=True, allow_nan=False))
+
+
+def pair_identity(a: str, b: str, score: str = SCORE) -> str:
+    """A digest of a comparison, the same for (a, b) and (b, a).
+
+    Args:
+        a: the identity of a variant.
+        b: the identity of another variant.
+        score: the name of the score.
+    """
+    return files.digest(score, *sorted([a, b]))
+
+
+def comparison_identity(a: str, b: str, study: Params, score: str = SCORE) -> str:
+    """The same for the names of two variants of a study.
+
+    Raises:
+        UserError: the study has no such variant.
+    """
+    return pair_identity(variant_identity(study.recipe(a), study), variant_identity(study.recipe(b), study), score)
