@@ -14,7 +14,8 @@ from many_seeds import console
 from many_seeds.errors import UserError
 from stages.code.stage import variant_environments
 from stages.study import dvc, environments, params, paths
-from stages.study.environments import CERTIFY, CODE, Environment
+from stages.study.data import OWN
+from stages.study.environments import CERTIFY, CERTIFY_EVALUATED, CODE, Environment
 from stages.study.params import Params
 from stages.train.plan import environment_here
 
@@ -119,8 +120,9 @@ def status(study: Params, folder: Path = Path()) -> Status:
     """The changes of each stage since its results were made.
 
     In addition to `dvc status`, a stage is listed if it never ran, if an input is from a later run of another stage, or
-    if it ran in another environment. The stage `code` takes a second and decides no result: its changes are listed
-    for the stages that they make stale. Stages of removed variants may be in dvc.lock.
+    if it ran in another environment. Files in own/ are left out unless the study has custom data. The stage `code`
+    takes a second and decides no result: its changes are listed for the stages that they make stale. Stages of removed
+    variants may be in dvc.lock.
 
     Args:
         study: the parameters of the study.
@@ -131,6 +133,8 @@ def status(study: Params, folder: Path = Path()) -> Status:
     """
     recorded = dvc.recorded(folder / dvc.LOCK)
     found: Status = {stage: parts if stage in recorded else [NOT_RUN] for stage, parts in _dvc_status(folder).items()}
+    if study.data.format is None and "fetch" in found:  # built-in data: no file in own/ is read
+        found["fetch"] = [_without(part, {OWN}) for part in found["fetch"]]
     found |= _with_later_runs(study, recorded, found)
     return _with_environments(study, recorded, found) if "code" in recorded else found
 
@@ -168,13 +172,15 @@ def _with_environments(study: Params, recorded: dict[str, Any], status: Status) 
 
 def _changed_environments(study: Params, recorded: dict[str, Any]) -> dict[str, str]:
     """Stage → how the environment of its recorded results differs from today's code and the locked packages."""
-    found: dict[str, str] = {}
+    certificates, found = environments.read_certificates(), dict[str, str]()
     for part, environments_here in variant_environments(study).items():
         for variant, here in environments_here.items():
             stage = f"{part}@{variant}"
             then = recorded.get(stage, {}).get("params", {}).get(str(CODE), {}).get(f"{part}.{variant}")
             if then is not None and then != here:
-                changes = Environment.parse(then).differences(Environment.parse(here), part)
+                changes = environments.differences_from_certified(
+                    variant, part, Environment.parse(then), Environment.parse(here), certificates
+                )
                 found[stage] = f"made in another environment: {', '.join(changes)}"
     return found
 
@@ -225,24 +231,48 @@ def report(study: Params, status: Status) -> str:
     lines = [f"{stage}: {', '.join(listed)}" for stage, listed in stale.items()]
     if not stale:
         lines.append("Nothing is stale: the results match the code and the parameters.")
-    if any("another environment" in reason for listed in stale.values() for reason in listed):
+    elsewhere = {stage for stage, listed in stale.items() if any("another environment" in text for text in listed)}
+    if any(stage.startswith("train@") for stage in elsewhere):
         lines.append(CERTIFY)
+    if elsewhere & {f"evaluate@{variant}" for variant in _only_evaluated(stale)}:
+        lines.append(CERTIFY_EVALUATED)
     lines += installed_differ(study)
     if followers := following(stale, all_stages(study)):
         lines.append(f"Also stale if their results change: {', '.join(followers)}")
     if outputs := missing(status):
-        lines.append(_describe_missing(outputs))
+        lines.append(_describe_missing(outputs, _only_evaluated(stale)))
     return "\n".join(lines)
 
 
-def _describe_missing(outputs: list[str]) -> str:
+def _only_evaluated(stale: Iterable[str]) -> list[str]:
+    """The variants that are evaluated again but not trained again."""
+    names = [stage.partition("@")[2] for stage in stale if stage.startswith("evaluate@")]
+    return [name for name in names if f"train@{name}" not in stale]
+
+
+def _describe_missing(outputs: list[str], evaluated: list[str]) -> str:
+    """The missing outputs and the commands that restore them.
+
+    Args:
+        outputs: their paths.
+        evaluated: the variants that are evaluated again but not trained again.
+    """
     models = [path for path in outputs if path.startswith(f"{paths.MODELS}/")]
     listed = [path for path in outputs if path not in models]
     if models:
         listed.append(f"the models of {len(models)} variant(s)")
+    text = f"Not in this workspace: {', '.join(listed)}. `dvc pull` downloads what was pushed to a remote"
+    if needed := [name for name in evaluated if f"{paths.MODELS}/{name}" in outputs]:
+        few = len(needed) <= 3
+        stages = " ".join(f"evaluate@{name}" for name in needed) if few else "evaluate@VARIANT"
+        names = ", ".join(needed) if few else f"{len(needed)} variants"
+        return (
+            f"{text}. To evaluate {names} again, {'its' if len(needed) == 1 else 'their'} models are "
+            f"needed: without a remote, `dvc repro {stages}` trains them first."
+        )
     return (
-        f"Not in this workspace: {', '.join(listed)}. `dvc pull` downloads what was pushed to a remote; `dvc repro "
-        "split` and `dvc repro --allow-missing` rebuild what is stale without the models of the other variants."
+        f"{text}; `dvc repro split` and `dvc repro --allow-missing` rebuild what is stale without the models of the "
+        "other variants."
     )
 
 

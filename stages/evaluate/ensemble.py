@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from stages.evaluate.outputs import labels_of
+from stages.study import results
 from stages.study.results import VariantResults
-
-MEMBERS = 10  # the first seeds: a number that later seeds don't change
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ def ensemble(
     unchanged: Callable[[int], bool],
     predict: Callable[[int], np.ndarray],
 ) -> Ensemble:
-    """The ensemble of the first `MEMBERS` of `seeds` seeds.
+    """The ensemble of the first `results.MEMBERS` of `seeds` seeds.
 
     The previous one is kept or added to where its members' results are unchanged, so that their models need not be
     here.
@@ -48,7 +47,7 @@ def ensemble(
     Raises:
         UserError: by `predict`, where a model is missing.
     """
-    members = min(MEMBERS, seeds)
+    members = results.ensemble_members(seeds)
     kept = None if outputs.keys() >= set(range(members)) else _kept(previous, members, unchanged)
     if kept is not None and kept.members == members:
         return Ensemble(kept.ensemble, members, kept.output_sum)
@@ -59,7 +58,7 @@ def ensemble(
     for seed in range(first, members):
         total = total + (outputs[seed] if seed in outputs else predict(seed))
     assert isinstance(total, np.ndarray)
-    return Ensemble(labels_of(total / members), members, total if members < MEMBERS else None)
+    return Ensemble(labels_of(total / members), members, total if members < results.MEMBERS else None)
 
 
 def _kept(previous: VariantResults | None, members: int, unchanged: Callable[[int], bool]) -> VariantResults | None:

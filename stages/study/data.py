@@ -5,9 +5,9 @@ A study names a built-in data set, or describes custom data; the split stage rea
 
 import re
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from many_seeds.errors import UserError
 from stages.study.files import write_bytes
@@ -18,14 +18,22 @@ KNOWN = ("mnist", "fashion_mnist", "kmnist", "cifar10", "digits")
 OWN = "own"
 MOST_CLASSES = 65_535
 
-# The parts of a data set by format: the required ones, and those of a test set.
-PARTS = {
+# The formats of custom data, each with its parts: the required ones, and those of a test set.
+PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "idx": (("train_images", "train_labels"), ("test_images", "test_labels")),
     "npz": (("train",), ("test",)),
     "folders": (("train",), ("test",)),
 }
 ALL_PARTS = tuple(dict.fromkeys(part for needed, tests in PARTS.values() for part in (*needed, *tests)))
 
+
+def _check_format_name(name: str) -> str:
+    if name not in PARTS:
+        raise ValueError(f"should be one of {', '.join(PARTS)}; received {name!r}")
+    return name
+
+
+Format = Annotated[str, AfterValidator(_check_format_name)]
 DatasetName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")]
 Source = Annotated[str, Field(min_length=1)]
 ClassName = Annotated[str, Field(pattern=r"^\S(.*\S)?$")]
@@ -56,7 +64,7 @@ class Data(_Strict):
     """
 
     name: DatasetName
-    format: Literal["idx", "npz", "folders"] | None = None
+    format: Format | None = None
     train: Source | None = None
     test: Source | None = None
     train_images: Source | None = None
@@ -109,7 +117,7 @@ def _check_built_in(name: str, given: list[str]) -> None:
     if name not in KNOWN:
         raise ValueError(
             f"name should be one of {', '.join(KNOWN)}; received {name!r}. Custom data need `format:` beside their "
-            "name: idx, npz or folders"
+            f"name: {', '.join(PARTS)}"
         )
     if given:
         raise ValueError(
@@ -146,7 +154,7 @@ class Contents(_Strict):
     """The description of data/raw.
 
     Attributes:
-        format: idx, npz, folders or cifar10.
+        format: one of `PARTS`, or that of a built-in data set.
         files: part → name of its file in data/raw.
         sources: part → path or URL that it came from, for errors.
         classes: the names of the labels, if params.yaml has them.

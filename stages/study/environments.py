@@ -25,8 +25,13 @@ CODE = Path("metrics/code.yaml")
 CERTIFIED = Path("metrics/certified.csv")
 LOCKED = Path("requirements.lock")
 CERTIFIED_COLUMNS = ["variant", "part", "environment", "same_as", "seeds", "of", "processor", "how", "commit"]
-# What to do with results of another environment, if the locked packages differ, and if only the installed ones do.
+# What to do with results of another environment: if they were trained in one, and if they were only evaluated in one.
 CERTIFY = "`make certify` checks a sample of them and keeps those that are the same; `dvc repro` trains them again."
+CERTIFY_EVALUATED = (
+    "`make certify` checks a sample of the evaluations, without their models, and keeps those that are the same; `dvc "
+    "repro` evaluates them again, which needs their models."
+)
+# What to do if only the installed packages differ from those of the results.
 INSTALL = (
     f"`make setup` installs the packages of {LOCKED}; `make certify` checks a sample of the runs with the installed "
     "ones; `dvc repro --force` trains them again."
@@ -211,6 +216,25 @@ def canonical(variant: str, part: Part, environment: Environment, certificates: 
     return Environment.parse(text)
 
 
+def differences_from_certified(
+    variant: str, part: Part, recorded: Environment, here: Environment, certificates: pd.DataFrame
+) -> list[str]:
+    """The differences from a recorded environment to `here`: the fewest from any that is certified to give its bits.
+
+    Args:
+        variant: the variant of the certificates.
+        part: training or evaluation.
+        recorded: the environment that made a result.
+        here: the environment to compare.
+        certificates: as returned by `read_certificates`.
+    """
+    rows = certificates[(certificates["variant"] == variant) & (certificates["part"] == part)]
+    root = canonical(variant, part, recorded, rows)
+    others = [Environment.parse(text) for text in dict.fromkeys([*rows["environment"], *rows["same_as"]])]
+    equal = [recorded, *(other for other in others if canonical(variant, part, other, rows) == root)]
+    return min((environment.differences(here, part) for environment in equal), key=len)
+
+
 def changes_since(variant: str, here: Environment) -> list[str]:
     """How the training environment `here` differs from those of the variant's runs in metrics/runs.
 
@@ -232,7 +256,8 @@ def changes_since(variant: str, here: Environment) -> list[str]:
     for text in results.environments["environment"].unique():
         recorded = Environment.parse(str(text))
         if canonical(variant, "train", recorded, certificates) != root:
-            found |= dict.fromkeys(recorded.differences(here, "train"))
+            changes = differences_from_certified(variant, "train", recorded, here, certificates)
+            found |= dict.fromkeys(changes)
     return list(found)
 
 

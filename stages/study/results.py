@@ -20,6 +20,7 @@ RUN_COLUMNS = ["seed", "key", "data"]
 CALIBRATION_COLUMNS = ["seed", "bin", "images", "confidence", "accuracy"]
 # environment: that trained the run. evaluation: that evaluated it. model: the SHA-256 of model.keras.
 ENVIRONMENT_COLUMNS = ["seed", "environment", "evaluation", "model", "processor"]
+MEMBERS = 10  # of the ensemble, which has the first seeds: a number that later seeds don't change
 NOT_RECORDED = "not recorded"  # in place of a model's digest, or of a processor
 
 Load = Callable[[Path], bytes | None]  # the content of a file, or None where there is none
@@ -109,6 +110,11 @@ class VariantResults(EvaluatedRuns):
         return float((self.ensemble == self.truth).mean())
 
 
+def ensemble_members(seeds: int) -> int:
+    """How many members the ensemble of a variant with `seeds` seeds has."""
+    return min(MEMBERS, seeds)
+
+
 def load_file(path: Path) -> bytes | None:
     """The content of a file of the working tree."""
     try:
@@ -137,7 +143,8 @@ def find_results(variant: str, folder: Path | None = None) -> VariantResults | N
         folder: where its files lie, if not in metrics/runs/<variant>.
 
     Raises:
-        UserError: a file is missing or damaged, or the files do not belong together.
+        UserError: a file is missing or damaged, the files do not belong together, or the ensemble has other members
+            than `MEMBERS` asks for.
     """
     load = load_file if folder is None else lambda path: load_file(folder / path.name)
     evaluated = find_evaluated_runs(variant, load)
@@ -149,6 +156,7 @@ def find_results(variant: str, folder: Path | None = None) -> VariantResults | N
             f"version 1, `dvc repro evaluate@{variant}` for models that are here"
         )
     arrays = _arrays(variant, load)
+    _check_members(variant, len(evaluated.seeds), arrays)
     path = paths.calibration_path(variant)
     calibration = _table(path, load, "", CALIBRATION_COLUMNS)
     if calibration is None:
@@ -224,6 +232,17 @@ def _check_runs(runs: EvaluatedRuns, where: str) -> None:
     same_shape = runs.predicted.shape == (len(set(seeds)), *runs.truth.shape) and len(seeds) == len(runs.predicted)
     if not same_shape or not np.allclose(runs.accuracy, numbers["test_accuracy"], atol=1e-6):
         raise _different_runs(variant, scores_path, paths.predictions_path(variant), where)
+
+
+def _check_members(variant: str, seeds: int, arrays: dict[str, np.ndarray]) -> None:
+    """Raise a UserError where the ensemble has other members than `MEMBERS`, whose edit makes nothing stale."""
+    expected, found = ensemble_members(seeds), arrays.get("voters")
+    if found is not None and int(found) != expected:
+        raise UserError(
+            f"{paths.predictions_path(variant)} has the ensemble of the first {int(found)} seeds, but MEMBERS in "
+            f"stages/study/results.py asks for {expected}: `dvc repro --force --single-item evaluate@{variant}` "
+            "evaluates again, which needs the models (`dvc pull`)"
+        )
 
 
 def _different_runs(variant: str, one: Path, other: Path, where: str) -> UserError:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import keras
 import mlflow
 import pandas as pd
 import pytest
@@ -18,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/models.md").read_text(encoding="utf-8")
 FILE = Path("stages/recipes/residual.py")
 SMALL = {"seeds": SEEDS, "filters": 4, "blocks": 1, "epochs": 2}
+NOISE = ("mlp", "mlp_noisy")
 ROLES = ("variant", "seed")
 
 
@@ -64,8 +66,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 @pytest.fixture(scope="module")
 def ran(clone: Clone) -> list[str]:
     """The stages that ran after the file and the variant were added."""
-    (source,) = blocks("python")
-    (clone.folder / FILE).write_text(source, encoding="utf-8")
+    (clone.folder / FILE).write_text(blocks("python")[0], encoding="utf-8")
     clone.write(AFTER)
     ran = stages_run(clone.repro())
     commit(clone)
@@ -158,3 +159,18 @@ def test_the_comparison_of_the_page_names_a_variant_of_the_study() -> None:
     (comparison,) = YAML(typ="safe").load(blocks("yaml")[1])["comparisons"]
     assert comparison["a"] in params.load(ROOT / params.PARAMS).variants
     assert comparison["b"] == "residual"
+
+
+def test_an_augmentation_in_a_family_of_its_own_trains_its_variant_only(clone: Clone, ran: list[str]) -> None:
+    clone.write(AFTER)
+    clone.repro()
+    (clone.folder / "stages/recipes/noisy.py").write_text(blocks("python")[1], encoding="utf-8")
+    base = f"base: &mlp_tuned {json.dumps(BEFORE['variants']['mlp'])}\n"
+    noisy: dict[str, Any] = YAML(typ="safe").load(base + blocks("yaml")[2])["variants"]
+    assert noisy["mlp_noisy"] == {**BEFORE["variants"]["mlp"], "family": "noisy", "noise": 0.1}
+    clone.write({**AFTER, "variants": {**AFTER["variants"], **noisy}})
+    assert stages_run(clone.repro()) == ["code", "train@mlp_noisy", "evaluate@mlp_noisy", "aggregate"]
+    models = [keras.saving.load_model(clone.folder / paths.run_path(name, 0) / "model.keras") for name in NOISE]
+    assert [any(layer.name == "noise" for layer in model.layers) for model in models] == [False, True]
+    curves = [pd.read_csv(clone.folder / paths.curves_path(name)) for name in NOISE]
+    assert not curves[0].equals(curves[1])

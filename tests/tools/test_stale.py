@@ -1,14 +1,21 @@
 """Stale stages and missing files, from the output of `dvc status`."""
 
+import json
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from many_seeds.errors import UserError
+from stages.study import environments, files
+from stages.study.data import Data
+from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS, CODE
 from stages.study.params import Params
-from tests.conftest import STUDY
+from tests.conftest import ROOT, STUDY
 from tests.support.pipeline import Clone
 from tools import stale
 
@@ -78,6 +85,72 @@ def test_missing_models_are_counted_with_the_commands_that_restore_them(study: P
     assert "dvc repro --allow-missing" in report
 
 
+OTHER = "made in another environment: the code in stages/evaluate/outputs.py, stages/evaluate/scores.py"
+TRAINS, EVALUATES = "`dvc repro` trains them again", "`dvc repro` evaluates them again"
+
+
+@pytest.mark.parametrize(
+    ("stages", "texts"),
+    [
+        (["train@plain"], [TRAINS]),
+        (["evaluate@plain"], [EVALUATES]),
+        (["train@plain", "evaluate@plain"], [TRAINS]),
+        (["train@ridge", "evaluate@plain"], [TRAINS, EVALUATES]),
+    ],
+)
+def test_the_report_says_whether_stale_results_are_trained_or_evaluated_again(
+    stages: list[str], texts: list[str], study: Params
+) -> None:
+    report = stale.report(study, {stage: [OTHER] for stage in stages})
+    assert [text for text in (TRAINS, EVALUATES) if text in report] == texts
+
+
+def test_a_stale_evaluation_without_models_is_not_advised_to_allow_missing_ones(study: Params) -> None:
+    """DVC would end with "No such file or directory: models/plain"."""
+    report = stale.report(study, {"train@plain": MISSING, "evaluate@plain": [OTHER]})
+    assert "allow-missing" not in report
+    assert report.endswith(
+        "`dvc pull` downloads what was pushed to a remote. To evaluate plain again, its models are needed: without a "
+        "remote, `dvc repro evaluate@plain` trains them first."
+    )
+    report = stale.report(study, {"train@plain": [*MISSING, OTHER], "evaluate@plain": [OTHER]})
+    assert "allow-missing" in report  # trained again, so that the models are there
+    two = {"train@plain": [{"changed outs": {"models/plain": "not in cache", "models/ridge": "not in cache"}}]}
+    report = stale.report(study, {**two, "evaluate@ridge": [OTHER], "evaluate@plain": [OTHER]})
+    assert report.endswith(
+        "To evaluate ridge, plain again, their models are needed: without a remote, `dvc repro evaluate@ridge "
+        "evaluate@plain` trains them first."
+    )
+    names = ["ridge", "random_features", "plain", "watched"]
+    four = {f"train@{name}": [{"changed outs": {f"models/{name}": "not in cache"}}] for name in names}
+    report = stale.report(study, four | {f"evaluate@{name}": [OTHER] for name in names})
+    assert "To evaluate 4 variants again, their models are needed" in report
+    assert "`dvc repro evaluate@VARIANT` trains them first" in report
+
+
+def test_the_reason_names_what_differs_from_the_nearest_certified_environment(
+    study: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The code was edited and certified, then Keras was replaced: only Keras is to be checked."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "requirements.lock", tmp_path)
+    here = environments.current("train", "ridge", environments.locked_versions())
+    certified = replace(here, versions=here.versions | {"keras": "3.0.0"})
+    first, second = (replace(certified, code=digit * 64) for digit in "12")
+    rows = [
+        dict.fromkeys(CERTIFIED_COLUMNS, "x")
+        | {"variant": "ridge", "part": "train", "environment": str(one), "same_as": str(other)}
+        for one, other in ((second, first), (certified, second))
+    ]
+    files.write_table(CERTIFIED, pd.DataFrame(rows, columns=CERTIFIED_COLUMNS))
+    lock = {"stages": {"code": {}, "train@ridge": {"params": {str(CODE): {"train.ridge": str(first)}}}}}
+    (tmp_path / "dvc.lock").write_text(json.dumps(lock))
+    monkeypatch.setattr(stale, "_dvc_status", lambda _: {})
+    only_ridge = study.model_copy(update={"variants": {"ridge": study.variants["ridge"]}})
+    expected = f"made in another environment: keras 3.0.0 → {here.versions['keras']}"
+    assert stale.status(only_ridge, tmp_path) == {"train@ridge": [expected]}
+
+
 @pytest.fixture
 def unpacked(tmp_path: Path) -> Clone:
     """The repository unpacked from a ZIP file, without git."""
@@ -99,6 +172,26 @@ def test_a_stage_that_never_ran_or_whose_input_is_from_a_later_run_is_stale(
     monkeypatch.setattr(stale, "_dvc_status", lambda _: {"train@plain": MISSING, "train@mine": [FAMILY]})
     found = stale.reasons(stale.status(study, tmp_path))
     assert found == {"train@mine": ["not run yet"], "evaluate@plain": ["models/plain is from a later run"]}
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"name": "digits"}, {}),
+        ({"name": "scans", "format": "npz", "train": "own/scans.npz"}, {"fetch": ["own is modified"]}),
+    ],
+)
+def test_files_in_the_folder_of_custom_data_make_only_a_study_of_custom_data_stale(
+    data: dict[str, str],
+    expected: dict[str, list[str]],
+    study: Params,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "dvc.lock").write_text("stages: {fetch: {deps: [{path: own, md5: old}]}}")
+    monkeypatch.setattr(stale, "_dvc_status", lambda _: {"fetch": [{"changed deps": {"own": "modified"}}]})
+    changed = study.model_copy(update={"data": Data.model_validate(data)})
+    assert stale.reasons(stale.status(changed, tmp_path)) == expected
 
 
 @pytest.mark.parametrize("damaged", ["", "stages:\n", "<<<<<<< ours\nstages: {}\n=======\n", "schema: '2.0'\n"])

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from many_seeds.errors import UserError
+from stages.recipes.shared.keras_recipe import KerasRecipe
 from stages.recipes.shared.recipe import Recipe
 from stages.study import families
 from stages.train.executors import batched_seeds
@@ -27,11 +28,14 @@ class Entry(NamedTuple):
         selected: whether the settings of this machine select it.
         module: its module.
         extra: the optional dependencies of pyproject.toml that it needs.
+        calls_fit: whether it trains a run by `Recipe.fit`. Otherwise it has the loop of `KerasRecipe.fit` itself, and
+            takes no family that overrides it.
     """
 
     selected: Callable[[], bool]
     module: str
     extra: str
+    calls_fit: bool = True
 
 
 @functools.cache
@@ -43,7 +47,10 @@ def _jax_for_cuda() -> bool:
 EXECUTORS = {
     "dask": Entry(lambda: bool(os.environ.get("DASK_SCHEDULER_ADDRESS")), "stages.train.executors.cluster", "cluster"),
     batched_seeds.NAME: Entry(
-        lambda: _jax_for_cuda() and batched_seeds.sees_gpu(), "stages.train.executors.batched_seeds", "gpu"
+        lambda: _jax_for_cuda() and batched_seeds.sees_gpu(),
+        "stages.train.executors.batched_seeds",
+        "gpu",
+        calls_fit=False,
     ),
     "processes": Entry(lambda: True, "stages.train.executors.processes", "cpu"),
 }
@@ -59,12 +66,22 @@ def name_for(recipe: Recipe) -> str:
     if wanted and wanted not in EXECUTORS:
         raise UserError(f"STUDY_EXECUTOR should be one of {', '.join(EXECUTORS)}, received {wanted!r}")
     selected = [name for name, entry in EXECUTORS.items() if name == wanted or (not wanted and entry.selected())]
-    return next((name for name in selected if _module(name).takes(recipe)), "processes")
+    return next((name for name in selected if _takes(name, recipe)), "processes")
+
+
+def _takes(name: str, recipe: Recipe) -> bool:
+    """Whether an executor can train runs of a recipe.
+
+    The condition on `fit` is here and not in `batched_seeds.takes` because an edit there makes all runs on GPUs stale.
+    """
+    its_loop = EXECUTORS[name].calls_fit or type(recipe).fit is KerasRecipe.fit
+    return its_loop and _module(name).takes(recipe)
 
 
 def code_digest(name: str) -> str | None:
     """A digest of the code of an executor if it decides bits, else None."""
-    return families.source_digest(batched_seeds.code_files()) if name == batched_seeds.NAME else None
+    paths = _module(name).code_files()
+    return families.source_digest(paths) if paths else None
 
 
 def slots(recipe: Recipe) -> int:

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Generator, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -38,6 +39,11 @@ REQUIRED = (
     "The scheduler and every worker need this commit of the project on PYTHONPATH and the packages of "
     "requirements.lock: docs/clusters.md."
 )
+
+
+def code_files() -> list[Path]:
+    """None: `train` decides the result."""
+    return []
 
 
 def takes(recipe: Recipe) -> bool:
@@ -234,6 +240,7 @@ def _start_process(images: np.ndarray, labels: np.ndarray) -> tuple[BaseProcess,
 
 def _serve(pipe: Connection, images: np.ndarray, labels: np.ndarray) -> None:
     """Train the runs that the pipe sends, until it closes."""
+    os.environ["JAX_PLATFORMS"] = "cpu"  # a GPU of the worker would give other bits
     threading.Thread(target=_exit_with_worker, daemon=True).start()
     memory, after_first = psutil.Process(), None
     loaded_code = functools.cache(code_digest)  # computed once, so later edits of the files do not change it

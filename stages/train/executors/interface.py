@@ -1,7 +1,8 @@
-"""The interface of executors, which are modules with the functions `takes`, `slots` and `training`."""
+"""The interface of executors, which are modules with the functions of `Executor`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +15,20 @@ Execution = tuple[Iterator[Trained | Failed], Callable[[], str]]
 
 
 class Executor(Protocol):
-    """A module that trains runs."""
+    """A module that trains runs.
+
+    If the runs of a study have several executors, these work at the same time in one process: all their contexts are
+    entered in the main thread, then the results of each are consumed in a thread of its own, while the main thread
+    calls the functions that describe the runs under way. So the state of a module, and settings of the process such as
+    environment variables, must not be changed while runs are trained.
+    """
+
+    def code_files(self) -> list[Path]:
+        """The files whose code decides the result of a run, in the order in which they are digested.
+
+        Their digest is part of the keys of runs. Empty if the result does not depend on the executor, which then trains
+        a run by the function `train` that it is given.
+        """
 
     def takes(self, recipe: Recipe) -> bool:
         """Whether the executor can train runs of a recipe."""

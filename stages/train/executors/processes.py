@@ -15,6 +15,8 @@ import numpy as np
 from many_seeds.console import signals_wait, when_orphaned
 from many_seeds.errors import UserError
 from stages.recipes.shared.recipe import Recipe
+from stages.recipes.shared.training import backend
+from stages.study.environments import BACKEND_PACKAGES
 from stages.train.executors.interface import Execution
 from stages.train.run import Failed, Run, Train, Trained, describe_error
 
@@ -51,7 +53,7 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
 
         tasks = (joblib.delayed(_attempt)(train, run, images, labels, epochs / run.name) for run in runs)
         count = min(slots(), len(runs))
-        settings = {"initializer": _end_with_driver, "initargs": [os.getpid()]} if count > 1 else {}
+        settings = {"initializer": _prepare_worker, "initargs": [os.getpid(), _backend_of(runs)]} if count > 1 else {}
         with (
             contextlib.ExitStack() as ending,
             joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1, **settings),
@@ -68,13 +70,19 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
                 ) from error
 
 
-def _end_with_driver(driver: int) -> None:
+def _backend_of(runs: Sequence[Run]) -> str:
+    """The Keras backend that runs were planned for. Batched seeds change that of the driver."""
+    return next(name for name in BACKEND_PACKAGES if name in runs[0].versions)
+
+
+def _prepare_worker(driver: int, keras_backend: str) -> None:
     """Let a worker end with its driver, ignore Ctrl-C, which the driver handles, and use no GPU.
 
     Args:
         driver: the process id of the driver.
+        keras_backend: of the worker.
     """
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ |= {"KERAS_BACKEND": keras_backend, "JAX_PLATFORMS": "cpu"}
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     when_orphaned(lambda: os._exit(1), driver)
 
@@ -82,9 +90,27 @@ def _end_with_driver(driver: int) -> None:
 def _attempt(train: Train, run: Run, images: np.ndarray, labels: np.ndarray, epoch: Path) -> Trained | Failed:
     # Any error of a run (memory, a full disk, a library) ends that run only.
     try:
-        return train(run, images, labels, epoch)
+        with _on_processor():
+            return train(run, images, labels, epoch)
     except Exception as error:  # noqa: BLE001
         return Failed(run, describe_error(error))
+
+
+@contextlib.contextmanager
+def _on_processor() -> Iterator[None]:
+    """Let JAX compute on the processor, also in a driver that sees a GPU because it trains its runs itself."""
+    if backend() != "jax":
+        yield
+        return
+    import jax
+
+    with jax.default_device(jax.devices("cpu")[0]):
+        yield
+
+
+def code_files() -> list[Path]:
+    """None: `train` decides the result."""
+    return []
 
 
 def takes(recipe: Recipe) -> bool:

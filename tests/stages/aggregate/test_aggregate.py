@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -195,9 +196,10 @@ def test_a_study_of_one_variant_and_one_seed_asks_nothing_and_has_its_report() -
     for path in (place("wide") for place in tables):
         pd.read_csv(path).query("seed == 0").to_csv(path, index=False)
     arrays = files.read_arrays(paths.predictions_path("wide"))
-    write_npz(paths.predictions_path("wide"), {**arrays, "labels": arrays["labels"][:1]})
-    alone = {"variants": {"wide": recipe}, "approaches": {"MLP": "wide"}, "comparisons": [], "chains": {}}
-    aggregate(made.study().model_copy(update=alone))
+    alone = {**arrays, "labels": arrays["labels"][:1], "voters": np.array(1)}
+    write_npz(paths.predictions_path("wide"), alone)
+    only = {"variants": {"wide": recipe}, "approaches": {"MLP": "wide"}, "comparisons": [], "chains": {}}
+    aggregate(made.study().model_copy(update=only))
     report = paths.REPORT.read_text(encoding="utf-8")
     assert "MLP: 90.50" in report
     assert "hold" not in report[: report.index("<nav")]

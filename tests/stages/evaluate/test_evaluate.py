@@ -11,10 +11,9 @@ import pytest
 
 from many_seeds.errors import UserError
 from stages.evaluate import __main__ as command
-from stages.evaluate import ensemble
 from stages.evaluate import run as run_module
 from stages.evaluate.stage import evaluate
-from stages.study import environments, files, params, paths
+from stages.study import environments, files, params, paths, results
 from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS
 from stages.study.models import read_model
 from stages.study.params import Params, Recipe
@@ -99,7 +98,7 @@ def test_results_without_models_can_be_evaluated_again(evaluated: Path, study: P
 @pytest.fixture
 def copied(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Recipe]:
     """Give `ridge` so many seeds by copies of its two runs, the vote being of the first three; its recipe."""
-    monkeypatch.setattr(ensemble, "MEMBERS", 3)
+    monkeypatch.setattr(results, "MEMBERS", 3)
 
     def copy(seeds: int) -> Recipe:
         for seed in range(2, seeds):
@@ -306,6 +305,22 @@ def test_whatever_makes_former_rows_unfit_evaluates_all_anew(
     looked_at.clear()
     evaluate("plain", study.recipe("plain"))
     assert looked_at == []
+
+
+def test_results_with_another_number_of_members_are_refused_until_they_are_evaluated_again(
+    evaluated: Path, study: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edit of `MEMBERS` makes no stage stale, but it decides the accuracy of the ensemble."""
+    monkeypatch.setattr(results, "MEMBERS", 1)
+    with pytest.raises(UserError) as error:
+        read_results("plain")
+    assert str(error.value) == (
+        "metrics/runs/plain/predictions.npz has the ensemble of the first 2 seeds, but MEMBERS in "
+        "stages/study/results.py asks for 1: `dvc repro --force --single-item evaluate@plain` evaluates again, which "
+        "needs the models (`dvc pull`)"
+    )
+    evaluate("plain", study.recipe("plain"))
+    assert read_results("plain").members == 1
 
 
 def test_only_networks_have_a_calibration_and_only_the_linear_classifier_has_weights_to_show(evaluated: Path) -> None:

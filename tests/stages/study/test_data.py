@@ -7,7 +7,8 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from many_seeds.errors import UserError
-from stages.study.data import KNOWN, Contents, Data, read_contents, write_contents
+from stages.split.stage import READERS
+from stages.study.data import KNOWN, PARTS, Contents, Data, read_contents, write_contents
 from tests.conftest import ROOT
 
 FOLDERS = {"name": "shapes", "format": "folders", "train": "own/shapes"}
@@ -63,13 +64,27 @@ def test_custom_data_are_valid(values: dict[str, Any]) -> None:
         ({**FOLDERS, "classes": ["a", "b", "a"]}, "classes must differ from one another, received a more than once"),
         ({**FOLDERS, "classes": ["a"]}, "classes"),
         ({**FOLDERS, "classes": [" a", "b"]}, "classes"),
-        ({**FOLDERS, "format": "csv"}, "format"),
+        ({**FOLDERS, "format": "csv"}, f"format\n.*should be one of {', '.join(PARTS)}"),
         ({**FOLDERS, "colour": True}, "colour"),
     ],
 )
 def test_the_error_for_an_invalid_data_section_names_the_key(values: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValidationError, match=expected):
         Data.model_validate(values)
+
+
+def test_a_format_is_added_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PARTS, "hdf5", (("train",), ("test",)))
+    assert Data.model_validate({**FOLDERS, "format": "hdf5"}).sources == {"train": "own/shapes"}
+    with pytest.raises(ValidationError, match="Custom data need `format:` beside their name: idx, npz, folders, hdf5"):
+        Data.model_validate({"name": "shapes"})
+
+
+def test_every_format_has_a_reader_and_is_documented() -> None:
+    (row,) = re.findall(r"\n\| `format` \| (.*) \|\n", (ROOT / "docs/data.md").read_text(encoding="utf-8"))
+    for name in PARTS:
+        assert name in READERS
+        assert f"`{name}`" in row
 
 
 def test_the_description_of_data_raw_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -90,5 +105,5 @@ def test_a_damaged_description_of_data_raw_is_refused(content: bytes | None, tmp
 def test_every_example_of_the_docs_is_valid() -> None:
     text = (ROOT / "docs/data.md").read_text(encoding="utf-8").replace("3b1c…", "0" * 64)
     examples = [YAML(typ="safe").load(example) for example in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
-    assert {Data.model_validate(example["data"]).format for example in examples} == {None, "folders", "npz", "idx"}
+    assert {Data.model_validate(example["data"]).format for example in examples} == {None, *PARTS}
     assert {name for name in KNOWN if f"| `{name}` |" in text} == set(KNOWN)

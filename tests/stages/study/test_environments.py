@@ -214,6 +214,8 @@ def test_changes_are_differences_without_a_certificate() -> None:
     files.write_table(environments.CERTIFIED, certificates((B, A)))
     assert environments.changes_since("plain", B) == []
     later = Environment("b", VERSIONS | {"keras": "3.15.2"})
+    assert environments.changes_since("plain", later) == ["keras 3.15.1 → 3.15.2"]  # the code is certified
+    later = Environment("c", VERSIONS | {"keras": "3.15.2"})
     assert environments.changes_since("plain", later) == ["the code in stages/recipes", "keras 3.15.1 → 3.15.2"]
 
 

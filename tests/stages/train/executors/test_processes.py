@@ -111,3 +111,62 @@ def test_a_signal_is_handled_while_a_worker_starts(worker: int, workspace: Path)
             while len(children.read_text().split()) < 2 + worker:  # the first two track resources
                 pass
             stop(process, signal.SIGTERM)
+
+
+DEVICES = """
+import os, sys
+from types import SimpleNamespace
+
+if os.environ["STUDY_WORKERS"] == "1":
+    import jax
+
+    jax.config.update("jax_default_device", jax.devices("cpu")[1])  # as if this were a GPU
+
+import numpy as np
+from stages.train.executors import processes
+
+def train(run, images, labels, progress):
+    import jax
+
+    return sorted(str(device) for device in jax.numpy.zeros(1).devices()), jax.config.jax_platforms
+
+images = np.zeros((1, 1, 1), np.uint8)
+runs = [SimpleNamespace(name=name, versions={"jax": "1"}) for name in ("one", "two")]
+with processes.training(runs, images, images[0, 0], train) as (results, _):
+    print(*(f"{devices[0]} {platforms}" for devices, platforms in results), sep=", ")
+"""
+
+
+@pytest.mark.parametrize(
+    ("workers", "platforms", "expected"),
+    [("1", "cpu", "cpu:0 cpu, cpu:0 cpu"), ("2", "cuda,cpu", "cpu:0 cpu, cpu:0 cpu")],
+)
+def test_runs_train_on_the_processor_where_jax_has_another_device(workers: str, platforms: str, expected: str) -> None:
+    """A run in this process, too, and whatever JAX_PLATFORMS says: run.json records the device "cpu"."""
+    settings = {"KERAS_BACKEND": "jax", "STUDY_WORKERS": workers, "PYTHONPATH": str(ROOT)}
+    settings |= {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": platforms}
+    ended = subprocess.run([sys.executable, "-c", DEVICES], env=os.environ | settings, capture_output=True, text=True)
+    assert ended.stdout.strip() == expected, ended.stderr
+
+
+BACKENDS = """
+import os
+from types import SimpleNamespace
+import numpy as np
+from stages.train.executors import processes
+
+def train(run, images, labels, progress):
+    return os.environ["KERAS_BACKEND"]
+
+os.environ["KERAS_BACKEND"] = "jax"  # as batched seeds set it, after the runs were planned
+images = np.zeros((1, 1, 1), np.uint8)
+runs = [SimpleNamespace(name=name, versions={"keras": "3", "tensorflow": "2"}) for name in ("one", "two")]
+with processes.training(runs, images, images[0, 0], train) as (results, _):
+    print(*results)
+"""
+
+
+def test_workers_have_the_keras_backend_of_their_runs_beside_batched_seeds() -> None:
+    settings = {"STUDY_WORKERS": "2", "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([sys.executable, "-c", BACKENDS], env=os.environ | settings, capture_output=True, text=True)
+    assert ended.stdout.strip() == "tensorflow tensorflow", ended.stderr
