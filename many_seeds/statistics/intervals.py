@@ -119,20 +119,26 @@ def interval(
 def intervals_by_n(values: npt.ArrayLike, *, level: float, resolution: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """The intervals of the open design for the first 1, 2, …, n values.
 
-    Arguments and errors are those of `interval`.
+    Args:
+        values: float [..., n], in any unit.
+        level: see `interval`.
+        resolution: see `interval`.
 
     Returns:
-        Lower and upper bounds, float64 [n] each; infinite where too few values exclude no mean.
+        Lower and upper bounds, float64 [..., n] each; infinite where too few values exclude no mean.
+
+    Raises:
+        ValueError: values are empty or not finite.
     """
-    sample = _finite(values)
-    n = np.arange(1, len(sample) + 1)
-    centered = sample - sample.mean()  # sums of squares lose no digits
-    means = np.cumsum(centered) / n
-    squares = np.maximum(np.cumsum(centered**2) - n * means**2, 0)
+    sample = _finite(values, one_dimensional=False)
+    n = np.arange(1, sample.shape[-1] + 1)
+    center = sample.mean(axis=-1, keepdims=True)
+    means = np.cumsum(sample - center, axis=-1) / n  # centered: sums of squares lose no digits
+    squares = np.maximum(np.cumsum((sample - center) ** 2, axis=-1) - n * means**2, 0)
     sd = np.maximum(np.sqrt(squares / np.maximum(n - 1, 1)), resolution)
     half = half_width(n, level)
     half = np.where(np.isfinite(half), half, 1) * np.where(np.isfinite(half), sd, np.inf)
-    return sample.mean() + means - half, sample.mean() + means + half
+    return center + means - half, center + means + half
 
 
 def running_interval(values: npt.ArrayLike, *, level: float, resolution: float = 0.0) -> Interval:
@@ -268,8 +274,10 @@ def _half_widths(n: int, level: float) -> list[tuple[int, float]]:
     return list(zip(seeds, half_width(np.array(seeds), level).tolist(), strict=True))
 
 
-def _finite(values: npt.ArrayLike) -> np.ndarray:
+def _finite(values: npt.ArrayLike, *, one_dimensional: bool = True) -> np.ndarray:
     array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 1 or len(array) == 0 or not np.isfinite(array).all():
-        raise ValueError(f"Expected finite numbers [n], n > 0, received {array.tolist()}.")
+    expected = array.ndim == 1 or (array.ndim > 1 and not one_dimensional)
+    if not expected or array.size == 0 or not np.isfinite(array).all():
+        shape = "[n]" if one_dimensional else "[..., n]"
+        raise ValueError(f"Expected finite numbers {shape}, n > 0, received {array.tolist()}.")
     return array

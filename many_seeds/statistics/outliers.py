@@ -16,17 +16,18 @@ def outliers(scores: np.ndarray, resolution: float) -> np.ndarray:
     Farther than 10 times the resolution as well. Of normal scores of ten runs, 1.2 % have an outlier.
 
     Args:
-        scores: float [runs], of one variant.
+        scores: float [..., runs], of one variant each.
         resolution: the smallest nonzero difference of two scores, 0 if unknown.
 
     Returns:
-        bool [runs]; all False for fewer than ten runs.
+        bool [..., runs]; all False for fewer than ten runs.
     """
-    if len(scores) < LEAST_RUNS:
-        return np.zeros(len(scores), bool)
-    distances = np.abs(scores - np.median(scores))
-    rounding = ROUNDING * float(np.abs(scores).max())
-    return distances > max(FACTOR * float(np.median(distances)), FACTOR * resolution, rounding)
+    if scores.shape[-1] < LEAST_RUNS:
+        return np.zeros(scores.shape, bool)
+    distances = np.abs(scores - np.median(scores, axis=-1, keepdims=True))
+    rounding = ROUNDING * np.abs(scores).max(axis=-1, keepdims=True)
+    limit = FACTOR * np.maximum(np.median(distances, axis=-1, keepdims=True), resolution)
+    return distances > np.maximum(limit, rounding)
 
 
 def sign_test(differences: np.ndarray, level: float) -> int:
@@ -47,9 +48,21 @@ def sign_test(differences: np.ndarray, level: float) -> int:
         >>> sign_test(np.ones(13), level=0.002), sign_test(np.ones(12), level=0.002)
         (1, 0)
     """
-    positive, negative = int(np.sum(differences > 0)), int(np.sum(differences < 0))
+    positive, negative = (np.asarray(np.count_nonzero(sign * differences > 0)) for sign in (1, -1))
+    return int(majorities(positive, negative, level))
+
+
+def majorities(positive: np.ndarray, negative: np.ndarray, level: float) -> np.ndarray:
+    """The results of `sign_test` from the numbers of positive and negative differences.
+
+    Args:
+        positive: int of any shape.
+        negative: int, of the same shape.
+        level: the probability of a wrong sign.
+
+    Returns:
+        1, -1 or 0, of the same shape.
+    """
     n = positive + negative
-    evidence = n * math.log(2) + float(special.betaln(positive + 1, negative + 1))
-    if evidence < -math.log(level):
-        return 0
-    return 1 if positive > negative else -1
+    evidence = n * math.log(2) + special.betaln(positive + 1, negative + 1)
+    return np.where(evidence < -math.log(level), 0, np.sign(positive - negative))

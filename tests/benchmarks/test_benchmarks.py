@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import baseline, bench, coverage, handwriting, overhead, process, summary
+from benchmarks import baseline, bench, handwriting, overhead, process, summary
 from benchmarks.measure import clocked, layer_products, network_of, plain, plain_network
 from many_seeds.errors import UserError
-from many_seeds.statistics import intervals
 from stages.recipes.network import Recipe as Network
 from stages.study import files, params
 from stages.study.environments import installed_versions
@@ -202,42 +201,6 @@ def test_a_commit_is_compared_where_it_has_the_same_networks() -> None:
 def test_the_committed_page_is_what_the_script_makes_of_the_committed_figures() -> None:
     folder = ROOT / bench.FOLDER
     assert (folder / "README.md").read_text() == bench.page(files.read_json(folder / "bench.json"))
-
-
-def test_the_noise_of_simulated_seeds_is_what_the_page_says() -> None:
-    for noise in (coverage.normal, coverage.skewed, coverage.outliers):
-        drawn = noise(np.random.default_rng(1), (1_000_000,))
-        assert (drawn.mean(), drawn.std()) == pytest.approx((0, 1), abs=0.01)
-    drawn = coverage.skewed(np.random.default_rng(1), (1_000_000,))
-    assert (drawn**3).mean() == pytest.approx(-1.4, abs=0.03)
-
-
-def test_simulated_studies_keep_the_promise_that_the_former_rule_breaks() -> None:
-    for world in ("null: no pair differs", "edge: all differ by the margin"):
-        found = coverage.run(coverage.WORLDS[world], [1], studies=300, pairs=8)
-        assert found["hold"].mean() > 0.92
-        for look in coverage.LOOKS:
-            # Four standard errors of 5 % above it.
-            assert found[f"{look}, wrong"].mean() < 0.10
-            assert found[f"{look}, former wrong"].mean() > 0.20
-
-
-def test_a_simulated_pair_gets_the_interval_of_the_study() -> None:
-    differences = np.random.default_rng(2).normal(0.2, 0.1, (1, 1, 40))
-    n = np.array([12, 40])
-    mean, sd = coverage.moments(differences, n)
-    half = intervals.half_width(n, 0.05 / 8) * np.maximum(sd, coverage.STEP)
-    for place, seeds in enumerate(n):
-        found = intervals.interval(differences[0, 0, :seeds], level=0.05 / 8, resolution=coverage.STEP)
-        assert (mean - half)[0, 0, place] == pytest.approx(found.low)
-
-
-def test_the_former_rule_is_holms_correction_of_t_tests() -> None:
-    # With 10 seeds t must exceed 2.685 (5 %, two tests) for the larger, then 2.262 (one test) for the other.
-    mean = np.array([[[2.7], [2.3]], [[2.6], [2.3]], [[-2.7], [2.2]]])
-    codes = coverage.former_rule(mean, np.full(mean.shape, 10**0.5), np.array([10]))
-    better, worse, undecided = coverage.BETTER, coverage.WORSE, coverage.UNDECIDED
-    assert codes[:, :, 0].tolist() == [[better, better], [undecided, undecided], [worse, undecided]]
 
 
 def test_digits_are_drawn_in_mnists_box_and_a_thicker_pen_leaves_more_ink() -> None:

@@ -36,6 +36,12 @@ def test_scores_within_ten_times_the_resolution_are_no_outliers() -> None:
     assert not outliers(np.r_[np.full(9, 0.1 + 0.2), 0.3], 0.0).any()  # equal but for rounding
 
 
+def test_outliers_of_several_variants_are_those_of_each() -> None:
+    scores = 98 + NOISE.reshape(4, 20)
+    scores[1, 3] = 10.0
+    assert outliers(scores, 0.01).tolist() == [outliers(of, 0.01).tolist() for of in scores]
+
+
 def test_the_sign_test_needs_thirteen_differences_of_one_sign_at_a_level_of_0_002() -> None:
     assert [sign_test(sign * np.ones(13), 0.002) for sign in (1, -1)] == [1, -1]
     assert sign_test(np.ones(12), 0.002) == 0

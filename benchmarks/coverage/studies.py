@@ -1,33 +1,35 @@
-"""How often a verdict is wrong if seeds are added until there is one: simulated studies with known differences.
+"""Studies in which seeds are added until each pair has a verdict: these intervals, and t-tests at each look."""
 
-`python -m benchmarks.coverage` writes benchmarks/COVERAGE.md: the intervals of this study and t-tests at each look, on
-the same simulated scores. It takes some minutes; with `--studies 200` seconds, but the rates are less exact.
-"""
-
-import argparse
 import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
-from many_seeds import console
-from many_seeds.errors import UserError
+from benchmarks.coverage.shared import (
+    FIRST,
+    LEVEL,
+    MARGIN,
+    MOST,
+    QUARTER,
+    SD,
+    STEP,
+    Section,
+    errors,
+    first_verdicts,
+    in_parts,
+    moments,
+    percent,
+    wrong,
+)
 from many_seeds.statistics import intervals
 from many_seeds.statistics.intervals import BETTER, EQUIVALENT, UNDECIDED, WORSE
-from stages.study import files
 
-REPORT = Path("benchmarks/COVERAGE.md")
-LEVEL, MARGIN, STEP = 0.05, 0.05, 0.01  # of all pairs together; points; points
-FIRST, MOST = 10, 256  # seeds
 PAIRS = (2, 8, 19)
 AT_ONCE = 50  # studies; bounds the memory
-EVERY = np.arange(FIRST, MOST + 1)
-QUARTER = np.array([FIRST, *itertools.takewhile(lambda n: n < MOST, intervals.looks(FIRST)), MOST])
-LOOKS = {"every seed": EVERY, "a quarter more": QUARTER}
+LOOKS = {"every seed": np.arange(FIRST, MOST + 1), "a quarter more": QUARTER}
 FIXED = (5, 10, 30)  # seeds fixed in advance
 
 
@@ -65,10 +67,10 @@ def outliers(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarr
 
 
 WORLDS = {
-    "null: no pair differs": World([0], [0.25], normal),
+    "null: no pair differs": World([0], [SD], normal),
     "edge: all differ by the margin": World([-MARGIN, MARGIN], [0.05, 0.1], normal),
-    "null, skewed": World([0], [0.25], skewed, share=0.95),
-    "null, outliers": World([0], [0.25], outliers, share=0.95),
+    "null, skewed": World([0], [SD], skewed, share=0.95),
+    "null, outliers": World([0], [SD], outliers, share=0.95),
     "mix": World(
         [0, *(sign * size for size in (0.02, 0.05, 0.1, 0.2, 0.3) for sign in (-1, 1))],
         [0.05, 0.1, 0.15, 0.2, 0.25],
@@ -84,13 +86,6 @@ def draw(world: World, generator: np.random.Generator, studies: int, pairs: int)
     truths = generator.choice(np.asarray(world.truths, float), (studies, pairs))
     sds = generator.choice(np.asarray(world.sds, float), (studies, 1, 1))
     return sds * np.diff(scores, axis=1) + truths[:, :, None], truths
-
-
-def moments(differences: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of the first n [k] of differences [..., seeds], each [..., k]."""
-    mean = np.cumsum(differences, axis=-1)[..., n - 1] / n
-    squares = np.cumsum(differences**2, axis=-1)[..., n - 1]
-    return mean, np.sqrt(np.maximum(squares - n * mean**2, 0) / (n - 1))
 
 
 def former_rule(mean: np.ndarray, sd: np.ndarray, n: np.ndarray) -> np.ndarray:
@@ -123,14 +118,9 @@ def ends(codes: np.ndarray, truths: np.ndarray, n: np.ndarray) -> dict[str, np.n
     """
     decided = codes != UNDECIDED
     first = np.where(decided.any(axis=2), decided.argmax(axis=2), len(n) - 1)
-    last = np.take_along_axis(codes, first[:, :, None], axis=2)[:, :, 0]
-    wrong = (
-        ((last == EQUIVALENT) & (np.abs(truths) >= MARGIN))
-        | ((last == BETTER) & (truths <= 0))
-        | ((last == WORSE) & (truths >= 0))
-    )
+    last = first_verdicts(codes)
     return {
-        "wrong": wrong.any(axis=1),
+        "wrong": wrong(last, truths).any(axis=1),
         "seeds": n[first].mean(axis=1),
         "undecided": (last == UNDECIDED).mean(axis=1),
     }
@@ -159,84 +149,57 @@ def simulate(world: World, generator: np.random.Generator, studies: int, pairs: 
 
 def run(world: World, entropy: Sequence[int], studies: int, pairs: int) -> dict[str, np.ndarray]:
     """As `simulate`, in parts that fit in memory."""
-    generator = np.random.default_rng(entropy)
-    parts = [simulate(world, generator, min(AT_ONCE, studies - start), pairs) for start in range(0, studies, AT_ONCE)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return in_parts(lambda generator, part: simulate(world, generator, part, pairs), entropy, studies, AT_ONCE)
 
 
-def percent(events: np.ndarray) -> str:
-    return f"{100 * events.mean():.1f} %"
-
-
-def errors(events: np.ndarray) -> str:
-    return f"**{percent(events)}**" if events.mean() > LEVEL else percent(events)
-
-
-def page(found: dict[tuple[str, int], dict[str, np.ndarray]], studies: int) -> str:
-    """The report on what `run` gave for each world and number of pairs."""
-    error = 100 * 1.96 * (0.05 * 0.95 / studies) ** 0.5
-    head = ["what is true", "pairs", "looks at", "wrong verdict", "seeds", "undecided", "all intervals hold"]
-    head += ["t-test: wrong verdict", "seeds"]
-    lines = [head, ["---"] * len(head)]
-    for (name, pairs), of in found.items():
-        for look in LOOKS:
-            row = [errors(of[f"{look}, wrong"]), f"{of[f'{look}, seeds'].mean():.0f}"]
-            row += [percent(of[f"{look}, undecided"]), percent(of["hold"]), errors(of[f"{look}, former wrong"])]
-            lines.append([name, str(pairs), look, *row, f"{of[f'{look}, former seeds'].mean():.0f}"])
-    fixed = [["what is true", "pairs", *(f"{seeds} seeds" for seeds in FIXED)], ["---"] * (2 + len(FIXED))]
-    for (name, pairs), of in found.items():
-        fixed.append([name, str(pairs), *(percent(of[f"fixed {seeds}"]) for seeds in FIXED)])
-    return f"""\
-# How often is a verdict wrong?
-
-Simulated studies with known true differences, written by `python -m benchmarks.coverage --studies {studies}`. Each
-variant of a chain is compared with its predecessor from {FIRST} seeds on, at every seed or each time after a quarter
-more seeds, until the pair has its first verdict or {MOST} seeds.
-
-- Wrong verdict: the fraction of studies with any wrong verdict, such as *equivalent* for a difference equal to the
-  margin, {MARGIN:g} percentage points. Guaranteed: {100 * LEVEL:g} % at most; larger values are in bold. Simulation
-  error: ± {error:.1f} at 5 %.
-- All intervals hold: those of all pairs, at every number of seeds from 2 to {MOST}.
-- t-test: at each look, a t-test for a number of seeds fixed in advance, with Holm's correction, and two one-sided
-  t-tests for equivalence.
-- Null: differences of 0, sd 0.25 percentage points. Edge: ± {MARGIN:g}, sd 0.05 or 0.1. Mix: 0 to ± 0.3, sd 0.05 to
-  0.25.
-- Skewed, outliers: 95 % of the variance is from a variant with skewness −1.4, or with 1 seed in 20 lower by six sd.
-  The guarantee assumes normal differences, which these are not.
-
-{_markdown(lines)}
-
-## A number of seeds fixed in advance, one look
-
-How often all intervals of a study with `design: fixed` hold. Guaranteed: {100 * (1 - LEVEL):g} %.
-
-{_markdown(fixed)}
-"""
-
-
-def _markdown(lines: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-@console.command
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.coverage",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--studies", type=int, default=10_000, help="studies of each kind (default: 10,000)")
-    studies = parser.parse_args().studies
-    if studies < 1:
-        raise UserError(f"expected --studies of 1 or more, received {studies}")
+def sections(studies: int) -> list[Section]:
+    """What becomes of studies of each world and number of pairs, with seeds that are added, and fixed in advance."""
     found = {}
     for place, ((name, world), pairs) in enumerate(itertools.product(WORLDS.items(), PAIRS)):
         start = time.monotonic()
         found[name, pairs] = run(world, [2025, place], studies, pairs)
         print(f"{name}, {pairs} pairs: {time.monotonic() - start:.0f} s", flush=True)
-    files.write_bytes(REPORT, page(found, studies).encode())
-    print(f"written: {REPORT}")
+    return [added(found), fixed(found)]
 
 
-if __name__ == "__main__":
-    main()
+def added(found: dict[tuple[str, int], dict[str, np.ndarray]]) -> Section:
+    lines = [["what is true", "pairs", "looks at", "wrong verdict", "seeds", "undecided", "all intervals hold"]]
+    lines[0] += ["t-test: wrong verdict", "seeds"]
+    for (name, pairs), of in found.items():
+        for look in LOOKS:
+            row = [errors(of[f"{look}, wrong"]), f"{of[f'{look}, seeds'].mean():.0f}"]
+            row += [percent(of[f"{look}, undecided"]), percent(of["hold"]), errors(of[f"{look}, former wrong"])]
+            lines.append([name, str(pairs), look, *row, f"{of[f'{look}, former seeds'].mean():.0f}"])
+    normal_worlds = [of for (name, _), of in found.items() if WORLDS[name].noise is normal]
+    most = {kind: max(of[f"every seed, {kind}wrong"].mean() for of in normal_worlds) for kind in ("", "former ")}
+    return Section(
+        "Seeds added until there is a verdict",
+        f"""\
+Each variant of a chain is compared with its predecessor from {FIRST} seeds on, at every seed or each time after a
+quarter more seeds, until the pair has its first verdict or {MOST} seeds.
+
+- All intervals hold: those of all pairs, at every number of seeds from 2 to {MOST}.
+- t-test: at each look, a t-test for a number of seeds fixed in advance, with Holm's correction, and two one-sided
+  t-tests for equivalence.
+- Null: differences of 0, sd {SD:g} percentage points. Edge: ± {MARGIN:g}, sd 0.05 or 0.1. Mix: 0 to ± 0.3, sd 0.05 to
+  0.25.
+- Skewed, outliers: 95 % of the variance is from a variant with skewness −1.4, or with 1 seed in 20 lower by six sd.
+  The guarantee assumes normal differences, which these are not.""",
+        lines,
+        f"With normal differences and a look at every seed, {100 * most['']:.1f} % of studies at most have a wrong "
+        f"verdict, and up to {100 * most['former ']:.1f} % with t-tests.",
+    )
+
+
+def fixed(found: dict[tuple[str, int], dict[str, np.ndarray]]) -> Section:
+    lines = [["what is true", "pairs", *(f"{seeds} seeds" for seeds in FIXED)]]
+    for (name, pairs), of in found.items():
+        lines.append([name, str(pairs), *(percent(of[f"fixed {seeds}"]) for seeds in FIXED)])
+    normal_worlds = [of for (name, _), of in found.items() if WORLDS[name].noise is normal]
+    least = min(of[f"fixed {seeds}"].mean() for of in normal_worlds for seeds in FIXED)
+    return Section(
+        "A number of seeds fixed in advance, one look",
+        f"How often all intervals of a study with `design: fixed` hold. Guaranteed: {100 * (1 - LEVEL):g} %.",
+        lines,
+        f"With normal differences, all intervals hold in {100 * least:.1f} % of studies or more.",
+    )
