@@ -15,6 +15,7 @@ from many_seeds.errors import UserError
 from stages.code.stage import variant_environments
 from stages.study import dvc, environments, params, paths
 from stages.study.environments import CERTIFY, CODE, Environment
+from stages.study.identities import variant_identity
 from stages.study.params import Params
 from stages.train.plan import environment_here
 
@@ -211,7 +212,7 @@ def installed_differ(study: Params) -> list[str]:
     except UserError as error:  # nothing can be trained here, so runs of two environments can't be mixed
         return [f"The installed packages can't be compared with those of the results: {error}"]
     changes = {
-        variant: environments.changes_since(variant, here[variant])
+        variant: environments.changes_since(variant, variant_identity(recipe, study), here[variant])
         for variant, recipe in study.variants.items()
         if here[variant] != environments.current("train", recipe.family, locked)
     }

@@ -18,6 +18,7 @@ from many_seeds.errors import UserError
 from stages.study import dvc, environments, families, files, params, paths
 from stages.study.comparisons import named_pairs
 from stages.study.environments import CODE, Environment
+from stages.study.identities import variant_identity
 from stages.study.ledger_files import read_ledger
 from stages.study.params import Params
 from stages.train.run import run_key
@@ -85,7 +86,8 @@ def certify(study: Params) -> None:
     """Certify that today's code makes the bits of version 1, as `make certify` does."""
     for variant, recipe in study.variants.items():
         made = Environment.parse(pd.read_csv(paths.environments_path(variant))["environment"][0])
-        append(variant, "train", environments.installed("train", recipe.family), made, [0], 2, "trained here")
+        identity = variant_identity(recipe, study)
+        append(variant, identity, "train", environments.installed("train", recipe.family), made, [0], 2, "trained here")
 
 
 def make_new(folder: Path) -> None:
