@@ -133,7 +133,8 @@ def status(study: Params, folder: Path = Path()) -> Status:
     recorded = dvc.recorded(folder / dvc.LOCK)
     found: Status = {stage: parts if stage in recorded else [NOT_RUN] for stage, parts in _dvc_status(folder).items()}
     found |= _with_later_runs(study, recorded, found)
-    return _with_environments(study, recorded, found) if "code" in recorded else found
+    with_code = any(str(CODE) in entry.get("params", {}) for entry in recorded.values())
+    return _with_environments(study, recorded, found) if with_code else found
 
 
 def _with_later_runs(study: Params, recorded: dict[str, Any], status: Status) -> Status:

@@ -294,6 +294,9 @@ def test_results_of_another_environment_are_stale_afterwards(
     assert f"keras {keras} → 99.0: ridge, random_features, plain, watched" in migrate(None)
     assert f"keras={keras}" in CODE.read_text(encoding="utf-8")
     assert "code" not in dvc.recorded()
+    found = stale.reasons(stale.status(params.load()))
+    for stage in ("train@plain", "evaluate@plain"):
+        assert any(f"keras {keras} → 99.0" in reason for reason in found[stage]), found[stage]
     checked(old.run("dvc", "repro", "-s", "code"))
     assert set(stages_run(old.repro("--dry"))) >= {
         f"{stage}@{name}" for stage in ("train", "evaluate") for name in VARIANTS
