@@ -83,7 +83,8 @@ def test_the_same_bits_by_other_code_get_a_certificate_and_are_checked_once(
     assert run_command(monkeypatch, "ridge", "plain") == 0
     output = capsys.readouterr().out
     assert "A sample of 2 of 4 runs was compared: a difference in another run would not be found." in output
-    assert "Next: `dvc repro`" in output
+    assert "Next: `dvc repro --allow-missing`, which" in output
+    assert "then `git add --all` and a commit" in output
     table = read_certificates()
     assert table["variant"].tolist() == ["ridge", "plain"]
     assert table["part"].tolist() == ["train", "train"]

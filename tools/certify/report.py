@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from many_seeds import text
 from stages.recipes.shared.training import backend
 from stages.study import environments
-from stages.study.environments import CERTIFIED, CODE, LOCKED, Environment, Part
+from stages.study.environments import CERTIFIED, LOCKED, Environment, Part
 from tools.certify.check import CheckResult
 
 HEADER = ("variant", "part", "seeds", "compared", "result", "seconds")
@@ -49,8 +49,8 @@ def advice(results: Sequence[CheckResult]) -> Iterator[str]:
         yield f"The installed packages are not those of {LOCKED}, which `dvc repro` expects: {', '.join(changes)}."
     if any(result.certified_stale for result in results):
         yield (
-            "Next: `dvc repro`, which runs the stage `code` and trains nothing that is certified; then commit "
-            f"{CERTIFIED}, {CODE} and dvc.lock."
+            "Next: `dvc repro --allow-missing`, which runs the stage `code` and trains nothing that is certified; then "
+            "`git add --all` and a commit."
         )
 
 
