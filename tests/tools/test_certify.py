@@ -213,6 +213,12 @@ def test_a_plan_lists_the_runs_and_trains_nothing(
     output = capsys.readouterr().out
     assert f"plain (train): seed {sampled(study, 'plain')} of 2, about " in output
     assert "the code in stages/recipes" in output
+    assert "made on" not in output
+    table = read_results("plain").environments
+    for processor, text in (("not recorded", "a processor that is not recorded"), ("X; none", "X; none")):
+        files.write_table(paths.environments_path("plain"), table.assign(processor=processor))
+        assert run_command(monkeypatch, "plain", "--plan") == 0
+        assert f"  made on {text}: if bits differ, the old code" in capsys.readouterr().out
     assert not FOLDER.exists()
 
 
