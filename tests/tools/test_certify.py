@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -164,6 +165,7 @@ def test_an_edited_result_of_the_sampled_seed_is_found_and_gets_no_certificate(
     assert run_command(monkeypatch, "plain", "ridge") == 1
     output = capsys.readouterr().out
     assert f"plain stays stale: seed {seed}: {expected}" in output
+    assert "nothing that is certified, and trains or evaluates again what stays stale: plain; then `git add" in output
     assert read_certificates()["variant"].tolist() == ["ridge"]  # the other variant is checked all the same
 
 
@@ -463,8 +465,10 @@ def test_after_an_edit_that_changes_bits_the_variant_stays_stale(
     solve = ridge.solve
     monkeypatch.setattr(ridge, "solve", lambda problem, alpha: solve(problem, alpha * 1.01))
     seed = sampled(study, "ridge")
-    assert run_command(monkeypatch, "ridge") == 1
-    assert f"ridge stays stale: seed {seed}: curves.csv, row 1, val_loss: " in capsys.readouterr().out
+    assert run_command(monkeypatch, "ridge", "--all") == 1
+    output = capsys.readouterr().out
+    assert f"ridge stays stale: seed {seed}: curves.csv, row 1, val_loss: " in output
+    assert re.search("ridge +evaluate +0 of 2 +not compared", output), output
     assert not CERTIFIED.exists()
     assert [check.parts for check in sample.select_checks(study, ["ridge"], 1, everything=False)] == [("train",)]
 
