@@ -97,4 +97,4 @@ bench: setup ## measure speed and scaling on an idle machine, and write benchmar
 	python -m benchmarks.bench
 
 lock: .venv/bin/uv ## resolve pyproject.toml to requirements.lock
-	uv pip compile --universal --all-extras --python-version 3.11 --no-header --no-annotate --no-emit-index-url --system-certs --output-file requirements.lock pyproject.toml
+	uv pip compile --quiet --universal --all-extras --python-version 3.11 --no-header --no-annotate --no-emit-index-url --system-certs --output-file requirements.lock pyproject.toml
