@@ -366,3 +366,12 @@ def test_the_documented_commands_resolve_the_conflicts_of_a_merge_and_keep_only_
     checked(old.run("sh", "-c", command))
     assert checked(old.run("git", "status", "--porcelain", "metrics", "params.yaml", "dvc.lock")) == ""
     assert {path: path.read_bytes() for path in Path("metrics").rglob("*") if path.is_file()} == tracked
+
+
+def test_without_a_git_repository_the_error_says_what_the_migration_needs(old: Clone) -> None:
+    shutil.rmtree(".git")
+    Path(".dvc/config.local").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
+    refused = old.run(sys.executable, "-m", "tools.migrate")
+    assert refused.returncode == 1
+    assert "needs a git repository with a commit of this study with version 1" in refused.stderr
+    assert "fatal" not in refused.stderr
