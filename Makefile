@@ -26,8 +26,9 @@ merging: # configure the merge drivers that .gitattributes names, if this is a g
 home:
 	@[ -d "$$HOME" ] && [ -w "$$HOME" ] || { echo "error: HOME should be a folder that you can write to, found '$$HOME': name one, as in HOME=/tmp/home make ..." >&2; exit 1; }
 
-# What .venv was created from. Contents are compared, not modification times, which a checkout changes.
-INSTALLED = { echo "$(CURDIR) $(DEVICE)"; cat pyproject.toml requirements.lock dask.yaml; }
+# What .venv was created from, and the versions in it, which pip may have changed since. Contents are compared, not
+# modification times, which a checkout changes.
+INSTALLED = { echo "$(CURDIR) $(DEVICE)"; cat pyproject.toml requirements.lock dask.yaml; echo .venv/lib/*/site-packages/*.dist-info; }
 
 define INSTALL
 uv pip install --quiet --system-certs --python .venv -c requirements.lock -e '.[$(DEVICE),pipeline,cluster,dev]' && \
@@ -96,4 +97,4 @@ bench: setup ## measure speed and scaling on an idle machine, and write benchmar
 	python -m benchmarks.bench
 
 lock: .venv/bin/uv ## resolve pyproject.toml to requirements.lock
-	uv pip compile --universal --all-extras --python-version 3.11 --no-header --no-annotate --no-emit-index-url --system-certs --output-file requirements.lock pyproject.toml
+	uv pip compile --quiet --universal --all-extras --python-version 3.11 --no-header --no-annotate --no-emit-index-url --system-certs --output-file requirements.lock pyproject.toml

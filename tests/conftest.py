@@ -168,7 +168,7 @@ def evaluated_study(
         train_all(runs, images, labels, on_finish=lambda variant, seed: None)
         for variant, recipe in study.variants.items():
             gather(variant, recipe)
-            evaluate(variant, recipe)
+            evaluate(study, variant)
     return folder
 
 

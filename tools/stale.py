@@ -16,6 +16,7 @@ from stages.code.stage import variant_environments
 from stages.study import dvc, environments, params, paths
 from stages.study.data import OWN
 from stages.study.environments import CERTIFY, CERTIFY_EVALUATED, CODE, Environment
+from stages.study.identities import variant_identity
 from stages.study.params import Params
 from stages.train.plan import environment_here
 
@@ -136,7 +137,8 @@ def status(study: Params, folder: Path = Path()) -> Status:
     if study.data.format is None and "fetch" in found:  # built-in data: no file in own/ is read
         found["fetch"] = [_without(part, {OWN}) for part in found["fetch"]]
     found |= _with_later_runs(study, recorded, found)
-    return _with_environments(study, recorded, found) if "code" in recorded else found
+    with_code = any(str(CODE) in entry.get("params", {}) for entry in recorded.values())
+    return _with_environments(study, recorded, found) if with_code else found
 
 
 def _with_later_runs(study: Params, recorded: dict[str, Any], status: Status) -> Status:
@@ -178,8 +180,9 @@ def _changed_environments(study: Params, recorded: dict[str, Any]) -> dict[str, 
             stage = f"{part}@{variant}"
             then = recorded.get(stage, {}).get("params", {}).get(str(CODE), {}).get(f"{part}.{variant}")
             if then is not None and then != here:
+                identity = variant_identity(study.recipe(variant), study)
                 changes = environments.differences_from_certified(
-                    variant, part, Environment.parse(then), Environment.parse(here), certificates
+                    identity, part, Environment.parse(then), Environment.parse(here), certificates
                 )
                 found[stage] = f"made in another environment: {', '.join(changes)}"
     return found
@@ -217,7 +220,7 @@ def installed_differ(study: Params) -> list[str]:
     except UserError as error:  # nothing can be trained here, so runs of two environments can't be mixed
         return [f"The installed packages can't be compared with those of the results: {error}"]
     changes = {
-        variant: environments.changes_since(variant, here[variant])
+        variant: environments.changes_since(variant, variant_identity(recipe, study), here[variant])
         for variant, recipe in study.variants.items()
         if here[variant] != environments.current("train", recipe.family, locked)
     }

@@ -19,6 +19,7 @@ from stages.evaluate.run import evaluated_run
 from stages.evaluate.stage import gather
 from stages.recipes.shared.epochs import run_facts
 from stages.study import environments, files, paths
+from stages.study.identities import variant_identity
 from stages.study.params import Params
 from stages.study.results import NOT_RECORDED, write_results
 from stages.study.splits import read_classes, read_images
@@ -103,7 +104,8 @@ def _evaluate(study: Params, batch: batches.PreparedBatch, finished: dict[int, e
         weights = [finished[i].weights or [] for i in places]
         outputs = engine.predict(batch.shared, weights, images, width=TEST_LANES, block=TEST_BLOCK)
         first = batch.runs[places[0]].seed
-        previous = PreviousEvaluation(variant, truth, scored_by)
+        identity = variant_identity(study.recipe(variant), study)
+        previous = PreviousEvaluation(variant, identity, truth, scored_by)
         kept = [before for seed in range(first) if (before := previous.run(seed))]
         assert len(kept) == first
         curves = [files.read_table(paths.curves_path(variant), ["seed", *study.recipe(variant).curve])] if kept else []

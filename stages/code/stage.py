@@ -2,6 +2,7 @@
 
 from stages.study import environments
 from stages.study.environments import PARTS, Part, canonical, current
+from stages.study.identities import variant_identity
 from stages.study.params import Params
 
 
@@ -19,10 +20,11 @@ def variant_environments(study: Params) -> dict[Part, dict[str, str]]:
     Raises:
         UserError: requirements.lock or metrics/certified.csv is missing or damaged.
     """
+    identities = {variant: variant_identity(recipe, study) for variant, recipe in study.variants.items()}
     versions, certificates = environments.locked_versions(), environments.read_certificates()
     return {
         part: {
-            variant: str(canonical(variant, part, current(part, recipe.family, versions), certificates))
+            variant: str(canonical(identities[variant], part, current(part, recipe.family, versions), certificates))
             for variant, recipe in study.variants.items()
         }
         for part in PARTS

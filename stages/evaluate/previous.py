@@ -19,11 +19,12 @@ class PreviousEvaluation:
         results: of the variant; None where there are none, or where they are damaged or of other test images.
     """
 
-    def __init__(self, variant: str, truth: np.ndarray, evaluation: Environment) -> None:
+    def __init__(self, variant: str, identity: str, truth: np.ndarray, evaluation: Environment) -> None:
         """Read the results of `variant`.
 
         Args:
             variant: its name.
+            identity: as in `canonical`.
             truth: labels [n] of the test images.
             evaluation: the environment that evaluates now.
         """
@@ -36,7 +37,7 @@ class PreviousEvaluation:
             return
         if results is not None and np.array_equal(results.truth, truth):
             self.results = results
-            self._runs = _runs_evaluated_in(results, evaluation)
+            self._runs = _runs_evaluated_in(results, identity, evaluation)
 
     def run(self, seed: int) -> EvaluatedRun | None:
         """The previous evaluation of this seed, whichever model is here now."""
@@ -53,12 +54,12 @@ class PreviousEvaluation:
         return previous if same_model and facts["key"] == previous.row["key"] else None
 
 
-def _runs_evaluated_in(results: VariantResults, evaluation: Environment) -> dict[int, EvaluatedRun]:
+def _runs_evaluated_in(results: VariantResults, identity: str, evaluation: Environment) -> dict[int, EvaluatedRun]:
     """The runs of `results` that were evaluated in an environment with the same bits as `evaluation`, by seed."""
     certificates = environments.read_certificates()
 
     def root(environment: Environment) -> Environment:
-        return canonical(results.variant, "evaluate", environment, certificates)
+        return canonical(identity, "evaluate", environment, certificates)
 
     def records(table: Any) -> list[dict[str, Any]]:
         return table.astype(object).to_dict("records")

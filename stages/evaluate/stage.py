@@ -13,19 +13,23 @@ from stages.evaluate.run import EvaluatedRun, evaluate_run
 from stages.recipes.shared.recipe import Recipe
 from stages.study import environments, families, paths
 from stages.study.environments import Environment
+from stages.study.identities import variant_identity
 from stages.study.models import read_facts
+from stages.study.params import Params
 from stages.study.results import CALIBRATION_COLUMNS, ENVIRONMENT_COLUMNS, VariantResults, write_results
 from stages.study.splits import read_classes, read_images
 
 HARDEST = 60  # images of which the pixels are kept: enough to have those that are hard for all variants
 
 
-def evaluate(variant: str, recipe: Recipe) -> None:
+def evaluate(study: Params, variant: str) -> None:
     """Evaluate the seeds of a variant, and keep the previous evaluation of runs that are still the same."""
     images, truth = read_images(paths.TEST)
-    check_models(variant, recipe)
+    recipe = study.recipe(variant)
+    identity = variant_identity(recipe, study)
+    check_models(variant, identity, recipe)
     evaluation = environments.installed("evaluate", recipe.family)
-    previous = PreviousEvaluation(variant, truth, evaluation)
+    previous = PreviousEvaluation(variant, identity, truth, evaluation)
     weights = previous.results.weights if previous.results else None
     runs: list[EvaluatedRun] = []
     outputs: dict[int, np.ndarray] = {}
@@ -88,8 +92,13 @@ def gather(
     )
 
 
-def check_models(variant: str, recipe: Recipe) -> None:
+def check_models(variant: str, identity: str, recipe: Recipe) -> None:
     """Refuse models of an earlier recipe or of other code, of which DVC only knows that it has not recorded them.
+
+    Args:
+        variant: its name.
+        identity: as in `environments.canonical`.
+        recipe: its recipe.
 
     Raises:
         UserError: a run.json is damaged, or its model is of another recipe or of other code.
@@ -97,7 +106,7 @@ def check_models(variant: str, recipe: Recipe) -> None:
     certificates = environments.read_certificates()
 
     def code_of(environment: Environment) -> str:
-        return environments.canonical(variant, "train", environment, certificates).code
+        return environments.canonical(identity, "train", environment, certificates).code
 
     # Batched seeds on a GPU are in no certificate: their code is today's own.
     codes = {families.code_digest(recipe.family), code_of(environments.installed("train", recipe.family))}

@@ -1,7 +1,7 @@
 """The environment of a result: the code, the packages and the executor that decide its bits; and certificates.
 
-A certificate records that two environments give the same bits for a variant (metrics/certified.csv). The key of a run
-uses the environment that certificates lead to, so certified code or packages do not make runs stale.
+A certificate records that two environments give the same bits for a recipe, data and split (metrics/certified.csv). The
+key of a run uses the environment that certificates lead to, so certified code or packages do not make runs stale.
 """
 
 import contextlib
@@ -24,7 +24,18 @@ from stages.study.results import NOT_RECORDED, find_results
 CODE = Path("metrics/code.yaml")
 CERTIFIED = Path("metrics/certified.csv")
 LOCKED = Path("requirements.lock")
-CERTIFIED_COLUMNS = ["variant", "part", "environment", "same_as", "seeds", "of", "processor", "how", "commit"]
+CERTIFIED_COLUMNS = [
+    "variant",
+    "identity",
+    "part",
+    "environment",
+    "same_as",
+    "seeds",
+    "of",
+    "processor",
+    "how",
+    "commit",
+]
 # What to do with results of another environment: if they were trained in one, and if they were only evaluated in one.
 CERTIFY = "`make certify` checks a sample of them and keeps those that are the same; `dvc repro` trains them again."
 CERTIFY_EVALUATED = (
@@ -190,22 +201,31 @@ def read_certificates(path: Path = CERTIFIED) -> pd.DataFrame:
     Raises:
         UserError: the file is damaged.
     """
-    table = files.read_table(path, CERTIFIED_COLUMNS) if path.exists() else pd.DataFrame(columns=CERTIFIED_COLUMNS)
+    if not path.exists():
+        return pd.DataFrame(columns=CERTIFIED_COLUMNS)
+    with path.open("rb") as file:
+        table = files.parse_table(file, str(path), CERTIFIED_COLUMNS, text=["identity"])
     for text in {*table["environment"], *table["same_as"]}:
         Environment.parse(str(text))
     return table
 
 
-def canonical(variant: str, part: Part, environment: Environment, certificates: pd.DataFrame) -> Environment:
+def select(certificates: pd.DataFrame, identity: str, part: Part) -> pd.DataFrame:
+    """The certificates of the variants with an identity, for training or evaluation."""
+    return certificates[(certificates["identity"] == identity) & (certificates["part"] == part)]
+
+
+def canonical(identity: str, part: Part, environment: Environment, certificates: pd.DataFrame) -> Environment:
     """The environment that a chain of certificates leads to, which stands for all with the same bits.
 
     Args:
-        variant: the certified variant.
+        identity: of the variant, as returned by `identities.variant_identity`: a certificate of another recipe, other
+            data or another split does not count, even if the variant has the same name.
         part: training or evaluation.
         environment: the start of the chain. Without a certificate for it, it is returned.
         certificates: as returned by `read_certificates`.
     """
-    matching = certificates[(certificates["variant"] == variant) & (certificates["part"] == part)]
+    matching = select(certificates, identity, part)
     same_as = dict(zip(matching["environment"], matching["same_as"], strict=True))
     text, passed = str(environment), list[str]()
     while text in same_as and text not in passed:
@@ -217,29 +237,30 @@ def canonical(variant: str, part: Part, environment: Environment, certificates: 
 
 
 def differences_from_certified(
-    variant: str, part: Part, recorded: Environment, here: Environment, certificates: pd.DataFrame
+    identity: str, part: Part, recorded: Environment, here: Environment, certificates: pd.DataFrame
 ) -> list[str]:
     """The differences from a recorded environment to `here`: the fewest from any that is certified to give its bits.
 
     Args:
-        variant: the variant of the certificates.
+        identity: of the variant, see `identities.variant_identity`.
         part: training or evaluation.
         recorded: the environment that made a result.
         here: the environment to compare.
         certificates: as returned by `read_certificates`.
     """
-    rows = certificates[(certificates["variant"] == variant) & (certificates["part"] == part)]
-    root = canonical(variant, part, recorded, rows)
+    rows = certificates[(certificates["identity"] == identity) & (certificates["part"] == part)]
+    root = canonical(identity, part, recorded, rows)
     others = [Environment.parse(text) for text in dict.fromkeys([*rows["environment"], *rows["same_as"]])]
-    equal = [recorded, *(other for other in others if canonical(variant, part, other, rows) == root)]
+    equal = [recorded, *(other for other in others if canonical(identity, part, other, rows) == root)]
     return min((environment.differences(here, part) for environment in equal), key=len)
 
 
-def changes_since(variant: str, here: Environment) -> list[str]:
+def changes_since(variant: str, identity: str, here: Environment) -> list[str]:
     """How the training environment `here` differs from those of the variant's runs in metrics/runs.
 
     Args:
         variant: its name.
+        identity: as in `canonical`.
         here: the environment to compare.
 
     Returns:
@@ -252,11 +273,11 @@ def changes_since(variant: str, here: Environment) -> list[str]:
     if results is None:
         return []
     certificates = read_certificates()
-    root, found = canonical(variant, "train", here, certificates), dict[str, None]()
+    root, found = canonical(identity, "train", here, certificates), dict[str, None]()
     for text in results.environments["environment"].unique():
         recorded = Environment.parse(str(text))
-        if canonical(variant, "train", recorded, certificates) != root:
-            changes = differences_from_certified(variant, "train", recorded, here, certificates)
+        if canonical(identity, "train", recorded, certificates) != root:
+            changes = differences_from_certified(identity, "train", recorded, here, certificates)
             found |= dict.fromkeys(changes)
     return list(found)
 
@@ -276,8 +297,13 @@ def trained_elsewhere(changes: Mapping[str, list[str]]) -> list[str]:
     ]
 
 
-def processor_objection(variant: str, recipe: Recipe) -> str | None:
+def processor_objection(variant: str, identity: str, recipe: Recipe) -> str | None:
     """Why this machine should not add runs to a variant whose bits depend on the kind of processor; None if it may.
+
+    Args:
+        variant: its name.
+        identity: as in `canonical`.
+        recipe: its recipe.
 
     Raises:
         UserError: the variant's results are damaged.
@@ -285,8 +311,7 @@ def processor_objection(variant: str, recipe: Recipe) -> str | None:
     results = find_results(variant) if depends_on_processor(recipe) else None
     if results is None:
         return None
-    certificates = read_certificates()
-    certified = certificates[(certificates["variant"] == variant) & (certificates["part"] == "train")]
+    certified = select(read_certificates(), identity, "train")
     recorded = {*results.environments["processor"], *certified["processor"]} - {NOT_RECORDED}
     if kind(processor()) in {kind(text) for text in recorded}:
         return None

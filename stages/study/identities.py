@@ -1,6 +1,8 @@
 """What variants and comparisons are, as digests: recipes, data and split, without names and numbers of seeds."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from stages.recipes.shared.recipe import Recipe
 from stages.study import files
@@ -16,8 +18,12 @@ def variant_identity(recipe: Recipe, study: Params) -> str:
         recipe: the variant's recipe.
         study: the parameters of the study, of which data and split count.
     """
-    data = study.data.model_dump(exclude_unset=True)
-    parts = [recipe.family, recipe.key_fields(), data, study.split.dev_fraction]
+    return recipe_identity(recipe, study.data.model_dump(exclude_unset=True), study.split.dev_fraction)
+
+
+def recipe_identity(recipe: Recipe, data: Mapping[str, Any], dev_fraction: float) -> str:
+    """The same for the section `data` and the fraction of the validation split of any params.yaml."""
+    parts = [recipe.family, recipe.key_fields(), dict(data), dev_fraction]
     return files.digest(json.dumps(parts, sort_keys=True, allow_nan=False))
 
 

@@ -13,6 +13,7 @@ from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
 from stages.study import families, files, paths
 from stages.study.environments import Environment, canonical, installed_versions, read_certificates
+from stages.study.identities import variant_identity
 from stages.study.params import Params
 from stages.study.results import find_results
 from stages.study.splits import read_validation
@@ -45,7 +46,7 @@ def plan(study: Params, variants: Sequence[str], images: np.ndarray, labels: np.
     for variant in variants:
         recipe = study.recipe(variant)
         executor, environment = executors.name_for(recipe), environment_here(recipe)
-        root = canonical(variant, "train", environment, certificates)
+        root = canonical(variant_identity(recipe, study), "train", environment, certificates)
         shared = {"data": data, **environment.digests}
         for seed in range(recipe.seeds):
             validation = read_validation(seed) if recipe.uses_validation else None

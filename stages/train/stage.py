@@ -7,6 +7,7 @@ import pandas as pd
 
 from stages.recipes.shared.recipe import Recipe
 from stages.study import environments, files, paths
+from stages.study.identities import variant_identity
 from stages.study.params import Params
 from stages.study.splits import read_classes, read_images
 from stages.train import cache
@@ -30,7 +31,7 @@ def train(study: Params, variants: Sequence[str], on_finish: Callable[[str, int]
     runs = plan(study, variants, images, labels, len(read_classes(paths.TRAIN)))
     to_train = unfinished(runs)
     for variant in dict.fromkeys(run.variant for run in to_train):
-        report_differences(variant, study.recipe(variant))
+        report_differences(study, variant)
     if to_train:
         train_all(longest_first(to_train, images.shape), images, labels, on_finish=on_finish)
     for variant in variants:
@@ -55,15 +56,17 @@ def unfinished(runs: Sequence[Run]) -> list[Run]:
     return found
 
 
-def report_differences(variant: str, recipe: Recipe) -> None:
+def report_differences(study: Params, variant: str) -> None:
     """Print why runs that have results are trained again, and warn if their bits depend on the processor."""
-    changes = environments.changes_since(variant, environment_here(recipe))
+    recipe = study.recipe(variant)
+    identity = variant_identity(recipe, study)
+    changes = environments.changes_since(variant, identity, environment_here(recipe))
     if lines := environments.trained_elsewhere({variant: changes}):
         print(
             f"{lines[0]}, and now anew. To keep the results, stop this: `make certify` checks a sample of them first",
             flush=True,
         )
-    elif objection := environments.processor_objection(variant, recipe):
+    elif objection := environments.processor_objection(variant, identity, recipe):
         print(f"warning: {objection}", flush=True)
 
 

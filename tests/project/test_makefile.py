@@ -111,3 +111,14 @@ def test_dvc_is_configured_for_folders_without_git(checkout: Path) -> None:
     (checkout / ".git").rmdir()
     setup(checkout)
     assert "no_scm = true" in local.read_text()
+
+
+def test_a_version_that_pip_changed_is_installed_again(checkout: Path) -> None:
+    packages = checkout / ".venv/lib/python3.12/site-packages"
+    (packages / "keras-3.15.1.dist-info").mkdir(parents=True)
+    for _ in range(2):
+        assert setup(checkout).returncode == 0
+    assert installed(checkout) == 1
+    (packages / "keras-3.15.1.dist-info").rename(packages / "keras-3.15.2.dist-info")
+    assert setup(checkout).returncode == 0
+    assert installed(checkout) == 2

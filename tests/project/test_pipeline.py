@@ -16,8 +16,9 @@ import mlflow
 import pandas as pd
 import pytest
 
-from stages.study import files, paths
+from stages.study import files, params, paths
 from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS, CODE
+from stages.study.identities import variant_identity
 from tests.support.pipeline import NETWORK, SEEDS, STUDY, Clone, stages_run
 
 
@@ -386,7 +387,19 @@ def test_a_certificate_keeps_the_results_of_one_variant_only(fresh: Clone) -> No
     made = files.yaml_values(code.read_text(), "before")["train"]
     assert stale_by_code(fresh) == of_variants("train")
     here = files.yaml_values(code.read_text(), "after")["train"]
-    row = ("mlp", "train", here["mlp"], made["mlp"], 1, SEEDS, "a processor", "here", "f" * 40)
+    study = params.load(fresh.folder / "params.yaml")
+    row = (
+        "mlp",
+        variant_identity(study.recipe("mlp"), study),
+        "train",
+        here["mlp"],
+        made["mlp"],
+        1,
+        SEEDS,
+        "a processor",
+        "here",
+        "f" * 40,
+    )
     files.write_table(fresh.folder / CERTIFIED, pd.DataFrame([row], columns=CERTIFIED_COLUMNS))
     assert stale_by_code(fresh) == {"train@linear", "train@cnn", "aggregate"}  # the report names the certificate
     files.write_table(fresh.folder / CERTIFIED, pd.DataFrame(columns=CERTIFIED_COLUMNS))

@@ -1,6 +1,8 @@
 """Certificates: results with the same bits get one; a difference is printed, and its variant stays stale."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,9 +17,12 @@ import psutil
 import pytest
 
 from many_seeds.errors import UserError
+from stages.code.stage import variant_environments
 from stages.recipes import ridge
-from stages.study import environments, families, files, params, paths
+from stages.study import dvc, environments, families, files, params, paths
+from stages.study.data import Data
 from stages.study.environments import CERTIFIED, Environment, canonical, read_certificates
+from stages.study.identities import variant_identity
 from stages.study.params import Params
 from stages.study.results import read_results
 from tests.conftest import STUDY as DIGITS
@@ -79,7 +84,8 @@ def test_the_same_bits_by_other_code_get_a_certificate_and_are_checked_once(
     assert run_command(monkeypatch, "ridge", "plain") == 0
     output = capsys.readouterr().out
     assert "A sample of 2 of 4 runs was compared: a difference in another run would not be found." in output
-    assert "Next: `dvc repro`" in output
+    assert "Next: `dvc repro --allow-missing`, which" in output
+    assert "then `git add --all` and a commit" in output
     table = read_certificates()
     assert table["variant"].tolist() == ["ridge", "plain"]
     assert table["part"].tolist() == ["train", "train"]
@@ -89,7 +95,7 @@ def test_the_same_bits_by_other_code_get_a_certificate_and_are_checked_once(
     assert table["processor"].tolist() == [environments.processor()] * 2
     recorded = Environment.parse(read_results("ridge").environments["environment"][0])
     here = environments.installed("train", "ridge")
-    assert canonical("ridge", "train", here, table) == recorded != here
+    assert canonical(variant_identity(study.recipe("ridge"), study), "train", here, table) == recorded != here
     assert {path: path.read_bytes() for path in before} == before
 
     assert run_command(monkeypatch, "ridge", "plain") == 0
@@ -159,6 +165,7 @@ def test_an_edited_result_of_the_sampled_seed_is_found_and_gets_no_certificate(
     assert run_command(monkeypatch, "plain", "ridge") == 1
     output = capsys.readouterr().out
     assert f"plain stays stale: seed {seed}: {expected}" in output
+    assert "nothing that is certified, and trains or evaluates again what stays stale: plain; then `git add" in output
     assert read_certificates()["variant"].tolist() == ["ridge"]  # the other variant is checked all the same
 
 
@@ -208,6 +215,12 @@ def test_a_plan_lists_the_runs_and_trains_nothing(
     output = capsys.readouterr().out
     assert f"plain (train): seed {sampled(study, 'plain')} of 2, about " in output
     assert "the code in stages/recipes" in output
+    assert "made on" not in output
+    table = read_results("plain").environments
+    for processor, text in (("not recorded", "a processor that is not recorded"), ("X; none", "X; none")):
+        files.write_table(paths.environments_path("plain"), table.assign(processor=processor))
+        assert run_command(monkeypatch, "plain", "--plan") == 0
+        assert f"  made on {text}: if bits differ, the old code" in capsys.readouterr().out
     assert not FOLDER.exists()
 
 
@@ -240,12 +253,21 @@ def test_runs_of_two_environments_are_both_sampled_and_certified_as_the_one_with
     assert sorted(check.seeds for check in found) == [(0,), (1,)]
     here = environments.installed("train", "network")
     for check in found:
-        append("plain", "train", here, check.roots["train"], check.seeds, check.counts["train"], "trained here")
+        append(
+            "plain",
+            check.identity,
+            "train",
+            here,
+            check.roots["train"],
+            check.seeds,
+            check.counts["train"],
+            "trained here",
+        )
     certificates = read_certificates()
     assert not certificates["environment"].duplicated().any()
-    ends = [canonical("plain", "train", each, certificates) for each in (here, first, second)]
+    ends = [canonical(found[0].identity, "train", each, certificates) for each in (here, first, second)]
     assert ends == [found[0].roots["train"]] * 3
-    assert not append("plain", "train", here, first, [0], 1, "trained here")
+    assert not append("plain", found[0].identity, "train", here, first, [0], 1, "trained here")
 
 
 def test_weights_are_compared_without_the_version_of_keras(evaluated: Path) -> None:
@@ -403,11 +425,20 @@ def test_certificates_of_two_branches_are_merged_and_both_variants_are_certified
     update_code(small)
     commit(small, "Rename a variable")
     monkeypatch.chdir(small.folder)
-    here = environments.installed("train", "ridge")
+    here, study = environments.installed("train", "ridge"), params.load()
     edited = families.code_digest("ridge", small.folder / "stages/recipes")
     for name in ("one", "two"):
         small.run("git", "switch", "--quiet", "--create", f"branch_{name}", "HEAD")
-        append(name, "train", replace(here, code=edited), here, [0], 2, "trained here")
+        append(
+            name,
+            variant_identity(study.recipe(name), study),
+            "train",
+            replace(here, code=edited),
+            here,
+            [0],
+            2,
+            "trained here",
+        )
         commit(small, f"A certificate of {name}")
         small.run("git", "switch", "--quiet", "-")
     for name in ("one", "two"):
@@ -434,7 +465,63 @@ def test_after_an_edit_that_changes_bits_the_variant_stays_stale(
     solve = ridge.solve
     monkeypatch.setattr(ridge, "solve", lambda problem, alpha: solve(problem, alpha * 1.01))
     seed = sampled(study, "ridge")
-    assert run_command(monkeypatch, "ridge") == 1
-    assert f"ridge stays stale: seed {seed}: curves.csv, row 1, val_loss: " in capsys.readouterr().out
+    assert run_command(monkeypatch, "ridge", "--all") == 1
+    output = capsys.readouterr().out
+    assert f"ridge stays stale: seed {seed}: curves.csv, row 1, val_loss: " in output
+    assert re.search("ridge +evaluate +0 of 2 +not compared", output), output
     assert not CERTIFIED.exists()
     assert [check.parts for check in sample.select_checks(study, ["ridge"], 1, everything=False)] == [("train",)]
+
+
+def test_a_certificate_does_not_count_for_other_data_under_the_same_name(other_code: Path, study: Params) -> None:
+    """As after a merge of a study of other data, whose variants have the same names."""
+    certify(study, sample.select_checks(study, ["ridge"], 1, everything=False))
+    here = str(environments.current("train", "ridge", environments.locked_versions()))
+    made = read_results("ridge").environments["environment"][0]
+    assert variant_environments(study)["train"]["ridge"] == made != here
+    other = study.model_copy(update={"data": Data(name="mine", format="npz", train="own/train.npz")})
+    assert variant_environments(other)["train"]["ridge"] == here
+
+
+def test_images_of_other_data_than_those_of_the_parameters_are_not_certified(other_code: Path) -> None:
+    """As after an edit of the section `data`, before `dvc repro split`."""
+    lock = "stages: {fetch: {params: {params.yaml: {data: {name: mnist}}}}}"
+    dvc.LOCK.write_text(lock)
+    study = params.load()
+    checks = sample.select_checks(study, ["ridge"], 1, everything=False)
+    with pytest.raises(UserError, match=r"other values of data than params\.yaml: run `dvc repro split`"):
+        certify(study, checks)
+    dvc.LOCK.write_text("stages: {split: {params: {params.yaml: {split: {dev_fraction: 0.3, seeds: 8}}}}}")
+    with pytest.raises(UserError, match=r"other values of split\.dev_fraction than params\.yaml"):
+        certify(study, checks)
+
+
+def test_a_certificate_of_one_recipe_does_not_keep_the_results_of_another_with_the_same_name(small: Clone) -> None:
+    """Variant `one` has had two recipes. The code is certified with the second; then the first is set again."""
+    first = copy_of(SMALL)
+    second = copy_of(SMALL)
+    second["variants"]["one"]["tolerance"] = 0.2
+    small.write(second)
+    assert "train@one" in stages_run(small.repro("evaluate@one", "evaluate@two"))
+    commit(small, "Another recipe")
+    rename_local(small)
+    done = small.run(sys.executable, "-m", "tools.certify")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert stages_run(small.repro("evaluate@one", "evaluate@two")) == ["code"]
+    commit(small, "Certificates")
+
+    small.write(first)
+    small.repro("evaluate@one", "evaluate@two")
+    here = families.code_digest("ridge", small.folder / "stages/recipes")
+    made = {name: environments_of(small, name) for name in ("one", "two")}
+    assert [environment.code == here for environment in made["one"]] == [True, True]
+    assert [environment.code == here for environment in made["two"]] == [False, False]
+
+
+def copy_of(study: dict[str, Any]) -> dict[str, Any]:
+    return dict(json.loads(json.dumps(study)))
+
+
+def environments_of(clone: Clone, variant: str) -> list[Environment]:
+    table = pd.read_csv(clone.folder / paths.environments_path(variant))
+    return [Environment.parse(text) for text in table["environment"]]

@@ -21,6 +21,7 @@ from stages.aggregate.sections import results
 from stages.study import files, params, paths
 from stages.study.comparisons import compare_variants
 from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS, Environment
+from stages.study.identities import variant_identity
 from stages.study.results import NOT_RECORDED
 from tests.support import command
 from tests.support import study as made
@@ -54,7 +55,9 @@ def write_environments(
 
 
 def certify(variant: str, made_by: str, same_as: str) -> None:
-    row = (variant, "train", made_by, same_as, 1, 3, PROCESSOR, "trained anew", "c")
+    study = params.load()
+    identity = variant_identity(study.recipe(variant), study)
+    row = (variant, identity, "train", made_by, same_as, 1, 3, PROCESSOR, "trained anew", "c")
     files.write_table(CERTIFIED, pd.DataFrame([row], columns=CERTIFIED_COLUMNS))
 
 

@@ -17,7 +17,8 @@ from ruamel.yaml import YAML
 from many_seeds.errors import UserError
 from stages.study import dvc, environments, families, files, params, paths
 from stages.study.comparisons import named_pairs
-from stages.study.environments import CODE, Environment
+from stages.study.environments import CERTIFIED, CODE, Environment
+from stages.study.identities import variant_identity
 from stages.study.ledger_files import read_ledger
 from stages.study.params import Params
 from stages.train.run import run_key
@@ -85,7 +86,8 @@ def certify(study: Params) -> None:
     """Certify that today's code makes the bits of version 1, as `make certify` does."""
     for variant, recipe in study.variants.items():
         made = Environment.parse(pd.read_csv(paths.environments_path(variant))["environment"][0])
-        append(variant, "train", environments.installed("train", recipe.family), made, [0], 2, "trained here")
+        identity = variant_identity(recipe, study)
+        append(variant, identity, "train", environments.installed("train", recipe.family), made, [0], 2, "trained here")
 
 
 def make_new(folder: Path) -> None:
@@ -234,7 +236,7 @@ def test_stale_results_are_an_error(old: Clone, unchanged: Callable[[], bool]) -
 def test_results_that_differ_from_the_commit_are_an_error(old: Clone) -> None:
     path = paths.scores_path("plain")
     path.write_text(path.read_text(encoding="utf-8").replace("0,", "0,f", 1), encoding="utf-8")
-    with pytest.raises(UserError, match=r"metrics/runs/plain/test\.csv\. `git restore --source"):
+    with pytest.raises(UserError, match=r"metrics/runs/plain/test\.csv\. `git rm -rfq metrics && git"):
         migrate(None)
 
 
@@ -292,6 +294,9 @@ def test_results_of_another_environment_are_stale_afterwards(
     assert f"keras {keras} → 99.0: ridge, random_features, plain, watched" in migrate(None)
     assert f"keras={keras}" in CODE.read_text(encoding="utf-8")
     assert "code" not in dvc.recorded()
+    found = stale.reasons(stale.status(params.load()))
+    for stage in ("train@plain", "evaluate@plain"):
+        assert any(f"keras {keras} → 99.0" in reason for reason in found[stage]), found[stage]
     checked(old.run("dvc", "repro", "-s", "code"))
     assert set(stages_run(old.repro("--dry"))) >= {
         f"{stage}@{name}" for stage in ("train", "evaluate") for name in VARIANTS
@@ -336,3 +341,37 @@ def test_the_last_commit_of_version_1_is_found_before_those_of_version_2(old: Cl
     assert find_commit("HEAD~2") == first
     with pytest.raises(UserError, match="received HEAD, whose"):
         find_commit("HEAD")
+
+
+def test_the_documented_commands_resolve_the_conflicts_of_a_merge_and_keep_only_the_results_of_this_study(
+    old: Clone,
+) -> None:
+    back_to_version_1(old)
+    scores, deleted = paths.scores_path("plain"), paths.curves_path("ridge")
+    content = scores.read_text(encoding="utf-8")
+    checked(old.run("git", "switch", "--quiet", "--create", "upstream"))
+    scores.write_text(content.replace("0,", "1,", 1), encoding="utf-8")
+    deleted.unlink()
+    files.write_table(CERTIFIED, environments.read_certificates())
+    commit(old, "Version 2")
+    checked(old.run("git", "switch", "--quiet", "-"))
+    scores.write_text(content.replace("0,", "2,", 1), encoding="utf-8")
+    deleted.write_text("mine\n", encoding="utf-8")
+    commit(old, "My results")
+    tracked = {path: path.read_bytes() for path in Path("metrics").rglob("*") if path.is_file()}
+    assert old.run("git", "merge", "--no-commit", "upstream").returncode == 1
+    assert checked(old.run("git", "diff", "--name-only", "--diff-filter=U"))
+    document = (ROOT / "docs/migration.md").read_text(encoding="utf-8")
+    (command,) = [line.removeprefix("$ ") for line in document.splitlines() if line.startswith("$ git rm")]
+    checked(old.run("sh", "-c", command))
+    assert checked(old.run("git", "status", "--porcelain", "metrics", "params.yaml", "dvc.lock")) == ""
+    assert {path: path.read_bytes() for path in Path("metrics").rglob("*") if path.is_file()} == tracked
+
+
+def test_without_a_git_repository_the_error_says_what_the_migration_needs(old: Clone) -> None:
+    shutil.rmtree(".git")
+    Path(".dvc/config.local").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
+    refused = old.run(sys.executable, "-m", "tools.migrate")
+    assert refused.returncode == 1
+    assert "needs a git repository with a commit of this study with version 1" in refused.stderr
+    assert "fatal" not in refused.stderr

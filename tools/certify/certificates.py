@@ -6,7 +6,7 @@ import pandas as pd
 
 from many_seeds.errors import UserError
 from stages.study import environments, files, git
-from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS, Environment, Part, canonical
+from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS, Environment, Part, canonical, select
 from stages.study.results import NOT_RECORDED, read_results
 from tools.certify.sample import COLUMNS
 
@@ -14,12 +14,20 @@ CODE = ("stages/recipes", "stages/train", "stages/evaluate")
 
 
 def append(
-    variant: str, part: Part, here: Environment, root: Environment, seeds: Sequence[int], of: int, how: str
+    variant: str,
+    identity: str,
+    part: Part,
+    here: Environment,
+    root: Environment,
+    seeds: Sequence[int],
+    of: int,
+    how: str,
 ) -> bool:
     """Append a certificate, unless it follows from the present ones.
 
     Args:
         variant: the variant.
+        identity: its identity: recipe, data and split.
         part: training or evaluation.
         here: the environment that gives the same bits.
         root: the environment that made the results.
@@ -34,11 +42,12 @@ def append(
         UserError: the file is damaged, or can't be written.
     """
     certificates = environments.read_certificates()
-    ends = _ends(variant, part, here, root, certificates)
+    ends = _ends(variant, identity, part, here, root, certificates)
     if ends is None:
         return False
     row = {
         "variant": variant,
+        "identity": identity,
         "part": part,
         "environment": str(ends[0]),
         "same_as": str(ends[1]),
@@ -53,18 +62,17 @@ def append(
 
 
 def _ends(
-    variant: str, part: Part, here: Environment, root: Environment, certificates: pd.DataFrame
+    variant: str, identity: str, part: Part, here: Environment, root: Environment, certificates: pd.DataFrame
 ) -> tuple[Environment, Environment] | None:
     """The environments of the new row: the first is the same as the second. None if the row follows from the others."""
-    start, end = (canonical(variant, part, each, certificates) for each in (here, root))
+    start, end = (canonical(identity, part, each, certificates) for each in (here, root))
     if start == end:
         return None
     recorded = read_results(variant).environments[COLUMNS[part]].unique()
-    if start in [canonical(variant, part, Environment.parse(text), certificates) for text in recorded]:
+    if start in [canonical(identity, part, Environment.parse(text), certificates) for text in recorded]:
         start, end = end, start  # so that the keys of recorded runs stay the same
-    rows = certificates[(certificates["variant"] == variant) & (certificates["part"] == part)]
     # `canonical` follows one row for each environment. An environment that has a row already is part of a circle.
-    known = set(rows["environment"])
+    known = set(select(certificates, identity, part)["environment"])
     if str(start) in known:
         start, end = end, start
     if str(start) in known:

@@ -72,7 +72,7 @@ class Suspect:
     @property
     def first_difference(self) -> str:
         seed, text = next(iter(self.differences.items()))
-        return f"{seed}: {text} ({_made_on(self.result.check, seed)})"
+        return f"{seed}: {text} ({made_on(self.result.check, seed)})"
 
     @property
     def run_names(self) -> list[RunName]:
@@ -226,7 +226,8 @@ def same_kind(check: Check, seed: int) -> bool:
     return processor != NOT_RECORDED and kind(processor) == kind(environments.processor())
 
 
-def _made_on(check: Check, seed: int) -> str:
+def made_on(check: Check, seed: int) -> str:
+    """On which processor the recorded run of a seed was made, as text."""
     processor = check.rows[seed]["processor"]
     return "made on a processor that is not recorded" if processor == NOT_RECORDED else f"made on {processor}"
 

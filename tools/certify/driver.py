@@ -63,7 +63,9 @@ def train(job: dict[str, Any]) -> None:
         unfinished.rename(folders[variant, seed])
 
     images, labels = shared("read_images", "splits", "records")(shared("TRAIN", "paths", "records"))
-    study: Any = SimpleNamespace(recipe=recipes.__getitem__)
+    # Without data and split, no certificate of that commit counts: the runs get the keys of its own code.
+    data, split = SimpleNamespace(model_dump=lambda **_: {}), SimpleNamespace(dev_fraction=None)
+    study: Any = SimpleNamespace(recipe=recipes.__getitem__, data=data, split=split)
     planned = plan(study, list(recipes), images, labels, job["classes"])
     train_all([run for run in planned if (run.variant, run.seed) in folders], images, labels, on_finish=keep)
 

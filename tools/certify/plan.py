@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from stages.study import paths
 from stages.study.models import read_facts
 from stages.study.params import Params
-from tools.certify.check import not_checkable, same_kind
+from tools.certify.check import made_on, not_checkable, same_kind
 from tools.certify.retrained import RetrainedRuns
 from tools.certify.sample import Check
 
@@ -25,8 +25,13 @@ def _lines(check: Check, retrained: RetrainedRuns) -> Iterator[str]:
         yield f"{check.variant}: can't be checked: {objection}"
         return
     yield f"{check.variant} ({' and '.join(check.parts)}): {_runs(check, retrained)}; {'; '.join(_changes(check))}"
-    if any(not same_kind(check, seed) for seed in check.seeds):
-        yield "  made on another processor: if bits differ, the old code trains the seed on this machine too"
+    foreign = [seed for seed in check.seeds if not same_kind(check, seed)]
+    if foreign:
+        yield (
+            f"  {made_on(check, foreign[0])}: if bits differ, the old code trains the seed on this machine too, which "
+            "starts its own processes (up to a minute more) and, with other packages, installs them in "
+            f"{retrained.folder} (about 2 GB)"
+        )
 
 
 def _runs(check: Check, retrained: RetrainedRuns) -> str:

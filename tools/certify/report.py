@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from many_seeds import text
 from stages.recipes.shared.training import backend
 from stages.study import environments
-from stages.study.environments import CERTIFIED, CODE, LOCKED, Environment, Part
+from stages.study.environments import CERTIFIED, LOCKED, Environment, Part
 from tools.certify.check import CheckResult
 
 HEADER = ("variant", "part", "seeds", "compared", "result", "seconds")
@@ -35,6 +35,8 @@ def _row(result: CheckResult, part: Part) -> list[str]:
     check = result.check
     if part in result.unchecked:
         return [check.variant, part, "", f"0 of {check.counts[part]}", "not checked", ""]
+    if result.different is not None and part != check.parts[0]:  # the first difference ends the comparison
+        return [check.variant, part, "", f"0 of {check.counts[part]}", "not compared", ""]
     verdict = "different" if result.different is not None else "the same"
     seeds = " ".join(map(str, check.seeds))
     compared = f"{len(check.seeds)} of {check.counts[part]}"
@@ -49,9 +51,15 @@ def advice(results: Sequence[CheckResult]) -> Iterator[str]:
         yield f"The installed packages are not those of {LOCKED}, which `dvc repro` expects: {', '.join(changes)}."
     if any(result.certified_stale for result in results):
         yield (
-            "Next: `dvc repro`, which runs the stage `code` and trains nothing that is certified; then commit "
-            f"{CERTIFIED}, {CODE} and dvc.lock."
+            "Next: `dvc repro --allow-missing`, which runs the stage `code` and trains nothing that is certified"
+            f"{_others(results)}; then `git add --all` and a commit."
         )
+
+
+def _others(results: Sequence[CheckResult]) -> str:
+    """The checked variants that stay stale, which `dvc repro` makes again, as the end of a sentence."""
+    stale = dict.fromkeys(each.check.variant for each in results if not {*each.check.stale} <= {*each.same})
+    return f", and trains or evaluates again what stays stale: {', '.join(stale)}" if stale else ""
 
 
 def _advice_on(result: CheckResult) -> Iterator[str]:

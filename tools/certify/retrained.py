@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from many_seeds.errors import UserError
-from stages.study import environments, paths
+from stages.study import dvc, environments, params, paths
 from stages.study.environments import kind
 from stages.study.params import Params
 from stages.study.splits import read_classes, read_images
@@ -33,10 +33,11 @@ class RetrainedRuns:
             variants: variants to check; repeated names count once.
 
         Raises:
-            UserError: the data are missing.
+            UserError: the data are missing, or of other parameters.
         """
         if missing := [str(path) for path in (paths.TRAIN, paths.DEV, paths.TEST) if not path.exists()]:
             raise UserError(f"{', '.join(missing)} missing: run `dvc repro split`, which trains nothing")
+        check_data(study)
         self.images, self._labels = read_images(paths.TRAIN)
         classes = len(read_classes(paths.TRAIN))
         planned = plan(study, list(dict.fromkeys(variants)), self.images, self._labels, classes)
@@ -71,3 +72,21 @@ class RetrainedRuns:
             train_all(runs, self.images, self._labels, on_finish=lambda variant, seed: None, folder=FOLDER)
         except UserError as error:
             print(error, flush=True)
+
+
+def check_data(study: Params) -> None:
+    """Check that the images and the splits are those of the parameters, which a certificate names.
+
+    Raises:
+        UserError: dvc.lock records other parameters of them.
+    """
+    expected = {"data": study.data.model_dump(exclude_unset=True), "split.dev_fraction": study.split.dev_fraction}
+    recorded: dict[str, Any] = {}
+    for stage in ("fetch", "split"):
+        recorded |= dvc.recorded().get(stage, {}).get("params", {}).get(str(params.PARAMS), {})
+    recorded["split.dev_fraction"] = recorded.get("split", {}).get("dev_fraction")
+    if others := [key for key, value in expected.items() if recorded.get(key) not in (None, value)]:
+        raise UserError(
+            f"the images in {paths.TRAIN.parent} are of other values of {', '.join(others)} than {params.PARAMS}: run "
+            "`dvc repro split`, which trains nothing"
+        )

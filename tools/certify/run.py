@@ -46,4 +46,4 @@ def write_certificates(result: CheckResult) -> None:
     check = result.check
     for part in result.same:
         here, root = check.here[part], check.roots[part]
-        append(check.variant, part, here, root, check.seeds, check.counts[part], result.how)
+        append(check.variant, check.identity, part, here, root, check.seeds, check.counts[part], result.how)

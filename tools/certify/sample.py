@@ -9,7 +9,8 @@ import pandas as pd
 from many_seeds.errors import UserError
 from stages.recipes.shared.recipe import Recipe
 from stages.study import environments, families, files, paths
-from stages.study.environments import PARTS, Environment, Part, canonical
+from stages.study.environments import PARTS, Environment, Part, canonical, select
+from stages.study.identities import variant_identity
 from stages.study.params import Params
 from stages.study.results import find_results
 from stages.train import executors
@@ -26,6 +27,7 @@ class Check:
 
     Attributes:
         variant: the variant.
+        identity: its identity, to which certificates belong.
         recipe: its recipe.
         here: the environments of today's code and the installed packages.
         roots: the environments of the runs, resolved by certificates.
@@ -38,6 +40,7 @@ class Check:
     """
 
     variant: str
+    identity: str
     recipe: Recipe
     here: Environments
     roots: Environments
@@ -71,27 +74,29 @@ def select_checks(study: Params, variants: Sequence[str], number: int | None, *,
     return [
         check
         for name, recipe in recipes.items()
-        for check in _variant_checks(name, recipe, certificates, number, everything=everything)
+        for check in _variant_checks(
+            name, variant_identity(recipe, study), recipe, certificates, number, everything=everything
+        )
     ]
 
 
 def _variant_checks(
-    variant: str, recipe: Recipe, certificates: pd.DataFrame, number: int | None, *, everything: bool
+    variant: str, identity: str, recipe: Recipe, certificates: pd.DataFrame, number: int | None, *, everything: bool
 ) -> Iterator[Check]:
     results = find_results(variant)
     if results is None:
         return
     table = results.environments[results.environments["seed"] < recipe.seeds]
-    roots = {part: _roots(variant, part, table[column], certificates) for part, column in COLUMNS.items()}
+    roots = {part: _roots(identity, part, table[column], certificates) for part, column in COLUMNS.items()}
     here: Environments = {part: environments.installed(part, recipe.family) for part in PARTS}
-    chain = _chain(variant, table, certificates)
+    chain = _chain(identity, table, certificates)
     for root, group in _groups(table, roots):
-        stale = _stale_parts(variant, recipe, here, root, certificates)
+        stale = _stale_parts(identity, recipe, here, root, certificates)
         if parts := PARTS if everything else stale:
             rows = {int(row["seed"]): row for row in group.astype(object).to_dict("records")}
             counts = {part: int((roots[part] == str(root[part])).sum()) for part in PARTS}
             seeds = draw(variant, here, root, list(rows), number)
-            yield Check(variant, recipe, here, root, parts, stale, rows, counts, seeds, chain)
+            yield Check(variant, identity, recipe, here, root, parts, stale, rows, counts, seeds, chain)
 
 
 def _groups(table: pd.DataFrame, roots: dict[Part, pd.Series]) -> list[tuple[Environments, pd.DataFrame]]:
@@ -104,26 +109,26 @@ def _groups(table: pd.DataFrame, roots: dict[Part, pd.Series]) -> list[tuple[Env
     ]
 
 
-def _chain(variant: str, table: pd.DataFrame, certificates: pd.DataFrame) -> tuple[Environment, ...]:
+def _chain(identity: str, table: pd.DataFrame, certificates: pd.DataFrame) -> tuple[Environment, ...]:
     """The environments of training in the variant's results and certificates."""
-    rows = certificates[(certificates["variant"] == variant) & (certificates["part"] == "train")]
+    rows = select(certificates, identity, "train")
     texts = {*table["environment"], *rows["environment"], *rows["same_as"]}
     return tuple(map(Environment.parse, sorted(texts)))
 
 
-def _roots(variant: str, part: Part, column: pd.Series, certificates: pd.DataFrame) -> pd.Series:
-    found = {text: str(canonical(variant, part, Environment.parse(text), certificates)) for text in column.unique()}
+def _roots(identity: str, part: Part, column: pd.Series, certificates: pd.DataFrame) -> pd.Series:
+    found = {text: str(canonical(identity, part, Environment.parse(text), certificates)) for text in column.unique()}
     return column.map(found)
 
 
 def _stale_parts(
-    variant: str, recipe: Recipe, here: Environments, roots: Environments, certificates: pd.DataFrame
+    identity: str, recipe: Recipe, here: Environments, roots: Environments, certificates: pd.DataFrame
 ) -> tuple[Part, ...]:
     """The parts for which today's environment is not known to give the bits of the roots."""
     today = dict(here)
     if roots["train"].executor is not None:
         today["train"] = _batched(recipe)
-    return tuple(part for part in PARTS if canonical(variant, part, today[part], certificates) != roots[part])
+    return tuple(part for part in PARTS if canonical(identity, part, today[part], certificates) != roots[part])
 
 
 def _batched(recipe: Recipe) -> Environment:

@@ -105,18 +105,21 @@ def variant_change(variant: str, old: Side, new: Side) -> VariantChange:
     if not np.array_equal(before.truth, after.truth):
         raise UserError(
             f"{variant} should have the same test set on both sides; received {len(before.truth):,} images of "
-            f"{old.params.data} in {old.label} and {len(after.truth):,} of {new.params.data} in {new.label}: scores on "
-            "different test sets can't be compared"
+            f"{old.params.data_name} in {old.label} and {len(after.truth):,} of {new.params.data_name} in {new.label}: "
+            "scores on different test sets can't be compared"
         )
     seeds = _judged_seeds(after.seeds, new.params.seeds(variant))
     common = [seed for seed in seeds if seed in before.seeds]
     certificates = pd.concat([old.certificates, new.certificates], ignore_index=True)
     kept = before.select(common), after.select(common)
+    identity = new.params.identity(variant)
+    if identity != old.params.identity(variant):
+        identity = None
     return VariantChange(
         *kept,
         parameters=_changed_parameters(variant, old, new),
-        training=_environment_change("train", *kept, certificates),
-        evaluation=_environment_change("evaluate", *kept, certificates),
+        training=_environment_change("train", identity, *kept, certificates),
+        evaluation=_environment_change("evaluate", identity, *kept, certificates),
         only_old=[seed for seed in before.seeds if seed not in common],
         only_new=[seed for seed in seeds if seed not in common],
         lost=_lost_seeds(variant, old, new),
@@ -129,16 +132,18 @@ def _judged_seeds(seeds: list[int], number: int) -> list[int]:
 
 
 def _environment_change(
-    part: Part, old: EvaluatedRuns, new: EvaluatedRuns, certificates: pd.DataFrame
+    part: Part, identity: str | None, old: EvaluatedRuns, new: EvaluatedRuns, certificates: pd.DataFrame
 ) -> EnvironmentChange:
-    """How the environments of the same seeds differ."""
+    """How the environments of the same seeds differ; certificates count if both sides have the same identity."""
     column = {"train": "environment", "evaluate": "evaluation"}[part]
     if old.environments is None or new.environments is None:
         return EnvironmentChange(recorded=False, changes=[], certified=[])
     changes, certified = dict[str, None](), dict[str, None]()
     for texts in dict.fromkeys(zip(old.environments[column], new.environments[column], strict=True)):
         before, after = map(Environment.parse, texts)
-        resolved = [canonical(new.variant, part, each, certificates) for each in (before, after)]
+        resolved = [before, after]
+        if identity is not None:
+            resolved = [canonical(identity, part, each, certificates) for each in resolved]
         found = certified if resolved[0] == resolved[1] else changes
         found |= dict.fromkeys(before.differences(after, part))
     return EnvironmentChange(recorded=True, changes=list(changes), certified=list(certified))
@@ -160,8 +165,8 @@ def _changed_parameters(variant: str, old: Side, new: Side) -> Changed:
         found = _changed_fields(old.params.recipes[variant], fields)
         # A network without a validation split trains on all images; a recipe without this field always needs one.
         uses_validation = fields.get("dev_split", True)
-    if old.params.data != new.params.data:
-        found["data.name"] = old.params.data, new.params.data
+    if old.params.data_name != new.params.data_name:
+        found["data.name"] = old.params.data_name, new.params.data_name
     if uses_validation and old.params.dev_fraction != new.params.dev_fraction:
         found["split.dev_fraction"] = old.params.dev_fraction, new.params.dev_fraction
     return found

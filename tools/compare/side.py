@@ -11,6 +11,7 @@ from many_seeds.errors import UserError
 from stages.recipes.shared.recipe import Recipe
 from stages.study import families, files, params, paths
 from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS
+from stages.study.identities import recipe_identity
 from stages.study.params import PARAMS
 from stages.study.results import EvaluatedRuns, Load, find_evaluated_runs, load_file
 from tools.compare.revisions import find_commit, reader
@@ -23,13 +24,13 @@ class Parameters:
     """The part of params.yaml that a comparison needs: another version of this code may have other keys.
 
     Attributes:
-        data: the name of the data set.
+        data: the section `data`.
         dev_fraction: the fraction of the training images in the validation split.
         recipes: variant → the fields of its recipe.
         statistics: the fields of statistics.
     """
 
-    data: str
+    data: dict[str, Any]
     dev_fraction: float
     recipes: dict[str, dict[str, Any]]
     statistics: dict[str, Any]
@@ -41,6 +42,15 @@ class Parameters:
             return families.recipe_class(fields.get("family")).model_validate(fields)
         except (UserError, ValidationError):
             return None
+
+    @property
+    def data_name(self) -> str:
+        return str(self.data["name"])
+
+    def identity(self, variant: str) -> str | None:
+        """The identity of a variant, to which certificates belong; None if this version of the code can't read it."""
+        recipe = self.recipe(variant)
+        return None if recipe is None else recipe_identity(recipe, self.data, self.dev_fraction)
 
     def seeds(self, variant: str) -> int:
         """The number of seeds of a variant; 0 if it is not given, as in other versions of this code."""
@@ -113,7 +123,7 @@ def _read_parameters(text: str, source: str) -> Parameters:
     try:
         study = files.yaml_values(text, source)
         parameters = Parameters(
-            data=str(study["data"]["name"]),
+            data={**study["data"], "name": str(study["data"]["name"])},
             dev_fraction=float(study["split"]["dev_fraction"]),
             recipes={str(name): dict(recipe) for name, recipe in study["variants"].items()},
             statistics=dict(study["statistics"]),
@@ -136,6 +146,8 @@ def _check_seeds(seeds: Any, key: str) -> None:
 def _read_certificates(label: str, read: Load) -> pd.DataFrame:
     """The certificates as text; without rows if the file does not exist.
 
+    Those of commits before certificates named recipe and data count for no variant.
+
     Raises:
         UserError: the file is damaged.
     """
@@ -143,7 +155,8 @@ def _read_certificates(label: str, read: Load) -> pd.DataFrame:
     if content is None:
         return pd.DataFrame(columns=CERTIFIED_COLUMNS)
     try:
-        return pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)[CERTIFIED_COLUMNS]
+        table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
+        return (table if "identity" in table else table.assign(identity=""))[CERTIFIED_COLUMNS]
     except (KeyError, ValueError) as error:  # pandas raises ValueError for a file that is not CSV
         raise UserError(
             f"{CERTIFIED} in {label} should be a CSV file with the columns {', '.join(CERTIFIED_COLUMNS)}, received "

@@ -19,11 +19,12 @@ def check_results(commit: str) -> None:
     Raises:
         UserError: it has others.
     """
+    metrics = paths.RUNS.parent
     if differing := [*_changed_parameters(commit), *_changed_results(commit)]:
         raise UserError(
             f"the results here should be those of commit {commit[:7]}, the last with version 1; different are "
-            f"{listed(differing)}. `git restore --source {commit[:7]} --staged --worktree -- {params.PARAMS} "
-            f"{dvc.LOCK} {paths.RUNS}` restores them; use --from for another commit"
+            f"{listed(differing)}. `git rm -rfq {metrics} && git checkout {commit[:7]} -- {params.PARAMS} {dvc.LOCK} "
+            f"{metrics}` restores them, also in a merge with conflicts; use --from for another commit"
         )
 
 

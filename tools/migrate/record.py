@@ -9,6 +9,7 @@ from many_seeds.errors import UserError
 from stages.ledger.stage import update
 from stages.study import dvc, environments, files, git, paths
 from stages.study.environments import CERTIFIED, CODE, PARTS, Part
+from stages.study.identities import variant_identity
 from stages.study.params import Params
 from tools.migrate.origin import Origin
 
@@ -34,15 +35,16 @@ def locked_repository() -> Iterator[Any]:
         raise UserError(f"DVC failed: {error}. Fix that and run this command again") from error
 
 
-def code_lines(origins: Mapping[str, Origin]) -> CodeLines:
+def code_lines(study: Params, origins: Mapping[str, Origin]) -> CodeLines:
     """The lines of metrics/code.yaml with the environments of the results.
 
     A variant is stale afterwards if today's code or packages differ from them.
     """
     certificates = environments.read_certificates()
+    identities = {variant: variant_identity(study.recipe(variant), study) for variant in origins}
     return {
         part: {
-            variant: str(environments.canonical(variant, part, origin.environments[part], certificates))
+            variant: str(environments.canonical(identities[variant], part, origin.environments[part], certificates))
             for variant, origin in origins.items()
         }
         for part in PARTS

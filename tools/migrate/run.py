@@ -37,7 +37,7 @@ def migrate(revision: str | None) -> str:
         checks.check_workspace(changing)
         checks.check_scoring(old)
         origins = {variant: find_origin(variant, recipe, old) for variant, recipe in study.variants.items()}
-        lines, today = code_lines(origins), variant_environments(study)
+        lines, today = code_lines(study, origins), variant_environments(study)
         written = [start_ledger(study), *write_files(origins, lines)]
         record_stages(repository, ([stages["code"]] if lines == today else []) + [stages["ledger"]] + changing)
     return report(old.commit, origins, written, _stale(lines, today))

@@ -69,7 +69,7 @@ def find_commit(revision: str | None) -> str:
     """
     if revision is None:
         return _newest_commit()
-    commit = git.output("rev-parse", "--verify", f"{revision}^{{commit}}").decode().strip()
+    commit = _resolve(revision)
     if not _is_version_1(commit):
         raise UserError(
             f"--from should name the last commit of this study with version 1; received {revision}, whose {PIPELINE} "
@@ -78,8 +78,24 @@ def find_commit(revision: str | None) -> str:
     return commit
 
 
+def _resolve(revision: str) -> str:
+    """The full name of a commit.
+
+    Raises:
+        UserError: there is no such commit, or no git repository.
+    """
+    found = git.find_output("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    if found is None:
+        raise UserError(
+            f"the migration needs a git repository with a commit of this study with version 1, received no commit "
+            f"{revision}. Without git, put the files of version 1 back, run `git init`, `git add --all` and "
+            "`git commit -m 'Version 1'`, then update the code and migrate"
+        )
+    return found.decode().strip()
+
+
 def _newest_commit() -> str:
-    head = git.output("rev-parse", "--verify", "HEAD^{commit}").decode().strip()
+    head = _resolve("HEAD")
     if _is_version_1(head):
         return head
     # First parents only: the commits of the study itself, if version 2 was merged into it.

@@ -11,6 +11,7 @@ from stages.recipes.shared import training
 from stages.recipes.shared.native_stderr import native_stderr_hidden
 from stages.study import comparisons, dvc, environments, params, paths
 from stages.study.current import outdated
+from stages.study.identities import variant_identity
 from stages.study.models import read_facts
 from stages.study.params import Params
 from stages.study.results import check_seeds, find_results, read_results
@@ -76,9 +77,13 @@ class GrowingStudy:
             UserError: the results of a variant are damaged.
         """
         recipes = {name: self.study.recipe(name) for name in self.variants}
-        changes = {name: environments.changes_since(name, environment_here(of)) for name, of in recipes.items()}
+        identities = {name: variant_identity(of, self.study) for name, of in recipes.items()}
+        changes = {
+            name: environments.changes_since(name, identities[name], environment_here(of))
+            for name, of in recipes.items()
+        }
         lines = [f"{line}. {environments.INSTALL}" for line in environments.trained_elsewhere(changes)]
-        processors = (environments.processor_objection(name, of) for name, of in recipes.items())
+        processors = [environments.processor_objection(name, identities[name], of) for name, of in recipes.items()]
         return lines + [text for text in processors if text]
 
     def data_are_stale(self) -> bool:
@@ -120,7 +125,7 @@ class GrowingStudy:
         with native_stderr_hidden():
             training.prepare()  # before the evaluation: after it, TensorFlow ignores the number of threads of a run
         for variant in variants:
-            evaluate(variant, self.study.recipe(variant))
+            evaluate(self.study, variant)
 
     def enter_comparisons(self) -> None:
         """Enter comparisons that are new in the ledger, before scores of theirs are seen.

@@ -96,7 +96,7 @@ def render(sections: Sequence[Section], runs: Runs, study: Params, compared: Res
         images=f"{images:,}",
         seeds={name: len(variant.seeds) for name, variant in runs.items()},
         spread=_range(len(variant.seeds) for variant in runs.values()),
-        environments=environments.paragraphs(runs),
+        environments=environments.paragraphs(runs, study),
         validation_percent=f"{100 * study.split.dev_fraction:g}",
     )
     return page.replace(" %", "\N{NO-BREAK SPACE}%")

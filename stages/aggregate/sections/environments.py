@@ -5,14 +5,16 @@ from collections import Counter
 import pandas as pd
 
 from stages.aggregate.runs import Runs
-from stages.study.environments import PARTS, Environment, Part, canonical, read_certificates
+from stages.study.environments import PARTS, Environment, Part, canonical, read_certificates, select
+from stages.study.identities import variant_identity
+from stages.study.params import Params
 from stages.study.results import NOT_RECORDED
 
 
-def paragraphs(runs: Runs) -> list[str]:
+def paragraphs(runs: Runs, study: Params) -> list[str]:
     """Sentences about the environments of all runs, their processors, and the certificates that apply."""
     recorded = pd.concat([variant.environments for variant in runs.values()])
-    return [_versions(recorded), _processors(recorded), *_certificates(runs)]
+    return [_versions(recorded), _processors(recorded), *_certificates(runs, study)]
 
 
 def _versions(recorded: pd.DataFrame) -> str:
@@ -45,13 +47,14 @@ def _runs(count: int) -> str:
     return f"{count:,} run{'' if count == 1 else 's'}"
 
 
-def _certificates(runs: Runs) -> list[str]:
+def _certificates(runs: Runs, study: Params) -> list[str]:
     """A sentence for each group of certificates that say that another environment gives the bits of these runs."""
     found: dict[str, list[str]] = {}
     certificates = read_certificates()
     for part in PARTS:
         for name, variant in runs.items():
-            for row in _applicable(name, part, variant.environments, certificates).itertuples():
+            identity = variant_identity(study.recipe(name), study)
+            for row in _applicable(identity, part, variant.environments, certificates).itertuples():
                 what = "training" if part == "train" else "evaluation"
                 changes = Environment.parse(row.same_as).differences(Environment.parse(row.environment), part)
                 compared = len(str(row.seeds).split())
@@ -63,14 +66,14 @@ def _certificates(runs: Runs) -> list[str]:
     return [f"Certified: {text}: {', '.join(names)}." for text, names in found.items()]
 
 
-def _applicable(variant: str, part: Part, recorded: pd.DataFrame, certificates: pd.DataFrame) -> pd.DataFrame:
+def _applicable(identity: str, part: Part, recorded: pd.DataFrame, certificates: pd.DataFrame) -> pd.DataFrame:
     """The certificates that lead to an environment of the variant's runs."""
     column = {"train": "environment", "evaluate": "evaluation"}[part]
 
     def root(text: str) -> str:
-        return str(canonical(variant, part, Environment.parse(text), certificates))
+        return str(canonical(identity, part, Environment.parse(text), certificates))
 
     roots = {root(text) for text in recorded[column].unique()}
-    own = certificates[(certificates["variant"] == variant) & (certificates["part"] == part)]
+    own = select(certificates, identity, part)
     holds = [root(text) in roots for text in own["environment"]]
     return own[pd.Series(holds, index=own.index, dtype=bool)]

@@ -12,9 +12,10 @@ import pytest
 from many_seeds.errors import UserError
 from stages.evaluate import __main__ as command
 from stages.evaluate import run as run_module
-from stages.evaluate.stage import evaluate
+from stages.evaluate import stage
 from stages.study import environments, files, params, paths, results
 from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS
+from stages.study.identities import variant_identity
 from stages.study.models import read_model
 from stages.study.params import Params, Recipe
 from stages.study.results import CALIBRATION_COLUMNS, NOT_RECORDED, RUN_COLUMNS, read_results
@@ -57,6 +58,12 @@ def test_a_table_of_scores_says_what_training_knew(evaluated: Path, study: Param
                 np.testing.assert_allclose(row[name], expected, rtol=1e-7)
     assert read_results("plain").scores["dev_loss"].isna().all()
     assert (read_results("ridge").scores["alpha_accuracy"] > 0).all()
+
+
+def evaluate(variant: str, recipe: Recipe) -> None:
+    """Evaluate a variant of the study in the current folder, with another recipe."""
+    study = params.load()
+    stage.evaluate(study.model_copy(update={"variants": {**study.variants, variant: recipe}}), variant)
 
 
 def outputs_of(variant: str) -> list[Path]:
@@ -276,7 +283,18 @@ def test_rows_of_a_certified_environment_of_the_evaluation_are_kept_and_of_anoth
     recorded = read_results("plain").environments["evaluation"][0]
     monkeypatch.setattr(environments, "scoring_digest", lambda: "another")
     here = str(environments.installed("evaluate", "network"))
-    row = ("plain", "evaluate", here, recorded, 1, 2, "a processor", "here", "f" * 40)
+    row = (
+        "plain",
+        variant_identity(study.recipe("plain"), study),
+        "evaluate",
+        here,
+        recorded,
+        1,
+        2,
+        "a processor",
+        "here",
+        "f" * 40,
+    )
     files.write_table(CERTIFIED, pd.DataFrame([row], columns=CERTIFIED_COLUMNS))
     evaluate("plain", study.recipe("plain"))
     assert looked_at == []

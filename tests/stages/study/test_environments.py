@@ -54,8 +54,12 @@ def test_differences_name_the_code_the_executor_and_each_version() -> None:
     assert A.differences(Environment("a", on_jax), "train") == ["tensorflow 2.22.0 → none", "jax none → 0.11.2"]
 
 
-def certificates(*pairs: tuple[Environment, Environment], variant: str = "plain", part: str = "train") -> pd.DataFrame:
-    rows = [(variant, part, str(one), str(same), 1, 10, "a processor", "here", "f" * 40) for one, same in pairs]
+IDENTITY = "1" * 64  # of digits only, which pandas would read as a number
+
+
+def certificates(*pairs: tuple[Environment, Environment], part: str = "train") -> pd.DataFrame:
+    how = (1, 10, "a processor", "here", "f" * 40)
+    rows = [("plain", IDENTITY, part, str(one), str(same), *how) for one, same in pairs]
     return pd.DataFrame(rows, columns=CERTIFIED_COLUMNS)
 
 
@@ -74,20 +78,20 @@ def certificates(*pairs: tuple[Environment, Environment], variant: str = "plain"
 def test_certificates_lead_to_the_environment_that_made_the_results(
     pairs: Sequence[tuple[Environment, Environment]], start: Environment, root: Environment
 ) -> None:
-    assert canonical("plain", "train", start, certificates(*pairs)) == root
+    assert canonical(IDENTITY, "train", start, certificates(*pairs)) == root
 
 
 def test_environments_in_a_cycle_of_certificates_have_one_canonical_environment() -> None:
     """As after a merge of two branches. A leads to the cycle and is not part of it."""
     table = certificates((B, C), (C, B), (A, B), (D, A))
-    assert {str(canonical("plain", "train", of, table)) for of in (A, B, C, D)} == {str(B)}
-    assert canonical("plain", "train", A, certificates((A, A))) == A
+    assert {str(canonical(IDENTITY, "train", of, table)) for of in (A, B, C, D)} == {str(B)}
+    assert canonical(IDENTITY, "train", A, certificates((A, A))) == A
 
 
-def test_a_certificate_is_of_one_variant_and_part() -> None:
+def test_a_certificate_is_of_one_identity_and_part() -> None:
     table = certificates((B, A))
-    assert canonical("other", "train", B, table) == B
-    assert canonical("plain", "evaluate", B, table) == B
+    assert canonical("2" * 64, "train", B, table) == B
+    assert canonical(IDENTITY, "evaluate", B, table) == B
 
 
 def test_damaged_certificates_are_refused(tmp_path: Path) -> None:
@@ -96,7 +100,7 @@ def test_damaged_certificates_are_refused(tmp_path: Path) -> None:
     files.write_table(path, certificates())
     assert environments.read_certificates(path).empty
     files.write_table(path, certificates((B, A)))
-    assert canonical("plain", "train", B, environments.read_certificates(path)) == A
+    assert canonical(IDENTITY, "train", B, environments.read_certificates(path)) == A
     files.write_table(path, certificates((B, A)).assign(same_as="keras=3"))
     with pytest.raises(UserError, match="received 'keras=3'"):
         environments.read_certificates(path)
@@ -205,18 +209,21 @@ def write_environments(variant: str, *made_by: Environment, processor: str = "a 
 
 @pytest.mark.usefixtures("folder")
 def test_changes_are_differences_without_a_certificate() -> None:
-    assert environments.changes_since("plain", B) == []  # no results
+    assert environments.changes_since("plain", IDENTITY, B) == []  # no results
     write_environments("plain", A, A, environment("a", scipy="1.17.0"))
-    assert environments.changes_since("plain", A) == ["scipy 1.17.0 → 1.18.0"]
+    assert environments.changes_since("plain", IDENTITY, A) == ["scipy 1.17.0 → 1.18.0"]
     write_environments("plain", A, A)
-    assert environments.changes_since("plain", A) == []
-    assert environments.changes_since("plain", B) == ["the code in stages/recipes"]
+    assert environments.changes_since("plain", IDENTITY, A) == []
+    assert environments.changes_since("plain", IDENTITY, B) == ["the code in stages/recipes"]
     files.write_table(environments.CERTIFIED, certificates((B, A)))
-    assert environments.changes_since("plain", B) == []
+    assert environments.changes_since("plain", IDENTITY, B) == []
     later = Environment("b", VERSIONS | {"keras": "3.15.2"})
-    assert environments.changes_since("plain", later) == ["keras 3.15.1 → 3.15.2"]  # the code is certified
+    assert environments.changes_since("plain", IDENTITY, later) == ["keras 3.15.1 → 3.15.2"]  # the code is certified
     later = Environment("c", VERSIONS | {"keras": "3.15.2"})
-    assert environments.changes_since("plain", later) == ["the code in stages/recipes", "keras 3.15.1 → 3.15.2"]
+    assert environments.changes_since("plain", IDENTITY, later) == [
+        "the code in stages/recipes",
+        "keras 3.15.1 → 3.15.2",
+    ]
 
 
 @pytest.fixture
@@ -242,15 +249,15 @@ def test_a_variant_in_bfloat16_gets_no_seeds_from_another_kind_of_processor(
 ) -> None:
     monkeypatch.setattr(environments, "processor", lambda: AMX)
     half = network(precision="mixed_bfloat16")
-    assert environments.processor_objection("plain", half) is None  # no results yet
+    assert environments.processor_objection("plain", IDENTITY, half) is None  # no results yet
     write_environments("plain", A, A, processor=recorded)
-    objection = environments.processor_objection("plain", half)
+    objection = environments.processor_objection("plain", IDENTITY, half)
     assert objection is None if expected is None else objection is not None and expected in objection
-    assert environments.processor_objection("plain", network()) is None
-    assert environments.processor_objection("plain", ridge()) is None
+    assert environments.processor_objection("plain", IDENTITY, network()) is None
+    assert environments.processor_objection("plain", IDENTITY, ridge()) is None
     # A certificate that was made on this kind will do.
     files.write_table(environments.CERTIFIED, certificates((B, A)).assign(processor=AMX))
-    assert environments.processor_objection("plain", half) is None
+    assert environments.processor_objection("plain", IDENTITY, half) is None
 
 
 def test_the_kind_of_a_processor_is_its_instruction_sets_for_bfloat16() -> None:
