@@ -30,7 +30,6 @@ def parts(rows: Sequence[Row], earlier: Sequence[Path], runs: Runs, study: Param
     columns: list[Column] = [
         text("a", "a"),
         text("b", "b"),
-        *([text("score", "score")] if {row.score for row in here} != {study.statistics.score} else []),
         number("batch", "batch"),
         number("level", "level", "{:.2g}"),
         number("first seed", "from_seed"),
@@ -40,9 +39,14 @@ def parts(rows: Sequence[Row], earlier: Sequence[Path], runs: Runs, study: Param
     if any(row.withdrawn for row in here):
         caption += WITHDRAWN
         columns.append(text("result of withdrawn", "result"))
+    rows_table = table(here, results)
+    if {row.score for row in here} == {study.statistics.score}:
+        rows_table = rows_table.drop(columns="score")
+    else:
+        columns.insert(2, text("score", "score"))
     if earlier:
         caption += EARLIER.format(number=len(earlier) + 1, files=", ".join(map(str, earlier)))
-    return [Table("ledger", "All comparisons that were named", caption, table(here, results), columns)]
+    return [Table("ledger", "All comparisons that were named", caption, rows_table, columns)]
 
 
 def withdrawn_results(rows: Sequence[Row], runs: Runs, study: Params) -> dict[str, Result]:
