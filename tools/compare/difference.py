@@ -34,7 +34,7 @@ class Difference:
         changed: variants with other predictions or scores.
         unchanged: variants with the same predictions and scores.
         unpaired: variants without a common seed.
-        without_score: variants whose models do not have the score of the settings.
+        without_score: variants with other predictions or losses whose models do not have the score of the settings.
         not_retrained: variants with the same runs although their parameters changed.
     """
 
@@ -128,10 +128,11 @@ def _group(change: VariantChange, score: Score, old: Side, new: Side) -> str:
         return "unpaired"
     if change.not_retrained:
         return "not_retrained"
+    if change.unchanged_by(score):
+        return "unchanged"
     recipes = [side.params.recipe(change.new.variant) for side in (old, new)]
-    if score.needs_probabilities and not all(recipe is None or recipe.probabilities for recipe in recipes):
-        return "without_score"
-    return "unchanged" if change.unchanged_by(score) else "changed"
+    has_score = not score.needs_probabilities or all(recipe is None or recipe.probabilities for recipe in recipes)
+    return "changed" if has_score else "without_score"
 
 
 def _settings(old: Side, new: Side) -> tuple[Side, Statistics]:
