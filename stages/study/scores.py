@@ -21,7 +21,8 @@ class Score:
 
     Attributes:
         label: its name in texts.
-        unit: the unit of its differences: percentage points for a score that is a share, which is shown in percent.
+        unit: the unit of its differences: percentage points for a score that is a share, which is shown in percent;
+            empty for none.
         of_labels: predicted labels int [seeds, images] and true labels int [images] → float [seeds]: a share from 0 to
             1, or in the unit. None for a score that evaluation has written.
         resolution: true labels [images] → the smallest nonzero difference of two runs, in the unit; 0 if there is none.
@@ -57,10 +58,10 @@ class Score:
         return self.column is not None
 
     @property
-    def axis_unit(self) -> str:
-        """The unit of values, as an axis names it, with the direction where lower is better."""
+    def value_label(self) -> str:
+        """What an axis of values is labelled: "test accuracy, %", "log loss, nats (lower is better)"."""
         unit = "%" if self.is_share else self.unit
-        return f"{unit} (lower is better)" if self.lower_is_better else unit
+        return f"{self.label}{f', {unit}' if unit else ''}{' (lower is better)' if self.lower_is_better else ''}"
 
     def values(self, runs: EvaluatedRuns) -> np.ndarray:
         """The score of each run, float64 [seeds]: a share from 0 to 1, or in the unit."""
@@ -70,7 +71,7 @@ class Score:
 
     def text(self, value: float) -> str:
         """A value with its unit: "98.53 %", "0.0412 nats"."""
-        return f"{100 * value:.2f} %" if self.is_share else f"{value:.4f} {self.unit}"
+        return f"{100 * value:.2f} %" if self.is_share else f"{value:.4f} {self.unit}".rstrip()
 
     @property
     def difference_form(self) -> str:

@@ -129,7 +129,7 @@ def _figure_caption(score: str) -> str:
 def _axis_label(score: str) -> str:
     of = SCORES[score]
     if not of.is_share:
-        return f"{of.label}, {of.axis_unit} (logarithmic)"
+        return f"{of.value_label}, logarithmic"
     return "test error (logarithmic)" if score == ACCURACY else f"100 % − {of.label} (logarithmic)"
 
 

@@ -94,7 +94,7 @@ def figure(a: VariantRuns, b: VariantRuns, score: str = ACCURACY) -> Figure:
         ax.plot(x + side, values, marker, color=color, markersize=5 if n < 40 else 2.5, label=label)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("seed")
-    ax.set_ylabel(f"{of.label}, {of.axis_unit}")
+    ax.set_ylabel(of.value_label)
     ax.grid(axis="y")
     drawn.legend(loc="outside upper left", ncols=2)
     return drawn

@@ -57,8 +57,8 @@ def figure(tables: dict[Pair, pd.DataFrame], group: Results) -> Figure:
     for ax in axes.flat[len(tables) :]:
         ax.set_axis_off()
     drawn.supxlabel("seeds", fontsize=8)
-    direction = "; lower is better" if group.settings.lower_is_better else ""
-    drawn.supylabel(f"difference in {group.metric} ({group.unit}{direction})", fontsize=8)
+    notes = "; ".join(filter(None, [group.unit, "lower is better" if group.settings.lower_is_better else ""]))
+    drawn.supylabel(f"difference in {group.metric}{f' ({notes})' if notes else ''}", fontsize=8)
     return drawn
 
 

@@ -45,7 +45,7 @@ def file_name(base: str, found: Results, compared: Sequence[Results], study: Par
 
 def qualifier(found: Results, study: Params) -> str:
     """What a title adds for another score or margin than the study's: ", by log loss, margin 0.01 nats"."""
-    settings, margin = study.statistics, f"margin {found.settings.margin:g} {found.unit}"
+    settings, margin = study.statistics, f"margin {found.settings.margin:g} {found.unit}".rstrip()
     if score_name(found) != settings.score:
         return f", by {found.metric}, {margin}"
     return "" if found.settings.margin == settings.equivalence_margin else f", {margin}"

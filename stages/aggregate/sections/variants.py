@@ -44,7 +44,7 @@ def columns_of_scores(score: str = ACCURACY) -> list[Column]:
         return found
     of = SCORES[score]
     mean, bound = ("{:.2f} %", "{:.2f}") if of.is_share else ("{:.4f}", "{:.4f}")
-    header = of.label if of.is_share else f"{of.label} ({of.axis_unit})"
+    header = of.label if of.is_share else of.value_label
     return [
         found[0],
         number(header, score, mean, of.scale),
