@@ -74,7 +74,7 @@ def guarantee(results: "Results", *others: "Results") -> list[str]:
     return sentences
 
 
-def has_new_images(results: Sequence["Result"]) -> bool:
+def has_new_images(results: "Results") -> bool:
     """Whether a result has an interval for new test images."""
     return any(result.verdict_new_images for result in results)
 
@@ -97,17 +97,22 @@ def _reading(results: "Results") -> str:
     return f"Each verdict is read off its interval: equivalent if it lies within ±{plain(margin)}{unit}, else {better}."
 
 
-def summary(results: Sequence["Result"]) -> str:
-    """How many comparisons have a verdict: "5 of 8 comparisons have a verdict: 3 better, 1 worse, 1 equivalent"."""
+def summary(*groups: "Results") -> str:
+    """How many comparisons have a verdict: "5 of 8 comparisons have a verdict: 3 better, 1 worse, 1 equivalent".
+
+    Args:
+        groups: results, at least one, of different scores or margins.
+    """
+    results = [result for group in groups for result in group]
     counts = Counter(result.verdict for result in results)
     found = [f"{counts[verdict]:,} {verdict}" for verdict in SUMMARIZED if counts[verdict]]
     total, number_with_verdict = len(results), sum(counts[verdict] for verdict in SUMMARIZED)
     noun = "comparison has" if total == 1 else "comparisons have"
     counted = f"{number_with_verdict:,} of {total:,} {noun} a verdict" + (f": {', '.join(found)}" if found else "")
-    if not found or not has_new_images(results):
+    if not found or not any(map(has_new_images, groups)):
         return counted
     holding = sum(result.verdict == result.verdict_new_images != "undecided" for result in results)
-    return f"{counted}; {holding:,} of them for new test {results.item}s too"
+    return f"{counted}; {holding:,} of them for new test {groups[0].item}s too"
 
 
 def header(results: "Results") -> list[str]:

@@ -41,7 +41,7 @@ def results_text(study: Params) -> str:
     whole = "\n\n".join(text.as_markdown(group).strip() for group in groups) + "\n"
     if len(whole) <= DESCRIPTION_LIMIT:
         return whole
-    summary = text.summary([result for group in groups for result in group])
+    summary = text.summary(*groups)
     return "\n\n".join([f"## {summary}", TOO_LONG, *text.guarantee(*groups)])
 
 

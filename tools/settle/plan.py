@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from many_seeds import text
-from many_seeds.results import Result
+from many_seeds.results import Result, Results
 from stages.study.params import PARAMS
 from tools.settle.report import LIMITS, all_of, pair_name, projection, tables
 from tools.settle.steps import Step, longest_undecided, missing_runs, total_seconds
@@ -22,7 +22,7 @@ def plan(growing: GrowingStudy) -> str:
     results = all_of(groups)
     steps = growing.next_steps(results, seconds)
     if not steps:
-        return f"{tables(groups)}\n\n{_nothing_to_add(results)}"
+        return f"{tables(groups)}\n\n{_nothing_to_add(groups)}"
     return "\n".join([tables(groups), "", *_step_lines(growing, results, steps, seconds)])
 
 
@@ -40,10 +40,10 @@ def _obstacle(growing: GrowingStudy) -> str | None:
     return None
 
 
-def _nothing_to_add(results: Sequence[Result]) -> str:
-    undecided = sum(result.verdict == "undecided" for result in results)
+def _nothing_to_add(groups: Sequence[Results]) -> str:
+    undecided = sum(result.verdict == "undecided" for result in all_of(groups))
     remark = f"; {undecided} undecided with the maximum number of seeds ({LIMITS})" if undecided else ""
-    return f"{text.summary(results)}{remark}"
+    return f"{text.summary(*groups)}{remark}"
 
 
 def _step_lines(

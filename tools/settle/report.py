@@ -28,7 +28,7 @@ def conclusion(groups: Sequence[Results], study: Params, reasons: Mapping[Pair, 
         reasons: why undecided comparisons get no more seeds now; one that is left out has the maximum number of seeds.
         added: the number of runs that were added to params.yaml.
     """
-    lines = [f"{text.summary(all_of(groups))}. This call added {added} runs to {PARAMS}."]
+    lines = [f"{text.summary(*groups)}. This call added {added} runs to {PARAMS}."]
     for results in groups:
         by = f", by {results.metric}" if len(groups) > 1 else ""
         for result in results:
