@@ -120,8 +120,9 @@ def _draw_row_text(ax: Axes, y: int, label: str, verdict: str, fitting: "_Fittin
 
 def _axis_label(results: "Results", ax: Axes, fitting: "_FittingText") -> str:
     unit = f", {results.unit}" if results.unit else ""
+    direction = " (lower is better)" if results.settings.lower_is_better else ""
     scale = " (symmetric log scale)" if ax.get_xscale() == "symlog" else ""
-    difference = f", b − a{unit}{scale}"
+    difference = f", b − a{unit}{direction}{scale}"
     metric = fitting.shorten(results.metric, fitting.room - fitting.width(difference))
     confidence = f"{plain(100 * results.settings.confidence)} % confidence"
     simultaneously = ", intervals hold simultaneously" if results.family > 1 else ""

@@ -51,17 +51,22 @@ def as_markdown(results: "Results", *lines: str) -> str:
     return "\n\n".join(filter(None, paragraphs)) + "\n"
 
 
-def guarantee(results: "Results") -> list[str]:
-    """What the intervals guarantee and how verdicts are read off them; and what is assumed."""
+def guarantee(results: "Results", *others: "Results") -> list[str]:
+    """What the intervals guarantee and how verdicts are read off them; and what is assumed.
+
+    Args:
+        results: results.
+        others: further results, by another score or with another margin, whose intervals hold simultaneously with them.
+    """
     settings, several = results.settings, results.family > 1
     subject = f"The {results.family:,} intervals hold simultaneously" if several else "The interval holds"
     generalise = "They generalise" if several else "It generalises"
     sentences = [
         f"{subject} with {plain(100 * settings.confidence)} % confidence, {WHEN[settings.design]}. {generalise} to "
-        f"{results.scope}. {_reading(results)}",
+        f"{results.scope}. {_readings([results, *others])}",
         f"{ASSUMPTIONS}{CAVEAT[settings.design]}",
     ]
-    if has_new_images(results):
+    if any(map(has_new_images, (results, *others))):
         items = f"{results.item}s"
         holds = f"intervals for new {items} hold simultaneously" if several else f"interval for new {items} holds"
         meaning = NEW_ITEMS.format(items=items, generalise=generalise)
@@ -72,6 +77,13 @@ def guarantee(results: "Results") -> list[str]:
 def has_new_images(results: "Results") -> bool:
     """Whether a result has an interval for new test images."""
     return any(result.verdict_new_images for result in results)
+
+
+def _readings(groups: Sequence["Results"]) -> str:
+    """How verdicts are read off the intervals of each group."""
+    if len(groups) == 1:
+        return _reading(groups[0])
+    return " ".join(f"{results.metric[:1].upper()}{results.metric[1:]}: {_reading(results)}" for results in groups)
 
 
 def _reading(results: "Results") -> str:
@@ -85,17 +97,22 @@ def _reading(results: "Results") -> str:
     return f"Each verdict is read off its interval: equivalent if it lies within ±{plain(margin)}{unit}, else {better}."
 
 
-def summary(results: "Results") -> str:
-    """How many comparisons have a verdict: "5 of 8 comparisons have a verdict: 3 better, 1 worse, 1 equivalent"."""
+def summary(*groups: "Results") -> str:
+    """How many comparisons have a verdict: "5 of 8 comparisons have a verdict: 3 better, 1 worse, 1 equivalent".
+
+    Args:
+        groups: results, at least one, of different scores or margins.
+    """
+    results = [result for group in groups for result in group]
     counts = Counter(result.verdict for result in results)
     found = [f"{counts[verdict]:,} {verdict}" for verdict in SUMMARIZED if counts[verdict]]
     total, number_with_verdict = len(results), sum(counts[verdict] for verdict in SUMMARIZED)
     noun = "comparison has" if total == 1 else "comparisons have"
     counted = f"{number_with_verdict:,} of {total:,} {noun} a verdict" + (f": {', '.join(found)}" if found else "")
-    if not found or not has_new_images(results):
+    if not found or not any(map(has_new_images, groups)):
         return counted
     holding = sum(result.verdict == result.verdict_new_images != "undecided" for result in results)
-    return f"{counted}; {holding:,} of them for new test {results.item}s too"
+    return f"{counted}; {holding:,} of them for new test {groups[0].item}s too"
 
 
 def header(results: "Results") -> list[str]:

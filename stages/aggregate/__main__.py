@@ -14,8 +14,8 @@ def main() -> None:
     publisher = Publisher(study)
     publisher.publish_variants(list(study.variants))
     publisher.publish_study()
-    for name in ("approaches", "comparisons"):
-        if (path := paths.TABLES / f"{name}.md").exists():
+    for pattern in ("approaches.md", "comparisons*.md"):
+        for path in sorted(paths.TABLES.glob(pattern)):
             print(path.read_text(encoding="utf-8"))
 
 

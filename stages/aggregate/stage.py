@@ -9,7 +9,7 @@ from stages.aggregate.report.parts import Section, Table
 from stages.aggregate.runs import read_runs
 from stages.aggregate.sections import curves
 from stages.study import files, paths
-from stages.study.comparisons import compare_variants, named_pairs
+from stages.study.comparisons import compare_named, named_comparisons
 from stages.study.ledger_files import read_ledger
 from stages.study.params import Params
 from stages.study.seen import record_seen
@@ -25,15 +25,16 @@ def aggregate(study: Params) -> None:
     runs = read_runs(study)
     record_seen(study, {variant: len(of.scores) for variant, of in runs.items()})
     rows = read_ledger()
-    compared = compare_variants(runs, named_pairs(study), study, rows)
+    compared = compare_named(runs, named_comparisons(study), study, rows)
+    score = study.statistics.score
     sections = page.sections(runs, study, compared, rows)
-    tables = {"scores.csv": summary.scores(runs), "curves.csv": curves.validation_losses(runs)}
+    tables = {"scores.csv": summary.scores(runs, score), "curves.csv": curves.validation_losses(runs)}
     write(paths.TABLES, {name: files.csv_bytes(table) for name, table in tables.items()} | written_tables(sections))
     write(paths.PLOTS, written_figures(sections))
     files.write_bytes(paths.REPORT, page.render(sections, runs, study, compared).encode())
-    files.write_json(paths.CHAMPION, summary.champion(runs))
+    files.write_json(paths.CHAMPION, summary.champion(runs, score))
     files.write_json(paths.SUMMARY, summary.means(runs, study.statistics))
-    files.write_json(paths.ACCURACY, summary.accuracy(runs))
+    files.write_json(paths.ACCURACY, summary.metrics(runs, score))
 
 
 def written_tables(sections: Iterable[Section]) -> dict[str, bytes]:

@@ -1,6 +1,7 @@
 """The evaluation of a variant: every seed's model on the test set. No later stage reads the test images."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -32,12 +33,14 @@ def evaluate(study: Params, variant: str) -> None:
     previous = PreviousEvaluation(variant, identity, truth, evaluation)
     weights = previous.results.weights if previous.results else None
     runs: list[EvaluatedRun] = []
+    evaluated: list[int] = []
     outputs: dict[int, np.ndarray] = {}
     for seed in range(recipe.seeds):
         run = previous.reusable(seed)
         if run is None:
             folder = paths.run_path(variant, seed)
             model, outputs[seed], run = evaluate_run(folder, recipe, seed, images, truth, evaluation)
+            evaluated.append(seed)
             if seed == 0:
                 weights = recipe.class_images(model)
         runs.append(run)
@@ -52,7 +55,21 @@ def evaluate(study: Params, variant: str) -> None:
         return evaluate_run(paths.run_path(variant, seed), recipe, seed, images, truth, evaluation)[1]
 
     voting = ensemble(recipe.seeds, outputs, previous.results, unchanged, predict)
-    write_results(gather(variant, runs, images, truth, voting, weights))
+    results = gather(variant, runs, images, truth, voting, weights)
+    write_results(results)
+    if warning := one_class_warning(results, evaluated):
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
+
+
+def one_class_warning(results: VariantResults, seeds: Collection[int]) -> str:
+    """A sentence about those of `seeds` whose models predict one class only; empty if there is none."""
+    rows = np.flatnonzero(results.predicts_one_class)
+    named = {seed: results.classes[results.predicted[row, 0]] for row in rows if (seed := results.seeds[row]) in seeds}
+    if not named:
+        return ""
+    which = f"seed{'' if len(named) == 1 else 's'} {', '.join(map(str, named))}"
+    classes = " or ".join(dict.fromkeys(named.values()))
+    return f"{results.variant} predicts one class only, {classes} for every test image, with {which}"
 
 
 def gather(

@@ -12,8 +12,8 @@ from many_seeds.errors import UserError
 from many_seeds.ledger import Asked, Row
 from many_seeds.messages import counted, listed
 from stages.study import files, git
-from stages.study.comparisons import named_pairs
-from stages.study.identities import SCORE, pair_identity, variant_identity
+from stages.study.comparisons import named_comparisons
+from stages.study.identities import pair_identity, variant_identity
 from stages.study.ledger_files import earlier_ledgers, earlier_number, earlier_path, read_ledger
 from stages.study.params import Params
 from stages.study.paths import COMPARISONS
@@ -96,11 +96,10 @@ def _asked(rows: Iterable[Row], study: Params, seen: Mapping[str, int]) -> list[
 def asked(study: Params) -> list[Asked]:
     """The comparisons that a study asks now."""
     identities = {name: variant_identity(recipe, study) for name, recipe in study.variants.items()}
-    margin = study.statistics.equivalence_margin
     found = []
-    for a, b in named_pairs(study):
-        pair = identities[a], identities[b]
-        found.append(Asked("comparison", a, b, SCORE, margin, pair_identity(*pair, SCORE), pair))
+    for named in named_comparisons(study):
+        pair, score = (identities[named.a], identities[named.b]), named.score
+        found.append(Asked("comparison", named.a, named.b, score, named.margin, pair_identity(*pair, score), pair))
     return found
 
 

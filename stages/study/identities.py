@@ -7,8 +7,7 @@ from typing import Any
 from stages.recipes.shared.recipe import Recipe
 from stages.study import files
 from stages.study.params import Params
-
-SCORE = "accuracy"
+from stages.study.scores import ACCURACY
 
 
 def variant_identity(recipe: Recipe, study: Params) -> str:
@@ -27,7 +26,7 @@ def recipe_identity(recipe: Recipe, data: Mapping[str, Any], dev_fraction: float
     return files.digest(json.dumps(parts, sort_keys=True, allow_nan=False))
 
 
-def pair_identity(a: str, b: str, score: str = SCORE) -> str:
+def pair_identity(a: str, b: str, score: str = ACCURACY) -> str:
     """A digest of a comparison, the same for (a, b) and (b, a).
 
     Args:
@@ -38,7 +37,7 @@ def pair_identity(a: str, b: str, score: str = SCORE) -> str:
     return files.digest(score, *sorted([a, b]))
 
 
-def comparison_identity(a: str, b: str, study: Params, score: str = SCORE) -> str:
+def comparison_identity(a: str, b: str, study: Params, score: str = ACCURACY) -> str:
     """The same for the names of two variants of a study.
 
     Raises:

@@ -4,16 +4,17 @@ Errors name the key, the expected values and the received value.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import AfterValidator, Field, SerializeAsAny, ValidationError, model_validator
 
 from many_seeds.errors import UserError
 from many_seeds.statistics.intervals import Design
 from stages.recipes.shared.recipe import Positive, Recipe, Strict
-from stages.study import families, files
+from stages.study import families, files, scores
 from stages.study.data import Data
 
 PARAMS = Path("params.yaml")
@@ -21,6 +22,7 @@ MOST_SEEDS = 65_536
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 VariantName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+ScoreName = Annotated[str, AfterValidator(scores.check_name)]
 
 
 class Split(Strict):
@@ -36,8 +38,19 @@ class Split(Strict):
 
 
 class Comparison(Strict):
+    """A comparison of two variants.
+
+    Attributes:
+        a: the first variant.
+        b: the second variant.
+        score: the score by which they are compared; None for that of `Statistics`.
+        margin: a difference within it is negligible, in the unit of the score; None for that of `Statistics`.
+    """
+
     a: VariantName
     b: VariantName
+    score: ScoreName | None = None
+    margin: Positive | None = None
 
     @model_validator(mode="after")
     def _check_different(self) -> Self:
@@ -51,15 +64,17 @@ class Statistics(Strict):
 
     Attributes:
         confidence: that all intervals hold simultaneously.
-        equivalence_margin: a difference within it is negligible, in percentage points of test accuracy.
-        reproduction_margin: a difference to 2020 within it counts as reproduced, in percentage points.
+        equivalence_margin: a difference within it is negligible, in the unit of `score`.
+        reproduction_margin: a difference to 2020 within it counts as reproduced, in percentage points of test accuracy.
         design: whether seeds may be added after a look.
+        score: the score by which variants are compared, a name of `scores.SCORES`.
     """
 
     confidence: Annotated[float, Field(gt=0, le=1 - 1e-9)]
     equivalence_margin: Positive
     reproduction_margin: Positive
     design: Design
+    score: ScoreName = scores.ACCURACY
 
     @property
     def alpha(self) -> float:
@@ -120,6 +135,45 @@ class Params(Strict):
             if name not in self.variants:
                 raise ValueError(f"{key} names the variant {name!r}, but variants has only {', '.join(self.variants)}")
         return self
+
+    @model_validator(mode="after")
+    def _check_margins(self) -> Self:
+        default, known = self.statistics, dict[tuple[frozenset[str], str], tuple[str, float]]()
+        for key, a, b in self.steps():
+            known[frozenset((a, b)), default.score] = key, default.equivalence_margin
+        for pair in self.comparisons:
+            score, name = pair.score or default.score, f"{pair.a}:{pair.b}"
+            if score != default.score and pair.margin is None:
+                unit, of = scores.SCORES[score].unit, scores.SCORES[default.score]
+                raise ValueError(
+                    f"comparisons: {name} by {score} should have a margin of its own, in {unit} of {score}, such as "
+                    f"`margin: 0.5`; statistics.equivalence_margin is in {of.unit} of {default.score}"
+                )
+            margin = pair.margin or default.equivalence_margin
+            key, other = known.setdefault((frozenset((pair.a, pair.b)), score), ("comparisons", margin))
+            if margin != other:
+                raise ValueError(
+                    f"comparisons: {name} by {score} should have one margin, received {margin:g}, and {other:g} from "
+                    f"{key}: it is one comparison"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _check_probabilities(self) -> Self:
+        default = self.statistics.score
+        asked = [(name, default) for name in self.approaches.values()]
+        asked += [(name, default) for _, a, b in self.steps() for name in (a, b)]
+        asked += [(name, pair.score or default) for pair in self.comparisons for name in (pair.a, pair.b)]
+        for name, score in asked:
+            if scores.SCORES[score].needs_probabilities and not self.variants[name].probabilities:
+                raise ValueError(scores.without_probabilities(name, score))
+        return self
+
+    def steps(self) -> Iterator[tuple[str, str, str]]:
+        """The steps of chains and the neighbouring approaches: the key that names them, a and b."""
+        for chain, variants in self.chains.items():
+            yield from ((f"chains.{chain}", a, b) for a, b in pairwise(variants))
+        yield from (("approaches", a, b) for a, b in pairwise(self.approaches.values()))
 
     def recipe(self, variant: str) -> Recipe:
         """The recipe of `variant`; UserError if params.yaml has no such variant."""

@@ -67,6 +67,12 @@ class EvaluatedRuns:
         """Test accuracy of each seed, float64 [seeds]."""
         return self.correct.mean(axis=1)
 
+    @property
+    def predicts_one_class(self) -> np.ndarray:
+        """Whether each seed predicts the same class for all test images, which are of several, bool [seeds]."""
+        several = len(self.truth) > 0 and bool((self.truth != self.truth[0]).any())
+        return (self.predicted == self.predicted[:, :1]).all(axis=1) & several
+
     def score(self, name: str) -> np.ndarray:
         """A column of test.csv, float64 [seeds]; NaN where the variant's runs don't have it."""
         return self.scores.reindex(columns=[name])[name].to_numpy(float)

@@ -18,7 +18,9 @@ from stages.study.results import ENVIRONMENT_COLUMNS, NOT_RECORDED, RUN_COLUMNS,
 from stages.tracking.client import warn
 from stages.tracking.experiment import Metric
 
-NO_METRICS = {*RUN_COLUMNS, *ENVIRONMENT_COLUMNS, "epoch", "search"}  # columns of the files of results
+ONE_CLASS = "predicts_one_class"
+# Columns of the files of results.
+NO_METRICS = {*RUN_COLUMNS, *ENVIRONMENT_COLUMNS, "epoch", "search", ONE_CLASS}
 SHOWN_PACKAGES = ("keras", *BACKEND_PACKAGES)
 
 
@@ -37,6 +39,7 @@ class Record:
         made_by: its environment, processor and SHA-256 of model.keras, as recorded with the scores: these are in git,
             so that they are the same in every clone. Of a run that was not evaluated, as recorded with the model.
         facts: run.json; None if the model is not in the workspace.
+        predicts_one_class: whether its model predicts the same class for all test images, which are of several.
     """
 
     variant: str
@@ -48,6 +51,7 @@ class Record:
     scores: dict[str, float]
     made_by: dict[str, str]
     facts: dict[str, Any] | None
+    predicts_one_class: bool = False
 
     @property
     def model(self) -> str | None:
@@ -78,7 +82,9 @@ def read_records(study: Params, variant: str, seeds: Iterable[int]) -> list[Reco
         return []
     evaluated = {}
     if results is not None:
-        rows = results.scores.merge(results.environments, on="seed").to_dict("records")
+        of_one_class = pd.DataFrame({"seed": results.seeds, ONE_CLASS: results.predicts_one_class})
+        tables = results.scores.merge(results.environments, on="seed").merge(of_one_class, on="seed")
+        rows = tables.to_dict("records")
         evaluated = {row["seed"]: row for row in rows}
     gathered = functools.cache(lambda: read_curves(variant, study.recipe(variant).curve))
     records = []
@@ -124,6 +130,7 @@ def _read(
         scores=_scores(evaluated or {}),
         made_by={name: row[name] for name in ("environment", "processor", "model")},
         facts=facts,
+        predicts_one_class=bool((evaluated or {}).get(ONE_CLASS)),
     )
 
 

@@ -18,6 +18,7 @@ from stages.tracking.record import Record, read_records
 
 CONTENT = "study.content"  # tag of a seed's run: the digest of what was published
 MODEL = "study.model"  # tag of a seed's run with a model among its artifacts: the model's SHA-256
+WARNING = "warning"  # tag of a seed's run that a reader should look at
 PARENT = "mlflow.parentRunId"
 ARTIFACTS = ("run.json", "model.keras")
 VARIANT_NOTE = (
@@ -152,6 +153,8 @@ def _tags(record: Record, parent: str, run: Any | None) -> dict[str, str]:
         ),
         **record.environment(),
     }
+    if record.predicts_one_class:
+        tags[WARNING] = "predicts one class only"
     if record.model:
         tags[MODEL] = record.model
     if record.scores or not run:  # without scores here, those of the published run stay, and its digest with them

@@ -2,7 +2,7 @@
 
 from many_seeds import text
 from stages.study import files, paths
-from stages.study.comparisons import compare_variants, named_pairs
+from stages.study.comparisons import compare_named, named_comparisons
 from stages.study.current import aggregated, study_files, study_key
 from stages.study.ledger_files import read_ledger
 from stages.study.params import Params
@@ -12,7 +12,7 @@ from stages.tracking.experiment import FINISHED, NOTE, Experiment, has_files
 
 STUDY_NOTE = (
     "The results of the study, at one commit. Artifacts: `report.html`, its `tables` and `plots`, and `champion.json`, "
-    "which names the best variant and seed by dev_accuracy."
+    "which names the best variant and seed by validation score."
 )
 DESCRIPTION_LIMIT = 4500  # characters: MLflow 2 takes tags of 5,000
 NO_COMPARISONS = "The study names no comparisons."
@@ -28,23 +28,24 @@ def publish_study(experiment: Experiment, study: Params) -> int:
         # The experiment's description has the results of the checkout, not of a DVC experiment in a copy of it.
         if not address.queued_experiment():
             experiment.describe(results)
-        return _publish(experiment, key, f"{STUDY_NOTE}\n\n{results}")
+        return _publish(experiment, key, f"{STUDY_NOTE}\n\n{results}", study.statistics.score)
 
 
 def results_text(study: Params) -> str:
-    """The results of all comparisons of the study, in Markdown."""
-    pairs = named_pairs(study)
-    if not pairs:
+    """The results of all comparisons of the study, in Markdown: a table for each score and margin."""
+    named = named_comparisons(study)
+    if not named:
         return NO_COMPARISONS
-    evaluated = {name: read_results(name) for name in dict.fromkeys(name for pair in pairs for name in pair)}
-    results = compare_variants(evaluated, pairs, study, read_ledger())
-    whole = text.as_markdown(results)
+    names = dict.fromkeys(name for comparison in named for name in comparison.pair)
+    groups = compare_named({name: read_results(name) for name in names}, named, study, read_ledger())
+    whole = "\n\n".join(text.as_markdown(group).strip() for group in groups) + "\n"
     if len(whole) <= DESCRIPTION_LIMIT:
         return whole
-    return "\n\n".join([f"## {text.summary(results)}", TOO_LONG, *text.guarantee(results)])
+    summary = text.summary(*groups)
+    return "\n\n".join([f"## {summary}", TOO_LONG, *text.guarantee(*groups)])
 
 
-def _publish(experiment: Experiment, key: str, note: str) -> int:
+def _publish(experiment: Experiment, key: str, note: str, score: str) -> int:
     run = experiment.find({key}).get(key)
     if run and run.info.status != FINISHED:  # its publication was interrupted
         experiment.client.delete_run(run.info.run_id)
@@ -56,7 +57,12 @@ def _publish(experiment: Experiment, key: str, note: str) -> int:
         named = address.dvc_experiment()
         run = experiment.create_run(f"study, {named}" if named else "study", key, "aggregate", {"role": "study"})
         means = files.read_json(paths.SUMMARY)
-        metrics = [(f"mean_test_accuracy/{name}", mean["test_accuracy"]["mean"], 0) for name, mean in means.items()]
+        metrics = [
+            (f"mean_{name}/{variant}", mean[name]["mean"], 0)
+            for name in ("test_accuracy", score)
+            for variant, mean in means.items()
+            if name in mean  # accuracy is there once, as test_accuracy
+        ]
         experiment.log(run, {"variants": len(means)}, metrics)
     experiment.log(run, tags={NOTE: note})
     if not complete:

@@ -107,6 +107,27 @@ def test_another_confidence_level_retrains_nothing(clone: Clone, edited: Callabl
     assert set(stages_run(clone.repro("--dry"))) == {"ledger", "aggregate"}
 
 
+def test_another_score_makes_the_report_stale_and_no_run(
+    clone: Clone, edited: Callable[[dict[str, Any]], None]
+) -> None:
+    path = clone.folder / "stages/study/scores.py"
+    before = path.read_text()
+    entry = '    "log_loss": Score('
+    assert entry in before
+    try:
+        path.write_text(
+            before.replace(entry, '    "kappa": Score("kappa", "", accuracy, lambda truth: 0.0),\n' + entry)
+        )
+        assert stages_run(clone.repro("--dry")) == ["aggregate"]
+        edited({**STUDY, "comparisons": [{"a": "mlp", "b": "cnn", "score": "kappa", "margin": 0.1}]})
+        assert set(stages_run(clone.repro())) == {"ledger", "aggregate"}
+        assert (clone.folder / paths.TABLES / "comparisons_kappa.csv").exists()
+    finally:
+        path.write_text(before)
+        clone.write(STUDY)
+        clone.repro()
+
+
 def test_mlflow_has_a_parent_run_for_each_variant_and_a_child_run_for_each_seed(clone: Clone) -> None:
     client = mlflow.MlflowClient(f"sqlite:///{clone.folder}/mlflow.db")
     experiment = client.get_experiment_by_name("digits")

@@ -121,25 +121,46 @@ def runs() -> dict[str, VariantRuns]:
 
 def write(*, classes: Sequence[str] = tuple("0123456789"), shape: tuple[int, ...] = (8, 8)) -> None:
     """Write the results of the study to metrics/runs of the current folder, and its ledger."""
-    enter(study())
     truth = np.arange(IMAGES, dtype=np.uint8) % len(classes)
+    labels = {name: predicted(wrong, truth, len(classes)) for name, wrong in WRONG.items()}
+    write_predictions(study(), labels, truth, classes=classes, shape=shape)
+
+
+def write_predictions(
+    of: Params,
+    labels: Mapping[str, np.ndarray],
+    truth: np.ndarray,
+    *,
+    classes: Sequence[str],
+    losses: Mapping[str, Sequence[float]] | None = None,
+    shape: tuple[int, ...] = (8, 8),
+) -> None:
+    """Write results with some predictions to metrics/runs of the current folder, and the ledger of the study.
+
+    Args:
+        of: the study.
+        labels: variant → labels [seeds, images] that its models predict.
+        truth: labels [images].
+        classes: their names.
+        losses: variant → the test loss of each seed; 0.5 for a variant that is left out.
+        shape: of an image.
+    """
+    enter(of)
     generator = np.random.default_rng(0)
-    for name, recipe in study().variants.items():
-        labels = predicted(WRONG[name], truth, len(classes))
+    for name, recipe in of.variants.items():
         seeds = range(recipe.seeds)
         facts = dict.fromkeys(recipe.facts, 1.0) | {"dev_accuracy": np.linspace(0.8, 0.9, recipe.seeds)}
-        scores = pd.DataFrame({"seed": seeds, "key": "k", "data": "d", "test_loss": 0.5}).assign(
-            test_accuracy=(labels == truth).mean(axis=1), **facts
-        )
+        scores = pd.DataFrame({"seed": seeds, "key": "k", "data": "d", "test_loss": (losses or {}).get(name, 0.5)})
+        scores = scores.assign(test_accuracy=(labels[name] == truth).mean(axis=1), **facts)
         curve = {column: "grid" if column == "search" else 0.5 for column in recipe.curve}
         places = ("alpha", "epoch") if "alpha" in curve else ("epoch",)
         rows = [{"seed": seed, **curve, places[0]: step + 1} for seed in seeds for step in range(3)]
-        bins = pd.DataFrame({"seed": seeds, "bin": 14, "images": IMAGES, "confidence": 0.9, "accuracy": 0.8})
+        bins = pd.DataFrame({"seed": seeds, "bin": 14, "images": len(truth), "confidence": 0.9, "accuracy": 0.8})
         files.write_table(paths.scores_path(name), scores)
         files.write_table(paths.environments_path(name), environments(recipe.seeds))
         files.write_table(paths.curves_path(name), pd.DataFrame(rows))
         files.write_table(paths.calibration_path(name), bins if recipe.probabilities else bins.head(0))
-        arrays = {"labels": labels, "truth": truth, "ensemble": labels[0], "classes": np.array(classes)}
+        arrays = {"labels": labels[name], "truth": truth, "ensemble": labels[name][0], "classes": np.array(classes)}
         arrays["voters"] = np.array(min(10, recipe.seeds))
         arrays["hardest"] = np.arange(30, dtype=np.uint16)
         arrays["hardest_images"] = generator.integers(0, 256, (30, *shape), dtype=np.uint8)

@@ -488,9 +488,43 @@ def test_a_change_is_judged_with_the_settings_before_it(
     assert text.split("| ---")[1] == before.split("| ---")[1]
     assert re.search(note[2:20], output(monkeypatch, capsys, "first").split("\nvariant")[0])
     values = as_json(monkeypatch, capsys, "first")
-    assert values["settings"] == STATISTICS
+    assert values["settings"] == {**STATISTICS, "score": "accuracy"}
     assert values["settings_of"] == "old"
     assert values["other_settings"] == {name: {"old": STATISTICS[name], "new": value}}
+
+
+def write_losses(variant: str, losses: list[float]) -> None:
+    path = paths.scores_path(variant)
+    files.write_table(path, pd.read_csv(path).assign(test_loss=losses))
+
+
+def test_the_score_of_the_old_side_decides_and_a_lower_log_loss_is_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    git("init", "--quiet")
+    statistics = {**STATISTICS, "score": "log_loss", "equivalence_margin": 0.01}
+    names = ("mlp", "same", "linear")
+    write_study(MANY, statistics, mlp=NETWORK, same=NETWORK, linear=RIDGE)
+    for name in names:
+        write_runs(name, (10 + NOISE).tolist(), seeds=MANY)
+        write_losses(name, (0.5 + NOISE / 100).tolist())
+    commit("first")
+    write_study(MANY, mlp=NETWORK, same=NETWORK, linear=RIDGE)
+    write_losses("mlp", (0.4 + NOISE[::-1] / 100).tolist())  # with the same predicted labels
+    status, text = judged(monkeypatch, capsys)
+    assert status == 0
+    assert "## Log loss: first" in text
+    assert re.search(r"\*\*better\*\*: mlp \(−0\.10\d* nats\)", text)
+    assert "**unchanged**: 2 variants" in text
+    assert "the working tree has other statistics (score: log_loss → accuracy" in text
+    write_losses("mlp", (0.6 + NOISE[::-1] / 100).tolist())
+    assert judged(monkeypatch, capsys)[0] == 1
+    write_losses("mlp", (0.5 + NOISE / 100).tolist())
+    write_losses("linear", (0.6 + NOISE / 100).tolist())
+    status, text = judged(monkeypatch, capsys)
+    assert status == 1
+    assert "**not compared**: linear (no log loss: its outputs are not probabilities)" in text
 
 
 def delete_runs() -> None:

@@ -121,6 +121,33 @@ def test_seeds_are_added_to_an_undecided_pair_alone_and_earlier_runs_are_kept(
     assert "undecided: plain → watched: it has the maximum of 4 seeds (--most" in output
 
 
+BY_LOSS = STUDY.replace("{a: plain, b: watched}", "{a: plain, b: watched, score: log_loss, margin: 0.01}")
+
+
+def test_a_pair_by_two_scores_gets_one_batch_of_seeds_and_a_table_for_each_score(
+    evaluated: Path, quiet: list[tuple[str, ...]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    params.PARAMS.write_text(BY_LOSS)  # the chain compares it by accuracy
+    growing = GrowingStudy("plain:watched", most=3)
+    by_loss, by_accuracy = growing.look()
+    table = read_results("plain").scores, read_results("watched").scores
+    assert by_loss[0].difference == pytest.approx((table[1]["test_loss"] - table[0]["test_loss"]).mean())
+    assert (by_loss.unit, by_accuracy.unit) == ("nats", "percentage points")
+    settle(growing, hours=float("inf"))
+    output = capsys.readouterr().out
+    assert output.count("plain → watched: 2 → 3 seeds, 2 runs") == 1
+    assert output.count("log loss,") == output.count("test accuracy,") == 2
+    assert "0 of 2 comparisons have a verdict. This call added 2 runs to params.yaml." in output
+    assert "undecided: plain → watched, by log loss: it has the maximum of 3 seeds" in output
+    assert "undecided: plain → watched, by test accuracy: it has the maximum of 3 seeds" in output
+
+
+def test_of_two_scores_the_one_that_needs_more_seeds_decides_the_next_step(study: Params) -> None:
+    table = [row("plain", "watched", 2, 4), row("plain", "watched", 2, 7), row("plain", "watched", 2, 3, "better")]
+    [step] = next_steps(table, study, SECONDS, (28, 28), most=8, at_once=1)
+    assert step == Step(("plain", "watched"), n=2, next_n=3, final_n=7)
+
+
 def test_a_plan_lists_the_runs_and_trains_nothing(evaluated: Path, quiet: list[tuple[str, ...]]) -> None:
     text = plan(GrowingStudy("plain:watched", most=8))
     assert "plain → watched: next 2 → 3 seeds, runs: 1 of plain, 1 of watched" in text

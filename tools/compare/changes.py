@@ -10,6 +10,7 @@ from many_seeds.errors import UserError
 from stages.study import params
 from stages.study.environments import Environment, Part, canonical
 from stages.study.results import NOT_RECORDED, EvaluatedRuns
+from stages.study.scores import Score
 from tools.compare.side import Side
 
 DEFAULT = "as by default"  # in place of a field that a recipe does not have
@@ -68,6 +69,11 @@ class VariantChange:
     def unchanged(self) -> bool:
         """Whether every model has the same predictions; keys and environments may differ."""
         return np.array_equal(self.old.predicted, self.new.predicted)
+
+    def unchanged_by(self, score: Score) -> bool:
+        """Whether every model has the same predictions, and the same value of a score that is no function of them."""
+        same_score = score.of_labels is not None or np.array_equal(score.values(self.old), score.values(self.new))
+        return self.unchanged and same_score
 
     @property
     def processors(self) -> tuple[list[str], list[str]]:

@@ -33,7 +33,7 @@ def findings(difference: Difference) -> list[gate.Finding]:
     found = []
     for result, form in zip(difference.results, text.number_forms(difference.results), strict=True):
         change = difference.changed[result.b]
-        why = f"{_points(result, form)}, interval {text.interval(result, form)}{_number_of_seeds(change)}"
+        why = f"{_points(result, form, difference)}, interval {text.interval(result, form)}{_number_of_seeds(change)}"
         if result.verdict == "undecided":
             why += f"; {text.undecided(result)}"
         found.append(_unless_lost(gate.Finding(result.b, result.verdict, why), change, new))
@@ -47,7 +47,7 @@ def headline(difference: Difference) -> list[tuple[str, str]]:
     lines: dict[str, list[str]] = {}
     for result, form in zip(difference.results, text.number_forms(difference.results), strict=True):
         seeds = _number_of_seeds(difference.changed[result.b])
-        lines.setdefault(result.verdict, []).append(f"{result.b} ({_points(result, form)}{seeds})")
+        lines.setdefault(result.verdict, []).append(f"{result.b} ({_points(result, form, difference)}{seeds})")
     without = [found for found in findings(difference) if found.verdict in WITHOUT_RESULT]
     for (verdict, why), names in by_text((found.variant, (found.verdict, found.why)) for found in without).items():
         lines.setdefault(verdict, []).append(f"{', '.join(names)} ({why})")
@@ -76,8 +76,8 @@ def describe_seeds(seeds: list[int]) -> str:
     return f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
 
 
-def _points(result: Result, form: str) -> str:
-    return f"{text.number(result.difference, form)} percentage points"
+def _points(result: Result, form: str, difference: Difference) -> str:
+    return f"{text.number(result.difference, form)} {difference.score.unit}"
 
 
 def _number_of_seeds(change: VariantChange) -> str:
@@ -105,6 +105,8 @@ def _without_result(difference: Difference) -> Iterator[gate.Finding]:
         yield gate.Finding(name, gate.NOT_RETRAINED, _why_not_retrained(change))
     for name in difference.unpaired:
         yield gate.Finding(name, gate.NOT_COMPARED, "no seed that both sides have")
+    for name in difference.without_score:
+        yield gate.Finding(name, gate.NOT_COMPARED, f"no {difference.score.label}: its outputs are not probabilities")
     for name in difference.only_old:
         if name in new.params.recipes:
             yield gate.Finding(name, gate.NOT_COMPARED, f"in {PARAMS} of {new.label}, but without runs")

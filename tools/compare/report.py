@@ -37,7 +37,8 @@ def _filled(lines: Sequence[str], indent: str = "  ") -> str:
 
 
 def _title(difference: Difference) -> str:
-    return f"Test accuracy: {difference.old.label} → {difference.new.label}"
+    label = difference.score.label
+    return f"{label[:1].upper()}{label[1:]}: {difference.old.label} → {difference.new.label}"
 
 
 def _table(difference: Difference) -> tuple[list[str], list[list[str]]]:
@@ -64,7 +65,7 @@ def as_json(difference: Difference) -> dict[str, Any]:
         "verdicts": [asdict(found) for found in findings(difference)],
         "changed": [_result_fields(row, difference) for row in difference.results.to_dict()["results"]],
         "unchanged": _variants(difference.unchanged),
-        "not_compared": _variants(difference.unpaired),
+        "not_compared": _variants(difference.unpaired | difference.without_score),
         "not_retrained": _variants(difference.not_retrained),
         "missing": {
             "variants": {

@@ -1,6 +1,6 @@
 """Classify image files with a model of the study: `python -m tools.serving.predict`.
 
-By default the model is the best seed of the best variant, both chosen by validation accuracy (`metrics/champion.json`).
+By default the model is the best seed of the best variant, both chosen by validation score (`metrics/champion.json`).
 """
 
 import argparse

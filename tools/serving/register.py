@@ -98,7 +98,7 @@ def _register_version(study: Params, name: str, champion: dict[str, Any], card: 
         client.create_registered_model(
             name,
             tags={address.DATA: study.data.name},
-            description=f"The best model of the study on {study.data.name}, by validation accuracy.",
+            description=f"The best model of the study on {study.data.name}, by validation {_chosen_by(champion)}.",
         )
     created = client.create_model_version(
         name,
@@ -184,6 +184,11 @@ def _server_version(uri: str) -> str | None:
     return response.text.strip() if response.status_code == HTTPStatus.OK and response.text[:1].isdigit() else None
 
 
+def _chosen_by(champion: dict[str, Any]) -> str:
+    """The validation score by which the champion was chosen: the loss if the study compares by log loss."""
+    return "loss" if "dev_loss" in champion else "accuracy"
+
+
 def model_card(study: Params, champion: dict[str, Any], results: VariantResults) -> str:
     """The model card in Markdown, after Mitchell et al. 2019, "Model cards for model reporting".
 
@@ -211,8 +216,8 @@ def model_card(study: Params, champion: dict[str, Any], results: VariantResults)
     return f"""\
 ## {name}, seed {champion["seed"]}
 
-Classifies a picture as one of the {len(results.classes)} classes of {study.data.name}. Chosen by validation accuracy
-among the seeds of the variants with a validation split, without the test set.
+Classifies a picture as one of the {len(results.classes)} classes of {study.data.name}. Chosen by
+validation {_chosen_by(champion)} among the seeds of the variants with a validation split, without the test set.
 
 **Data**: {study.data.name}, {_images(results)}; {100 * study.split.dev_fraction:g} % of the training images
 are the validation split. SHA-256 of the training data: {best["data"]}.

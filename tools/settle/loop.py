@@ -3,9 +3,8 @@
 import time
 from collections.abc import Mapping, Sequence
 
-from many_seeds import text
 from many_seeds.results import Pair
-from tools.settle.report import conclusion, pair_name, why_not_trained
+from tools.settle.report import all_of, conclusion, pair_name, tables, why_not_trained
 from tools.settle.steps import Step, total_seconds
 from tools.settle.study import GrowingStudy, mean_seconds
 
@@ -24,10 +23,10 @@ def settle(growing: GrowingStudy, hours: float) -> None:
     growing.enter_comparisons()
     growing.finish_runs(growing.variants)
     while True:
-        results, seconds = growing.look(), mean_seconds(growing.study)
+        groups, seconds = growing.look(), mean_seconds(growing.study)
         growing.record_seen()
-        print(text.table(results), flush=True)
-        seconds_left, steps = deadline - time.monotonic(), growing.next_steps(results, seconds)
+        print(tables(groups), flush=True)
+        seconds_left, steps = deadline - time.monotonic(), growing.next_steps(all_of(groups), seconds)
         step = _affordable(growing, steps, seconds, seconds_left)
         if step is None:
             break
@@ -37,7 +36,7 @@ def settle(growing: GrowingStudy, hours: float) -> None:
         growing.finish_runs(list(runs))
         added += sum(runs.values())
     growing.record()
-    print(conclusion(results, growing.study, _reasons(growing, steps, seconds, seconds_left), added))
+    print(conclusion(groups, growing.study, _reasons(growing, steps, seconds, seconds_left), added))
 
 
 def _affordable(

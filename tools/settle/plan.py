@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from many_seeds import text
-from many_seeds.results import Results
+from many_seeds.results import Result, Results
 from stages.study.params import PARAMS
-from tools.settle.report import LIMITS, pair_name, projection
-from tools.settle.steps import Step, missing_runs, total_seconds
+from tools.settle.report import LIMITS, all_of, pair_name, projection, tables
+from tools.settle.steps import Step, longest_undecided, missing_runs, total_seconds
 from tools.settle.study import GrowingStudy, mean_seconds
 
 
@@ -18,11 +18,12 @@ def plan(growing: GrowingStudy) -> str:
     """
     if obstacle := _obstacle(growing):
         return obstacle
-    results, seconds = growing.look(), mean_seconds(growing.study)
+    groups, seconds = growing.look(), mean_seconds(growing.study)
+    results = all_of(groups)
     steps = growing.next_steps(results, seconds)
     if not steps:
-        return f"{text.table(results)}\n\n{_nothing_to_add(results)}"
-    return "\n".join([text.table(results), "", *_step_lines(growing, results, steps, seconds)])
+        return f"{tables(groups)}\n\n{_nothing_to_add(groups)}"
+    return "\n".join([tables(groups), "", *_step_lines(growing, results, steps, seconds)])
 
 
 def _obstacle(growing: GrowingStudy) -> str | None:
@@ -39,16 +40,16 @@ def _obstacle(growing: GrowingStudy) -> str | None:
     return None
 
 
-def _nothing_to_add(results: Results) -> str:
-    undecided = sum(result.verdict == "undecided" for result in results)
+def _nothing_to_add(groups: Sequence[Results]) -> str:
+    undecided = sum(result.verdict == "undecided" for result in all_of(groups))
     remark = f"; {undecided} undecided with the maximum number of seeds ({LIMITS})" if undecided else ""
-    return f"{text.summary(results)}{remark}"
+    return f"{text.summary(*groups)}{remark}"
 
 
 def _step_lines(
-    growing: GrowingStudy, results: Results, steps: Sequence[Step], seconds: Mapping[str, float]
+    growing: GrowingStudy, results: Sequence[Result], steps: Sequence[Step], seconds: Mapping[str, float]
 ) -> Iterator[str]:
-    study = growing.study
+    study, undecided = growing.study, longest_undecided(results)
     seeds: dict[str, int] = {}  # of each variant after the steps up to this one: comparisons share variants
     for step in steps:
         seeds |= {name: max(step.final_n, seeds.get(name, 0)) for name in step.pair}
@@ -56,7 +57,7 @@ def _step_lines(
         runs = ", ".join(f"{count} of {name}" for name, count in step.next_runs(study).items()) or "none"
         yield (
             f"{pair_name(step.pair)}: next {step.n} → {step.next_n} seeds, runs: {runs}; "
-            f"{projection(results[step.pair], step.final_n, *durations)}"
+            f"{projection(undecided[step.pair], step.final_n, *durations)}"
         )
 
 

@@ -1,6 +1,6 @@
 """Sentences about comparisons, seeds and durations."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from many_seeds import text
 from many_seeds.results import Pair, Result, Results
@@ -9,22 +9,34 @@ from stages.study.params import PARAMS, Params
 LIMITS = f"--most and split.seeds of {PARAMS}"
 
 
-def conclusion(results: Results, study: Params, reasons: Mapping[Pair, str], added: int) -> str:
+def tables(groups: Sequence[Results]) -> str:
+    """The tables of results, one for each score and margin."""
+    return "\n\n".join(text.table(results) for results in groups)
+
+
+def all_of(groups: Sequence[Results]) -> list[Result]:
+    """The results of all scores and margins."""
+    return [result for results in groups for result in results]
+
+
+def conclusion(groups: Sequence[Results], study: Params, reasons: Mapping[Pair, str], added: int) -> str:
     """How many comparisons have a verdict, why the others have none, and the number of runs.
 
     Args:
-        results: of the comparisons.
+        groups: of the comparisons, for each score and margin.
         study: the parameters of the study.
         reasons: why undecided comparisons get no more seeds now; one that is left out has the maximum number of seeds.
         added: the number of runs that were added to params.yaml.
     """
-    lines = [f"{text.summary(results)}. This call added {added} runs to {PARAMS}."]
-    for result in results:
-        if result.verdict == "undecided":
-            pair = result.a, result.b
-            reason = reasons.get(pair, f"it has the maximum of {result.from_seed + result.n} seeds ({LIMITS})")
-            lines.append(f"undecided: {pair_name(pair)}: {reason}; {_more_seeds(result)}")
-    names = {name for result in results for name in (result.a, result.b)}
+    lines = [f"{text.summary(*groups)}. This call added {added} runs to {PARAMS}."]
+    for results in groups:
+        by = f", by {results.metric}" if len(groups) > 1 else ""
+        for result in results:
+            if result.verdict == "undecided":
+                pair = result.a, result.b
+                reason = reasons.get(pair, f"it has the maximum of {result.from_seed + result.n} seeds ({LIMITS})")
+                lines.append(f"undecided: {pair_name(pair)}{by}: {reason}; {_more_seeds(result)}")
+    names = {name for result in all_of(groups) for name in (result.a, result.b)}
     seeds = [study.recipe(name).seeds for name in names]
     fixed = len(seeds) * max(seeds)
     lines.append(

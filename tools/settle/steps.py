@@ -46,10 +46,10 @@ def next_steps(
     most: int,
     at_once: int,
 ) -> list[Step]:
-    """The next step of each undecided comparison with fewer than the maximum number of seeds.
+    """The next step of each pair with an undecided comparison and fewer than the maximum number of seeds.
 
     Args:
-        results: of the comparisons.
+        results: of the comparisons, by whatever scores.
         study: the parameters of the study.
         seconds: variant → the mean duration of a run, where it is known.
         shape: of an image.
@@ -60,7 +60,7 @@ def next_steps(
         The steps, those that take the least time until a verdict first. Comparisons without a projected verdict within
         the maximum number of seeds are last.
     """
-    open_results = [result for result in results if result.verdict == "undecided" and _seeds(result) < most]
+    open_results = [result for result in longest_undecided(results).values() if _seeds(result) < most]
     steps = {_next_step(result, most, at_once): result for result in open_results}
     costs = seconds
     if any(total_seconds(step.all_runs(study), seconds) is None for step in steps):
@@ -71,6 +71,16 @@ def next_steps(
         return _projected(steps[step]) > most, total_seconds(step.all_runs(study), costs) or 0.0
 
     return sorted(steps, key=order)
+
+
+def longest_undecided(results: Iterable[Result]) -> dict[Pair, Result]:
+    """Pair → its undecided result, of several scores the one that needs the most seeds."""
+    found: dict[Pair, Result] = {}
+    for result in results:
+        pair = result.a, result.b
+        if result.verdict == "undecided" and (pair not in found or _projected(found[pair]) < _projected(result)):
+            found[pair] = result
+    return found
 
 
 def _next_step(result: Result, most: int, at_once: int) -> Step:

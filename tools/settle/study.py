@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 
 from many_seeds.errors import UserError
-from many_seeds.results import Results
+from many_seeds.results import Result, Results
 from stages.aggregate.runs import require_one_test
 from stages.ledger import stage as ledger
 from stages.recipes.shared import training
@@ -29,7 +29,7 @@ class GrowingStudy:
 
     Attributes:
         study: the parameters of the study, with the seeds that were added.
-        pairs: the comparisons that should get a verdict.
+        pairs: the pairs of variants whose comparisons should get a verdict.
         variants: the variants of these comparisons.
         most: the maximum number of seeds of a variant.
 
@@ -139,8 +139,8 @@ class GrowingStudy:
         """Record that the scores of the comparisons are about to be shown."""
         record_seen(self.study, {name: self.study.recipe(name).seeds for name in self.variants})
 
-    def look(self) -> Results:
-        """The results of the comparisons from the present scores.
+    def look(self) -> list[Results]:
+        """The results of the comparisons from the present scores, for each score and margin.
 
         Raises:
             UserError: the results of a variant are missing or damaged, or the variants have different test sets.
@@ -149,14 +149,16 @@ class GrowingStudy:
         require_one_test({name: runs.truth for name, runs in found.items()})
         for name, runs in found.items():
             check_seeds(paths.scores_path(name), runs.seeds, range(self.study.recipe(name).seeds))
-        return comparisons.compare_variants(found, self.pairs, self.study, ledger.preview(self.study))
+        wanted = [set(pair) for pair in self.pairs]
+        named = [one for one in comparisons.named_comparisons(self.study) if set(one.pair) in wanted]
+        return comparisons.compare_named(found, named, self.study, ledger.preview(self.study))
 
     @property
     def at_once(self) -> int:
         """The number of runs that this machine trains at a time."""
         return max(slots(self.study.recipe(name)) for name in self.variants)
 
-    def next_steps(self, results: Results, seconds: Mapping[str, float]) -> list[Step]:
+    def next_steps(self, results: Iterable[Result], seconds: Mapping[str, float]) -> list[Step]:
         """The next steps of the undecided comparisons, as `steps.next_steps` orders them."""
         shape = read_results(self.variants[0]).hardest_images.shape[1:]
         return next_steps(results, self.study, seconds, shape, most=self.most, at_once=self.at_once)

@@ -25,6 +25,7 @@ from stages.aggregate.sections import (
     ledger,
     misclassified,
     reproduction,
+    results,
     ridge,
     variance,
     variants,
@@ -33,27 +34,27 @@ from stages.study.ledger_files import earlier_ledgers
 from stages.study.params import Params
 
 
-def sections(runs: Runs, study: Params, compared: Results, named: Sequence[Row]) -> list[Section]:
+def sections(runs: Runs, study: Params, compared: Sequence[Results], named: Sequence[Row]) -> list[Section]:
     """The sections of the report, the results of all comparisons first; empty ones are left out.
 
     Args:
         runs: the runs of all variants.
         study: the content of params.yaml.
-        compared: the results of all its comparisons.
+        compared: the results of all its comparisons, for each score and margin.
         named: the rows of its ledger.
     """
-    main = main_variants(runs, study)
+    main, of_study = main_variants(runs, study), results.of_study(compared, study)
     listed = [
-        Section("overview", "Comparisons", overview(compared)),
-        Section("approaches", "Approaches", approaches.parts(runs, study, compared)),
+        Section("overview", "Comparisons", overview(compared, study)),
+        Section("approaches", "Approaches", approaches.parts(runs, study, of_study)),
         Section("comparisons", "Pairs of variants", comparisons.parts(runs, study, compared)),
-        Section("chains", "Chains of steps", chains.parts(runs, study, compared)),
+        Section("chains", "Chains of steps", chains.parts(runs, study, of_study)),
         Section(
             "variants",
             "Variants",
             [*variants.parts(runs, study), *variance.parts(runs, study), *reproduction.parts(runs, study)],
         ),
-        Section("convergence", "Convergence of the intervals", convergence.parts(runs, compared)),
+        Section("convergence", "Convergence of the intervals", convergence.parts(runs, compared, study)),
         Section("curves", "Learning curves and calibration", [*curves.parts(main), *calibration.parts(main)]),
         Section("errors", "Misclassified images", misclassified.parts(runs, main, study)),
         Section("ridge", "Ridge regression", ridge.parts(main)),
@@ -62,12 +63,24 @@ def sections(runs: Runs, study: Params, compared: Results, named: Sequence[Row])
     return [section for section in listed if section.parts]
 
 
-def overview(compared: Results) -> list[Part]:
-    """All comparisons of the study with their verdicts, in one figure."""
-    if not compared:
-        return []
-    caption = f"Is b better than a (a → b)? {text.summary(compared)}."
-    return [Plot("overview", forest(compared), caption)]
+def overview(compared: Sequence[Results], study: Params) -> list[Part]:
+    """All comparisons of the study with their verdicts, in one figure for each score and margin."""
+    found: list[Part] = []
+    for group in compared:
+        question = f"Is b better than a{results.qualifier(group, study)} (a → b)?"
+        caption = " ".join(filter(None, [f"{question} {text.summary(group)}.", results.direction(group)]))
+        found.append(Plot(results.file_name("overview", group, compared, study), forest(group), caption))
+    return found
+
+
+def one_class_warnings(runs: Runs) -> list[str]:
+    """A sentence for each variant with runs that predict one class only."""
+    found = []
+    for name, variant in runs.items():
+        if count := int(variant.predicts_one_class.sum()):
+            seeds = f"{count} of {len(variant.seeds)} seed{'' if len(variant.seeds) == 1 else 's'}"
+            found.append(f"{name} predicts one class only, the same for every test image: {seeds}.")
+    return found
 
 
 def main_variants(runs: Runs, study: Params) -> list[VariantRuns]:
@@ -76,19 +89,20 @@ def main_variants(runs: Runs, study: Params) -> list[VariantRuns]:
     return [runs[name] for name in study.variants if name in named]
 
 
-def render(sections: Sequence[Section], runs: Runs, study: Params, compared: Results) -> str:
+def render(sections: Sequence[Section], runs: Runs, study: Params, compared: Sequence[Results]) -> str:
     """The report as HTML."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
     environment.tests["plot"] = lambda part: isinstance(part, Plot)
     environment.filters["svg"] = lambda part: figures.svg(part.figure, part.caption, part.name)
-    title, sentence = approaches.headline(runs, study, compared)
+    title, sentence = approaches.headline(runs, study, results.of_study(compared, study))
     images = len(next(iter(runs.values())).truth)
     page = environment.get_template("report.html.j2").render(
         title=title,
         sentence=sentence,
-        guarantee=" ".join(text.guarantee(compared)) if compared else "",
+        warnings=one_class_warnings(runs),
+        guarantee=" ".join(text.guarantee(*compared)) if compared else "",
         sections=sections,
         verdicts=intervals.VERDICTS,
         data=study.data.name,

@@ -11,34 +11,55 @@ from many_seeds.plots import BLUE, ORANGE, panels, styled
 from many_seeds.results import Pair, Results
 from stages.aggregate import reference_2020
 from stages.aggregate.report.parts import Column, Part, Plot, Table, images_of, number, text
-from stages.aggregate.runs import Runs
+from stages.aggregate.runs import Runs, VariantRuns
 from stages.aggregate.sections import results, variants
 from stages.study.params import Params
+from stages.study.scores import ACCURACY, SCORES
 
-TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)  # percent
+TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
 def parts(runs: Runs, study: Params, compared: Results) -> list[Part]:
     scores, pairs = table(runs, study), compared.of(_pairs(study))
+    name = study.statistics.score
     columns: list[Column] = [
         text("approach", "approach"),
         text("variant", "variant"),
-        *variants.columns_of_scores(),
+        *variants.columns_of_scores(name),
     ]
     if scores["accuracy_2020"].notna().any():
         columns.append(number("2020", "accuracy_2020", "{:.2f} %", 100))
+    of = SCORES[name]
+    also = "" if name == ACCURACY else f" and {of.label}"
+    unit = "" if of.is_share else f", that of {of.label} in {of.unit}"
     caption = (
-        f"Mean test accuracy of n seeds. Each interval alone has {study.statistics.percent} confidence. Ensemble: soft "
-        "voting of the first seeds, at most ten. Standard deviation (sd) in percentage points."
+        f"Mean test accuracy{also} of n seeds. Each interval alone has {study.statistics.percent} confidence. "
+        f"Ensemble: soft voting of the first seeds, at most ten. Standard deviation (sd) in percentage points{unit}. "
+        f"{majority_sentence(next(iter(runs.values())), name)}"
     )
     found: list[Part] = [
         Table("approaches", "Every approach", caption, scores, columns),
-        Plot("approaches", figure(scores), "Test error of each approach, with its interval."),
+        Plot("approaches", figure(scores, name), _figure_caption(name)),
     ]
     if pairs:
         columns = [text("a", "a"), text("b", "b"), *results.columns(pairs)]
-        found.append(Table("approach_pairs", "Is approach b better than a?", "", results.table(pairs), columns))
+        title = "Is approach b better than a?"
+        found.append(Table("approach_pairs", title, results.direction(pairs), results.table(pairs), columns))
     return found
+
+
+def majority_sentence(of: VariantRuns, score: str) -> str:
+    """The score of predicting the largest class for every test image, which a model should exceed."""
+    sizes = np.bincount(of.truth, minlength=len(of.classes))
+    largest = int(sizes.argmax())
+    shown = [ACCURACY, *([score] if score != ACCURACY and SCORES[score].of_labels is not None else [])]
+    predicted = np.full((1, len(of.truth)), largest)
+    values = []
+    for name in shown:
+        of_labels = SCORES[name].of_labels
+        assert of_labels is not None
+        values.append(f"{SCORES[name].text(float(of_labels(predicted, of.truth)[0]))} {SCORES[name].label}")
+    return f"Predicting the largest class, {of.classes[largest]}, for every image has {' and '.join(values)}."
 
 
 def table(runs: Runs, study: Params) -> pd.DataFrame:
@@ -62,52 +83,99 @@ def _pairs(study: Params) -> list[Pair]:
 
 
 def headline(runs: Runs, study: Params, compared: Results) -> tuple[str, str]:
-    """The best approach: a headline, and a sentence with its accuracy and its comparison with the next best."""
-    scores = {approach: float(runs[name].accuracy.mean()) for approach, name in study.approaches.items()}
-    names, best = list(scores), max(scores, key=scores.__getitem__)
-    scored = f"{best} classifies {100 * scores[best]:.2f} % of the test {images_of(study.data.name)} correctly"
+    """The best approach: a headline, and a sentence with its score and its comparison with the next best."""
+    score = SCORES[study.statistics.score]
+    sign = -1 if score.lower_is_better else 1
+    scores = {approach: float(score.values(runs[name]).mean()) for approach, name in study.approaches.items()}
+
+    def rank(approach: str) -> float:
+        return sign * scores[approach]
+
+    names, best = list(scores), max(scores, key=rank)
+    scored = _scored(best, scores[best], study)
     if len(scores) == 1:
         n = len(runs[study.approaches[best]].seeds)
-        return f"{best}: {100 * scores[best]:.2f} %", f"{scored}, on average over n = {n} seeds."
+        return f"{best}: {score.text(scores[best])}", f"{scored}, on average over n = {n} seeds."
     # Only neighbours in params.yaml are compared: an order that does not depend on the scores.
     place = names.index(best)
-    beside = max((i for i in (place - 1, place + 1) if 0 <= i < len(names)), key=lambda i: scores[names[i]])
+    beside = max((i for i in (place - 1, place + 1) if 0 <= i < len(names)), key=lambda i: rank(names[i]))
     (nearest,) = compared.of([(study.approaches[names[beside]], study.approaches[best])])
     ranked = all(result.verdict == "better" for result in compared.of(_pairs(study)))
     alone = list(scores.values()).count(scores[best]) == 1
+    form = score.difference_form
     return f"{best} {'wins' if ranked else 'leads'}" if alone else "No approach leads", (
-        f"{scored}, {wording.number(nearest.difference, '{:+.2f}')} percentage points compared with {names[beside]}: "
-        f"{nearest.verdict} (interval {wording.interval(nearest, '{:+.2f}')}, n = {nearest.n} seeds each)."
+        f"{scored}, {wording.number(nearest.difference, form)} {score.unit} compared with {names[beside]}: "
+        f"{nearest.verdict} (interval {wording.interval(nearest, form)}, n = {nearest.n} seeds each)."
     )
 
 
+def _scored(approach: str, value: float, study: Params) -> str:
+    """An approach with its score: "MLP classifies 98.35 % of the test digits correctly"."""
+    score = SCORES[study.statistics.score]
+    if study.statistics.score == ACCURACY:
+        return f"{approach} classifies {score.text(value)} of the test {images_of(study.data.name)} correctly"
+    direction = " (lower is better)" if score.lower_is_better else ""
+    return f"{approach} has a {score.label} of {score.text(value)}{direction} on the test {images_of(study.data.name)}"
+
+
+def _figure_caption(score: str) -> str:
+    of = SCORES[score]
+    if not of.is_share:
+        return f"{of.label[:1].upper()}{of.label[1:]} of each approach, with its interval."
+    error = "Test error" if score == ACCURACY else f"100 % − {of.label}"
+    return f"{error} of each approach, with its interval."
+
+
+def _axis_label(score: str) -> str:
+    of = SCORES[score]
+    if not of.is_share:
+        return f"{of.value_label}, logarithmic"
+    return "test error (logarithmic)" if score == ACCURACY else f"100 % − {of.label} (logarithmic)"
+
+
+def _errors(scores: pd.DataFrame, score: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The mean, the lower and the upper bound of each approach as what is lower for a better score.
+
+    Shares: 100 % − score, in percent. A score of which lower is better: as it is.
+    """
+    of = SCORES[score]
+    names = ("accuracy", "low", "high") if score == ACCURACY else (score, f"{score}_low", f"{score}_high")
+    mean, low, high = (scores[name].to_numpy(float) for name in names)
+    if of.is_share:
+        mean, low, high = 100 * (1 - mean), 100 * (1 - high), 100 * (1 - low)
+    return mean, low, high
+
+
 @styled
-def figure(scores: pd.DataFrame) -> Figure:
-    """Test error of each approach on a logarithmic axis, with its interval, and the error of 2020."""
+def figure(scores: pd.DataFrame, score: str = ACCURACY) -> Figure:
+    """The error of each approach on a logarithmic axis, with its interval, and the error of 2020."""
     drawn, axes = panels(0.5 * len(scores) + 0.9)
-    ax = axes[0, 0]
+    ax, unit = axes[0, 0], " %" if SCORES[score].is_share else ""
     y = np.arange(len(scores))[::-1]
-    error, high, low = (100 * (1 - scores[name].to_numpy(float)) for name in ("accuracy", "low", "high"))
+    error, low, high = _errors(scores, score)
     finite = np.isfinite(low)
-    # An interval may reach 0 %, which a logarithmic axis does not have.
-    low, high = np.where(finite, np.maximum(low, error / 20), error), np.where(finite, np.minimum(high, 100), error)
-    floor = max(min(low.min(), error.min()), 0.01)
+    # An interval may reach 0, which a logarithmic axis does not have.
+    low, high = np.where(finite, np.maximum(low, error / 20), error), np.where(finite, high, error)
+    if unit:
+        high = np.minimum(high, 100)
+    floor = max(min(low.min(), error.min()), 0.01 if unit else 1e-4)
     ax.hlines(y, low, high, color=BLUE, linewidth=2.5)
     ax.plot(np.maximum(error, floor), y, "o", color=BLUE, markersize=6, markeredgecolor="white", label="this study")
-    earlier = 100 * (1 - scores["accuracy_2020"].astype(float))
+    earlier = 100 * (1 - scores["accuracy_2020"].astype(float)) if score == ACCURACY else pd.Series(dtype=float)
     if earlier.notna().any():
         ax.plot(earlier, y, "|", color=ORANGE, markersize=14, markeredgewidth=2, label="2020")
     for value, height in zip(error, y, strict=True):
         place = (max(value, floor), height)
-        ax.annotate(f"{value:.2f} %", place, (0, 9), textcoords="offset points", ha="center")
+        label = f"{value:.2f} %" if unit else f"{value:.4f}"
+        ax.annotate(label, place, (0, 9), textcoords="offset points", ha="center")
     ax.set_yticks(y, scores["approach"])
     ax.set_xscale("log")
     ax.set_xlim(floor * 0.7, max(floor, high.max(), earlier.max() if earlier.notna().any() else 0) * 1.4)
     ticks = [tick for tick in TICKS if ax.get_xlim()[0] <= tick <= ax.get_xlim()[1]]
-    ax.set_xticks(ticks, [f"{tick:g} %" for tick in ticks])
+    ax.set_xticks(ticks, [f"{tick:g}{unit}" for tick in ticks])
     ax.xaxis.minorticks_off()
     ax.set_ylim(-0.5, len(scores) - 0.3)
-    ax.set_xlabel("test error (logarithmic)")
+    ax.set_xlabel(_axis_label(score))
     ax.grid(axis="x")
     drawn.legend(loc="outside upper left", ncols=2)
     return drawn

@@ -13,20 +13,21 @@ from stages.aggregate.report.parts import Column, Part, Plot, Table, number, tex
 from stages.aggregate.runs import Runs, shared_seeds
 from stages.aggregate.sections import results
 from stages.study.params import Params, describe_changes, differences
+from stages.study.scores import ACCURACY, SCORES
 
 
 @dataclass(frozen=True)
 class Selection:
     """The score that choosing a step at one seed reports, and the score of that step at other seeds.
 
-    Means over seeds, as fractions; None where they are undefined.
+    Means over seeds, shares as fractions; None where they are undefined.
 
     Attributes:
         reported_by_test: the test score at the seed by whose test score the step was chosen.
         worth_by_test: the test score of that step at the other seeds.
         worth_by_dev: the same for the step chosen by validation score, where at least two steps have one.
         competed: the number of steps that have validation scores.
-        optimism: reported_by_test - worth_by_test, in percentage points.
+        optimism: how much better reported_by_test is than worth_by_test, in percentage points or the unit of the score.
     """
 
     reported_by_test: float
@@ -51,7 +52,7 @@ def parts(runs: Runs, study: Params, compared: Results) -> list[Part]:
             earlier = [None if pd.isna(value) else float(value) for value in steps["difference_2020"]]
         name, title = f"ablations_{chain}", f"The steps of the {chain} chain"
         figure = forest(of_chain, list(steps["step"]), earlier, "2020, one seed")
-        found += [Table(name, title, "", steps, columns), Plot(name, figure, caption)]
+        found += [Table(name, title, results.direction(of_chain), steps, columns), Plot(name, figure, caption)]
     return [*found, _selection_table(runs, study)]
 
 
@@ -60,36 +61,44 @@ def table(study: Params, compared: Results) -> pd.DataFrame:
     found = results.table(compared).drop(columns="a").rename(columns={"b": "step"})
     steps = [(result.a, result.b) for result in compared]
     found["change"] = [describe_changes(differences(study.recipe(a), study.recipe(b))) for a, b in steps]
-    earlier = reference_2020.differences() if reference_2020.applies_to(study) else {}
+    comparable = reference_2020.applies_to(study) and study.statistics.score == ACCURACY
+    earlier = reference_2020.differences() if comparable else {}
     found["difference_2020"] = [earlier.get(step) for step in steps]
     return found
 
 
 def _selection_table(runs: Runs, study: Params) -> Table:
-    rows = []
+    rows, score = [], SCORES[study.statistics.score]
     for chain, steps in study.chains.items():
         n = shared_seeds(runs[name] for name in steps)
-        test = np.stack([runs[name].accuracy[:n] for name in steps])
-        validation = np.stack([runs[name].score("dev_accuracy")[:n] for name in steps])
-        rows.append({"chain": chain, "steps": len(steps), "n": n, **vars(selection(test, validation))})
+        test = np.stack([score.values(runs[name])[:n] for name in steps])
+        validation = np.stack([runs[name].score(score.validation)[:n] for name in steps])
+        found = selection(test, validation, scale=score.scale, lower_is_better=score.lower_is_better)
+        rows.append({"chain": chain, "steps": len(steps), "n": n, **vars(found)})
+    form = "{:.3f} %" if score.is_share else "{:.4f}"
     columns = [
         text("chain", "chain"),
         number("steps", "steps"),
         number("n", "n"),
-        number("chosen on the test set: reported", "reported_by_test", "{:.3f} %", 100),
-        number("at the other seeds", "worth_by_test", "{:.3f} %", 100),
-        number("optimism (percentage points)", "optimism", "{:+.3f}"),
+        number("chosen on the test set: reported", "reported_by_test", form, score.scale),
+        number("at the other seeds", "worth_by_test", form, score.scale),
+        number(f"optimism ({score.unit})", "optimism", "{:+.3f}" if score.is_share else "{:+.4f}"),
         number("steps with a validation split", "competed"),
-        number("chosen among them on the validation split: at the other seeds", "worth_by_dev", "{:.3f} %", 100),
+        number("chosen among them on the validation split: at the other seeds", "worth_by_dev", form, score.scale),
     ]
     caption = (
         "For each seed, the step with the best score at that seed is chosen. Reported: its test score at that seed. "
         "At the other seeds: the mean of its test scores there, which is an unbiased estimate."
     )
+    if study.statistics.score != ACCURACY:
+        by = "loss" if score.validation == "dev_loss" else "accuracy"
+        caption += f" The test score is the {score.label}, the validation score is the {by}."
     return Table("selection", "Selection bias of choosing on the test set", caption, pd.DataFrame(rows), columns)
 
 
-def selection(test: np.ndarray, validation: np.ndarray) -> Selection:
+def selection(
+    test: np.ndarray, validation: np.ndarray, *, scale: float = 100, lower_is_better: bool = False
+) -> Selection:
     """The selection bias of choosing a step of a chain by its test score at one seed, and by its validation score.
 
     A choice made on the scores that it then reports is optimistic: Cawley and Talbot 2010, "On over-fitting in model
@@ -99,6 +108,8 @@ def selection(test: np.ndarray, validation: np.ndarray) -> Selection:
     Args:
         test: float [steps, seeds], test scores.
         validation: float [steps, seeds], validation scores; a row of NaN for a step without a validation split.
+        scale: what the optimism is multiplied by: 100 for fractions, so that it is in percentage points.
+        lower_is_better: whether the best score is the lowest one.
 
     Raises:
         ValueError: the arrays are empty, not of one shape, test scores are missing, or a step has validation
@@ -115,17 +126,18 @@ def selection(test: np.ndarray, validation: np.ndarray) -> Selection:
         raise ValueError(
             f"Expected validation scores for all seeds of a step or for none, received {validation.tolist()}."
         )
-    by_test = test.argmax(axis=0)
+    sign = -1 if lower_is_better else 1
+    by_test = (sign * test).argmax(axis=0)
     reported = float(test[by_test, np.arange(test.shape[1])].mean())
     worth_by_test = _worth_elsewhere(test, by_test)
     worth_by_dev, competed = None, int((~missing).any(axis=1).sum())
     if competed > 1:
-        worth_by_dev = _worth_elsewhere(test, np.where(missing, -np.inf, validation).argmax(axis=0))
+        worth_by_dev = _worth_elsewhere(test, np.where(missing, -np.inf, sign * validation).argmax(axis=0))
     return Selection(
         reported_by_test=reported,
         worth_by_test=worth_by_test,
         worth_by_dev=worth_by_dev,
-        optimism=None if worth_by_test is None else 100 * (reported - worth_by_test),
+        optimism=None if worth_by_test is None else scale * sign * (reported - worth_by_test),
         competed=competed,
     )
 

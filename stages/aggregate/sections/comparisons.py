@@ -1,5 +1,7 @@
 """The pairs under `comparisons` in params.yaml: is b better than a?"""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -10,57 +12,89 @@ from many_seeds.results import Results
 from stages.aggregate.report.parts import Column, Part, Plot, Table, number, text
 from stages.aggregate.runs import Runs, VariantRuns, shared_seeds
 from stages.aggregate.sections import results
+from stages.study.comparisons import listed_comparisons
 from stages.study.params import Params
+from stages.study.scores import ACCURACY, SCORES
+
+LOSS = "log_loss"  # its values are in the column loss
 
 
-def parts(runs: Runs, study: Params, compared: Results) -> list[Part]:
-    if not study.comparisons:
-        return []
-    compared = compared.of([(pair.a, pair.b) for pair in study.comparisons])
-    columns = [text("a", "a"), text("b", "b"), *results.columns(compared)]
-    found: list[Part] = [Table("comparisons", "Is b better than a?", "", results.table(compared), columns)]
-    for pair in study.comparisons:
-        a, b = runs[pair.a], runs[pair.b]
-        name, caption = f"pair_{a.variant}_{b.variant}", f"{a.variant} and {b.variant}, seed by seed; dashed: means."
-        found.append(Table(name, f"{a.variant} and {b.variant}, seed by seed", "", per_seed(a, b), _columns(a, b)))
-        found.append(Plot(name, figure(a, b), caption))
+def parts(runs: Runs, study: Params, compared: Sequence[Results]) -> list[Part]:
+    found: list[Part] = []
+    listed = {named.identity: named for named in listed_comparisons(study)}
+    for group in compared:
+        score = results.score_name(group)
+        pairs = [
+            named.pair for named in listed.values() if (named.score, named.margin) == (score, group.settings.margin)
+        ]
+        if pairs:
+            found.append(_table(group.of(pairs), results.file_name("comparisons", group, compared, study), study))
+            found += [part for a, b in pairs for part in _by_seed(runs[a], runs[b], score, study)]
     return found
 
 
-def per_seed(a: VariantRuns, b: VariantRuns) -> pd.DataFrame:
-    """Test accuracy and loss of the two variants, a row for each common seed."""
+def _table(found: Results, name: str, study: Params) -> Table:
+    title = f"Is b better than a{results.qualifier(found, study)}?"
+    columns = [text("a", "a"), text("b", "b"), *results.columns(found)]
+    return Table(name, title, results.direction(found), results.table(found), columns)
+
+
+def _by_seed(a: VariantRuns, b: VariantRuns, score: str, study: Params) -> list[Part]:
+    """The scores of two variants by seed, as a table and as a figure."""
+    name, suffix, by = f"pair_{a.variant}_{b.variant}", "", ""
+    if score != study.statistics.score:
+        suffix, by = f"_{score}", f", {SCORES[score].label}"
+    title = f"{a.variant} and {b.variant}, seed by seed{by}"
+    return [
+        Table(name + suffix, title, "", per_seed(a, b, score), _columns(a, b, score)),
+        Plot(name + suffix, figure(a, b, score), f"{title}; dashed: means."),
+    ]
+
+
+def per_seed(a: VariantRuns, b: VariantRuns, score: str = ACCURACY) -> pd.DataFrame:
+    """Test accuracy and loss of the two variants, and the score if it is another one, a row for each common seed."""
     n = shared_seeds([a, b])
     table = a.scores[["seed"]].head(n).copy()
-    for score in ("accuracy", "loss"):
+    for name in ("accuracy", "loss"):
         for variant in (a, b):
-            table[f"{variant.variant}_{score}"] = variant.score(f"test_{score}")[:n]
+            table[f"{variant.variant}_{name}"] = variant.score(f"test_{name}")[:n]
+    if score not in (ACCURACY, LOSS):
+        for variant in (a, b):
+            table[f"{variant.variant}_{score}"] = SCORES[score].values(variant)[:n]
     return table
 
 
-def _columns(a: VariantRuns, b: VariantRuns) -> list[Column]:
-    return [
+def _columns(a: VariantRuns, b: VariantRuns, score: str) -> list[Column]:
+    columns = [
         number("seed", "seed"),
         *(number(f"{of.variant} accuracy", f"{of.variant}_accuracy", "{:.2f} %", 100) for of in (a, b)),
         *(number(f"{of.variant} loss", f"{of.variant}_loss", "{:.4f}") for of in (a, b)),
     ]
+    if score in (ACCURACY, LOSS):
+        return columns
+    shown = SCORES[score]
+    form = "{:.2f} %" if shown.is_share else "{:.4f}"
+    return columns + [
+        number(f"{of.variant} {shown.label}", f"{of.variant}_{score}", form, shown.scale) for of in (a, b)
+    ]
 
 
 @styled
-def figure(a: VariantRuns, b: VariantRuns) -> Figure:
-    """Test accuracy of each common seed, with the means."""
+def figure(a: VariantRuns, b: VariantRuns, score: str = ACCURACY) -> Figure:
+    """The score of each common seed, with the means."""
     drawn, axes = panels(2.8)
-    ax = axes[0, 0]
+    ax, of = axes[0, 0], SCORES[score]
     n = shared_seeds([a, b])
     x, shift = np.arange(n), 0.12 if n < 40 else 0
-    ax.vlines(x, *(100 * of.accuracy[:n] for of in (a, b)), color=FAINT, linewidth=1, zorder=0)
+    ax.vlines(x, *(of.scale * of.values(variant)[:n] for variant in (a, b)), color=FAINT, linewidth=1, zorder=0)
     for variant, color, side, marker in ((a, ORANGE, -shift, "s"), (b, BLUE, shift, "o")):
-        accuracy = 100 * variant.accuracy[:n]
-        ax.axhline(accuracy.mean(), color=color, linewidth=1, linestyle="--")
-        label = f"{variant.variant}, {accuracy.mean():.2f} %"
-        ax.plot(x + side, accuracy, marker, color=color, markersize=5 if n < 40 else 2.5, label=label)
+        values = of.scale * of.values(variant)[:n]
+        ax.axhline(values.mean(), color=color, linewidth=1, linestyle="--")
+        label = f"{variant.variant}, {of.text(of.values(variant)[:n].mean())}"
+        ax.plot(x + side, values, marker, color=color, markersize=5 if n < 40 else 2.5, label=label)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("seed")
-    ax.set_ylabel("test accuracy, %")
+    ax.set_ylabel(of.value_label)
     ax.grid(axis="y")
     drawn.legend(loc="outside upper left", ncols=2)
     return drawn

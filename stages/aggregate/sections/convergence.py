@@ -1,6 +1,7 @@
 """The convergence of the intervals as seeds are added, and where each comparison got its verdict."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import pandas as pd
@@ -9,46 +10,55 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from many_seeds.plots import COLORS, FAINT, GREEN, panels, styled
-from many_seeds.results import Pair, Result, Results, Settings
+from many_seeds.results import Pair, Result, Results
 from stages.aggregate.report.parts import Part, Plot
 from stages.aggregate.runs import Runs
+from stages.aggregate.sections import results
 from stages.study.comparisons import results_by_seeds
+from stages.study.params import Params
+from stages.study.scores import SCORES
 
 FEWEST = 3  # points of a curve that is drawn
 COLUMNS = 2
+CAPTION = (
+    "The interval of each comparison after its first n seeds{qualifier}; the equivalence margin is green. The dot "
+    "marks the first number of seeds with a verdict."
+)
 
 
-def parts(runs: Runs, compared: Results) -> list[Part]:
-    if compared.settings.design == "fixed":  # its intervals hold for one number of seeds
+def parts(runs: Runs, compared: Sequence[Results], study: Params) -> list[Part]:
+    if study.statistics.design == "fixed":  # its intervals hold for one number of seeds
         return []
-    tables = {(result.a, result.b): by_seeds(result, runs, compared.settings) for result in compared}
-    drawn = {pair: table for pair, table in tables.items() if len(table) >= FEWEST}
-    if not drawn:
-        return []
-    caption = (
-        "The interval of each comparison after its first n seeds; the equivalence margin is green. The dot marks the "
-        "first number of seeds with a verdict."
-    )
-    return [Plot("convergence", figure(drawn, compared.settings.margin), caption)]
+    found = []
+    for group in compared:
+        tables = {(result.a, result.b): by_seeds(result, runs, group) for result in group}
+        drawn = {pair: table for pair, table in tables.items() if len(table) >= FEWEST}
+        if drawn:
+            caption = CAPTION.format(qualifier=results.qualifier(group, study))
+            found.append(Plot(results.file_name("convergence", group, compared, study), figure(drawn, group), caption))
+    return [*found]
 
 
-def by_seeds(result: Result, runs: Runs, settings: Settings) -> pd.DataFrame:
+def by_seeds(result: Result, runs: Runs, group: Results) -> pd.DataFrame:
     """n, difference, low, high and verdict after the first n seeds, for every n with a finite interval."""
-    found = [asdict(first) for first in results_by_seeds(result, runs, settings) if math.isfinite(first.low)]
+    score = SCORES[results.score_name(group)]
+    by_n = results_by_seeds(result, runs, score, group.settings)
+    found = [asdict(first) for first in by_n if math.isfinite(first.low)]
     return pd.DataFrame(found, columns=["n", "difference", "low", "high", "verdict"])
 
 
 @styled
-def figure(tables: dict[Pair, pd.DataFrame], margin: float) -> Figure:
+def figure(tables: dict[Pair, pd.DataFrame], group: Results) -> Figure:
     """A panel for each comparison: its interval by the number of seeds."""
     rows = -(-len(tables) // COLUMNS)
     drawn, axes = panels(1.15 * rows + 0.3, COLUMNS, rows)
     for ax, (pair, table) in zip(axes.flat, tables.items(), strict=False):
-        _panel(ax, pair, table, margin)
+        _panel(ax, pair, table, group.settings.margin)
     for ax in axes.flat[len(tables) :]:
         ax.set_axis_off()
     drawn.supxlabel("seeds", fontsize=8)
-    drawn.supylabel("difference in test accuracy (percentage points)", fontsize=8)
+    notes = "; ".join(filter(None, [group.unit, "lower is better" if group.settings.lower_is_better else ""]))
+    drawn.supylabel(f"difference in {group.metric}{f' ({notes})' if notes else ''}", fontsize=8)
     return drawn
 
 

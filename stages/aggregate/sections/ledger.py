@@ -10,8 +10,9 @@ from many_seeds.ledger import Row
 from many_seeds.results import Result
 from stages.aggregate.report.parts import Column, Part, Table, number, text
 from stages.aggregate.runs import Runs
-from stages.study.comparisons import compare_accuracies, find_withdrawn, settings_of
+from stages.study.comparisons import compare_evaluated, find_withdrawn, settings_of
 from stages.study.params import Params
+from stages.study.scores import SCORES
 
 CAPTION = (
     "Each comparison has its level from the time when it was first named; the levels add up to at most {alpha:g}. "
@@ -38,20 +39,28 @@ def parts(rows: Sequence[Row], earlier: Sequence[Path], runs: Runs, study: Param
     if any(row.withdrawn for row in here):
         caption += WITHDRAWN
         columns.append(text("result of withdrawn", "result"))
+    rows_table = table(here, results)
+    if {row.score for row in here} == {study.statistics.score}:
+        rows_table = rows_table.drop(columns="score")
+    else:
+        columns.insert(2, text("score", "score"))
     if earlier:
         caption += EARLIER.format(number=len(earlier) + 1, files=", ".join(map(str, earlier)))
-    return [Table("ledger", "All comparisons that were named", caption, table(here, results), columns)]
+    return [Table("ledger", "All comparisons that were named", caption, rows_table, columns)]
 
 
 def withdrawn_results(rows: Sequence[Row], runs: Runs, study: Params) -> dict[str, Result]:
     """Identity → result of each withdrawn comparison whose variants the study still has."""
-    settings = settings_of(study.statistics, len(next(iter(runs.values())).truth), ordered=True)
-    return {
-        row.identity: compare_accuracies(
-            a, b, runs[a], runs[b], level=row.level, settings=settings, from_seed=row.from_seed
+    truth, found = next(iter(runs.values())).truth, {}
+    for row, (a, b) in find_withdrawn(study, rows):
+        score = SCORES[row.score]
+        # The last margin of a comparison by another score is in its unit, and the study's is not.
+        margin = study.statistics.equivalence_margin if row.score == study.statistics.score else float(row.margins[-1])
+        settings = settings_of(study.statistics, score, truth, ordered=True, margin=margin)
+        found[row.identity] = compare_evaluated(
+            a, b, runs[a], runs[b], score=score, level=row.level, settings=settings, from_seed=row.from_seed
         )
-        for row, (a, b) in find_withdrawn(study, rows)
-    }
+    return found
 
 
 def table(rows: Sequence[Row], results: Mapping[str, Result]) -> pd.DataFrame:
@@ -62,6 +71,7 @@ def table(rows: Sequence[Row], results: Mapping[str, Result]) -> pd.DataFrame:
             {
                 "a": row.a,
                 "b": row.b,
+                "score": row.score,
                 "batch": row.batch,
                 "level": row.level,
                 "from_seed": row.from_seed,

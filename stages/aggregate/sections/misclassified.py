@@ -10,6 +10,7 @@ from many_seeds.plots import INK, WIDTH, panels, styled
 from stages.aggregate.report.parts import Part, Plot, Table, images_of, number, text
 from stages.aggregate.runs import Runs, VariantRuns, shared_seeds
 from stages.study.params import Params
+from stages.study.scores import class_sizes, recalls
 
 HARDEST = 24
 MOST_CLASSES = 20
@@ -23,7 +24,7 @@ DOUBT = "Doubted (*): most annotators disagree with the label (Northcutt et al. 
 
 def parts(runs: Runs, shown: Sequence[VariantRuns], study: Params) -> list[Part]:
     images, doubted = images_of(study.data.name), DOUBTED.get(study.data.name, frozenset())
-    found = _of_all(runs, images, doubted)
+    found = [*_recall_parts(shown), *_of_all(runs, images, doubted)]
     for variant in shown:
         caption = f"{variant.variant}: test images by true and predicted class, mean over seeds; colour shows errors."
         if len(variant.classes) > MOST_CLASSES:
@@ -34,6 +35,27 @@ def parts(runs: Runs, shown: Sequence[VariantRuns], study: Params) -> list[Part]
             caption += f" {missed_by_all(variant, doubted)}"
             found.append(Plot(f"misclassified_{variant.variant}", misclassified(variant, doubted), caption))
     return found
+
+
+def _recall_parts(shown: Sequence[VariantRuns]) -> list[Part]:
+    if not shown:
+        return []
+    columns = [
+        text("class", "class"),
+        number("test images", "images"),
+        *(number(of.variant, f"{of.variant}_recall", "{:.2f} %", 100) for of in shown),
+    ]
+    caption = "The share of the test images of each class that is classified correctly, mean over the seeds."
+    return [Table("recall", "Recall of each class", caption, recall_table(shown), columns)]
+
+
+def recall_table(variants: Sequence[VariantRuns]) -> pd.DataFrame:
+    """A row for each class that occurs in the test set: its images, and the mean recall of each variant."""
+    first = variants[0]
+    present = np.unique(first.truth)
+    table = pd.DataFrame({"class": [first.classes[i] for i in present], "images": class_sizes(first.truth)})
+    recall = {f"{of.variant}_recall": recalls(of.predicted, of.truth).mean(axis=0) for of in variants}
+    return pd.concat([table, pd.DataFrame(recall)], axis=1)
 
 
 def _of_all(runs: Runs, images: str, doubted: frozenset[int]) -> list[Part]:

@@ -9,13 +9,14 @@ from stages.aggregate.report.parts import Column, Part, Table, number, span, tex
 from stages.aggregate.runs import Runs, VariantRuns, metric_names
 from stages.aggregate.sections import calibration
 from stages.study.params import Params, Statistics
+from stages.study.scores import ACCURACY, SCORES
 
 
 def parts(runs: Runs, study: Params) -> list[Part]:
     others = metric_names(runs)[2:]
     columns: list[Column] = [
         text("variant", "variant"),
-        *columns_of_scores(),
+        *columns_of_scores(study.statistics.score),
         number("test loss", "loss", "{:.4f}"),
         number("sd of loss", "loss_sd", "{:.4f}"),
         *(number(name.replace("_", " "), name, "{:.4f}") for name in others),
@@ -30,26 +31,59 @@ def parts(runs: Runs, study: Params) -> list[Part]:
     return [Table("variants", "All variants", caption, table(runs, study.statistics), columns)]
 
 
-def columns_of_scores() -> list[Column]:
-    return [
+def columns_of_scores(score: str = ACCURACY) -> list[Column]:
+    """The columns of `row`; the first score is that of the study."""
+    found = [
         number("n", "n"),
         number("test accuracy", "accuracy", "{:.2f} %", 100),
         span("interval", "low", "high", "{:.2f}", 100),
         number("sd", "sd", "{:.2f}", 100),
         number("ensemble", "vote_accuracy", "{:.2f} %", 100),
     ]
+    if score == ACCURACY:
+        return found
+    of = SCORES[score]
+    mean, bound = ("{:.2f} %", "{:.2f}") if of.is_share else ("{:.4f}", "{:.4f}")
+    header = of.label if of.is_share else of.value_label
+    return [
+        found[0],
+        number(header, score, mean, of.scale),
+        span(f"interval of {of.label}", f"{score}_low", f"{score}_high", bound, of.scale),
+        number(f"sd of {of.label}", f"{score}_sd", bound, of.scale),
+        *found[1:],
+    ]
 
 
 def row(variant: VariantRuns, settings: Statistics) -> dict[str, Any]:
-    """n, mean accuracy, its interval and standard deviation, as fractions."""
-    step = 1 / len(variant.truth)
-    found = intervals.interval(variant.accuracy, level=settings.alpha, resolution=step, design=settings.design)
+    """n, mean accuracy, its interval and standard deviation, as fractions; the same of the study's score."""
+    of = summarized(variant, ACCURACY, settings)
+    found = {"n": len(variant.seeds), "accuracy": of.pop("mean"), **of}
+    if settings.score != ACCURACY:
+        of = summarized(variant, settings.score, settings)
+        found |= {settings.score: of.pop("mean"), **{f"{settings.score}_{name}": value for name, value in of.items()}}
+    return found
+
+
+def has_score(variant: VariantRuns, score: str) -> bool:
+    """Whether the models of a variant have a score: some need probabilities."""
+    return variant.probabilities or not SCORES[score].needs_probabilities
+
+
+def summarized(variant: VariantRuns, score: str, settings: Statistics) -> dict[str, float | None]:
+    """The mean of a score over the seeds, the low and the high bound of its interval, and its standard deviation (sd).
+
+    Shares are fractions; all are None for a variant without the score, and sd for a single seed.
+    """
+    of = SCORES[score]
+    if not has_score(variant, score):
+        return dict.fromkeys(("mean", "low", "high", "sd"))
+    values, resolution = of.values(variant), of.resolution(variant.truth) / of.scale
+    found = intervals.interval(values, level=settings.alpha, resolution=resolution, design=settings.design)
     return {
-        "n": len(variant.seeds),
-        "accuracy": float(variant.accuracy.mean()),
+        "mean": float(values.mean()),
         "low": found.low,
         "high": found.high,
-        "sd": float(variant.accuracy.std(ddof=1)) if len(variant.seeds) > 1 else None,
+        "sd": float(values.std(ddof=1)) if len(values) > 1 else None,
     }
 
 

@@ -94,6 +94,22 @@ def test_evaluating_again_looks_at_no_model_and_writes_the_same_bytes(
     assert [path.read_bytes() for path in outputs_of(variant)] == before
 
 
+def test_a_model_that_predicts_one_class_only_is_named_when_it_is_evaluated(
+    evaluated: Path, study: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in outputs_of("plain"):
+        path.unlink()
+    monkeypatch.setattr(
+        run_module, "predict", lambda model, images: np.tile(np.eye(10, dtype=np.float32)[3], (len(images), 1))
+    )
+    evaluate("plain", study.recipe("plain"))
+    warning = "warning: plain predicts one class only, 3 for every test image, with seeds 0, 1\n"
+    assert capsys.readouterr().err == warning
+    assert read_results("plain").predicts_one_class.tolist() == [True, True]
+    evaluate("plain", study.recipe("plain"))  # nothing is evaluated again
+    assert capsys.readouterr().err == ""
+
+
 def test_results_without_models_can_be_evaluated_again(evaluated: Path, study: Params) -> None:
     """As in a clone that has metrics/ from git and no models."""
     before = [path.read_bytes() for path in outputs_of("watched")]

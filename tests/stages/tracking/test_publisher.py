@@ -9,10 +9,12 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow.entities import ViewType
@@ -279,6 +281,17 @@ def test_new_scores_replace_the_old_ones(published: Path, study: Params) -> None
     assert len(runs()) == 3
     assert [run_of("plain", seed).data.metrics["test_accuracy"] for seed in (0, 1)] == [0.25, 0.75]
     assert parent_of("plain").data.metrics["test_accuracy_mean"] == 0.5
+
+
+def test_a_run_that_predicts_one_class_only_has_a_tag(published: Path, study: Params) -> None:
+    old = read_results("plain")
+    predicted = np.stack([np.full_like(old.truth, 3), old.predicted[1]])
+    accuracy = (predicted == old.truth).mean(axis=1)
+    write_results(replace(old, predicted=predicted, scores=old.scores.assign(test_accuracy=accuracy)))
+    Publisher(study).publish_variants(["plain"])
+    assert run_of("plain", 0).data.tags["warning"] == "predicts one class only"
+    assert "warning" not in run_of("plain", 1).data.tags
+    assert "predicts_one_class" not in run_of("plain", 0).data.metrics
 
 
 def test_a_workspace_without_models_publishes_its_runs_from_metrics_alone(published: Path, study: Params) -> None:
