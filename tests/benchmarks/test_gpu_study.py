@@ -11,7 +11,7 @@ from stages.aggregate.runs import read_runs
 from stages.aggregate.sections import curves
 from stages.aggregate.stage import written_tables
 from stages.study import files, params, paths
-from stages.study.comparisons import compare_variants, named_pairs
+from stages.study.comparisons import compare_named, named_comparisons
 from stages.study.ledger_files import read_ledger
 from tests.conftest import ROOT
 
@@ -24,10 +24,10 @@ def test_the_committed_tables_of_the_study_on_a_gpu_are_those_of_its_runs(
     monkeypatch.chdir(shutil.copytree(STUDY, tmp_path / "study"))
     study = params.load()
     runs, ledger = read_runs(study), read_ledger()
-    compared = compare_variants(runs, named_pairs(study), study, ledger)
+    compared = compare_named(runs, named_comparisons(study), study, ledger)
     expected = written_tables(page.sections(runs, study, compared, ledger))
     expected |= {
-        "scores.csv": files.csv_bytes(summary.scores(runs)),
+        "scores.csv": files.csv_bytes(summary.scores(runs, study.statistics.score)),
         "curves.csv": files.csv_bytes(curves.validation_losses(runs)),
     }
     assert {path.name: path.read_bytes() for path in paths.TABLES.iterdir()} == expected

@@ -14,6 +14,7 @@ from many_seeds.errors import UserError
 from stages.study import environments, files
 from stages.study.data import Data
 from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS, CODE
+from stages.study.identities import variant_identity
 from stages.study.params import Params
 from tests.conftest import ROOT, STUDY
 from tests.support.pipeline import Clone
@@ -137,9 +138,10 @@ def test_the_reason_names_what_differs_from_the_nearest_certified_environment(
     here = environments.current("train", "ridge", environments.locked_versions())
     certified = replace(here, versions=here.versions | {"keras": "3.0.0"})
     first, second = (replace(certified, code=digit * 64) for digit in "12")
+    identity = variant_identity(study.recipe("ridge"), study)
     rows = [
         dict.fromkeys(CERTIFIED_COLUMNS, "x")
-        | {"variant": "ridge", "part": "train", "environment": str(one), "same_as": str(other)}
+        | {"variant": "ridge", "identity": identity, "part": "train", "environment": str(one), "same_as": str(other)}
         for one, other in ((second, first), (certified, second))
     ]
     files.write_table(CERTIFIED, pd.DataFrame(rows, columns=CERTIFIED_COLUMNS))
