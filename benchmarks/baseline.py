@@ -21,14 +21,14 @@ from ruamel.yaml import YAML
 from benchmarks.measure import network_of
 from benchmarks.process import measure, processor_name, require_data
 from benchmarks.summary import Training, training
-from many_seeds import console
+from many_seeds.commands import console
 from many_seeds.errors import UserError
 from many_seeds.statistics import intervals
 from stages.recipes.network import Recipe as Network
 from stages.study import files, params, paths
 from stages.study.params import Params
-from stages.study.results import read_results
-from stages.study.splits import read_images
+from stages.study.records.results import read_results
+from stages.study.records.splits import read_images
 
 REPORT = Path(__file__).with_name("BASELINE.md")
 EPOCHS = 3  # of each measurement; the first is set aside

@@ -23,14 +23,14 @@ from benchmarks import overhead
 from benchmarks.measure import network_of
 from benchmarks.process import measure, processor, processor_name, require_data
 from benchmarks.summary import BFLOAT16, BUSY, ratios, summarise
-from many_seeds import console
+from many_seeds.commands import console
 from stages.recipes.shared.training import backend
 from stages.study import files, params, paths
 from stages.study.data import DatasetName
-from stages.study.environments import installed_versions
 from stages.study.params import Params
-from stages.study.results import read_results
-from stages.study.splits import read_images
+from stages.study.provenance.environments import installed_versions
+from stages.study.records.results import read_results
+from stages.study.records.splits import read_images
 
 FOLDER, QUICK_FOLDER = Path("benchmarks"), Path("build/bench")
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # that decide how fast matrix products are

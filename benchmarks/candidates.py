@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.process import require_data
-from many_seeds import console
+from many_seeds.commands import console
 from many_seeds.errors import UserError
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
-from stages.study import families, files, params, paths
-from stages.study.environments import installed_versions
-from stages.study.splits import read_classes, read_images, read_validation
+from stages.study import files, params, paths
+from stages.study.provenance import families
+from stages.study.provenance.environments import installed_versions
+from stages.study.records.splits import read_classes, read_images, read_validation
 from stages.train.executors import processes
 from stages.train.progress import Progress
 from stages.train.run import Failed, Run, train_run

@@ -16,10 +16,10 @@ from scipy.interpolate import CubicSpline
 
 from benchmarks import pictures
 from benchmarks.pictures import Draw, Ink, head, seen
-from many_seeds import console
+from many_seeds.commands import console
 from many_seeds.errors import UserError
 from stages.study import files, params, paths
-from stages.study.results import read_results
+from stages.study.records.results import read_results
 from tools.serving import predict, prepare
 
 REPORT = Path("benchmarks/HANDWRITING.md")

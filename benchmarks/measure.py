@@ -16,15 +16,15 @@ from typing import Any
 import joblib
 import numpy as np
 
-from many_seeds import console
+from many_seeds.commands import console
 from many_seeds.errors import UserError
 from stages.recipes.network import Recipe as Network
 from stages.recipes.shared.training import backend
 from stages.split.stage import validation_indices
 from stages.study import params, paths
-from stages.study.environments import installed_versions
 from stages.study.params import Params
-from stages.study.splits import read_classes, read_images
+from stages.study.provenance.environments import installed_versions
+from stages.study.records.splits import read_classes, read_images
 from stages.tracking.publisher import Publisher
 from stages.train.executors import processes
 from stages.train.run import Failed, Run, Trained, train_run

@@ -15,8 +15,8 @@ from benchmarks.process import DATABASE, environment, measure, write_study
 from many_seeds.errors import UserError
 from stages.study import paths
 from stages.study.data import OWN, Data, DatasetName
-from stages.study.models import read_facts
 from stages.study.params import Comparison, Params, Split
+from stages.study.records.models import read_facts
 
 CODE = ["stages", "many_seeds", "benchmarks", OWN, ".dvc/config", ".dvcignore", "dvc.yaml", "pyproject.toml"]
 FETCH_AND_SPLIT, EVALUATE, AGGREGATE = "fetch and split", "evaluate", "aggregate"

@@ -15,11 +15,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 from scipy import ndimage
 
-from many_seeds import console
+from many_seeds.commands import console
 from many_seeds.errors import UserError
 from stages.study import files, paths
-from stages.study.results import read_results
-from stages.study.splits import read_classes, read_images
+from stages.study.records.results import read_results
+from stages.study.records.splits import read_classes, read_images
 from tools.serving import predict, prepare
 
 REPORT = Path("benchmarks/PICTURES.md")

@@ -7,15 +7,16 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from many_seeds import console, plots
-from many_seeds.forest import forest
-from many_seeds.plots import BLUE, FAINT, GREEN, INK, panels, styled
+from many_seeds.commands import console
+from many_seeds.output import plots
+from many_seeds.output.forest import forest
+from many_seeds.output.plots import BLUE, FAINT, GREEN, INK, panels, styled
 from many_seeds.results import Pair, Results
 from stages.aggregate.runs import Runs, read_runs
 from stages.aggregate.sections.convergence import by_seeds
 from stages.study import params
 from stages.study.comparisons import compare_variants
-from stages.study.ledger_files import read_ledger
+from stages.study.records.ledger_files import read_ledger
 
 FOLDER = Path("docs")
 ONE: Pair = ("mlp_1_wider", "mlp_2_ten_epochs")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from many_seeds.errors import UserError
-from many_seeds.messages import listed
+from many_seeds.output.messages import listed
 from many_seeds.results import UNCHANGED, Pair, Result, Results, Settings
 from many_seeds.sources.items import Items
 from many_seeds.sources.scores import Scores, VariantScores

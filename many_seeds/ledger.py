@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from many_seeds.errors import UserError
-from many_seeds.messages import listed
+from many_seeds.output.messages import listed
 from many_seeds.statistics.levels import batch_level
 
 Kind = Literal["comparison", "race"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from many_seeds.errors import UserError
 from many_seeds.ledger import Row
-from many_seeds.messages import counted, listed
+from many_seeds.output.messages import counted, listed
 from many_seeds.statistics.levels import batch_level
 
 Index = dict[str, Row]  # identity → row, of one data set

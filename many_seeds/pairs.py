@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from many_seeds.errors import UserError
-from many_seeds.messages import listed
+from many_seeds.output.messages import listed
 from many_seeds.results import Pair
 
 MAX_PAIRS = 10_000

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 import pandas as pd
 
-from many_seeds import text
 from many_seeds.errors import UserError
-from many_seeds.messages import listed
+from many_seeds.output import text
+from many_seeds.output.messages import listed
 from many_seeds.statistics.intervals import Design, Verdict
 
 if TYPE_CHECKING:
@@ -311,7 +311,7 @@ class Results(Sequence[Result]):
             UserError: the suffix is another one, there are no results or too many for a figure, or the file can't be
                 written.
         """
-        from many_seeds import forest, plots  # matplotlib takes as long to import as everything else
+        from many_seeds.output import forest, plots  # matplotlib takes as long to import as everything else
 
         figure = forest.forest(self)
         if path is not None:

@@ -19,7 +19,7 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
 from stages.study import params, paths
 from stages.study.params import Params
-from stages.study.splits import read_images
+from stages.study.records.splits import read_images
 
 ROOT = Path(__file__).parent.parent
 CLASSES = 10  # of the digits

@@ -3,7 +3,8 @@
 import ast
 from pathlib import Path
 
-from many_seeds import console, files
+from many_seeds import files
+from many_seeds.commands import console
 from many_seeds.errors import UserError
 
 PAGE = Path("docs/architecture.md")

@@ -14,11 +14,12 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from many_seeds import console, text
+from many_seeds.commands import console
 from many_seeds.errors import UserError
+from many_seeds.output import text
 from stages.study import dvc, files, params, paths
-from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS
 from stages.study.params import Params
+from stages.study.provenance.environments import CERTIFIED, CERTIFIED_COLUMNS
 from stages.tracking import address
 
 FOLDER = Path("build/demo")

@@ -14,12 +14,14 @@ from typing import Any
 from dvc.exceptions import DvcException
 from dvc.utils.serialize import modify_yaml, parse_yaml_for_update
 
-from many_seeds import console, files
+from many_seeds import files
+from many_seeds.commands import console
 from many_seeds.errors import UserError
 from many_seeds.ledger import parse, to_csv
 from many_seeds.ledger_merge import merge as merge_rows
-from stages.study import dvc, paths, seen
-from stages.study.ledger_files import earlier_number
+from stages.study import dvc, paths
+from stages.study.records import seen
+from stages.study.records.ledger_files import earlier_number
 
 Stages = Mapping[str, Any]
 

@@ -10,14 +10,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from many_seeds import console
+from many_seeds.commands import console
 from many_seeds.errors import UserError
 from stages.code.stage import variant_environments
-from stages.study import dvc, environments, params, paths
+from stages.study import dvc, params, paths
 from stages.study.data import OWN
-from stages.study.environments import CERTIFY, CERTIFY_EVALUATED, CODE, Environment
-from stages.study.identities import variant_identity
 from stages.study.params import Params
+from stages.study.provenance import environments
+from stages.study.provenance.environments import CERTIFY, CERTIFY_EVALUATED, CODE, Environment
+from stages.study.provenance.identities import variant_identity
 from stages.train.plan import environment_here
 
 OUTPUTS, INPUTS = "changed outs", "changed deps"  # kinds of changes in `dvc status`

@@ -15,7 +15,7 @@ import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 
-from many_seeds import console
+from many_seeds.commands import console
 from many_seeds.errors import UserError
 from stages.study import params
 from stages.tracking import address, experiment

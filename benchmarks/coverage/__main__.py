@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.coverage import diverged, gate, images, later, races, studies
 from benchmarks.coverage.shared import LEVEL, MARGIN, Section
-from many_seeds import console
+from many_seeds.commands import console
 from many_seeds.errors import UserError
 from stages.study import files
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from many_seeds import console
+from many_seeds.commands import console
 from stages.study import files
 
 HERE = Path(__file__).parent

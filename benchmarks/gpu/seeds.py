@@ -18,11 +18,12 @@ from stages.evaluate.previous import PreviousEvaluation
 from stages.evaluate.run import evaluated_run
 from stages.evaluate.stage import gather
 from stages.recipes.shared.epochs import run_facts
-from stages.study import environments, files, paths
-from stages.study.identities import variant_identity
+from stages.study import files, paths
 from stages.study.params import Params
-from stages.study.results import NOT_RECORDED, write_results
-from stages.study.splits import read_classes, read_images
+from stages.study.provenance import environments
+from stages.study.provenance.identities import variant_identity
+from stages.study.records.results import NOT_RECORDED, write_results
+from stages.study.records.splits import read_classes, read_images
 from stages.train.executors import batched_seeds
 from stages.train.executors.batched_seeds import batches, engine
 from stages.train.plan import evaluated_keys, plan

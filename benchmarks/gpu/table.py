@@ -17,7 +17,7 @@ from stages.recipes.network import Recipe
 from stages.recipes.shared.models import layer_seeds
 from stages.study import paths
 from stages.study.params import Params
-from stages.study.splits import read_images
+from stages.study.records.splits import read_images
 from stages.train.executors.batched_seeds import batches, engine, programs
 from stages.train.plan import plan
 from stages.train.run import Run

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from many_seeds.errors import UserError
-from many_seeds.messages import counted, listed
+from many_seeds.output.messages import counted, listed
 from many_seeds.results import Pair
 from many_seeds.sources.scores import Scores, from_columns
 from many_seeds.sources.tables import SEED, check_column, metric_column, rows_where, variant_names

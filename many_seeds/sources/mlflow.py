@@ -7,7 +7,7 @@ from dataclasses import replace
 import pandas as pd
 
 from many_seeds.errors import UserError
-from many_seeds.messages import counted, listed
+from many_seeds.output.messages import counted, listed
 from many_seeds.sources.mlflow_runs import Run, fetch_runs
 from many_seeds.sources.scores import Scores, from_columns
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from many_seeds.commands.redact import redact, without_login
 from many_seeds.errors import UserError
-from many_seeds.messages import listed
-from many_seeds.redact import redact, without_login
+from many_seeds.output.messages import listed
 
 PAGE = 1000  # runs per request
 DEFAULT_URI = "sqlite:///mlflow.db"

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from many_seeds.errors import UserError
-from many_seeds.messages import listed
+from many_seeds.output.messages import listed
 from many_seeds.sources.scores import Scores, first_duplicate, from_arrays
 from many_seeds.sources.tables import BY, SEED, UNNAMED, long_scores, score_columns
 from many_seeds.sources.text_files import read_table

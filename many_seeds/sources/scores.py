@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from many_seeds.errors import UserError
-from many_seeds.messages import counted
+from many_seeds.output.messages import counted
 
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 MISSING_NUMBERS = ("nan", "na", "n/a", "none", "null")  # how programs write a missing score

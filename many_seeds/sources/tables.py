@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from many_seeds.errors import UserError
-from many_seeds.messages import counted, listed
+from many_seeds.output.messages import counted, listed
 from many_seeds.sources.scores import Scores, from_columns
 
 BY, SEED = "variant", "seed"

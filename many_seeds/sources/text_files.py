@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from many_seeds.errors import UserError
-from many_seeds.messages import listed
+from many_seeds.output.messages import listed
 from many_seeds.sources.scores import first_duplicate
 
 STDIN = "-"

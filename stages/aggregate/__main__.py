@@ -1,6 +1,6 @@
 """The stage `aggregate`: tables, figures and the report from the results of all runs."""
 
-from many_seeds import console
+from many_seeds.commands import console
 from stages.aggregate.stage import aggregate
 from stages.study import params, paths
 from stages.tracking.publisher import Publisher

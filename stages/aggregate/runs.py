@@ -9,7 +9,7 @@ import pandas as pd
 from many_seeds.errors import UserError
 from stages.study import paths
 from stages.study.params import Params
-from stages.study.results import VariantResults, check_seeds, read_curves, read_results
+from stages.study.records.results import VariantResults, check_seeds, read_curves, read_results
 
 
 @dataclass(frozen=True)

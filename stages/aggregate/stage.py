@@ -10,9 +10,9 @@ from stages.aggregate.runs import read_runs
 from stages.aggregate.sections import curves
 from stages.study import files, paths
 from stages.study.comparisons import compare_named, named_comparisons
-from stages.study.ledger_files import read_ledger
 from stages.study.params import Params
-from stages.study.seen import record_seen
+from stages.study.records.ledger_files import read_ledger
+from stages.study.records.seen import record_seen
 
 
 def aggregate(study: Params) -> None:

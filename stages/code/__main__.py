@@ -1,9 +1,9 @@
 """The stage `code`: the environment of each variant in metrics/code.yaml, so that an edit affects only its results."""
 
-from many_seeds import console
+from many_seeds.commands import console
 from stages.code.stage import variant_environments
 from stages.study import files, params
-from stages.study.environments import CODE
+from stages.study.provenance.environments import CODE
 
 
 @console.command

@@ -1,9 +1,9 @@
 """The environment of each variant's results: today's code and the locked packages, resolved by certificates."""
 
-from stages.study import environments
-from stages.study.environments import PARTS, Part, canonical, current
-from stages.study.identities import variant_identity
 from stages.study.params import Params
+from stages.study.provenance import environments
+from stages.study.provenance.environments import PARTS, Part, canonical, current
+from stages.study.provenance.identities import variant_identity
 
 
 def variant_environments(study: Params) -> dict[Part, dict[str, str]]:

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from many_seeds import console
+from many_seeds.commands import console
 from stages.evaluate.stage import evaluate
 from stages.study import params
 

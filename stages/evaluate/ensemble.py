@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from stages.evaluate.outputs import labels_of
-from stages.study import results
-from stages.study.results import VariantResults
+from stages.study.records import results
+from stages.study.records.results import VariantResults
 
 
 @dataclass(frozen=True)

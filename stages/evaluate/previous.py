@@ -6,10 +6,11 @@ import numpy as np
 
 from many_seeds.errors import UserError
 from stages.evaluate.run import EvaluatedRun
-from stages.study import environments, paths
-from stages.study.environments import Environment, canonical
-from stages.study.models import read_facts
-from stages.study.results import VariantResults, find_results
+from stages.study import paths
+from stages.study.provenance import environments
+from stages.study.provenance.environments import Environment, canonical
+from stages.study.records.models import read_facts
+from stages.study.records.results import VariantResults, find_results
 
 
 class PreviousEvaluation:

@@ -10,10 +10,11 @@ import pandas as pd
 from stages.evaluate import scores
 from stages.evaluate.outputs import labels_of, predict
 from stages.recipes.shared.recipe import Recipe
-from stages.study import environments, files
-from stages.study.environments import Environment
-from stages.study.models import read_facts, read_model
-from stages.study.results import CALIBRATION_COLUMNS, NOT_RECORDED
+from stages.study import files
+from stages.study.provenance import environments
+from stages.study.provenance.environments import Environment
+from stages.study.records.models import read_facts, read_model
+from stages.study.records.results import CALIBRATION_COLUMNS, NOT_RECORDED
 
 
 @dataclass(frozen=True)

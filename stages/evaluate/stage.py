@@ -12,13 +12,14 @@ from stages.evaluate.ensemble import Ensemble, ensemble
 from stages.evaluate.previous import PreviousEvaluation
 from stages.evaluate.run import EvaluatedRun, evaluate_run
 from stages.recipes.shared.recipe import Recipe
-from stages.study import environments, families, paths
-from stages.study.environments import Environment
-from stages.study.identities import variant_identity
-from stages.study.models import read_facts
+from stages.study import paths
 from stages.study.params import Params
-from stages.study.results import CALIBRATION_COLUMNS, ENVIRONMENT_COLUMNS, VariantResults, write_results
-from stages.study.splits import read_classes, read_images
+from stages.study.provenance import environments, families
+from stages.study.provenance.environments import Environment
+from stages.study.provenance.identities import variant_identity
+from stages.study.records.models import read_facts
+from stages.study.records.results import CALIBRATION_COLUMNS, ENVIRONMENT_COLUMNS, VariantResults, write_results
+from stages.study.records.splits import read_classes, read_images
 
 HARDEST = 60  # images of which the pixels are kept: enough to have those that are hard for all variants
 

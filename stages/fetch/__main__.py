@@ -1,6 +1,6 @@
 """The stage `fetch`: the raw files of the data set in data/raw, downloaded or copied, and verified."""
 
-from many_seeds import console
+from many_seeds.commands import console
 from stages.fetch.stage import fetch
 from stages.study import params
 

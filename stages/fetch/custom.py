@@ -10,9 +10,9 @@ from tqdm import tqdm
 
 from many_seeds.errors import UserError
 from stages.fetch.download import File, download, is_valid
-from stages.study.arrays import zip_entry
 from stages.study.data import OWN, is_address
 from stages.study.files import written_whole
+from stages.study.records.arrays import zip_entry
 
 LIMIT = 1 << 36  # bytes of one download: 64 GiB
 

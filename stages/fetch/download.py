@@ -13,8 +13,8 @@ import requests
 from tqdm import tqdm
 from urllib3.exceptions import HTTPError, ReadTimeoutError  # requests passes on those of a raw body
 
+from many_seeds.commands.redact import redact
 from many_seeds.errors import UserError
-from many_seeds.redact import redact
 from stages.study.data import is_address
 from stages.study.files import written_whole
 

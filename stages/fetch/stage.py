@@ -1,6 +1,6 @@
 """The raw files of a data set: fetch them, verify them and describe them in data/raw."""
 
-from many_seeds.redact import redact
+from many_seeds.commands.redact import redact
 from stages.fetch.custom import fetch_custom
 from stages.fetch.datasets import DATASETS, Dataset
 from stages.fetch.download import download, is_valid, locations

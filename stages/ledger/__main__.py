@@ -6,7 +6,7 @@ gets a smaller level than the first ones.
 
 import argparse
 
-from many_seeds import console
+from many_seeds.commands import console
 from stages.ledger.stage import start_new, update
 from stages.study import params
 

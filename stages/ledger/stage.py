@@ -10,14 +10,14 @@ from pathlib import Path
 from many_seeds import ledger
 from many_seeds.errors import UserError
 from many_seeds.ledger import Asked, Row
-from many_seeds.messages import counted, listed
+from many_seeds.output.messages import counted, listed
 from stages.study import files, git
 from stages.study.comparisons import named_comparisons
-from stages.study.identities import pair_identity, variant_identity
-from stages.study.ledger_files import earlier_ledgers, earlier_number, earlier_path, read_ledger
 from stages.study.params import Params
 from stages.study.paths import COMPARISONS
-from stages.study.seen import read_seen
+from stages.study.provenance.identities import pair_identity, variant_identity
+from stages.study.records.ledger_files import earlier_ledgers, earlier_number, earlier_path, read_ledger
+from stages.study.records.seen import read_seen
 
 NEW = "`python -m stages.ledger --new`"
 

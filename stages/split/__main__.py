@@ -1,6 +1,6 @@
 """The stage `split`: raw files as arrays of training and test images, and the validation split of every seed."""
 
-from many_seeds import console
+from many_seeds.commands import console
 from stages.split.stage import split
 from stages.study import params
 

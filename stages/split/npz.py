@@ -7,7 +7,7 @@ import numpy as np
 
 from many_seeds.errors import UserError
 from stages.split.dataset import Dataset, LabeledImages
-from stages.study.arrays import read_npz
+from stages.study.records.arrays import read_npz
 
 TRAIN = [("x_train", "y_train"), ("train_images", "train_labels"), ("images", "labels")]
 VALIDATION = [("x_val", "y_val"), ("val_images", "val_labels")]

@@ -8,13 +8,13 @@ import numpy as np
 from many_seeds.comparisons import compare_runs, remarks
 from many_seeds.errors import UserError
 from many_seeds.ledger import Row
-from many_seeds.messages import listed
+from many_seeds.output.messages import listed
 from many_seeds.results import Pair, Result, Results, Settings
 from many_seeds.sources.scores import VariantScores
-from stages.study.identities import comparison_identity
 from stages.study.params import Params, Statistics
 from stages.study.paths import COMPARISONS
-from stages.study.results import EvaluatedRuns
+from stages.study.provenance.identities import comparison_identity
+from stages.study.records.results import EvaluatedRuns
 from stages.study.scores import SCORES, Score
 
 

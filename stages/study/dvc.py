@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from many_seeds import console
+from many_seeds.commands import console
 from many_seeds.errors import UserError
 from stages.study import files
 

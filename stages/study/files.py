@@ -18,7 +18,7 @@ from many_seeds.files import write_bytes as write_bytes
 from many_seeds.files import write_folder as write_folder
 from many_seeds.files import write_json as write_json
 from many_seeds.files import written_whole as written_whole
-from stages.study.arrays import read_npz, write_npz
+from stages.study.records.arrays import read_npz, write_npz
 
 
 def read_json(path: Path) -> Any:

@@ -14,8 +14,9 @@ from pydantic import AfterValidator, Field, SerializeAsAny, ValidationError, mod
 from many_seeds.errors import UserError
 from many_seeds.statistics.intervals import Design
 from stages.recipes.shared.recipe import Positive, Recipe, Strict
-from stages.study import families, files, scores
+from stages.study import files, scores
 from stages.study.data import Data
+from stages.study.provenance import families
 
 PARAMS = Path("params.yaml")
 MOST_SEEDS = 65_536

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.study.results import EvaluatedRuns
+from stages.study.records.results import EvaluatedRuns
 
 POINTS = "percentage points"
 ACCURACY = "accuracy"  # the default

@@ -1,6 +1,6 @@
 """Publish what the workspace holds and MLflow lacks: `python -m stages.tracking`."""
 
-from many_seeds import console
+from many_seeds.commands import console
 from many_seeds.errors import UserError
 from stages.study import params
 from stages.tracking import address

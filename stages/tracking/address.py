@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-from many_seeds.redact import redact, without_login
+from many_seeds.commands.redact import redact, without_login
 from stages.study.params import Params
 
 DATABASE = Path("mlflow.db")

@@ -5,7 +5,7 @@ import os
 import sys
 from typing import Any
 
-from many_seeds.redact import redact
+from many_seeds.commands.redact import redact
 from stages.study import files
 from stages.tracking import address
 

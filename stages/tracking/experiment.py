@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from many_seeds.commands.redact import TRACKING_PASSWORD
 from many_seeds.errors import UserError
-from many_seeds.redact import TRACKING_PASSWORD
 from stages.study import git
 from stages.study.params import Params
 from stages.tracking import address, client, views

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 from many_seeds.errors import UserError
 from stages.study import dvc, params
-from stages.study.current import outdated
 from stages.study.params import Params
+from stages.study.records.current import outdated
 from stages.tracking import address, runs, study_run
 from stages.tracking.client import describe_error, warn
 from stages.tracking.experiment import Experiment, connect

@@ -10,11 +10,12 @@ import pandas as pd
 
 from many_seeds.errors import UserError
 from stages.recipes.shared.recipe import Recipe
-from stages.study import environments, families, files, paths
-from stages.study.environments import BACKEND_PACKAGES, Environment
-from stages.study.models import read_facts
+from stages.study import files, paths
 from stages.study.params import Params
-from stages.study.results import ENVIRONMENT_COLUMNS, NOT_RECORDED, RUN_COLUMNS, find_results, read_curves
+from stages.study.provenance import environments, families
+from stages.study.provenance.environments import BACKEND_PACKAGES, Environment
+from stages.study.records.models import read_facts
+from stages.study.records.results import ENVIRONMENT_COLUMNS, NOT_RECORDED, RUN_COLUMNS, find_results, read_curves
 from stages.tracking.client import warn
 from stages.tracking.experiment import Metric
 

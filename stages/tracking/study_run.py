@@ -1,12 +1,12 @@
 """Publishes what aggregation made: the run `study`, and the results in its and the experiment's description."""
 
-from many_seeds import text
+from many_seeds.output import text
 from stages.study import files, paths
 from stages.study.comparisons import compare_named, named_comparisons
-from stages.study.current import aggregated, study_files, study_key
-from stages.study.ledger_files import read_ledger
 from stages.study.params import Params
-from stages.study.results import read_results
+from stages.study.records.current import aggregated, study_files, study_key
+from stages.study.records.ledger_files import read_ledger
+from stages.study.records.results import read_results
 from stages.tracking import address
 from stages.tracking.experiment import FINISHED, NOTE, Experiment, has_files
 

@@ -3,7 +3,7 @@
 import os
 import signal
 
-from many_seeds import console
+from many_seeds.commands import console
 from stages.study import dvc, params
 from stages.tracking.publisher import Publisher
 from stages.train.stage import train

@@ -11,12 +11,13 @@ import pandas as pd
 from many_seeds.errors import UserError
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
-from stages.study import families, files, paths
-from stages.study.environments import Environment, canonical, installed_versions, read_certificates
-from stages.study.identities import variant_identity
+from stages.study import files, paths
 from stages.study.params import Params
-from stages.study.results import find_results
-from stages.study.splits import read_validation
+from stages.study.provenance import families
+from stages.study.provenance.environments import Environment, canonical, installed_versions, read_certificates
+from stages.study.provenance.identities import variant_identity
+from stages.study.records.results import find_results
+from stages.study.records.splits import read_validation
 from stages.train import executors
 from stages.train.executors import batched_seeds
 from stages.train.run import Run

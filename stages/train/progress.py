@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from tqdm import tqdm
 
-from many_seeds.redact import redact
+from many_seeds.commands.redact import redact
 from stages.train.run import Trained
 
 LOG_SECONDS = 60  # between two lines about the runs under way in a log

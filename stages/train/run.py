@@ -21,8 +21,9 @@ from stages.recipes.shared.native_stderr import native_stderr_hidden
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import SavedResult, backend
 from stages.recipes.shared.training import train as train_recipe
-from stages.study import families, files
-from stages.study.environments import Environment, installed_versions, processor
+from stages.study import files
+from stages.study.provenance import families
+from stages.study.provenance.environments import Environment, installed_versions, processor
 
 
 @dataclass(frozen=True)

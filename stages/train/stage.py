@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from stages.recipes.shared.recipe import Recipe
-from stages.study import environments, files, paths
-from stages.study.identities import variant_identity
+from stages.study import files, paths
 from stages.study.params import Params
-from stages.study.splits import read_classes, read_images
+from stages.study.provenance import environments
+from stages.study.provenance.identities import variant_identity
+from stages.study.records.splits import read_classes, read_images
 from stages.train import cache
 from stages.train.dispatch import train_all
 from stages.train.plan import environment_here, evaluated_keys, finished, longest_first, plan

@@ -11,7 +11,7 @@ from benchmarks.measure import clocked, layer_products, network_of, plain, plain
 from many_seeds.errors import UserError
 from stages.recipes.network import Recipe as Network
 from stages.study import files, params
-from stages.study.environments import installed_versions
+from stages.study.provenance.environments import installed_versions
 from stages.train.executors import processes
 from stages.train.run import Run, Trained
 from tests.conftest import CLASSES, ROOT

@@ -12,7 +12,7 @@ from stages.aggregate.sections import curves
 from stages.aggregate.stage import written_tables
 from stages.study import files, params, paths
 from stages.study.comparisons import compare_named, named_comparisons
-from stages.study.ledger_files import read_ledger
+from stages.study.records.ledger_files import read_ledger
 from tests.conftest import ROOT
 
 STUDY = ROOT / "benchmarks/gpu/study"

@@ -22,7 +22,7 @@ from many_seeds.results import Settings
 from many_seeds.sources.scores import from_arrays
 from many_seeds.statistics import intervals
 from stages.study import files, params, paths
-from stages.study.ledger_files import read_ledger
+from stages.study.records.ledger_files import read_ledger
 from tests.conftest import ROOT
 from tests.support.command import TENTHS
 
@@ -328,7 +328,7 @@ def test_errors_have_the_expected_and_the_received_value(scores: Any, options: d
 
 
 def test_the_library_needs_nothing_of_the_pipeline_and_starts_without_matplotlib() -> None:
-    code = f"import sys, many_seeds, many_seeds.cli; print(sorted({OPTIONAL | SLOW!r} & {{*sys.modules}}))"
+    code = f"import sys, many_seeds, many_seeds.commands.cli; print(sorted({OPTIONAL | SLOW!r} & {{*sys.modules}}))"
     output = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert output.stdout.strip() == "[]"
 

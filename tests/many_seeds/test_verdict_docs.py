@@ -34,7 +34,7 @@ def test_every_example_prints_what_the_page_shows(name_of_page: str, count: int,
     for _, name, text in BLOCK.findall(page):
         if name and name != "gitlab":
             (tmp_path / name).write_text(text, encoding="utf-8")
-    tools = {"many-seeds": [sys.executable, "-m", "many_seeds.cli"], "python": [sys.executable]}
+    tools = {"many-seeds": [sys.executable, "-m", "many_seeds.commands.cli"], "python": [sys.executable]}
     environment = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment.pop("MLFLOW_TRACKING_URI", None)
     assert len(examples(page)) == count

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from stages.study import environments, families, params
+from stages.study import params
+from stages.study.provenance import environments, families
 from tests.conftest import ROOT
 
 LIBRARY, STAGES = ROOT / "many_seeds", ROOT / "stages"
@@ -154,7 +155,7 @@ def test_only_split_and_evaluate_use_the_test_set() -> None:
     [
         ["stages.train.__main__"],
         ["tools.serving.predict"],
-        ["stages.study.params", "stages.study.results"],
+        ["stages.study.params", "stages.study.records.results"],
         [f"stages.recipes.{family}" for family in families.names()],
         [
             f"stages.recipes.shared.{name}"

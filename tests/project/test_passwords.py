@@ -107,7 +107,12 @@ def train_again() -> None:
         (["tools.serving.server"], 401, 1, "error: there is no models:/digits@champion at http://127.0.0.1:{port}"),
         (["stages.train", "ridge"], 401, 0, "warning: MLflow at http://127.0.0.1:{port} can't be written"),
         (["stages.aggregate"], 401, 0, "warning: MLflow at http://127.0.0.1:{port} can't be written"),
-        (["many_seeds.cli", "verdict", "--mlflow", "x"], 401, 2, "error: MLflow at http://127.0.0.1:{port} did not"),
+        (
+            ["many_seeds.commands.cli", "verdict", "--mlflow", "x"],
+            401,
+            2,
+            "error: MLflow at http://127.0.0.1:{port} did not",
+        ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -153,7 +158,7 @@ def test_errors_of_downloads_have_no_password_of_a_mirror_a_url_or_a_proxy(works
 
 UNEXPECTED = """
 import logging, sys, threading
-from many_seeds import console
+from many_seeds.commands import console
 
 def fail():
     try:

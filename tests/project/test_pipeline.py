@@ -17,8 +17,8 @@ import pandas as pd
 import pytest
 
 from stages.study import files, params, paths
-from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS, CODE
-from stages.study.identities import variant_identity
+from stages.study.provenance.environments import CERTIFIED, CERTIFIED_COLUMNS, CODE
+from stages.study.provenance.identities import variant_identity
 from tests.support.pipeline import NETWORK, SEEDS, STUDY, Clone, stages_run
 
 

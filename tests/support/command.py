@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from many_seeds.cli import main
+from many_seeds.commands.cli import main
 
 TENTHS = [0.1 * number for number in range(1, 11)]
 

@@ -10,7 +10,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from stages.study import files, paths
-from stages.study.results import RUN_COLUMNS
+from stages.study.records.results import RUN_COLUMNS
 from tests.support import pipeline
 
 NETWORK = {name: value for name, value in pipeline.NETWORK.items() if name != "seeds"}

@@ -11,7 +11,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from stages.study import files
-from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS
+from stages.study.provenance.environments import CERTIFIED, CERTIFIED_COLUMNS
 
 REPOSITORY = Path(__file__).parents[2]
 SEEDS = 2

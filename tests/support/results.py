@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.study.results import CALIBRATION_COLUMNS, VariantResults, read_results, write_results
+from stages.study.records.results import CALIBRATION_COLUMNS, VariantResults, read_results, write_results
 
 
 def results(variant: str, *, environments: pd.DataFrame, **fields: Any) -> VariantResults:

@@ -12,7 +12,7 @@ import psutil
 
 from stages.study import paths
 from stages.study.params import Params
-from stages.study.splits import read_images
+from stages.study.records.splits import read_images
 from stages.train.plan import plan
 from stages.train.run import Run
 from tests.conftest import CLASSES, ROOT, STUDY

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stages.study.results import read_results
+from stages.study.records.results import read_results
 from tools.serving import predict
 
 SERVE = (sys.executable, "-m", "tools.serving.server", "--port", "0")  # on any free port

@@ -10,10 +10,10 @@ from many_seeds.results import Results
 from stages.aggregate.runs import VariantRuns
 from stages.ledger.stage import asked
 from stages.study import files, params, paths
-from stages.study.arrays import write_npz
 from stages.study.comparisons import compare_variants, named_pairs
 from stages.study.params import Params
-from stages.study.results import CALIBRATION_COLUMNS
+from stages.study.records.arrays import write_npz
+from stages.study.records.results import CALIBRATION_COLUMNS
 
 IMAGES = 200
 NETWORK = """

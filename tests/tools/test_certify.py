@@ -19,12 +19,13 @@ import pytest
 from many_seeds.errors import UserError
 from stages.code.stage import variant_environments
 from stages.recipes import ridge
-from stages.study import dvc, environments, families, files, params, paths
+from stages.study import dvc, files, params, paths
 from stages.study.data import Data
-from stages.study.environments import CERTIFIED, Environment, canonical, read_certificates
-from stages.study.identities import variant_identity
 from stages.study.params import Params
-from stages.study.results import read_results
+from stages.study.provenance import environments, families
+from stages.study.provenance.environments import CERTIFIED, Environment, canonical, read_certificates
+from stages.study.provenance.identities import variant_identity
+from stages.study.records.results import read_results
 from tests.conftest import STUDY as DIGITS
 from tests.support.pipeline import STUDY, Clone, stages_run
 from tools.certify import __main__ as command

@@ -20,9 +20,9 @@ import many_seeds
 from stages.aggregate.sections import results
 from stages.study import files, params, paths
 from stages.study.comparisons import compare_variants
-from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS, Environment
-from stages.study.identities import variant_identity
-from stages.study.results import NOT_RECORDED
+from stages.study.provenance.environments import CERTIFIED, CERTIFIED_COLUMNS, Environment
+from stages.study.provenance.identities import variant_identity
+from stages.study.records.results import NOT_RECORDED
 from tests.support import command
 from tests.support import study as made
 from tests.support.commits import (

@@ -84,7 +84,7 @@ def test_a_second_demo_keeps_models_and_edited_parameters(
     unpacked: Clone, demo_output: subprocess.CompletedProcess[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(unpacked.folder)
-    edited, code = demo.FOLDER / params.PARAMS, demo.FOLDER / "many_seeds/text.py"
+    edited, code = demo.FOLDER / params.PARAMS, demo.FOLDER / "many_seeds/output/text.py"
     edited.write_text(edited.read_text(encoding="utf-8") + "# edited\n", encoding="utf-8")
     code.write_text("of an earlier version")
     (demo.FOLDER / "stages/recipes/former.py").write_text("class Recipe: a removed family")
@@ -93,7 +93,7 @@ def test_a_second_demo_keeps_models_and_edited_parameters(
     demo.prepare()
     assert sorted(demo.FOLDER.glob("models/*/*/model.keras")) == models
     assert edited.read_text(encoding="utf-8").endswith("# edited\n")
-    assert code.read_bytes() == Path("many_seeds/text.py").read_bytes()
+    assert code.read_bytes() == Path("many_seeds/output/text.py").read_bytes()
     assert not (demo.FOLDER / "stages/recipes/former.py").exists()
 
 

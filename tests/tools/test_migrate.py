@@ -15,12 +15,13 @@ import pytest
 from ruamel.yaml import YAML
 
 from many_seeds.errors import UserError
-from stages.study import dvc, environments, families, files, params, paths
+from stages.study import dvc, files, params, paths
 from stages.study.comparisons import named_pairs
-from stages.study.environments import CERTIFIED, CODE, Environment
-from stages.study.identities import variant_identity
-from stages.study.ledger_files import read_ledger
 from stages.study.params import Params
+from stages.study.provenance import environments, families
+from stages.study.provenance.environments import CERTIFIED, CODE, Environment
+from stages.study.provenance.identities import variant_identity
+from stages.study.records.ledger_files import read_ledger
 from stages.train.run import run_key
 from tests.conftest import ROOT
 from tests.support.pipeline import Clone, stages_run

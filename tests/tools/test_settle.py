@@ -12,12 +12,13 @@ import pytest
 
 from many_seeds.errors import UserError
 from many_seeds.results import Result, ResultVerdict
-from stages.study import environments, files, params, paths
+from stages.study import files, params, paths
 from stages.study.comparisons import find_rows
-from stages.study.ledger_files import read_ledger
 from stages.study.params import Params
-from stages.study.results import NOT_RECORDED, read_results
-from stages.study.seen import read_seen
+from stages.study.provenance import environments
+from stages.study.records.ledger_files import read_ledger
+from stages.study.records.results import NOT_RECORDED, read_results
+from stages.study.records.seen import read_seen
 from tests.conftest import STUDY
 from tools.settle import __main__ as command
 from tools.settle import loop

@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 
 from many_seeds.errors import UserError
-from stages.study import environments, files
+from stages.study import files
 from stages.study.data import Data
-from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS, CODE
-from stages.study.identities import variant_identity
 from stages.study.params import Params
+from stages.study.provenance import environments
+from stages.study.provenance.environments import CERTIFIED, CERTIFIED_COLUMNS, CODE
+from stages.study.provenance.identities import variant_identity
 from tests.conftest import ROOT, STUDY
 from tests.support.pipeline import Clone
 from tools import stale

@@ -10,7 +10,7 @@ import argparse
 import os
 import sys
 
-from many_seeds import console
+from many_seeds.commands import console
 from stages.study import params
 from tools.certify.plan import plan
 from tools.certify.report import advice, report

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from many_seeds.errors import UserError
-from stages.study import environments, files, git
-from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS, Environment, Part, canonical, select
-from stages.study.results import NOT_RECORDED, read_results
+from stages.study import files, git
+from stages.study.provenance import environments
+from stages.study.provenance.environments import CERTIFIED, CERTIFIED_COLUMNS, Environment, Part, canonical, select
+from stages.study.records.results import NOT_RECORDED, read_results
 from tools.certify.sample import COLUMNS
 
 CODE = ("stages/recipes", "stages/train", "stages/evaluate")

@@ -10,10 +10,11 @@ from many_seeds.errors import UserError
 from stages.evaluate.run import evaluate_run
 from stages.recipes.shared import training
 from stages.recipes.shared.native_stderr import native_stderr_hidden
-from stages.study import environments, paths
-from stages.study.environments import Environment, Part, kind
-from stages.study.results import NOT_RECORDED, read_results
-from stages.study.splits import read_images
+from stages.study import paths
+from stages.study.provenance import environments
+from stages.study.provenance.environments import Environment, Part, kind
+from stages.study.records.results import NOT_RECORDED, read_results
+from stages.study.records.splits import read_images
 from stages.train.plan import longest_first
 from tools.certify import old
 from tools.certify.old import OldRun, RunName

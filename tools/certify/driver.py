@@ -36,10 +36,9 @@ def find_attribute(name: str, *modules: str) -> Any:
 
 
 def shared(name: str, *modules: str) -> Any:
-    """An attribute of a module that stages share: in stages/study, or in stages for commits of version 1."""
-    return find_attribute(
-        name, *(f"{package}.{module}" for module in modules for package in ("stages.study", "stages"))
-    )
+    """An attribute of a module that stages share: in a package of stages/study, or in stages for version 1."""
+    packages = ("stages.study.records", "stages.study.provenance", "stages.study", "stages")
+    return find_attribute(name, *(f"{package}.{module}" for module in modules for package in packages))
 
 
 def train(job: dict[str, Any]) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from many_seeds.errors import UserError
 from stages.recipes.shared.training import backend
-from stages.study import environments, families, files
-from stages.study.environments import LOCKED, SCORING, Environment
+from stages.study import files
+from stages.study.provenance import environments, families
+from stages.study.provenance.environments import LOCKED, SCORING, Environment
 from tools import git
 
 PROJECT = families.FOLDER.parents[1]
@@ -25,7 +26,7 @@ CodeDigest = Callable[[str, Path], str | None]  # of a family, and a folder with
 OWN_DIGEST = """
 import sys
 try:
-    from stages.study import families
+    from stages.study.provenance import families
 except ImportError:  # as in version 1
     from stages import families
 print(families.code_digest(sys.argv[1]))

@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 
 from many_seeds.errors import UserError
-from stages.study import environments, files
-from stages.study.environments import BACKEND_PACKAGES
-from stages.study.models import read_facts
-from stages.study.results import CALIBRATION_COLUMNS
+from stages.study import files
+from stages.study.provenance import environments
+from stages.study.provenance.environments import BACKEND_PACKAGES
+from stages.study.records.models import read_facts
+from stages.study.records.results import CALIBRATION_COLUMNS
 from stages.train.run import Run
 from tools.certify import history
 from tools.certify.outcomes import Outcome, as_text

@@ -13,7 +13,7 @@ import pandas as pd
 from many_seeds.errors import UserError
 from stages.evaluate.run import EvaluatedRun
 from stages.study import files, paths
-from stages.study.results import CALIBRATION_COLUMNS, NOT_RECORDED, read_curves, read_results
+from stages.study.records.results import CALIBRATION_COLUMNS, NOT_RECORDED, read_curves, read_results
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from stages.study import paths
-from stages.study.models import read_facts
 from stages.study.params import Params
+from stages.study.records.models import read_facts
 from tools.certify.check import made_on, not_checkable, same_kind
 from tools.certify.retrained import RetrainedRuns
 from tools.certify.sample import Check

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from many_seeds import text
+from many_seeds.output import text
 from stages.recipes.shared.training import backend
-from stages.study import environments
-from stages.study.environments import CERTIFIED, LOCKED, Environment, Part
+from stages.study.provenance import environments
+from stages.study.provenance.environments import CERTIFIED, LOCKED, Environment, Part
 from tools.certify.check import CheckResult
 
 HEADER = ("variant", "part", "seeds", "compared", "result", "seconds")

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from many_seeds.errors import UserError
-from stages.study import dvc, environments, params, paths
-from stages.study.environments import kind
+from stages.study import dvc, params, paths
 from stages.study.params import Params
-from stages.study.splits import read_classes, read_images
+from stages.study.provenance import environments
+from stages.study.provenance.environments import kind
+from stages.study.records.splits import read_classes, read_images
 from stages.train.dispatch import train_all
 from stages.train.plan import finished, longest_first, plan
 from stages.train.run import Run

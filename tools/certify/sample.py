@@ -8,11 +8,12 @@ import pandas as pd
 
 from many_seeds.errors import UserError
 from stages.recipes.shared.recipe import Recipe
-from stages.study import environments, families, files, paths
-from stages.study.environments import PARTS, Environment, Part, canonical, select
-from stages.study.identities import variant_identity
+from stages.study import files, paths
 from stages.study.params import Params
-from stages.study.results import find_results
+from stages.study.provenance import environments, families
+from stages.study.provenance.environments import PARTS, Environment, Part, canonical, select
+from stages.study.provenance.identities import variant_identity
+from stages.study.records.results import find_results
 from stages.train import executors
 from stages.train.executors import batched_seeds
 from stages.train.run import Run

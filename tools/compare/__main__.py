@@ -7,7 +7,7 @@ With --fail-on the command is a gate: exit status 0 if it passes, 1 if it fails,
 
 import argparse
 
-from many_seeds import console, gate
+from many_seeds.commands import console, gate
 from stages.study import files
 from tools.compare.difference import compare
 from tools.compare.findings import findings

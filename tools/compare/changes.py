@@ -8,8 +8,8 @@ import pandas as pd
 
 from many_seeds.errors import UserError
 from stages.study import params
-from stages.study.environments import Environment, Part, canonical
-from stages.study.results import NOT_RECORDED, EvaluatedRuns
+from stages.study.provenance.environments import Environment, Part, canonical
+from stages.study.records.results import NOT_RECORDED, EvaluatedRuns
 from stages.study.scores import Score
 from tools.compare.side import Side
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from many_seeds import gate
+from many_seeds.commands import gate
 from many_seeds.errors import UserError
 from many_seeds.results import Results
 from stages.study import params

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from many_seeds import gate, text
-from many_seeds.messages import counted
+from many_seeds.commands import gate
+from many_seeds.output import text
+from many_seeds.output.messages import counted
 from many_seeds.results import UNCHANGED, Result
 from stages.study.params import PARAMS
 from tools.compare.changes import VariantChange

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from stages.study.environments import kind
 from stages.study.params import PARAMS, describe_changes
+from stages.study.provenance.environments import kind
 from tools.compare.changes import VariantChange
 from tools.compare.difference import Difference
 from tools.compare.findings import by_text, describe_seeds

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from many_seeds import text
+from many_seeds.output import text
 from tools.compare.changes import Changed, VariantChange
 from tools.compare.difference import Difference
 from tools.compare.findings import findings, headline

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from many_seeds.errors import UserError
-from stages.study.results import Load
+from stages.study.records.results import Load
 from tools import git
 
 

@@ -9,11 +9,12 @@ from pydantic import ValidationError
 
 from many_seeds.errors import UserError
 from stages.recipes.shared.recipe import Recipe
-from stages.study import families, files, params, paths
-from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS
-from stages.study.identities import recipe_identity
+from stages.study import files, params, paths
 from stages.study.params import PARAMS
-from stages.study.results import EvaluatedRuns, Load, find_evaluated_runs, load_file
+from stages.study.provenance import families
+from stages.study.provenance.environments import CERTIFIED, CERTIFIED_COLUMNS
+from stages.study.provenance.identities import recipe_identity
+from stages.study.records.results import EvaluatedRuns, Load, find_evaluated_runs, load_file
 from tools.compare.revisions import find_commit, reader
 
 WORKING_TREE = "the working tree"

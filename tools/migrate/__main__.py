@@ -7,7 +7,7 @@ and the packages of version 1, and the predictions of each variant from its eval
 
 import argparse
 
-from many_seeds import console
+from many_seeds.commands import console
 from tools.migrate.run import migrate
 
 

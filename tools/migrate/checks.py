@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from many_seeds.errors import UserError
-from many_seeds.messages import listed
-from stages.study import code_digests, dvc, environments, families, files, params, paths
+from many_seeds.output.messages import listed
+from stages.study import dvc, files, params, paths
 from stages.study.params import Params
+from stages.study.provenance import code_digests, environments, families
 from tools import git, stale
 from tools.migrate.version_1 import Version1
 

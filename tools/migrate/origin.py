@@ -6,13 +6,14 @@ from typing import Any
 import pandas as pd
 
 from many_seeds.errors import UserError
-from many_seeds.messages import listed
+from many_seeds.output.messages import listed
 from stages.recipes.shared.recipe import Recipe
-from stages.study import environments, files, paths
-from stages.study.environments import Environment, Part
-from stages.study.models import read_facts
-from stages.study.results import ENVIRONMENT_COLUMNS, NOT_RECORDED, find_evaluated_runs
-from stages.study.splits import read_validation
+from stages.study import files, paths
+from stages.study.provenance import environments
+from stages.study.provenance.environments import Environment, Part
+from stages.study.records.models import read_facts
+from stages.study.records.results import ENVIRONMENT_COLUMNS, NOT_RECORDED, find_evaluated_runs
+from stages.study.records.splits import read_validation
 from stages.train.run import run_key
 from tools.migrate.checks import check_evaluated
 from tools.migrate.version_1 import Packages, Version1

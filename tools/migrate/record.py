@@ -7,10 +7,11 @@ from typing import Any
 
 from many_seeds.errors import UserError
 from stages.ledger.stage import update
-from stages.study import dvc, environments, files, git, paths
-from stages.study.environments import CERTIFIED, CODE, PARTS, Part
-from stages.study.identities import variant_identity
+from stages.study import dvc, files, git, paths
 from stages.study.params import Params
+from stages.study.provenance import environments
+from stages.study.provenance.environments import CERTIFIED, CODE, PARTS, Part
+from stages.study.provenance.identities import variant_identity
 from tools.migrate.origin import Origin
 
 CodeLines = dict[Part, dict[str, str]]  # of metrics/code.yaml: part → variant → environment

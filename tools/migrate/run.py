@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from many_seeds.messages import listed
+from many_seeds.output.messages import listed
 from stages.code.stage import variant_environments
 from stages.study import dvc, params
-from stages.study.environments import CODE, PARTS, Environment
 from stages.study.params import Params
+from stages.study.provenance.environments import CODE, PARTS, Environment
 from tools.migrate import checks
 from tools.migrate.origin import Origin, find_origin
 from tools.migrate.record import CodeLines, code_lines, locked_repository, record_stages, start_ledger, write_files

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from many_seeds.errors import UserError
-from stages.study import environments, families, files
-from stages.study.environments import LOCKED
+from stages.study import files
+from stages.study.provenance import environments, families
+from stages.study.provenance.environments import LOCKED
 from tools import git
 
 PIPELINE = Path("dvc.yaml")

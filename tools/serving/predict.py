@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from many_seeds import console
+from many_seeds.commands import console
+from many_seeds.commands.redact import redact
 from many_seeds.errors import UserError
-from many_seeds.redact import redact
-from stages.study import families, files, params, paths
-from stages.study.models import read_facts, read_model
-from stages.study.results import NOT_RECORDED, VariantResults, find_results, read_results
+from stages.study import files, params, paths
+from stages.study.provenance import families
+from stages.study.records.models import read_facts, read_model
+from stages.study.records.results import NOT_RECORDED, VariantResults, find_results, read_results
 from tools.serving import prepare
 from tools.serving.pictures import BYTES_LIMIT, FORMAT_NAMES
 

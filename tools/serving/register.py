@@ -15,13 +15,13 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
-from many_seeds import console
+from many_seeds.commands import console
+from many_seeds.commands.redact import redact
 from many_seeds.errors import UserError
-from many_seeds.redact import redact
 from stages.study import files, params, paths
-from stages.study.current import aggregated, study_key
 from stages.study.params import Params
-from stages.study.results import VariantResults, read_results
+from stages.study.records.current import aggregated, study_key
+from stages.study.records.results import VariantResults, read_results
 from stages.tracking import address
 from stages.tracking.client import describe_error
 from tools.serving import predict

@@ -34,10 +34,10 @@ import many_seeds
 import stages.recipes
 import stages.study
 import tools
-from many_seeds import console
+from many_seeds.commands import console
 from many_seeds.errors import UserError
 from stages.study import params, paths
-from stages.study.results import find_results
+from stages.study.records.results import find_results
 from stages.tracking import address
 from tools.serving import predict, prepare
 

@@ -8,7 +8,7 @@ projected training time is first. If the command is stopped, run it again: finis
 import argparse
 import os
 
-from many_seeds import console
+from many_seeds.commands import console
 from stages.study import dvc
 from stages.study.params import PARAMS
 from tools.settle.loop import settle

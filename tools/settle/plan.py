@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from many_seeds import text
+from many_seeds.output import text
 from many_seeds.results import Result, Results
 from stages.study.params import PARAMS
 from tools.settle.report import LIMITS, all_of, pair_name, projection, tables

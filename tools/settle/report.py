@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from many_seeds import text
+from many_seeds.output import text
 from many_seeds.results import Pair, Result, Results
 from stages.study.params import PARAMS, Params
 

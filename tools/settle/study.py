@@ -9,13 +9,14 @@ from stages.aggregate.runs import require_one_test
 from stages.ledger import stage as ledger
 from stages.recipes.shared import training
 from stages.recipes.shared.native_stderr import native_stderr_hidden
-from stages.study import comparisons, dvc, environments, params, paths
-from stages.study.current import outdated
-from stages.study.identities import variant_identity
-from stages.study.models import read_facts
+from stages.study import comparisons, dvc, params, paths
 from stages.study.params import Params
-from stages.study.results import check_seeds, find_results, read_results
-from stages.study.seen import record_seen
+from stages.study.provenance import environments
+from stages.study.provenance.identities import variant_identity
+from stages.study.records.current import outdated
+from stages.study.records.models import read_facts
+from stages.study.records.results import check_seeds, find_results, read_results
+from stages.study.records.seen import record_seen
 from stages.tracking.publisher import Publisher
 from stages.train.executors import slots
 from stages.train.plan import environment_here

@@ -6,7 +6,7 @@ import re
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from many_seeds.plots import FAINT, INK, STYLE
+from many_seeds.output.plots import FAINT, INK, STYLE
 
 
 def png(figure: Figure) -> bytes:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import jinja2
 
-from many_seeds import text
-from many_seeds.forest import forest
 from many_seeds.ledger import Row
+from many_seeds.output import text
+from many_seeds.output.forest import forest
 from many_seeds.results import Results
 from many_seeds.statistics import intervals
 from stages.aggregate import reference_2020
@@ -30,8 +30,8 @@ from stages.aggregate.sections import (
     variance,
     variants,
 )
-from stages.study.ledger_files import earlier_ledgers
 from stages.study.params import Params
+from stages.study.records.ledger_files import earlier_ledgers
 
 
 def sections(runs: Runs, study: Params, compared: Sequence[Results], named: Sequence[Row]) -> list[Section]:

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from many_seeds import text as wording
-from many_seeds.plots import BLUE, ORANGE, panels, styled
+from many_seeds.output import text as wording
+from many_seeds.output.plots import BLUE, ORANGE, panels, styled
 from many_seeds.results import Pair, Results
 from stages.aggregate import reference_2020
 from stages.aggregate.report.parts import Column, Part, Plot, Table, images_of, number, text

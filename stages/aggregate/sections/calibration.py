@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from many_seeds.plots import BLUE, FAINT, GREEN, ORANGE, PURPLE, panels, styled
+from many_seeds.output.plots import BLUE, FAINT, GREEN, ORANGE, PURPLE, panels, styled
 from stages.aggregate.report.parts import Part, Plot
 from stages.aggregate.runs import VariantRuns
 

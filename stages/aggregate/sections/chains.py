@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from many_seeds.forest import forest
+from many_seeds.output.forest import forest
 from many_seeds.results import Results
 from stages.aggregate import reference_2020
 from stages.aggregate.report.parts import Column, Part, Plot, Table, number, text

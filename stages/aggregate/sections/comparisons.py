@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from many_seeds.plots import BLUE, FAINT, ORANGE, panels, styled
+from many_seeds.output.plots import BLUE, FAINT, ORANGE, panels, styled
 from many_seeds.results import Results
 from stages.aggregate.report.parts import Column, Part, Plot, Table, number, text
 from stages.aggregate.runs import Runs, VariantRuns, shared_seeds

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from many_seeds.plots import COLORS, FAINT, GREEN, panels, styled
+from many_seeds.output.plots import COLORS, FAINT, GREEN, panels, styled
 from many_seeds.results import Pair, Result, Results
 from stages.aggregate.report.parts import Part, Plot
 from stages.aggregate.runs import Runs

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from many_seeds.plots import BLUE, ORANGE, panels, styled
+from many_seeds.output.plots import BLUE, ORANGE, panels, styled
 from stages.aggregate.report.parts import Part, Plot
 from stages.aggregate.runs import Runs, VariantRuns, shared_seeds
 

@@ -5,10 +5,10 @@ from collections import Counter
 import pandas as pd
 
 from stages.aggregate.runs import Runs
-from stages.study.environments import PARTS, Environment, Part, canonical, read_certificates, select
-from stages.study.identities import variant_identity
 from stages.study.params import Params
-from stages.study.results import NOT_RECORDED
+from stages.study.provenance.environments import PARTS, Environment, Part, canonical, read_certificates, select
+from stages.study.provenance.identities import variant_identity
+from stages.study.records.results import NOT_RECORDED
 
 
 def paragraphs(runs: Runs, study: Params) -> list[str]:

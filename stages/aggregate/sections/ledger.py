@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from many_seeds import text as wording
 from many_seeds.ledger import Row
+from many_seeds.output import text as wording
 from many_seeds.results import Result
 from stages.aggregate.report.parts import Column, Part, Table, number, text
 from stages.aggregate.runs import Runs

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from many_seeds.plots import INK, WIDTH, panels, styled
+from many_seeds.output.plots import INK, WIDTH, panels, styled
 from stages.aggregate.report.parts import Part, Plot, Table, images_of, number, text
 from stages.aggregate.runs import Runs, VariantRuns, shared_seeds
 from stages.study.params import Params

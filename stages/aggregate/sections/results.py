@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from many_seeds import text
+from many_seeds.output import text
 from many_seeds.results import Results, Settings
 from stages.aggregate.report.parts import Cell, Column, Row
 from stages.study.params import Params

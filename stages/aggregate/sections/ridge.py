@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from many_seeds.plots import BLUE, ORANGE, panels, styled
+from many_seeds.output.plots import BLUE, ORANGE, panels, styled
 from stages.aggregate.report.parts import Part, Plot
 from stages.aggregate.runs import VariantRuns
 

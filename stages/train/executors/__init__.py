@@ -15,7 +15,7 @@ import numpy as np
 from many_seeds.errors import UserError
 from stages.recipes.shared.keras_recipe import KerasRecipe
 from stages.recipes.shared.recipe import Recipe
-from stages.study import families
+from stages.study.provenance import families
 from stages.train.executors import batched_seeds
 from stages.train.executors.interface import Execution, Executor
 from stages.train.run import Failed, Run, Train, Trained

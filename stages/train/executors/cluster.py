@@ -23,12 +23,12 @@ from dask._task_spec import Task, TaskRef
 from distributed import Client, KilledWorker, Security, as_completed, get_worker
 from distributed.comm import connect
 
+from many_seeds.commands.redact import redact
 from many_seeds.errors import UserError
-from many_seeds.redact import redact
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
-from stages.study.environments import installed_versions
-from stages.study.families import code_digest
+from stages.study.provenance.environments import installed_versions
+from stages.study.provenance.families import code_digest
 from stages.train.executors.interface import Execution
 from stages.train.run import Failed, Run, Train, Trained, describe_error, differing
 

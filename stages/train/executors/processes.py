@@ -12,11 +12,11 @@ from pathlib import Path
 import joblib
 import numpy as np
 
-from many_seeds.console import signals_wait, when_orphaned
+from many_seeds.commands.console import signals_wait, when_orphaned
 from many_seeds.errors import UserError
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
-from stages.study.environments import BACKEND_PACKAGES
+from stages.study.provenance.environments import BACKEND_PACKAGES
 from stages.train.executors.interface import Execution
 from stages.train.run import Failed, Run, Train, Trained, describe_error
 

@@ -11,10 +11,11 @@ import pytest
 
 from many_seeds.errors import UserError
 from stages.aggregate.stage import aggregate
-from stages.study import environments, files, paths
-from stages.study.arrays import write_npz
-from stages.study.identities import variant_identity
-from stages.study.results import NOT_RECORDED
+from stages.study import files, paths
+from stages.study.provenance import environments
+from stages.study.provenance.identities import variant_identity
+from stages.study.records.arrays import write_npz
+from stages.study.records.results import NOT_RECORDED
 from tests.support import study as made
 
 

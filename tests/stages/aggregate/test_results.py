@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from many_seeds import text
 from many_seeds.errors import UserError
-from many_seeds.forest import forest
+from many_seeds.output import text
+from many_seeds.output.forest import forest
 from many_seeds.results import Results
 from many_seeds.statistics import intervals
 from stages.aggregate.sections import results

@@ -13,13 +13,15 @@ from many_seeds.errors import UserError
 from stages.evaluate import __main__ as command
 from stages.evaluate import run as run_module
 from stages.evaluate import stage
-from stages.study import environments, files, params, paths, results
-from stages.study.environments import CERTIFIED, CERTIFIED_COLUMNS
-from stages.study.identities import variant_identity
-from stages.study.models import read_model
+from stages.study import files, params, paths
 from stages.study.params import Params, Recipe
-from stages.study.results import CALIBRATION_COLUMNS, NOT_RECORDED, RUN_COLUMNS, read_results
-from stages.study.splits import read_images
+from stages.study.provenance import environments
+from stages.study.provenance.environments import CERTIFIED, CERTIFIED_COLUMNS
+from stages.study.provenance.identities import variant_identity
+from stages.study.records import results
+from stages.study.records.models import read_model
+from stages.study.records.results import CALIBRATION_COLUMNS, NOT_RECORDED, RUN_COLUMNS, read_results
+from stages.study.records.splits import read_images
 from tests.conftest import STUDY
 
 
@@ -350,8 +352,8 @@ def test_results_with_another_number_of_members_are_refused_until_they_are_evalu
         read_results("plain")
     assert str(error.value) == (
         "metrics/runs/plain/predictions.npz has the ensemble of the first 2 seeds, but MEMBERS in "
-        "stages/study/results.py asks for 1: `dvc repro --force --single-item evaluate@plain` evaluates again, which "
-        "needs the models (`dvc pull`)"
+        "stages/study/records/results.py asks for 1: `dvc repro --force --single-item evaluate@plain` evaluates again, "
+        "which needs the models (`dvc pull`)"
     )
     evaluate("plain", study.recipe("plain"))
     assert read_results("plain").members == 1

@@ -10,7 +10,7 @@ from stages.fetch.stage import fetch
 from stages.split.stage import READERS, split
 from stages.study import files, paths
 from stages.study.data import KNOWN, Data, read_contents
-from stages.study.splits import read_images
+from stages.study.records.splits import read_images
 from tests.conftest import ROOT
 
 LOCAL = {"mnist": ROOT.parent / "shared" / "mnist", "fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}

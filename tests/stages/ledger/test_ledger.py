@@ -13,8 +13,8 @@ from many_seeds.ledger import Row
 from stages.ledger.stage import preview, start_new, update
 from stages.study import params, paths
 from stages.study.comparisons import find_rows
-from stages.study.ledger_files import earlier_ledgers, read_ledger
-from stages.study.seen import read_seen, record_seen
+from stages.study.records.ledger_files import earlier_ledgers, read_ledger
+from stages.study.records.seen import read_seen, record_seen
 from tests.conftest import ROOT
 from tests.support.study import STUDY
 
@@ -173,7 +173,7 @@ def test_only_later_seeds_count_for_a_comparison_of_two_variants_that_were_seen(
 
 def test_a_report_is_seen_before_it_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from stages.aggregate import stage
-    from stages.study.identities import variant_identity
+    from stages.study.provenance.identities import variant_identity
     from tests.support import study as synthetic
 
     def stopped(*_: object) -> None:

@@ -18,7 +18,7 @@ from stages.fetch.stage import fetch
 from stages.split.stage import split
 from stages.study import paths
 from stages.study.data import Data
-from stages.study.splits import read_classes, read_images
+from stages.study.records.splits import read_classes, read_images
 from tests.conftest import ROOT
 
 RANDOM = np.random.default_rng(0)

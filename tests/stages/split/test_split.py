@@ -8,7 +8,7 @@ from many_seeds.errors import UserError
 from stages.fetch.digits import idx_bytes
 from stages.split.stage import split, validation_bits, validation_indices
 from stages.study import files, paths
-from stages.study.splits import read_classes, read_images, read_validation
+from stages.study.records.splits import read_classes, read_images, read_validation
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**32 - 1])

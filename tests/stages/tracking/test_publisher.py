@@ -20,10 +20,11 @@ import pytest
 from mlflow.entities import ViewType
 from ruamel.yaml import YAML
 
-from stages.study import dvc, environments, files, params, paths
-from stages.study.current import outdated
+from stages.study import dvc, files, params, paths
 from stages.study.params import Params
-from stages.study.results import VariantResults, read_results, write_results
+from stages.study.provenance import environments
+from stages.study.records.current import outdated
+from stages.study.records.results import VariantResults, read_results, write_results
 from stages.tracking import address, study_run
 from stages.tracking.__main__ import main
 from stages.tracking.publisher import Publisher

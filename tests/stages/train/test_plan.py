@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from many_seeds.errors import UserError
-from stages.study import families, files, params, paths
+from stages.study import files, params, paths
 from stages.study.params import Params
-from stages.study.splits import read_validation
+from stages.study.provenance import families
+from stages.study.records.splits import read_validation
 from stages.train.plan import finished, longest_first, plan
 from stages.train.run import Run
 from tests.conftest import CLASSES, ROOT, STUDY

@@ -14,9 +14,10 @@ import pytest
 from many_seeds.errors import UserError
 from stages.recipes.ridge import Recipe as Ridge
 from stages.recipes.shared.recipe import FitResult
-from stages.study import environments, files, paths
-from stages.study.environments import installed_versions
+from stages.study import files, paths
 from stages.study.params import Params
+from stages.study.provenance import environments
+from stages.study.provenance.environments import installed_versions
 from stages.train.plan import finished
 from stages.train.run import Failed, Run, Trained, train_run
 from tests.conftest import CLASSES

@@ -17,10 +17,10 @@ from PIL import Image
 from stages.aggregate import summary
 from stages.aggregate.runs import read_runs
 from stages.study import files, paths
-from stages.study.models import read_facts, read_model
 from stages.study.params import Params
-from stages.study.results import NOT_RECORDED, read_results
-from stages.study.splits import read_images
+from stages.study.records.models import read_facts, read_model
+from stages.study.records.results import NOT_RECORDED, read_results
+from stages.study.records.splits import read_images
 from tests.support.images import EXAMPLE, saved
 from tools.serving import predict
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 from benchmarks import pictures as kinds
 from many_seeds.errors import UserError
 from stages.study import paths
-from stages.study.splits import read_images
+from stages.study.records.splits import read_images
 from tests.support.images import STROKES, VALID, declared, drawn, saved
 from tools.serving import prepare
 from tools.serving.prepare import Format, Layout

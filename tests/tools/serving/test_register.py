@@ -14,7 +14,7 @@ from stages.aggregate import summary
 from stages.aggregate.runs import read_runs
 from stages.study import files, paths
 from stages.study.params import Params
-from stages.study.results import read_results
+from stages.study.records.results import read_results
 from stages.tracking import address
 from stages.tracking.publisher import Publisher
 from tests.support.mlflow import runs

@@ -24,8 +24,8 @@ from stages.aggregate import summary
 from stages.aggregate.runs import read_runs
 from stages.study import files, paths
 from stages.study.params import Params
-from stages.study.results import read_results
-from stages.study.splits import read_images
+from stages.study.records.results import read_results
+from stages.study.records.splits import read_images
 from stages.tracking import address
 from tests.conftest import ROOT
 from tests.support.images import EXAMPLE, VALID, declared, drawn, saved

@@ -9,7 +9,7 @@ import pytest
 
 from many_seeds.errors import UserError
 from stages.recipes.network import Recipe as Network
-from stages.study import families
+from stages.study.provenance import families
 from stages.train import executors
 from stages.train.executors import batched_seeds
 from tests.support.recipes import NETWORK, network, ridge

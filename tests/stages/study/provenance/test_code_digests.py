@@ -3,7 +3,7 @@
 import pytest
 
 from many_seeds.errors import UserError
-from stages.study.code_digests import closure, import_digest
+from stages.study.provenance.code_digests import closure, import_digest
 
 SOURCES = {
     "__init__.py": "",

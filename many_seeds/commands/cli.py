@@ -10,10 +10,11 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from many_seeds import gate, text
+from many_seeds.commands import gate
+from many_seeds.commands.console import Parser, names
 from many_seeds.comparisons import compare_scores
-from many_seeds.console import Parser, names
 from many_seeds.errors import UserError
+from many_seeds.output import text
 from many_seeds.pairs import check_two_variants, default_pairs, parse_pairs
 from many_seeds.results import Pair, Results, Settings
 from many_seeds.sources.items import GROUP, ITEM, Items, read_items

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from many_seeds import console, text
+from many_seeds.commands import console
 from many_seeds.errors import UserError
-from many_seeds.messages import listed
+from many_seeds.output import text
+from many_seeds.output.messages import listed
 from many_seeds.results import UNCHANGED, Results
 
 NOT_COMPARED, NOT_RETRAINED, REMOVED, NEW = "not compared", "not retrained", "removed", "new"

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
 from many_seeds.errors import UserError
-from many_seeds.plots import COLORS, FAINT, GREEN, INK, ORANGE, STYLE, panels, styled
-from many_seeds.text import has_new_images, number, number_forms, plain
+from many_seeds.output.plots import COLORS, FAINT, GREEN, INK, ORANGE, STYLE, panels, styled
+from many_seeds.output.text import has_new_images, number, number_forms, plain
 
 if TYPE_CHECKING:
     from many_seeds.results import Result, Results

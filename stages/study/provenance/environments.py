@@ -18,8 +18,9 @@ import pandas as pd
 from many_seeds.errors import UserError
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
-from stages.study import families, files
-from stages.study.results import NOT_RECORDED, find_results
+from stages.study import files
+from stages.study.provenance import families
+from stages.study.records.results import NOT_RECORDED, find_results
 
 CODE = Path("metrics/code.yaml")
 CERTIFIED = Path("metrics/certified.csv")
@@ -49,7 +50,7 @@ INSTALL = (
 )
 
 # The files that turn a model into predictions and scores.
-SCORING = [Path(__file__).parents[1] / "evaluate" / name for name in ("outputs.py", "scores.py")]
+SCORING = [Path(__file__).parents[2] / "evaluate" / name for name in ("outputs.py", "scores.py")]
 PACKAGES = ("keras", "numpy", "scikit-learn", "scipy")  # the packages that decide bits, besides the Keras backend
 BACKEND_PACKAGES = {"tensorflow": ["tensorflow", "tensorflow-cpu"], "jax": ["jax"], "torch": ["torch"]}
 # Instruction sets on which the bits of matrix products in bfloat16 depend.

@@ -10,8 +10,9 @@ import stages.recipes.network
 from many_seeds.errors import UserError
 from stages.recipes.network import Recipe as Network
 from stages.recipes.ridge import Recipe as Ridge
-from stages.study import families, params
-from stages.study.families import definitions_digest, source_digest
+from stages.study import params
+from stages.study.provenance import families
+from stages.study.provenance.families import definitions_digest, source_digest
 from tests.conftest import STUDY
 
 

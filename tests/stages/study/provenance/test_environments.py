@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from many_seeds.errors import UserError
-from stages.study import environments, files
-from stages.study.environments import CERTIFIED_COLUMNS, Environment, canonical
-from stages.study.results import NOT_RECORDED, write_results
+from stages.study import files
+from stages.study.provenance import environments
+from stages.study.provenance.environments import CERTIFIED_COLUMNS, Environment, canonical
+from stages.study.records.results import NOT_RECORDED, write_results
 from stages.train.run import Run
 from tests.support.recipes import network, ridge
 from tests.support.results import results

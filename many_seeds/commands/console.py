@@ -15,8 +15,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
+from many_seeds.commands.redact import redact
 from many_seeds.errors import UserError
-from many_seeds.redact import redact
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # background jobs of scripts ignore the first
 RESEND_SECONDS = 0.05  # until a signal whose exception Python dropped is sent again

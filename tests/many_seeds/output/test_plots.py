@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 import many_seeds as ms
 from many_seeds import UserError
-from many_seeds.forest import forest
+from many_seeds.output.forest import forest
 from tests.support.command import TENTHS, Run, long, write
 
 ZEROS = [0.0] * 10

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from many_seeds import console
+from many_seeds.commands import console
 from many_seeds.errors import UserError
 from tests.conftest import ROOT
 
@@ -73,7 +73,7 @@ def test_a_command_without_arguments_refuses_one_before_it_does_anything(
 
 WAITS = """
 import signal, sys
-from many_seeds import console
+from many_seeds.commands import console
 
 @console.command
 def main():
@@ -106,7 +106,7 @@ def test_a_signal_ends_a_command_with_one_line_after_the_cleanup(signum: signal.
 DELETES = """
 import signal
 
-from many_seeds import console
+from many_seeds.commands import console
 
 class Deleted:
     def __del__(self):
@@ -144,7 +144,7 @@ def test_a_command_that_nohup_started_goes_on_when_its_terminal_is_gone() -> Non
 
 ORPHAN = """
 import os, sys, threading
-from many_seeds import console
+from many_seeds.commands import console
 console.when_orphaned(lambda: os._exit(0), os.getppid())
 print("ready", flush=True)
 threading.Event().wait()
@@ -177,7 +177,7 @@ def test_an_orphan_is_notified_when_its_parent_has_ended_for_any_reason(orphan: 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_every_output_can_be_printed_in_an_encoding_without_its_characters(encoding: str) -> None:
-    for command in (["tools.compare.__main__", "HEAD", "HEAD"], ["many_seeds.cli", "verdict", "--help"]):
+    for command in (["tools.compare.__main__", "HEAD", "HEAD"], ["many_seeds.commands.cli", "verdict", "--help"]):
         result = subprocess.run(
             [sys.executable, "-m", *command],
             cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": encoding}, capture_output=True, check=False,

@@ -11,10 +11,11 @@ from pydantic import ValidationError
 
 from many_seeds.errors import UserError
 from stages.recipes.shared.recipe import Recipe
-from stages.study import code_digests, files
-from stages.study.code_digests import IGNORED, PACKAGE
+from stages.study import files
+from stages.study.provenance import code_digests
+from stages.study.provenance.code_digests import IGNORED, PACKAGE
 
-FOLDER = Path(__file__).parents[1] / "recipes"
+FOLDER = Path(__file__).parents[2] / "recipes"
 EXECUTES = "shared/training.py"  # trains the runs of every family
 # Imports of version 1: a part of the error message → the import that replaces it.
 RENAMED = {
@@ -85,7 +86,7 @@ def check_imports(family: str) -> None:
 @functools.cache  # called for every variant of a study
 def _project_imports(source: str, module: str) -> list[str]:
     """The full names that a module imports from this project."""
-    project, found = Path(__file__).parents[2], []
+    project, found = Path(__file__).parents[3], []
     for name in code_digests.imported_names(source, module):
         top = project / name.partition(".")[0]
         if top.with_suffix(".py").exists() or any(top.glob("*.py")):

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.study.arrays import read_npz, write_npz
+from stages.study.records.arrays import read_npz, write_npz
 
 ARRAYS: dict[str, np.ndarray] = {
     "images": np.arange(7 * 5 * 5, dtype=np.uint8).reshape(7, 5, 5),

@@ -3,7 +3,7 @@
 import pytest
 
 import many_seeds as ms
-from many_seeds import text
+from many_seeds.output import text
 from tests.support.command import TENTHS, Run, long, write
 
 ZEROS = [0.0] * 10

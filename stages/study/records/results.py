@@ -246,8 +246,8 @@ def _check_members(variant: str, seeds: int, arrays: dict[str, np.ndarray]) -> N
     if found is not None and int(found) != expected:
         raise UserError(
             f"{paths.predictions_path(variant)} has the ensemble of the first {int(found)} seeds, but MEMBERS in "
-            f"stages/study/results.py asks for {expected}: `dvc repro --force --single-item evaluate@{variant}` "
-            "evaluates again, which needs the models (`dvc pull`)"
+            f"stages/study/records/results.py asks for {expected}: `dvc repro --force --single-item "
+            f"evaluate@{variant}` evaluates again, which needs the models (`dvc pull`)"
         )
 
 

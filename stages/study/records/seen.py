@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from many_seeds.errors import UserError
 from stages.study import files
-from stages.study.identities import variant_identity
 from stages.study.params import Params
 from stages.study.paths import SEEN
+from stages.study.provenance.identities import variant_identity
 
 
 class Seen(NamedTuple):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from many_seeds.redact import redact, without_login
+from many_seeds.commands.redact import redact, without_login
 
 BASIC = base64.b64encode(b"user:p@ss").decode()
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from many_seeds.errors import UserError
-from stages.study import dvc, families, files, params, paths
+from stages.study import dvc, files, params, paths
 from stages.study.params import Params
-from stages.study.results import find_results
+from stages.study.provenance import families
+from stages.study.records.results import find_results
 
 
 def outdated(study: Params) -> list[str]:

@@ -47,7 +47,7 @@ def test_a_closed_pipe_ends_the_command_without_a_message(unbuffered: str, tmp_p
     os.close(read)
     for arguments in ([file], [file, "--json"]):
         result = subprocess.run(
-            [sys.executable, "-m", "many_seeds.cli", "verdict", *arguments],
+            [sys.executable, "-m", "many_seeds.commands.cli", "verdict", *arguments],
             cwd=ROOT, env={**os.environ, "PYTHONUNBUFFERED": unbuffered}, stdout=write_end, stderr=subprocess.PIPE,
             check=False,
         )  # fmt: skip
@@ -56,7 +56,7 @@ def test_a_closed_pipe_ends_the_command_without_a_message(unbuffered: str, tmp_p
 
 
 def test_a_closed_standard_input_is_named(tmp_path: Path) -> None:
-    command = f"{sys.executable} -m many_seeds.cli verdict - <&-"
+    command = f"{sys.executable} -m many_seeds.commands.cli verdict - <&-"
     result = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == (
@@ -67,7 +67,7 @@ def test_a_closed_standard_input_is_named(tmp_path: Path) -> None:
 def test_a_gate_fails_also_where_standard_output_is_closed(tmp_path: Path) -> None:
     file = tmp_path / "scores.csv"
     file.write_text(long({"a": TENTHS, "b": [0.0] * 10}))
-    command = f"{sys.executable} -m many_seeds.cli verdict {file} --pairs a:b --fail-on worse >&-"
+    command = f"{sys.executable} -m many_seeds.commands.cli verdict {file} --pairs a:b --fail-on worse >&-"
     result = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert result.stderr.startswith("gate failed (--fail-on worse)\n")
@@ -120,7 +120,11 @@ def test_a_gate_names_the_reasons(run: Run) -> None:
 )
 def test_the_command_has_help_and_refuses_unknown_arguments(arguments: list[str], status: int, output: str) -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "many_seeds.cli", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "many_seeds.commands.cli", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == status
     assert output in result.stdout + result.stderr

@@ -6,8 +6,8 @@ import pytest
 
 from many_seeds.errors import UserError
 from stages.study import paths
-from stages.study.identities import pair_identity, variant_identity
-from stages.study.seen import Seen, read_seen, record_seen, union
+from stages.study.provenance.identities import pair_identity, variant_identity
+from stages.study.records.seen import Seen, read_seen, record_seen, union
 from tests.support.study import study
 
 

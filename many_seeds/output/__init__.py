@@ -1,0 +1,4 @@
+"""Results as text, Markdown and figures.
+
+May import errors, files, statistics and, for types, results.
+"""
