@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import AfterValidator, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from many_seeds.errors import UserError
 from many_seeds.statistics.intervals import Design
@@ -22,7 +22,8 @@ PARAMS = Path("params.yaml")
 MOST_SEEDS = 65_536
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-VariantName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+VariantName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=100)]  # it is a folder
+Name = Annotated[str, Field(pattern=r"\S")]
 ScoreName = Annotated[str, AfterValidator(scores.check_name)]
 
 
@@ -104,10 +105,20 @@ class Params(Strict):
     data: Data
     split: Split
     variants: Annotated[dict[VariantName, SerializeAsAny[Recipe]], Field(min_length=1)]
-    approaches: Annotated[dict[str, VariantName], Field(min_length=1)]
+    approaches: Annotated[dict[Name, VariantName], Field(min_length=1)]
     comparisons: list[Comparison]
-    chains: dict[str, Annotated[list[VariantName], Field(min_length=2)]]
+    chains: dict[Name, Annotated[list[VariantName], Field(min_length=2)]]
     statistics: Statistics
+
+    @field_validator("comparisons", mode="before")
+    @classmethod
+    def _no_comparisons(cls, value: Any) -> Any:
+        return [] if value is None else value  # as YAML reads a key without a value
+
+    @field_validator("chains", mode="before")
+    @classmethod
+    def _no_chains(cls, value: Any) -> Any:
+        return {} if value is None else value
 
     @model_validator(mode="after")
     def _check_seeds(self) -> Self:

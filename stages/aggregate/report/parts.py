@@ -8,6 +8,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from many_seeds.output import text as wording
+
 NOTHING = "–"
 
 Row = dict[str, Any]
@@ -42,9 +44,7 @@ class Table:
         return [[cell(row) for _, cell in self.columns] for row in plain_rows(self.data)]
 
     def markdown(self) -> str:
-        lines = [self.header, *([text.replace("|", "\\|") for text, _ in row] for row in self.rows)]
-        lines.insert(1, ["---"] * len(self.columns))
-        table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        table = wording.markdown(self.header, [[text for text, _ in row] for row in self.rows])
         return "\n\n".join(filter(None, [f"## {self.title}", self.caption, table])) + "\n"
 
 

@@ -208,3 +208,11 @@ def test_a_study_of_one_variant_and_one_seed_asks_nothing_and_has_its_report() -
     assert "MLP: 90.50" in report
     assert "hold" not in report[: report.index("<nav")]
     assert "any" in (paths.TABLES / "approaches.md").read_text(encoding="utf-8")  # one seed rules out nothing
+
+
+def test_class_names_in_a_markdown_table_are_text() -> None:
+    made.write(classes=["<script>", "a|b", "_c_"], shape=(12, 16))
+    aggregate(made.study())
+    recall = (paths.TABLES / "recall.md").read_text(encoding="utf-8")
+    assert r"\<script\>" in recall
+    assert r"a\|b" in recall

@@ -139,6 +139,8 @@ def test_a_recipe_inherits_the_values_of_another_and_overrides_some(study: Param
         ("filters: []", "filters: [4]", ["variants.plain: filters, pool, conv_dropout", "1, 0, 0 and 1"]),
         ("dev_split: true", "dev_split: false", ["variants.watched: patience and restore_best", "dev_split: true"]),
         ("ridge: {", "Ridge-2: {", ["variants.Ridge-2", "pattern"]),
+        ("ridge: {", f"{'r' * 300}: {{", [f"variants.{'r' * 300}", "at most 100 characters"]),
+        ("linear: ridge", '"": ridge', ["approaches", "pattern"]),
         ("linear: ridge", "linear: rigde", ["approaches names the variant 'rigde'", "ridge, random_features"]),
         ("{linear: ridge, MLP: watched}", "{}", ["approaches", "at least 1 item"]),
         ("linear: ridge", "linear: watched", ["approaches must name each variant once", "'MLP': 'watched'"]),
@@ -169,6 +171,12 @@ def test_the_error_for_an_invalid_value_has_the_key_the_expected_and_the_receive
     assert str(error.value).startswith("params.yaml is not valid")
     for part in expected:
         assert part in str(error.value)
+
+
+def test_comparisons_and_chains_may_be_left_empty() -> None:
+    start, end = STUDY.index("comparisons:"), STUDY.index("statistics:")
+    study = params.parse(f"{STUDY[:start]}comparisons:\nchains:\n{STUDY[end:]}", "params.yaml")
+    assert (study.comparisons, study.chains) == ([], {})
 
 
 def test_one_error_names_all_invalid_values() -> None:
