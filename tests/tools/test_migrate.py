@@ -59,7 +59,8 @@ def make_old(folder: Path) -> None:
     (evaluate / "__main__.py").write_text("\n".join(sources), encoding="utf-8")
     (evaluate / "outputs.py").unlink()
     shutil.copytree(folder / "stages/train/executors/batched_seeds", folder / "stages/train/executors/lanes")
-    (folder / paths.SEEN).unlink()
+    for path in (paths.SEEN, paths.COMPARISONS):  # version 1 had no ledger
+        (folder / path).unlink()
     code = families.source_digest(sorted(evaluate.glob("*.py")))
     for variant, recipe in params.load(folder / "params.yaml").variants.items():
         set_keys(folder, variant, recipe)
