@@ -23,13 +23,13 @@ def check_groups(split: str, groups: np.ndarray, images: int) -> np.ndarray:
     """
     if groups.dtype.kind not in "iuU" or groups.ndim != 1:
         raise UserError(
-            f"{split}: groups should be whole numbers or text [n], one for each image, received {groups.dtype} "
+            f"{split}: groups should be whole numbers or text [n], one for each image; received {groups.dtype} "
             f"{list(groups.shape)}: number the groups, or name them"
         )
     if len(groups) != images:
         raise UserError(
-            f"{split}: {images:,} images, but groups of {len(groups):,}: give each image its group; an image on its own "
-            "is a group of one"
+            f"{split}: {images:,} images, but groups of {len(groups):,}: give each image its group; an image on its "
+            "own is a group of one"
         )
     names = np.char.strip(groups.astype(str))
     if empty := np.flatnonzero(names == "").tolist():
@@ -104,32 +104,29 @@ def draw_stratified_groups(labels: np.ndarray, groups: np.ndarray, fraction: flo
     """
     codes = number_groups(groups)
     shares, sizes = _class_shares(labels, codes), np.bincount(codes)
-    left = check_random_state(seed).permutation(len(sizes)).tolist()
-    drawn: list[int] = []
-    reached = np.zeros(shares.shape[1])
+    order = check_random_state(seed).permutation(len(sizes))
+    drawn, reached = np.zeros(len(sizes), bool), np.zeros(shares.shape[1])
 
     def distance(group: int) -> float:
         after = reached + shares[group]
         return np.inf if (after > 1 - 1e-9).any() else float(((after - fraction) ** 2).sum())
 
-    def draw(candidates: list[int], closer_than: float = np.inf) -> bool:
-        nonlocal reached
+    def draw(candidates: np.ndarray, closer_than: float = np.inf) -> bool:
         best = min(candidates, key=distance, default=None)
         if best is None or distance(best) >= closer_than:
             return False
-        left.remove(best)
-        drawn.append(best)
-        reached = reached + shares[best]
+        drawn[best] = True
+        reached[:] += shares[best]
         return True
 
     # A group that brings the classes no closer does not do so later either, since `reached` only grows.
-    for group in list(left):
-        draw([group], float(((reached - fraction) ** 2).sum()))
-    while (missing := reached == 0).any() and draw([group for group in left if shares[group][missing].any()]):
+    for group in order:
+        draw(np.array([group]), float(((reached - fraction) ** 2).sum()))
+    while (missing := reached == 0).any() and draw(order[shares[order][:, missing].any(axis=1)]):
         pass
-    while sizes[drawn].sum() < _wanted(fraction, len(codes)) and draw(left):
+    while sizes[drawn].sum() < _wanted(fraction, len(codes)) and draw(order[~drawn[order]]):
         pass
-    return np.flatnonzero(np.isin(codes, drawn))
+    return np.flatnonzero(drawn[codes])
 
 
 def _wanted(fraction: float, images: int) -> int:

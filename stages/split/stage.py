@@ -83,7 +83,8 @@ def read_dataset(contents: Contents, raw: Path) -> tuple[LabeledImages, LabeledI
 def split(dev_fraction: float, seeds: int) -> None:
     """Write data/train.npz, data/test.npz and data/dev.npz, the validation splits of seeds 0 … `seeds` - 1."""
     train, test, classes = read_dataset(read_contents(), paths.RAW)
-    validation = validation_bits(len(train.labels), dev_fraction, seeds, train.groups)
+    codes = None if train.groups is None else groups.number_groups(train.groups)
+    validation = validation_bits(len(train.labels), dev_fraction, seeds, codes)
     labels = np.uint8 if len(classes) <= 256 else np.uint16
     # Groups of training images have done their part with the validation split.
     of_test = {} if test.groups is None else {"groups": groups.number_groups(test.groups)}
