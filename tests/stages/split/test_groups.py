@@ -165,7 +165,7 @@ def test_groups_in_both_halves_are_counted_and_named(capsys: pytest.CaptureFixtu
 
 def test_validation_images_join_the_training_images_with_their_groups() -> None:
     images, labels = numbered(90), np.arange(90) % 3
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     for name, part in (("train", slice(60)), ("val", slice(60, 80)), ("test", slice(80, 90))):
         arrays |= {f"{name}_images": images[part], f"{name}_labels": labels[part]}
         arrays[f"{name}_groups"] = (np.arange(90) // 10)[part][:, None]
