@@ -55,7 +55,8 @@ def compare_scores(scores: Scores, pairs: Sequence[Pair], settings: Settings, it
         _check_paired(scores, pairs)
     runs = {name: _all_runs(of, settings.resolution) for name, of in scores.variants.items()}
     found = tuple(_compare_pair((a, b), runs[a], runs[b], level, settings, items) for a, b in pairs)
-    results = Results(scores.metric, settings, found, item="item")
+    grouped = items is not None and items.groups is not None
+    results = Results(scores.metric, settings, found, item="item", grouped=grouped)
     return replace(results, remarks=(*scores.remarks, *_remarks(scores, results)))
 
 

@@ -181,6 +181,7 @@ class Results(Sequence[Result]):
         scope: what the intervals generalise to.
         family: the number of intervals that hold simultaneously; larger than `len(items)` for a part of a family.
         item: what the second interval calls a test item.
+        grouped: whether test items are in groups, such as those of one writer, so that only groups are independent.
 
     Example:
         >>> import many_seeds as ms
@@ -212,6 +213,7 @@ class Results(Sequence[Result]):
     scope: str = "other seeds"
     family: int = 0
     item: str = "image"
+    grouped: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "family", self.family or len(self.items))

@@ -24,9 +24,11 @@ WHEN: dict["Design", str] = {
 }
 ASSUMPTIONS = "Assumes independent runs with roughly normal differences, none left out because of its score."
 NEW_ITEMS = (
-    "{generalise} to new seeds and new test {items}, drawn independently like these; {items} needed is the projected "
-    "number of test {items} where more seeds can't give a verdict."
+    "{generalise} to new seeds and new test {items}, {drawn}; {items} needed is the projected number of test {items} "
+    "where more seeds can't give a verdict."
 )
+DRAWN = "drawn independently like these"
+DRAWN_IN_GROUPS = "drawn in groups like these, where groups of {items} are independent"
 CAVEAT: dict["Design", str] = {
     "open": "",
     "fixed": " If scores were seen before, or if seeds may be added, choose the open design.",
@@ -69,7 +71,8 @@ def guarantee(results: "Results", *others: "Results") -> list[str]:
     if any(map(has_new_images, (results, *others))):
         items = f"{results.item}s"
         holds = f"intervals for new {items} hold simultaneously" if several else f"interval for new {items} holds"
-        meaning = NEW_ITEMS.format(items=items, generalise=generalise)
+        drawn = DRAWN_IN_GROUPS.format(items=items) if results.grouped else DRAWN
+        meaning = NEW_ITEMS.format(items=items, generalise=generalise, drawn=drawn)
         sentences.insert(1, f"The {holds} with the same confidence. {meaning}")
     return sentences
 

@@ -19,7 +19,7 @@ from stages.study.provenance.environments import Environment
 from stages.study.provenance.identities import variant_identity
 from stages.study.records.models import read_facts
 from stages.study.records.results import CALIBRATION_COLUMNS, ENVIRONMENT_COLUMNS, VariantResults, write_results
-from stages.study.records.splits import read_classes, read_images
+from stages.study.records.splits import read_classes, read_groups, read_images
 
 HARDEST = 60  # images of which the pixels are kept: enough to have those that are hard for all variants
 
@@ -98,6 +98,7 @@ def gather(
         scores=pd.DataFrame([run.row for run in runs]),
         predicted=predicted,
         truth=truth,
+        groups=read_groups(paths.TEST),
         environments=pd.DataFrame([run.environment for run in runs], columns=ENVIRONMENT_COLUMNS),
         calibration=pd.concat([run.calibration for run in runs]).reindex(columns=CALIBRATION_COLUMNS),
         classes=read_classes(paths.TEST),

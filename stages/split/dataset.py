@@ -1,12 +1,13 @@
 """A data set as the readers of all formats return it, and the checks of one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.model_selection import train_test_split
 
 from many_seeds.errors import UserError
+from stages.split.groups import check_groups, draw_stratified_groups
 from stages.study.data import MOST_CLASSES
 
 TEST_FRACTION = 0.2
@@ -19,10 +20,17 @@ class LabeledImages:
     Attributes:
         images: uint8 [n, height, width] or [n, height, width, 3].
         labels: integers [n].
+        groups: the group of each image, such as its writer, whole numbers or text [n]; None if images are independent.
     """
 
     images: np.ndarray
     labels: np.ndarray
+    groups: np.ndarray | None = None
+
+    def select(self, indices: np.ndarray) -> "LabeledImages":
+        """The images with these indices."""
+        groups = None if self.groups is None else self.groups[indices]
+        return LabeledImages(self.images[indices], self.labels[indices], groups)
 
 
 @dataclass(frozen=True)
@@ -40,8 +48,15 @@ class Dataset:
     classes: Sequence[str] | None
 
 
-def check_images(split: str, data: LabeledImages) -> None:
-    """Check that images and labels have the expected shapes and types; `split` is "train" or "test", for errors.
+def check_images(split: str, data: LabeledImages) -> LabeledImages:
+    """Check that images, labels and groups have the expected shapes and types.
+
+    Args:
+        split: "train" or "test", for errors.
+        data: as a reader returns them.
+
+    Returns:
+        The same, with groups as text.
 
     Raises:
         UserError: they have not.
@@ -64,6 +79,7 @@ def check_images(split: str, data: LabeledImages) -> None:
         )
     if len(images) != len(labels):
         raise UserError(f"{split}: {len(images):,} images, but {len(labels):,} labels")
+    return data if data.groups is None else replace(data, groups=check_groups(split, data.groups, len(images)))
 
 
 def class_names(named: Sequence[str] | None, *splits: LabeledImages) -> list[str]:
@@ -112,7 +128,7 @@ def check_same_shape(train: np.ndarray, test: np.ndarray) -> None:
 def draw_test(
     data: LabeledImages, classes: Sequence[str], fraction: float, seed: int
 ) -> tuple[LabeledImages, LabeledImages]:
-    """Draw a stratified test set from `data`; both parts keep the order of the images.
+    """Draw a stratified test set from `data`; both parts keep the order of the images, and groups stay together.
 
     Args:
         data: all images.
@@ -124,8 +140,14 @@ def draw_test(
         The training images and the test images.
 
     Raises:
-        UserError: a class has too few images.
+        UserError: a class has too few images, or too few groups.
     """
+    if data.groups is not None:
+        test = draw_stratified_groups(data.labels, data.groups, fraction, seed)
+        train = np.setdiff1d(np.arange(len(data.labels)), test)
+        for part in (train, test):
+            _check_drawn(classes, data, data.groups, part)
+        return data.select(train), data.select(test)
     try:
         train, test = train_test_split(
             np.arange(len(data.labels)), test_size=fraction, random_state=seed, stratify=data.labels
@@ -138,5 +160,17 @@ def draw_test(
             f"of each of the {len(classes)} classes: the rarest, {classes[least]!r}, has {counts[least]}. Add images, "
             "or change data.test_fraction"
         ) from error
-    drawn = [LabeledImages(data.images[indices], data.labels[indices]) for indices in (np.sort(train), np.sort(test))]
-    return drawn[0], drawn[1]
+    return data.select(np.sort(train)), data.select(np.sort(test))
+
+
+def _check_drawn(classes: Sequence[str], data: LabeledImages, groups: np.ndarray, part: np.ndarray) -> None:
+    """Check that the images with the indices `part` are of all classes."""
+    found = np.bincount(data.labels[part].astype(np.int64), minlength=len(classes))
+    if (found == 0).any():
+        absent = int(found.argmin())
+        held = len(np.unique(groups[data.labels == absent]))
+        raise UserError(
+            "no test set is given, and whole groups can't be drawn as one with all classes in both training and test "
+            f"images: {classes[absent]!r} is in {held} of {len(np.unique(groups)):,} groups. Add groups, give a test "
+            "set, or change data.test_fraction or data.test_seed"
+        )

@@ -1,7 +1,10 @@
-"""Folders of images: a folder for each class, in one tree or in `train/` and `test/`."""
+"""Folders of images: a folder for each class, in one tree or in `train/` and `test/`; and their groups."""
 
+import csv
+import io
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -9,9 +12,13 @@ import numpy as np
 from tqdm import tqdm
 
 from many_seeds.errors import UserError
+from many_seeds.output.messages import counted, listed
 from stages.split.archive import contents_of
 from stages.split.dataset import Dataset, LabeledImages
 from stages.split.image_files import decode
+
+GROUPS = "groups.csv"
+COLUMNS = ["file", "group"]
 
 
 @dataclass(frozen=True)
@@ -21,17 +28,20 @@ class Tree:
     Attributes:
         images: path → image.
         folders: all folders, also empty ones.
+        groups: path → group of each image; empty without groups.
     """
 
     images: dict[PurePosixPath, np.ndarray]
     folders: set[PurePosixPath]
+    groups: dict[PurePosixPath, str]
 
 
 def read(files: Mapping[str, Path], sources: Mapping[str, str], classes: list[str] | None) -> Dataset:
     """The images of one tree of folders, or of one for training and one for testing, with the names of their folders.
 
     The images are sorted by file name, regardless of their class, in natural order ("9.png" before "10.png"). If some
-    are in colour, grey ones are converted to colour.
+    are in colour, grey ones are converted to colour. A file groups.csv, with the columns file and group, names the
+    group of each image below its folder.
 
     Args:
         files: train and perhaps test → zip or tar archive of the folders.
@@ -40,7 +50,7 @@ def read(files: Mapping[str, Path], sources: Mapping[str, str], classes: list[st
 
     Raises:
         UserError: a file is not an image, has another size than the others, or is not in the folder of a class; a class
-            has no images.
+            has no images; groups.csv does not name each image once.
     """
     trees = _splits(_tree(files["train"], sources["train"]))
     if "test" in files:
@@ -59,14 +69,69 @@ def read(files: Mapping[str, Path], sources: Mapping[str, str], classes: list[st
 
 
 def _tree(path: Path, source: str) -> Tree:
-    images, folders = {}, set()
+    images, folders, groups = {}, set(), list[tuple[PurePosixPath, str]]()
     for place, content in tqdm(contents_of(path, source), desc=f"read {source}", unit="file", disable=None):
         if content is None:
             folders.add(place)
+        elif place.name == GROUPS:
+            groups += _read_groups(place, content, source)
         else:
             images[place] = decode(content, f"{source}: {place}")
             folders.add(place.parent)
-    return Tree(images, folders - {PurePosixPath()})
+    if groups:
+        _check_groups([path for path, _ in groups], images, source)
+    return Tree(images, folders - {PurePosixPath()}, dict(groups))
+
+
+def _read_groups(place: PurePosixPath, content: bytes, source: str) -> list[tuple[PurePosixPath, str]]:
+    """The path of each image and its group, as groups.csv at `place` has them.
+
+    Raises:
+        UserError: it is no such table.
+    """
+    name = f"{source}: {place}"
+    try:
+        # Spreadsheets may begin a file with a byte order mark.
+        rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{name} should be a CSV file in UTF-8 ({error}): save it as one") from error
+    head = rows[0] if rows else []
+    if sorted(head) != COLUMNS or len(rows) < 2:
+        raise UserError(
+            f"{name} should have the columns {' and '.join(COLUMNS)}, with commas between, and a row for each image; "
+            f"received {len(rows) - 1 if rows else 0:,} rows with the columns {listed(head)}: fix or remove it"
+        )
+    found = []
+    for number, row in enumerate(rows[1:], 2):
+        if not row:  # an empty line
+            continue
+        if len(row) != len(COLUMNS) or not all(map(str.strip, row)):
+            raise UserError(f"{name}: row {number:,} should have a file and its group, received {row}: fix it")
+        cells = dict(zip(head, map(str.strip, row), strict=True))
+        found.append((place.parent / cells["file"], cells["group"]))
+    return found
+
+
+def _check_groups(named: Iterable[PurePosixPath], images: Iterable[PurePosixPath], source: str) -> None:
+    """Check that each image is named once.
+
+    Raises:
+        UserError: one is missing or is named again, or a name is not that of an image.
+    """
+    counts, known = Counter(named), set(images)
+    problems = {
+        "without a group": sorted(known - counts.keys()),
+        "named again": sorted(path for path, count in counts.items() if count > 1),
+        "not there": sorted(counts.keys() - known),
+    }
+    if found := {problem: paths for problem, paths in problems.items() if paths}:
+        shown = "; ".join(
+            f"{counted(len(paths), 'file')} {problem} ({listed(paths)})" for problem, paths in found.items()
+        )
+        raise UserError(
+            f"{source}: {GROUPS} should name each image once, by its path relative to the folder of {GROUPS}, such as "
+            f"{min(known) if known else 'cat/1.png'}; received {shown}: fix these rows"
+        )
 
 
 def _within(tree: Tree) -> Tree:
@@ -80,7 +145,8 @@ def _within(tree: Tree) -> Tree:
 def _below(tree: Tree, top: str) -> Tree:
     images = {path.relative_to(top): image for path, image in tree.images.items() if path.parts[0] == top}
     folders = {path.relative_to(top) for path in tree.folders if path.parts[0] == top}
-    return Tree(images, folders - {PurePosixPath()})
+    groups = {path.relative_to(top): group for path, group in tree.groups.items() if path.parts[0] == top}
+    return Tree(images, folders - {PurePosixPath()}, groups)
 
 
 def _splits(tree: Tree) -> dict[str, Tree]:
@@ -136,7 +202,10 @@ def _labeled(tree: Tree, classes: list[str], colour: bool) -> LabeledImages:
     if colour:
         images = [np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image for image in images]
     numbers = {name: label for label, name in enumerate(classes)}
-    return LabeledImages(np.stack(images), np.array([numbers[path.parent.name] for path in paths]))
+    labels = np.array([numbers[path.parent.name] for path in paths])
+    return LabeledImages(
+        np.stack(images), labels, np.array([tree.groups[path] for path in paths]) if tree.groups else None
+    )
 
 
 def _natural(name: str) -> list[str | int]:

@@ -1,4 +1,4 @@
-"""NumPy archives with the array names of Keras's data sets, of MedMNIST, or `images` and `labels`."""
+"""NumPy archives with the array names of Keras's data sets, of MedMNIST, or `images` and `labels`; and groups."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,13 +9,19 @@ from many_seeds.errors import UserError
 from stages.split.dataset import Dataset, LabeledImages
 from stages.study.records.arrays import read_npz
 
-TRAIN = [("x_train", "y_train"), ("train_images", "train_labels"), ("images", "labels")]
-VALIDATION = [("x_val", "y_val"), ("val_images", "val_labels")]
-TEST = [("x_test", "y_test"), ("test_images", "test_labels")]
+Names = tuple[str, str, str]  # of the arrays with images, labels and groups
+
+TRAIN: list[Names] = [
+    ("x_train", "y_train", "groups_train"),
+    ("train_images", "train_labels", "train_groups"),
+    ("images", "labels", "groups"),
+]
+VALIDATION: list[Names] = [("x_val", "y_val", "groups_val"), ("val_images", "val_labels", "val_groups")]
+TEST: list[Names] = [("x_test", "y_test", "groups_test"), ("test_images", "test_labels", "test_groups")]
 
 
 def read(files: Mapping[str, Path], sources: Mapping[str, str], classes: list[str] | None) -> Dataset:
-    """The images and labels of one archive, or of one for training and one for testing.
+    """The images, labels and groups of one archive, or of one for training and one for testing.
 
     Validation images are added to the training images, since each seed draws its own validation split.
 
@@ -31,9 +37,7 @@ def read(files: Mapping[str, Path], sources: Mapping[str, str], classes: list[st
     train = _pair(arrays, TRAIN, sources["train"])
     _check_names(arrays, sources["train"])
     if _has(arrays, VALIDATION):
-        validation = _pair(arrays, VALIDATION, sources["train"])
-        _check_joinable(train, validation, sources["train"])
-        train = LabeledImages(*(np.concatenate(pair) for pair in zip(_values(train), _values(validation), strict=True)))
+        train = _joined(train, _pair(arrays, VALIDATION, sources["train"]), sources["train"])
     test = _pair(arrays, TEST, sources["train"]) if _has(arrays, TEST) else None
     if "test" in files:
         if test is not None:
@@ -68,30 +72,60 @@ def _arrays(path: Path, source: str) -> dict[str, np.ndarray]:
 
 
 def _check_names(arrays: Mapping[str, np.ndarray], source: str) -> None:
-    known = {"classes", *(name for pair in [*TRAIN, *VALIDATION, *TEST] for name in pair)}
+    every = [*TRAIN, *VALIDATION, *TEST]
+    known = {"classes", *(name for names in every for name in names)}
     if unknown := [name for name in arrays if name not in known]:
         raise UserError(
             f"{source} contains {', '.join(unknown)}, which is not a known array: remove it, or rename it to one of "
             f"{', '.join(sorted(known))}"
         )
+    for images, _, groups in every:
+        if groups in arrays and images not in arrays:
+            here = [f"{other} for {name}" for name, _, other in every if name in arrays]
+            raise UserError(
+                f"{source} contains {groups}, the groups of {images}, which it does not contain: rename it "
+                f"({', '.join(here)}), or remove it"
+            )
 
 
-def _has(arrays: Mapping[str, np.ndarray], names: list[tuple[str, str]]) -> bool:
-    return any(name in arrays for pair in names for name in pair)
+def _has(arrays: Mapping[str, np.ndarray], names: list[Names]) -> bool:
+    return any(name in arrays for images, labels, _ in names for name in (images, labels))
 
 
-def _pair(arrays: Mapping[str, np.ndarray], names: list[tuple[str, str]], source: str) -> LabeledImages:
-    found = [pair for pair in names if pair[0] in arrays and pair[1] in arrays]
+def _pair(arrays: Mapping[str, np.ndarray], names: list[Names], source: str) -> LabeledImages:
+    found = [one for one in names if one[0] in arrays and one[1] in arrays]
     if len(found) != 1:
-        wanted = ", or ".join(f"{images} and {labels}" for images, labels in names)
+        wanted = ", or ".join(f"{images} and {labels}" for images, labels, _ in names)
         raise UserError(f"{source} should contain {wanted}; it contains {', '.join(arrays) or 'nothing'}")
-    images, labels = (arrays[name] for name in found[0])
-    return LabeledImages(_without_last_axis(images, 4), _without_last_axis(labels, 2))
+    images, labels, groups = (arrays.get(name) for name in found[0])
+    assert images is not None
+    assert labels is not None
+    of_groups = None if groups is None else _without_last_axis(groups, 2)
+    return LabeledImages(_without_last_axis(images, 4), _without_last_axis(labels, 2), of_groups)
 
 
 def _without_last_axis(array: np.ndarray, axes: int) -> np.ndarray:
     """The array without its last axis, if it has so many axes and the last one has length 1."""
     return array[..., 0] if array.ndim == axes and array.shape[-1] == 1 else array
+
+
+def _joined(train: LabeledImages, validation: LabeledImages, source: str) -> LabeledImages:
+    """The training images, followed by the validation images.
+
+    Raises:
+        UserError: their arrays have other shapes or types, or only one of them has groups.
+    """
+    _check_joinable(train, validation, source)
+    images, labels = (np.concatenate(pair) for pair in zip(_values(train), _values(validation), strict=True))
+    if train.groups is None or validation.groups is None:
+        if train.groups is not validation.groups:
+            raise UserError(
+                f"{source}: training and validation images should both have groups or both have none: add the groups "
+                f"of the {'training' if train.groups is None else 'validation'} images; an image on its own is a group "
+                "of one"
+            )
+        return LabeledImages(images, labels)
+    return LabeledImages(images, labels, np.concatenate([train.groups, validation.groups]))
 
 
 def _values(data: LabeledImages) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from many_seeds.errors import UserError
-from stages.split import cifar10, folders, idx, npz
+from stages.split import cifar10, folders, groups, idx, npz
 from stages.split.dataset import (
     TEST_FRACTION,
     Dataset,
@@ -25,12 +25,20 @@ Reader = Callable[[Mapping[str, Path], Mapping[str, str], list[str] | None], Dat
 READERS: dict[str, Reader] = {"idx": idx.read, "npz": npz.read, "folders": folders.read, "cifar10": cifar10.read}
 
 
-def validation_indices(images: int, dev_fraction: float, seed: int) -> np.ndarray:
+def validation_indices(images: int, dev_fraction: float, seed: int, of_groups: np.ndarray | None = None) -> np.ndarray:
     """The validation split of a seed: the sorted indices, int64 [n], of the training images that it sets aside.
 
+    Args:
+        images: the number of training images.
+        dev_fraction: the fraction of them that is set aside.
+        seed: of the draw.
+        of_groups: the group of each image [images], so that groups stay together; None if images are independent.
+
     Raises:
-        UserError: `dev_fraction` of so few images leaves one side empty.
+        UserError: `dev_fraction` of so few images leaves one side empty, or there are too few groups.
     """
+    if of_groups is not None:
+        return groups.draw_groups(of_groups, dev_fraction, seed)
     try:
         _, validation = train_test_split(np.arange(images), test_size=dev_fraction, random_state=seed)
     except ValueError as error:
@@ -38,12 +46,12 @@ def validation_indices(images: int, dev_fraction: float, seed: int) -> np.ndarra
     return np.sort(validation)
 
 
-def validation_bits(images: int, dev_fraction: float, seeds: int) -> np.ndarray:
+def validation_bits(images: int, dev_fraction: float, seeds: int, of_groups: np.ndarray | None = None) -> np.ndarray:
     """The validation splits of seeds 0 … `seeds` - 1, uint8 [seeds, images / 8]: a bit for each image."""
     rows = np.empty((seeds, -(-images // 8)), np.uint8)
     for seed in range(seeds):
         chosen = np.zeros(images, bool)
-        chosen[validation_indices(images, dev_fraction, seed)] = True
+        chosen[validation_indices(images, dev_fraction, seed, of_groups)] = True
         rows[seed] = np.packbits(chosen)
     return rows
 
@@ -56,11 +64,11 @@ def read_dataset(contents: Contents, raw: Path) -> tuple[LabeledImages, LabeledI
     """
     files = {part: raw / name for part, name in contents.files.items()}
     dataset = READERS[contents.format](files, contents.sources, contents.classes)
-    train, test = dataset.train, dataset.test
-    check_images("train", train)
+    train, test = check_images("train", dataset.train), dataset.test
     if test is not None:
-        check_images("test", test)
+        test = check_images("test", test)
         check_same_shape(train.images, test.images)
+        groups.check_both(train.groups, test.groups)
     classes = class_names(dataset.classes, train, *([test] if test else []))
     if test is None:
         check_classes(classes, "train", train.labels)
@@ -75,10 +83,14 @@ def read_dataset(contents: Contents, raw: Path) -> tuple[LabeledImages, LabeledI
 def split(dev_fraction: float, seeds: int) -> None:
     """Write data/train.npz, data/test.npz and data/dev.npz, the validation splits of seeds 0 … `seeds` - 1."""
     train, test, classes = read_dataset(read_contents(), paths.RAW)
-    validation = validation_bits(len(train.labels), dev_fraction, seeds)
+    codes = None if train.groups is None else groups.number_groups(train.groups)
+    validation = validation_bits(len(train.labels), dev_fraction, seeds, codes)
     labels = np.uint8 if len(classes) <= 256 else np.uint16
-    for path, data in ((paths.TRAIN, train), (paths.TEST, test)):
-        files.write_arrays(
-            path, images=data.images, labels=data.labels.astype(labels, copy=False), classes=np.array(classes)
-        )
+    # Groups of training images have done their part with the validation split.
+    of_test = {} if test.groups is None else {"groups": groups.number_groups(test.groups)}
+    for path, data, more in ((paths.TRAIN, train, {}), (paths.TEST, test, of_test)):
+        arrays = {"labels": data.labels.astype(labels, copy=False), "classes": np.array(classes), **more}
+        files.write_arrays(path, compressed=False, images=data.images, **arrays)
     files.write_arrays(paths.DEV, dev=validation, images=np.array(len(train.labels), np.int64))
+    if train.groups is not None and test.groups is not None:
+        groups.report(train.groups, test.groups)

@@ -126,13 +126,27 @@ def compare_evaluated(
     Returns:
         The result, in the unit of the score. Where all common seeds are used and the score is a mean over images, it
         has an interval for new images: later seeds do not renew test images whose results were the reason for a
-        comparison.
+        comparison. It has none either where only one side knows the groups of the images, or both know other ones.
     """
     scores = [VariantScores(np.array(runs.seeds), score.scale * score.values(runs)) for runs in (runs_a, runs_b)]
-    differences = None if from_seed else image_differences(runs_a, runs_b, score)
+    renewed = not from_seed and same_groups(runs_a, runs_b)
     return compare_runs(
-        a, b, *scores, level=level, settings=settings, from_seed=from_seed, image_differences=differences
+        a,
+        b,
+        *scores,
+        level=level,
+        settings=settings,
+        from_seed=from_seed,
+        image_differences=image_differences(runs_a, runs_b, score) if renewed else None,
+        image_groups=runs_a.groups,
     )
+
+
+def same_groups(a: EvaluatedRuns, b: EvaluatedRuns) -> bool:
+    """Whether the test images of both have the same groups, or none."""
+    if a.groups is None or b.groups is None:
+        return a.groups is b.groups
+    return np.array_equal(a.groups, b.groups)
 
 
 def image_differences(a: EvaluatedRuns, b: EvaluatedRuns, score: Score) -> np.ndarray | None:
@@ -219,7 +233,8 @@ def _compare(
 ) -> Results:
     """The results of comparisons of one score and margin; of the study's if there is no comparison."""
     first = named[0] if named else default_comparison(("", ""), study.statistics)
-    score, truth = SCORES[first.score], next(iter(runs.values())).truth
+    score, some = SCORES[first.score], next(iter(runs.values()))
+    truth = some.truth
     settings = settings_of(study.statistics, score, truth, ordered=True, margin=first.margin)
     rows, items = find_rows(study, ledger, first.score), []
     for one in named:
@@ -228,7 +243,8 @@ def _compare(
             *one.pair, *of, score=score, level=row.level, settings=settings, from_seed=row.from_seed
         )
         items.append(result)
-    return as_results(items, score, settings, len(truth), sum(row.data == study.data.name for row in ledger))
+    family = sum(row.data == study.data.name for row in ledger)
+    return as_results(items, score, settings, len(truth), family, grouped=some.groups is not None)
 
 
 def find_withdrawn(study: Params, rows: Iterable[Row]) -> list[tuple[Row, Pair]]:
@@ -267,7 +283,9 @@ def find_rows(study: Params, rows: Iterable[Row], score: str | None = None) -> d
     return {pair: row for pair, row in found.items() if row is not None}
 
 
-def as_results(items: Sequence[Result], score: Score, settings: Settings, images: int, family: int) -> Results:
+def as_results(
+    items: Sequence[Result], score: Score, settings: Settings, images: int, family: int, *, grouped: bool
+) -> Results:
     """Results of comparisons by one score.
 
     Args:
@@ -276,6 +294,9 @@ def as_results(items: Sequence[Result], score: Score, settings: Settings, images
         settings: of the comparisons.
         images: the number of test images.
         family: the number of intervals that hold simultaneously.
+        grouped: whether the test images are in groups.
     """
     scope = f"other seeds on these {images:,} test images"
-    return Results(score.label, settings, tuple(items), tuple(remarks(items)), score.unit, scope, family)
+    return Results(
+        score.label, settings, tuple(items), tuple(remarks(items)), score.unit, scope, family, grouped=grouped
+    )

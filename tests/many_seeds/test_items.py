@@ -49,6 +49,8 @@ def test_items_of_one_group_count_together(run: Run) -> None:
     independent = only(run("--items", file, "--json"))
     grouped = write("\n".join([f"{HEADER},group", *rows(RIGHT, group=1)]))
     assert only(run("--items", grouped, "--json")) == independent
+    assert "groups of items are independent" in run("--items", grouped, "--markdown").out
+    assert "groups of items" not in run("--items", write("\n".join([HEADER, *rows(RIGHT)])), "--markdown").out
     few = write("\n".join([f"{HEADER},group", *rows(RIGHT, group=3)]))
     assert only(run("--items", few, "--json"))["verdict_new_images"] is None  # 20 groups
 

@@ -45,6 +45,7 @@ def write_runs(
     seeds: Sequence[int] = SEEDS,
     data: str = "d",
     truth: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
 ) -> None:
     """Write the results of a variant with a number of errors in each seed.
 
@@ -55,6 +56,7 @@ def write_runs(
         seeds: the seeds.
         data: the digest of the training data.
         truth: labels [200]; None for the default ones.
+        groups: of the digits, int [200]; None for none.
     """
     truth = np.arange(IMAGES, dtype=np.uint8) % 10 if truth is None else truth
     labels = np.tile(truth, (len(seeds), 1))
@@ -64,7 +66,8 @@ def write_runs(
     scores = scores.assign(key=[f"{key}{seed}" for seed in seeds], data=data, test_loss=0.5)
     scores["test_accuracy"] = (labels == truth).mean(axis=1)
     files.write_table(paths.scores_path(variant), scores)
-    files.write_arrays(paths.predictions_path(variant), labels=labels, truth=truth)
+    more = {} if groups is None else {"groups": groups}
+    files.write_arrays(paths.predictions_path(variant), compressed=False, labels=labels, truth=truth, **more)
 
 
 def git(*arguments: str) -> None:

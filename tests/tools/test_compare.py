@@ -137,6 +137,30 @@ class TestCompare:
         assert "Unchanged, with the same predictions: linear" in text
         assert not any(line.startswith("linear ") for line in text.splitlines())
 
+    def test_groups_of_the_images_count_if_both_sides_have_the_same(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def compared(old: np.ndarray | None, new: np.ndarray | None) -> tuple[float | None, str]:
+            tag = f"old{len(tags)}"
+            write_runs("mlp", [10, 12, 14], key=tag, groups=old)
+            commit(tag)
+            tags.append(tag)
+            write_runs("mlp", [8, 9, 10], key="second", groups=new)
+            (row,) = as_json(monkeypatch, capsys, tag)["changed"]
+            return row["high_new_images"], " ".join(output(monkeypatch, capsys, tag).split())
+
+        tags: list[str] = []
+        groups = np.repeat(np.arange(40), 5)
+        high, text = compared(groups, groups)
+        single, text_of_single = compared(np.arange(IMAGES), np.arange(IMAGES))
+        assert high is not None
+        assert single is not None
+        assert high > single
+        assert "groups of images are independent" in text
+        assert "groups of images are independent" in text_of_single
+        assert compared(groups, None)[0] is None
+        assert compared(groups, groups[::-1])[0] is None
+
     def test_two_revisions_are_compared_in_the_order_given(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:

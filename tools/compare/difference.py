@@ -119,7 +119,8 @@ def _results(changed: Mapping[str, VariantChange], truth: np.ndarray, statistics
         compare_evaluated(name, name, change.old, change.new, score=score, level=level, settings=settings)
         for name, change in changed.items()
     ]
-    return as_results(items, score, settings, len(truth), len(changed))
+    grouped = any(change.new.groups is not None for change in changed.values())
+    return as_results(items, score, settings, len(truth), len(changed), grouped=grouped)
 
 
 def _group(change: VariantChange, score: Score, old: Side, new: Side) -> str:

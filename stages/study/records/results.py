@@ -5,7 +5,7 @@ Training writes curves.csv; evaluation writes test.csv, predictions.npz, calibra
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,6 +36,7 @@ class EvaluatedRuns:
         predicted: labels [seeds, images] that each seed's model predicts for the test images.
         truth: their labels [images].
         environments: environments.csv, a row for each seed; None in results of version 1.
+        groups: the group of each test image, such as its writer, int [images]; None if images are independent.
     """
 
     variant: str
@@ -43,6 +44,7 @@ class EvaluatedRuns:
     predicted: np.ndarray
     truth: np.ndarray
     environments: pd.DataFrame | None
+    groups: np.ndarray | None = field(default=None, kw_only=True)
 
     @property
     def seeds(self) -> list[int]:
@@ -176,6 +178,7 @@ def find_results(variant: str, folder: Path | None = None) -> VariantResults | N
             predicted=evaluated.predicted,
             truth=evaluated.truth,
             environments=evaluated.environments,
+            groups=evaluated.groups,
             calibration=calibration,
             classes=[str(name) for name in arrays["classes"]],
             ensemble=arrays["ensemble"],
@@ -221,7 +224,7 @@ def find_evaluated_runs(variant: str, load: Load = load_file, where: str = "") -
         )
     environments_path = paths.environments_path(variant)
     environments = _table(environments_path, load, where, ENVIRONMENT_COLUMNS, text=ENVIRONMENT_COLUMNS[1:])
-    runs = EvaluatedRuns(variant, scores, arrays["labels"], arrays["truth"], environments)
+    runs = EvaluatedRuns(variant, scores, arrays["labels"], arrays["truth"], environments, groups=arrays.get("groups"))
     _check_runs(runs, where)
     return runs
 
@@ -238,6 +241,13 @@ def _check_runs(runs: EvaluatedRuns, where: str) -> None:
     same_shape = runs.predicted.shape == (len(set(seeds)), *runs.truth.shape) and len(seeds) == len(runs.predicted)
     if not same_shape or not np.allclose(runs.accuracy, numbers["test_accuracy"], atol=1e-6):
         raise _different_runs(variant, scores_path, paths.predictions_path(variant), where)
+    groups = runs.groups
+    if groups is not None and (groups.shape != runs.truth.shape or groups.dtype.kind not in "iu"):
+        raise UserError(
+            f"{paths.predictions_path(variant)}{where} should have groups as whole numbers "
+            f"{list(runs.truth.shape)}, one for each test image, received {groups.dtype} {list(groups.shape)}: restore "
+            f"it with git, or run `dvc repro evaluate@{variant}`"
+        )
 
 
 def _check_members(variant: str, seeds: int, arrays: dict[str, np.ndarray]) -> None:
@@ -300,6 +310,7 @@ def write_results(results: VariantResults) -> None:
         "voters": np.array(results.members),
         "outputs": results.output_sum,
         "weights": results.weights,
+        "groups": results.groups,
     }
     there = {name: array for name, array in arrays.items() if array is not None}
     files.write_arrays(paths.predictions_path(results.variant), compressed=True, **there)

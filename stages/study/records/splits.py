@@ -23,6 +23,15 @@ def read_images(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return arrays["images"], arrays["labels"]
 
 
+def read_groups(path: Path) -> np.ndarray | None:
+    """The group of each image of data/test.npz, int32 [n]; None where images are independent.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    return files.read_arrays(path).get("groups")
+
+
 def read_classes(path: Path) -> list[str]:
     """The names of the labels 0, 1, … of data/train.npz or data/test.npz.
 
