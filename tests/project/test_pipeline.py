@@ -363,8 +363,10 @@ def test_edits_that_decide_no_result_make_nothing_stale(fresh: Clone) -> None:
     decisive = {"recipes", "ledger", "aggregate", "fetch", "split"}
     found_files = sorted((fresh.folder / "stages").rglob("*.py"))
     names = [str(path.relative_to(fresh.folder)) for path in found_files]
-    files_of_results = {f"stages/study/{name}.py" for name in ("comparisons", "identities", "seen")}
-    files_of_results |= {"stages/evaluate/outputs.py", "stages/evaluate/scores.py"}
+    files_of_results = {"stages/evaluate/outputs.py", "stages/evaluate/scores.py"}
+    files_of_results |= {"stages/study/comparisons.py", "stages/study/scores.py"}
+    files_of_results |= {f"stages/study/records/{name}.py" for name in ("ledger_files", "seen")}
+    files_of_results.add("stages/study/provenance/identities.py")
     edited = [name for name in names if name.split("/")[1] not in decisive and name not in files_of_results]
     assert {"stages/train/dispatch.py", "stages/evaluate/__main__.py", "stages/tracking/runs.py"} <= set(edited)
     add_line(fresh, *edited)
@@ -382,7 +384,7 @@ def test_edits_that_decide_no_result_make_nothing_stale(fresh: Clone) -> None:
         (["stages/recipes/shared/training.py", "stages/evaluate/scores.py"], of_variants("train", "evaluate")),
         (["stages/aggregate/report/page.py"], {"aggregate"}),
         (["stages/study/comparisons.py", "many_seeds/statistics/intervals.py"], {"ledger", "aggregate"}),
-        (["many_seeds/ledger.py"], {"ledger"}),
+        (["many_seeds/ledger.py"], {"ledger", "aggregate"}),
     ],
 )
 def test_an_edit_of_code_makes_the_results_stale_that_it_decides(
