@@ -169,7 +169,7 @@ def test_an_augmentation_in_a_family_of_its_own_trains_its_variant_only(clone: C
     noisy: dict[str, Any] = YAML(typ="safe").load(base + blocks("yaml")[2])["variants"]
     assert noisy["mlp_noisy"] == {**BEFORE["variants"]["mlp"], "family": "noisy", "noise": 0.1}
     clone.write({**AFTER, "variants": {**AFTER["variants"], **noisy}})
-    assert stages_run(clone.repro()) == ["code", "train@mlp_noisy", "evaluate@mlp_noisy", "aggregate"]
+    assert stages_run(clone.repro()) == ["code", "ledger", "train@mlp_noisy", "evaluate@mlp_noisy", "aggregate"]
     models = [keras.saving.load_model(clone.folder / paths.run_path(name, 0) / "model.keras") for name in NOISE]
     assert [any(layer.name == "noise" for layer in model.layers) for model in models] == [False, True]
     curves = [pd.read_csv(clone.folder / paths.curves_path(name)) for name in NOISE]

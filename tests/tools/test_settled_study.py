@@ -43,7 +43,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The study, killed when the first results were printed and no comparison had a verdict; read-only."""
     clone = OneProcess(tmp_path_factory.mktemp("begun"))
     clone.write(STUDY)
-    killed_at("few  more  ", clone, sys.executable, "-m", "tools.settle")
+    killed_at("few → more", clone, sys.executable, "-m", "tools.settle")
     return clone
 
 
@@ -97,7 +97,7 @@ def results(clone: Clone, variant: str) -> dict[str, bytes]:
 
 def test_every_comparison_gets_a_verdict_with_seeds_for_its_variants_alone(settled: tuple[Clone, str]) -> None:
     clone, output = settled
-    verdicts = re.findall(r"^few +(\w+) +(\w+) ", output, re.MULTILINE)
+    verdicts = re.findall(r"^few → (\w+)\n +(\w+) ", output, re.MULTILINE)
     assert verdicts[-3:] == [("many", "better"), ("twin", "equivalent"), ("more", "better")]
     assert "3 of 3 comparisons have a verdict: 2 better, 1 equivalent" in output
     found = seeds(clone)
