@@ -10,7 +10,9 @@ import sys
 import time
 from collections import deque
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
@@ -20,6 +22,7 @@ from many_seeds.output import text
 from stages.study import dvc, files, params, paths
 from stages.study.params import Params
 from stages.study.provenance.environments import CERTIFIED, CERTIFIED_COLUMNS
+from stages.study.scores import ACCURACY
 from stages.tracking import address
 
 FOLDER = Path("build/demo")
@@ -140,13 +143,22 @@ def repro(study: Params) -> None:
 
 def verdicts() -> str:
     """The results of the comparisons, a line each."""
-    tables = [pd.read_csv(FOLDER / paths.TABLES / name) for name in ("comparisons.csv", "approach_pairs.csv")]
-    table = pd.concat(tables).drop_duplicates(["a", "b"])  # a pair of approaches may be a comparison as well
-    lines = [
-        f"  {row.a} → {row.b}: {row.verdict}, {_signed(row.difference)} ({_signed(row.low)} … {_signed(row.high)})"
-        for row in table.sort_values("difference", ascending=False).itertuples()
-    ]
-    return "\n".join(lines)
+    named = [*FOLDER.glob(f"{paths.TABLES}/comparisons*.csv"), *FOLDER.glob(f"{paths.TABLES}/approach_pairs*.csv")]
+    if not named:
+        return "  none"
+    table = pd.concat(map(pd.read_csv, sorted(named)))
+    table = table.drop_duplicates(["a", "b", "score"])  # a pair of approaches may be a comparison as well
+    rows = table.sort_values("difference", ascending=False).itertuples()
+    return "\n".join(f"  {row.a} → {row.b}: {row.verdict}{_details(row)}" for row in rows)
+
+
+def _details(row: Any) -> str:
+    """The difference and its interval, where a row of a table has them, and the score if it is not the accuracy."""
+    score = "" if row.score == ACCURACY else f" by {row.score}"
+    if pd.isna(row.difference):
+        return f"{score}, without a seed"
+    interval = f"{_signed(row.low)} … {_signed(row.high)}" if np.isfinite(row.low) else "any"
+    return f"{score}, {_signed(row.difference)} ({interval})"
 
 
 def _signed(value: float) -> str:

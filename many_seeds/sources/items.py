@@ -11,6 +11,7 @@ from many_seeds.output.messages import counted, listed
 from many_seeds.results import Pair
 from many_seeds.sources.scores import Scores, from_columns
 from many_seeds.sources.tables import SEED, check_column, metric_column, rows_where, variant_names
+from many_seeds.statistics.new_images import LEAST_IMAGES
 
 ITEM, GROUP = "item", "group"
 
@@ -60,8 +61,11 @@ def read_items(
             or an item is in two groups.
     """
     seed, by = seed or SEED, list(dict.fromkeys(by))
-    for name in (*by, seed, ITEM):
-        check_column(table, name, "--items", f"the {name} of each score")
+    for name in by:
+        check_column(table, name, "--by", "the variants")
+    check_column(table, seed, "--seed", "the seeds")
+    if ITEM not in table.columns:
+        raise UserError(f"--items needs a column {ITEM!r} with the test items; columns: {listed(list(table.columns))}")
     chosen = table[rows_where(table, where)]
     metric = metric_column(chosen, metric, [*by, seed, ITEM, GROUP], where)
     _check_filled(chosen, [*by, seed, ITEM])
@@ -84,14 +88,23 @@ def read_items(
             metric, runs["variant"], runs["seed"], pd.Series(score), lambda row: f"run {row + 1}", remarks
         )
 
-    remarks = [f"{counted(array.shape[1], 'item')} per run"]
+    groups = _groups(chosen, values.columns)
+    remarks = [f"{counted(array.shape[1], 'item')} per run", *_too_few(array.shape[1], groups)]
     places = by_run(np.arange(len(runs), dtype=float)).variants  # the row of each run, ordered as the scores
     return Items(
         by_run(array.mean(axis=1)),
         {name: array[of.scores.astype(int)] for name, of in places.items()},
-        _groups(chosen, values.columns),
+        groups,
         1 / array.shape[1] if np.isin(array, (0.0, 1.0)).all() else 0.0,
     )
+
+
+def _too_few(items: int, groups: np.ndarray | None) -> list[str]:
+    """A remark if there are too few items or groups for a verdict on new items."""
+    count, noun = (items, "item") if groups is None else (len(np.unique(groups)), "group")
+    if count >= LEAST_IMAGES:
+        return []
+    return [f"no verdict on new items: it needs {LEAST_IMAGES} {noun}s, received {count}"]
 
 
 def _check_filled(table: pd.DataFrame, columns: Sequence[str]) -> None:

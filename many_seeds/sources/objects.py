@@ -1,5 +1,6 @@
 """Scores from what `many_seeds.compare` accepts: a data frame, a mapping of arrays, or a path."""
 
+import itertools
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +36,20 @@ def read_scores(scores: pd.DataFrame | Mapping[str, Any] | str | Path) -> Scores
 def _from_mapping(scores: Mapping[Any, Any]) -> Scores:
     if (duplicate := first_duplicate(map(str, scores))) is not None:
         raise UserError(f"two variants have the name {duplicate}, as text: expected each name once")
+    _check_same_index(scores)
     return from_arrays({str(name): _as_floats(str(name), values) for name, values in scores.items()})
+
+
+def _check_same_index(scores: Mapping[Any, Any]) -> None:
+    """Check that pandas series have their seeds in one order: they are paired by position."""
+    series = {name: values for name, values in scores.items() if isinstance(values, pd.Series)}
+    for (first, a), (second, b) in itertools.pairwise(series.items()):
+        n = min(len(a), len(b))
+        if not a.index[:n].equals(b.index[:n]):
+            raise UserError(
+                f"scores in a mapping are paired by position, but the series of {first} and {second} have different "
+                f"indexes: sort them alike, or give a data frame with the columns {BY}, {SEED} and one of scores"
+            )
 
 
 def _as_floats(name: str, values: Any) -> np.ndarray:

@@ -368,3 +368,10 @@ def test_the_scores_of_the_study_give_its_committed_tables() -> None:
             row = committed[result.a, result.b]
             assert [result.low, result.high] == pytest.approx([row["low"], row["high"]], abs=1e-6)
             assert (result.n, result.verdict) == (row["n"], row["verdict"])
+
+
+def test_series_with_seeds_in_different_orders_are_refused() -> None:
+    a = pd.Series(TENTHS, index=range(10))
+    assert ms.compare({"a": a, "b": a + 1.0}, resolution=0.1)[0].verdict == "better"
+    with pytest.raises(UserError, match="the series of a and b have different indexes"):
+        ms.compare({"a": a, "b": a[::-1]})

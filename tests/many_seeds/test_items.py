@@ -80,7 +80,7 @@ def test_items_that_do_not_fit_together_are_refused(run: Run, change, expected: 
 
 def test_items_need_their_column_and_one_source(run: Run) -> None:
     file = write("variant,seed,correct\na,0,1\nb,0,1\n")
-    assert_refused(run("--items", file), "there is no column 'item'")
+    assert_refused(run("--items", file), "--items needs a column 'item'")
     assert_refused(run(file, "--items", file), "name one source")
 
 

@@ -103,7 +103,10 @@ def headline(runs: Runs, study: Params, compared: Results) -> tuple[str, str]:
     ranked = all(result.verdict == "better" for result in compared.of(_pairs(study)))
     alone = list(scores.values()).count(scores[best]) == 1
     form = score.difference_form
-    return f"{best} {'wins' if ranked else 'leads'}" if alone else "No approach leads", (
+    title = f"{best} {'wins' if ranked else 'leads'}" if alone else "No approach leads"
+    if not nearest.n:
+        return title, f"{scored}. The comparison with {names[beside]} has no seeds yet."
+    return title, (
         f"{scored}, {wording.number(nearest.difference, form)} {score.unit} compared with {names[beside]}: "
         f"{nearest.verdict} (interval {wording.interval(nearest, form)}, n = {nearest.n} seeds each)."
     )

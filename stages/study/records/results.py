@@ -299,7 +299,10 @@ def check_seeds(source: Path, found: Sequence[int], expected: Sequence[int]) -> 
 
 
 def write_results(results: VariantResults) -> None:
-    """Write the files of a variant that evaluation writes."""
+    """Write the files of a variant that evaluation writes.
+
+    A file that has the arrays stays as it is: with other bytes, DVC would ask for the models to evaluate again.
+    """
     arrays: dict[str, Any] = {
         "labels": results.predicted,
         "truth": results.truth,
@@ -312,11 +315,27 @@ def write_results(results: VariantResults) -> None:
         "weights": results.weights,
         "groups": results.groups,
     }
-    there = {name: array for name, array in arrays.items() if array is not None}
-    files.write_arrays(paths.predictions_path(results.variant), compressed=True, **there)
+    if not _are_written(results.variant, arrays):
+        there = {name: array for name, array in arrays.items() if array is not None}
+        files.write_arrays(paths.predictions_path(results.variant), compressed=True, **there)
     files.write_table(paths.calibration_path(results.variant), results.calibration)
     files.write_table(paths.environments_path(results.variant), results.environments)
     files.write_table(paths.scores_path(results.variant), results.scores)
+
+
+def _are_written(variant: str, arrays: dict[str, Any]) -> bool:
+    """Whether predictions.npz has these arrays, and none of those that are None. Others are of earlier versions."""
+    try:
+        found = _arrays(variant, load_file)
+    except UserError:  # damaged
+        return False
+    return bool(found) and all(_same(found.get(name), array) for name, array in arrays.items())
+
+
+def _same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one.dtype == other.dtype and np.array_equal(one, other)
 
 
 def _arrays(variant: str, load: Load, where: str = "") -> dict[str, np.ndarray]:

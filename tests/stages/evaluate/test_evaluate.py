@@ -19,6 +19,7 @@ from stages.study.provenance import environments
 from stages.study.provenance.environments import CERTIFIED, CERTIFIED_COLUMNS
 from stages.study.provenance.identities import variant_identity
 from stages.study.records import results
+from stages.study.records.arrays import write_npz
 from stages.study.records.models import read_model
 from stages.study.records.results import CALIBRATION_COLUMNS, NOT_RECORDED, RUN_COLUMNS, read_results
 from stages.study.records.splits import read_images
@@ -94,6 +95,15 @@ def test_evaluating_again_looks_at_no_model_and_writes_the_same_bytes(
     evaluate(variant, study.recipe(variant))
     assert looked_at == []
     assert [path.read_bytes() for path in outputs_of(variant)] == before
+
+
+def test_predictions_with_an_array_of_an_earlier_version_keep_their_bytes(evaluated: Path, study: Params) -> None:
+    """With other bytes, DVC would evaluate again, for which a clone has no models."""
+    path = paths.predictions_path("ridge")
+    write_npz(path, {**files.read_arrays(path), "code": np.array("digest")})
+    before = path.read_bytes()
+    evaluate("ridge", study.recipe("ridge"))
+    assert path.read_bytes() == before
 
 
 def test_a_model_that_predicts_one_class_only_is_named_when_it_is_evaluated(
