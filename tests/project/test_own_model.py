@@ -161,7 +161,9 @@ def test_the_comparison_of_the_page_names_a_variant_of_the_study() -> None:
     assert comparison["b"] == "residual"
 
 
-def test_an_augmentation_in_a_family_of_its_own_trains_its_variant_only(clone: Clone, ran: list[str]) -> None:
+def test_an_augmentation_in_a_family_of_its_own_trains_its_variant_only(
+    clone: Clone, ran: list[str], tensorflow_ready: None
+) -> None:
     clone.write(AFTER)
     clone.repro()
     (clone.folder / "stages/recipes/noisy.py").write_text(blocks("python")[1], encoding="utf-8")
