@@ -159,10 +159,13 @@ def _float(text: str) -> float:
         return math.nan  # out of every range
 
 
-def _items(arguments: argparse.Namespace) -> Items | None:
-    """The scores of single items; None for another source."""
+def _check_one_source(arguments: argparse.Namespace) -> None:
     if sum(source is not None for source in (arguments.file, arguments.mlflow, arguments.items)) != 1:
         raise UserError("name one source: a FILE (- for standard input), --items FILE, or --mlflow EXPERIMENT")
+
+
+def _items(arguments: argparse.Namespace) -> Items | None:
+    """The scores of single items; None for another source."""
     if arguments.items is None:
         return None
     if arguments.wide or arguments.unpaired:
@@ -224,6 +227,7 @@ def _verdict(arguments: argparse.Namespace) -> None:
     rules = gate.from_arguments(arguments)
     if rules.fail_on and not (arguments.baseline or arguments.pairs):
         raise UserError("--fail-on judges b compared with a: name them with --baseline or --pairs")
+    _check_one_source(arguments)
     items = _items(arguments)
     scores = items.scores if items else _scores(arguments)
     if items and not settings.resolution:

@@ -73,15 +73,12 @@ def champion(runs: Runs, score: str = ACCURACY) -> dict[str, Any] | None:
         return None
     best = runs[max(means, key=means.__getitem__)]
     row = best.scores.loc[(sign * best.scores[column]).idxmax()]
-    accuracy = {"dev_accuracy": best.score("dev_accuracy").mean(), column: best.score(column).mean()}
-    return {
-        "variant": best.variant,
-        "seed": int(row["seed"]),
-        "key": row["key"],
-        **{name: float(row[name]) for name in accuracy},
-        **{f"mean_{name}": round(float(mean), 8) for name, mean in accuracy.items()},
-        "seeds": len(best.seeds),
-    }
+    found: dict[str, Any] = {"variant": best.variant, "seed": int(row["seed"]), "key": row["key"]}
+    shown = dict.fromkeys(["dev_accuracy", column])
+    found |= {name: float(row[name]) for name in shown}
+    found |= {f"mean_{name}": round(float(best.score(name).mean()), 8) for name in shown}
+    found["seeds"] = len(best.seeds)
+    return found
 
 
 def scores(runs: Runs, score: str = ACCURACY) -> pd.DataFrame:

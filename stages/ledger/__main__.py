@@ -1,4 +1,4 @@
-"""Ledger stage: enter each comparison when it is first asked, with a level that never changes.
+"""The stage `ledger`: each comparison is entered when it is first named, with a level that never changes.
 
 A comparison that is removed from params.yaml keeps its row and its share of the error. A comparison that is added later
 gets a smaller level than the first ones.

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 # The paths that decide the scores. The commit of the results is the last one that changed any of them.
@@ -14,14 +15,7 @@ def code_commit() -> str | None:
     Returns:
         The full hash, or None outside a git checkout or without git.
     """
-    if shutil.which("git") is None:
-        return None
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments, "--", *CODE], capture_output=True, text=True, check=False).stdout
-
-    commit = git("log", "-1", "--format=%H").strip()
-    return commit + ("-dirty" if git("status", "--porcelain") else "") if commit else None
+    return _with_changes(_output("log", "-1", "--format=%H", "--", *CODE), CODE)
 
 
 def head(*paths: str) -> str | None:
@@ -33,14 +27,7 @@ def head(*paths: str) -> str | None:
     Returns:
         The full hash, or None outside a git checkout, before its first commit, or without git.
     """
-    if shutil.which("git") is None:
-        return None
-    commit = subprocess.run(["git", "rev-parse", "--verify", "HEAD"], capture_output=True, text=True, check=False)
-    if commit.returncode != 0:
-        return None
-    changes = ["git", "status", "--porcelain", "--", *paths]
-    changed = subprocess.run(changes, capture_output=True, text=True, check=False).stdout
-    return commit.stdout.strip() + ("-dirty" if changed else "")
+    return _with_changes(_output("rev-parse", "--verify", "HEAD"), paths)
 
 
 def committed(path: Path) -> bytes | None:
@@ -59,6 +46,13 @@ def committed_files(folder: Path) -> list[Path]:
     """The files of a folder in the last commit, without its subfolders; none without a commit or without git."""
     names = _output("ls-tree", "-z", "--name-only", "HEAD", f"{folder.as_posix()}/") or b""
     return [Path(name) for name in names.decode(errors="replace").split("\0") if name]
+
+
+def _with_changes(commit: bytes | None, paths: Sequence[str]) -> str | None:
+    """A commit with "-dirty" appended if files in `paths` have local changes; None without a commit."""
+    if not commit:
+        return None
+    return commit.decode().strip() + ("-dirty" if _output("status", "--porcelain", "--", *paths) else "")
 
 
 def _output(*arguments: str) -> bytes | None:

@@ -60,7 +60,8 @@ def row(variant: VariantRuns, settings: Statistics) -> dict[str, Any]:
     found = {"n": len(variant.seeds), "accuracy": of.pop("mean"), **of}
     if settings.score != ACCURACY:
         of = summarized(variant, settings.score, settings)
-        found |= {settings.score: of.pop("mean"), **{f"{settings.score}_{name}": value for name, value in of.items()}}
+        found[settings.score] = of.pop("mean")
+        found |= {f"{settings.score}_{name}": value for name, value in of.items()}
     return found
 
 

@@ -1,5 +1,8 @@
 """Outliers among runs, and the sign test that a verdict with outliers needs."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -12,8 +15,8 @@ SETTINGS = Settings(margin=0.05, resolution=0.01, ordered=True)
 NOISE = np.random.default_rng(0).normal(0, 0.1, (2, 40))
 
 
-def compared(a: np.ndarray, b: np.ndarray, **changes: object) -> Result:
-    settings = Settings(**{**vars(SETTINGS), **changes})
+def compared(a: np.ndarray, b: np.ndarray, **changes: Any) -> Result:
+    settings = replace(SETTINGS, **changes)
     runs = [VariantScores(np.arange(len(scores)), scores) for scores in (a, b)]
     return compare_runs("a", "b", *runs, level=0.05, settings=settings)
 
