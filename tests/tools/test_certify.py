@@ -221,7 +221,8 @@ def test_a_plan_lists_the_runs_and_trains_nothing(
     for processor, text in (("not recorded", "a processor that is not recorded"), ("X; none", "X; none")):
         files.write_table(paths.environments_path("plain"), table.assign(processor=processor))
         assert run_command(monkeypatch, "plain", "--plan") == 0
-        assert f"  made on {text}: if bits differ, the old code" in capsys.readouterr().out
+        output = capsys.readouterr().out
+        assert f"plain: made on {text}\nIf bits of these differ, the old code" in output
     assert not FOLDER.exists()
 
 
