@@ -154,7 +154,7 @@ def _facts(folder: Path, recipe: Recipe) -> dict[str, Any] | None:
 
 
 def _diverged(row: dict[Any, Any]) -> int | None:
-    epoch = row.get(DIVERGED)
+    epoch: Any = row.get(DIVERGED)
     return None if pd.isna(epoch) else int(epoch)
 
 

@@ -1,7 +1,7 @@
 """The result of a run that diverged: it counts as one that predicts the largest class, whatever the image.
 
-Such a run must be recorded, since a seed that is left out because of its score would bias every comparison. Its model is
-a constant one, so that it is saved, evaluated and published as any other model.
+Such a run must be recorded, since a seed that is left out because of its score would bias every comparison. Its model
+is a constant one, so that it is saved, evaluated and published as any other model.
 """
 
 import math
@@ -12,6 +12,8 @@ import numpy as np
 
 from stages.recipes.shared.keras_recipe import KerasRecipe
 from stages.recipes.shared.recipe import DivergedError, Recipe, training_indices
+
+CHECKED = 100  # images on which the outputs of a trained model are checked
 
 Row = dict[str, Any]  # of the training curve
 
@@ -51,6 +53,29 @@ def outcome(
     diverged = {"epoch": int(error.row.get("epoch", len(curve) - 1)), "reason": str(error)}
     facts = {name: known.get(name) for name in recipe.facts}
     return model_bytes(constant_model(images.shape[1:], shares)), curve, {**facts, "diverged": diverged}
+
+
+def check_outputs(model: Any, images: np.ndarray, curve: Sequence[Row]) -> tuple[int, ...]:
+    """Check that training has not diverged in its last step, which no loss has seen without a validation split.
+
+    Args:
+        model: the trained keras.Model.
+        images: uint8 [n, height, width] or [n, height, width, 3], some of the training images.
+        curve: of the run.
+
+    Returns:
+        The shape of the outputs.
+
+    Raises:
+        DivergedError: an output is infinite or not a number.
+    """
+    import keras
+
+    outputs = keras.ops.convert_to_numpy(model(images, training=False))
+    if not np.isfinite(outputs).all():
+        last = curve[-1] if curve else {}
+        raise DivergedError("the outputs of the trained model are not finite: training diverges", last)
+    return tuple(outputs.shape)
 
 
 def class_shares(labels: np.ndarray, classes: int) -> np.ndarray:
@@ -111,7 +136,7 @@ def _curve(rows: Sequence[Row], last: Row) -> list[Row]:
 
     A family of one's own may have reported the last row already.
     """
-    before = [row for row in rows if "epoch" not in row or row["epoch"] != last.get("epoch")]
+    before = [row for row in rows if row is not last and ("epoch" not in row or row["epoch"] != last.get("epoch"))]
     return [{name: _finite(value) for name, value in row.items()} for row in [*before, last]]
 
 

@@ -129,7 +129,7 @@ def train_run(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path |
     if (found := installed_versions(backend())) != run.versions:
         return Failed(run, f"this worker's packages differ: {differing(found, run.versions)}. Install the locked ones.")
 
-    rows: list[dict[str, float]] = []
+    rows: list[dict[str, Any]] = []
 
     def take_epoch(epoch: int, row: dict[str, float]) -> None:
         rows.append(row)
@@ -150,7 +150,8 @@ def train_run(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path |
                 seed=run.seed,
                 on_epoch=take_epoch,
             )
-        check_result(run, result, images[:2])
+        rows[:] = result.curve  # a family without epochs reports none before
+        check_result(run, result, images[: diverged.CHECKED])
         model, curve, facts = result.model, result.curve, dict[str, Any](result.facts)
     except DivergedError as error:
         model, curve, facts = diverged.outcome(
@@ -166,7 +167,7 @@ def train_run(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path |
 
 
 def check_result(run: Run, result: SavedResult, images: np.ndarray) -> None:
-    """Check the result of a family that overrides `fit`: its facts, and the shape of its outputs.
+    """Check the facts of a result, and the outputs of its model.
 
     Args:
         run: the run.
@@ -174,7 +175,9 @@ def check_result(run: Run, result: SavedResult, images: np.ndarray) -> None:
         images: uint8 [n, height, width] or [n, height, width, 3], a few of the training images.
 
     Raises:
-        UserError: facts are missing or of another type, or the outputs have another shape.
+        DivergedError: outputs are infinite or not a number.
+        UserError: facts of a family that overrides `fit` are missing or of another type, or the outputs have another
+            shape.
     """
     plain = {name: value for name, value in result.facts.items() if isinstance(value, float | int | None)}
     if sorted(plain) != sorted(run.recipe.facts):
@@ -182,14 +185,15 @@ def check_result(run: Run, result: SavedResult, images: np.ndarray) -> None:
         raise UserError(
             f"fit should return the facts {', '.join(run.recipe.facts)}, as plain numbers or None; received {received}"
         )
-    if type(run.recipe).fit is KerasRecipe.fit:
-        return  # the model was checked before training
+    if type(run.recipe).fit is KerasRecipe.fit and run.validation is not None:
+        return  # the model was checked before training, and has a finite validation loss
     import keras
 
     with tempfile.NamedTemporaryFile(suffix=".keras") as file:
         Path(file.name).write_bytes(result.model)
-        shape = keras.saving.load_model(file.name, compile=False)(images).shape
-    if tuple(shape) != (len(images), run.classes):
+        model = keras.saving.load_model(file.name, compile=False)
+    shape = diverged.check_outputs(model, images, result.curve)
+    if shape != (len(images), run.classes):
         raise UserError(f"fit should return a model with outputs [n, {run.classes}]; received {list(shape)}")
 
 

@@ -64,7 +64,7 @@ def majority_sentence(of: VariantRuns, score: str) -> str:
 
 
 def table(runs: Runs, study: Params) -> pd.DataFrame:
-    """A row for each approach: the scores of its variant, the accuracy reported in 2020, diverged runs if there are any."""
+    """A row for each approach: the scores of its variant, the accuracy reported in 2020, and any diverged runs."""
     earlier = reference_2020.accuracy() if reference_2020.applies_to(study) else {}
     rows = [
         {

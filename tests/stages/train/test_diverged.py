@@ -107,8 +107,8 @@ def test_the_record_of_a_diverged_run_says_when_and_why(printed: str) -> None:
 
 def test_training_and_evaluation_name_a_diverged_run(printed: str) -> None:
     assert (
-        "watched seed 1: diverged: loss is nan after epoch 0: training diverges; lower learning_rate (it was 1e+30); it "
-        "counts as a run that predicts the largest class\n"
+        "watched seed 1: diverged: loss is nan after epoch 0: training diverges; lower learning_rate (it was 1e+30); "
+        "it counts as a run that predicts the largest class\n"
     ) in printed
     assert f"warning: {SENTENCE}\n" in printed
     assert "one class only" not in printed

@@ -17,6 +17,7 @@ from stages.recipes.shared.epochs import run_facts
 from stages.recipes.shared.keras_recipe import KerasRecipe
 from stages.recipes.shared.models import build_and_check, layer_seeds
 from stages.recipes.shared.passes import augmenter_seed
+from stages.recipes.shared.recipe import DivergedError
 from stages.recipes.shared.saved import model_bytes
 from stages.train import diverged
 from stages.train.executors.batched_seeds import engine
@@ -88,11 +89,16 @@ class Batches:
         """The bytes of the model, the curve, and the facts of a run."""
         curve = finished.curve
         with jax.default_device(jax.local_devices(backend="cpu")[0]):
-            if finished.weights is None:
-                assert finished.diverged is not None
+            try:
+                if finished.weights is None:
+                    assert finished.diverged is not None
+                    raise finished.diverged
+                model.set_weights([np.asarray(weight) for weight in finished.weights])
+                if run.validation is None:
+                    diverged.check_outputs(model, self._images[: diverged.CHECKED], curve)
+            except DivergedError as error:
                 data = self._images, self._labels, run.classes, run.validation
-                return diverged.outcome(run.recipe, *data, rows=curve, error=finished.diverged)
-            model.set_weights([np.asarray(weight) for weight in finished.weights])
+                return diverged.outcome(run.recipe, *data, rows=curve, error=error)
             return model_bytes(model), curve, {**run_facts(curve, finished.best_epoch)}
 
 
