@@ -39,7 +39,10 @@ def read_champion(path: Path = paths.CHAMPION) -> dict[str, Any]:
         raise UserError(f"{path} is missing: run `dvc repro`")
     champion = files.read_json(path)
     if champion is None:
-        raise UserError(f"{path} has no champion: no variant in params.yaml has a validation split to choose by")
+        raise UserError(
+            f"{path} has no champion: no variant in params.yaml has a validation split to choose by, and a run that "
+            "did not diverge"
+        )
     return champion
 
 

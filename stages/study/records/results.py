@@ -130,13 +130,19 @@ class VariantResults(EvaluatedRuns):
 
 
 def diverged_sentence(runs: EvaluatedRuns) -> str:
+    """The name of a variant with `describe_diverged`; empty if no run diverged."""
+    description = describe_diverged(runs)
+    return description and f"{runs.variant}: {description}"
+
+
+def describe_diverged(runs: EvaluatedRuns) -> str:
     """How many runs of a variant diverged, with their seeds; empty if none did."""
     seeds = [seed for seed, diverged in zip(runs.seeds, runs.diverged, strict=True) if diverged]
     if not seeds:
         return ""
     counted = "it counts as a run that predicts" if len(seeds) == 1 else "they count as runs that predict"
     return (
-        f"{runs.variant}: {len(seeds)} of {len(runs.seeds)} runs diverged (seed{'' if len(seeds) == 1 else 's'} "
+        f"{len(seeds)} of {len(runs.seeds)} runs diverged (seed{'' if len(seeds) == 1 else 's'} "
         f"{listed(seeds)}); {counted} the largest class"
     )
 

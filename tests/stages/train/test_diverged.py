@@ -16,12 +16,14 @@ import pytest
 from stages.aggregate import summary
 from stages.aggregate.runs import read_runs
 from stages.aggregate.stage import aggregate
+from stages.evaluate.run import evaluate_run
 from stages.evaluate.stage import evaluate
 from stages.ledger.stage import update
 from stages.recipes.shared.keras_recipe import KerasRecipe
 from stages.recipes.shared.recipe import FitResult
 from stages.study import paths
 from stages.study.params import Params
+from stages.study.provenance import environments
 from stages.study.records.results import read_results
 from stages.study.records.splits import read_images, read_validation
 from stages.tracking import address
@@ -30,6 +32,7 @@ from stages.tracking.study_run import results_text
 from stages.train import stage
 from tests.support.mlflow import runs as runs_in_mlflow
 from tests.support.runs import content_of
+from tools.certify.outcomes import difference, recorded_outcome, retrained_outcome
 from tools.serving.predict import choose
 from tools.settle.report import tables
 from tools.settle.study import GrowingStudy
@@ -176,6 +179,17 @@ def test_results_without_a_diverged_run_have_no_such_column(evaluated: Path, stu
     for variant in study.variants:
         assert "diverged" not in paths.scores_path(variant).read_text()
         assert not read_results(variant).diverged.any()
+
+
+def test_certify_compares_runs_of_a_variant_of_which_another_one_diverged(printed: str, study: Params) -> None:
+    recipe = study.recipe("watched")
+    images, truth = read_images(paths.TEST)
+    evaluation = environments.installed("evaluate", recipe.family)
+    for seed in (0, 1):
+        folder = paths.run_path("watched", seed)
+        *_, again = evaluate_run(folder, recipe, seed, images, truth, evaluation)
+        recorded = recorded_outcome("watched", seed, recipe.curve, "not recorded")
+        assert difference(recorded, retrained_outcome(folder, again, "not recorded")) is None
 
 
 def test_the_column_goes_with_the_last_diverged_run(
