@@ -21,7 +21,7 @@ def parts(shown: Sequence[VariantRuns]) -> list[Part]:
             f"{variant.variant}: median and range over the seeds that are still training.",
         )
         for variant in shown
-        if "epoch" in variant.curves
+        if "epoch" in variant.curves and variant.curves["loss"].notna().any()  # all may have diverged at once
     ]
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from stages.aggregate import summary
 from stages.aggregate.runs import read_runs
+from stages.aggregate.sections import curves
 from stages.aggregate.stage import aggregate
 from stages.evaluate.run import evaluate_run
 from stages.evaluate.stage import evaluate
@@ -137,6 +138,12 @@ def test_the_report_and_its_tables_count_diverged_runs(printed: str) -> None:
         assert "diverged runs" in (paths.TABLES / f"{name}.md").read_text(encoding="utf-8")
     losses = pd.read_csv(paths.TABLES / "curves.csv")  # of the seed that did not diverge
     assert losses[["variant", "n"]].to_numpy().tolist() == [["watched", 1]] * 3
+
+
+def test_a_variant_whose_runs_all_diverged_at_once_has_no_learning_curves(printed: str, study: Params) -> None:
+    watched = read_runs(study)["watched"]
+    assert len(curves.parts([watched])) == 1
+    assert curves.parts([replace(watched, curves=watched.curves[watched.curves["seed"] == 1])]) == []
 
 
 def test_a_diverged_run_is_not_the_champion(printed: str, study: Params) -> None:
