@@ -10,8 +10,10 @@ LIMITS = f"--most and split.seeds of {PARAMS}"
 
 
 def tables(groups: Sequence[Results]) -> str:
-    """The tables of results, one for each score and margin."""
-    return "\n\n".join(text.table(results) for results in groups)
+    """The tables of results, one for each score and margin, and below them the remarks, such as on diverged runs."""
+    remarks = dict.fromkeys(remark for results in groups for remark in results.remarks)
+    found = [text.table(results) for results in groups]
+    return "\n\n".join([*found, "\n".join(remarks)] if remarks else found)
 
 
 def all_of(groups: Sequence[Results]) -> list[Result]:
