@@ -107,34 +107,54 @@ def test_compare_names_the_edited_field_of_its_variant(clone: Clone, ran: list[s
     assert "residual: learning_rate: 0.001 → 0.01" in compared.stdout
 
 
+def edited_file(old: str, new: str) -> str:
+    """The file of the page with an edit."""
+    valid = blocks("python")[0]
+    assert old in valid
+    return valid.replace(old, new)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
         ("def build(", "def make(", "stages/recipes/residual.py: Recipe should define build"),
-        ("HeNormal(seed=next(seeds))", "HeNormal()", r"build draws .*kernel without a seed.*seed=next\(seeds\)"),
-        ("layers.Dense(classes,", "layers.Dense(3,", r"outputs \[n, 10\], one for each class; received \(2, 3\)"),
-        (
-            "(*shape, 1)[:3]",
-            "(7, 7, 1)",
-            r"residual seed 0, residual seed 1: stages/recipes/residual\.py, line 31, in build: ValueError",
-        ),
         ("filters: Count", "width: Count", r"(?s)variants\.residual\.width: is missing.*filters: unknown key"),
     ],
-    ids=["no build", "an initializer without a seed", "wrong outputs", "build raises", "another field"],
+    ids=["no build", "another field"],
 )
-def test_an_error_in_the_file_is_reported_before_the_first_epoch(
-    clone: Clone, ran: list[str], old: str, new: str, expected: str
+def test_an_error_in_the_class_is_reported_and_nothing_is_trained(
+    old: str, new: str, expected: str, clone: Clone, ran: list[str], tmp_path: Path
 ) -> None:
-    path = clone.folder / FILE
-    valid = path.read_text(encoding="utf-8")
-    assert old in valid
-    path.write_text(valid.replace(old, new), encoding="utf-8")
-    try:
-        refused = clone.run(sys.executable, "-m", "stages.train", "residual")
-    finally:
-        path.write_text(valid, encoding="utf-8")
+    edited = clone.copy(tmp_path / "study")
+    (edited.folder / FILE).write_text(edited_file(old, new), encoding="utf-8")
+    refused = edited.run(sys.executable, "-m", "stages.train", "residual")
     assert refused.returncode == 1
     assert re.search(expected, refused.stderr), refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_errors_of_build_are_reported_for_each_family_before_the_first_epoch(
+    clone: Clone, ran: list[str], tmp_path: Path
+) -> None:
+    edits = {
+        "unseeded": ("HeNormal(seed=next(seeds))", "HeNormal()"),
+        "narrow": ("layers.Dense(classes,", "layers.Dense(3,"),
+        "raising": ("(*shape, 1)[:3]", "(7, 7, 1)"),
+    }
+    edited = clone.copy(tmp_path / "study")
+    for name, (old, new) in edits.items():
+        (edited.folder / f"stages/recipes/{name}.py").write_text(edited_file(old, new), encoding="utf-8")
+    variants = {name: {**variant(), "family": name} for name in edits}
+    edited.write({**AFTER, "variants": {**AFTER["variants"], **variants}})
+    refused = edited.run(sys.executable, "-m", "stages.train", "--all")
+    assert refused.returncode == 1
+    assert "6 of 6 runs failed" in refused.stderr
+    for expected in (
+        r"unseeded seed 0, unseeded seed 1: .*build draws .*kernel without a seed.*seed=next\(seeds\)",
+        r"narrow seed 0, narrow seed 1: .*outputs \[n, 10\], one for each class; received \(2, 3\)",
+        r"raising seed 0, raising seed 1: stages/recipes/raising\.py, line 31, in build: ValueError",
+    ):
+        assert re.search(expected, refused.stderr), refused.stderr
     assert "Traceback" not in refused.stderr
     assert "epochs" not in refused.stderr
 

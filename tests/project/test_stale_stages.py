@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from dvc.repo import Repo
 
 from stages.study import files, params, paths
 from stages.study.provenance.environments import CERTIFIED, CERTIFIED_COLUMNS, CODE
@@ -35,7 +36,8 @@ def test_a_fresh_clone_without_models_trains_a_new_variant_only(finished_clone: 
 
 def stale(clone: Clone) -> set[str]:
     """The stages of a fresh clone whose code, parameters or inputs are not those of their results."""
-    status = json.loads(clone.run("dvc", "status", "--json").stdout)
+    with Repo(str(clone.folder)) as repo:
+        status = repo.status()
     return {
         stage
         for stage, changes in status.items()
