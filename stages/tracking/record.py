@@ -16,7 +16,6 @@ from stages.study.provenance import environments, families
 from stages.study.provenance.environments import BACKEND_PACKAGES, Environment
 from stages.study.records.models import read_facts
 from stages.study.records.results import ENVIRONMENT_COLUMNS, NOT_RECORDED, RUN_COLUMNS, find_results, read_curves
-from stages.tracking.client import warn
 from stages.tracking.experiment import Metric
 
 ONE_CLASS = "predicts_one_class"
@@ -74,7 +73,7 @@ class Record:
         return {"environment": self.made_by["environment"], "processor": self.made_by["processor"], **shown}
 
 
-def read_records(study: Params, variant: str, seeds: Iterable[int]) -> list[Record]:
+def read_records(study: Params, variant: str, seeds: Iterable[int], warn: Callable[[str], None]) -> list[Record]:
     """The runs of a variant that the workspace has models or scores of; a warning for each that can't be read."""
     try:
         results = find_results(variant)
