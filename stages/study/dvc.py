@@ -12,7 +12,6 @@ import psutil
 
 from many_seeds.commands import console
 from many_seeds.errors import UserError
-from stages.study import files
 
 LOCK = Path("dvc.lock")
 
@@ -49,9 +48,11 @@ def recorded(lock: Path = LOCK) -> dict[str, Any]:
     return _stages(lock.read_text(encoding="utf-8", errors="replace"), str(lock))
 
 
-@functools.lru_cache(maxsize=2)  # a command asks several times, and parsing takes a third of a second
+@functools.lru_cache(maxsize=2)  # a command asks several times
 def _stages(text: str, lock: str) -> dict[str, Any]:
-    values = files.yaml_values(text, lock)
+    from stages.study import dvc_yaml  # imported here because most commands do not need it
+
+    values = dvc_yaml.load(text, lock)
     stages = values.get("stages") if isinstance(values, dict) else None
     if not isinstance(stages, dict):
         raise UserError(f"{lock} should have the key `stages`, received none: restore it with git")
