@@ -44,6 +44,8 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "study",
     "figure.dpi": 100,
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,
 }
 
 
@@ -57,7 +59,7 @@ def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
             # The layout is computed once, for all files written of the figure.
             if engine := figure.get_layout_engine():
                 engine.execute(figure)
-                figure.set_layout_engine("none")
+                figure.set_layout_engine(None)  # with "none", saving would draw the figure twice
             return figure
 
     return drawn

@@ -11,9 +11,7 @@ def main() -> None:
     console.take_no_arguments("stages.aggregate", __doc__)
     study = params.load()
     aggregate(study)
-    publisher = Publisher(study)
-    publisher.publish_variants(list(study.variants))
-    publisher.publish_study()
+    Publisher(study).publish_all()
     for pattern in ("approaches.md", "comparisons*.md"):
         for path in sorted(paths.TABLES.glob(pattern)):
             print(path.read_text(encoding="utf-8"))

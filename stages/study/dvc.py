@@ -1,6 +1,7 @@
 """DVC: its program in this Python environment, the content of dvc.lock, and the process that runs a stage."""
 
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -11,7 +12,6 @@ import psutil
 
 from many_seeds.commands import console
 from many_seeds.errors import UserError
-from stages.study import files
 
 LOCK = Path("dvc.lock")
 
@@ -38,14 +38,21 @@ def recorded(lock: Path = LOCK) -> dict[str, Any]:
         lock: the path of dvc.lock.
 
     Returns:
-        Stage → its command, dependencies, parameters and outputs; empty without the file.
+        Stage → its command, dependencies, parameters and outputs, not to be changed; empty without the file.
 
     Raises:
         UserError: the file is damaged.
     """
     if not lock.exists():
         return {}
-    values = files.yaml_values(lock.read_text(encoding="utf-8", errors="replace"), str(lock))
+    return _stages(lock.read_text(encoding="utf-8", errors="replace"), str(lock))
+
+
+@functools.lru_cache(maxsize=2)  # a command asks several times
+def _stages(text: str, lock: str) -> dict[str, Any]:
+    from stages.study import dvc_yaml  # imported here because most commands do not need it
+
+    values = dvc_yaml.load(text, lock)
     stages = values.get("stages") if isinstance(values, dict) else None
     if not isinstance(stages, dict):
         raise UserError(f"{lock} should have the key `stages`, received none: restore it with git")

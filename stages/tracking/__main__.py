@@ -12,7 +12,7 @@ def main() -> None:
     console.take_no_arguments("stages.tracking", __doc__)
     study = params.load()
     publisher = Publisher(study)
-    changed = publisher.publish_variants(list(study.variants)) + publisher.publish_study()
+    changed = publisher.publish_all()
     if publisher.failed:
         raise UserError("not everything is published: fix what the warning names, or set MLFLOW_TRACKING_URI")
     print(f"{changed} runs published or brought up to date; {address.shown_uri()}")

@@ -69,6 +69,12 @@ def local_database() -> Path | None:
     return None if path == tracking_uri() or path.startswith("file:") else Path(unquote(path)).resolve()
 
 
+def artifact_location() -> str | None:
+    """Where artifacts are stored: beside the local database; None for a server, which has a location of its own."""
+    local = local_database()
+    return (local.parent / ARTIFACTS).as_uri() if local else None
+
+
 def server() -> str | None:
     """The tracking URI if it is that of a tracking server, else None."""
     return tracking_uri().rstrip("/") if urlsplit(tracking_uri()).scheme in ("http", "https") else None

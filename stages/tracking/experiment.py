@@ -38,11 +38,13 @@ class Experiment:
         client: the MlflowClient.
         id: the experiment's id.
         commit: of the code that made the results; None outside a git checkout.
+        location: the URI of the folder of its artifacts.
     """
 
     client: Any
     id: str
     commit: str | None
+    location: str
 
     def search(self, condition: str) -> list[Any]:
         """The runs that meet a condition in MLflow's search syntax, the oldest first."""
@@ -163,7 +165,7 @@ def connect(study: Params) -> Experiment:
         found = _find_or_create(opened, study)
         if found.tags.get(views.TAG) != views.saved_view():
             opened.set_experiment_tag(found.experiment_id, views.TAG, views.saved_view())
-        return Experiment(opened, str(found.experiment_id), git.code_commit())
+        return Experiment(opened, str(found.experiment_id), git.code_commit(), found.artifact_location)
 
 
 def pages(study: Params, base: str) -> dict[str, str]:
@@ -193,18 +195,14 @@ def _find_or_create(opened: Any, study: Params) -> Any:
         found = None
     if found is None:
         tags = {DATA: study.data.name, NOTE: DESCRIPTION, "mlflow.experimentKind": "custom_model_development"}
-        return opened.get_experiment(opened.create_experiment(name, artifact_location=_location(), tags=tags))
+        return opened.get_experiment(
+            opened.create_experiment(name, artifact_location=address.artifact_location(), tags=tags)
+        )
     if DATA not in found.tags and _may_be_used(opened, found):
         opened.set_experiment_tag(found.experiment_id, DATA, study.data.name)
     else:
         _check(found, study)
     return found
-
-
-def _location() -> str | None:
-    """Where artifacts are stored: beside the local database; None for a server, which has a location of its own."""
-    local = address.local_database()
-    return (local.parent / address.ARTIFACTS).as_uri() if local else None
 
 
 def _is_elsewhere(found: Any, study: Params) -> bool:
@@ -213,10 +211,10 @@ def _is_elsewhere(found: Any, study: Params) -> bool:
     MLflow stores absolute paths and has no call to change them, so the study is published anew.
     """
     return (
-        _location() is not None
+        address.artifact_location() is not None
         and found.tags.get(DATA) == study.data.name
         and found.lifecycle_stage == "active"
-        and found.artifact_location != _location()
+        and found.artifact_location != address.artifact_location()
         and found.artifact_location.endswith(f"/{address.ARTIFACTS.name}")
     )
 

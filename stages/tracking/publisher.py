@@ -1,13 +1,13 @@
 """The interface for stages and tools: publishes runs, and warns instead of failing if MLflow can't be written."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from many_seeds.errors import UserError
 from stages.study import dvc, params
 from stages.study.params import Params
 from stages.study.records.current import outdated
-from stages.tracking import address, runs, study_run
-from stages.tracking.client import describe_error, warn
+from stages.tracking import address, client, published, runs, study_run
+from stages.tracking.client import describe_error
 from stages.tracking.experiment import Experiment, connect
 
 
@@ -22,6 +22,23 @@ class Publisher:
         self._study = study
         self._experiment: Experiment | None = None
         self.failed = False
+        self._warned = False
+
+    def publish_all(self) -> int:
+        """Publish all runs, the means of their variants, and the report.
+
+        MLflow is not imported if the local database is known to have them.
+
+        Returns:
+            The number of runs that changed.
+        """
+        workspace = published.workspace_digest(self._study)
+        if published.is_complete(workspace):
+            return 0
+        changed = self.publish_variants(list(self._study.variants)) + self.publish_study()
+        if not self._warned and self._experiment and self._experiment.location == address.artifact_location():
+            published.record_complete(workspace)
+        return changed
 
     def publish(self, variant: str, seed: int) -> int:
         """Publish one run as far as the workspace has it.
@@ -29,7 +46,7 @@ class Publisher:
         Returns:
             The number of runs that changed.
         """
-        return self._try(lambda experiment: runs.publish(experiment, self._study, {variant: [seed]}, means=False))
+        return self._publish_runs({variant: [seed]}, means=False)
 
     def publish_variants(self, variants: Sequence[str]) -> int:
         """Publish all runs of `variants`, and the means of each variant.
@@ -39,16 +56,23 @@ class Publisher:
         """
         former = outdated(self._study)
         if stale := [variant for variant in variants if variant in former]:
-            warn(
+            self._warn(
                 f"not published: {', '.join(stale)}, and the report. {dvc.LOCK} has them with other parameters or data "
                 f"than {params.PARAMS}: run `dvc repro`."
             )
         wanted = {variant: range(self._study.recipe(variant).seeds) for variant in variants if variant not in stale}
-        return self._try(lambda experiment: runs.publish(experiment, self._study, wanted, means=True))
+        return self._publish_runs(wanted, means=True)
 
     def publish_study(self) -> int:
         """Publish what aggregation made, as a run of its own; 1 if it was not there yet."""
         return self._try(lambda experiment: study_run.publish_study(experiment, self._study))
+
+    def _publish_runs(self, wanted: Mapping[str, Sequence[int]], *, means: bool) -> int:
+        return self._try(lambda experiment: runs.publish(experiment, self._study, wanted, self._warn, means=means))
+
+    def _warn(self, message: str) -> None:
+        self._warned = True
+        client.warn(message)
 
     def _try(self, publish: Callable[[Experiment], int]) -> int:
         if self.failed:
@@ -59,9 +83,9 @@ class Publisher:
                 self._experiment = connect(self._study)
             return publish(self._experiment)
         except UserError as error:
-            warn(f"nothing more is published: {error}. The study goes on without.")
+            self._warn(f"nothing more is published: {error}. The study goes on without.")
         except Exception as error:  # noqa: BLE001
-            warn(
+            self._warn(
                 f"MLflow at {address.shown_uri()} can't be written ({type(error).__name__}: {describe_error(error)}). "
                 "The study goes on; `make ui` publishes what is missing."
             )

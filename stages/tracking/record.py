@@ -23,7 +23,6 @@ from stages.study.records.results import (
     find_results,
     read_curves,
 )
-from stages.tracking.client import warn
 from stages.tracking.experiment import Metric
 
 ONE_CLASS = "predicts_one_class"
@@ -83,7 +82,7 @@ class Record:
         return {"environment": self.made_by["environment"], "processor": self.made_by["processor"], **shown}
 
 
-def read_records(study: Params, variant: str, seeds: Iterable[int]) -> list[Record]:
+def read_records(study: Params, variant: str, seeds: Iterable[int], warn: Callable[[str], None]) -> list[Record]:
     """The runs of a variant that the workspace has models or scores of; a warning for each that can't be read."""
     try:
         results = find_results(variant)

@@ -4,7 +4,7 @@ A run is published as a unit, when its training ends; its scores follow when it 
 what was published. The status FINISHED is set last, so that an interrupted publication is recognized.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -34,20 +34,28 @@ WITH_MODEL = "Artifacts: `model.keras`, and `run.json` with everything that the 
 WITHOUT_MODEL = "Published without its model and the time it took, which were not in the workspace."
 
 
-def publish(experiment: Experiment, study: Params, wanted: Mapping[str, Sequence[int]], *, means: bool) -> int:
+def publish(
+    experiment: Experiment,
+    study: Params,
+    wanted: Mapping[str, Sequence[int]],
+    warn: Callable[[str], None],
+    *,
+    means: bool,
+) -> int:
     """Publish the runs that the workspace has.
 
     Args:
         experiment: where to.
         study: what params.yaml says.
         wanted: the seeds of each variant.
+        warn: called with a message about each run that can't be read.
         means: whether to publish the means of the variants, and which of them stand for an approach.
 
     Returns:
         The number of runs that changed.
     """
     with address.lock():
-        records = {variant: read_records(study, variant, seeds) for variant, seeds in wanted.items()}
+        records = {variant: read_records(study, variant, seeds, warn) for variant, seeds in wanted.items()}
         keys = {variant: parent_key(study, variant) for variant in wanted}
         known = experiment.find({record.key for found in records.values() for record in found} | {*keys.values()})
         changed = 0

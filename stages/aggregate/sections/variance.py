@@ -4,7 +4,7 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from stages.aggregate.report.parts import Column, Part, Table, images_of, number, span, text
 from stages.aggregate.runs import Runs
@@ -88,7 +88,7 @@ def split(right: np.ndarray, level: float) -> Split | None:
     between_seeds = images * (of_seed**2).sum() / (seeds - 1)
     between_images = seeds * (of_image**2).sum() / (images - 1)
     left = (rest**2).sum() / freedom[1]
-    low, high = (between_seeds / stats.f.ppf(chance, *freedom) - left for chance in (1 - level / 2, level / 2))
+    low, high = (between_seeds / special.fdtri(*freedom, chance) - left for chance in (1 - level / 2, level / 2))
     variances = (between_seeds - left, low, high, left, (between_images - left) / seeds)
     # A score is a mean over the images, which divides what differs from image to image.
     return Split(*(100 * float(max(variance, 0.0) / images) ** 0.5 for variance in variances))

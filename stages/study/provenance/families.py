@@ -74,16 +74,21 @@ def check_imports(family: str) -> None:
     Raises:
         UserError: it imports other code of the project.
     """
-    for path in code_files(family, FOLDER):
-        imports = _project_imports(path.read_text(encoding="utf-8"), code_digests.module_name(path, FOLDER))
+    _check_imports(family, tuple(_sources(FOLDER).items()))
+
+
+@functools.lru_cache(maxsize=256)  # called for every variant of a study
+def _check_imports(family: str, sources: tuple[tuple[str, str], ...]) -> None:
+    by_file = dict(sources)
+    for file in code_digests.closure([f"{family}.py", EXECUTES], by_file):
+        imports = _project_imports(by_file[file], code_digests.module_name(file))
         if others := [name for name in imports if not code_digests.is_in(name, PACKAGE, IGNORED)]:
             raise UserError(
-                f"stages/recipes/{path.relative_to(FOLDER)} imports {', '.join(others)}, whose edits would train none "
-                f"of the variants of {family} anew: copy what it needs into a file in stages/recipes/shared"
+                f"stages/recipes/{file} imports {', '.join(others)}, whose edits would train none of the variants of "
+                f"{family} anew: copy what it needs into a file in stages/recipes/shared"
             )
 
 
-@functools.cache  # called for every variant of a study
 def _project_imports(source: str, module: str) -> list[str]:
     """The full names that a module imports from this project."""
     project, found = Path(__file__).parents[3], []

@@ -184,7 +184,8 @@ def find_results(variant: str, folder: Path | None = None) -> VariantResults | N
             than `MEMBERS` asks for.
     """
     load = load_file if folder is None else lambda path: load_file(folder / path.name)
-    evaluated = find_evaluated_runs(variant, load)
+    arrays = _arrays(variant, load)
+    evaluated = _evaluated_runs(variant, load, "", arrays)
     if evaluated is None:
         return None
     if evaluated.environments is None:
@@ -192,7 +193,6 @@ def find_results(variant: str, folder: Path | None = None) -> VariantResults | N
             f"{paths.environments_path(variant)} is missing: `python -m tools.migrate` writes it for results of "
             f"version 1, `dvc repro evaluate@{variant}` for models that are here"
         )
-    arrays = _arrays(variant, load)
     _check_members(variant, len(evaluated.seeds), arrays)
     path = paths.calibration_path(variant)
     calibration = _table(path, load, "", CALIBRATION_COLUMNS)
@@ -235,9 +235,13 @@ def find_evaluated_runs(variant: str, load: Load = load_file, where: str = "") -
     Raises:
         UserError: a file is missing or damaged, or the files do not belong together.
     """
+    return _evaluated_runs(variant, load, where, _arrays(variant, load, where))
+
+
+def _evaluated_runs(variant: str, load: Load, where: str, arrays: dict[str, np.ndarray]) -> EvaluatedRuns | None:
+    """The same, with the arrays of predictions.npz: reading them takes longer than all other files."""
     scores_path, predictions_path = paths.scores_path(variant), paths.predictions_path(variant)
     scores = _table(scores_path, load, where, [*RUN_COLUMNS, "test_accuracy"], more=True, text=["key", "data"])
-    arrays = _arrays(variant, load, where)
     if scores is None and not arrays:
         return None
     if scores is None or not arrays:

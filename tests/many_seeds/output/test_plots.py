@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 
 import many_seeds as ms
 from many_seeds import UserError
+from many_seeds.output import plots
 from many_seeds.output.forest import forest
 from tests.support.command import TENTHS, Run, long, write
 
@@ -36,6 +38,13 @@ def test_a_figure_is_written_also_of_intervals_that_rule_out_nothing(name: str, 
     assert content.startswith(SIGNATURES[name])
     assert len(content) > 5000
     assert isinstance(figure, Figure)
+
+
+def test_a_file_costs_one_drawing_of_its_figure(tmp_path: Path) -> None:
+    figure = forest(ms.compare({"a": ZEROS, "b": TENTHS}))
+    with mock.patch.object(Figure, "draw", autospec=True, side_effect=Figure.draw) as draw:
+        plots.write(tmp_path / "f.svg", figure)
+    assert draw.call_count == 1
 
 
 def test_the_command_writes_the_same_figure(run: Run, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from stages.study.provenance import environments
 from stages.study.records.current import outdated
 from stages.study.records.results import VariantResults, read_results, write_results
 from stages.tracking import address, study_run
+from stages.tracking import published as record
 from stages.tracking.__main__ import main
 from stages.tracking.publisher import Publisher
 from tests.conftest import STUDY
@@ -601,6 +602,48 @@ def test_a_parent_says_what_it_stands_for_as_params_say_it_now(whole: Path, stud
     Publisher(changed).publish_variants(list(changed.variants))
     assert parent_of("plain").data.tags["approach"] == "MLP"
     assert "approach" not in parent_of("watched").data.tags
+
+
+def test_aggregate_does_not_import_mlflow_where_nothing_is_new(
+    aggregated: Path, empty_database: Path, study: Params
+) -> None:
+    shutil.copy(empty_database, address.DATABASE)
+    assert Publisher(study).publish_all() == 13  # eight runs, the means of four variants, the report
+    code = "import sys; from stages.aggregate.__main__ import main; main(); print('mlflow' in sys.modules)"
+    before = dump()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("\nFalse\n")
+    assert dump() == before
+
+
+def test_what_is_known_to_be_published_is_published_again_where_it_is_lost(
+    aggregated: Path, empty_database: Path, study: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(empty_database, address.DATABASE)
+    assert Publisher(study).publish_all() == 13
+    client().delete_run(run_of("plain", 0).info.run_id)
+    assert Publisher(study).publish_all() == 1
+    [model] = address.ARTIFACTS.glob(f"{run_of('plain', 1).info.run_id}/artifacts/model.keras")
+    model.unlink()
+    assert Publisher(study).publish_all() == 1
+    assert record.is_complete(record.workspace_digest(study))
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "another")
+    assert not record.is_complete(record.workspace_digest(study))
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    shutil.copy(empty_database, address.DATABASE)
+    assert Publisher(study).publish_all() == 13
+    address.DATABASE.unlink()
+    assert not record.is_complete(record.workspace_digest(study))
+
+
+def test_a_run_that_can_not_be_published_is_named_each_time(
+    aggregated: Path, empty_database: Path, study: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(empty_database, address.DATABASE)
+    (paths.run_path("plain", 1) / "run.json").write_text("{")
+    for _ in range(2):
+        Publisher(study).publish_all()
+        assert "plain seed 1 is not published" in capsys.readouterr().err
 
 
 def test_publishing_by_hand_ends_with_an_error_where_mlflow_is_down(
