@@ -14,7 +14,7 @@ def main() -> None:
     publisher = Publisher(study)
     publisher.publish_variants(list(study.variants))
     publisher.publish_study()
-    for pattern in ("approaches.md", "comparisons*.md"):
+    for pattern in ("approaches.md", "comparisons*.md", "race_*.md"):
         for path in sorted(paths.TABLES.glob(pattern)):
             print(path.read_text(encoding="utf-8"))
 

@@ -107,7 +107,7 @@ class RaceState:
 
         Returns:
             Of each variant: `mean` of its counted scores up to the last common seed, a share as a fraction, None
-            without a seed; `seeds`, their number; `state`; and `eliminated_after`, a number of seeds, and
+            without a seed; `seeds`, their number; `state`, a few words; and `eliminated_after`, a number of seeds, and
             `eliminated_by`, None for a variant in the race.
         """
         means = {name: self._counted(name) for name in self.race.variants}
@@ -116,7 +116,7 @@ class RaceState:
         def rank(name: str) -> tuple[bool, float]:
             return name == self.standing.leader, sign * float(means[name].mean()) if len(means[name]) else -np.inf
 
-        ordered = [*sorted(self.standing.in_race, key=rank, reverse=True), *reversed(self.standing.eliminated)]
+        ordered = [*sorted(self.standing.in_race, key=rank, reverse=True), *list(self.standing.eliminated)[::-1]]
         return [self._row(name, means[name] / self.score.scale) for name in ordered]
 
     def _counted(self, name: str) -> np.ndarray:
@@ -134,8 +134,8 @@ class RaceState:
         }
 
     def _state(self, name: str) -> str:
-        if name in self.standing.eliminated:
-            return "eliminated"
+        if out := self.standing.eliminated.get(name):
+            return f"eliminated after {out.n} seeds by {out.by}"
         leads, ended = name == self.standing.leader, self.standing.ended
         if leads:
             return "winner" if ended else "leader"
