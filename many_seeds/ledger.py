@@ -7,13 +7,13 @@ take and return rows; they read and write no files.
 import csv
 import io
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from many_seeds.errors import UserError
-from many_seeds.output.messages import listed
+from many_seeds.output.messages import counted, listed
 from many_seeds.statistics.levels import batch_level
 
 Kind = Literal["comparison", "race"]
@@ -161,6 +161,12 @@ def _updated(row: Row, asked: Sequence[Asked]) -> Row:
 
 def _in_order(rows: Iterable[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: (row.data, row.batch))
+
+
+def counted_kinds(rows: Iterable[Row]) -> str:
+    """How many comparisons and races there are: "2 comparisons and 1 race"."""
+    numbers = Counter(row.kind for row in rows)
+    return " and ".join(counted(numbers[kind], kind) for kind in get_args(Kind) if numbers[kind])
 
 
 def check(rows: Sequence[Row], *, data: str, alpha: float, design: str, source: str, new_ledger: str) -> None:

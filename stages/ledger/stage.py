@@ -3,16 +3,14 @@
 Besides params.yaml, the stage reads its own previous rows, metrics/seen.json, and the rows of the last commit.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 from many_seeds import ledger
 from many_seeds.errors import UserError
-from many_seeds.ledger import Asked, Kind, Row
-from many_seeds.output.messages import counted, listed
+from many_seeds.ledger import Asked, Row
+from many_seeds.output.messages import listed
 from stages.study import files, git
 from stages.study.comparisons import named_comparisons
 from stages.study.params import Params
@@ -154,7 +152,7 @@ def describe_changes(before: Iterable[Row], after: Sequence[Row]) -> list[str]:
     if entered:
         batch, level = entered[0].batch, entered[0].level
         each = " each" if len(entered) > 1 else ""
-        lines.append(f"ledger: {_counted(entered)} entered as batch {batch}, at level {level:.2g}{each}")
+        lines.append(f"ledger: {ledger.counted_kinds(entered)} entered as batch {batch}, at level {level:.2g}{each}")
         if late := [row.name for row in entered if row.from_seed]:
             lines.append(
                 f"ledger: scores of the variants were seen before, so only later seeds count for {listed(late)}"
@@ -163,14 +161,8 @@ def describe_changes(before: Iterable[Row], after: Sequence[Row]) -> list[str]:
         changed = [row for row in after if row.withdrawn == state != _state(old, row)]
         if changed:
             names = listed([row.name for row in changed])
-            lines.append(f"ledger: {_counted(changed)} {action}: {names}")
+            lines.append(f"ledger: {ledger.counted_kinds(changed)} {action}: {names}")
     return lines
-
-
-def _counted(rows: Sequence[Row]) -> str:
-    """The number of comparisons and of races, as text."""
-    numbers = Counter(row.kind for row in rows)
-    return " and ".join(counted(numbers[kind], kind) for kind in get_args(Kind) if numbers[kind])
 
 
 def _state(old: Mapping[tuple[str, str], Row], row: Row) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from many_seeds.ledger import Row
-from stages.aggregate.report.parts import Part, Table, number, text
+from stages.aggregate.report.parts import Table, number, text
 from stages.aggregate.runs import Runs
 from stages.study.params import Params
 from stages.study.races import RaceState, named_races, race_states
@@ -22,7 +22,7 @@ REASONS = {
 }
 
 
-def parts(runs: Runs, study: Params, ledger: Sequence[Row]) -> list[Part]:
+def parts(runs: Runs, study: Params, ledger: Sequence[Row]) -> list[Table]:
     return [_table(state, study) for state in race_states(runs, named_races(study), study, ledger)]
 
 
