@@ -139,7 +139,8 @@ def test_only_seeds_from_the_first_one_in_the_ledger_count() -> None:
     )
     assert state.standing.eliminated == later.standing.eliminated
     assert state.seeds == 2 + state.standing.n
-    assert "Seeds are counted from seed 2 on" in races._caption(state, study)
+    ledger = [replace(row, from_seed=2) for row in made.ledger_of(study)]
+    assert "Seeds are counted from seed 2 on" in races.parts(made.runs(), study, ledger)[0].caption
     (early,) = states(study, made.runs(), from_seed=10)
     assert (early.standing.n, early.standing.leader) == (0, None)
     assert [row["mean"] for row in early.rows()] == [None] * 3
