@@ -1,6 +1,7 @@
 """A small study on the digits of scikit-learn after each stage: split, evaluated, aggregated.
 
-Each state is created once in a session; tests get a copy of it as the current folder.
+Each state is created once in a session, by one of the processes of pytest-xdist; tests get a copy of it as the current
+folder.
 """
 
 import os
@@ -10,16 +11,18 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
 from stages.study import params, paths
 from stages.study.params import Params
 from stages.study.records.splits import read_images
+from tests.support.pipeline import Clone
 
 ROOT = Path(__file__).parent.parent
 CLASSES = 10  # of the digits
@@ -132,44 +135,66 @@ def study() -> Params:
     return params.parse(STUDY, "the tests' study")
 
 
+Made = Callable[[str, Callable[[Path], None]], Path]
+
+
 @pytest.fixture(scope="session")
-def split_study(tmp_path_factory: pytest.TempPathFactory, study: Params) -> Path:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A function that returns a folder by its name, which the first test process that asks for it has made."""
+    processes = tmp_path_factory.getbasetemp()
+    shared = processes.parent if "PYTEST_XDIST_WORKER" in os.environ else processes
+
+    def made_once(name: str, make: Callable[[Path], None]) -> Path:
+        folder, finished = shared / name, shared / f"{name}.finished"
+        with FileLock(shared / f"{name}.lock"):
+            if not finished.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a process that failed
+                make(folder)
+                finished.touch()
+        return folder
+
+    return made_once
+
+
+@pytest.fixture(scope="session")
+def split_study(made_once: Made, study: Params) -> Path:
     """A study folder after the stages fetch and split, which tests must not change."""
     from stages.fetch.stage import fetch
     from stages.split.stage import split
 
-    folder = tmp_path_factory.mktemp("split")
-    (folder / "params.yaml").write_text(STUDY)
-    shutil.copy(ROOT / "requirements.lock", folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        fetch(study.data)
-        split(study.split.dev_fraction, study.split.seeds)
-    return folder
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "params.yaml").write_text(STUDY)
+        shutil.copy(ROOT / "requirements.lock", folder)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            fetch(study.data)
+            split(study.split.dev_fraction, study.split.seeds)
+
+    return made_once("split_study", make)
 
 
 @pytest.fixture(scope="session")
-def evaluated_study(
-    tmp_path_factory: pytest.TempPathFactory, split_study: Path, study: Params, tensorflow_ready: None
-) -> Path:
+def evaluated_study(made_once: Made, split_study: Path, study: Params, tensorflow_ready: None) -> Path:
     """The same after the stages train and evaluate, which tests must not change."""
     from stages.evaluate.stage import evaluate
     from stages.train.dispatch import train_all
     from stages.train.plan import plan
     from stages.train.stage import gather
 
-    folder = tmp_path_factory.mktemp("evaluated") / "study"
-    shutil.copytree(split_study, folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("STUDY_WORKERS", "1")  # in this process, which has imported TensorFlow already
-        images, labels = read_images(paths.TRAIN)
-        runs = plan(study, list(study.variants), images, labels, CLASSES)
-        train_all(runs, images, labels, on_finish=lambda variant, seed: None)
-        for variant, recipe in study.variants.items():
-            gather(variant, recipe)
-            evaluate(study, variant)
-    return folder
+    def make(folder: Path) -> None:
+        shutil.copytree(split_study, folder)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            patch.setenv("STUDY_WORKERS", "1")  # in this process, which has imported TensorFlow already
+            images, labels = read_images(paths.TRAIN)
+            runs = plan(study, list(study.variants), images, labels, CLASSES)
+            train_all(runs, images, labels, on_finish=lambda variant, seed: None)
+            for variant, recipe in study.variants.items():
+                gather(variant, recipe)
+                evaluate(study, variant)
+
+    return made_once("evaluated_study", make)
 
 
 @pytest.fixture(scope="session")
@@ -192,29 +217,44 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 
 
 @pytest.fixture(scope="session")
-def aggregated_study(tmp_path_factory: pytest.TempPathFactory, evaluated_study: Path, study: Params) -> Path:
+def aggregated_study(made_once: Made, evaluated_study: Path, study: Params) -> Path:
     """The same after the stage aggregate, which tests must not change."""
     from stages.aggregate.stage import aggregate
     from stages.ledger.stage import update
 
-    folder = tmp_path_factory.mktemp("aggregated") / "study"
-    shutil.copytree(evaluated_study, folder)
-    shutil.copy(ROOT / "pyproject.toml", folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        update(study)
-        aggregate(study)
-    return folder
+    def make(folder: Path) -> None:
+        shutil.copytree(evaluated_study, folder)
+        shutil.copy(ROOT / "pyproject.toml", folder)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            update(study)
+            aggregate(study)
+
+    return made_once("aggregated_study", make)
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_database(made_once: Made) -> Path:
     """An MLflow database without runs. It takes seconds to create, so tests copy it."""
     import mlflow
 
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    mlflow.MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        mlflow.MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db").search_experiments()
+
+    return made_once("mlflow", make) / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def finished_clone(made_once: Made) -> Clone:
+    """A clone with the study of `tests.support.pipeline` after `dvc repro`, committed; tests must not change it."""
+
+    def make(folder: Path) -> None:
+        clone = Clone.make(folder)
+        clone.repro()
+        clone.commit("A study of three variants")
+
+    return Clone(made_once("finished_clone", make))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from stages.study.scores import ACCURACY, SCORES
 def means(runs: Runs, settings: Statistics) -> dict[str, Any]:
     """Mean and sd of every test score of each variant, the interval of its accuracy, and its ensemble's accuracy.
 
-    If the study's score is another one: its mean, sd and interval, too.
+    If the study's score is another one: its mean, sd and interval, too. If runs of the variant diverged: their number.
     """
     names, found = metric_names(runs), {}
     for variant_name, variant in runs.items():
@@ -35,6 +35,8 @@ def means(runs: Runs, settings: Statistics) -> dict[str, Any]:
             scores[settings.score] |= {"ci_low": low, "ci_high": high}
         rounded = {name: {key: round(value, 8) for key, value in score.items()} for name, score in scores.items()}
         found[variant_name] = {"seeds": len(variant.seeds), **rounded, "ensemble_accuracy": variant.ensemble_accuracy}
+        if diverged := int(variant.diverged.sum()):
+            found[variant_name]["diverged"] = diverged
     return found
 
 
@@ -61,18 +63,20 @@ def _means(values: Mapping[str, np.ndarray]) -> dict[str, float]:
 def champion(runs: Runs, score: str = ACCURACY) -> dict[str, Any] | None:
     """The variant with the best mean validation score, and its best seed; None without a validation split.
 
+    A diverged run counts in the mean and is not chosen.
+
     The validation score is the loss (dev_loss) if the study compares by log loss, among the variants whose outputs are
     probabilities; else the accuracy (dev_accuracy), also for scores such as balanced accuracy: the predictions on the
     validation split are not kept. The test set has no part in the choice, so the test score of the champion is not
     biased by it.
     """
     column, sign = SCORES[score].validation, -1 if SCORES[score].lower_is_better else 1
-    candidates = {name: of for name, of in runs.items() if variants.has_score(of, score)}
+    candidates = {name: of for name, of in runs.items() if variants.has_score(of, score) and not of.diverged.all()}
     means = _means({name: sign * of.score(column) for name, of in candidates.items()})
     if not means:
         return None
     best = runs[max(means, key=means.__getitem__)]
-    row = best.scores.loc[(sign * best.scores[column]).idxmax()]
+    row = best.scores.loc[(sign * best.scores[column])[~best.diverged].idxmax()]
     found: dict[str, Any] = {"variant": best.variant, "seed": int(row["seed"]), "key": row["key"]}
     shown = dict.fromkeys(["dev_accuracy", column])
     found |= {name: float(row[name]) for name in shown}

@@ -10,7 +10,7 @@ from stages.study import paths
 from stages.study.provenance import environments
 from stages.study.provenance.environments import Environment, canonical
 from stages.study.records.models import read_facts
-from stages.study.records.results import VariantResults, find_results
+from stages.study.records.results import DIVERGED, VariantResults, find_results
 
 
 class PreviousEvaluation:
@@ -66,8 +66,10 @@ def _runs_evaluated_in(results: VariantResults, identity: str, evaluation: Envir
         return table.astype(object).to_dict("records")
 
     expected, runs = root(evaluation), {}
-    rows = zip(records(results.scores), records(results.environments), results.predicted, strict=True)
-    for scores, environment, labels in rows:
+    rows = zip(records(results.scores), records(results.environments), results.predicted, results.diverged, strict=True)
+    for scores, environment, labels, diverged in rows:
+        if not diverged:
+            scores.pop(DIVERGED, None)  # the column is there because of other runs
         if root(Environment.parse(environment["evaluation"])) == expected:
             bins = results.calibration[results.calibration["seed"] == scores["seed"]]
             runs[int(scores["seed"])] = EvaluatedRun(scores, labels, bins, environment)

@@ -14,7 +14,7 @@ from stages.study import files
 from stages.study.provenance import environments
 from stages.study.provenance.environments import Environment
 from stages.study.records.models import read_facts, read_model
-from stages.study.records.results import CALIBRATION_COLUMNS, NOT_RECORDED
+from stages.study.records.results import CALIBRATION_COLUMNS, DIVERGED, NOT_RECORDED
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class EvaluatedRun:
     """What evaluation writes about one run.
 
     Attributes:
-        row: of test.csv.
+        row: of test.csv, with the column `DIVERGED` only if the run diverged.
         labels: that the model predicts for the test images, uint8 or uint16 [n].
         calibration: its rows of calibration.csv.
         environment: its row of environments.csv.
@@ -74,6 +74,8 @@ def evaluated_run(
     row = {"seed": seed, "key": facts["key"], "data": facts["digests"]["data"]}
     row |= {name: metric(outputs, truth) for name, metric in scores.metrics(recipe.probabilities).items()}
     row |= {name: facts[name] for name in recipe.facts}
+    if diverged := facts.get("diverged"):
+        row[DIVERGED] = diverged["epoch"]
     no_bins = pd.DataFrame(columns=CALIBRATION_COLUMNS[1:])
     bins = scores.calibration(outputs, truth) if recipe.probabilities else no_bins
     bins.insert(0, "seed", seed)

@@ -18,7 +18,14 @@ from stages.study.provenance import environments, families
 from stages.study.provenance.environments import Environment
 from stages.study.provenance.identities import variant_identity
 from stages.study.records.models import read_facts
-from stages.study.records.results import CALIBRATION_COLUMNS, ENVIRONMENT_COLUMNS, VariantResults, write_results
+from stages.study.records.results import (
+    CALIBRATION_COLUMNS,
+    DIVERGED,
+    ENVIRONMENT_COLUMNS,
+    VariantResults,
+    diverged_sentence,
+    write_results,
+)
 from stages.study.records.splits import read_classes, read_groups, read_images
 
 HARDEST = 60  # images of which the pixels are kept: enough to have those that are hard for all variants
@@ -43,7 +50,7 @@ def evaluate(study: Params, variant: str) -> None:
             model, outputs[seed], run = evaluate_run(folder, recipe, seed, images, truth, evaluation)
             evaluated.append(seed)
             if seed == 0:
-                weights = recipe.class_images(model)
+                weights = None if DIVERGED in run.row else recipe.class_images(model)
         runs.append(run)
     if len({run.row["data"] for run in runs}) > 1:
         raise UserError(f"the runs of {variant} are of different training images: run `dvc repro -s train@{variant}`")
@@ -58,8 +65,10 @@ def evaluate(study: Params, variant: str) -> None:
     voting = ensemble(recipe.seeds, outputs, previous.results, unchanged, predict)
     results = gather(variant, runs, images, truth, voting, weights)
     write_results(results)
-    if warning := one_class_warning(results, evaluated):
-        print(f"warning: {warning}", file=sys.stderr, flush=True)
+    diverged = any(DIVERGED in run.row and run.row["seed"] in evaluated for run in runs)
+    for warning in (diverged_sentence(results) if diverged else "", one_class_warning(results, evaluated)):
+        if warning:
+            print(f"warning: {warning}", file=sys.stderr, flush=True)
 
 
 def one_class_warning(results: VariantResults, seeds: Collection[int]) -> str:

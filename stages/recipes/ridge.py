@@ -7,11 +7,13 @@ from typing import Annotated, Any, ClassVar, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from many_seeds.errors import UserError
 from stages.recipes.shared import recipe
 from stages.recipes.shared.recipe import Count, EpochCallback, FitResult, Positive, training_indices
 
 INVERSE_GOLDEN_RATIO = (5**0.5 - 1) / 2
+LARGEST_POWER = 60  # of two, of α and of 1/α
+Power = Annotated[int, Field(ge=-LARGEST_POWER, le=LARGEST_POWER)]
+SEARCH_PRECISION = 1e-9  # of α, relative: a smaller tolerance may be below the distance of two float64 numbers
 BLOCK = 4096  # rows at a time: copies of all rows at once would take more memory than training a network
 
 
@@ -19,13 +21,14 @@ class Recipe(recipe.Recipe):
     """Ridge regression whose regularization strength α is chosen on the validation split of the seed.
 
     Attributes:
-        grid_powers: the lowest and the highest power of two of a coarse grid of α.
+        grid_powers: the lowest and the highest power of two of a coarse grid of α, which is extended while its best
+            point lies on an edge.
         tolerance: the golden-section search ends when half the interval is below this.
         hidden_units: the number of random ReLU features, which are not trained; None to regress on the pixels.
         weight_sd: the standard deviation of the weights of the random features.
     """
 
-    grid_powers: Annotated[list[Annotated[int, Field(ge=-60, le=60)]], Field(min_length=2, max_length=2)]
+    grid_powers: Annotated[list[Power], Field(min_length=2, max_length=2)]
     tolerance: Annotated[float, Field(ge=1e-6, allow_inf_nan=False)]
     hidden_units: Count | None = None
     weight_sd: Positive | None = None
@@ -167,7 +170,8 @@ def search_alpha(
     """Find the α of the lowest validation error and the α of the highest validation accuracy.
 
     A grid of powers of two is followed, for each target, by a golden-section search between the neighbours of the best
-    grid point. Ties in accuracy are broken by the validation error.
+    grid point. Ties in accuracy are broken by the validation error. The grid is extended while its best point lies on
+    an edge, as on images without a linear signal, where the best α is the largest one.
 
     Args:
         score: from α to the validation scores val_loss and val_accuracy.
@@ -177,9 +181,6 @@ def search_alpha(
     Returns:
         A row for every α tried (search: "grid", "mse" or "accuracy"; alpha; the two scores), and the best α for each
         target: "mse", "accuracy".
-
-    Raises:
-        UserError: the best grid point lies on the edge of the grid.
     """
     targets: dict[str, Callable[[dict[str, float]], tuple[float, ...]]] = {
         "mse": lambda row: (row["val_loss"],),
@@ -192,23 +193,37 @@ def search_alpha(
         rows.append({"search": search, "alpha": alpha, **scores})
         return scores
 
-    grid = [2.0**power for power in range(grid_powers[0], grid_powers[1] + 1)]
-    coarse = [evaluate("grid", alpha) for alpha in grid]
+    grid = {power: evaluate("grid", 2.0**power) for power in range(grid_powers[0], grid_powers[1] + 1)}
     best = {}
     for target, order in targets.items():
-        i = min(range(len(grid)), key=lambda i: order(coarse[i]))
-        if i in (0, len(grid) - 1):
-            raise UserError(
-                f"the best alpha for validation {target} is {grid[i]:g}, on the edge of the grid 2^{grid_powers[0]} … "
-                f"2^{grid_powers[1]}: widen grid_powers"
-            )
+        power = best_power(grid, order, lambda power: evaluate("grid", 2.0**power))
         best[target] = golden_section(
             lambda alpha: order(evaluate(target, alpha)),  # noqa: B023  # called before the loop goes on
-            grid[i - 1],
-            grid[i + 1],
-            tolerance,
+            2.0 ** max(power - 1, -LARGEST_POWER),
+            2.0 ** min(power + 1, LARGEST_POWER),
+            max(tolerance, SEARCH_PRECISION * 2.0**power),
         )
     return rows, best
+
+
+def best_power(
+    grid: dict[int, dict[str, float]],
+    order: Callable[[dict[str, float]], tuple[float, ...]],
+    evaluate: Callable[[int], dict[str, float]],
+) -> int:
+    """The power of two with the best validation scores.
+
+    Args:
+        grid: power → scores. While the best power is the lowest or the highest one, the next one is added.
+        order: from scores to a tuple, which is the lowest for the best scores.
+        evaluate: from a power to its scores.
+    """
+    while True:
+        best = min(sorted(grid), key=lambda power: order(grid[power]))
+        beyond = best - 1 if best == min(grid) else best + 1
+        if beyond in grid or abs(beyond) > LARGEST_POWER:
+            return best
+        grid[beyond] = evaluate(beyond)
 
 
 def hidden_weights(pixels: int, units: int, weight_sd: float, seed: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The comparisons of a study in params.yaml, and their results from the test scores of runs."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from many_seeds.sources.scores import VariantScores
 from stages.study.params import Params, Statistics
 from stages.study.paths import COMPARISONS
 from stages.study.provenance.identities import comparison_identity
-from stages.study.records.results import EvaluatedRuns
+from stages.study.records.results import EvaluatedRuns, diverged_sentence
 from stages.study.scores import SCORES, Score
 
 
@@ -244,7 +244,10 @@ def _compare(
         )
         items.append(result)
     family = sum(row.data == study.data.name and row.kind == "comparison" for row in ledger)
-    return as_results(items, score, settings, len(truth), family, grouped=some.groups is not None)
+    results = as_results(items, score, settings, len(truth), family, grouped=some.groups is not None)
+    names = dict.fromkeys(name for one in named for name in one.pair)
+    diverged = filter(None, (diverged_sentence(runs[name]) for name in names))
+    return replace(results, remarks=(*diverged, *results.remarks))
 
 
 def find_withdrawn(study: Params, rows: Iterable[Row]) -> list[tuple[Row, Pair]]:

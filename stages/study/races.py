@@ -17,7 +17,7 @@ from stages.study.comparisons import settings_of
 from stages.study.params import Params
 from stages.study.paths import COMPARISONS
 from stages.study.provenance.identities import race_identity, variant_identity
-from stages.study.records.results import EvaluatedRuns
+from stages.study.records.results import EvaluatedRuns, diverged_sentence
 from stages.study.scores import RACE_SCORES, VALIDATION_ACCURACY, Score
 
 MOST_IMAGES = 100_000  # of a validation split, as far as its size is sought in the accuracies
@@ -60,6 +60,7 @@ class RaceState:
         level: the probability of a wrong winner.
         from_seed: lower seeds are not used. Numbers of seeds in `standing` are counted from it on.
         scores: variant → float [seeds], the scores of its seeds from 0 on, in the unit of the margin.
+        remarks: what a reader needs to know, one sentence each, as on diverged runs.
     """
 
     race: NamedRace
@@ -68,6 +69,7 @@ class RaceState:
     level: float
     from_seed: int
     scores: Mapping[str, np.ndarray]
+    remarks: tuple[str, ...] = ()
 
     @property
     def score(self) -> Score:
@@ -191,7 +193,8 @@ def _state_of(race: NamedRace, row: Row, runs: Mapping[str, EvaluatedRuns], stud
         first_seed=row.from_seed,
         lower_is_better=score.lower_is_better,
     )
-    return RaceState(race, found, settings, row.level, row.from_seed, values)
+    diverged = tuple(filter(None, map(diverged_sentence, of.values())))
+    return RaceState(race, found, settings, row.level, row.from_seed, values, diverged)
 
 
 def validation_resolution(runs: Sequence[EvaluatedRuns]) -> float:

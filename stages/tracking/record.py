@@ -15,13 +15,20 @@ from stages.study.params import Params
 from stages.study.provenance import environments, families
 from stages.study.provenance.environments import BACKEND_PACKAGES, Environment
 from stages.study.records.models import read_facts
-from stages.study.records.results import ENVIRONMENT_COLUMNS, NOT_RECORDED, RUN_COLUMNS, find_results, read_curves
+from stages.study.records.results import (
+    DIVERGED,
+    ENVIRONMENT_COLUMNS,
+    NOT_RECORDED,
+    RUN_COLUMNS,
+    find_results,
+    read_curves,
+)
 from stages.tracking.client import warn
 from stages.tracking.experiment import Metric
 
 ONE_CLASS = "predicts_one_class"
 # Columns of the files of results.
-NO_METRICS = {*RUN_COLUMNS, *ENVIRONMENT_COLUMNS, "epoch", "search", ONE_CLASS}
+NO_METRICS = {*RUN_COLUMNS, *ENVIRONMENT_COLUMNS, "epoch", "search", ONE_CLASS, DIVERGED}
 SHOWN_PACKAGES = ("keras", *BACKEND_PACKAGES)
 
 
@@ -41,6 +48,7 @@ class Record:
             so that they are the same in every clone. Of a run that was not evaluated, as recorded with the model.
         facts: run.json; None if the model is not in the workspace.
         predicts_one_class: whether its model predicts the same class for all test images, which are of several.
+        diverged: the epoch in which its training diverged; None if it did not.
     """
 
     variant: str
@@ -53,6 +61,7 @@ class Record:
     made_by: dict[str, str]
     facts: dict[str, Any] | None
     predicts_one_class: bool = False
+    diverged: int | None = None
 
     @property
     def model(self) -> str | None:
@@ -132,6 +141,7 @@ def _read(
         made_by={name: row[name] for name in ("environment", "processor", "model")},
         facts=facts,
         predicts_one_class=bool((evaluated or {}).get(ONE_CLASS)),
+        diverged=_diverged(row),
     )
 
 
@@ -143,13 +153,18 @@ def _facts(folder: Path, recipe: Recipe) -> dict[str, Any] | None:
     return facts if families.key_fields(facts.get("parameters")) == recipe.key_fields() else None
 
 
+def _diverged(row: dict[Any, Any]) -> int | None:
+    epoch: Any = row.get(DIVERGED)
+    return None if pd.isna(epoch) else int(epoch)
+
+
 def _scores(evaluated: dict[Any, Any]) -> dict[str, float]:
     """The numbers of a row of test.csv."""
     numbers = {name: value for name, value in evaluated.items() if name not in NO_METRICS and pd.notna(value)}
     return {str(name): float(value) for name, value in numbers.items()}
 
 
-def _trained(facts: dict[str, Any]) -> dict[str, str]:
+def _trained(facts: dict[str, Any]) -> dict[str, Any]:
     """What run.json says of a run, under the names of the columns of test.csv and environments.csv."""
     return {
         "key": facts["key"],
@@ -157,11 +172,13 @@ def _trained(facts: dict[str, Any]) -> dict[str, str]:
         "environment": str(environments.of_run(facts)),
         "processor": facts.get("processor", NOT_RECORDED),
         "model": facts["digests"]["model"],
+        DIVERGED: facts.get("diverged", {}).get("epoch"),
     }
 
 
-def _same_model(trained: dict[str, str], evaluated: dict[Any, Any]) -> bool:
-    return trained["key"] == evaluated["key"] and evaluated["model"] in (NOT_RECORDED, trained["model"])
+def _same_model(trained: dict[str, Any], evaluated: dict[Any, Any]) -> bool:
+    same = evaluated["model"] in (NOT_RECORDED, trained["model"])
+    return bool(same and trained["key"] == evaluated["key"])
 
 
 def _points(curves: pd.DataFrame) -> list[Metric]:

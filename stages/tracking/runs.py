@@ -19,6 +19,7 @@ from stages.tracking.record import Record, read_records
 CONTENT = "study.content"  # tag of a seed's run: the digest of what was published
 MODEL = "study.model"  # tag of a seed's run with a model among its artifacts: the model's SHA-256
 WARNING = "warning"  # tag of a seed's run that a reader should look at
+DIVERGED = "diverged"  # tag of a seed's run that diverged: when; metric of a variant's run: how many did
 PARENT = "mlflow.parentRunId"
 ARTIFACTS = ("run.json", "model.keras")
 VARIANT_NOTE = (
@@ -155,6 +156,9 @@ def _tags(record: Record, parent: str, run: Any | None) -> dict[str, str]:
     }
     if record.predicts_one_class:
         tags[WARNING] = "predicts one class only"
+    if record.diverged is not None:
+        tags[DIVERGED] = f"after epoch {record.diverged}"
+        tags[WARNING] = "diverged; counts as a run that predicts the largest class"
     if record.model:
         tags[MODEL] = record.model
     if record.scores or not run:  # without scores here, those of the published run stay, and its digest with them
@@ -175,6 +179,9 @@ def _publish_means(experiment: Experiment, records: Sequence[Record], parent: An
     # MLflow's table has one column for a metric of parents and children: the parent shows the mean there.
     for suffix, statistic in {"": scores.mean(), "_mean": scores.mean(), "_sd": scores.std()}.items():
         values |= {f"{name}{suffix}": float(value) for name, value in statistic.dropna().items()}
+    diverged = sum(record.diverged is not None for record in records if record.scores)
+    if diverged or DIVERGED in parent.data.metrics:
+        values[DIVERGED] = float(diverged)
     changed = [(name, value, 0) for name, value in values.items() if parent.data.metrics.get(name) != value]
     experiment.log(parent, metrics=changed)
     return bool(changed)

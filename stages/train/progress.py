@@ -43,11 +43,14 @@ class Progress:
         tqdm.write(redact(line), file=sys.stderr)
 
     def finish(self, trained: Trained) -> None:
-        """Count and report a finished run."""
+        """Count and report a finished run, or one that diverged."""
         self._done += 1
         self._bar.update()
-        facts = trained.facts
-        parts = [f"[{self._done}/{self._total}] {trained.run.name}: {facts['seconds']:.0f} s"]
+        facts, name = trained.facts, f"[{self._done}/{self._total}] {trained.run.name}"
+        if diverged := facts.get("diverged"):
+            self.write(f"{name}: diverged: {diverged['reason']}; it counts as a run that predicts the largest class")
+            return
+        parts = [f"{name}: {facts['seconds']:.0f} s"]
         if facts.get("epochs") is not None:
             parts.append(f"{facts['epochs']} epochs")
         if facts.get("dev_accuracy") is not None:

@@ -18,12 +18,13 @@ import pandas as pd
 from many_seeds.errors import UserError
 from stages.recipes.shared.keras_recipe import KerasRecipe
 from stages.recipes.shared.native_stderr import native_stderr_hidden
-from stages.recipes.shared.recipe import Recipe
+from stages.recipes.shared.recipe import DivergedError, Recipe
 from stages.recipes.shared.training import SavedResult, backend
 from stages.recipes.shared.training import train as train_recipe
 from stages.study import files
 from stages.study.provenance import families
 from stages.study.provenance.environments import Environment, installed_versions, processor
+from stages.train import diverged
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Trained:
-    """A run that was trained.
+    """A run that was trained. One that diverged is trained, too: it has a model that predicts the largest class.
 
     Attributes:
         run: the run.
@@ -114,7 +115,7 @@ Train = Callable[[Run, np.ndarray, np.ndarray, Path | None], Trained | Failed]
 
 
 def train_run(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
-    """Train one run on one thread; the function that workers execute.
+    """Train one run on one thread; the function that workers execute. A run that diverges is a result, no failure.
 
     Args:
         run: the run.
@@ -128,7 +129,10 @@ def train_run(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path |
     if (found := installed_versions(backend())) != run.versions:
         return Failed(run, f"this worker's packages differ: {differing(found, run.versions)}. Install the locked ones.")
 
-    def write_epoch(epoch: int, row: dict[str, float]) -> None:
+    rows: list[dict[str, Any]] = []
+
+    def take_epoch(epoch: int, row: dict[str, float]) -> None:
+        rows.append(row)
         if progress is not None:
             progress.write_text(f"epoch {epoch + 1}, loss {row['loss']:.4f}", encoding="utf-8")
 
@@ -144,20 +148,26 @@ def train_run(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path |
                 run.classes,
                 validation=run.validation,
                 seed=run.seed,
-                on_epoch=write_epoch,
+                on_epoch=take_epoch,
             )
-        check_result(run, result, images[:2])
+        rows[:] = result.curve  # a family without epochs reports none before
+        check_result(run, result, images[: diverged.CHECKED])
+        model, curve, facts = result.model, result.curve, dict[str, Any](result.facts)
+    except DivergedError as error:
+        model, curve, facts = diverged.outcome(
+            run.recipe, images, labels, run.classes, run.validation, rows=rows, error=error
+        )
     except (UserError, UserWarning) as error:
         return Failed(run, str(error))
     finally:
         if progress is not None:
             progress.unlink(missing_ok=True)
     times = {"started": round(started_at, 3), "seconds": round(time.perf_counter() - started, 3)}
-    return trained(run, result.model, result.curve, result.facts | times)
+    return trained(run, model, curve, facts | times)
 
 
 def check_result(run: Run, result: SavedResult, images: np.ndarray) -> None:
-    """Check the result of a family that overrides `fit`: its facts, and the shape of its outputs.
+    """Check the facts of a result, and the outputs of its model.
 
     Args:
         run: the run.
@@ -165,7 +175,9 @@ def check_result(run: Run, result: SavedResult, images: np.ndarray) -> None:
         images: uint8 [n, height, width] or [n, height, width, 3], a few of the training images.
 
     Raises:
-        UserError: facts are missing or of another type, or the outputs have another shape.
+        DivergedError: outputs are infinite or not a number.
+        UserError: facts of a family that overrides `fit` are missing or of another type, or the outputs have another
+            shape.
     """
     plain = {name: value for name, value in result.facts.items() if isinstance(value, float | int | None)}
     if sorted(plain) != sorted(run.recipe.facts):
@@ -173,14 +185,15 @@ def check_result(run: Run, result: SavedResult, images: np.ndarray) -> None:
         raise UserError(
             f"fit should return the facts {', '.join(run.recipe.facts)}, as plain numbers or None; received {received}"
         )
-    if type(run.recipe).fit is KerasRecipe.fit:
-        return  # the model was checked before training
+    if type(run.recipe).fit is KerasRecipe.fit and run.validation is not None:
+        return  # the model was checked before training, and has a finite validation loss
     import keras
 
     with tempfile.NamedTemporaryFile(suffix=".keras") as file:
         Path(file.name).write_bytes(result.model)
-        shape = keras.saving.load_model(file.name, compile=False)(images).shape
-    if tuple(shape) != (len(images), run.classes):
+        model = keras.saving.load_model(file.name, compile=False)
+    shape = diverged.check_outputs(model, images, result.curve)
+    if shape != (len(images), run.classes):
         raise UserError(f"fit should return a model with outputs [n, {run.classes}]; received {list(shape)}")
 
 

@@ -33,34 +33,18 @@ def variant() -> dict[str, Any]:
     return {**example, **SMALL}
 
 
-BEFORE = {
-    **STUDY,
-    "variants": {"mlp": STUDY["variants"]["mlp"]},
-    "approaches": {"MLP": "mlp"},
-    "comparisons": [],
-    "chains": {},
-}
 AFTER = {
-    **BEFORE,
-    "variants": {**BEFORE["variants"], "residual": variant()},
+    **STUDY,
+    "variants": {"mlp": STUDY["variants"]["mlp"], "residual": variant()},
     "approaches": {"MLP": "mlp", "residual": "residual"},
     "comparisons": [{"a": "mlp", "b": "residual"}],
+    "chains": {},
 }
-
-
-def commit(clone: Clone) -> None:
-    clone.run("git", "add", "--all")
-    done = clone.run("git", "-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "--quiet", "-m", "all")
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    clone = Clone(tmp_path_factory.mktemp("clone"))
-    clone.write(BEFORE)
-    clone.repro()
-    commit(clone)
-    return clone
+def clone(finished_clone: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    return finished_clone.copy(tmp_path_factory.mktemp("clone") / "study")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +53,7 @@ def ran(clone: Clone) -> list[str]:
     (clone.folder / FILE).write_text(blocks("python")[0], encoding="utf-8")
     clone.write(AFTER)
     ran = stages_run(clone.repro())
-    commit(clone)
+    clone.commit("A variant of a new family")
     return ran
 
 
@@ -114,10 +98,11 @@ def test_it_is_the_served_model(clone: Clone, ran: list[str]) -> None:
     assert "10 probabilities" in done.stdout, done.stderr
 
 
-def test_compare_names_the_edited_field_of_its_variant(clone: Clone, ran: list[str]) -> None:
-    clone.write({**AFTER, "variants": {**AFTER["variants"], "residual": {**variant(), "learning_rate": 0.01}}})
-    assert stages_run(clone.repro()) == ran
-    compared = clone.run(sys.executable, "-m", "tools.compare", "HEAD")
+def test_compare_names_the_edited_field_of_its_variant(clone: Clone, ran: list[str], tmp_path: Path) -> None:
+    edited = clone.copy(tmp_path / "study")
+    edited.write({**AFTER, "variants": {**AFTER["variants"], "residual": {**variant(), "learning_rate": 0.01}}})
+    assert stages_run(edited.repro()) == ran
+    compared = edited.run(sys.executable, "-m", "tools.compare", "HEAD")
     assert compared.returncode == 0, compared.stderr
     assert "residual: learning_rate: 0.001 → 0.01" in compared.stdout
 
@@ -144,7 +129,6 @@ def test_an_error_in_the_file_is_reported_before_the_first_epoch(
     valid = path.read_text(encoding="utf-8")
     assert old in valid
     path.write_text(valid.replace(old, new), encoding="utf-8")
-    clone.write(AFTER)
     try:
         refused = clone.run(sys.executable, "-m", "stages.train", "residual")
     finally:
@@ -164,12 +148,10 @@ def test_the_comparison_of_the_page_names_a_variant_of_the_study() -> None:
 def test_an_augmentation_in_a_family_of_its_own_trains_its_variant_only(
     clone: Clone, ran: list[str], tensorflow_ready: None
 ) -> None:
-    clone.write(AFTER)
-    clone.repro()
     (clone.folder / "stages/recipes/noisy.py").write_text(blocks("python")[1], encoding="utf-8")
-    base = f"base: &mlp_tuned {json.dumps(BEFORE['variants']['mlp'])}\n"
+    base = f"base: &mlp_tuned {json.dumps(STUDY['variants']['mlp'])}\n"
     noisy: dict[str, Any] = YAML(typ="safe").load(base + blocks("yaml")[2])["variants"]
-    assert noisy["mlp_noisy"] == {**BEFORE["variants"]["mlp"], "family": "noisy", "noise": 0.1}
+    assert noisy["mlp_noisy"] == {**STUDY["variants"]["mlp"], "family": "noisy", "noise": 0.1}
     clone.write({**AFTER, "variants": {**AFTER["variants"], **noisy}})
     assert stages_run(clone.repro()) == ["code", "ledger", "train@mlp_noisy", "evaluate@mlp_noisy", "aggregate"]
     models = [keras.saving.load_model(clone.folder / paths.run_path(name, 0) / "model.keras") for name in NOISE]

@@ -4,8 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 from ruamel.yaml import YAML
@@ -67,7 +68,14 @@ class Clone:
     """A copy of the working tree as a git checkout with DVC and a small study."""
 
     def __init__(self, folder: Path) -> None:
+        """A clone whose folder is already there."""
         self.folder = folder
+
+    @classmethod
+    def make(cls, folder: Path, study: Mapping[str, Any] = STUDY) -> Self:
+        """A new clone with a study, without results."""
+        folder.mkdir(parents=True, exist_ok=True)
+        clone = cls(folder)
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=REPOSITORY,
@@ -81,18 +89,38 @@ class Clone:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(REPOSITORY / name, folder / name)
         files.write_table(folder / CERTIFIED, pd.DataFrame(columns=CERTIFIED_COLUMNS))
-        self.run("git", "init", "--quiet")
-        self.write(STUDY)
+        clone.run("git", "init", "--quiet")
+        clone.write(study)
+        return clone
 
-    def write(self, study: dict[str, Any]) -> None:
+    def copy(self, folder: Path) -> Self:
+        """A copy in another folder, which must not exist."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return type(self)(folder)
+
+    def git_clone(self, folder: Path) -> Self:
+        """A clone of it by git: without data and models, as somebody else has it."""
+        done = self.run("git", "clone", "--quiet", ".", str(folder))
+        assert done.returncode == 0, done.stderr
+        return type(self)(folder)
+
+    def commit(self, message: str) -> None:
+        """Commit everything to git."""
+        self.run("git", "add", "--all")
+        done = self.run("git", "commit", "--quiet", "--message", message)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def write(self, study: Mapping[str, Any]) -> None:
         with (self.folder / "params.yaml").open("w") as file:
-            YAML().dump(study, file)
+            YAML().dump(dict(study), file)
 
     def environment(self) -> dict[str, str]:
         settings = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "DVC_NO_ANALYTICS": "true",
             "STUDY_WORKERS": "1",
+            **{f"GIT_{role}_NAME": "A" for role in ("AUTHOR", "COMMITTER")},
+            **{f"GIT_{role}_EMAIL": "a@example.org" for role in ("AUTHOR", "COMMITTER")},
         }
         return {**os.environ, **settings, "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db"}
 
@@ -109,6 +137,18 @@ class Clone:
     def model_digests(self) -> dict[str, str]:
         found_files = sorted(self.folder.glob("models/*/*/model.keras"))
         return {str(path.relative_to(self.folder)): files.digest(path.read_bytes()) for path in found_files}
+
+
+def variants_with(name: str, **changes: Any) -> dict[str, Any]:
+    """The variants of the study, one of them with other fields."""
+    return {**STUDY["variants"], name: {**STUDY["variants"][name], **changes}}
+
+
+def add_line(clone: Clone, *names: str, line: str = "MORE = 1") -> None:
+    """Append a line to files."""
+    for name in names:
+        with (clone.folder / name).open("a") as file:
+            file.write(f"\n{line}\n")
 
 
 def stages_run(output: str) -> list[str]:

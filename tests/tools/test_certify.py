@@ -221,7 +221,8 @@ def test_a_plan_lists_the_runs_and_trains_nothing(
     for processor, text in (("not recorded", "a processor that is not recorded"), ("X; none", "X; none")):
         files.write_table(paths.environments_path("plain"), table.assign(processor=processor))
         assert run_command(monkeypatch, "plain", "--plan") == 0
-        assert f"  made on {text}: if bits differ, the old code" in capsys.readouterr().out
+        output = capsys.readouterr().out
+        assert f"plain: made on {text}\nIf bits of these differ, the old code" in output
     assert not FOLDER.exists()
 
 
@@ -294,29 +295,17 @@ RECIPE = "stages/recipes/ridge.py"
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """Two variants, trained and evaluated, and committed."""
-    clone = Clone(tmp_path_factory.mktemp("begun"))
-    clone.write(SMALL)
+    clone = Clone.make(tmp_path_factory.mktemp("begun"), SMALL)
     clone.run("git", "config", "merge.ours.driver", "true")
-    for name, value in (("name", "A"), ("email", "a@example.org")):
-        clone.run("git", "config", f"user.{name}", value)
     clone.repro("evaluate@one", "evaluate@two")
-    commit(clone, "A study of two variants")
+    clone.commit("A study of two variants")
     return clone
 
 
 @pytest.fixture
 def small(begun: Clone, tmp_path: Path) -> Clone:
     """A copy of it for one test."""
-    small = copy(begun)
-    small.folder = tmp_path / "small"
-    shutil.copytree(begun.folder, small.folder, symlinks=True)
-    return small
-
-
-def commit(clone: Clone, message: str) -> None:
-    clone.run("git", "add", "--all")
-    done = clone.run("git", "commit", "--quiet", "--message", message)
-    assert done.returncode == 0, done.stderr
+    return begun.copy(tmp_path / "small")
 
 
 def edit(clone: Clone, old: str, new: str) -> None:
@@ -401,7 +390,7 @@ def test_results_of_another_processor_are_compared_with_the_old_code_on_this_mac
     rename_local(small)
     path = small.folder / "stages/evaluate/outputs.py"
     path.write_text(path.read_text().replace("BATCH", "IMAGES_AT_ONCE"))
-    commit(small, "Rename two variables")
+    small.commit("Rename two variables")
     output = small.run(sys.executable, "-m", "tools.certify", "one")
     assert output.returncode == 0, output.stdout + output.stderr
     table = pd.read_csv(small.folder / CERTIFIED)
@@ -424,7 +413,7 @@ def test_certificates_of_two_branches_are_merged_and_both_variants_are_certified
 ) -> None:
     rename_local(small)
     update_code(small)
-    commit(small, "Rename a variable")
+    small.commit("Rename a variable")
     monkeypatch.chdir(small.folder)
     here, study = environments.installed("train", "ridge"), params.load()
     edited = families.code_digest("ridge", small.folder / "stages/recipes")
@@ -440,7 +429,7 @@ def test_certificates_of_two_branches_are_merged_and_both_variants_are_certified
             2,
             "trained here",
         )
-        commit(small, f"A certificate of {name}")
+        small.commit(f"A certificate of {name}")
         small.run("git", "switch", "--quiet", "-")
     for name in ("one", "two"):
         done = small.run("git", "merge", "--quiet", "--no-edit", f"branch_{name}")
@@ -504,12 +493,12 @@ def test_a_certificate_of_one_recipe_does_not_keep_the_results_of_another_with_t
     second["variants"]["one"]["tolerance"] = 0.2
     small.write(second)
     assert "train@one" in stages_run(small.repro("evaluate@one", "evaluate@two"))
-    commit(small, "Another recipe")
+    small.commit("Another recipe")
     rename_local(small)
     done = small.run(sys.executable, "-m", "tools.certify")
     assert done.returncode == 0, done.stdout + done.stderr
     assert stages_run(small.repro("evaluate@one", "evaluate@two")) == ["code"]
-    commit(small, "Certificates")
+    small.commit("Certificates")
 
     small.write(first)
     small.repro("evaluate@one", "evaluate@two")

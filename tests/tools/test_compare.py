@@ -137,6 +137,17 @@ class TestCompare:
         assert "Unchanged, with the same predictions: linear" in text
         assert not any(line.startswith("linear ") for line in text.splitlines())
 
+    def test_diverged_runs_are_named_with_their_side(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_runs("mlp", [8, 9, 180], key="second")
+        path = paths.scores_path("mlp")
+        files.write_table(path, pd.read_csv(path).assign(diverged=[None, None, 0]))
+        text = " ".join(output(monkeypatch, capsys, "first").split())
+        sentence = "1 of 3 runs diverged (seed 2); it counts as a run that predicts the largest class"
+        assert text.count("diverged") == 1
+        assert f"mlp: in the working tree, {sentence}" in text
+
     def test_groups_of_the_images_count_if_both_sides_have_the_same(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:

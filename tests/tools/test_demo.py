@@ -25,7 +25,7 @@ TWO = {
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The repository unpacked from a ZIP file, with results."""
-    clone = Clone(tmp_path_factory.mktemp("unpacked"))
+    clone = Clone.make(tmp_path_factory.mktemp("unpacked"))
     shutil.rmtree(clone.folder / ".git")
     (clone.folder / MARK).parent.mkdir(exist_ok=True)
     (clone.folder / MARK).write_text("the study's own report")

@@ -18,50 +18,31 @@ def wide(top: int) -> dict[str, Any]:
     return {"family": "ridge", "seeds": 2, "grid_powers": [-10, top], "tolerance": 0.1}
 
 
-SMALL: dict[str, Any] = {
-    **STUDY,
-    "variants": {"one": wide(11)},
-    "approaches": {"one": "one"},
-    "comparisons": [],
-    "chains": {},
-}
-
-
 @pytest.fixture
-def begun(tmp_path: Path) -> Clone:
-    """A study of one variant, committed with its scores, with the merge driver of `make setup`."""
-    clone = Clone(tmp_path)
+def begun(finished_clone: Clone, tmp_path: Path) -> Clone:
+    """A study, committed with its scores, with the merge driver of `make setup`."""
+    clone = finished_clone.copy(tmp_path / "study")
     python = clone.folder / ".venv/bin/python"
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
     assert clone.run("make", "merging").returncode == 0
-    for name, value in (("name", "A"), ("email", "a@example.org")):
-        clone.run("git", "config", f"user.{name}", value)
-    clone.write(SMALL)
-    finish(clone, "A study of one variant", "evaluate@one")
     clone.run("git", "tag", "begun")
     return clone
 
 
-def finish(clone: Clone, message: str, *stages: str) -> None:
-    clone.repro(*stages)
-    clone.run("git", "add", "--all")
-    done = clone.run("git", "commit", "--quiet", "--message", message)
-    assert done.returncode == 0, done.stderr
-
-
 def with_more(**more: dict[str, Any]) -> dict[str, Any]:
     """The study with more variants, each in a comparison."""
-    comparisons = [{"a": "one", "b": name} for name in more]
-    return {**SMALL, "variants": SMALL["variants"] | more, "comparisons": comparisons}
+    comparisons = [*STUDY["comparisons"], *({"a": "linear", "b": name} for name in more)]
+    return {**STUDY, "variants": STUDY["variants"] | more, "comparisons": comparisons}
 
 
 def test_two_branches_with_a_variant_each_are_merged_without_training(begun: Clone) -> None:
     for name, top in (("two", 12), ("three", 13)):
         begun.run("git", "switch", "--quiet", "--create", name, "begun")
         begun.write(with_more(**{name: wide(top)}))
-        finish(begun, f"Variant {name}")
+        begun.repro()
+        begun.commit(f"Variant {name}")
     for gone in ("models", ".dvc/cache"):  # as in a clone without the models of both
         shutil.rmtree(begun.folder / gone)
 
@@ -73,7 +54,7 @@ def test_two_branches_with_a_variant_each_are_merged_without_training(begun: Clo
     assert sorted(stages_run(begun.repro("--allow-missing"))) == ["aggregate", "code", "ledger"]
     begun.run("git", "add", "--all")
     assert begun.run("git", "commit", "--quiet", "--no-edit").returncode == 0
-    assert list(files.read_json(begun.folder / paths.SUMMARY)) == ["one", "two", "three"]
+    assert list(files.read_json(begun.folder / paths.SUMMARY)) == [*STUDY["variants"], "two", "three"]
     for name in ("two", "three"):
         assert begun.run("git", "diff", "--exit-code", name, "--", f"metrics/runs/{name}").returncode == 0
     assert "Nothing is stale" in begun.run(sys.executable, "-m", "tools.stale").stdout

@@ -108,21 +108,15 @@ def checked(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout + done.stderr
 
 
-def commit(clone: Clone, message: str) -> None:
-    checked(clone.run("git", "add", "--all"))
-    identity = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
-    checked(clone.run("git", *identity, "commit", "--quiet", "--message", message))
-
-
 @pytest.fixture(scope="module")
 def version_1(tmp_path_factory: pytest.TempPathFactory, aggregated_study: Path) -> Clone:
     """A committed study of version 1, with its models, and the code of version 2 over it, not yet committed."""
-    clone = Clone(tmp_path_factory.mktemp("version_1"))
+    clone = Clone.make(tmp_path_factory.mktemp("version_1"))
     shutil.copytree(aggregated_study, clone.folder, dirs_exist_ok=True)
     make_old(clone.folder)
     checked(clone.run("dvc", "commit", "--force", "--quiet"))
     assert not stale.reasons(stale.status(params.load(clone.folder / "params.yaml"), clone.folder))
-    commit(clone, "Results of version 1")
+    clone.commit("Results of version 1")
     make_new(clone.folder)
     return clone
 
@@ -130,9 +124,7 @@ def version_1(tmp_path_factory: pytest.TempPathFactory, aggregated_study: Path) 
 @pytest.fixture
 def old(version_1: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clone:
     """A copy of it for one test, as the current folder."""
-    clone = object.__new__(Clone)
-    clone.folder = tmp_path / "study"
-    shutil.copytree(version_1.folder, clone.folder, symlinks=True)
+    clone = version_1.copy(tmp_path / "study")
     monkeypatch.chdir(clone.folder)
     return clone
 
@@ -186,7 +178,7 @@ def test_missing_models_stay_recorded_and_are_not_needed(old: Clone) -> None:
     before = dvc.recorded()
     for gone in ("models", "data/raw", ".dvc/cache"):
         shutil.rmtree(gone)
-    commit(old, "The code of version 2")
+    old.commit("The code of version 2")
     migrate(None)
     after = dvc.recorded()
     for name in (f"train@{variant}" for variant in VARIANTS):
@@ -228,7 +220,7 @@ def test_stale_results_are_an_error(old: Clone, unchanged: Callable[[], bool]) -
     back_to_version_1(old)
     with Path("stages/recipes/network.py").open("a", encoding="utf-8") as file:
         file.write("\nUNUSED = 1\n")
-    commit(old, "An edit, whose results are still missing")
+    old.commit("An edit, whose results are still missing")
     make_new(old.folder)
     with pytest.raises(UserError, match=r"(?s)do not:\n  train@plain: stages/recipes/network\.py is mod.*`dvc repro`"):
         migrate(None)
@@ -250,7 +242,7 @@ def test_a_key_that_does_not_follow_from_known_packages_is_an_error(old: Clone, 
     table.loc[1, "key"] = "f" * 64
     table.to_csv(path, index=False)
     checked(old.run("dvc", "commit", "--force", "--quiet", "evaluate@plain", "aggregate"))
-    commit(old, "A key")
+    old.commit("A key")
     make_new(old.folder)
     with pytest.raises(UserError, match=r"(?s)plain/test\.csv.*seed\(s\) 1 follow from none of.*keras="):
         migrate(None)
@@ -336,9 +328,9 @@ def test_custom_data_that_are_not_in_git_are_not_stale(monkeypatch: pytest.Monke
 
 def test_the_last_commit_of_version_1_is_found_before_those_of_version_2(old: Clone) -> None:
     first = checked(old.run("git", "rev-parse", "HEAD")).strip()
-    commit(old, "The code of version 2")
+    old.commit("The code of version 2")
     Path("notes").write_text("", encoding="utf-8")
-    commit(old, "Something else")
+    old.commit("Something else")
     assert find_commit(None) == first
     assert find_commit("HEAD~2") == first
     with pytest.raises(UserError, match="received HEAD, whose"):
@@ -355,11 +347,11 @@ def test_the_documented_commands_resolve_the_conflicts_of_a_merge_and_keep_only_
     scores.write_text(content.replace("0,", "1,", 1), encoding="utf-8")
     deleted.unlink()
     files.write_table(CERTIFIED, environments.read_certificates())
-    commit(old, "Version 2")
+    old.commit("Version 2")
     checked(old.run("git", "switch", "--quiet", "-"))
     scores.write_text(content.replace("0,", "2,", 1), encoding="utf-8")
     deleted.write_text("mine\n", encoding="utf-8")
-    commit(old, "My results")
+    old.commit("My results")
     tracked = {path: path.read_bytes() for path in Path("metrics").rglob("*") if path.is_file()}
     assert old.run("git", "merge", "--no-commit", "upstream").returncode == 1
     assert checked(old.run("git", "diff", "--name-only", "--diff-filter=U"))

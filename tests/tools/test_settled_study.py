@@ -31,18 +31,10 @@ STUDY: dict[str, Any] = {
 }
 
 
-class OneProcess(Clone):
-    """Runs of a second each take longer to hand out than to train."""
-
-    def environment(self) -> dict[str, str]:
-        return {**super().environment(), "STUDY_WORKERS": "1"}
-
-
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The study, killed when the first results were printed and no comparison had a verdict; read-only."""
-    clone = OneProcess(tmp_path_factory.mktemp("begun"))
-    clone.write(STUDY)
+    clone = Clone.make(tmp_path_factory.mktemp("begun"), STUDY)
     killed_at("few → more", clone, sys.executable, "-m", "tools.settle")
     return clone
 
@@ -71,18 +63,11 @@ def killed_at(line: str, clone: Clone, *command: str) -> None:
 @pytest.fixture(scope="module")
 def settled(begun: Clone, tmp_path_factory: pytest.TempPathFactory) -> tuple[Clone, str]:
     """The study after the same command without an interruption, and its output."""
-    clone = copied(begun, tmp_path_factory.mktemp("settled"))
+    clone = begun.copy(tmp_path_factory.mktemp("settled") / "study")
     done = clone.run(sys.executable, "-m", "tools.settle")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "oneDNN" not in done.stderr  # a message of TensorFlow on some processors
     return clone, done.stdout
-
-
-def copied(clone: Clone, folder: Path) -> Clone:
-    other = object.__new__(OneProcess)
-    other.folder = folder / "study"
-    shutil.copytree(clone.folder, other.folder, symlinks=True)
-    return other
 
 
 def seeds(clone: Clone) -> dict[str, int]:
@@ -116,7 +101,7 @@ def test_dvc_has_recorded_the_added_runs(settled: tuple[Clone, str]) -> None:
 def test_after_kills_a_clone_without_models_trains_the_new_seeds_of_one_comparison_to_the_same_results(
     begun: Clone, settled: tuple[Clone, str], tmp_path: Path
 ) -> None:
-    clone = copied(begun, tmp_path)
+    clone = begun.copy(tmp_path / "study")
     for folder in ("models", ".dvc/cache"):
         shutil.rmtree(clone.folder / folder)
     command = sys.executable, "-m", "tools.settle", "--pairs", "few:more"
@@ -135,7 +120,7 @@ def test_after_kills_a_clone_without_models_trains_the_new_seeds_of_one_comparis
 
 
 def test_models_are_evaluated_before_more_are_trained(begun: Clone, tmp_path: Path) -> None:
-    clone = copied(begun, tmp_path)
+    clone = begun.copy(tmp_path / "study")
     shutil.rmtree(clone.folder / "metrics" / "runs" / "twin")
     killed_at("  8  ", clone, sys.executable, "-m", "tools.settle", "--pairs", "few:twin")
     assert seeds(clone)["twin"] == 8

@@ -157,7 +157,7 @@ def test_the_reason_names_what_differs_from_the_nearest_certified_environment(
 @pytest.fixture
 def unpacked(tmp_path: Path) -> Clone:
     """The repository unpacked from a ZIP file, without git."""
-    clone = Clone(tmp_path)
+    clone = Clone.make(tmp_path)
     (clone.folder / ".git").rename(clone.folder / "git")
     return clone
 

@@ -90,6 +90,8 @@ def evaluate(job: dict[str, Any]) -> None:
         row = {"seed": run["seed"], "data": facts["digests"]["data"]}
         row |= {name: metric(output, truth) for name, metric in scores.metrics(recipe.probabilities).items()}
         row |= {name: facts[name] for name in recipe.facts}
+        if "diverged" in facts:
+            row["diverged"] = facts["diverged"]["epoch"]
         bins = scores.calibration(output, truth) if recipe.probabilities else pd.DataFrame()
         bins.insert(0, "seed", run["seed"])
         (folder / "calibration.csv").write_bytes(csv_bytes(bins))

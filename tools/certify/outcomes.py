@@ -13,7 +13,7 @@ import pandas as pd
 from many_seeds.errors import UserError
 from stages.evaluate.run import EvaluatedRun
 from stages.study import files, paths
-from stages.study.records.results import CALIBRATION_COLUMNS, NOT_RECORDED, read_curves, read_results
+from stages.study.records.results import CALIBRATION_COLUMNS, DIVERGED, NOT_RECORDED, read_curves, read_results
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,11 @@ def recorded_outcome(variant: str, seed: int, curve: Sequence[str], model: str) 
             f"{paths.scores_path(variant)} should have seed {seed}, found {results.seeds}: restore it with git"
         )
     curves, row = read_curves(variant, curve, results.seeds), results.seeds.index(seed)
+    # Another run may be the reason for the column.
+    unused = ["key"] if results.diverged[row] else ["key", DIVERGED]
     return Outcome(
         as_text(curves[curves["seed"] == seed]),
-        as_text(results.scores.iloc[[row]].drop(columns="key")),
+        as_text(results.scores.iloc[[row]].drop(columns=unused, errors="ignore")),
         as_text(results.calibration[results.calibration["seed"] == seed]),
         results.predicted[row],
         model,

@@ -17,20 +17,28 @@ def plan(study: Params, checks: Sequence[Check]) -> str:
         UserError: the data are missing.
     """
     retrained = RetrainedRuns(study, [check.variant for check in checks])
-    return "\n".join(line for check in checks for line in _lines(check, retrained))
+    return "\n".join([*(_line(check, retrained) for check in checks), *_on_other_processors(checks, retrained)])
 
 
-def _lines(check: Check, retrained: RetrainedRuns) -> Iterator[str]:
+def _line(check: Check, retrained: RetrainedRuns) -> str:
     if objection := not_checkable(check, retrained):
-        yield f"{check.variant}: can't be checked: {objection}"
-        return
-    yield f"{check.variant} ({' and '.join(check.parts)}): {_runs(check, retrained)}; {'; '.join(_changes(check))}"
-    foreign = [seed for seed in check.seeds if not same_kind(check, seed)]
-    if foreign:
+        return f"{check.variant}: can't be checked: {objection}"
+    return f"{check.variant} ({' and '.join(check.parts)}): {_runs(check, retrained)}; {'; '.join(_changes(check))}"
+
+
+def _on_other_processors(checks: Sequence[Check], retrained: RetrainedRuns) -> Iterator[str]:
+    """Which results were made on another kind of processor, where equal code may make other bits."""
+    made: dict[str, list[str]] = {}
+    for check in checks:
+        foreign = [seed for seed in check.seeds if not same_kind(check, seed)]
+        if foreign and not not_checkable(check, retrained):
+            made.setdefault(made_on(check, foreign[0]), []).append(check.variant)
+    for place, variants in made.items():
+        yield f"{', '.join(variants)}: {place}"
+    if made:
         yield (
-            f"  {made_on(check, foreign[0])}: if bits differ, the old code trains the seed on this machine too, which "
-            "starts its own processes (up to a minute more) and, with other packages, installs them in "
-            f"{retrained.folder} (about 2 GB)"
+            "If bits of these differ, the old code trains the seed on this machine too, up to a minute more "
+            f"for each variant and, if packages differ, installs the old ones in {retrained.folder} (about 2 GB)."
         )
 
 

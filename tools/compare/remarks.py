@@ -5,6 +5,7 @@ from typing import Any
 
 from stages.study.params import PARAMS, describe_changes
 from stages.study.provenance.environments import kind
+from stages.study.records.results import describe_diverged
 from tools.compare.changes import VariantChange
 from tools.compare.difference import Difference
 from tools.compare.findings import by_text, describe_seeds
@@ -49,6 +50,10 @@ def _variant_remarks(difference: Difference) -> Iterator[tuple[str, str]]:
     for name, change in difference.changes.items():
         for text in _seed_remarks(name, change, difference):
             yield name, text
+    for name, change in difference.changed.items():
+        for side, runs in ((difference.old, change.old), (difference.new, change.new)):
+            if diverged := describe_diverged(runs):
+                yield name, f"in {side.label}, {diverged}"
 
 
 def _seed_remarks(variant: str, change: VariantChange, difference: Difference) -> Iterator[str]:

@@ -39,7 +39,10 @@ def read_champion(path: Path = paths.CHAMPION) -> dict[str, Any]:
         raise UserError(f"{path} is missing: run `dvc repro`")
     champion = files.read_json(path)
     if champion is None:
-        raise UserError(f"{path} has no champion: no variant in params.yaml has a validation split to choose by")
+        raise UserError(
+            f"{path} has no champion: no variant in params.yaml has a validation split to choose by, and a run that "
+            "did not diverge"
+        )
     return champion
 
 
@@ -53,7 +56,8 @@ def choose(results: VariantResults, seed: int | None) -> tuple[int, str]:
 
     Args:
         results: the results of the variant.
-        seed: the seed; None for the one with the highest validation accuracy, or the first one without such scores.
+        seed: the seed; None for the one with the highest validation accuracy, or the first one without such scores; it
+            is one that did not diverge, if there is one.
 
     Returns:
         The seed and the key of its run.
@@ -62,8 +66,8 @@ def choose(results: VariantResults, seed: int | None) -> tuple[int, str]:
         UserError: the seed was not evaluated.
     """
     if seed is None:
-        accuracy = results.score("dev_accuracy")
-        seed = results.seeds[0 if np.isnan(accuracy).all() else int(np.nanargmax(accuracy))]
+        accuracy = np.nan_to_num(results.score("dev_accuracy"))
+        seed = results.seeds[int(np.where(results.diverged, -1, accuracy).argmax())]
     if seed not in results.seeds:
         raise UserError(
             f"seed should be one of {', '.join(map(str, results.seeds))} ({paths.scores_path(results.variant)}); "

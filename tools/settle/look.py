@@ -31,6 +31,12 @@ class Look:
         yield from self.races
 
     @property
+    def remarks(self) -> list[str]:
+        """What a reader needs to know, one sentence each, as on diverged runs."""
+        found = [*(results.remarks for results in self.groups), *(state.remarks for state in self.races)]
+        return list(dict.fromkeys(remark for remarks in found for remark in remarks))
+
+    @property
     def variants(self) -> set[str]:
         """The names of all variants that are compared."""
         return {name for one in self for name in (one.race.variants if isinstance(one, RaceState) else (one.a, one.b))}

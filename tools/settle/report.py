@@ -11,8 +11,9 @@ LIMITS = f"--most and split.seeds of {PARAMS}"
 
 
 def tables(look: Look) -> str:
-    """A table of results for each score and margin, and one for each race."""
-    return "\n\n".join([*map(text.table, look.groups), *map(race_table, look.races)])
+    """A table of results for each score and margin, one for each race, and below them remarks, as on diverged runs."""
+    found = [*map(text.table, look.groups), *map(race_table, look.races)]
+    return "\n\n".join([*found, "\n".join(look.remarks)] if look.remarks else found)
 
 
 def race_table(state: RaceState) -> str:

@@ -33,6 +33,7 @@ from stages.aggregate.sections import (
 )
 from stages.study.params import Params
 from stages.study.records.ledger_files import earlier_ledgers
+from stages.study.records.results import diverged_sentence
 
 
 def sections(runs: Runs, study: Params, compared: Sequence[Results], named: Sequence[Row]) -> list[Section]:
@@ -75,6 +76,11 @@ def overview(compared: Sequence[Results], study: Params) -> list[Part]:
     return found
 
 
+def diverged_warnings(runs: Runs) -> list[str]:
+    """A sentence for each variant with runs that diverged."""
+    return [f"{sentence}." for variant in runs.values() if (sentence := diverged_sentence(variant))]
+
+
 def one_class_warnings(runs: Runs) -> list[str]:
     """A sentence for each variant with runs that predict one class only."""
     found = []
@@ -103,7 +109,7 @@ def render(sections: Sequence[Section], runs: Runs, study: Params, compared: Seq
     page = environment.get_template("report.html.j2").render(
         title=title,
         sentence=sentence,
-        warnings=one_class_warnings(runs),
+        warnings=[*diverged_warnings(runs), *one_class_warnings(runs)],
         guarantee=" ".join(text.guarantee(*compared)) if compared else "",
         sections=sections,
         verdicts=intervals.VERDICTS,

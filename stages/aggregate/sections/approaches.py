@@ -26,6 +26,7 @@ def parts(runs: Runs, study: Params, compared: Results) -> list[Part]:
         text("approach", "approach"),
         text("variant", "variant"),
         *variants.columns_of_scores(name),
+        *variants.column_of_diverged(scores),
     ]
     if scores["accuracy_2020"].notna().any():
         columns.append(number("2020", "accuracy_2020", "{:.2f} %", 100))
@@ -63,7 +64,7 @@ def majority_sentence(of: VariantRuns, score: str) -> str:
 
 
 def table(runs: Runs, study: Params) -> pd.DataFrame:
-    """A row for each approach: the scores of its variant, and the accuracy reported in 2020."""
+    """A row for each approach: the scores of its variant, the accuracy reported in 2020, and any diverged runs."""
     earlier = reference_2020.accuracy() if reference_2020.applies_to(study) else {}
     rows = [
         {
@@ -75,7 +76,7 @@ def table(runs: Runs, study: Params) -> pd.DataFrame:
         }
         for approach, name in study.approaches.items()
     ]
-    return pd.DataFrame(rows)
+    return variants.with_diverged(pd.DataFrame(rows), runs)
 
 
 def _pairs(study: Params) -> list[Pair]:

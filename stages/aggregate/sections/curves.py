@@ -21,7 +21,7 @@ def parts(shown: Sequence[VariantRuns]) -> list[Part]:
             f"{variant.variant}: median and range over the seeds that are still training.",
         )
         for variant in shown
-        if "epoch" in variant.curves
+        if "epoch" in variant.curves and variant.curves["loss"].notna().any()  # all may have diverged at once
     ]
 
 
@@ -30,13 +30,14 @@ def validation_losses(runs: Runs) -> pd.DataFrame:
 
     For the variants with a validation split, over the seeds that all of them have.
     """
-    validated = [of for of in runs.values() if "epoch" in of.curves and of.curves["val_loss"].notna().all()]
+    validated = [of for of in runs.values() if "epoch" in of.curves and of.curves["val_loss"].notna().any()]
     found = [pd.DataFrame(columns=["variant", "epoch", "n", "val_loss"])]
     for variant in validated:
         seeds = variant.scores["seed"].head(shared_seeds(validated))
         curves = variant.curves[variant.curves["seed"].isin(seeds)]
         by_epoch = curves.groupby("epoch")["val_loss"].agg(["count", "mean"]).reset_index()
         by_epoch.columns = found[0].columns[1:]
+        by_epoch = by_epoch[by_epoch["n"] > 0]  # the loss of an epoch in which a run diverged is missing
         found.append(by_epoch.assign(variant=variant.variant)[found[0].columns])
     return pd.concat(found[1:] or found, ignore_index=True)
 

@@ -48,6 +48,7 @@ def _caption(state: RaceState, study: Params) -> str:
         f"Seeds are counted from seed {state.from_seed} on: earlier scores were known before."
         if state.from_seed
         else "",
+        *(f"{remark}." for remark in state.remarks),
         GUARANTEE.format(percent=study.statistics.percent),
     ]
     return " ".join(filter(None, sentences))

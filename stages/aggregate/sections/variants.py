@@ -13,10 +13,11 @@ from stages.study.scores import ACCURACY, SCORES
 
 
 def parts(runs: Runs, study: Params) -> list[Part]:
-    others = metric_names(runs)[2:]
+    others, scores = metric_names(runs)[2:], table(runs, study.statistics)
     columns: list[Column] = [
         text("variant", "variant"),
         *columns_of_scores(study.statistics.score),
+        *column_of_diverged(scores),
         number("test loss", "loss", "{:.4f}"),
         number("sd of loss", "loss_sd", "{:.4f}"),
         *(number(name.replace("_", " "), name, "{:.4f}") for name in others),
@@ -28,7 +29,7 @@ def parts(runs: Runs, study: Params) -> list[Part]:
         "most ten. Loss: cross-entropy where outputs are probabilities, else squared error. Standard deviation (sd) "
         "and expected calibration error (15 bins) in percentage points."
     )
-    return [Table("variants", "All variants", caption, table(runs, study.statistics), columns)]
+    return [Table("variants", "All variants", caption, scores, columns)]
 
 
 def columns_of_scores(score: str = ACCURACY) -> list[Column]:
@@ -52,6 +53,17 @@ def columns_of_scores(score: str = ACCURACY) -> list[Column]:
         number(f"sd of {of.label}", f"{score}_sd", bound, of.scale),
         *found[1:],
     ]
+
+
+def with_diverged(scores: pd.DataFrame, runs: Runs) -> pd.DataFrame:
+    """The table with a column "diverged", the number of diverged runs of each `variant`, if any run diverged."""
+    counts = [int(runs[name].diverged.sum()) for name in scores["variant"]]
+    return scores.assign(diverged=counts) if any(counts) else scores
+
+
+def column_of_diverged(scores: pd.DataFrame) -> list[Column]:
+    """The column of a table of `with_diverged`, if it has one."""
+    return [number("diverged runs", "diverged")] if "diverged" in scores else []
 
 
 def row(variant: VariantRuns, settings: Statistics) -> dict[str, Any]:
@@ -89,7 +101,10 @@ def summarized(variant: VariantRuns, score: str, settings: Statistics) -> dict[s
 
 
 def table(runs: Runs, settings: Statistics) -> pd.DataFrame:
-    """A row for each variant: accuracy, accuracy of the ensemble, loss, other test scores, calibration, epochs."""
+    """A row for each variant: accuracy, accuracy of the ensemble, loss, other test scores, calibration, epochs.
+
+    If any run diverged, the number of those that did, too.
+    """
     rows, others = [], metric_names(runs)[2:]
     for name, variant in runs.items():
         of: dict[str, Any] = {"variant": name, **row(variant, settings), "vote_accuracy": variant.ensemble_accuracy}
@@ -98,4 +113,4 @@ def table(runs: Runs, settings: Statistics) -> pd.DataFrame:
         of |= {name: float(variant.score(name).mean()) for name in others}
         of |= {"calibration_error": calibration.mean_error(variant.calibration), "epochs": float(epochs.mean())}
         rows.append(of)
-    return pd.DataFrame(rows)
+    return with_diverged(pd.DataFrame(rows), runs)

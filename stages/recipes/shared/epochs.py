@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from many_seeds.errors import UserError
+from stages.recipes.shared.recipe import DivergedError
 
 Row = dict[str, float]  # of the training curve, by column
 
@@ -46,13 +46,14 @@ def check_finite(row: Row) -> None:
         row: of the training curve.
 
     Raises:
-        UserError: a loss is infinite or not a number.
+        DivergedError: a loss is infinite or not a number.
     """
     for name in ("loss", "val_loss"):
         if not math.isfinite(row.get(name, 0.0)):
-            raise UserError(
+            raise DivergedError(
                 f"{name} is {row[name]} after epoch {row['epoch']}: training diverges; "
-                f"lower learning_rate (it was {row['learning_rate']:g})"
+                f"lower learning_rate (it was {row['learning_rate']:g})",
+                row,
             )
 
 

@@ -54,7 +54,7 @@ def fit_network(
         The weights; a row for every epoch, as `epochs.curve_row`; and the epoch of the weights.
 
     Raises:
-        UserError: the loss is no longer a finite number.
+        DivergedError: the loss is no longer a finite number.
     """
     chosen = training_indices(len(images), validation)
     train_pass, validation_pass = passes(

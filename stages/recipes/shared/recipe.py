@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from many_seeds.errors import UserError
+
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -37,10 +39,23 @@ class FitResult:
     facts: dict[str, float | int | None]
 
 
+class DivergedError(UserError):
+    """Training has diverged: a loss is infinite or not a number. The run is recorded as diverged.
+
+    Attributes:
+        row: the last row of the training curve, with that loss.
+    """
+
+    def __init__(self, message: str, row: dict[str, float]) -> None:
+        super().__init__(message)
+        self.row = row
+
+
 class Recipe(Strict, ABC):
     """A variant of params.yaml. A family is a file in stages/recipes with a subclass of this class named `Recipe`.
 
-    A field with its default value is not part of a run's key, so a field that is added later makes no run stale.
+    A field with its default value is not part of a run's key, so a field that is added later makes no run stale. A
+    field that is added to a class of values, such as `Augment`, needs pydantic's `exclude_if` for that.
 
     Attributes:
         family: the name of the family's file.
@@ -87,6 +102,7 @@ class Recipe(Strict, ABC):
             The model, its training curve and the facts of the run.
 
         Raises:
+            DivergedError: a loss is infinite or not a number.
             UserError: this recipe can't be trained on these images.
         """
 

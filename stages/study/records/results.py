@@ -13,10 +13,13 @@ import numpy as np
 import pandas as pd
 
 from many_seeds.errors import UserError
+from many_seeds.output.messages import listed
 from stages.study import files, paths
 
 # Of test.csv; the scores of stages/evaluate and the facts of the recipe follow.
 RUN_COLUMNS = ["seed", "key", "data"]
+# The last column of test.csv, only if a run of the variant diverged: the epoch in which it did, blank for other runs.
+DIVERGED = "diverged"
 CALIBRATION_COLUMNS = ["seed", "bin", "images", "confidence", "accuracy"]
 # environment: that trained the run. evaluation: that evaluated it. model: the SHA-256 of model.keras.
 ENVIRONMENT_COLUMNS = ["seed", "environment", "evaluation", "model", "processor"]
@@ -70,10 +73,18 @@ class EvaluatedRuns:
         return self.correct.mean(axis=1)
 
     @property
+    def diverged(self) -> np.ndarray:
+        """Whether each seed's training diverged, so that the seed counts as one that predicts the largest class."""
+        return ~np.isnan(self.score(DIVERGED))
+
+    @property
     def predicts_one_class(self) -> np.ndarray:
-        """Whether each seed predicts the same class for all test images, which are of several, bool [seeds]."""
+        """Whether each seed predicts the same class for all test images, which are of several, bool [seeds].
+
+        Not of a diverged one, which has no trained model.
+        """
         several = len(self.truth) > 0 and bool((self.truth != self.truth[0]).any())
-        return (self.predicted == self.predicted[:, :1]).all(axis=1) & several
+        return (self.predicted == self.predicted[:, :1]).all(axis=1) & several & ~self.diverged
 
     def score(self, name: str) -> np.ndarray:
         """A column of test.csv, float64 [seeds]; NaN where the variant's runs don't have it."""
@@ -116,6 +127,24 @@ class VariantResults(EvaluatedRuns):
     @property
     def ensemble_accuracy(self) -> float:
         return float((self.ensemble == self.truth).mean())
+
+
+def diverged_sentence(runs: EvaluatedRuns) -> str:
+    """The name of a variant with `describe_diverged`; empty if no run diverged."""
+    description = describe_diverged(runs)
+    return description and f"{runs.variant}: {description}"
+
+
+def describe_diverged(runs: EvaluatedRuns) -> str:
+    """How many runs of a variant diverged, with their seeds; empty if none did."""
+    seeds = [seed for seed, diverged in zip(runs.seeds, runs.diverged, strict=True) if diverged]
+    if not seeds:
+        return ""
+    counted = "it counts as a run that predicts" if len(seeds) == 1 else "they count as runs that predict"
+    return (
+        f"{len(seeds)} of {len(runs.seeds)} runs diverged (seed{'' if len(seeds) == 1 else 's'} "
+        f"{listed(seeds)}); {counted} the largest class"
+    )
 
 
 def ensemble_members(seeds: int) -> int:

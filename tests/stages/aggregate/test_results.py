@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from many_seeds.errors import UserError
@@ -34,6 +35,30 @@ def test_a_pair_is_compared_on_the_seeds_that_both_variants_have_at_its_level_in
     assert [first.difference, first.low, first.high] == pytest.approx([differences.mean(), expected.low, expected.high])
     assert (first.verdict, second.verdict) == ("better", "undecided")  # four seeds exclude nothing
     assert second.low == -math.inf
+
+
+def test_a_better_variant_that_diverges_once_in_twenty_seeds_is_undecided_and_the_table_says_why() -> None:
+    truth = np.arange(made.IMAGES, dtype=np.uint8) % 10
+    wrong = 5 * [20, 21, 22, 20]
+    labels = made.predicted([errors - 4 + seed % 3 for seed, errors in enumerate(wrong)], truth)
+
+    def compared() -> Results:
+        scores = pd.DataFrame(
+            {"seed": range(20), "diverged": [0 if row.min() == row.max() else None for row in labels]}
+        )
+        plain, wide = made.predicted(wrong, truth), made.variant("wide", labels, truth, scores=scores)
+        variants = made.runs() | {"plain": made.variant("plain", plain, truth), "wide": wide}
+        return made.compared(variants, made.study()).of([("plain", "wide")])
+
+    assert (compared()[0].verdict, compared().remarks) == ("better", ())
+    labels[17] = 0
+    found = compared()
+    assert (found[0].verdict, found[0].outliers) == ("undecided", 1)
+    assert text.rows(found)[0][2][0] == "undecided (outliers: 1 of 40 runs)"
+    assert (
+        found.remarks[0] == "wide: 1 of 20 runs diverged (seed 17); it counts as a run that predicts the largest class"
+    )
+    assert "such as diverged ones: wide:plain" in found.remarks[1]
 
 
 def test_in_the_other_order_the_result_is_mirrored() -> None:

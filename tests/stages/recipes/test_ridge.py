@@ -6,7 +6,6 @@ import pytest
 from pydantic import ValidationError
 from sklearn.linear_model import Ridge
 
-from many_seeds.errors import UserError
 from stages.recipes.ridge import as_keras, fit_ridge, golden_section, hidden_weights, reduce, search_alpha, solve
 from tests.support.recipes import ridge
 
@@ -70,12 +69,33 @@ def test_equal_accuracies_are_told_apart_by_the_dev_error() -> None:
     assert best["accuracy"] == pytest.approx(5.0, abs=0.05)
 
 
-@pytest.mark.parametrize(("optimum", "edge"), [(0.0, "0.25"), (5000.0, "1024")])
-def test_an_optimum_on_the_edge_of_the_grid_is_refused(optimum: float, edge: str) -> None:
-    with pytest.raises(
-        UserError, match=rf"best alpha for validation mse is {edge}, .*2\^-2 … 2\^10: widen grid_powers"
-    ):
-        search_alpha(lambda alpha: {"val_loss": abs(alpha - optimum), "val_accuracy": 0.5}, (-2, 10), 0.1)
+@pytest.mark.parametrize("optimum", [0.01, 5000.0])
+def test_an_optimum_beyond_the_grid_is_found(optimum: float) -> None:
+    rows, best = search_alpha(
+        lambda alpha: {"val_loss": abs(alpha - optimum), "val_accuracy": 0.5}, (-2, 10), 0.1 * optimum
+    )
+    assert best["mse"] == pytest.approx(optimum, rel=0.1)
+    grid = [float(row["alpha"]) for row in rows if row["search"] == "grid"]
+    assert min(grid) < optimum < max(grid)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_loss_without_a_minimum_ends_at_the_largest_or_smallest_alpha_allowed(sign: int) -> None:
+    _, best = search_alpha(lambda alpha: {"val_loss": sign * alpha, "val_accuracy": 0.5}, (-2, 10), 1e-6)
+    assert np.log2(best["mse"]) == pytest.approx(-60 * sign, abs=1)
+
+
+def test_images_without_a_signal_are_fitted(tensorflow_ready: None) -> None:
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (300, 4, 4), dtype=np.uint8)
+    labels = generator.permutation(300).astype(np.uint8) % 3
+    model, rows, best, scores = fit_ridge(
+        images, labels, 3, np.arange(0, 300, 5), grid_powers=(-4, 4), tolerance=0.1, hidden=None
+    )
+    assert model(images).shape == (300, 3)
+    assert best["mse"] > 2**4
+    assert 0 < scores["val_accuracy"] < 0.7
+    assert len(rows) < 500
 
 
 def test_every_seed_has_hidden_weights_of_its_own_with_the_spread_asked_for() -> None:

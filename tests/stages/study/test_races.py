@@ -188,4 +188,8 @@ def test_the_report_has_a_table_for_each_race_and_none_without_races() -> None:
     assert "| wider | 98.5" in text
     assert "by wider |" in text
     assert list(units.data) == ["variant", "mean", "seeds", "state", "eliminated_after", "eliminated_by"]
+    scores = pd.DataFrame({"seed": range(10), "diverged": [np.nan, 1, *[np.nan] * 8]})
+    runs = made.runs() | {"wide": replace(made.runs()["wide"], scores=scores)}
+    of_units, _ = races.parts(runs, study, made.ledger_of(study))
+    assert "wide: 1 of 10 runs diverged (seed 1)" in of_units.caption
     assert races.parts(made.runs(), made.study(), made.ledger_of(made.study())) == []

@@ -1,5 +1,6 @@
 """The last step of `make ui`: the addresses that it prints."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -40,15 +41,17 @@ def test_the_ui_opens_the_view_of_the_approaches_and_ends_after_a_signal(
     ) as ui:
         assert ui.stdout is not None
         lines = []
-        for line in ui.stdout:
-            lines.append(line.rstrip())
-            if line.startswith("  MLP: the seeds of watched"):
-                break
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
-            assert answer.status == 200
-        arguments = [" ".join(process.cmdline()) for process in psutil.Process(ui.pid).children(recursive=True)]
-        second = subprocess.run([*UI, "--port", str(port)], capture_output=True, text=True, check=False)
-        ui.send_signal(signal.SIGTERM)
+        try:
+            for line in ui.stdout:
+                lines.append(line.rstrip())
+                if line.startswith("  MLP: the seeds of watched"):
+                    break
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
+                assert answer.status == 200
+            arguments = arguments_of_children(ui.pid)
+            second = subprocess.run([*UI, "--port", str(port)], capture_output=True, text=True, check=False)
+        finally:
+            ui.send_signal(signal.SIGTERM)
         rest = ui.stdout.read()  # to its end: no process of the UI is left
     assert (ui.returncode, rest.splitlines()[1:]) == (0, [])  # except the last view
     assert any("mlflow ui" in line for line in arguments)
@@ -61,6 +64,15 @@ def test_the_ui_opens_the_view_of_the_approaches_and_ends_after_a_signal(
     assert opened.read_text().strip() == first
     assert second.returncode == 1
     assert f"error: port {port} is in use: choose another one" in second.stderr
+
+
+def arguments_of_children(pid: int) -> list[str]:
+    """The command lines of the child processes of a process."""
+    found = []
+    for process in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # the browser, which has ended
+            found.append(" ".join(process.cmdline()))
+    return found
 
 
 def test_with_the_address_of_a_server_its_pages_are_printed(

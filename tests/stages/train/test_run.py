@@ -2,6 +2,7 @@ import dataclasses
 import gzip
 import io
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import pytest
 
 from many_seeds.errors import UserError
 from stages.recipes.ridge import Recipe as Ridge
-from stages.recipes.shared.recipe import FitResult
+from stages.recipes.shared.keras_recipe import KerasRecipe
+from stages.recipes.shared.recipe import DivergedError, FitResult, training_indices
 from stages.study import files, paths
 from stages.study.params import Params
 from stages.study.provenance import environments
@@ -149,7 +151,7 @@ def test_an_argument_that_keras_ignores_is_refused(study: Params, few: Digits) -
             "fit should return the facts .*dev_accuracy.* as plain numbers or None; received .*dev_loss",
         ),
         ({"facts": {"dev_loss": np.float32(0.5)}}, "received {'dev_loss': 'float32'"),
-        ({"classes": CLASSES + 1}, r"outputs \[n, 10\]; received \[2, 11\]"),
+        ({"classes": CLASSES + 1}, r"outputs \[n, 10\]; received \[100, 11\]"),
     ],
     ids=["facts are missing", "facts are not plain numbers", "other outputs"],
 )
@@ -178,13 +180,74 @@ def test_a_worker_with_other_packages_fails_its_runs(study: Params, few: Digits)
     assert "numpy" not in result.reason
 
 
-def test_training_that_diverges_is_a_failed_run_not_a_crash(study: Params, few: Digits, tmp_path: Path) -> None:
-    run = a_run(study, "plain", 0, learning_rate=1e37, epochs=5)
+def constant_outputs(result: Trained, few: Digits, tmp_path: Path) -> np.ndarray:
+    """The outputs of a model, which are the same for every image."""
+    (tmp_path / "model.keras").write_bytes(result.files["model.keras"])
+    outputs = keras.saving.load_model(tmp_path / "model.keras", compile=False)(few[0][:5]).numpy()
+    assert (outputs == outputs[0]).all()
+    return outputs[0]
+
+
+def test_a_run_that_diverges_is_trained_with_a_model_of_the_class_shares_and_the_curve_so_far(
+    study: Params, few: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rates(recipe: KerasRecipe) -> Any:
+        return lambda epoch, steps: 0.001 if epoch == 0 else 1e37
+
+    monkeypatch.setattr(KerasRecipe, "learning_rates", rates)
+    run = a_run(study, "watched", 0, epochs=5, label_smoothing=0.1)
     result = train_run(run, *few, tmp_path / "progress")
-    assert isinstance(result, Failed)
-    assert "loss is nan" in result.reason
-    assert "learning_rate" in result.reason
+    assert isinstance(result, Trained)
     assert not list(tmp_path.iterdir())
+    assert result.files["model.keras"] == trained(run, few).files["model.keras"]
+    chosen = training_indices(300, run.validation)
+    shares = (np.bincount(few[1][chosen], minlength=10) + 1) / (len(chosen) + 10)
+    outputs = constant_outputs(result, few, tmp_path)
+    np.testing.assert_allclose(outputs, shares, rtol=1e-6)
+    assert outputs.argmax() == np.bincount(few[1][chosen]).argmax()
+
+    curve = pd.read_csv(io.BytesIO(result.files["curves.csv"]))
+    assert curve["epoch"].tolist() == [0, 1]
+    assert curve["loss"].isna().tolist() == [False, True]
+    facts = json.loads(result.files["run.json"])
+    reason = "loss is nan after epoch 1: training diverges; lower learning_rate (it was 1e+37)"
+    assert facts["diverged"] == {"epoch": 1, "reason": reason}
+    assert (facts["epochs"], facts["best_epoch"]) == (2, None)
+    smoothed = keras.losses.CategoricalCrossentropy(label_smoothing=0.1)
+    truth = few[1][run.validation]
+    expected = float(smoothed(np.eye(10)[truth], np.tile(shares, (len(truth), 1))))
+    assert facts["dev_loss"] == pytest.approx(expected, rel=1e-5)
+    assert facts["dev_accuracy"] == (truth == outputs.argmax()).mean()
+
+
+def test_a_run_that_diverges_in_its_last_step_has_no_infinite_score_either(
+    study: Params, few: Digits, tmp_path: Path
+) -> None:
+    """The only loss of this run was computed before its only step."""
+    result = trained(a_run(study, "plain", 0, learning_rate=1e30, epochs=1, batch_size=300), few)
+    assert result.facts["diverged"] == {
+        "epoch": 0,
+        "reason": "the outputs of the trained model are not finite: training diverges",
+    }
+    assert np.isfinite(constant_outputs(result, few, tmp_path)).all()
+    assert (result.facts["epochs"], result.facts["dev_loss"]) == (1, None)
+
+
+def test_a_family_with_its_own_fit_may_diverge(
+    study: Params, few: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(self: Ridge, images: np.ndarray, *_: Any, on_epoch: Any, **__: Any) -> FitResult:
+        on_epoch(0, {"epoch": 0, "loss": 1.0, "val_loss": 2.0})
+        raise DivergedError("the sum is infinite", {"epoch": 1, "val_loss": math.inf})
+
+    monkeypatch.setattr(Ridge, "fit", fit)
+    result = trained(a_run(study, "ridge", 0), few)
+    assert result.facts["diverged"] == {"epoch": 1, "reason": "the sum is infinite"}
+    assert result.facts["alpha_mse"] is None
+    assert 0 < result.facts["dev_loss"] < 0.1  # a squared error
+    curve = pd.read_csv(io.BytesIO(result.files["curves.csv"]))
+    assert curve["val_loss"].fillna(-1).tolist() == [2.0, -1.0]
+    constant_outputs(result, few, tmp_path)
 
 
 def test_the_error_for_a_missing_backend_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,9 @@ from stages.recipes.shared.epochs import run_facts
 from stages.recipes.shared.keras_recipe import KerasRecipe
 from stages.recipes.shared.models import build_and_check, layer_seeds
 from stages.recipes.shared.passes import augmenter_seed
+from stages.recipes.shared.recipe import DivergedError
 from stages.recipes.shared.saved import model_bytes
+from stages.train import diverged
 from stages.train.executors.batched_seeds import engine
 from stages.train.executors.batched_seeds.engine import FinishedLane, Lane
 from stages.train.executors.batched_seeds.programs import Augment, Shared
@@ -65,7 +67,7 @@ class Batches:
         for batch in prepared(groups, self._images):
             yield from self._train(batch)
 
-    def _train(self, batch: PreparedBatch) -> Iterator[Trained | Failed]:
+    def _train(self, batch: PreparedBatch) -> Iterator[Trained]:
         started_at, started = time.time(), time.perf_counter()
         epochs: dict[int, int] = {}
 
@@ -77,7 +79,27 @@ class Batches:
             # Each lane has an equal share of the device's time.
             seconds = (time.perf_counter() - started) / len(batch.lanes)
             measured = {"started": round(started_at, 3), "seconds": round(seconds, 3), "lanes": len(batch.lanes)}
-            yield _result(batch.runs[lane], batch.models[lane], finished, measured)
+            model, curve, facts = self._outcome(batch.runs[lane], batch.models[lane], finished)
+            device = jax.local_devices()[0].device_kind
+            yield trained(batch.runs[lane], model, curve, {**facts, "device": device, **measured})
+
+    def _outcome(
+        self, run: Run, model: keras.Model, finished: FinishedLane
+    ) -> tuple[bytes, list[dict[str, Any]], dict[str, Any]]:
+        """The bytes of the model, the curve, and the facts of a run."""
+        curve = finished.curve
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+            try:
+                if finished.weights is None:
+                    assert finished.diverged is not None
+                    raise finished.diverged
+                model.set_weights([np.asarray(weight) for weight in finished.weights])
+                if run.validation is None:
+                    diverged.check_outputs(model, self._images[: diverged.CHECKED], curve)
+            except DivergedError as error:
+                data = self._images, self._labels, run.classes, run.validation
+                return diverged.outcome(run.recipe, *data, rows=curve, error=error)
+            return model_bytes(model), curve, {**run_facts(curve, finished.best_epoch)}
 
 
 def prepared(groups: Sequence[Group], images: np.ndarray) -> Iterator[PreparedBatch]:
@@ -111,16 +133,6 @@ def train_lanes(
 def names(runs: Sequence[Run]) -> str:
     """The variants of runs, as text."""
     return ", ".join(dict.fromkeys(run.variant for run in runs))
-
-
-def _result(run: Run, model: keras.Model, finished: FinishedLane, measured: dict[str, Any]) -> Trained | Failed:
-    if finished.weights is None:
-        return Failed(run, str(finished.failure))
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        model.set_weights([np.asarray(weight) for weight in finished.weights])
-        content = model_bytes(model)
-    facts = {**run_facts(finished.curve, finished.best_epoch), "device": jax.local_devices()[0].device_kind, **measured}
-    return trained(run, content, finished.curve, facts)
 
 
 def groups_of(runs: Sequence[Run], images: np.ndarray) -> tuple[list[Group], list[Failed]]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from many_seeds.errors import UserError
 from stages.recipes.shared.epochs import EarlyStopping, batch_order, check_finite, curve_row
-from stages.recipes.shared.recipe import training_indices
+from stages.recipes.shared.recipe import DivergedError, training_indices
 from stages.train.executors.batched_seeds import programs
 from stages.train.executors.batched_seeds.programs import Shared, State
 
@@ -56,16 +56,16 @@ class FinishedLane:
     """The result of a lane.
 
     Attributes:
-        weights: on the device, in the order of `model.weights`, for `model.set_weights`; None if the lane failed.
-        curve: a row for every epoch, as `epochs.curve_row`.
+        weights: on the device, in the order of `model.weights`, for `model.set_weights`; None if the lane diverged.
+        curve: a row for every epoch, as `epochs.curve_row`, without that in which the lane diverged.
         best_epoch: the epoch of the weights.
-        failure: why the lane could not be trained, or None.
+        diverged: the error of a lane that diverged, or None.
     """
 
     weights: list[jax.Array] | None
     curve: list[dict[str, float]]
     best_epoch: int
-    failure: str | None
+    diverged: DivergedError | None
 
 
 def train(
@@ -138,7 +138,7 @@ class LaneState:
         order: from an epoch to its order of the training images, int32 [images], padded with zeros.
         stopping: its early stopping.
         curve: a row for every epoch so far.
-        failure: why training can't go on, or None.
+        diverged: the error of a lane that has diverged, or None.
     """
 
     index: int
@@ -146,7 +146,7 @@ class LaneState:
     order: Callable[[int], np.ndarray]
     stopping: EarlyStopping
     curve: list[dict[str, float]] = field(default_factory=list)
-    failure: str | None = None
+    diverged: DivergedError | None = None
 
     @property
     def epoch(self) -> int:
@@ -163,8 +163,8 @@ class LaneState:
         """
         try:
             check_finite(row)
-        except UserError as error:  # this lane fails, the others go on
-            self.failure = str(error)
+        except DivergedError as error:  # this lane ends, the others go on
+            self.diverged = error
             return False, True
         improved = self.stopping.update(self.epoch, row.get("val_loss"))
         self.curve.append(row)
@@ -172,7 +172,7 @@ class LaneState:
 
     def finish(self, weights: list[jax.Array] | None) -> FinishedLane:
         best = self.stopping.best_epoch if self.lane.restore_best else len(self.curve) - 1
-        return FinishedLane(None if self.failure else weights, self.curve, best, self.failure)
+        return FinishedLane(None if self.diverged else weights, self.curve, best, self.diverged)
 
 
 def start_lane(index: int, lane: Lane, images: int) -> LaneState:
@@ -414,14 +414,14 @@ def _end_epoch(
         val_means = _means(validation, slot, batch.validation_images) if validation is not None else None
         row = curve_row(state.epoch, means, val_means, state.lane.rates(state.epoch, batch.steps))
         better[slot], ends = state.update(row)
-        if on_epoch and not state.failure:
+        if on_epoch and not state.diverged:
             on_epoch(state.index, row)
         if ends:
             ending.append((slot, state))
     batch.keep_best(better)
     ended = []
     for slot, state in ending:
-        ended.append((state.index, state.finish(None if state.failure else batch.weights_of(slot))))
+        ended.append((state.index, state.finish(None if state.diverged else batch.weights_of(slot))))
         batch.slots[slot] = None
     return ended
 

@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
+from stages.recipes.network import Recipe
+from stages.recipes.shared.augmentation import Augment
 from tests.support.recipes import LATER, NETWORK, RIDGE, network, ridge
 
 
@@ -27,6 +29,21 @@ def test_a_later_field_is_in_the_key_only_where_it_is_not_as_before(name: str) -
     default = network().model_dump()[name]
     assert network(**{name: default}).key_fields() == network().key_fields()
     assert network(**{name: LATER[name]}).key_fields().keys() == {*network().key_fields(), name}
+
+
+def test_a_field_added_to_a_class_of_values_changes_no_key_if_its_default_is_excluded() -> None:
+    class LaterAugment(Augment):
+        blur: float = Field(0.0, exclude_if=lambda value: value == 0.0)
+
+    class LaterRecipe(Recipe):
+        augment: LaterAugment | None = None
+
+    def keys(**augment: Any) -> dict[str, Any]:
+        return LaterRecipe(**NETWORK, augment=LaterAugment(**augment)).key_fields()
+
+    before = network(augment={"shift": 1.0}).key_fields()
+    assert keys(shift=1.0) == before
+    assert keys(shift=1.0, blur=2.0)["augment"] == {**before["augment"], "blur": 2.0}
 
 
 def test_another_value_of_any_field_is_another_recipe() -> None:

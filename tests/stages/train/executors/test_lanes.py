@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,11 @@ if keras.backend.backend() != "jax":
     pytest.skip("batched seeds need KERAS_BACKEND=jax", allow_module_level=True)
 
 from many_seeds.errors import UserError  # noqa: E402
+from stages.study.provenance.environments import installed_versions  # noqa: E402
 from stages.train.executors.batched_seeds import engine, patches, programs  # noqa: E402
+from stages.train.executors.batched_seeds.batches import Batches  # noqa: E402
+from stages.train.run import Run, Trained, train_run  # noqa: E402
+from tests.support.recipes import network  # noqa: E402
 
 layers = keras.layers
 IMAGES = load_digits().images.astype(np.uint8)[:700]
@@ -158,14 +163,43 @@ def test_a_lane_that_waits_takes_the_place_of_one_that_ended() -> None:
     assert_same(runs[6], train([lanes[6]], width=3, narrowest=3)[0])
 
 
-def test_a_lane_that_diverges_fails_alone() -> None:
+def test_a_lane_that_diverges_ends_alone() -> None:
     lanes = [lane(0), lane(1, rate=1e30), lane(2)]
     runs = train(lanes, width=3, narrowest=3)
     assert runs[1].weights is None
-    assert "training diverges; lower learning_rate (it was 1e+30)" in str(runs[1].failure)
+    assert "training diverges; lower learning_rate (it was 1e+30)" in str(runs[1].diverged)
     for i in (0, 2):
-        assert runs[i].failure is None
+        assert runs[i].diverged is None
         assert_same(runs[i], train([lanes[i]], width=3, narrowest=3)[0])
+
+
+def a_run(variant: str, seed: int, **fields: Any) -> Run:
+    """A run with one step for each epoch, so that all of these share a batch."""
+    digests = {"data": "d", "code": "c"}
+    return Run(variant, network(batch_size=700, **fields), seed, 10, None, "lanes", digests, installed_versions("jax"))
+
+
+def test_a_batched_seed_that_diverges_has_the_result_of_a_single_run_that_does_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    huge = a_run("huge", 1, learning_rate=1e30)
+    last_step = a_run("last step", 2, learning_rate=1e30, epochs=1)  # its only loss is that before the step
+    runs = [a_run("plain", 0), huge, last_step, a_run("plain", 3)]
+    found = {result.run.name: result for result in Batches(runs, IMAGES, LABELS).results()}
+    for name in ("plain seed 0", "plain seed 3"):
+        result = found[name]
+        assert isinstance(result, Trained)
+        assert result.facts["epochs"] == 2
+        assert "diverged" not in result.facts
+    for run, epoch in ((huge, 1), (last_step, 0)):
+        alone, together = train_run(run, IMAGES, LABELS, None), found[run.name]
+        assert isinstance(alone, Trained)
+        assert isinstance(together, Trained)
+        assert together.facts["diverged"] == alone.facts["diverged"]
+        assert together.facts["diverged"]["epoch"] == epoch
+        assert together.files["model.keras"] == alone.files["model.keras"]
+        assert [len(one.files["curves.csv"].splitlines()) for one in (together, alone)] == [epoch + 2] * 2
 
 
 def test_lanes_without_a_validation_split_train_on_all() -> None:
