@@ -56,7 +56,7 @@ certify: setup ## train a sample after an edit of code or packages, and keep res
 	@python -m tools.certify $(ARGS)
 
 settle: IN ?= .
-settle: setup ## add seeds to undecided comparisons (IN=build/demo, ARGS="--hours 1")
+settle: setup ## add seeds to undecided comparisons and to races (IN=build/demo, ARGS="--hours 1")
 	cd $(IN) && python -m tools.settle $(ARGS)
 
 compare: REV ?= HEAD

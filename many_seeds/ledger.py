@@ -7,13 +7,13 @@ take and return rows; they read and write no files.
 import csv
 import io
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from many_seeds.errors import UserError
-from many_seeds.output.messages import listed
+from many_seeds.output.messages import counted, listed
 from many_seeds.statistics.levels import batch_level
 
 Kind = Literal["comparison", "race"]
@@ -22,7 +22,7 @@ TOLERANCE = 1e-9  # relative, for the rounding of sums of levels
 
 @dataclass(frozen=True)
 class Row:
-    """A comparison that was asked.
+    """A comparison or a race that was asked.
 
     Attributes:
         data: the name of the data set. Batches are numbered, and levels add up to α, for each data set.
@@ -32,7 +32,7 @@ class Row:
         b: the second variant; empty for a race.
         score: the name of the score.
         margin: the equivalence margins that were used, in the order of their first use, with spaces between.
-        level: the probability that its interval misses.
+        level: the probability that its interval misses, or that the winner of the race is wrong.
         from_seed: the first seed that counts: earlier ones had scores that may have suggested the comparison.
         identity: a digest of what the comparison is. Names play no part in it.
         confidence: the confidence with which all intervals of the data set hold simultaneously.
@@ -71,7 +71,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Asked:
-    """A comparison that a study asks now.
+    """A comparison or a race that a study asks now.
 
     Attributes:
         kind: as in `Row`.
@@ -143,9 +143,12 @@ def ask(
 
 
 def first_new_seed(variants: Iterable[str], seen: Mapping[str, int]) -> int:
-    """The first seed of which no variant has a score that was seen; 0 if a variant has no such score at all."""
+    """The first seed of which no variant has a score that was seen; 0 if at most one variant has such scores at all.
+
+    Scores of a single variant say nothing of a difference.
+    """
     counts = [seen.get(variant, 0) for variant in variants]
-    return max(counts) if all(counts) else 0
+    return max(counts) if sum(map(bool, counts)) > 1 else 0
 
 
 def _updated(row: Row, asked: Sequence[Asked]) -> Row:
@@ -158,6 +161,12 @@ def _updated(row: Row, asked: Sequence[Asked]) -> Row:
 
 def _in_order(rows: Iterable[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: (row.data, row.batch))
+
+
+def counted_kinds(rows: Iterable[Row]) -> str:
+    """How many comparisons and races there are: "2 comparisons and 1 race"."""
+    numbers = Counter(row.kind for row in rows)
+    return " and ".join(counted(numbers[kind], kind) for kind in get_args(Kind) if numbers[kind])
 
 
 def check(rows: Sequence[Row], *, data: str, alpha: float, design: str, source: str, new_ledger: str) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from many_seeds.errors import UserError
-from many_seeds.ledger import Row
-from many_seeds.output.messages import counted, listed
+from many_seeds.ledger import Row, counted_kinds
+from many_seeds.output.messages import listed
 from many_seeds.statistics.levels import batch_level
 
 Index = dict[str, Row]  # identity → row, of one data set
@@ -93,7 +93,8 @@ def _merge_data(base: Index, ours: Index, theirs: Index) -> tuple[list[Row], lis
             level = batch_level(one.batch, len(left), next(iter(ours.values())).alpha)
             levels |= dict.fromkeys(left, level)
             names = [_names(identity, base, ours, theirs) for identity in left]
-            messages.append(_moved(names, one, level))
+            kinds = counted_kinds({**theirs, **ours}[identity] for identity in left)
+            messages.append(_moved(kinds, names, one, level))
     rows = [
         _merged_row(identity, batch, levels.get(identity), base, ours, theirs) for identity, batch in placed.items()
     ]
@@ -157,9 +158,9 @@ def _merged_row(identity: str, batch: int, level: float | None, base: Index, our
     )
 
 
-def _moved(names: Sequence[tuple[str, str]], one: _Set, level: float) -> str:
+def _moved(kinds: str, names: Sequence[tuple[str, str]], one: _Set, level: float) -> str:
     pairs = listed([" → ".join(filter(None, pair)) for pair in names])
     return (
-        f"both branches entered comparisons as batch {one.came_from}: {counted(len(names), 'comparison')} "
-        f"({pairs}) moved to batch {one.batch}, at level {level:.2g} at most"
+        f"both branches entered comparisons as batch {one.came_from}: {kinds} ({pairs}) "
+        f"moved to batch {one.batch}, at level {level:.2g} at most"
     )

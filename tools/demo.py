@@ -90,22 +90,27 @@ def number_of_runs(study: Params) -> int:
     return sum(recipe.seeds for recipe in study.variants.values())
 
 
-def prepare() -> None:
-    """Copy the code to `FOLDER`; parameters, models and results of an earlier demo stay."""
+def prepare(folder: Path, study: Path) -> None:
+    """Copy the code to a folder, for a study of its own; parameters, models and results that are there stay.
+
+    Args:
+        folder: the folder.
+        study: the file with the parameters of the study.
+    """
     for name in COPIED:
-        target = FOLDER / name
+        target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if Path(name).is_dir():
             shutil.rmtree(target, ignore_errors=True)  # a removed file would stay, and could be a family of models
             shutil.copytree(name, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(name, target)
-    if not (FOLDER / params.PARAMS).exists():
-        shutil.copy(STUDY, FOLDER / params.PARAMS)
-    if not (FOLDER / CERTIFIED).exists():
-        files.write_table(FOLDER / CERTIFIED, pd.DataFrame(columns=CERTIFIED_COLUMNS))
+    if not (folder / params.PARAMS).exists():
+        shutil.copy(study, folder / params.PARAMS)
+    if not (folder / CERTIFIED).exists():
+        files.write_table(folder / CERTIFIED, pd.DataFrame(columns=CERTIFIED_COLUMNS))
     # The folder is not a part of the checkout around it, which may not exist.
-    (FOLDER / ".dvc/config.local").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
+    (folder / ".dvc/config.local").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
 
 
 def repro(study: Params) -> None:
@@ -169,7 +174,7 @@ def _signed(value: float) -> str:
 def main() -> None:
     console.take_no_arguments("tools.demo", __doc__)
     params.load()  # an error if the current folder is not the top folder of a study
-    prepare()
+    prepare(FOLDER, STUDY)
     study = params.load(FOLDER / params.PARAMS)
     print(f"{len(study.variants)} variants, {number_of_runs(study)} runs: `dvc repro` in {FOLDER}")
     repro(study)

@@ -12,7 +12,7 @@ def main() -> None:
     study = params.load()
     aggregate(study)
     Publisher(study).publish_all()
-    for pattern in ("approaches.md", "comparisons*.md"):
+    for pattern in ("approaches.md", "comparisons*.md", "race_*.md"):
         for path in sorted(paths.TABLES.glob(pattern)):
             print(path.read_text(encoding="utf-8"))
 

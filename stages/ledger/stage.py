@@ -1,4 +1,4 @@
-"""Enter the comparisons of a study in its ledger, or start a new ledger.
+"""Enter the comparisons and races of a study in its ledger, or start a new ledger.
 
 Besides params.yaml, the stage reads its own previous rows, metrics/seen.json, and the rows of the last commit.
 """
@@ -10,12 +10,13 @@ from pathlib import Path
 from many_seeds import ledger
 from many_seeds.errors import UserError
 from many_seeds.ledger import Asked, Row
-from many_seeds.output.messages import counted, listed
+from many_seeds.output.messages import listed
 from stages.study import files, git
 from stages.study.comparisons import named_comparisons
 from stages.study.params import Params
 from stages.study.paths import COMPARISONS
 from stages.study.provenance.identities import pair_identity, variant_identity
+from stages.study.races import named_races
 from stages.study.records.ledger_files import earlier_ledgers, earlier_number, earlier_path, read_ledger
 from stages.study.records.seen import read_seen
 
@@ -94,12 +95,15 @@ def _asked(rows: Iterable[Row], study: Params, seen: Mapping[str, int]) -> list[
 
 
 def asked(study: Params) -> list[Asked]:
-    """The comparisons that a study asks now."""
+    """The comparisons and races that a study asks now."""
     identities = {name: variant_identity(recipe, study) for name, recipe in study.variants.items()}
     found = []
     for named in named_comparisons(study):
         pair, score = (identities[named.a], identities[named.b]), named.score
         found.append(Asked("comparison", named.a, named.b, score, named.margin, pair_identity(*pair, score), pair))
+    for race in named_races(study):
+        members, names = race.variant_identities(study), " ".join(race.variants)
+        found.append(Asked("race", names, "", race.score, race.margin, race.identity(study), members))
     return found
 
 
@@ -148,18 +152,16 @@ def describe_changes(before: Iterable[Row], after: Sequence[Row]) -> list[str]:
     if entered:
         batch, level = entered[0].batch, entered[0].level
         each = " each" if len(entered) > 1 else ""
-        lines.append(
-            f"ledger: {counted(len(entered), 'comparison')} entered as batch {batch}, at level {level:.2g}{each}"
-        )
+        lines.append(f"ledger: {ledger.counted_kinds(entered)} entered as batch {batch}, at level {level:.2g}{each}")
         if late := [row.name for row in entered if row.from_seed]:
             lines.append(
-                f"ledger: scores of both variants were seen before, so only later seeds count for {listed(late)}"
+                f"ledger: scores of the variants were seen before, so only later seeds count for {listed(late)}"
             )
     for state, action in (("yes", "withdrawn; the level stays in use"), ("", "asked again, at the level of before")):
         changed = [row for row in after if row.withdrawn == state != _state(old, row)]
         if changed:
             names = listed([row.name for row in changed])
-            lines.append(f"ledger: {counted(len(changed), 'comparison')} {action}: {names}")
+            lines.append(f"ledger: {ledger.counted_kinds(changed)} {action}: {names}")
     return lines
 
 

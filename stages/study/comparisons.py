@@ -243,7 +243,7 @@ def _compare(
             *one.pair, *of, score=score, level=row.level, settings=settings, from_seed=row.from_seed
         )
         items.append(result)
-    family = sum(row.data == study.data.name for row in ledger)
+    family = sum(row.data == study.data.name and row.kind == "comparison" for row in ledger)
     results = as_results(items, score, settings, len(truth), family, grouped=some.groups is not None)
     names = dict.fromkeys(name for one in named for name in one.pair)
     diverged = filter(None, (diverged_sentence(runs[name]) for name in names))

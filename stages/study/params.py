@@ -25,6 +25,8 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 VariantName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=100)]  # it is a folder
 Name = Annotated[str, Field(pattern=r"\S")]
 ScoreName = Annotated[str, AfterValidator(scores.check_name)]
+RaceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=100)]  # it is part of a file name
+RaceScore = Annotated[str, AfterValidator(scores.check_race_name)]
 
 
 class Split(Strict):
@@ -58,6 +60,27 @@ class Comparison(Strict):
     def _check_different(self) -> Self:
         if self.a == self.b:
             raise ValueError(f"a and b must be two variants, received {self.a!r} twice")
+        return self
+
+
+class Race(Strict):
+    """A race: which of several variants is best?
+
+    Attributes:
+        variants: those that take part, two or more.
+        score: the score by which they are compared, also `validation_accuracy`: the accuracy on the validation split of
+            each seed, with which a variant is chosen without the test images. None for that of `Statistics`.
+        margin: a difference within it is negligible, in the unit of the score; None for that of `Statistics`.
+    """
+
+    variants: Annotated[list[VariantName], Field(min_length=2)]
+    score: RaceScore | None = None
+    margin: Positive | None = None
+
+    @model_validator(mode="after")
+    def _check_different(self) -> Self:
+        if len(set(self.variants)) < len(self.variants):
+            raise ValueError(f"variants must name each variant once, received {self.variants}")
         return self
 
 
@@ -100,6 +123,7 @@ class Params(Strict):
         comparisons: pairs of variants.
         chains: name → variants, each compared with the one before it.
         statistics: settings of the comparisons.
+        races: name → variants of which the best is sought.
     """
 
     data: Data
@@ -109,15 +133,16 @@ class Params(Strict):
     comparisons: list[Comparison]
     chains: dict[Name, Annotated[list[VariantName], Field(min_length=2)]]
     statistics: Statistics
+    races: dict[RaceName, Race] = Field(default_factory=dict)
 
     @field_validator("comparisons", mode="before")
     @classmethod
     def _no_comparisons(cls, value: Any) -> Any:
         return [] if value is None else value  # as YAML reads a key without a value
 
-    @field_validator("chains", mode="before")
+    @field_validator("chains", "races", mode="before")
     @classmethod
-    def _no_chains(cls, value: Any) -> Any:
+    def _no_entries(cls, value: Any) -> Any:
         return {} if value is None else value
 
     @model_validator(mode="after")
@@ -143,6 +168,7 @@ class Params(Strict):
         named = [("approaches", name) for name in self.approaches.values()]
         named += [("comparisons", name) for pair in self.comparisons for name in (pair.a, pair.b)]
         named += [(f"chains.{chain}", name) for chain, steps in self.chains.items() for name in steps]
+        named += [(f"races.{race}", name) for race, of in self.races.items() for name in of.variants]
         for key, name in named:
             if name not in self.variants:
                 raise ValueError(f"{key} names the variant {name!r}, but variants has only {', '.join(self.variants)}")
@@ -155,12 +181,7 @@ class Params(Strict):
             known[frozenset((a, b)), default.score] = key, default.equivalence_margin
         for pair in self.comparisons:
             score, name = pair.score or default.score, f"{pair.a}:{pair.b}"
-            if score != default.score and pair.margin is None:
-                unit, of = scores.SCORES[score].unit, scores.SCORES[default.score]
-                raise ValueError(
-                    f"comparisons: {name} by {score} should have a margin of its own, in {unit} of {score}, such as "
-                    f"`margin: 0.5`; statistics.equivalence_margin is in {of.unit} of {default.score}"
-                )
+            self._check_margin(f"comparisons: {name}", score, pair.margin)
             margin = pair.margin or default.equivalence_margin
             key, other = known.setdefault((frozenset((pair.a, pair.b)), score), ("comparisons", margin))
             if margin != other:
@@ -170,14 +191,49 @@ class Params(Strict):
                 )
         return self
 
+    def _check_margin(self, key: str, score: str, margin: float | None) -> None:
+        default = self.statistics.score
+        # The margin of the test accuracy is that of the validation accuracy, too.
+        own = scores.ACCURACY if score == scores.VALIDATION_ACCURACY else score
+        if own != default and margin is None:
+            unit, of = scores.RACE_SCORES[score].unit, scores.SCORES[default]
+            raise ValueError(
+                f"{key} by {score} should have a margin of its own, in {unit} of {score}, such as `margin: 0.5`; "
+                f"statistics.equivalence_margin is in {of.unit} of {default}"
+            )
+
+    @model_validator(mode="after")
+    def _check_races(self) -> Self:
+        known: dict[tuple[frozenset[str], str], str] = {}
+        for name, race in self.races.items():
+            score = race.score or self.statistics.score
+            self._check_margin(f"races.{name}", score, race.margin)
+            other = known.setdefault((frozenset(race.variants), score), name)
+            if other != name:
+                raise ValueError(f"races.{other} and races.{name} are one race, by {score}: remove one of them")
+            if score == scores.VALIDATION_ACCURACY:
+                self._check_validation(name, race)
+        return self
+
+    def _check_validation(self, name: str, race: Race) -> None:
+        for variant in race.variants:
+            recipe = self.variants[variant]
+            if not recipe.uses_validation or "dev_accuracy" not in recipe.facts:
+                raise ValueError(
+                    f"races.{name} by {scores.VALIDATION_ACCURACY} should have variants with a validation split, "
+                    f"received {variant}, which is trained on all training images: give it one (of a network: "
+                    "`dev_split: true`), leave it out, or name another score"
+                )
+
     @model_validator(mode="after")
     def _check_probabilities(self) -> Self:
         default = self.statistics.score
         asked = [(name, default) for name in self.approaches.values()]
         asked += [(name, default) for _, a, b in self.steps() for name in (a, b)]
         asked += [(name, pair.score or default) for pair in self.comparisons for name in (pair.a, pair.b)]
+        asked += [(name, race.score or default) for race in self.races.values() for name in race.variants]
         for name, score in asked:
-            if scores.SCORES[score].needs_probabilities and not self.variants[name].probabilities:
+            if scores.RACE_SCORES[score].needs_probabilities and not self.variants[name].probabilities:
                 raise ValueError(scores.without_probabilities(name, score))
         return self
 

@@ -4,7 +4,7 @@ A score of one's own is one more entry of `SCORES`: a function of the predicted 
 the committed predictions when results are compared, so no run is trained or evaluated again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from stages.study.records.results import EvaluatedRuns
 
 POINTS = "percentage points"
 ACCURACY = "accuracy"  # the default
+VALIDATION_ACCURACY = "validation_accuracy"  # of races only
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,11 @@ class Score:
         resolution: true labels [images] → the smallest nonzero difference of two runs, in the unit; 0 if there is none.
         image_weights: true labels [images] → float [images], so that the score is the mean over the images of weight ·
             correct; None for a score that is no such mean, which has no interval for new test images.
-        column: the column of test.csv with a score that evaluation has written from probabilities.
+        column: the column of test.csv with a score that evaluation has written; None for a function of the labels.
         validation: the score on the validation split by which a model is chosen. The predictions for it are not kept,
             so it is dev_loss or dev_accuracy.
         lower_is_better: whether a lower score is better.
+        needs_probabilities: whether only models whose outputs are probabilities have this score.
     """
 
     label: str
@@ -42,6 +44,7 @@ class Score:
     column: str | None = None
     validation: str = "dev_accuracy"
     lower_is_better: bool = False
+    needs_probabilities: bool = False
 
     @property
     def is_share(self) -> bool:
@@ -51,11 +54,6 @@ class Score:
     def scale(self) -> float:
         """What a score is multiplied by to have the unit of its differences."""
         return 100.0 if self.is_share else 1.0
-
-    @property
-    def needs_probabilities(self) -> bool:
-        """Whether only models whose outputs are probabilities have this score."""
-        return self.column is not None
 
     @property
     def value_label(self) -> str:
@@ -181,7 +179,18 @@ SCORES = {
         column="test_loss",
         validation="dev_loss",
         lower_is_better=True,
+        needs_probabilities=True,
     ),
+}
+# What a race may use besides: variants can be chosen by it without the test images.
+RACE_SCORES = SCORES | {
+    VALIDATION_ACCURACY: Score(
+        label="validation accuracy",
+        unit=POINTS,
+        of_labels=None,
+        resolution=lambda truth: 0.0,  # it does not follow from the test images: see `races.validation_resolution`
+        column="dev_accuracy",
+    )
 }
 
 
@@ -191,8 +200,21 @@ def check_name(name: str) -> str:
     Raises:
         ValueError: there is no such score.
     """
-    if name not in SCORES:
-        raise ValueError(f"should be one of {', '.join(SCORES)} (see stages/study/scores.py); received {name!r}")
+    return _checked(name, SCORES)
+
+
+def check_race_name(name: str) -> str:
+    """The name of a score that a race may use.
+
+    Raises:
+        ValueError: there is no such score.
+    """
+    return _checked(name, RACE_SCORES)
+
+
+def _checked(name: str, known: Collection[str]) -> str:
+    if name not in known:
+        raise ValueError(f"should be one of {', '.join(known)} (see stages/study/scores.py); received {name!r}")
     return name
 
 

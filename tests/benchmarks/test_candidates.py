@@ -1,73 +1,76 @@
-"""Candidates are judged by validation images only, with seeds that no comparison uses."""
+"""The study of the candidates: its parameters, and its folder with the training images alone."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from benchmarks import candidates
-from many_seeds.errors import UserError
+from benchmarks.candidates import __main__ as candidates
+from stages.fetch.stage import fetch
 from stages.split.stage import split
-from stages.study import files, paths
+from stages.study import params, paths
+from stages.study.records.splits import read_images
+from tests.conftest import ROOT
+from tests.tools.test_settle import quiet as quiet
+from tools.settle.loop import settle
+from tools.settle.study import GrowingStudy
 
-TWO = """\
-small: &small
-  {family: network, seeds: 2, filters: [], pool: [], conv_dropout: [], units: [8], dropout: 0.0, precision: float32,
-   initializer: glorot_uniform, learning_rate: 0.002, decay: null, batch_size: 64, epochs: 2, dev_split: true,
-   patience: null, restore_best: false}
-wide: {<<: *small, units: [32], seeds: 1}
-"""
+# The study with two cheap candidates.
+ELM = "{family: ridge, seeds: 2, grid_powers: [-14, 8], tolerance: 8.0, weight_sd: 0.2, hidden_units"
+VARIANTS = f"variants:\n  tuned: {ELM}: 40}}\n  wide: {ELM}: 60}}\n\n"
+
+COPIED = ["own/README.md", "dvc.yaml", "requirements.lock", ".dvc/config"]  # all that is read here
 
 
 @pytest.fixture
-def tried(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a study that has the dev images of seeds 200 and 201, no test images, and two candidates."""
-    split(0.2, 202)
-    paths.TEST.unlink()
-    (workspace / "candidates.yaml").write_text(TWO)
-    monkeypatch.setattr(candidates, "CANDIDATES", workspace / "candidates.yaml")
-    monkeypatch.setattr(candidates, "SCORES", workspace / "candidates.csv")
+def prepared(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The prepared folder in that of a study on the digits, with two candidates."""
+    monkeypatch.setattr("tools.demo.COPIED", COPIED)
+    for name in COPIED:
+        (workspace / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, workspace / name)
+    monkeypatch.setattr(candidates, "DATA", "digits")
     monkeypatch.setattr("sys.argv", ["candidates"])
-    monkeypatch.setenv("STUDY_WORKERS", "1")  # in this process, where TensorFlow is imported already
-    return workspace
+    candidates.main()
+    return workspace / candidates.FOLDER
 
 
-@pytest.mark.usefixtures("tensorflow_ready")
-def test_each_candidate_gets_the_dev_scores_of_its_seeds_and_no_run_is_trained_twice(
-    tried: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def two_candidates(text: str) -> str:
+    start, end = text.index("variants:"), text.index("approaches:")
+    listed = text.index("      ["), text.index("    score: validation_accuracy")
+    return f"{text[:start]}{VARIANTS}{text[end : listed[0]]}      [tuned, wide]\n{text[listed[1] :]}"
+
+
+def test_all_candidates_take_part_in_the_race() -> None:
+    study = params.load(candidates.STUDY)
+    assert study.races["candidates"].variants == list(study.variants)
+    assert study.races["candidates"].score == "validation_accuracy"
+
+
+def test_the_race_draws_its_test_images_from_the_training_images_of_the_study(
+    prepared: Path,
+    tensorflow_ready: None,
+    quiet: list[tuple[str, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    candidates.main()
-    path = tried / "candidates.csv"
-    rows = files.read_table(path, candidates.COLUMNS)
-    assert list(zip(rows["candidate"], rows["seed"], strict=True)) == [("small", 200), ("small", 201), ("wide", 200)]
-    assert rows["dev_accuracy"].between(0.1, 1).all()
-    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("small"))
-    assert f"{rows['dev_accuracy'][:2].mean():.5f}".rstrip("0") in line
-    # What is there stays as it is; what a changed recipe had is trained anew.
-    files.write_table(path, rows.assign(seconds=[1.0, 2.0, 3.0]))
-    (tried / "candidates.yaml").write_text(TWO.replace("[32]", "[16]"))
-    candidates.main()
-    again = files.read_table(path, candidates.COLUMNS)
-    assert list(again["seconds"][:2]) == [1.0, 2.0]
-    assert again["key"][2] != rows["key"][2]
-    # One that is not asked for keeps what it had.
-    (tried / "candidates.yaml").write_text(TWO.replace("epochs: 2", "epochs: 1"))
-    capsys.readouterr()
-    monkeypatch.setattr("sys.argv", ["candidates", "wide"])
-    candidates.main()
-    last = files.read_table(path, candidates.COLUMNS)
-    assert last["epochs"].tolist() == [2, 2, 1]
-    assert "2 runs of candidates.csv are of other recipes" in capsys.readouterr().out
+    training = {image.tobytes() for image in read_images(paths.TRAIN)[0]}
+    assert candidates.STUDY.read_text() == (prepared / params.PARAMS).read_text()
+    monkeypatch.chdir(prepared)
+    params.PARAMS.write_text(two_candidates(params.PARAMS.read_text()))
+    study = params.load()
+    fetch(study.data)
+    split(study.split.dev_fraction, 8)
+    drawn = {image.tobytes() for path in (paths.TRAIN, paths.TEST) for image in read_images(path)[0]}
+    assert drawn == training
+    assert len(read_images(paths.TEST)[0]) == pytest.approx(0.1 * 1437, abs=10)
+    settle(GrowingStudy("candidates", most=3), hours=float("inf"))
+    output = capsys.readouterr().out
+    assert "candidates: 2 → 3 seeds, 2 runs" in output
+    assert "candidates: which is best, by validation accuracy, margin 0.05 percentage points" in output
 
 
-def test_a_candidate_without_dev_images_is_refused(tried: Path) -> None:
-    (tried / "candidates.yaml").write_text(TWO.replace("dev_split: true", "dev_split: false"))
-    with pytest.raises(UserError, match="small: should be a network with dev_split: true"):
-        candidates.read_candidates(tried / "candidates.yaml")
-
-
-@pytest.mark.parametrize("text", ["", "[1, 2]", "a: {b: {{", "a: 1\na: 2\n", "a: 1\n", "\0"])
-def test_a_file_of_candidates_that_is_none_is_refused_by_name(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "candidates.yaml"
-    path.write_text(text)
-    with pytest.raises(UserError, match=f"^{path} "):
-        candidates.read_candidates(path)
+def test_only_the_images_of_mnist_are_taken(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["candidates"])
+    with pytest.raises(SystemExit, match="should be mnist, whose training images are used, received digits"):
+        candidates.main()

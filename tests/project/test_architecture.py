@@ -117,7 +117,10 @@ def test_dvc_tracks_the_files_in_the_digest_of_a_runs_key(variant: str) -> None:
 def test_dvc_tracks_the_modules_of_the_library_that_aggregate_imports() -> None:
     """Except errors, atomic writes, the handling of commands and the removal of passwords."""
     used = set[Path]()
-    waiting = [*sorted((STAGES / "aggregate").rglob("*.py")), STAGES / "study/comparisons.py"]
+    waiting = [
+        *sorted((STAGES / "aggregate").rglob("*.py")),
+        *(STAGES / f"study/{name}.py" for name in ("comparisons", "races")),
+    ]
     while waiting:
         names = {".".join(name.split(".")[:depth]) for name in imported(waiting.pop()) for depth in (2, 3)}
         paths = {ROOT / f"{name.replace('.', '/')}.py" for name in names if name.startswith("many_seeds.")}

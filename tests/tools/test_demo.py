@@ -90,7 +90,7 @@ def test_a_second_demo_keeps_models_and_edited_parameters(
     (demo.FOLDER / "stages/recipes/former.py").write_text("class Recipe: a removed family")
     models = sorted(demo.FOLDER.glob("models/*/*/model.keras"))
     assert models
-    demo.prepare()
+    demo.prepare(demo.FOLDER, demo.STUDY)
     assert sorted(demo.FOLDER.glob("models/*/*/model.keras")) == models
     assert edited.read_text(encoding="utf-8").endswith("# edited\n")
     assert code.read_bytes() == Path("many_seeds/output/text.py").read_bytes()

@@ -12,6 +12,7 @@ import pytest
 
 from many_seeds.errors import UserError
 from many_seeds.results import Result, ResultVerdict
+from stages.aggregate.stage import aggregate
 from stages.study import files, params, paths
 from stages.study.comparisons import find_rows
 from stages.study.params import Params
@@ -27,7 +28,7 @@ from tools.settle.loop import settle
 from tools.settle.plan import plan
 from tools.settle.report import projection
 from tools.settle.seeds import with_seeds
-from tools.settle.steps import Step, missing_runs, next_steps, select_pairs, total_seconds
+from tools.settle.steps import Step, missing_runs, next_steps, select, total_seconds
 from tools.settle.study import GrowingStudy
 
 
@@ -42,10 +43,10 @@ def test_the_next_step_is_a_quarter_more_seeds_with_the_missing_runs_of_both_var
     more = params.parse(STUDY.replace("family: network\n    seeds: 2", "family: network\n    seeds: 6"), "more")
     table = [row("plain", "watched", 6, 8), row("ridge", "plain", 2, 6)]
     cheap, dear = next_steps(table, more, SECONDS, (28, 28), most=8, at_once=1)
-    assert cheap == Step(("ridge", "plain"), n=2, next_n=3, final_n=6)
+    assert cheap == Step("ridge → plain", ("ridge", "plain"), n=2, next_n=3, final_n=6)
     assert (cheap.next_runs(more), cheap.all_runs(more)) == ({"ridge": 1}, {"ridge": 4})  # plain has 6
     assert missing_runs({"ridge": 3, "plain": 7, "watched": 6}, more) == {"ridge": 1, "plain": 1}
-    assert dear == Step(("plain", "watched"), n=6, next_n=8, final_n=8)
+    assert dear == Step("plain → watched", ("plain", "watched"), n=6, next_n=8, final_n=8)
     assert total_seconds(dear.next_runs(more), SECONDS) == 2 * 2.0 + 2 * 10.0
     [wide] = next_steps(table[1:], study, SECONDS, (28, 28), most=8, at_once=4)
     assert wide.next_n == 6  # as many as the machine trains at a time
@@ -59,27 +60,27 @@ def test_a_comparison_with_a_verdict_or_the_maximum_number_of_seeds_has_no_next_
 def test_a_comparison_without_a_projected_verdict_comes_last(study: Params) -> None:
     table = [row("ridge", "plain", 2, 100), row("plain", "watched", 2, 6), row("ridge", "watched", 2, None)]
     first, *_ = next_steps(table, study, SECONDS, (28, 28), most=8, at_once=1)
-    assert first.pair == ("plain", "watched")
+    assert first.variants == ("plain", "watched")
 
 
 def test_smaller_networks_come_first_if_the_duration_of_runs_is_unknown(study: Params) -> None:
     table = [row("plain", "watched", 2, 6), row("ridge", "plain", 2, 6)]
     longer = params.parse(STUDY.replace("epochs: 3", "epochs: 3000"), "longer")
     first, second = next_steps(table, longer, {"plain": 2.0}, (28, 28), most=8, at_once=1)
-    assert (first.pair, second.pair) == (("ridge", "plain"), ("plain", "watched"))
+    assert (first.variants, second.variants) == (("ridge", "plain"), ("plain", "watched"))
     assert total_seconds(first.all_runs(longer), {"plain": 2.0}) is None
 
 
 def test_only_comparisons_of_params_yaml_can_be_selected_in_either_order(study: Params) -> None:
-    assert select_pairs(study, "plain:watched") == [("plain", "watched")]
-    assert select_pairs(study, " watched: plain ") == [("plain", "watched")]
+    assert select(study, "plain:watched") == ([("plain", "watched")], [])
+    assert select(study, " watched: plain ") == ([("plain", "watched")], [])
     with pytest.raises(
         UserError,
         match=r"(?s)--pairs should be comparisons .* received 'plain:ridge'\. The comparisons are\n.*  plain:watched",
     ):
-        select_pairs(study, "plain:ridge")
+        select(study, "plain:ridge")
     with pytest.raises(UserError, match="with commas between; received ''"):
-        select_pairs(study, "plain:watched,")
+        select(study, "plain:watched,")
 
 
 @pytest.fixture
@@ -122,6 +123,60 @@ def test_seeds_are_added_to_an_undecided_pair_alone_and_earlier_runs_are_kept(
     assert "undecided: plain → watched: it has the maximum of 4 seeds (--most" in output
 
 
+ELM = "{family: ridge, seeds: 5, grid_powers: [-14, 8], tolerance: 8.0, weight_sd: 0.2, hidden_units"
+# Five seeds are enough for a verdict at this low confidence.
+RACE = f"""\
+data: {{name: digits}}
+split: {{dev_fraction: 0.2, seeds: 8}}
+variants:
+  tiny: {ELM}: 40}}
+  narrow: {ELM}: 120}}
+  wide: {ELM}: 124}}
+approaches: {{ELM: narrow}}
+comparisons:
+chains:
+races:
+  width: {{variants: [tiny, narrow, wide], score: validation_accuracy, margin: 0.2}}
+statistics: {{confidence: 0.5, equivalence_margin: 0.05, reproduction_margin: 0.1, design: open}}
+"""
+
+
+@pytest.mark.usefixtures("workspace", "tensorflow_ready")
+def test_a_clearly_worse_variant_of_a_race_is_eliminated_and_gets_no_more_seeds(
+    quiet: list[tuple[str, ...]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    params.PARAMS.write_text(RACE)
+    settle(GrowingStudy("width", most=5), hours=float("inf"))
+    output = capsys.readouterr().out
+    assert "ledger: 1 race entered as batch 1, at level 0.4\n" in output
+    assert "width: which is best, by validation accuracy, margin 0.2 percentage points\n" in output
+    assert re.search(r"^tiny +eliminated after [45] seeds by (narrow|wide) +[\d.]+ % +5$", output, re.MULTILINE)
+    assert "0 of 1 race has ended. This call added 0 runs to params.yaml." in output
+    assert "not ended: width: it has the maximum of 5 seeds (--most" in output
+    text = plan(GrowingStudy(None, most=6))
+    assert re.search(r"width: next 5 → 6 seeds, runs: 1 of narrow, 1 of wide; .* until the maximum of 6 seeds", text)
+    settle(GrowingStudy("width", most=6), hours=float("inf"))
+    study = params.load()
+    assert {name: recipe.seeds for name, recipe in study.variants.items()} == {"tiny": 5, "narrow": 6, "wide": 6}
+    output = capsys.readouterr().out
+    assert "width: 5 → 6 seeds, 2 runs" in output
+    assert "17 runs in total; with the same number of seeds for all 3 variants it would be 18." in output
+    assert sorted(read_seen().values()) == [5, 6, 6]
+    aggregate(study)
+    assert '<section id="races">' in paths.REPORT.read_text()
+    assert (paths.TABLES / "race_width.csv").read_text().startswith("variant,mean,seeds,state,eliminated_after")
+
+
+def test_a_race_is_selected_by_its_name() -> None:
+    study = params.parse(RACE.replace("comparisons:", "comparisons:\n  - {a: tiny, b: wide}"), "params.yaml")
+    pairs, races = select(study, "wide:tiny, width")
+    assert (pairs, [race.name for race in races]) == ([("tiny", "wide")], ["width"])
+    assert select(study, None) == (pairs, races)
+    assert select(study, "width") == ([], races)
+    with pytest.raises(UserError, match=r"(?s)or names of races, .* received 'depth'\. .*  tiny:wide\n  width, a race"):
+        select(study, "width,depth")
+
+
 BY_LOSS = STUDY.replace("{a: plain, b: watched}", "{a: plain, b: watched, score: log_loss, margin: 0.01}")
 
 
@@ -130,7 +185,7 @@ def test_a_pair_by_two_scores_gets_one_batch_of_seeds_and_a_table_for_each_score
 ) -> None:
     params.PARAMS.write_text(BY_LOSS)  # the chain compares it by accuracy
     growing = GrowingStudy("plain:watched", most=3)
-    by_loss, by_accuracy = growing.look()
+    by_loss, by_accuracy = growing.look().groups
     table = read_results("plain").scores, read_results("watched").scores
     assert by_loss[0].difference == pytest.approx((table[1]["test_loss"] - table[0]["test_loss"]).mean())
     assert (by_loss.unit, by_accuracy.unit) == ("nats", "percentage points")
@@ -146,7 +201,7 @@ def test_a_pair_by_two_scores_gets_one_batch_of_seeds_and_a_table_for_each_score
 def test_of_two_scores_the_one_that_needs_more_seeds_decides_the_next_step(study: Params) -> None:
     table = [row("plain", "watched", 2, 4), row("plain", "watched", 2, 7), row("plain", "watched", 2, 3, "better")]
     [step] = next_steps(table, study, SECONDS, (28, 28), most=8, at_once=1)
-    assert step == Step(("plain", "watched"), n=2, next_n=3, final_n=7)
+    assert step == Step("plain → watched", ("plain", "watched"), n=2, next_n=3, final_n=7)
 
 
 def test_a_plan_lists_the_runs_and_trains_nothing(evaluated: Path, quiet: list[tuple[str, ...]]) -> None:
@@ -325,7 +380,7 @@ def test_a_study_without_comparisons_is_an_error(evaluated: Path) -> None:
         "(?s)approaches:.*(?=statistics:)", "approaches: {MLP: plain}\ncomparisons: []\nchains: {}\n", STUDY
     )
     params.PARAMS.write_text(without_comparisons)
-    with pytest.raises(UserError, match="has no comparison: name two variants"):
+    with pytest.raises(UserError, match="has no comparison and no race: name two variants"):
         GrowingStudy(None, most=8)
 
 

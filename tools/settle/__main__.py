@@ -1,8 +1,8 @@
-"""Add seeds until every comparison has a verdict or the time is used up.
+"""Add seeds until every comparison has a verdict and every race has ended, or the time is used up.
 
-Seeds are added to the variants of undecided comparisons only, a quarter more each time, and the comparison is evaluated
-after each batch: its interval is valid at any number of seeds (docs/statistics.md). The comparison with the least
-projected training time is first. If the command is stopped, run it again: finished runs are kept.
+Seeds are added to the variants of undecided comparisons and to those in a race only, a quarter more each time, and all
+are evaluated after each batch: the intervals are valid at any number of seeds (docs/statistics.md). The comparison or
+race with the least projected training time is first. If the command is stopped, run it again: finished runs are kept.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def hours(text: str) -> float:
 
 def parse_arguments() -> argparse.Namespace:
     parser = console.Parser(prog="python -m tools.settle", description=__doc__)
-    parser.add_argument("--pairs", metavar="A:B,…", help=f"comparisons of {PARAMS} (default: all)")
+    parser.add_argument("--pairs", metavar="A:B,RACE,…", help=f"comparisons and races of {PARAMS} (default: all)")
     parser.add_argument(
         "--most",
         type=int,

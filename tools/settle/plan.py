@@ -2,28 +2,26 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from many_seeds.output import text
-from many_seeds.results import Result, Results
 from stages.study.params import PARAMS
-from tools.settle.report import LIMITS, all_of, pair_name, projection, tables
-from tools.settle.steps import Step, longest_undecided, missing_runs, total_seconds
+from tools.settle.look import Look, is_open
+from tools.settle.report import LIMITS, projection, summary, tables
+from tools.settle.steps import Step, longest_open, missing_runs, total_seconds
 from tools.settle.study import GrowingStudy, mean_seconds
 
 
 def plan(growing: GrowingStudy) -> str:
-    """The results, and for each undecided comparison the next runs, their duration and the projected verdict.
+    """The results, and for each undecided comparison and open race the next runs, their duration and projected end.
 
     Raises:
         UserError: the results of a variant are missing or damaged.
     """
     if obstacle := _obstacle(growing):
         return obstacle
-    groups, seconds = growing.look(), mean_seconds(growing.study)
-    results = all_of(groups)
-    steps = growing.next_steps(results, seconds)
+    look, seconds = growing.look(), mean_seconds(growing.study)
+    steps = growing.next_steps(look, seconds)
     if not steps:
-        return f"{tables(groups)}\n\n{_nothing_to_add(groups)}"
-    return "\n".join([tables(groups), "", *_step_lines(growing, results, steps, seconds)])
+        return f"{tables(look)}\n\n{_nothing_to_add(look)}"
+    return "\n".join([tables(look), "", *_step_lines(growing, look, steps, seconds)])
 
 
 def _obstacle(growing: GrowingStudy) -> str | None:
@@ -40,24 +38,24 @@ def _obstacle(growing: GrowingStudy) -> str | None:
     return None
 
 
-def _nothing_to_add(groups: Sequence[Results]) -> str:
-    undecided = sum(result.verdict == "undecided" for result in all_of(groups))
+def _nothing_to_add(look: Look) -> str:
+    undecided = sum(map(is_open, look))
     remark = f"; {undecided} undecided with the maximum number of seeds ({LIMITS})" if undecided else ""
-    return f"{text.summary(*groups)}{remark}"
+    return f"{summary(look)}{remark}"
 
 
 def _step_lines(
-    growing: GrowingStudy, results: Sequence[Result], steps: Sequence[Step], seconds: Mapping[str, float]
+    growing: GrowingStudy, look: Look, steps: Sequence[Step], seconds: Mapping[str, float]
 ) -> Iterator[str]:
-    study, undecided = growing.study, longest_undecided(results)
+    study, unfinished = growing.study, longest_open(look)
     seeds: dict[str, int] = {}  # of each variant after the steps up to this one: comparisons share variants
     for step in steps:
-        seeds |= {name: max(step.final_n, seeds.get(name, 0)) for name in step.pair}
+        seeds |= {name: max(step.final_n, seeds.get(name, 0)) for name in step.variants}
         durations = [_duration(growing, runs, seconds) for runs in (step.all_runs(study), missing_runs(seeds, study))]
         runs = ", ".join(f"{count} of {name}" for name, count in step.next_runs(study).items()) or "none"
         yield (
-            f"{pair_name(step.pair)}: next {step.n} → {step.next_n} seeds, runs: {runs}; "
-            f"{projection(undecided[step.pair], step.final_n, *durations)}"
+            f"{step.name}: next {step.n} → {step.next_n} seeds, runs: {runs}; "
+            f"{projection(unfinished[step.name], step.final_n, *durations)}"
         )
 
 

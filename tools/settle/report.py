@@ -1,45 +1,64 @@
-"""Sentences about comparisons, seeds and durations."""
+"""Tables and sentences about comparisons, races, seeds and durations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from many_seeds.output import text
-from many_seeds.results import Pair, Result, Results
 from stages.study.params import PARAMS, Params
+from stages.study.races import RaceState
+from tools.settle.look import Look, Question, is_open, name_of, seeds_used
 
 LIMITS = f"--most and split.seeds of {PARAMS}"
 
 
-def tables(groups: Sequence[Results]) -> str:
-    """The tables of results, one for each score and margin, and below them the remarks, such as on diverged runs."""
-    remarks = dict.fromkeys(remark for results in groups for remark in results.remarks)
-    found = [text.table(results) for results in groups]
-    return "\n\n".join([*found, "\n".join(remarks)] if remarks else found)
+def tables(look: Look) -> str:
+    """A table of results for each score and margin, one for each race, and below them remarks, as on diverged runs."""
+    found = [*map(text.table, look.groups), *map(race_table, look.races)]
+    return "\n\n".join([*found, "\n".join(look.remarks)] if look.remarks else found)
 
 
-def all_of(groups: Sequence[Results]) -> list[Result]:
-    """The results of all scores and margins."""
-    return [result for results in groups for result in results]
+def race_table(state: RaceState) -> str:
+    """The variants of a race, the leader first."""
+    first = f", from seed {state.from_seed} on" if state.from_seed else ""
+    title = f"{state.race.name}: which is best, by {state.score.label}, margin {state.race.margin:g} {state.score.unit}"
+    rows = [
+        [
+            row["variant"],
+            row["state"],
+            text.MISSING if row["mean"] is None else state.score.text(row["mean"]),
+            str(row["seeds"]),
+        ]
+        for row in state.rows()
+    ]
+    return f"{title.rstrip()}{first}\n{text.aligned(['variant', 'state', 'mean', 'seeds'], rows, left=2)}"
 
 
-def conclusion(groups: Sequence[Results], study: Params, reasons: Mapping[Pair, str], added: int) -> str:
-    """How many comparisons have a verdict, why the others have none, and the number of runs.
+def summary(look: Look) -> str:
+    """How many comparisons have a verdict, and how many races have ended."""
+    return "; ".join([*([text.summary(*look.groups)] if look.groups else []), *_ended(look)])
+
+
+def _ended(look: Look) -> Iterator[str]:
+    if look.races:
+        ended, total = sum(not is_open(state) for state in look.races), len(look.races)
+        yield f"{ended} of {total} {'race has' if total == 1 else 'races have'} ended"
+
+
+def conclusion(look: Look, study: Params, reasons: Mapping[str, str], added: int) -> str:
+    """How many comparisons have a verdict and races an end, why the others have none, and the number of runs.
 
     Args:
-        groups: of the comparisons, for each score and margin.
+        look: the results.
         study: the parameters of the study.
-        reasons: why undecided comparisons get no more seeds now; one that is left out has the maximum number of seeds.
+        reasons: why undecided comparisons and open races get no more seeds now, by their names; one that is left out
+            has the maximum number of seeds.
         added: the number of runs that were added to params.yaml.
     """
-    lines = [f"{text.summary(*groups)}. This call added {added} runs to {PARAMS}."]
-    for results in groups:
-        by = f", by {results.metric}" if len(groups) > 1 else ""
-        for result in results:
-            if result.verdict == "undecided":
-                pair = result.a, result.b
-                reason = reasons.get(pair, f"it has the maximum of {result.from_seed + result.n} seeds ({LIMITS})")
-                lines.append(f"undecided: {pair_name(pair)}{by}: {reason}; {_more_seeds(result)}")
-    names = {name for result in all_of(groups) for name in (result.a, result.b)}
-    seeds = [study.recipe(name).seeds for name in names]
+    lines = [f"{summary(look)}. This call added {added} runs to {PARAMS}."]
+    for results in look.groups:
+        by = f", by {results.metric}" if len(look.groups) > 1 else ""
+        lines += [f"undecided: {name_of(one)}{by}: {_why_open(one, reasons)}" for one in results if is_open(one)]
+    lines += [f"not ended: {name_of(state)}: {_why_open(state, reasons)}" for state in look.races if is_open(state)]
+    seeds = [study.recipe(name).seeds for name in look.variants]
     fixed = len(seeds) * max(seeds)
     lines.append(
         f"{sum(seeds)} runs in total; with the same number of seeds for all {len(seeds)} variants it would be {fixed}."
@@ -47,10 +66,20 @@ def conclusion(groups: Sequence[Results], study: Params, reasons: Mapping[Pair, 
     return "\n".join(lines)
 
 
-def _more_seeds(result: Result) -> str:
-    if result.seeds_projected is None:
-        return "no verdict is projected at any number of seeds"
-    return f"a verdict is projected after about {result.seeds_projected - result.n:,} more seeds"
+def _why_open(one: Question, reasons: Mapping[str, str]) -> str:
+    used = seeds_used(one)
+    reason = reasons.get(name_of(one), f"it has the maximum of {one.from_seed + used} seeds ({LIMITS})")
+    if one.seeds_projected is None:
+        return f"{reason}; no {_end(one)} is projected at any number of seeds"
+    return f"{reason}; {_an_end(one)} is projected after about {one.seeds_projected - used:,} more seeds"
+
+
+def _end(one: Question) -> str:
+    return "end" if isinstance(one, RaceState) else "verdict"
+
+
+def _an_end(one: Question) -> str:
+    return "an end" if isinstance(one, RaceState) else "a verdict"
 
 
 def why_not_trained(count: int, seconds: float | None, seconds_left: float) -> str:
@@ -66,27 +95,23 @@ def why_not_trained(count: int, seconds: float | None, seconds_left: float) -> s
     return f"its next {count} runs take {duration(seconds)}, and {duration(seconds_left)} are left"
 
 
-def projection(result: Result, final_n: int, seconds: float | None, seconds_with_earlier: float | None) -> str:
-    """When a verdict is projected.
+def projection(one: Question, final_n: int, seconds: float | None, seconds_with_earlier: float | None) -> str:
+    """When a verdict, or the end of a race, is projected.
 
     Args:
-        result: of the comparison.
-        final_n: the number of seeds at which a verdict is projected, or the maximum number of seeds.
+        one: the comparison or race.
+        final_n: the number of seeds at which it is projected, or the maximum number of seeds.
         seconds: the duration of the runs until then; None if it is unknown.
         seconds_with_earlier: the same with the runs of the comparisons listed before.
     """
     if seconds is None:
         return "duration unknown: no run of it is in this workspace"
     total = "" if seconds_with_earlier is None else f" ({duration(seconds_with_earlier)} with the comparisons above)"
-    projected = None if result.seeds_projected is None else result.from_seed + result.seeds_projected
+    projected = None if one.seeds_projected is None else one.from_seed + one.seeds_projected
     if projected is not None and projected <= final_n:
-        return f"verdict projected at {projected:,} seeds, after {duration(seconds)}{total}"
-    later = "" if projected is None else f"; a verdict is projected at {projected:,}"
+        return f"{_end(one)} projected at {projected:,} seeds, after {duration(seconds)}{total}"
+    later = "" if projected is None else f"; {_an_end(one)} is projected at {projected:,}"
     return f"{duration(seconds)} until the maximum of {final_n} seeds{total}{later}"
-
-
-def pair_name(pair: Pair) -> str:
-    return f"{pair[0]} → {pair[1]}"
 
 
 def duration(seconds: float) -> str:

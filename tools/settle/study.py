@@ -4,12 +4,11 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 
 from many_seeds.errors import UserError
-from many_seeds.results import Result, Results
 from stages.aggregate.runs import require_one_test
 from stages.ledger import stage as ledger
 from stages.recipes.shared import training
 from stages.recipes.shared.native_stderr import native_stderr_hidden
-from stages.study import comparisons, dvc, params, paths
+from stages.study import comparisons, dvc, params, paths, races
 from stages.study.params import Params
 from stages.study.provenance import environments
 from stages.study.provenance.identities import variant_identity
@@ -21,8 +20,9 @@ from stages.tracking.publisher import Publisher
 from stages.train.executors import slots
 from stages.train.plan import environment_here
 from tools import stale
+from tools.settle.look import Look, Question
 from tools.settle.seeds import with_seeds
-from tools.settle.steps import Step, next_steps, select_pairs
+from tools.settle.steps import Step, next_steps, select
 
 
 class GrowingStudy:
@@ -31,12 +31,13 @@ class GrowingStudy:
     Attributes:
         study: the parameters of the study, with the seeds that were added.
         pairs: the pairs of variants whose comparisons should get a verdict.
-        variants: the variants of these comparisons.
+        races: the races that should end.
+        variants: the variants of these comparisons and races.
         most: the maximum number of seeds of a variant.
 
     Raises:
-        UserError: params.yaml is not valid, has the fixed design or no comparison, or its seeds can't be edited; or
-            `pairs` names an unknown comparison.
+        UserError: params.yaml is not valid, has the fixed design, or no comparison and no race, or its seeds can't be
+            edited; or `pairs` names an unknown comparison or race.
     """
 
     def __init__(self, pairs: str | None, most: int) -> None:
@@ -48,12 +49,14 @@ class GrowingStudy:
                 "fixed design hold for one number of seeds, chosen before any score was seen. The open design widens "
                 "them for good"
             )
-        self.pairs = select_pairs(self.study, pairs)
-        if not self.pairs:
+        self.pairs, self.races = select(self.study, pairs)
+        compared = [*self.pairs, *(race.variants for race in self.races)]
+        if not compared:
             raise UserError(
-                f"{params.PARAMS} has no comparison: name two variants in comparisons, chains or approaches"
+                f"{params.PARAMS} has no comparison and no race: name two variants in comparisons, chains or "
+                "approaches, or several in races"
             )
-        self.variants = list(dict.fromkeys(name for pair in self.pairs for name in pair))
+        self.variants = list(dict.fromkeys(name for names in compared for name in names))
         self.most = min(most, self.study.split.seeds)
         self._check_editable()
 
@@ -113,7 +116,7 @@ class GrowingStudy:
         return [name for name in variants if not complete(name)]
 
     def outdated(self) -> list[str]:
-        """The variants of the comparisons whose results are missing, or of other parameters or data."""
+        """The variants whose results are missing, or of other parameters or data."""
         names = {*self.incomplete(self.variants), *outdated(self.study)}
         return [name for name in self.variants if name in names]
 
@@ -140,8 +143,8 @@ class GrowingStudy:
         """Record that the scores of the comparisons are about to be shown."""
         record_seen(self.study, {name: self.study.recipe(name).seeds for name in self.variants})
 
-    def look(self) -> list[Results]:
-        """The results of the comparisons from the present scores, for each score and margin.
+    def look(self) -> Look:
+        """The results of the comparisons and the states of the races from the present scores.
 
         Raises:
             UserError: the results of a variant are missing or damaged, or the variants have different test sets.
@@ -152,17 +155,21 @@ class GrowingStudy:
             check_seeds(paths.scores_path(name), runs.seeds, range(self.study.recipe(name).seeds))
         wanted = [set(pair) for pair in self.pairs]
         named = [one for one in comparisons.named_comparisons(self.study) if set(one.pair) in wanted]
-        return comparisons.compare_named(found, named, self.study, ledger.preview(self.study))
+        rows = ledger.preview(self.study)
+        return Look(
+            comparisons.compare_named(found, named, self.study, rows),
+            races.race_states(found, self.races, self.study, rows),
+        )
 
     @property
     def at_once(self) -> int:
         """The number of runs that this machine trains at a time."""
         return max(slots(self.study.recipe(name)) for name in self.variants)
 
-    def next_steps(self, results: Iterable[Result], seconds: Mapping[str, float]) -> list[Step]:
-        """The next steps of the undecided comparisons, as `steps.next_steps` orders them."""
+    def next_steps(self, questions: Iterable[Question], seconds: Mapping[str, float]) -> list[Step]:
+        """The next steps of the undecided comparisons and open races, as `steps.next_steps` orders them."""
         shape = read_results(self.variants[0]).hardest_images.shape[1:]
-        return next_steps(results, self.study, seconds, shape, most=self.most, at_once=self.at_once)
+        return next_steps(questions, self.study, seconds, shape, most=self.most, at_once=self.at_once)
 
     def add_seeds(self, runs: Mapping[str, int]) -> None:
         """Add seeds to params.yaml, and change nothing else in it.

@@ -24,6 +24,7 @@ from stages.aggregate.sections import (
     environments,
     ledger,
     misclassified,
+    races,
     reproduction,
     results,
     ridge,
@@ -50,6 +51,7 @@ def sections(runs: Runs, study: Params, compared: Sequence[Results], named: Sequ
         Section("approaches", "Approaches", approaches.parts(runs, study, of_study)),
         Section("comparisons", "Pairs of variants", comparisons.parts(runs, study, compared)),
         Section("chains", "Chains of steps", chains.parts(runs, study, of_study)),
+        Section("races", "Races", races.parts(runs, study, named)),
         Section(
             "variants",
             "Variants",

@@ -1,4 +1,4 @@
-"""The ledger: every comparison that the study has ever named, with its level; withdrawn ones with their result."""
+"""The ledger: all comparisons and races that the study has ever named, with their levels; results of withdrawn ones."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +19,7 @@ CAPTION = (
     "Seeds below the first seed are not used: their scores were known before."
 )
 WITHDRAWN = " Withdrawn comparisons keep their level; their results are of the seeds that both variants have now."
+RACES = " A race has all its variants under a."
 EARLIER = " This is ledger {number} of the study: its guarantee does not cover verdicts under the earlier {files}."
 
 
@@ -39,6 +40,8 @@ def parts(rows: Sequence[Row], earlier: Sequence[Path], runs: Runs, study: Param
     if any(row.withdrawn for row in here):
         caption += WITHDRAWN
         columns.append(text("result of withdrawn", "result"))
+    if any(row.kind == "race" for row in here):
+        caption += RACES
     rows_table = table(here, results)
     if {row.score for row in here} == {study.statistics.score}:
         rows_table = rows_table.drop(columns="score")

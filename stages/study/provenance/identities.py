@@ -1,7 +1,7 @@
 """What variants and comparisons are, as digests: recipes, data and split, without names and numbers of seeds."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from stages.recipes.shared.recipe import Recipe
@@ -35,6 +35,16 @@ def pair_identity(a: str, b: str, score: str = ACCURACY) -> str:
         score: the name of the score.
     """
     return files.digest(score, *sorted([a, b]))
+
+
+def race_identity(variants: Iterable[str], score: str) -> str:
+    """A digest of a race, the same for any order of its variants.
+
+    Args:
+        variants: the identities of the variants.
+        score: the name of the score.
+    """
+    return files.digest("race", score, *sorted(variants))
 
 
 def comparison_identity(a: str, b: str, study: Params, score: str = ACCURACY) -> str:

@@ -1,5 +1,6 @@
 """The stage `ledger`, in folders with and without git."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -171,6 +172,68 @@ def test_only_later_seeds_count_for_a_comparison_of_two_variants_that_were_seen(
     assert "only later seeds count for plain → wider\n" in capsys.readouterr().out
 
 
+RACE = "races:\n  units: {variants: [plain, wide]}\n"
+
+
+def test_a_race_is_one_row_and_with_one_more_variant_another_race(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params.PARAMS.write_text(STUDY + RACE)
+    (*_, race) = rows = ask()
+    assert (race.kind, race.a, race.b, race.margin) == ("race", "plain wide", "", "0.05")
+    assert [row.level for row in rows] == pytest.approx([0.04 / 4] * 4)
+    assert "ledger: 3 comparisons and 1 race entered as batch 1, at level 0.01 each" in capsys.readouterr().out
+    # The order of the variants and the name of the race do not matter, and the margin is kept, as of a comparison.
+    edit(("units: {variants: [plain, wide]}", "widths: {variants: [wide, plain], margin: 0.5}"))
+    (*_, same) = ask()
+    assert (same.identity, same.level, same.a, same.margin) == (race.identity, race.level, "wide plain", "0.05 0.5")
+    edit(("[wide, plain]", "[wide, plain, wider]"))
+    capsys.readouterr()
+    rows = ask()
+    assert [(row.batch, row.a, row.withdrawn) for row in rows if row.kind == "race"] == [
+        (1, "wide plain", "yes"),
+        (2, "wide plain wider", ""),
+    ]
+    assert capsys.readouterr().out == (
+        "ledger: 1 race entered as batch 2, at level 0.005\n"
+        "ledger: 1 race withdrawn; the level stays in use: wide plain\n"
+    )
+
+
+def test_a_race_by_another_score_or_of_edited_recipes_is_another_race(folder: Path) -> None:
+    params.PARAMS.write_text(STUDY + RACE)
+    found = {ask()[-1].identity}
+    edit(("[plain, wide]}", "[plain, wide], score: validation_accuracy}"))
+    found.add(ask()[-1].identity)
+    edit(("units: [16]", "units: [20]"))
+    found.add(ask()[-1].identity)
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize(
+    ("seen", "first"),
+    [({"plain": 10, "wide": 7}, 10), ({"plain": 10, "wide": 7, "wider": 12}, 12), ({"wider": 12}, 0)],
+    ids=["two seen", "all seen", "one seen"],
+)
+def test_only_later_seeds_count_for_a_race_of_variants_of_which_two_were_seen(
+    folder: Path, seen: dict[str, int], first: int
+) -> None:
+    """Of a single variant, no difference was seen."""
+    ask()
+    record_seen(params.load(), seen)
+    params.PARAMS.write_text(STUDY + RACE.replace("wide]", "wide, wider]"))
+    assert ask()[-1].from_seed == first
+
+
+def test_a_new_ledger_has_the_races_of_the_study_with_their_first_seeds(folder: Path) -> None:
+    params.PARAMS.write_text(STUDY + RACE)
+    ask()
+    record_seen(params.load(), {"plain": 10, "wide": 10})
+    edit(("confidence: 0.95", "confidence: 0.9"))
+    (*_, race) = start_new(params.load())
+    assert (race.kind, race.a, race.from_seed) == ("race", "plain wide", 0)
+
+
 def test_a_report_is_seen_before_it_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from stages.aggregate import stage
     from stages.study.provenance.identities import variant_identity
@@ -317,6 +380,20 @@ def test_two_branches_get_the_same_ledger_however_they_are_merged(committed: Pat
     assert len(set(found)) == 1
     assert sorted(row.batch for row in read_ledger()) == [1, 1, 1, 2, 3]
     assert not any(row.withdrawn for row in read_ledger())
+
+
+def test_races_of_two_branches_are_merged_as_comparisons_are(committed: Path) -> None:
+    for name, variants in (("one", "plain, wide"), ("two", "plain, wider")):
+        git("switch", "--quiet", "--create", name, "main")
+        params.PARAMS.write_text(f"{STUDY}races:\n  {name}: {{variants: [{variants}]}}\n")
+        ask()
+        params.PARAMS.write_text(STUDY)  # params.yaml is merged by hand
+        commit(name)
+    git("switch", "--quiet", "one")
+    assert re.search(r"1 race \(plain wider?\) moved to batch 3", git("merge", "--quiet", "--no-edit", "two"))
+    found = [row for row in read_ledger() if row.kind == "race"]
+    assert sorted((row.batch, row.b) for row in found) == [(2, ""), (3, "")]
+    assert {row.a for row in found} == {"plain wide", "plain wider"}
 
 
 def test_a_branch_that_started_a_new_ledger_is_a_conflict(committed: Path, branches: None) -> None:
