@@ -37,6 +37,7 @@ def report() -> str:
     return paths.REPORT.read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_models_that_predict_the_largest_class_have_a_warning_and_the_score_of_chance() -> None:
     study = study_of("balanced_accuracy", 0.5)
     made.write_predictions(study, largest_class(study), TRUTH, classes=CLASSES)
@@ -60,6 +61,7 @@ def test_models_that_predict_the_largest_class_have_a_warning_and_the_score_of_c
     ]
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_model_that_finds_the_small_classes_is_better_by_balanced_accuracy_though_worse_by_accuracy() -> None:
     study = study_of("balanced_accuracy", 0.5)
     labels = largest_class(study)

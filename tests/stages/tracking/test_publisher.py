@@ -413,9 +413,12 @@ def test_a_read_only_database_costs_one_warning_and_no_exception(
     assert dump() == before
 
 
-def test_a_kill_while_the_database_is_made_leaves_none_and_the_next_publisher_makes_it(
-    evaluated: Path, study: Params
+def test_a_kill_while_the_database_is_made_leaves_none_and_the_next_publisher_makes_it_in_a_folder_of_any_name(
+    evaluated: Path, study: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    odd = evaluated.with_name("50% off%20 who?")
+    evaluated.rename(odd)
+    monkeypatch.chdir(odd)
     dies = """
 import os
 import mlflow.store.db.utils as database
@@ -426,7 +429,10 @@ Publisher(params.load()).publish("plain", 0)
 """
     assert subprocess.run([sys.executable, "-c", dies], check=False).returncode == 9
     assert not address.DATABASE.exists()
-    assert Publisher(study).publish_variants(list(study.variants)) == 12
+    assert Publisher(study).publish_variants(["plain"]) == 3
+    assert address.DATABASE.exists()
+    artifacts = client().list_artifacts(run_of("plain", 0).info.run_id)
+    assert {file.path for file in artifacts} == {"model.keras", "run.json"}
 
 
 def test_one_run_that_cannot_be_read_is_named_and_costs_no_other(
