@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import pytest
 
 from stages.tracking import address
 
@@ -97,12 +96,15 @@ def sqlite(empty: Path) -> Iterator[str]:
         yield f"sqlite:///{folder}/mlflow.db"
 
 
+def postgresql_programs() -> list[Path]:
+    """The folders with the programs of PostgreSQL, the newest last; none where it is not installed."""
+    return sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+
+
 @contextlib.contextmanager
 def postgresql() -> Iterator[str]:
     """The URI of an empty PostgreSQL database with a private socket."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not programs:
-        pytest.skip("no PostgreSQL here")
+    programs = postgresql_programs()
     # PostgreSQL refuses to run as root.
     user = "postgres" if os.getuid() == 0 else None
 
