@@ -91,9 +91,8 @@ def test_two_data_sets_do_not_share_an_experiment(
 
 
 def test_a_registered_model_of_somebody_else_keeps_its_alias(
-    workspace_with_report: Path, study: Params, monkeypatch: pytest.MonkeyPatch
+    published: Path, study: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish(study)
     client().create_registered_model("digits")
     theirs = client().create_model_version("digits", source="s3://theirs/model")
     client().set_registered_model_alias("digits", "champion", theirs.version)
@@ -106,16 +105,14 @@ def test_a_registered_model_of_somebody_else_keeps_its_alias(
     assert client().get_model_version_by_alias("digits", "champion").source == "s3://theirs/model"
 
 
-def test_runs_of_somebody_else_in_the_experiment_stay_as_they_are(workspace_with_report: Path, study: Params) -> None:
-    publish(study)
+def test_runs_of_somebody_else_in_the_experiment_stay_as_they_are(published: Path, study: Params) -> None:
     experiment = client().get_experiment_by_name("digits").experiment_id
     theirs = client().create_run(experiment, tags={"role": "variant", "approach": "transformer", "variant": "plain"})
     publish(study)
     assert client().get_run(theirs.info.run_id).data.tags == theirs.data.tags
 
 
-def test_the_seeds_of_a_deleted_parent_get_a_new_one(workspace_with_report: Path, study: Params) -> None:
-    publish(study)
+def test_the_seeds_of_a_deleted_parent_get_a_new_one(published: Path, study: Params) -> None:
     [former] = [run for run in role("variant") if run.info.run_name == "plain"]
     client().delete_run(former.info.run_id)
     publish(study)
@@ -159,24 +156,23 @@ def model_files() -> Path:
 
 
 def test_a_checkout_that_was_moved_publishes_and_serves_from_its_new_place(
-    workspace_with_report: Path, study: Params, monkeypatch: pytest.MonkeyPatch
+    published: Path, study: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish(study)
     register(study)
-    published = content()
+    content_before = content()
     before = client().get_experiment_by_name("digits")
-    moved = workspace_with_report.with_name("moved")
-    workspace_with_report.rename(moved)
+    moved = published.with_name("moved")
+    published.rename(moved)
     monkeypatch.chdir(moved)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address.tracking_uri())
     assert not publish(study).failed
-    assert content() == published
+    assert content() == content_before
     assert "version 2 now" in register(study)
     assert model_files().is_relative_to(moved)
     [run] = [run for run in runs() if run.info.run_name == "watched seed 1"]
     assert [file.path for file in client().list_artifacts(run.info.run_id)] == ["model.keras", "run.json"]
-    assert not workspace_with_report.exists()
+    assert not published.exists()
     # What was noted on its runs, and those of experiments of DVC that are gone, can still be looked at.
     former = client().get_experiment(before.experiment_id)
     assert (former.name, former.lifecycle_stage) == (
@@ -187,10 +183,7 @@ def test_a_checkout_that_was_moved_publishes_and_serves_from_its_new_place(
     assert Publisher(study).publish_variants(list(study.variants)) == 0
 
 
-def test_files_that_are_gone_are_published_again_and_the_model_registered_anew(
-    workspace_with_report: Path, study: Params
-) -> None:
-    publish(study)
+def test_files_that_are_gone_are_published_again_and_the_model_registered_anew(published: Path, study: Params) -> None:
     register(study)
     before = content()
     shutil.rmtree(address.ARTIFACTS)
@@ -201,9 +194,8 @@ def test_files_that_are_gone_are_published_again_and_the_model_registered_anew(
 
 
 def test_a_registration_that_fails_leaves_the_run_of_the_study_finished(
-    workspace_with_report: Path, study: Params, monkeypatch: pytest.MonkeyPatch
+    published: Path, study: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish(study)
     [before] = role("study")
 
     def fails(**_: Any) -> None:
@@ -219,16 +211,15 @@ def test_a_registration_that_fails_leaves_the_run_of_the_study_finished(
 
 
 def test_an_experiment_of_dvcs_queue_is_published_beside_the_runs_of_the_checkout(
-    evaluated: Path, empty_database: Path, study: Params, monkeypatch: pytest.MonkeyPatch
+    published: Path, study: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copy(empty_database, address.DATABASE)
-    Publisher(study).publish_variants(list(study.variants))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     experiment = client().get_experiment_by_name("digits")
-    queued = evaluated / ".dvc" / "tmp" / "exps" / "tmpabc"
+    queued = published / ".dvc" / "tmp" / "exps" / "tmpabc"
     for name in (paths.MODELS, paths.RUNS):
         shutil.copytree(name, queued / name)
     monkeypatch.chdir(queued)
-    monkeypatch.setenv("DVC_ROOT", str(evaluated))
+    monkeypatch.setenv("DVC_ROOT", str(published))
     monkeypatch.setenv("DVC_EXP_NAME", "wide-mole")
     changed = params.parse(
         STUDY.replace("dropout: 0.25", "dropout: 0.3").replace("MLP: watched", "MLP: plain"), "queued"
@@ -239,7 +230,7 @@ def test_an_experiment_of_dvcs_queue_is_published_beside_the_runs_of_the_checkou
         path.write_text(text.replace('"dropout": 0.25', '"dropout": 0.3'))
     assert Publisher(changed).publish_variants(["plain"]) > 0
     assert not address.DATABASE.exists()
-    monkeypatch.chdir(evaluated)
+    monkeypatch.chdir(published)
     found = {run.info.run_name for run in runs() if run.data.tags.get("dvc_experiment") == "wide-mole"}
     assert found == {"plain", "plain seed 0", "plain seed 1"}
     # Which approach is which is the checkout's to say.
