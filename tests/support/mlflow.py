@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,47 @@ def mlflow_server(store: str, artifacts: Path) -> Iterator[str]:
         finally:
             os.killpg(server.pid, signal.SIGTERM)  # MLflow's server runs in child processes
             rest.join()
+
+
+@contextlib.contextmanager
+def of_version_2(server: str) -> Iterator[str]:
+    """The address of an MLflow server that answers as version 2 does: it knows no logged models."""
+
+    class Proxy(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            length = int(self.headers.get("Content-Length", 0))
+            if "logged-models" in self.path:
+                return self.send(404, b"<!doctype html>\n<title>404 Not Found</title>")
+            if self.path == "/version":
+                return self.send(200, b"2.22.0")
+            asked = mlflow.utils.rest_utils.http_request(
+                mlflow.utils.credentials.get_default_host_creds(server),
+                self.path,
+                self.command,
+                data=self.rfile.read(length),
+                extra_headers={"Content-Type": self.headers.get("Content-Type", "application/json")},
+            )
+            return self.send(asked.status_code, asked.content)
+
+        do_GET = do_POST = do_PUT = do_PATCH = answer  # noqa: N815
+
+        def send(self, status: int, content: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{proxy.server_port}"
+        finally:
+            proxy.shutdown()
+            thread.join()
 
 
 @contextlib.contextmanager

@@ -4,10 +4,7 @@ import contextlib
 import shlex
 import shutil
 import sqlite3
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import mlflow
@@ -22,8 +19,7 @@ from stages.tracking.__main__ import main as publish_by_hand
 from stages.tracking.publisher import Publisher
 from tests.conftest import STUDY
 from tests.support.command import run_main
-from tests.support.mlflow import client, content, mlflow_server, runs, sqlite
-from tools.serving.register import main as register_main
+from tests.support.mlflow import client, content, runs
 from tools.serving.register import register
 
 
@@ -236,63 +232,3 @@ def test_an_experiment_of_dvcs_queue_is_published_beside_the_runs_of_the_checkou
     # Which approach is which is the checkout's to say.
     assert {run.info.run_name for run in runs() if "approach" in run.data.tags} == {"ridge", "watched"}
     assert client().get_experiment_by_name("digits").tags == experiment.tags
-
-
-@contextlib.contextmanager
-def of_version_2(server: str) -> Iterator[str]:
-    """The address of an MLflow server that answers as version 2 does: it knows no logged models."""
-
-    class Proxy(BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            length = int(self.headers.get("Content-Length", 0))
-            if "logged-models" in self.path:
-                return self.send(404, b"<!doctype html>\n<title>404 Not Found</title>")
-            if self.path == "/version":
-                return self.send(200, b"2.22.0")
-            asked = mlflow.utils.rest_utils.http_request(
-                mlflow.utils.credentials.get_default_host_creds(server),
-                self.path,
-                self.command,
-                data=self.rfile.read(length),
-                extra_headers={"Content-Type": self.headers.get("Content-Type", "application/json")},
-            )
-            return self.send(asked.status_code, asked.content)
-
-        do_GET = do_POST = do_PUT = do_PATCH = answer  # noqa: N815
-
-        def send(self, status: int, content: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
-        thread = Thread(target=proxy.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{proxy.server_port}"
-        finally:
-            proxy.shutdown()
-            thread.join()
-
-
-def test_a_server_of_mlflow_2_gets_the_runs_and_registering_says_what_it_lacks(
-    aggregated: Path, study: Params, empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with (
-        sqlite(empty_database) as store,
-        mlflow_server(store, tmp_path / "artifacts") as server,
-        of_version_2(server) as address,
-    ):
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-        assert not publish(study).failed
-        assert len(runs()) == 13
-        refused = run_main(register_main)
-        assert not client().search_registered_models()
-    assert refused.status == 1
-    assert f"error: the model is not registered: {address} runs MLflow 2.22.0" in refused.err
-    assert "html" not in refused.err
-    assert "Traceback" not in refused.err
