@@ -82,7 +82,7 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 
     def run(module: str, *arguments: str, **environment: str) -> tuple[int, str]:
         settings = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "STUDY_WORKERS": "1"}
-        done = run_main(importlib.import_module(module).main, *arguments, **settings, **environment)
+        done = run_main(importlib.import_module(module).main, *arguments, environment=settings | environment)
         printed = "".join([done.out, done.err, *capfd.readouterr()])
         assert_no_password(printed)
         return done.status, printed

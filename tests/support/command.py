@@ -43,14 +43,16 @@ def verdict(*arguments: str, stdin: bytes = b"") -> Output:
     return run_main(main, "verdict", *arguments, stdin=stdin)
 
 
-def run_main(command: Callable[[], None], *arguments: str, stdin: bytes = b"", **environment: str) -> Output:
+def run_main(
+    command: Callable[[], None], *arguments: str, stdin: bytes = b"", environment: Mapping[str, str] | None = None
+) -> Output:
     """Run a command in the current folder. The environment variables and hooks that it sets are reset afterwards.
 
     Args:
         command: the function `main` of its module.
         *arguments: of its command line.
         stdin: its standard input.
-        **environment: environment variables in addition to those of this process.
+        environment: environment variables in addition to those of this process.
     """
     out, err, status, before = io.StringIO(), io.StringIO(), 0, dict(os.environ)
     factory = logging.getLogRecordFactory()
@@ -60,7 +62,7 @@ def run_main(command: Callable[[], None], *arguments: str, stdin: bytes = b"", *
             patch.setattr(holder, name, getattr(holder, name))
         patch.setattr(sys, "argv", ["command", *arguments])
         patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        os.environ |= environment
+        os.environ |= environment or {}
         try:
             command()
         except SystemExit as ended:

@@ -32,7 +32,7 @@ def dvc(folder: Path, *arguments: str) -> str:
     """What a command of DVC prints, run in this process: each new one imports DVC for seconds."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     with contextlib.chdir(folder):
-        done = run_main(lambda: sys.exit(main(list(arguments))), PATH=path, DVC_NO_ANALYTICS="1")
+        done = run_main(lambda: sys.exit(main(list(arguments))), environment={"PATH": path, "DVC_NO_ANALYTICS": "1"})
     assert done.status == 0, done.out + done.err
     return done.out + done.err
 

@@ -72,7 +72,7 @@ def arguments_of_children(pid: int) -> list[str]:
 
 
 def test_a_server_that_is_down_is_an_error_of_one_line(workspace: Path) -> None:
-    answer = run_main(main, MLFLOW_TRACKING_URI=f"http://127.0.0.1:{free_port()}")
+    answer = run_main(main, environment={"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{free_port()}"})
     assert answer.status == 1
     assert "Traceback" not in answer.err
     assert "error: MLflow at http://127.0.0.1:" in answer.err

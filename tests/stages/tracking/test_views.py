@@ -163,7 +163,7 @@ def test_with_the_address_of_a_server_its_pages_are_printed(
     for name in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     login = server.replace("://", "://user:p%40ss@")
-    answer = run_main(print_pages, "--study", str(tmp_path), MLFLOW_TRACKING_URI=f"{login}/")
+    answer = run_main(print_pages, "--study", str(tmp_path), environment={"MLFLOW_TRACKING_URI": f"{login}/"})
     assert answer.status == 0, answer.err
     assert f"Approaches: {ui}?workflowType=machine_learning&viewStateShareKey=study-approaches" in answer.out
     assert "user:" not in answer.out  # links are shared
