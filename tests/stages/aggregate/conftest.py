@@ -22,3 +22,9 @@ def without_figures() -> Iterator[None]:
     """Figures are made, but not drawn."""
     with undrawn():
         yield
+
+
+@pytest.fixture
+def without_png(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn on the page only."""
+    monkeypatch.setattr(figures, "png", lambda figure: b"")

@@ -92,6 +92,7 @@ def test_a_model_that_finds_the_small_classes_is_better_by_balanced_accuracy_tho
 LOG_LOSS = made.STUDY.replace("linear: ridge, ", "")
 
 
+@pytest.mark.usefixtures("without_png")
 def test_by_log_loss_the_lower_one_is_better_and_every_text_says_so() -> None:
     study = study_of("log_loss", 0.01, LOG_LOSS)
     truth = np.arange(made.IMAGES, dtype=np.uint8) % 10
@@ -116,6 +117,7 @@ def test_by_log_loss_the_lower_one_is_better_and_every_text_says_so() -> None:
     assert table.loc["plain", "log_loss"] == pytest.approx(0.5)
 
 
+@pytest.mark.usefixtures("without_png")
 def test_scores_of_single_comparisons_have_tables_of_their_own() -> None:
     entry = "{a: wide, b: plain}\n  - {a: plain, b: wide, score: macro_f1, margin: 2.5}"
     study = params.parse(made.STUDY.replace("{a: wide, b: plain}", entry), "params.yaml")
