@@ -91,6 +91,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster = Cluster(tmp_path_factory.mktemp("cluster"))
     cluster.worker("first")
     cluster.worker("second")
+    with Client(cluster.address) as client:
+        client.wait_for_workers(2)
     yield cluster
     cluster.close()
 
