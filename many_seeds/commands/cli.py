@@ -10,26 +10,28 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+from many_seeds.api import compare_read
 from many_seeds.commands import gate
 from many_seeds.commands.console import Parser, names
-from many_seeds.comparisons import compare_scores
 from many_seeds.errors import UserError
 from many_seeds.output import text
 from many_seeds.pairs import check_two_variants, default_pairs, parse_pairs
 from many_seeds.results import Pair, Results, Settings
 from many_seeds.sources.items import GROUP, ITEM, Items, read_items
+from many_seeds.sources.reading import Reading, from_files
 from many_seeds.sources.scores import Scores
-from many_seeds.sources.tables import BY, SEED, column_of, long_scores, wide_scores
+from many_seeds.sources.tables import SEED
 from many_seeds.sources.text_files import read_table
 
 VERDICT = """\
 Is B better than A, and would it be with other seeds?
 
-Scores come from a CSV or JSON-lines file with a row for each run (columns
-variant, seed and a score; options give other names), from standard input, or
-from an MLflow experiment:
+Scores come from a CSV or JSON file with a row for each run (columns variant,
+seed and a score; options give other names), from the files of all runs, from
+standard input, or from an MLflow experiment:
 
   many-seeds verdict scores.csv --baseline small
+  many-seeds verdict 'runs/{variant}/{seed}/metrics.csv' --at last
   many-seeds verdict --mlflow my-experiment --metric accuracy
 
 The verdict is on b, compared with a: better, worse, equivalent, undecided; or
@@ -62,7 +64,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_source(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "file", nargs="?", metavar="FILE", help="CSV or JSON lines, with a row for each run; - for stdin"
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help="CSV or JSON with a row for each run, - for stdin; several files, one for each variant; or the files of "
+        "runs by a pattern in quotes: 'runs/{variant}/{seed}/metrics.csv'",
     )
     group.add_argument(
         "--items",
@@ -70,7 +76,14 @@ def _add_source(group: argparse._ArgumentGroup) -> None:
         help="in place of FILE: a row for each variant, seed and test item (columns item, and group if items are not "
         "independent), with a score or True and False; adds a verdict for new items",
     )
-    group.add_argument("--mlflow", metavar="NAME", help="an experiment of the server or database MLFLOW_TRACKING_URI")
+    group.add_argument(
+        "--mlflow",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="an experiment of the server or database MLFLOW_TRACKING_URI; may be repeated, then each experiment is a "
+        "variant",
+    )
     group.add_argument(
         "--metric", metavar="NAME", help="the column or metric of the scores; with --wide, the name of the score"
     )
@@ -85,8 +98,19 @@ def _add_source(group: argparse._ArgumentGroup) -> None:
     )
     seeds = group.add_mutually_exclusive_group()
     seeds.add_argument("--seed", metavar="NAME", help=f"the column, parameter or tag of the seeds (default: {SEED})")
-    seeds.add_argument("--unpaired", action="store_true", help="runs have no common seeds (only with --design fixed)")
+    seeds.add_argument(
+        "--unpaired",
+        action="store_true",
+        help="runs have no common seeds: pair them in their order, which must not depend on scores; with "
+        "--design fixed, Welch's interval",
+    )
     group.add_argument("--wide", action="store_true", help="each column, except that of the seeds, is a variant")
+    group.add_argument(
+        "--at",
+        choices=("last", "best"),
+        help="which score counts if a run has one for each step; best is selected by the score, so prefer last",
+    )
+    group.add_argument("--over", metavar="NAME", help="average the scores of a run over this column, such as fold")
     group.add_argument(
         "--where",
         metavar="CONDITION",
@@ -106,7 +130,16 @@ def _add_comparison(group: argparse._ArgumentGroup) -> None:
         default=[],
         help="compare B with A; may be repeated (default, without --baseline: every pair, with the later variant as B)",
     )
-    group.add_argument("--lower-is-better", action="store_true", help="a lower score is better, as for a loss")
+    direction = group.add_mutually_exclusive_group()
+    direction.add_argument(
+        "--lower-is-better", action="store_true", default=None, help="a lower score is better, as for a loss"
+    )
+    direction.add_argument(
+        "--higher-is-better",
+        dest="lower_is_better",
+        action="store_false",
+        help="a higher score is better (default, unless the metric is called a loss, an error or a time)",
+    )
     group.add_argument(
         "--margin",
         type=_amount,
@@ -160,55 +193,50 @@ def _float(text: str) -> float:
 
 
 def _check_one_source(arguments: argparse.Namespace) -> None:
-    if sum(source is not None for source in (arguments.file, arguments.mlflow, arguments.items)) != 1:
-        raise UserError("name one source: a FILE (- for standard input), --items FILE, or --mlflow EXPERIMENT")
+    if sum(map(bool, (arguments.files, arguments.mlflow, arguments.items))) != 1:
+        raise UserError("name one source: FILE (- for standard input), --items FILE, or --mlflow EXPERIMENT")
 
 
-def _items(arguments: argparse.Namespace) -> Items | None:
+def _items(arguments: argparse.Namespace, reading: Reading) -> Items | None:
     """The scores of single items; None for another source."""
     if arguments.items is None:
         return None
-    if arguments.wide or arguments.unpaired:
-        raise UserError("--items reads a row for each variant, seed and item: expected no --wide or --unpaired")
-    by = arguments.by or [BY]
-    text_columns = [*by, arguments.seed or SEED, ITEM, GROUP, *map(column_of, arguments.where)]
-    return read_items(read_table(arguments.items, text_columns), arguments.metric, arguments.seed, by, arguments.where)
+    if reading.wide or reading.unpaired or reading.at or reading.over:
+        raise UserError(
+            "--items reads a row for each variant, seed and item: expected no --wide, --unpaired, --at or --over"
+        )
+    table = read_table(arguments.items, [*reading.text_columns, ITEM, GROUP])
+    return read_items(table, reading.metric, reading.seed, reading.columns_of_variants, reading.where)
 
 
-def _scores(arguments: argparse.Namespace) -> Scores:
-    if arguments.mlflow is not None:
-        return _mlflow_scores(arguments)
-    return _wide_scores(arguments) if arguments.wide else _long_scores(arguments)
-
-
-def _mlflow_scores(arguments: argparse.Namespace) -> Scores:
-    if arguments.wide:
-        raise UserError("--wide is for files: name the parameters or tags that distinguish MLflow's runs with --by")
+def _scores(arguments: argparse.Namespace, reading: Reading) -> Scores:
+    if not arguments.mlflow:
+        return from_files(arguments.files, reading)
+    if reading.wide or reading.at or reading.over:
+        raise UserError(
+            "--wide, --at and --over are for files: --by names the parameters or tags that distinguish runs"
+        )
     from many_seeds.sources import mlflow  # MLflow takes seconds to import
 
-    return mlflow.read_scores(arguments.mlflow, arguments.metric, _seed(arguments), arguments.by, arguments.where)
+    seed = None if reading.unpaired else reading.seed or SEED
+    return mlflow.read_scores(arguments.mlflow, reading.metric, seed, reading.by, reading.where)
 
 
-def _wide_scores(arguments: argparse.Namespace) -> Scores:
-    if arguments.by or arguments.where or arguments.unpaired:
-        raise UserError("--wide reads every column as a variant: expected no --by, --where or --unpaired")
-    table = read_table(arguments.file, [arguments.seed or SEED])
-    return wide_scores(table, arguments.metric, arguments.seed)
+def _reading(arguments: argparse.Namespace) -> Reading:
+    return Reading(
+        metric=arguments.metric,
+        seed=arguments.seed,
+        by=tuple(arguments.by),
+        where=tuple(arguments.where),
+        wide=arguments.wide,
+        unpaired=arguments.unpaired,
+        at=arguments.at,
+        over=arguments.over,
+        lower_is_better=arguments.lower_is_better,
+    )
 
 
-def _long_scores(arguments: argparse.Namespace) -> Scores:
-    by = arguments.by or [BY]
-    table = read_table(arguments.file, [*by, arguments.seed or SEED, *map(column_of, arguments.where)])
-    return long_scores(table, arguments.metric, _seed(arguments), by, arguments.where)
-
-
-def _seed(arguments: argparse.Namespace) -> str | None:
-    """The column, parameter or tag of the seeds; None for unpaired runs."""
-    return None if arguments.unpaired else arguments.seed or SEED
-
-
-def _pairs(arguments: argparse.Namespace, scores: Scores) -> list[Pair]:
-    names = list(scores.variants)
+def _pairs(arguments: argparse.Namespace, names: list[str]) -> list[Pair]:
     check_two_variants(
         names,
         ": name with --by the columns or parameters that distinguish variants, or use --wide if each column is one",
@@ -222,17 +250,17 @@ def _verdict(arguments: argparse.Namespace) -> None:
         resolution=arguments.resolution,
         confidence=gate.confidence_among(arguments.confidence, arguments.among),
         design=arguments.design,
-        lower_is_better=arguments.lower_is_better,
     )
+    reading = _reading(arguments)
     rules = gate.from_arguments(arguments)
     if rules.fail_on and not (arguments.baseline or arguments.pairs):
         raise UserError("--fail-on judges b compared with a: name them with --baseline or --pairs")
     _check_one_source(arguments)
-    items = _items(arguments)
-    scores = items.scores if items else _scores(arguments)
+    items = _items(arguments, reading)
+    scores = items.scores if items else _scores(arguments, reading)
     if items and not settings.resolution:
         settings = replace(settings, resolution=items.resolution)
-    results = compare_scores(scores, _pairs(arguments, scores), settings, items)
+    results = compare_read(scores, reading, settings, lambda names: _pairs(arguments, names), items)
     reasons = rules.reasons(gate.findings(results))
     lines = gate.lines(rules, reasons)
     if arguments.figure:

@@ -1,0 +1,136 @@
+"""One score for each run, from tables in which a run has a row for each step or each fold."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from many_seeds.errors import UserError
+from many_seeds.output.messages import counted, listed
+from many_seeds.sources.columns import is_fold, lower_is_better, step_columns
+
+LAST, BEST = "last", "best"
+BEST_IS_SELECTED = (
+    "--at best: of up to {} values, each run has the best, selected by the score that is compared. It is higher for "
+    "runs with more values or more noise, not only for better ones: use --at last, or select by a validation score"
+)
+
+
+def one_row_per_run(
+    table: pd.DataFrame, metric: str, run: Sequence[str], *, at: str | None, over: str | None, lower: bool | None
+) -> tuple[pd.DataFrame, list[str]]:
+    """The rows that have the scores of runs.
+
+    Args:
+        table: the rows.
+        metric: column of the scores.
+        run: columns that identify a run: those of variants and seeds.
+        at: "last" or "best" if a run has a score for each of several steps; None if it has one.
+        over: a column, such as that of folds, over which scores are averaged; None for none.
+        lower: whether a lower score is better; None if it is not stated.
+
+    Returns:
+        A row for each run, with the columns of `run` and the score; and remarks.
+
+    Raises:
+        UserError: a run has scores at several steps or folds and no option says which counts, or runs have different
+            folds.
+    """
+    steps = [name for name in step_columns(table) if name not in (metric, *run)]
+    remarks: list[str] = []
+    if steps or at:
+        scored = table[table[metric].notna()]
+        remarks += _without_score(table, scored, metric, run)
+        table = scored
+    parts = [*run, *([over] if over else [])]
+    several = bool(parts) and table.duplicated(parts).any()
+    if several and at is None:
+        _refuse_several(table, parts, steps)
+    if several and at is not None:
+        table, found = _chosen(table, metric, parts, steps, at, lower)
+        remarks += found
+    if over:
+        table, found = _averaged(table, metric, run, over)
+        remarks += found
+    return table, remarks
+
+
+def _without_score(table: pd.DataFrame, scored: pd.DataFrame, metric: str, run: Sequence[str]) -> list[str]:
+    """A remark on runs of which no row has the score."""
+    if not run:
+        return []
+    every, kept = (set(map(tuple, rows[list(run)].astype(str).to_numpy())) for rows in (table, scored))
+    missing = [" ".join(key) for key in sorted(every - kept)]
+    return [f"left out: {counted(len(missing), 'run')} without {metric}: {listed(missing)}"] if missing and kept else []
+
+
+def _refuse_several(table: pd.DataFrame, parts: Sequence[str], steps: Sequence[str]) -> None:
+    first = table[table.duplicated(parts)].iloc[0]
+    which = ", ".join(f"{name} {first[name]}" for name in parts)
+    if steps:
+        raise UserError(
+            f"the run {which} has several scores, one for each {steps[0]}: choose with --at last, or --at best (in "
+            "Python, at='last'). Rows of one run are not seeds"
+        )
+    if folds := [name for name in table.columns if is_fold(name) and name not in parts]:
+        raise UserError(
+            f"the run {which} has a score for each {folds[0]}: average them with --over {folds[0]}. Folds share "
+            "training data, so they are not independent runs"
+        )
+
+
+def _chosen(
+    table: pd.DataFrame, metric: str, run: Sequence[str], steps: Sequence[str], at: str, lower: bool | None
+) -> tuple[pd.DataFrame, list[str]]:
+    """The last or best row of each run, in the order of the file, and remarks."""
+    groups = table.groupby(list(run), sort=False, dropna=False)
+    most = int(groups.size().max())
+    if at == BEST:
+        scores = pd.to_numeric(table[metric], errors="coerce").reset_index(drop=True)
+        if lower_is_better(metric, lower):
+            scores = -scores
+        # Runs without any number keep a row, which from_columns reports.
+        order = scores.sort_values(ascending=False, kind="stable", na_position="last").index
+        best = table.iloc[order].groupby(list(run), sort=False, dropna=False).head(1)
+        return table.loc[table.index.isin(best.index)], [BEST_IS_SELECTED.format(most)]
+    numbered = [name for name in steps if pd.api.types.is_numeric_dtype(table[name]) and table[name].notna().all()]
+    ordered = table.sort_values(numbered[0], kind="stable") if numbered else table
+    last = ordered.groupby(list(run), sort=False, dropna=False).tail(1)
+    chosen = table.loc[table.index.isin(last.index)]
+    return chosen, [f"--at last: the last of up to {most} values of each run", *_stopped_early(chosen, run, numbered)]
+
+
+def _stopped_early(chosen: pd.DataFrame, run: Sequence[str], steps: Sequence[str]) -> list[str]:
+    """A remark on runs whose last score is at an earlier step than that of others."""
+    if not steps:
+        return []
+    last = chosen[steps[0]]
+    early = chosen[last < last.max()]
+    if early.empty:
+        return []
+    names = [f"{' '.join(map(str, key[:-1]))} at {key[-1]}" for key in early[[*run, steps[0]]].to_numpy()]
+    return [
+        f"the last score is at an earlier {steps[0]} than {last.max()} in {counted(len(early), 'run')}: "
+        f"{listed(names)}. If these runs were interrupted, train them to the end"
+    ]
+
+
+def _averaged(table: pd.DataFrame, metric: str, run: Sequence[str], over: str) -> tuple[pd.DataFrame, list[str]]:
+    """A row for each run, with its mean score over the folds.
+
+    Raises:
+        UserError: a score is not a number, or runs have different folds.
+    """
+    scores = pd.to_numeric(table[metric], errors="coerce")
+    if scores.isna().any():
+        label = table.index[int(scores.isna().argmax())]
+        raise UserError(f"--over {over} averages numbers: row {label} should have a number as {metric}")
+    folds = table.groupby(list(run), sort=False)[over].agg(lambda of: tuple(sorted(map(str, of))))
+    if len(different := folds.unique()) > 1:
+        first, other = different[:2]
+        raise UserError(
+            f"--over {over} expects the same folds in every run, found {listed(first)} in some and {listed(other)} in "
+            "others"
+        )
+    means = scores.groupby([table[name] for name in run], sort=False).transform("mean")
+    averaged = table.assign(**{metric: means}).drop_duplicates(list(run))
+    return averaged, [f"averaged over {over}: {counted(len(folds.iloc[0]), 'row')} for each run"]
