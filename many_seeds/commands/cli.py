@@ -214,7 +214,7 @@ def _scores(arguments: argparse.Namespace, reading: Reading) -> Scores:
         return from_files(arguments.files, reading)
     if reading.wide or reading.at or reading.over:
         raise UserError(
-            "--wide, --at and --over are for files: --by names the parameters or tags that distinguish runs"
+            "--wide is for files, as are --at and --over: name with --by the parameters or tags that distinguish runs"
         )
     from many_seeds.sources import mlflow  # MLflow takes seconds to import
 

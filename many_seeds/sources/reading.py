@@ -110,7 +110,7 @@ def paired_in_order(scores: Scores) -> Scores:
     if len(by_score) > 1:
         raise UserError(
             f"--unpaired pairs runs in their order, but those of {listed(by_score)} are sorted by score: give them in "
-            "the order in which they were run; or use --design fixed if their number was fixed before any look at scores"
+            "the order in which they were run; or use --design fixed if their number was fixed before any look"
         )
     variants = {name: VariantScores(np.arange(len(of.scores)), of.scores) for name, of in scores.variants.items()}
     most = max(len(of.scores) for of in variants.values())
