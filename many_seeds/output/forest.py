@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from many_seeds.results import Result, Results
 
 MAX_ROWS = 200
-ROW_HEIGHT, AXIS_HEIGHT = 0.33, 1.1  # inches
+ROW_HEIGHT, AXIS_HEIGHT, LEGEND_LINE = 0.33, 1.1, 0.17  # inches
 FONT_SIZE = 8
 LOGARITHMIC = 30  # times the margin: differences beyond have a logarithmic axis
 LEFT_TO_RIGHT = "\N{LEFT-TO-RIGHT MARK}"
@@ -50,7 +50,8 @@ def forest(
     """
     _check_rows(len(results))
     margin = results.settings.margin
-    figure, axes = panels(ROW_HEIGHT * len(results) + AXIS_HEIGHT)
+    legend_height = LEGEND_LINE if has_new_images(results) else 0.0
+    figure, axes = panels(ROW_HEIGHT * len(results) + AXIS_HEIGHT + legend_height)
     ax, fitting = axes[0, 0], _FittingText(figure, [results.metric, *(f"{one.a}{one.b}" for one in results)])
     if margin:
         _draw_margin(ax, margin, results.unit)

@@ -15,7 +15,8 @@ STEPS = {
     *("timestamp", "datetime", "date", "runtime", "elapsed", "elapsedtime"),
 }
 BOUND = re.compile(r"(?:__|[-_ ./])(?:min|max|std|stderr|lower|upper)$", re.IGNORECASE)  # behind another column's name
-FOLDS = re.compile(r"(?:^|[^a-z])(?:k?folds?|cv|splits?)(?:$|[^a-z])|^split\d+_", re.IGNORECASE)
+FOLDS = {"fold", "folds", "kfold", "cv", "cvfold", "cvsplit", "split", "splits", "foldid", "foldindex", "foldidx"}
+TIMES = {"time", "walltime", "runtime", "elapsed", "elapsedtime"}  # of a step, or the score of a benchmark
 OVER_FOLDS = re.compile(r"^(?:mean|split\d+)_(?:test|train)_")  # scikit-learn's cv_results_
 STATES = {"state", "status", "trialstate", "trialstatus", "runstate", "runstatus"}
 UNFINISHED = {
@@ -52,7 +53,16 @@ UNFINISHED_LEFT_OUT = (
 
 def is_step(name: str) -> bool:
     """Whether a column counts steps, epochs or time, such as "Step", "trainer/global_step" or "Wall time"."""
-    return re.sub(r"[^a-z]", "", str(name).rpartition("/")[2].casefold()) in STEPS
+    return _letters(str(name).rpartition("/")[2]) in STEPS
+
+
+def is_counter(name: str) -> bool:
+    """Whether a column numbers steps or folds, so that it can't have the scores; a time can."""
+    return is_fold(name) or (is_step(name) and _letters(name) not in TIMES)
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z]", "", str(name).casefold())
 
 
 def step_columns(table: pd.DataFrame) -> list[str]:
@@ -81,7 +91,7 @@ def check_wide(names: Sequence[str]) -> None:
 
 
 def is_fold(name: str | None) -> bool:
-    return bool(FOLDS.search(name or ""))
+    return _letters(name or "") in FOLDS
 
 
 def fold_remarks(metric: str, seed: str | None) -> list[str]:
@@ -104,7 +114,7 @@ def state_remarks(table: pd.DataFrame, chosen: pd.DataFrame, metric: str) -> lis
     """
     remarks = []
     for name in table.columns:
-        if re.sub(r"[^a-z]", "", str(name).casefold()) not in STATES:
+        if _letters(name) not in STATES:
             continue
         unfinished = table[name].astype(str).str.rpartition(".")[2].str.casefold().isin(UNFINISHED)
         kept = chosen[unfinished.loc[chosen.index]]

@@ -38,7 +38,7 @@ def read_tables(sources: Sequence[str], text_columns: Sequence[str]) -> pd.DataF
         raise UserError(f"{again} is named twice: expected each file once")
     text_columns = [*text_columns, *(name for _, fields in files[:1] for name in fields)]
     tables = [_with_fields(read_table(path, text_columns), path, fields) for path, fields in files]
-    if not any(BY in table.columns for table in tables):
+    if not any(fields or BY in table.columns for (_, fields), table in zip(files, tables, strict=True)):
         _name_variants([path for path, _ in files], tables)
     return pd.concat(tables)
 
@@ -71,7 +71,7 @@ def _natural(path: str) -> list[str | int]:
 
 def _existing(pattern: str) -> str:
     """What the last folder of a pattern has that exists."""
-    folder = Path(pattern.partition("*")[0]).parent if "*" in pattern else Path(pattern).parent
+    folder = Path(pattern.partition("*")[0].rpartition("/")[0])
     while not folder.is_dir():
         folder = folder.parent
     return f"the folder {folder} has {listed(sorted(path.name for path in folder.iterdir()))}"

@@ -7,7 +7,7 @@ import pandas as pd
 
 from many_seeds.errors import UserError
 from many_seeds.output.messages import counted, listed
-from many_seeds.sources.columns import check_no_step, check_wide, fold_remarks, is_fold, is_step, state_remarks
+from many_seeds.sources.columns import check_no_step, check_wide, fold_remarks, is_counter, is_fold, state_remarks
 from many_seeds.sources.rows import one_row_per_run
 from many_seeds.sources.scores import RowName, Scores, from_columns
 from many_seeds.sources.shapes import check_not_transposed, check_runs
@@ -128,9 +128,9 @@ def row_name(table: pd.DataFrame) -> RowName:
 
 
 def score_columns(table: pd.DataFrame, used: Sequence[str]) -> list[str]:
-    """The columns that may have the scores: those with numbers, or all where none has; no steps, nor those in use."""
+    """The columns that may have the scores: those with numbers, or all where none has; no steps, folds or others in use."""
     others = [str(name) for name in table.columns if name not in used]
-    others = [name for name in others if not is_step(name)] or others
+    others = [name for name in others if not is_counter(name)] or others
     return [name for name in others if pd.api.types.infer_dtype(table[name], skipna=True) in NUMERIC] or others
 
 
