@@ -1,5 +1,6 @@
 """Checks of scores before they are compared: correlated rows, and too few seeds for the number of pairs."""
 
+import contextlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ CORRELATED = (
     "consecutive differences are strongly correlated: {}. Steps or epochs of one run are not seeds, nor are rows that "
     "were sorted; if rows are not independent runs, the verdicts mean nothing"
 )
+EQUAL = "variants are called by the same number, but compared as different ones: {}. Write it in one way if it is one"
 TOO_FEW = (
     "at m = {:,} pairs, {} can't decide anything: the intervals are infinite below {:,}. Compare with one variant "
     "(--baseline) or name the pairs of interest (--pairs)"
@@ -29,7 +31,16 @@ def remarks(scores: Scores, pairs: Sequence[Pair], settings: Settings) -> list[s
     correlated = [(pair, value) for pair in pairs if (value := _correlation(scores, pair, order)) is not None]
     if correlated:
         found.append(CORRELATED.format(listed([f"{a}:{b} ({value:.2f})" for (a, b), value in correlated])))
-    return found + _too_few(scores, pairs, settings)
+    return found + _equal_numbers(list(scores.variants)) + _too_few(scores, pairs, settings)
+
+
+def _equal_numbers(names: Sequence[str]) -> list[str]:
+    """A remark on variants whose names are one number in several forms, such as 0.1 and 1e-1."""
+    numbers: dict[float, list[str]] = {}
+    for name in names:
+        with contextlib.suppress(ValueError):
+            numbers.setdefault(float(name), []).append(name)
+    return [EQUAL.format(listed(several)) for several in numbers.values() if len(several) > 1]
 
 
 def _order(seeds: Sequence[str]) -> np.ndarray:

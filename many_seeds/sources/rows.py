@@ -38,11 +38,11 @@ def one_row_per_run(
     steps = [name for name in step_columns(table) if name not in (metric, *run)]
     remarks: list[str] = []
     if steps or at:
-        scored = table[table[metric].notna()]
-        remarks += _without_score(table, scored, metric, run)
-        table = scored
+        scored = table[metric].notna()
+        # A run without any score keeps its rows, so that the error for an empty score names it.
+        table = table[scored | (scored.groupby([table[name] for name in run], dropna=False).transform("sum") == 0)]
     parts = [*run, *([over] if over else [])]
-    several = bool(parts) and table.duplicated(parts).any()
+    several = table.duplicated(parts).any()
     if several and at is None:
         _refuse_several(table, parts, steps)
     if several and at is not None:
@@ -52,15 +52,6 @@ def one_row_per_run(
         table, found = _averaged(table, metric, run, over)
         remarks += found
     return table, remarks
-
-
-def _without_score(table: pd.DataFrame, scored: pd.DataFrame, metric: str, run: Sequence[str]) -> list[str]:
-    """A remark on runs of which no row has the score."""
-    if not run:
-        return []
-    every, kept = (set(map(tuple, rows[list(run)].astype(str).to_numpy())) for rows in (table, scored))
-    missing = [" ".join(key) for key in sorted(every - kept)]
-    return [f"left out: {counted(len(missing), 'run')} without {metric}: {listed(missing)}"] if missing and kept else []
 
 
 def _refuse_several(table: pd.DataFrame, parts: Sequence[str], steps: Sequence[str]) -> None:

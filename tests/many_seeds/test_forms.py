@@ -178,6 +178,11 @@ def test_pruned_trials_are_named_whether_they_count_or_not(run: Run) -> None:
     assert remarks(run, finished) == ""
 
 
+def test_variants_called_by_one_number_are_named(run: Run) -> None:
+    text = rows("lr,seed,f1", lambda name, seed, score: f"{'0.1' if name == 'a' else '1e-1'},{seed},{score}")
+    assert "variants are called by the same number" in remarks(run, text, "--by", "lr")
+
+
 def test_a_condition_on_the_score_is_named(run: Run) -> None:
     text = "variant,seed,f1\na,0,1\na,1,1\nb,0,1\nb,1,2\n"
     assert "--where chooses runs by f1, the score that is compared" in remarks(

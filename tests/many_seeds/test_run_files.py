@@ -49,12 +49,16 @@ def test_the_last_or_the_best_value_is_stated(run: Run) -> None:
     assert only(lowest)["difference"] == pytest.approx((2.2 - 6 - (0.1 - 1.7 - 1.8)) / 3)
 
 
-def test_runs_that_ended_early_or_without_a_score_are_named(run: Run) -> None:
+def test_runs_that_ended_early_are_named(run: Run) -> None:
     Path("runs/b/1/metrics.csv").write_text("epoch,val_acc\n0,0.1\n1,0.2\n")
-    Path("runs/b/2/metrics.csv").write_text("epoch,val_acc\n0,\n")
     remarks = parsed(run(PATTERN, "--metric", "val_acc", "--at", "last", "--json"))["remarks"]
-    assert "left out: 1 run without val_acc: b 2" in remarks
     assert "the last score is at an earlier epoch than 2 in 1 run: b 1 at 1. If these runs were" in " ".join(remarks)
+
+
+def test_a_run_without_a_score_is_an_error(run: Run) -> None:
+    Path("runs/b/2/metrics.csv").write_text("epoch,val_acc\n0,\n1,\n")
+    refused = run(PATTERN, "--metric", "val_acc", "--at", "last")
+    assert_refused(refused, "runs/b/2/metrics.csv, line 3 should have a finite number as val_acc, received an empty")
 
 
 def test_errors_name_the_file_and_the_line(run: Run) -> None:

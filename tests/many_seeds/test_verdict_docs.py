@@ -28,7 +28,7 @@ def examples(page: str) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize(("name_of_page", "count"), [("README.md", 1), ("docs/verdicts.md", 5)])
+@pytest.mark.parametrize(("name_of_page", "count"), [("README.md", 1), ("docs/verdicts.md", 3)])
 def test_every_example_prints_what_the_page_shows(name_of_page: str, count: int, tmp_path: Path) -> None:
     page = PAGES[name_of_page]
     for _, name, text in BLOCK.findall(page):
@@ -36,7 +36,8 @@ def test_every_example_prints_what_the_page_shows(name_of_page: str, count: int,
             (tmp_path / name).write_text(text, encoding="utf-8")
     tools = {"many-seeds": [sys.executable, "-m", "many_seeds.commands.cli"], "python": [sys.executable]}
     environment = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true"}
-    environment.pop("MLFLOW_TRACKING_URI", None)
+    for variable in ("MLFLOW_TRACKING_URI", "COLUMNS"):
+        environment.pop(variable, None)
     assert len(examples(page)) == count
     for command, output in examples(page):
         name, *arguments = shlex.split(command)
