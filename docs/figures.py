@@ -39,7 +39,7 @@ SEVERAL: list[Pair] = [
 def one_comparison(runs: Runs, compared: Results) -> Figure:
     """The differences of one comparison, and its interval after each seed, with the parts named."""
     a, b = ONE
-    table, margin = by_seeds(compared[ONE], runs, compared.settings), compared.settings.margin
+    table, margin = by_seeds(compared[ONE], runs, compared), compared.settings.margin
     shared = min(len(runs[a].seeds), len(runs[b].seeds))
     differences = 100 * (runs[b].accuracy[:shared] - runs[a].accuracy[:shared])
     figure, axes = panels(2.6)
@@ -75,7 +75,7 @@ def page_example() -> Figure:
     block = re.search(r"^```csv scores.csv\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     scores = pd.read_csv(io.StringIO(block[1] if block else ""))
     pairs = [("reference", "tuned"), ("tuned", "batch_512")]
-    return forest(ms.compare(scores, pairs, wide=True, margin=0.05, resolution=0.01))
+    return forest(ms.compare(scores, pairs, wide=True, metric="accuracy", margin=0.05, resolution=0.01))
 
 
 @console.command

@@ -54,7 +54,8 @@ def forest(
     figure, axes = panels(ROW_HEIGHT * len(results) + AXIS_HEIGHT + legend_height)
     ax, fitting = axes[0, 0], _FittingText(figure, [results.metric, *(f"{one.a}{one.b}" for one in results)])
     if margin:
-        _draw_margin(ax, margin, results.unit)
+        label = f"equivalence margin: ±{plain(margin)}"
+        ax.axvspan(-margin, margin, color=GREEN, alpha=0.15, linewidth=0, label=label)
     ax.axvline(0, color=FAINT, linewidth=1)
     marked = {len(results) - 1 - row: value for row, value in enumerate(references) if value is not None}
     _set_scale(ax, results, list(marked.values()))
@@ -86,11 +87,6 @@ def _check_rows(count: int) -> None:
         raise UserError("a figure shows at least one result, received none")
     if count > MAX_ROWS:
         raise UserError(f"a figure has room for {MAX_ROWS} pairs, received {count:,}: choose some (--pairs)")
-
-
-def _draw_margin(ax: Axes, margin: float, unit: str) -> None:
-    label = f"equivalence margin: ±{plain(margin)}{f' {unit}' if unit else ''}"
-    ax.axvspan(-margin, margin, color=GREEN, alpha=0.15, linewidth=0, label=label)
 
 
 def _draw_interval(ax: Axes, y: int, result: "Result") -> None:

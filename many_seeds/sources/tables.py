@@ -128,7 +128,7 @@ def row_name(table: pd.DataFrame) -> RowName:
 
 
 def score_columns(table: pd.DataFrame, used: Sequence[str]) -> list[str]:
-    """The columns that may have the scores: those with numbers, or all where none has, except steps, folds and `used`."""
+    """The columns that may have the scores: those with numbers, or all where none has; no steps, folds or `used`."""
     others = [str(name) for name in table.columns if name not in used]
     others = [name for name in others if not is_counter(name)] or others
     return [name for name in others if pd.api.types.infer_dtype(table[name], skipna=True) in NUMERIC] or others
