@@ -11,17 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from many_seeds.api import compare_read
-from many_seeds.commands import gate
-from many_seeds.commands.console import Parser, names
+from many_seeds.commands import gate, scores
+from many_seeds.commands.console import Parser
 from many_seeds.errors import UserError
 from many_seeds.output import text
 from many_seeds.pairs import check_two_variants, default_pairs, parse_pairs
 from many_seeds.results import Pair, Results, Settings
-from many_seeds.sources.items import GROUP, ITEM, Items, read_items
-from many_seeds.sources.reading import Reading, from_files
-from many_seeds.sources.scores import Scores
-from many_seeds.sources.tables import SEED
-from many_seeds.sources.text_files import read_table
 
 VERDICT = """\
 Is B better than A, and would it be with other seeds?
@@ -51,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verdict.set_defaults(run=_verdict)
-    _add_source(verdict.add_argument_group("scores"))
+    scores.add_arguments(verdict.add_argument_group("scores"))
     _add_comparison(verdict.add_argument_group("comparison"))
     output = verdict.add_argument_group("output")
     form = output.add_mutually_exclusive_group()
@@ -60,64 +55,6 @@ def _parser() -> argparse.ArgumentParser:
     output.add_argument("--figure", type=Path, metavar="FILE", help="write a figure (PNG, SVG or PDF)")
     gate.add_arguments(output)
     return parser
-
-
-def _add_source(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "files",
-        nargs="*",
-        metavar="FILE",
-        help="CSV or JSON with a row for each run, - for stdin; several files, one for each variant; or the files of "
-        "runs by a pattern in quotes: 'runs/{variant}/{seed}/metrics.csv'",
-    )
-    group.add_argument(
-        "--items",
-        metavar="FILE",
-        help="in place of FILE: a row for each variant, seed and test item (columns item, and group if items are not "
-        "independent), with a score or True and False; adds a verdict for new items",
-    )
-    group.add_argument(
-        "--mlflow",
-        metavar="NAME",
-        action="append",
-        default=[],
-        help="an experiment of the server or database MLFLOW_TRACKING_URI; may be repeated, then each experiment is a "
-        "variant",
-    )
-    group.add_argument(
-        "--metric", metavar="NAME", help="the column or metric of the scores; with --wide, the name of the score"
-    )
-    group.add_argument(
-        "--by",
-        metavar="NAME,…",
-        type=names,
-        action="extend",
-        default=[],
-        help="columns, or MLflow's parameters or tags, that distinguish variants (default: the column variant; in "
-        "MLflow all parameters that differ, except the seed)",
-    )
-    seeds = group.add_mutually_exclusive_group()
-    seeds.add_argument("--seed", metavar="NAME", help=f"the column, parameter or tag of the seeds (default: {SEED})")
-    seeds.add_argument(
-        "--unpaired",
-        action="store_true",
-        help="runs have no common seeds: pair them in their order, which must not depend on scores; with "
-        "--design fixed, Welch's interval",
-    )
-    group.add_argument("--wide", action="store_true", help="each column, except that of the seeds, is a variant")
-    group.add_argument(
-        "--at",
-        choices=("last", "best"),
-        help="which score counts if a run has one for each step; best is selected by the score, so prefer last",
-    )
-    group.add_argument("--over", metavar="NAME", help="average the scores of a run over this column, such as fold")
-    group.add_argument(
-        "--where",
-        metavar="CONDITION",
-        action="append",
-        default=[],
-        help="only rows with COLUMN=VALUE; in MLflow a filter such as \"params.depth = '3'\"; may be repeated",
-    )
 
 
 def _add_comparison(group: argparse._ArgumentGroup) -> None:
@@ -130,16 +67,7 @@ def _add_comparison(group: argparse._ArgumentGroup) -> None:
         default=[],
         help="compare B with A; may be repeated (default, without --baseline: every pair, with the later variant as B)",
     )
-    direction = group.add_mutually_exclusive_group()
-    direction.add_argument(
-        "--lower-is-better", action="store_true", default=None, help="a lower score is better, as for a loss"
-    )
-    direction.add_argument(
-        "--higher-is-better",
-        dest="lower_is_better",
-        action="store_false",
-        help="a higher score is better (default, unless the metric is called a loss, an error or a time)",
-    )
+    _add_direction(group)
     group.add_argument(
         "--margin",
         type=_amount,
@@ -169,6 +97,19 @@ def _add_comparison(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def _add_direction(group: argparse._ArgumentGroup) -> None:
+    direction = group.add_mutually_exclusive_group()
+    direction.add_argument(
+        "--lower-is-better", action="store_true", default=None, help="a lower score is better, as for a loss"
+    )
+    direction.add_argument(
+        "--higher-is-better",
+        dest="lower_is_better",
+        action="store_false",
+        help="a higher score is better (default, unless the metric is called a loss, an error or a time)",
+    )
+
+
 def _amount(text: str) -> float:
     value = _float(text)
     if not 0 <= value < math.inf:
@@ -192,50 +133,6 @@ def _float(text: str) -> float:
         return math.nan  # out of every range
 
 
-def _check_one_source(arguments: argparse.Namespace) -> None:
-    if sum(map(bool, (arguments.files, arguments.mlflow, arguments.items))) != 1:
-        raise UserError("name one source: FILE (- for standard input), --items FILE, or --mlflow EXPERIMENT")
-
-
-def _items(arguments: argparse.Namespace, reading: Reading) -> Items | None:
-    """The scores of single items; None for another source."""
-    if arguments.items is None:
-        return None
-    if reading.wide or reading.unpaired or reading.at or reading.over:
-        raise UserError(
-            "--items reads a row for each variant, seed and item: expected no --wide, --unpaired, --at or --over"
-        )
-    table = read_table(arguments.items, [*reading.text_columns, ITEM, GROUP])
-    return read_items(table, reading.metric, reading.seed, reading.columns_of_variants, reading.where)
-
-
-def _scores(arguments: argparse.Namespace, reading: Reading) -> Scores:
-    if not arguments.mlflow:
-        return from_files(arguments.files, reading)
-    if reading.wide or reading.at or reading.over:
-        raise UserError(
-            "--wide is for files, as are --at and --over: name with --by the parameters or tags that distinguish runs"
-        )
-    from many_seeds.sources import mlflow  # MLflow takes seconds to import
-
-    seed = None if reading.unpaired else reading.seed or SEED
-    return mlflow.read_scores(arguments.mlflow, reading.metric, seed, reading.by, reading.where)
-
-
-def _reading(arguments: argparse.Namespace) -> Reading:
-    return Reading(
-        metric=arguments.metric,
-        seed=arguments.seed,
-        by=tuple(arguments.by),
-        where=tuple(arguments.where),
-        wide=arguments.wide,
-        unpaired=arguments.unpaired,
-        at=arguments.at,
-        over=arguments.over,
-        lower_is_better=arguments.lower_is_better,
-    )
-
-
 def _pairs(arguments: argparse.Namespace, names: list[str]) -> list[Pair]:
     check_two_variants(
         names,
@@ -251,16 +148,16 @@ def _verdict(arguments: argparse.Namespace) -> None:
         confidence=gate.confidence_among(arguments.confidence, arguments.among),
         design=arguments.design,
     )
-    reading = _reading(arguments)
+    reading = scores.reading_of(arguments)
     rules = gate.from_arguments(arguments)
     if rules.fail_on and not (arguments.baseline or arguments.pairs):
         raise UserError("--fail-on judges b compared with a: name them with --baseline or --pairs")
-    _check_one_source(arguments)
-    items = _items(arguments, reading)
-    scores = items.scores if items else _scores(arguments, reading)
+    scores.check_one_source(arguments)
+    items = scores.read_items_of(arguments, reading)
+    found = items.scores if items else scores.read_scores_of(arguments, reading)
     if items and not settings.resolution:
         settings = replace(settings, resolution=items.resolution)
-    results = compare_read(scores, reading, settings, lambda names: _pairs(arguments, names), items)
+    results = compare_read(found, reading, settings, lambda names: _pairs(arguments, names), items)
     reasons = rules.reasons(gate.findings(results))
     lines = gate.lines(rules, reasons)
     if arguments.figure:
