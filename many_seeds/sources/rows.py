@@ -55,11 +55,10 @@ def one_row_per_run(
 
 
 def _refuse_several(table: pd.DataFrame, parts: Sequence[str], steps: Sequence[str]) -> None:
-    first = table[table.duplicated(parts)].iloc[0]
-    which = ", ".join(f"{name} {first[name]}" for name in parts)
-    if steps:
+    which = _first_repeated(table, parts)
+    if step := _unique_step(table, parts, steps):
         raise UserError(
-            f"the run {which} has several scores, one for each {steps[0]}: choose with --at last, or --at best (in "
+            f"the run {which} has several scores, one for each {step}: choose with --at last, or --at best (in "
             "Python, at='last'). Rows of one run are not seeds"
         )
     if folds := [name for name in table.columns if is_fold(name) and name not in parts]:
@@ -69,10 +68,27 @@ def _refuse_several(table: pd.DataFrame, parts: Sequence[str], steps: Sequence[s
         )
 
 
+def _first_repeated(table: pd.DataFrame, parts: Sequence[str]) -> str:
+    """The first run that has a second row, as errors call it."""
+    first = table[table.duplicated(parts)].iloc[0]
+    return ", ".join(f"{name} {first[name]}" for name in parts)
+
+
+def _unique_step(table: pd.DataFrame, run: Sequence[str], steps: Sequence[str]) -> str | None:
+    """The first column of steps of which a run has none twice; rows of one run at one step differ in something else."""
+    return next((step for step in steps if not table.duplicated([*run, step]).any()), None)
+
+
 def _chosen(
     table: pd.DataFrame, metric: str, run: Sequence[str], steps: Sequence[str], at: str, lower: bool | None
 ) -> tuple[pd.DataFrame, list[str]]:
     """The last or best row of each run, in the order of the file, and remarks."""
+    step = _unique_step(table, run, steps)
+    if steps and step is None:
+        raise UserError(
+            f"the run {_first_repeated(table, [*run, steps[0]])} has several rows at one {steps[0]}: --at chooses "
+            "among steps. Name further columns that distinguish variants with --by, or choose rows with --where"
+        )
     groups = table.groupby(list(run), sort=False, dropna=False)
     most = int(groups.size().max())
     if at == BEST:
@@ -83,24 +99,27 @@ def _chosen(
         order = scores.sort_values(ascending=False, kind="stable", na_position="last").index
         best = table.iloc[order].groupby(list(run), sort=False, dropna=False).head(1)
         return table.loc[table.index.isin(best.index)], [BEST_IS_SELECTED.format(most)]
-    numbered = [name for name in steps if pd.api.types.is_numeric_dtype(table[name]) and table[name].notna().all()]
-    ordered = table.sort_values(numbered[0], kind="stable") if numbered else table
+    numbered = step is not None and pd.api.types.is_numeric_dtype(table[step]) and table[step].notna().all()
+    ordered = table.sort_values(step, kind="stable") if numbered else table
     last = ordered.groupby(list(run), sort=False, dropna=False).tail(1)
     chosen = table.loc[table.index.isin(last.index)]
-    return chosen, [f"--at last: the last of up to {most} values of each run", *_stopped_early(chosen, run, numbered)]
+    return chosen, [
+        f"--at last: the last of up to {most} values of each run",
+        *_stopped_early(chosen, run, step if numbered else None),
+    ]
 
 
-def _stopped_early(chosen: pd.DataFrame, run: Sequence[str], steps: Sequence[str]) -> list[str]:
+def _stopped_early(chosen: pd.DataFrame, run: Sequence[str], step: str | None) -> list[str]:
     """A remark on runs whose last score is at an earlier step than that of others."""
-    if not steps:
+    if step is None:
         return []
-    last = chosen[steps[0]]
+    last = chosen[step]
     early = chosen[last < last.max()]
     if early.empty:
         return []
-    names = [f"{' '.join(map(str, key[:-1]))} at {key[-1]}" for key in early[[*run, steps[0]]].to_numpy()]
+    names = [f"{' '.join(map(str, key[:-1]))} at {key[-1]}" for key in early[[*run, step]].to_numpy()]
     return [
-        f"the last score is at an earlier {steps[0]} than {last.max()} in {counted(len(early), 'run')}: "
+        f"the last score is at an earlier {step} than {last.max()} in {counted(len(early), 'run')}: "
         f"{listed(names)}. If these runs were interrupted, train them to the end"
     ]
 

@@ -55,6 +55,15 @@ def test_runs_that_ended_early_are_named(run: Run) -> None:
     assert "the last score is at an earlier epoch than 2 in 1 run: b 1 at 1. If these runs were" in " ".join(remarks)
 
 
+def test_rows_at_one_step_are_not_those_of_a_curve(run: Run) -> None:
+    text = "variant,seed,data,epoch,f1\n" + "".join(
+        f"{v},0,{d},9,{len(v + d)}\n" for v in ("a", "bb") for d in ("x", "yy")
+    )
+    assert_refused(run(write(text), "--metric", "f1"), "variant a has seed 0 twice, in line 2 and line 3")
+    refused = run("scores.csv", "--metric", "f1", "--at", "last")
+    assert_refused(refused, "the run variant a, seed 0, epoch 9 has several rows at one epoch")
+
+
 def test_a_run_without_a_score_is_an_error(run: Run) -> None:
     Path("runs/b/2/metrics.csv").write_text("epoch,val_acc\n0,\n1,\n")
     refused = run(PATTERN, "--metric", "val_acc", "--at", "last")
