@@ -66,7 +66,7 @@ REFUSED: dict[str, tuple[str | bytes, list[str], str]] = {
     "a database": (b"SQLite format 3\0", [], "MLFLOW_TRACKING_URI=sqlite:///scores.csv many-seeds verdict --mlflow"),
     "HTML": ("<table><tr><td>a", [], "is an HTML or XML document"),
     "Markdown": ("| variant | seed | f1 |\n| --- | --- | --- |\n| a | 0 | 1 |\n", [], "is a Markdown table:"),
-    "a printed data frame": ("  variant  seed   f1\n0  a  0  0.9\n", [], "columns separated by blanks, as a"),
+    "a printed data frame": ("  variant  seed   f1\n0  a  0  0.9\n", [], "columns separated by blanks, as"),
     "a drawn table": ("┏━━━┓\n┃ a ┃\n", [], "is a table with drawn borders"),
     "UTF-16 without a mark": ("variant,seed,f1\n".encode("utf-16-le"), [], "`iconv -f UTF-16LE -t UTF-8 scores.csv`"),
     "a loss": (long(SCORES).replace("accuracy", "val_loss"), [], "is a lower val_loss better?"),
@@ -207,7 +207,7 @@ def test_folds_are_named_and_can_be_averaged(run: Run) -> None:
 def test_rows_that_follow_one_another_like_steps_are_named(run: Run) -> None:
     curves = np.random.default_rng(1).normal(0, 0.01, (2, 50)).cumsum(axis=1)
     walk = pd.DataFrame({"a": curves[0], "b": curves[1]}).to_csv(index_label="seed")
-    assert "consecutive differences are strongly correlated: a:b (0." in remarks(run, walk, "--wide")
+    assert "consecutive rows are strongly correlated: a (0." in remarks(run, walk, "--wide")
     independent = np.random.default_rng(1).normal(0, 0.01, (2, 50))
     assert (
         remarks(run, pd.DataFrame({"a": independent[0], "b": independent[1]}).to_csv(index_label="seed"), "--wide")
