@@ -90,7 +90,7 @@ def _check_not_for_people(start: bytes, name: str) -> None:
         raise UserError(f"{name} is a table with drawn borders: expected CSV; save it as CSV")
     if not re.search(rb"^#|[,;\t{\[]", first_line) and re.search(rb"\S\s{2,}\S|\S \S+ \S", first_line):
         raise UserError(
-            f"{name} is text with columns separated by blanks, as a printed data frame or a log: expected CSV; write it "
-            "with `to_csv`, or convert it: "
+            f"{name} is text with columns separated by blanks, as a printed data frame or a log: expected CSV; "
+            "write it with `to_csv`, or convert it: "
             f"`sed 's/^ *//; s/  */,/g' {name} | many-seeds verdict -`"
         )
