@@ -1,12 +1,16 @@
-"""Draw the two figures of README.md from the committed results: `python -m docs.figures`."""
+"""Draw the two figures of README.md, from the committed results, and that of verdicts.md: `python -m docs.figures`."""
 
+import io
+import re
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+import many_seeds as ms
 from many_seeds.commands import console
 from many_seeds.output import plots
 from many_seeds.output.forest import forest
@@ -35,7 +39,7 @@ SEVERAL: list[Pair] = [
 def one_comparison(runs: Runs, compared: Results) -> Figure:
     """The differences of one comparison, and its interval after each seed, with the parts named."""
     a, b = ONE
-    table, margin = by_seeds(compared[ONE], runs, compared.settings), compared.settings.margin
+    table, margin = by_seeds(compared[ONE], runs, compared), compared.settings.margin
     shared = min(len(runs[a].seeds), len(runs[b].seeds))
     differences = 100 * (runs[b].accuracy[:shared] - runs[a].accuracy[:shared])
     figure, axes = panels(2.6)
@@ -65,10 +69,20 @@ def one_comparison(runs: Runs, compared: Results) -> Figure:
     return figure
 
 
+def page_example() -> Figure:
+    """The figure of the first command of verdicts.md, from the scores on that page."""
+    page = (FOLDER / "verdicts.md").read_text(encoding="utf-8")
+    block = re.search(r"^```csv scores.csv\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    scores = pd.read_csv(io.StringIO(block[1] if block else ""))
+    pairs = [("reference", "tuned"), ("tuned", "batch_512")]
+    return forest(ms.compare(scores, pairs, wide=True, metric="accuracy", margin=0.05, resolution=0.01))
+
+
 @console.command
 def main() -> None:
     console.take_no_arguments("docs.figures", __doc__)
     mpl.use("agg")
+    plots.write(FOLDER / "verdicts.png", page_example())
     study = params.load()
     runs = read_runs(study, dict.fromkeys(name for pair in [ONE, *SEVERAL] for name in pair))
     compared = compare_variants(runs, [ONE, *SEVERAL], study, read_ledger())

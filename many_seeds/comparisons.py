@@ -284,8 +284,9 @@ def _check_paired(scores: Scores, pairs: Sequence[Pair]) -> None:
     listing = f" ({'; '.join(_seeds(scores, name) for name in unpaired[0])})" if scores.paired else ""
     raise UserError(
         f"no seed in common: {listed([f'{a}:{b}' for a, b in unpaired])}{listing}. The open design, where runs may be "
-        "added at any time, compares seed by seed: run both variants with the same seeds; or choose the fixed design "
-        "(--design fixed) if the number of runs was fixed before any score was seen"
+        "added at any time, compares seed by seed: run both variants with the same seeds; or pair runs in their order, "
+        "if it was not chosen by score (--unpaired); or choose the fixed design (--design fixed) if the number of runs "
+        "was fixed before any score was seen"
     )
 
 

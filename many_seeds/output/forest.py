@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from many_seeds.results import Result, Results
 
 MAX_ROWS = 200
-ROW_HEIGHT, AXIS_HEIGHT = 0.33, 0.95  # inches
+ROW_HEIGHT, AXIS_HEIGHT, LEGEND_LINE = 0.33, 1.1, 0.17  # inches
 FONT_SIZE = 8
 LOGARITHMIC = 30  # times the margin: differences beyond have a logarithmic axis
 LEFT_TO_RIGHT = "\N{LEFT-TO-RIGHT MARK}"
@@ -50,10 +50,12 @@ def forest(
     """
     _check_rows(len(results))
     margin = results.settings.margin
-    figure, axes = panels(ROW_HEIGHT * len(results) + AXIS_HEIGHT)
+    legend_height = LEGEND_LINE if has_new_images(results) else 0.0
+    figure, axes = panels(ROW_HEIGHT * len(results) + AXIS_HEIGHT + legend_height)
     ax, fitting = axes[0, 0], _FittingText(figure, [results.metric, *(f"{one.a}{one.b}" for one in results)])
     if margin:
-        _draw_margin(ax, margin, results.unit)
+        label = f"equivalence margin: ±{plain(margin)}"
+        ax.axvspan(-margin, margin, color=GREEN, alpha=0.15, linewidth=0, label=label)
     ax.axvline(0, color=FAINT, linewidth=1)
     marked = {len(results) - 1 - row: value for row, value in enumerate(references) if value is not None}
     _set_scale(ax, results, list(marked.values()))
@@ -87,11 +89,6 @@ def _check_rows(count: int) -> None:
         raise UserError(f"a figure has room for {MAX_ROWS} pairs, received {count:,}: choose some (--pairs)")
 
 
-def _draw_margin(ax: Axes, margin: float, unit: str) -> None:
-    label = f"negligible: ±{plain(margin)}{f' {unit}' if unit else ''}"
-    ax.axvspan(-margin, margin, color=GREEN, alpha=0.15, linewidth=0, label=label)
-
-
 def _draw_interval(ax: Axes, y: int, result: "Result") -> None:
     color = COLORS[result.verdict]
     low, high = result.low_new_images, result.high_new_images
@@ -120,13 +117,13 @@ def _draw_row_text(ax: Axes, y: int, label: str, verdict: str, fitting: "_Fittin
 
 def _axis_label(results: "Results", ax: Axes, fitting: "_FittingText") -> str:
     unit = f", {results.unit}" if results.unit else ""
-    direction = " (lower is better)" if results.settings.lower_is_better else ""
-    scale = " (symmetric log scale)" if ax.get_xscale() == "symlog" else ""
-    difference = f", b − a{unit}{direction}{scale}"
+    difference = f" of b minus that of a{unit}"
     metric = fitting.shorten(results.metric, fitting.room - fitting.width(difference))
-    confidence = f"{plain(100 * results.settings.confidence)} % confidence"
-    simultaneously = ", intervals hold simultaneously" if results.family > 1 else ""
-    return f"{metric}{difference}\n{confidence}{simultaneously}"
+    side = "left" if results.settings.lower_is_better else "right"
+    scale = " (symmetric log scale)" if ax.get_xscale() == "symlog" else ""
+    subject = "the intervals hold simultaneously" if results.family > 1 else "the interval holds"
+    confidence = f"{subject} with {plain(100 * results.settings.confidence)} % confidence"
+    return f"{metric}{difference}\n{side} of 0: b is better{scale}\n{confidence}"
 
 
 def _set_scale(ax: Axes, results: "Results", references: Sequence[float]) -> None:

@@ -1,7 +1,9 @@
 """Results as text for a terminal, as Markdown, and in sentences."""
 
+import itertools
 import math
 import re
+import shutil
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -12,12 +14,15 @@ if TYPE_CHECKING:
     from many_seeds.statistics.intervals import Design
 
 HEADER_WIDTH = 14
-LINE_WIDTH = 110
+LINE_WIDTH, LEAST_WIDTH = 110, 60
 MISSING = "–"
+COLUMNS = 7  # of a table without an interval for new items
 MAX_DIGITS = 8  # of a number without an exponent
 DEFAULT_DECIMALS = 3  # where the data have no scale
 
 SUMMARIZED: tuple["ResultVerdict", ...] = ("better", "worse", "equivalent", "unchanged")
+MARKDOWN_ORDER: tuple["ResultVerdict", ...] = (*SUMMARIZED, "undecided")
+MAX_TABLE = 50_000  # characters of Markdown; GitHub takes 65,536 in a comment
 WHEN: dict["Design", str] = {
     "open": "at any number of seeds, whenever you look",
     "fixed": "for one look at a number of seeds that was fixed before any score was seen",
@@ -47,10 +52,28 @@ def as_text(results: "Results", *lines: str) -> str:
 
 
 def as_markdown(results: "Results", *lines: str) -> str:
-    """The results as Markdown: a summary, further lines, a table, the guarantee and the remarks."""
-    cells = markdown(header(results), [[text for text, _ in row] for row in rows(results)])
-    paragraphs = [f"## {summary(results)}", bullets(lines), cells, *guarantee(results), bullets(results.remarks)]
+    """The results as Markdown: a summary, further lines, a table, the guarantee and the remarks.
+
+    A table of more than `MAX_TABLE` characters has the results with a verdict first, and the others are counted.
+    """
+    paragraphs = [f"## {summary(results)}", bullets(lines), *_markdown_table(results)]
+    paragraphs += [*guarantee(results), bullets(results.remarks)]
     return "\n\n".join(filter(None, paragraphs)) + "\n"
+
+
+def _markdown_table(results: "Results") -> list[str]:
+    """The table; if it is too long, its first rows, with verdicts first, and a sentence on the others."""
+    head, rule, *body = markdown(header(results), [[text for text, _ in row] for row in rows(results)]).split("\n")
+    room = MAX_TABLE - len(head) - len(rule)
+    if sum(map(len, body)) <= room:
+        return ["\n".join([head, rule, *body])]
+    order = sorted(range(len(body)), key=lambda row: MARKDOWN_ORDER.index(results[row].verdict))
+    lengths = itertools.accumulate(len(body[row]) for row in order)
+    kept = sum(length <= room for length in lengths)
+    counts = Counter(results[row].verdict for row in order[kept:])
+    others = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in MARKDOWN_ORDER if counts[verdict])
+    table = "\n".join([head, rule, *(body[row] for row in order[:kept])])
+    return [table, f"Left out for size: {sum(counts.values()):,} comparisons ({others}). `--json` has all of them."]
 
 
 def guarantee(results: "Results", *others: "Results") -> list[str]:
@@ -283,10 +306,30 @@ def _exponent(value: float) -> int:
 
 
 def table(results: "Results") -> str:
-    """An aligned table; if long names make it wider than a terminal, each pair is on a line above its result."""
+    """An aligned table; if it is wider than the terminal, each pair is on a line above its result.
+
+    If that is still too wide, the columns for new items are in a table below.
+    """
     cells = [[text for text, _ in row] for row in rows(results)]
     one_line = aligned(header(results), cells, left=3)
-    return one_line if max(map(len, one_line.splitlines())) <= LINE_WIDTH else _two_line_table(header(results), cells)
+    if max(map(len, one_line.splitlines())) <= line_width():
+        return one_line
+    return "\n\n".join(_two_line_tables(header(results), cells))
+
+
+def line_width() -> int:
+    """The width of lines: that of the terminal, from 60 to 110; 110 if the output is no terminal."""
+    return min(max(shutil.get_terminal_size((LINE_WIDTH, 24)).columns, LEAST_WIDTH), LINE_WIDTH)
+
+
+def _two_line_tables(header: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
+    """A table of the pairs; if it is too wide, another one has the columns for new items."""
+    whole = _two_line_table(header, cells)
+    widths = [len(line) for line in whole.splitlines() if line.startswith("  ")]  # of columns, not of names
+    if len(header) == COLUMNS or max(widths) <= line_width():
+        return [whole]
+    parts = [[*range(COLUMNS)], [0, 1, *range(COLUMNS, len(header))]]
+    return [_two_line_table([header[at] for at in part], [[row[at] for at in part] for row in cells]) for part in parts]
 
 
 def _two_line_table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
@@ -341,7 +384,7 @@ def escaped(text: str) -> str:
 
 def filled(text: str, indent: str = "") -> str:
     """Text wrapped to the width of a terminal, with all lines but the first indented."""
-    return textwrap.fill(text, LINE_WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(text, line_width(), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def number(value: float, form: str) -> str:

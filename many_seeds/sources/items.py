@@ -9,6 +9,7 @@ import pandas as pd
 from many_seeds.errors import UserError
 from many_seeds.output.messages import counted, listed
 from many_seeds.results import Pair
+from many_seeds.sources.columns import check_no_step, fold_remarks
 from many_seeds.sources.scores import Scores, from_columns
 from many_seeds.sources.tables import SEED, check_column, metric_column, rows_where, variant_names
 from many_seeds.statistics.new_images import LEAST_IMAGES
@@ -62,7 +63,9 @@ def read_items(
     """
     seed, by = seed or SEED, list(dict.fromkeys(by))
     for name in by:
+        check_no_step(name, "--by")
         check_column(table, name, "--by", "the variants")
+    check_no_step(seed, "--seed")
     check_column(table, seed, "--seed", "the seeds")
     if ITEM not in table.columns:
         raise UserError(f"--items needs a column {ITEM!r} with the test items; columns: {listed(list(table.columns))}")
@@ -90,6 +93,7 @@ def read_items(
 
     groups = _groups(chosen, values.columns)
     remarks = [f"{counted(array.shape[1], 'item')} per run", *_too_few(array.shape[1], groups)]
+    remarks += fold_remarks(metric, seed)
     places = by_run(np.arange(len(runs), dtype=float)).variants  # the row of each run, ordered as the scores
     return Items(
         by_run(array.mean(axis=1)),

@@ -1,5 +1,6 @@
-"""Scores from the runs of an MLflow experiment, logged by any training code."""
+"""Scores from the runs of MLflow experiments, logged by any training code."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,25 +9,30 @@ import pandas as pd
 
 from many_seeds.errors import UserError
 from many_seeds.output.messages import counted, listed
-from many_seeds.sources.mlflow_runs import Run, fetch_runs
+from many_seeds.sources.columns import fold_remarks
+from many_seeds.sources.mlflow_checks import step_remarks, with_equal_numbers
+from many_seeds.sources.mlflow_runs import EXPERIMENT, Fetched, Run, called, fetch_runs
 from many_seeds.sources.scores import Scores, from_columns
 
 FINISHED = "FINISHED"
+METRIC_CONDITION = re.compile(r"\bmetrics?\.[`\"]?([^`\"\s<>=!]+)")
 
 
 def read_scores(
-    experiment: str, metric: str | None, seed: str | None, by: Sequence[str], where: Sequence[str]
+    experiments: Sequence[str], metric: str | None, seed: str | None, by: Sequence[str], where: Sequence[str]
 ) -> Scores:
-    """Scores from the finished runs of an experiment on the server or database in MLFLOW_TRACKING_URI.
+    """Scores from the finished runs of experiments on the server or database in MLFLOW_TRACKING_URI.
 
     A run in which finished runs are nested is left out, and these have its parameters unless they have their own.
     Conditions apply to each run separately. Of a metric that was logged at several steps, the last value counts.
+    Parameters that are equal as numbers, such as 0.1 and 1e-1, are one.
 
     Args:
-        experiment: name of the experiment.
+        experiments: names of the experiments.
         metric: name of the metric; None if the runs have only one.
         seed: the parameter or tag of the seeds; None if they are not known or not shared.
-        by: the parameters or tags that distinguish variants; empty for every parameter that differs, except the seed.
+        by: the parameters or tags that distinguish variants, or "experiment"; empty for the experiment if there are
+            several, else for every parameter that differs, except the seed.
         where: conditions in MLflow's language, such as "params.depth = '3'".
 
     Returns:
@@ -36,20 +42,47 @@ def read_scores(
         UserError: MLflow is not installed or can't be reached, no run has the scores, variants can't be distinguished,
             or see `scores.from_columns`.
     """
+    experiments = list(dict.fromkeys(experiments))
     conditions = " and ".join(where)
-    runs, remarks = _leaves(*fetch_runs(experiment, conditions))
+    fetched = fetch_runs(experiments, conditions)
+    runs, remarks = _leaves(fetched.runs, fetched.chosen)
     if not runs:
-        raise UserError(_no_runs(experiment, conditions, remarks))
+        raise UserError(_no_runs(experiments, conditions, remarks))
     metric = metric or _only_metric(runs)
-    scored, left_out = _with_metric_and_seed(runs, experiment, metric, seed)
+    remarks += _selection_remarks(fetched, metric, conditions)
+    scored, left_out = _with_metric_and_seed(runs, experiments, metric, seed)
+    scored, equal = with_equal_numbers(scored)
+    distinguishing = _distinguishing(scored, experiments, seed, by)
+    names = _variant_names(scored, distinguishing)
+    remarks += left_out + [equal[name] for name in distinguishing if name in equal]
+    remarks += step_remarks(scored, names, metric, seed) + fold_remarks(metric, seed)
     return from_columns(
         metric,
-        pd.Series(_variant_names(scored, seed, by), name="variant"),
+        pd.Series(names, name="variant"),
         pd.Series([run.get(seed) for run in scored], name=seed) if seed else None,
         pd.Series([run.metrics[metric] for run in scored]),
         lambda row: f"run {scored[row].id}",
-        [*remarks, *left_out],
+        remarks,
     )
+
+
+def _selection_remarks(fetched: Fetched, metric: str, conditions: str) -> list[str]:
+    """Remarks on runs that may be left out because of their score."""
+    remarks = []
+    if fetched.deleted:
+        remarks.append(
+            f"left out: {counted(fetched.deleted, 'deleted run')}. If a run was deleted because of its score, the "
+            "verdicts do not hold"
+        )
+    if (used := METRIC_CONDITION.findall(conditions)) and metric in used:
+        remarks.append(
+            f"--where chooses runs by {metric}, the score that is compared, and leaves out those where it is NaN "
+            f"({len(fetched.chosen):,} of {counted(len(fetched.runs), 'run')} met it): the verdicts hold for "
+            "such runs only"
+        )
+    elif used:
+        remarks.append(f"--where chooses runs by {listed(used)}: if that depends on the score, so do the verdicts")
+    return remarks
 
 
 def _leaves(runs: Sequence[Run], chosen: set[str]) -> tuple[list[Run], list[str]]:
@@ -90,12 +123,14 @@ def _with_inherited(run: Run, by_id: Mapping[str, Run]) -> Run:
     return replace(run, parameters=parameters)
 
 
-def _no_runs(experiment: str, conditions: str, remarks: Sequence[str]) -> str:
+def _no_runs(experiments: Sequence[str], conditions: str, remarks: Sequence[str]) -> str:
     which = f" that meet {conditions} and have no nested runs" if conditions else ""
     reason = "; ".join(remarks)
     if not reason:
         reason = "a condition applies to each run separately" if conditions else "the experiment is empty"
-    return f"the experiment {experiment!r} has no finished runs{which}: {reason}"
+    noun = "experiment" if len(experiments) == 1 else "experiments"
+    verb = "has" if len(experiments) == 1 else "have"
+    return f"the {noun} {called(experiments)} {verb} no finished runs{which}: {reason}"
 
 
 def _only_metric(runs: Sequence[Run]) -> str:
@@ -106,7 +141,7 @@ def _only_metric(runs: Sequence[Run]) -> str:
 
 
 def _with_metric_and_seed(
-    runs: Sequence[Run], experiment: str, metric: str, seed: str | None
+    runs: Sequence[Run], experiments: Sequence[str], metric: str, seed: str | None
 ) -> tuple[Sequence[Run], list[str]]:
     """The runs that have a metric and a seed, and remarks on the others.
 
@@ -114,21 +149,21 @@ def _with_metric_and_seed(
         UserError: no run has the metric, or none of those has the seed.
     """
     with_metric = [run for run in runs if metric in run.metrics]
-    remarks = _left_out(runs, with_metric, experiment, f"the metric {metric}")
+    remarks = _left_out(runs, with_metric, experiments, f"the metric {metric}")
     if seed is None:
         return with_metric, remarks
     with_seed = [run for run in with_metric if run.get(seed) is not None]
-    return with_seed, remarks + _left_out(with_metric, with_seed, experiment, f"a parameter or tag {seed}")
+    return with_seed, remarks + _left_out(with_metric, with_seed, experiments, f"a parameter or tag {seed}")
 
 
-def _left_out(runs: Sequence[Run], kept: Sequence[Run], experiment: str, requirement: str) -> list[str]:
+def _left_out(runs: Sequence[Run], kept: Sequence[Run], experiments: Sequence[str], requirement: str) -> list[str]:
     """A remark on the runs that are not kept, if there are any.
 
     Raises:
         UserError: no run is kept.
     """
     if not kept:
-        raise UserError(f"no finished run of {experiment!r} has {requirement}. {_available(runs)}")
+        raise UserError(f"no finished run of {called(experiments)} has {requirement}. {_available(runs)}")
     missing = len(runs) - len(kept)
     return [f"left out: {counted(missing, 'run')} without {requirement}"] if missing else []
 
@@ -143,13 +178,25 @@ def _available(runs: Sequence[Run]) -> str:
     return "; ".join(f"{kind}: {listed(sorted(found))}" for kind, found in names.items())
 
 
-def _variant_names(runs: Sequence[Run], seed: str | None, by: Sequence[str]) -> list[str]:
+def _distinguishing(
+    runs: Sequence[Run], experiments: Sequence[str], seed: str | None, by: Sequence[str]
+) -> Sequence[str]:
+    """The names of the parameters or tags that distinguish variants.
+
+    Raises:
+        UserError: no run has a name in `by`, or no parameter differs.
+    """
+    if by:
+        return _check_by(runs, by)
+    return [EXPERIMENT] if len(experiments) > 1 else _differing_parameters(runs, seed)
+
+
+def _variant_names(runs: Sequence[Run], distinguishing: Sequence[str]) -> list[str]:
     """The name of the variant of each run.
 
     Raises:
-        UserError: no run has a name in `by`, no parameter differs, or each run would be a variant.
+        UserError: each run would be a variant.
     """
-    distinguishing = _check_by(runs, by) if by else _differing_parameters(runs, seed)
     names = [_variant_name(run, distinguishing) for run in runs]
     if len(set(names)) == len(runs) > 2:
         raise UserError(

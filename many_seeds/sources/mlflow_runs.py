@@ -1,7 +1,9 @@
-"""The runs of an MLflow experiment, as its server or database has them."""
+"""The runs of MLflow experiments, as its server or database has them."""
 
+import contextlib
+import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from many_seeds.errors import UserError
 from many_seeds.output.messages import listed
 
 PAGE = 1000  # runs per request
+EXPERIMENT = "experiment"  # the name by which --by means the experiment of a run
 DEFAULT_URI = "sqlite:///mlflow.db"
 # Set before MLflow is imported. A server that does not answer is reported after seconds rather than minutes.
 ENVIRONMENT = {
@@ -31,6 +34,8 @@ class Run:
         parameters: name → value.
         tags: name → value.
         metrics: name → the value that was logged last.
+        steps: name of a metric → the step at which it was logged last.
+        experiment: the name of the experiment.
     """
 
     id: str
@@ -39,24 +44,77 @@ class Run:
     parameters: dict[str, str]
     tags: dict[str, str]
     metrics: dict[str, float]
+    steps: dict[str, int]
+    experiment: str
 
     def get(self, name: str) -> str | None:
-        """The value of a parameter or, if there is none of this name, of a tag; None if there is neither."""
-        return self.parameters.get(name, self.tags.get(name))
+        """The value of a parameter, else of a tag, else the experiment if this is the name; None if there is none."""
+        value = self.parameters.get(name, self.tags.get(name))
+        return self.experiment if value is None and name == EXPERIMENT else value
 
 
-def fetch_runs(experiment: str, conditions: str) -> tuple[list[Run], set[str]]:
-    """Fetch the runs of an experiment from the server or database in MLFLOW_TRACKING_URI.
+@dataclass(frozen=True)
+class Fetched:
+    """What MLflow has of some experiments.
+
+    Attributes:
+        runs: all runs that are not deleted, in the order of the experiments and of their start.
+        chosen: the ids of those that meet the conditions, which may be nested in others.
+        deleted: the number of deleted runs.
+    """
+
+    runs: list[Run]
+    chosen: set[str]
+    deleted: int
+
+
+def fetch_runs(experiments: Sequence[str], conditions: str) -> Fetched:
+    """Fetch the runs of experiments from the server or database in MLFLOW_TRACKING_URI.
 
     Args:
-        experiment: its name.
+        experiments: their names.
         conditions: a filter in MLflow's language, "" for all runs.
-
-    Returns:
-        All runs, since those that meet the conditions may be nested in others; and the ids of those that meet them.
 
     Raises:
         UserError: MLflow is not installed, can't be reached, or has no such experiment.
+    """
+    with _connected(f"the runs of {called(experiments)}") as (client, uri), _without_garbage_collection():
+        from mlflow.entities import ViewType
+
+        names = {_experiment_id(client, uri, name): name for name in experiments}
+        runs = [_run(run, names) for run in _search(client, list(names), "", ViewType.ACTIVE_ONLY)]
+        runs.sort(key=lambda run: experiments.index(run.experiment))
+        chosen = {run.id for run in runs}
+        if conditions:
+            chosen = {run.info.run_id for run in _search(client, list(names), conditions, ViewType.ACTIVE_ONLY)}
+        deleted = sum(1 for _ in _search(client, list(names), "", ViewType.DELETED_ONLY))
+        return Fetched(runs, chosen, deleted)
+
+
+def number_of_values(run: Run, metric: str) -> int:
+    """How many values of a metric were logged in a run.
+
+    Raises:
+        UserError: MLflow can't be reached.
+    """
+    with _connected(f"the values of {metric}") as (client, _):
+        return len(client.get_metric_history(run.id, metric))
+
+
+def called(experiments: Sequence[str]) -> str:
+    """The names of experiments for messages."""
+    return listed([repr(name) for name in experiments])
+
+
+@contextlib.contextmanager
+def _connected(what: str) -> Iterator[tuple[Any, str]]:
+    """A client and the address of its server or database.
+
+    Args:
+        what: what is asked for, for errors.
+
+    Raises:
+        UserError: MLflow is not installed, or an error occurred in the block.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -64,16 +122,24 @@ def fetch_runs(experiment: str, conditions: str) -> tuple[list[Run], set[str]]:
     uri, login = without_login(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
     os.environ |= login
     try:
-        client = _client(uri)
-        experiment_id = _experiment_id(client, uri, experiment)
-        runs = list(_search(client, experiment_id, ""))
-        chosen = _search(client, experiment_id, conditions) if conditions else runs
-        return runs, {run.id for run in chosen}
+        yield _client(uri), uri
     except UserError:
         raise
     except Exception as error:  # MLflow's databases and their drivers raise exceptions of many libraries
         reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise UserError(redact(f"MLflow at {uri} did not return the runs of {experiment!r}: {reason}")) from error
+        raise UserError(redact(f"MLflow at {uri} did not return {what}: {reason}")) from error
+
+
+@contextlib.contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """MLflow makes an object of each parameter; with garbage collection 3,000 runs take three times as long."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _client(uri: str) -> Any:
@@ -101,20 +167,32 @@ def _experiment_id(client: Any, uri: str, name: str) -> str:
     return experiment.experiment_id
 
 
-def _search(client: Any, experiment_id: str, conditions: str) -> Iterator[Run]:
+def _search(client: Any, experiment_ids: Sequence[str], conditions: str, view: int) -> Iterator[Any]:
     token = None
     while True:
         page = client.search_runs(
-            [experiment_id],
+            list(experiment_ids),
             conditions,
+            run_view_type=view,
             order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
             max_results=PAGE,
             page_token=token,
         )
-        for run in page:
-            tags = dict(run.data.tags)
-            parent = tags.get("mlflow.parentRunId")
-            yield Run(run.info.run_id, run.info.status, parent, dict(run.data.params), tags, dict(run.data.metrics))
+        yield from page
         token = page.token
         if not token:
             return
+
+
+def _run(run: Any, experiments: Mapping[str, str]) -> Run:
+    tags = dict(run.data.tags)
+    return Run(
+        run.info.run_id,
+        run.info.status,
+        tags.get("mlflow.parentRunId"),
+        dict(run.data.params),
+        tags,
+        dict(run.data.metrics),
+        {metric.key: metric.step for metric in run.data._metric_objs},  # the public dictionary has no steps
+        experiments[run.info.experiment_id],
+    )

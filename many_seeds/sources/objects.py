@@ -3,6 +3,7 @@
 import itertools
 import reprlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,33 +12,41 @@ import pandas as pd
 
 from many_seeds.errors import UserError
 from many_seeds.output.messages import listed
+from many_seeds.sources.reading import Reading, from_table
+from many_seeds.sources.run_files import read_tables
 from many_seeds.sources.scores import Scores, first_duplicate, from_arrays
-from many_seeds.sources.tables import BY, SEED, UNNAMED, long_scores, score_columns
-from many_seeds.sources.text_files import read_table
+from many_seeds.sources.shapes import check_runs
+from many_seeds.sources.tables import BY, SEED, UNNAMED, score_columns
 
 
-def read_scores(scores: pd.DataFrame | Mapping[str, Any] | str | Path) -> Scores:
-    """Scores from a data frame, a mapping from variant to an array [seeds], or a CSV or JSON-lines file.
+def read_scores(scores: pd.DataFrame | Mapping[str, Any] | str | Path, reading: Reading) -> Scores:
+    """Scores from a data frame, a mapping from variant to an array [seeds], or a file or pattern of files.
 
     Raises:
         UserError: see `many_seeds.compare`.
     """
     if isinstance(scores, Mapping):
-        return _from_mapping(scores)
+        if replace(reading, metric=None, lower_is_better=None) != Reading():
+            raise UserError("a mapping has the scores of each variant, paired by position: expected no other option")
+        return _from_mapping(scores, reading.metric or "score")
     if isinstance(scores, pd.DataFrame):
         table = scores.set_axis(pd.RangeIndex(1, len(scores) + 1, name="row")).rename(columns=str)
     elif isinstance(scores, str | Path):
-        table = read_table(str(scores), [BY, SEED])
+        table = read_tables([str(scores)], reading.text_columns)
     else:
         raise UserError(f"scores should be a data frame, a mapping or a path, received {type(scores).__name__}")
-    return long_scores(table, _score_column(table), SEED, [BY], [])
+    if (duplicate := first_duplicate(table.columns)) is not None:
+        raise UserError(f"the data frame has the column {duplicate!r} twice: expected each name once")
+    if replace(reading, lower_is_better=None) == Reading():
+        reading = replace(reading, metric=_score_column(table))
+    return from_table(table, reading)
 
 
-def _from_mapping(scores: Mapping[Any, Any]) -> Scores:
+def _from_mapping(scores: Mapping[Any, Any], metric: str) -> Scores:
     if (duplicate := first_duplicate(map(str, scores))) is not None:
         raise UserError(f"two variants have the name {duplicate}, as text: expected each name once")
     _check_same_index(scores)
-    return from_arrays({str(name): _as_floats(str(name), values) for name, values in scores.items()})
+    return from_arrays({str(name): _as_floats(str(name), values) for name, values in scores.items()}, metric)
 
 
 def _check_same_index(scores: Mapping[Any, Any]) -> None:
@@ -66,16 +75,14 @@ def _score_column(table: pd.DataFrame) -> str:
     """The one column of scores in a table with the columns variant and seed."""
     columns = list(table.columns)
     if BY not in columns or SEED not in columns:
+        check_runs(table, [BY], SEED)
         raise UserError(
             f"expected the columns {BY}, {SEED} and one of scores, received {listed(columns)}; if each column is a "
-            "variant, give a mapping from its name to its scores"
+            "variant, give a mapping from its name to its scores, or wide=True"
         )
-    if (duplicate := first_duplicate(columns)) is not None:
-        raise UserError(f"the data frame has the column {duplicate!r} twice: expected each name once")
     candidates = score_columns(table, [*UNNAMED, BY, SEED])
     if len(candidates) != 1:
         raise UserError(
-            f"expected one column of scores beside {BY} and {SEED}, found {listed(candidates)}: give a data frame with "
-            "these three columns"
+            f"expected one column of scores beside {BY} and {SEED}, found {listed(candidates)}: name it with metric="
         )
     return candidates[0]

@@ -7,7 +7,10 @@ import pandas as pd
 
 from many_seeds.errors import UserError
 from many_seeds.output.messages import counted, listed
-from many_seeds.sources.scores import Scores, from_columns
+from many_seeds.sources.columns import check_no_step, check_wide, fold_remarks, is_counter, is_fold, state_remarks
+from many_seeds.sources.rows import one_row_per_run
+from many_seeds.sources.scores import RowName, Scores, from_columns
+from many_seeds.sources.shapes import check_not_transposed, check_runs
 
 BY, SEED = "variant", "seed"
 UNNAMED = ("", "Unnamed: 0")  # the header of the index that pandas writes, and after it was read and written again
@@ -15,45 +18,68 @@ NUMERIC = ("integer", "floating", "mixed-integer-float")  # results of pandas.ap
 
 
 def long_scores(
-    table: pd.DataFrame, metric: str | None, seed: str | None, by: Sequence[str], where: Sequence[str]
+    table: pd.DataFrame,
+    metric: str | None,
+    seed: str | None,
+    by: Sequence[str],
+    where: Sequence[str],
+    *,
+    at: str | None = None,
+    over: str | None = None,
+    lower: bool | None = None,
 ) -> Scores:
-    """Scores from a table with a row for each run.
+    """Scores from a table with a row for each run, or for each of its steps or folds.
 
     Args:
-        table: of `text_files.read_table`, its index named.
+        table: of `text_files.read_table`.
         metric: column of the scores; None for the only remaining column with numbers.
         seed: column of the seeds; None if they are not known or not shared.
         by: columns that distinguish variants.
         where: conditions COLUMN=VALUE that a row must meet.
+        at: see `rows.one_row_per_run`.
+        over: see `rows.one_row_per_run`.
+        lower: whether a lower score is better; None if it is not stated.
 
     Returns:
         The checked scores.
 
     Raises:
-        UserError: a column is missing or named for two purposes, no row meets a condition, or see
-            `scores.from_columns`.
+        UserError: a column is missing or named for two purposes, no row meets a condition, a run has several scores, or
+            see `scores.from_columns`.
     """
     by = list(dict.fromkeys(by))
     _check_run_columns(table, seed, by)
-    rows = rows_where(table, where)
-    metric = metric_column(table, metric, [*by, seed or SEED], where)
-    chosen = table[rows]
-    remarks = [f"{len(chosen):,} of {counted(len(table), 'row')} met {' and '.join(where)}"] if where else []
+    if over is not None:
+        check_column(table, over, "--over", "the folds")
+    met = table[rows_where(table, where)]
+    metric = metric_column(table, metric, [*by, seed or SEED, *([over] if over else [])], where)
+    remarks = _where_remarks(len(met), len(table), metric, where) + state_remarks(table, met, metric)
+    run = [*by, *([seed] if seed else [])]
+    if seed is not None:
+        met, found = one_row_per_run(met, metric, run, at=at, over=over, lower=lower)
+        remarks += found
+    remarks += fold_remarks(metric, seed)
     return from_columns(
-        metric,
-        variant_names(chosen, by),
-        chosen[seed] if seed else None,
-        chosen[metric],
-        lambda row: f"{chosen.index.name} {chosen.index[row]:,}",
-        remarks,
+        metric, variant_names(met, by), met[seed] if seed else None, met[metric], row_name(met), remarks
     )
+
+
+def _where_remarks(met: int, rows: int, metric: str, where: Sequence[str]) -> list[str]:
+    if not where:
+        return []
+    remarks = [f"{met:,} of {counted(rows, 'row')} met {' and '.join(where)}"]
+    if metric in map(column_of, where):
+        remarks.append(
+            f"--where chooses runs by {metric}, the score that is compared: the verdicts hold for such runs only"
+        )
+    return remarks
 
 
 def wide_scores(table: pd.DataFrame, metric: str | None, seed: str | None) -> Scores:
     """Scores from a table with a column for each variant; an empty cell is a run that was not made.
 
     Args:
-        table: of `text_files.read_table`, its index named.
+        table: of `text_files.read_table`.
         metric: name of the score; None for "score".
         seed: column of the seeds; None for the column "seed" in upper or lower case, and without such a column for one
             seed per row.
@@ -67,13 +93,18 @@ def wide_scores(table: pd.DataFrame, metric: str | None, seed: str | None) -> Sc
     table, remarks = _without_index(table)
     seed_column, seed_remarks = _seed_column(table, seed)
     names = [name for name in table.columns if name != seed_column]
+    check_wide(names)
+    if seed is not None:
+        check_no_step(seed, "--seed")
     if not names:
         found = f"only {seed_column}" if seed_column else "none"
         raise UserError(f"--wide expects a column for each variant, found {found}")
+    check_not_transposed(table, seed_column)
     seeds = pd.Series(np.arange(len(table)), table.index) if seed_column is None else table[seed_column]
     cells = pd.concat([pd.DataFrame({"variant": name, "seed": seeds, "score": table[name]}) for name in names])
     runs = cells[cells["score"].notna()]
-    remarks += seed_remarks
+    label = row_name(runs)
+    remarks += seed_remarks + fold_remarks(metric or "score", seed_column)
     if empty := len(cells) - len(runs):
         remarks.append(f"left out: {counted(empty, 'empty cell')}; an empty cell means that the run was not made")
     return from_columns(
@@ -81,14 +112,25 @@ def wide_scores(table: pd.DataFrame, metric: str | None, seed: str | None) -> Sc
         runs["variant"],
         runs["seed"],
         runs["score"],
-        lambda row: f"column {runs['variant'].iloc[row]}, {table.index.name} {runs.index[row]:,}",
+        lambda row: f"column {runs['variant'].iloc[row]}, {label(row)}",
         remarks,
     )
 
 
+def row_name(table: pd.DataFrame) -> RowName:
+    """How an error calls the row at a position, by the index of the table."""
+
+    def named(row: int) -> str:
+        label = table.index[row]
+        return label if isinstance(label, str) else f"{table.index.name} {label:,}"
+
+    return named
+
+
 def score_columns(table: pd.DataFrame, used: Sequence[str]) -> list[str]:
-    """The columns that may have the scores: those with numbers, or all where none has, except those in use."""
+    """The columns that may have the scores: those with numbers, or all where none has; no steps, folds or `used`."""
     others = [str(name) for name in table.columns if name not in used]
+    others = [name for name in others if not is_counter(name)] or others
     return [name for name in others if pd.api.types.infer_dtype(table[name], skipna=True) in NUMERIC] or others
 
 
@@ -100,9 +142,13 @@ def column_of(condition: str) -> str:
 def _check_run_columns(table: pd.DataFrame, seed: str | None, by: Sequence[str]) -> None:
     if seed in by:
         raise UserError(f"--by names {seed!r}, the column of the seeds: expected columns that distinguish variants")
+    if any(name not in table.columns for name in (*by, *([seed] if seed else []))):
+        check_runs(table, by, seed)
     for name in by:
+        check_no_step(name, "--by")
         check_column(table, name, "--by", "the variants; --wide if each column is a variant")
     if seed is not None:
+        check_no_step(seed, "--seed")
         check_column(table, seed, "--seed", "the seeds; --unpaired if runs have none in common")
 
 
@@ -198,7 +244,7 @@ def _seed_column(table: pd.DataFrame, seed: str | None) -> tuple[str | None, lis
     if SEED in table.columns:
         return SEED, []
     for name in table.columns:
-        if name.casefold() == SEED:
+        if name.casefold() == SEED or is_fold(name):
             return name, [f"the column {name} is read as the seeds"]
     return None, [
         f"there is no column {SEED}: the runs of a row are assumed to share a seed, and each column is read as a "

@@ -1,4 +1,4 @@
-"""CSV and JSON-lines files as tables."""
+"""CSV and JSON files as tables."""
 
 import csv
 import io
@@ -14,13 +14,16 @@ import pandas as pd
 
 from many_seeds.errors import UserError
 from many_seeds.output.messages import listed
+from many_seeds.sources.cells import with_numbers
+from many_seeds.sources.formats import as_utf8
+from many_seeds.sources.json_documents import rows_of
 from many_seeds.sources.scores import first_duplicate
 
 STDIN = "-"
 
 
 def read_table(source: str, text_columns: Sequence[str]) -> pd.DataFrame:
-    """Read a CSV file (with commas, semicolons or tabs) or a JSON-lines file; the format is detected from the content.
+    """Read a CSV file (with commas, semicolons or tabs), JSON lines or a JSON document, detected from the content.
 
     Args:
         source: path of the file, or "-" for standard input.
@@ -29,23 +32,18 @@ def read_table(source: str, text_columns: Sequence[str]) -> pd.DataFrame:
 
     Returns:
         The table. Its index has the line of each row and is called `line`; where a row has several lines, it has the
-        number of the row and is called `row`.
+        number of the row and is called `row`. Decimal commas and percentages are numbers.
 
     Raises:
-        UserError: the file can't be read, is empty, or is neither CSV nor JSON lines in UTF-8.
+        UserError: the file can't be read, is empty, or has another format.
     """
     name = "standard input" if source == STDIN else source
-    content = _content(source).removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    content = as_utf8(_content(source), name)
     if not content.strip():
         raise UserError(f"{name} is empty: expected a header and a row for each run")
-    if b"\0" in content[:4096]:
-        raise UserError(f"{name} is not text in UTF-8: expected CSV or JSON lines")
-    start = content.lstrip()[:1]
-    if start == b"[":
-        raise UserError(f"{name} is a JSON array: expected one object per line (`jq -c '.[]'` converts it)")
     try:
-        if start == b"{":
-            return _with_lines(_parse_json_lines(content, name), content, header_lines=0)
+        if content.lstrip()[:1] in (b"{", b"["):
+            return _parse_json(content, name)
         return _with_lines(_parse_csv(content, name, text_columns), content, header_lines=1)
     except UnicodeDecodeError as error:
         raise UserError(f"{name} is not text in UTF-8 ({error}): save it as UTF-8") from error
@@ -80,7 +78,8 @@ def _parse_csv(content: bytes, name: str, text_columns: Sequence[str]) -> pd.Dat
         header = _header(content, separator)
         if (duplicate := first_duplicate(header)) is not None:
             raise UserError(f"{name} has the column {duplicate!r} twice: expected each name once")
-        return _parse_rows(content, separator, header, text_columns)
+        table = _parse_rows(content, separator, header, text_columns)
+        return with_numbers(table, [name.casefold() for name in text_columns], semicolons=separator == ";")
     except (csv.Error, pd.errors.ParserError, pd.errors.ParserWarning) as error:
         reason = "rows have more cells than the header" if isinstance(error, Warning) else str(error).strip()
         raise UserError(f"{name} is not a CSV file with a header and the columns {listed(header)}: {reason}") from error
@@ -117,14 +116,28 @@ def _parse_rows(content: bytes, separator: str, header: Sequence[str], text_colu
         )
 
 
-def _parse_json_lines(content: bytes, name: str) -> pd.DataFrame:
-    """A table of the values as they are written.
+def _parse_json(content: bytes, name: str) -> pd.DataFrame:
+    """A table of the values as they are written, of a JSON document or of JSON lines."""
+    text = content.decode()
+    try:
+        document = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=str)
+    except KeyError as error:
+        raise UserError(f"{name} has the key {error} twice: expected each name once") from error
+    except json.JSONDecodeError as error:
+        if error.msg != "Extra data" or text.lstrip().startswith("["):
+            reason = f"line {error.lineno}, column {error.colno}: {error.msg}"
+            raise UserError(f"{name} is not a JSON document or JSON lines: {reason}") from error
+        lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        rows = [_parse_object(line, number, name) for number, line in lines]
+        return _with_lines(_as_table(rows), content, header_lines=0)
+    table = _as_table(rows_of(document, name))
+    if len(table) == 1 and "\n" not in text.strip():
+        return _with_lines(table, content, header_lines=0)  # JSON lines of one line
+    return table.set_axis(pd.RangeIndex(1, len(table) + 1, name="object"))
 
-    `pandas.read_json` converts 3 to 3.0 where another row lacks the value, and NaN to a missing value.
-    """
-    rows = [
-        _parse_object(line, number, name) for number, line in enumerate(content.decode().split("\n"), 1) if line.strip()
-    ]
+
+def _as_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """`pandas.read_json` would convert 3 to 3.0 where another row lacks the value, and NaN to a missing value."""
     columns = dict.fromkeys(key for row in rows for key in row)
     values = {column: [row.get(column) for row in rows] for column in columns}
     return pd.DataFrame(values, dtype=object, index=range(len(rows)))

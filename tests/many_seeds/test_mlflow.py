@@ -40,15 +40,18 @@ def log(
     metrics: Mapping[str, float],
     status: str = "FINISHED",
     parent: str | None = None,
+    name: str = "trees",
+    steps: int = 1,
     **tags: str,
 ) -> str:
-    found = client.get_experiment_by_name("trees")
-    experiment = found.experiment_id if found else client.create_experiment("trees")
+    """Log a run in the experiment `name`, with the same value of each metric at each step."""
+    found = client.get_experiment_by_name(name)
+    experiment = found.experiment_id if found else client.create_experiment(name)
     run = client.create_run(experiment, tags=tags | ({"mlflow.parentRunId": parent} if parent else {}))
     client.log_batch(
         run.info.run_id,
         params=[Param(name, str(value)) for name, value in parameters.items()],
-        metrics=[Metric(name, value, 0, 0) for name, value in metrics.items()],
+        metrics=[Metric(metric, value, 0, step) for metric, value in metrics.items() for step in range(steps)],
     )
     client.update_run(run.info.run_id, status=status)
     return str(run.info.run_id)
@@ -99,6 +102,65 @@ def test_what_is_left_out_is_counted(client: Any) -> None:
         "left out: 1 run without the metric f1",
         "left out: 1 run without a parameter or tag seed",
     ]
+
+
+def test_each_of_several_experiments_is_a_variant(client: Any) -> None:
+    for name, score in (("large", 3.0), ("small", 1.0)):
+        for seed in (0, 1):
+            log(client, {"seed": seed, "lr": score}, {"f1": score + seed * score}, name=name)
+    output = verdict("--mlflow", "small", "--mlflow", "large", *FIXED, "--json")
+    (result,) = parsed(output)["results"]
+    assert (result["a"], result["b"], result["difference"]) == ("small", "large", 3)
+    by = verdict("--mlflow", "small", "--mlflow", "large", "--by", "experiment,lr", *FIXED, "--json")
+    assert parsed(by)["results"][0]["b"] == "experiment=large lr=3.0"
+    refused = verdict("--mlflow", "small", "--mlflow", "huge")
+    assert "has no experiment 'huge'. Experiments: " in refused.err
+
+
+def test_runs_that_ended_at_an_earlier_step_are_named(client: Any) -> None:
+    for trees in (10, 50):
+        for seed in (0, 1):
+            log(
+                client,
+                {"trees": trees, "seed": seed},
+                {"f1": trees + seed},
+                steps=3 if (trees, seed) == (10, 1) else 10,
+            )
+    remarks = " ".join(found("trees", *FIXED, "--resolution", "1")["remarks"])
+    assert "finished, but at an earlier step than 9: 1 run (10 seed 1 at 2). If these runs were interrupted" in remarks
+    assert "f1 has up to 10 values in a run" in remarks
+    assert "the last one counts. If they are those of folds, log their mean" in remarks
+
+
+def test_a_condition_on_the_metric_is_named(client: Any) -> None:
+    for trees in (10, 50):
+        for seed in (0, 1, 2):
+            log(
+                client,
+                {"trees": trees, "seed": seed},
+                {"f1": float("nan") if trees + seed == 50 else trees + seed * trees},
+            )
+    remarks = " ".join(found("trees", *FIXED, "--where", "metrics.f1 > 0")["remarks"])
+    assert "--where chooses runs by f1, the score that is compared, and leaves out those where it is NaN" in remarks
+    assert "(5 of 6 runs met it)" in remarks
+
+
+def test_parameters_that_are_equal_as_numbers_are_one(client: Any) -> None:
+    for seed, rate in enumerate(("0.1", "0.10", "1e-1")):
+        log(client, {"lr": rate, "seed": seed, "name": "a"}, {"f1": seed})
+        log(client, {"lr": "0.5", "seed": seed, "name": "a"}, {"f1": 2 * seed})
+    output = found("trees", *FIXED)
+    assert [(result["a"], result["b"], result["n"]) for result in output["results"]] == [("0.1", "0.5", 3)]
+    assert output["remarks"] == ["lr: equal numbers are one value: 0.1, 0.10, 1e-1"]
+
+
+def test_deleted_runs_are_counted(client: Any) -> None:
+    for trees in (10, 50):
+        for seed in (0, 1, 2):
+            identity = log(client, {"trees": trees, "seed": seed}, {"f1": trees + seed * trees})
+    client.delete_run(identity)
+    remarks = found("trees", *FIXED)["remarks"]
+    assert "left out: 1 deleted run. If a run was deleted because of its score, the verdicts do not hold" in remarks
 
 
 def test_nested_runs_inherit_the_parameters_of_their_parent(client: Any) -> None:

@@ -48,7 +48,7 @@ def test_the_same_scores_give_the_same_result_in_every_form(
     if arguments is None:
         arguments = ["--by", "model", "--seed", "init", "--metric", "loss"]
     for source, stdin in ((write(text, name), b""), ("-", text.encode())):
-        result = only(run(source, *arguments, "--design", "fixed", "--json", stdin=stdin))
+        result = only(run(source, *arguments, "--design", "fixed", "--higher-is-better", "--json", stdin=stdin))
         # Differences 2 and 3: mean 2.5, sd 0.7071; t(1) = 12.706, over sqrt(2).
         assert (result["a"], result["b"], result["n_a"]) == ("a", "b", 2)
         assert (result["low"], result["high"]) == pytest.approx((2.5 - 6.3531, 2.5 + 6.3531), abs=1e-3)
@@ -111,16 +111,20 @@ BAD = {
         ["scores.csv"],
         "line 2 should have a finite",
     ),
-    "percentages": (lines("a,0,91.2% b,0,92%"), ["scores.csv", "--metric", "accuracy"], "write percentages as plain"),
-    "decimal commas": (
-        lines("a;0;0,91 b;0;0,92", "variant;seed;accuracy"),
+    "percentages beside numbers": (
+        lines("a,0,91.2% b,0,0.92"),
+        ["scores.csv", "--metric", "accuracy"],
+        "write percentages as plain",
+    ),
+    "commas that may be those of thousands": (
+        lines('a,0,"1,234" b,0,"2,345"'),
         ["scores.csv", "--metric", "accuracy"],
         "write decimals with a point",
     ),
     "a row without a variant": (lines("a,0,1 ,0,1"), ["scores.csv"], "line 3 has no variant"),
     "a row without a seed": (lines("a,0,1 b,,1"), ["scores.csv"], "line 3 has no seed"),
     "invalid JSON": ('{"variant": "a"}\n{"variant": \n', ["scores.csv"], "line 2, column"),
-    "a JSON array": ('[{"variant": "a"}]', ["scores.csv"], "is a JSON array"),
+    "a JSON array": ("[1, 2]", ["scores.csv"], "is a JSON document, but neither a list of objects"),
     "a JSON value": ('{"variant": "a", "seed": 0, "f1": 1}\n3\n', ["scores.csv"], "line 2 is '3'"),
     "a condition without a value": (
         lines("a,0,1"),

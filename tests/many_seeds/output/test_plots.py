@@ -80,7 +80,7 @@ def test_no_label_covers_another_one_and_margin_and_legend_are_visible(pairs: in
     scores = {"a": TENTHS} | {f"variant_{place}": generator.normal(place / 9, 0.3, 10) for place in range(pairs)}
     figure = ms.compare(scores, baseline="a", margin=0.05).plot()
     places, legend = shown(figure)
-    assert legend == ["negligible: ±0.05"]
+    assert legend == ["equivalence margin: ±0.05"]
     for place, box in enumerate(places):
         assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
         assert not any(box.overlaps(other) for other in places[place + 1 :])

@@ -1,5 +1,9 @@
 """Results as text, Markdown and sentences."""
 
+import math
+import re
+
+import numpy as np
 import pytest
 
 import many_seeds as ms
@@ -108,6 +112,32 @@ def test_markdown_starts_with_the_verdicts_and_escapes_names() -> None:
 def test_the_name_of_a_metric_is_escaped_too(run: Run) -> None:
     file = write(long({"a": ZEROS, "b": TENTHS}).replace("accuracy", "f|1"))
     assert "| f\\|1, b\N{NO-BREAK SPACE}−\N{NO-BREAK SPACE}a |" in run(file, "--markdown").out
+
+
+def test_long_markdown_has_the_verdicts_first_and_the_rest_counted() -> None:
+    generator = np.random.default_rng(0)
+    scores = {f"variant_{place}": generator.normal(size=20).round(3) for place in range(60)}
+    scores["best"] = scores["variant_0"] + 50 + generator.normal(size=20)
+    table = ms.compare(scores).to_markdown()
+    assert len(table) < 65_536
+    shown = re.findall(r"^\| (?!a \||---)\S+ \| \S+ \| (\w+)", table, re.MULTILINE)
+    assert shown[:60] == ["better"] * 60
+    assert set(shown[60:]) == {"undecided"}
+    assert f"Left out for size: {math.comb(61, 2) - len(shown):,} comparisons" in table
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_output_has_the_width_of_the_terminal(columns: int, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    items = "variant,seed,item,correct\n" + "".join(
+        f"{name},{seed},q{item},{(item * 7 + seed) % 10 < limit}\n"
+        for name, limit in (("a_model", 4), ("another_model", 7)) for seed in range(6) for item in range(40)
+    )  # fmt: skip
+    for arguments in ([write(long({"a": ZEROS, "b": TENTHS, "c": TENTHS[::-1]}))], ["--items", write(items, "i.csv")]):
+        printed = run(*arguments).out
+        assert max(map(len, printed.splitlines())) <= min(max(columns, 75), 110)
+        assert "verdict on b" in printed
+        assert "new items" in printed or "--items" not in arguments
 
 
 def test_the_summary_counts_the_verdicts() -> None:
