@@ -220,7 +220,8 @@ def _checked(name: str, known: Collection[str]) -> str:
 
 def without_probabilities(variant: str, score: str) -> str:
     """The message that a variant whose outputs are not probabilities has no such score."""
+    *names, last = [name for name, of in SCORES.items() if not of.needs_probabilities]
     return (
         f"{variant} has no {SCORES[score].label}: its outputs are not probabilities, and its loss is a squared error. "
-        f"Leave it out, or compare by {' or '.join(name for name, of in SCORES.items() if not of.needs_probabilities)}"
+        f"Leave it out, or compare by {', '.join(names)} or {last}"
     )

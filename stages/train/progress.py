@@ -8,6 +8,7 @@ from collections.abc import Callable
 from tqdm import tqdm
 
 from many_seeds.commands.redact import redact
+from many_seeds.output.messages import counted
 from stages.train.run import Trained
 
 LOG_SECONDS = 60  # between two lines about the runs under way in a log
@@ -52,7 +53,7 @@ class Progress:
             return
         parts = [f"{name}: {facts['seconds']:.0f} s"]
         if facts.get("epochs") is not None:
-            parts.append(f"{facts['epochs']} epochs")
+            parts.append(counted(facts["epochs"], "epoch"))
         if facts.get("dev_accuracy") is not None:
             parts.append(f"validation accuracy {facts['dev_accuracy']:.4f}")
         self.write(", ".join(parts))

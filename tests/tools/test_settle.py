@@ -26,7 +26,7 @@ from tools.settle import loop
 from tools.settle import study as growing_study
 from tools.settle.loop import settle
 from tools.settle.plan import plan
-from tools.settle.report import projection
+from tools.settle.report import projection, why_not_trained
 from tools.settle.seeds import with_seeds
 from tools.settle.steps import Step, missing_runs, next_steps, select, total_seconds
 from tools.settle.study import GrowingStudy
@@ -419,3 +419,8 @@ def test_without_dvc_the_command_ends_before_it_trains(
     monkeypatch.setattr(sys, "argv", ["settle"])
     with pytest.raises(SystemExit, match=r"this needs DVC, expected as .*: install this project with its extra"):
         command.main()
+
+
+def test_one_run_is_counted_as_one() -> None:
+    assert why_not_trained(1, 7200.0, 60.0).startswith("its next 1 run takes 2.0 hours")
+    assert why_not_trained(2, 7200.0, 60.0).startswith("its next 2 runs take 2.0 hours")

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 
+from many_seeds.output.messages import counted
 from tools.settle.report import conclusion, tables, why_not_trained
 from tools.settle.steps import Step, total_seconds
 from tools.settle.study import GrowingStudy, mean_seconds
@@ -30,7 +31,7 @@ def settle(growing: GrowingStudy, hours: float) -> None:
         if step is None:
             break
         runs = step.next_runs(growing.study)
-        print(f"{step.name}: {step.n} → {step.next_n} seeds, {sum(runs.values())} runs", flush=True)
+        print(f"{step.name}: {step.n} → {step.next_n} seeds, {counted(sum(runs.values()), 'run')}", flush=True)
         growing.add_seeds(runs)
         growing.finish_runs(list(runs))
         added += sum(runs.values())

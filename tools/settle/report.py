@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from many_seeds.output import text
+from many_seeds.output.messages import counted
 from stages.study.params import PARAMS, Params
 from stages.study.races import RaceState
 from tools.settle.look import Look, Question, is_open, name_of, seeds_used
@@ -53,7 +54,7 @@ def conclusion(look: Look, study: Params, reasons: Mapping[str, str], added: int
             has the maximum number of seeds.
         added: the number of runs that were added to params.yaml.
     """
-    lines = [f"{summary(look)}. This call added {added} runs to {PARAMS}."]
+    lines = [f"{summary(look)}. This call added {counted(added, 'run')} to {PARAMS}."]
     for results in look.groups:
         by = f", by {results.metric}" if len(look.groups) > 1 else ""
         lines += [f"undecided: {name_of(one)}{by}: {_why_open(one, reasons)}" for one in results if is_open(one)]
@@ -92,7 +93,8 @@ def why_not_trained(count: int, seconds: float | None, seconds_left: float) -> s
     """
     if seconds_left <= 0 or seconds is None:
         return "the time of --hours is used up"
-    return f"its next {count} runs take {duration(seconds)}, and {duration(seconds_left)} are left"
+    runs = f"its next {counted(count, 'run')} take{'s' if count == 1 else ''}"
+    return f"{runs} {duration(seconds)}, and {duration(seconds_left)} are left"
 
 
 def projection(one: Question, final_n: int, seconds: float | None, seconds_with_earlier: float | None) -> str:
