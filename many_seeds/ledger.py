@@ -65,8 +65,8 @@ class Row:
 
     @property
     def name(self) -> str:
-        """The variants, as text for messages."""
-        return f"{self.a} → {self.b}" if self.b else self.a
+        """The variants, and the score of a race, as text for messages."""
+        return f"{self.a} → {self.b}" if self.b else f"race of {'/'.join(self.a.split())} by {self.score}"
 
 
 @dataclass(frozen=True)

@@ -193,7 +193,7 @@ def _state_of(race: NamedRace, row: Row, runs: Mapping[str, EvaluatedRuns], stud
         first_seed=row.from_seed,
         lower_is_better=score.lower_is_better,
     )
-    diverged = tuple(filter(None, map(diverged_sentence, of.values())))
+    diverged = tuple(filter(None, (diverged_sentence(each, row.from_seed) for each in of.values())))
     return RaceState(race, found, settings, row.level, row.from_seed, values, diverged)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from many_seeds.commands import console
 from many_seeds.commands.redact import redact
 from many_seeds.errors import UserError
+from many_seeds.output.messages import listed
 from stages.study import files, params, paths
 from stages.study.provenance import families
 from stages.study.records.models import read_facts, read_model
@@ -74,6 +75,16 @@ def choose(results: VariantResults, seed: int | None) -> tuple[int, str]:
             f"received {seed}"
         )
     return seed, results.keys[results.seeds.index(seed)]
+
+
+def diverged_warning(results: VariantResults, seed: int, *, ensemble: bool) -> str:
+    """A sentence about models of diverged runs among those that classify; empty if there is none."""
+    seeds = results.seeds[: results.members] if ensemble else [seed]
+    named = [each for each in seeds if results.diverged[results.seeds.index(each)]]
+    if not named:
+        return ""
+    which = f"seed{'' if len(named) == 1 else 's'} {listed(named)} of {results.variant} diverged"
+    return f"{which}: predictions of {'its model' if len(named) == 1 else 'their models'} are the same for every image"
 
 
 class Classifier:
@@ -196,6 +207,8 @@ def main() -> None:
         except (UserError, OSError) as error:
             print(redact(f"error: {path}: {error}"), file=sys.stderr)
     if images:
+        if warning := diverged_warning(results, seed, ensemble=arguments.ensemble):
+            print(f"warning: {warning}", file=sys.stderr)
         classifier = Classifier(seed, key, results, paths.MODELS / results.variant, ensemble=arguments.ensemble)
         rows = classifier.probabilities(np.stack(images), ensemble=arguments.ensemble)
         for path, row in zip(valid, rows, strict=True):

@@ -18,7 +18,7 @@ GUARANTEE = (
 REASONS = {
     "one left": "It has ended with one variant left.",
     "equivalent": "It has ended: all variants in it are equivalent to the winner.",
-    None: "It has not ended.",
+    None: "It has not ended: `make settle` adds seeds.",
 }
 
 

@@ -129,20 +129,21 @@ class VariantResults(EvaluatedRuns):
         return float((self.ensemble == self.truth).mean())
 
 
-def diverged_sentence(runs: EvaluatedRuns) -> str:
+def diverged_sentence(runs: EvaluatedRuns, from_seed: int = 0) -> str:
     """The name of a variant with `describe_diverged`; empty if no run diverged."""
-    description = describe_diverged(runs)
+    description = describe_diverged(runs, from_seed)
     return description and f"{runs.variant}: {description}"
 
 
-def describe_diverged(runs: EvaluatedRuns) -> str:
-    """How many runs of a variant diverged, with their seeds; empty if none did."""
-    seeds = [seed for seed, diverged in zip(runs.seeds, runs.diverged, strict=True) if diverged]
+def describe_diverged(runs: EvaluatedRuns, from_seed: int = 0) -> str:
+    """How many runs of a variant diverged, with their seeds from `from_seed` on; empty if none did."""
+    counts = {seed: diverged for seed, diverged in zip(runs.seeds, runs.diverged, strict=True) if seed >= from_seed}
+    seeds = [seed for seed, diverged in counts.items() if diverged]
     if not seeds:
         return ""
     counted = "it counts as a run that predicts" if len(seeds) == 1 else "they count as runs that predict"
     return (
-        f"{len(seeds)} of {len(runs.seeds)} runs diverged (seed{'' if len(seeds) == 1 else 's'} "
+        f"{len(seeds)} of {len(counts)} runs diverged (seed{'' if len(seeds) == 1 else 's'} "
         f"{listed(seeds)}); {counted} the largest class"
     )
 

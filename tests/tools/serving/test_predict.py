@@ -57,6 +57,15 @@ def test_a_champion_of_other_runs_than_those_evaluated_is_refused(
         run_main(monkeypatch, *image_files(tmp_path, 1))
 
 
+def test_predictions_of_a_model_of_a_diverged_run_have_a_warning(evaluated: Path) -> None:
+    results = read_results("plain")
+    results = replace(results, scores=results.scores.assign(diverged=[None, 3.0]))
+    assert predict.diverged_warning(results, 0, ensemble=False) == ""
+    for seed, ensemble in ((1, False), (0, True)):
+        warning = predict.diverged_warning(results, seed, ensemble=ensemble)
+        assert warning == "seed 1 of plain diverged: predictions of its model are the same for every image"
+
+
 def test_a_model_that_was_not_evaluated_is_refused(
     champion: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
