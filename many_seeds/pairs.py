@@ -14,6 +14,20 @@ from many_seeds.results import Pair
 MAX_PAIRS = 10_000
 
 
+def chosen_pairs(names: Sequence[str], pairs: Sequence[Any] | None, baseline: str | None) -> list[Pair]:
+    """The pairs that are named, or those of `default_pairs`.
+
+    Raises:
+        UserError: there are fewer than two variants, both pairs and a baseline are named, or a variant is unknown.
+    """
+    check_two_variants(names)
+    if pairs is None:
+        return default_pairs(names, None if baseline is None else str(baseline))
+    if baseline is not None:
+        raise UserError(f"expected pairs or a baseline, received both: {pairs!r} and {baseline!r}")
+    return check_pairs(pairs, names)
+
+
 def check_pairs(pairs: Sequence[Any], names: Sequence[str]) -> list[Pair]:
     """Pairs of names of variants, which may be given as numbers.
 

@@ -19,7 +19,15 @@ LIBRARY_FILES = [path for path in FILES if path.is_relative_to(LIBRARY)]
 FOLDERS = ["fetch", "split", "code", "ledger", "train", "evaluate", "aggregate"]
 # The packages in stages/ that any stage may import. They import no stage and no tool.
 SHARED = {"study", "tracking"}
-INSTALLED = {"matplotlib", "mlflow", "numpy", "pandas", "scipy"}  # the packages that the library may import
+INSTALLED = {
+    "joblib",
+    "matplotlib",
+    "mlflow",
+    "numpy",
+    "pandas",
+    "scipy",
+    "yaml",
+}  # the packages that the library may import
 
 
 def imported(path: Path) -> Iterator[str]:

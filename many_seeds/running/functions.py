@@ -1,0 +1,124 @@
+"""Runs of a Python function, each worker in a process of its own."""
+
+import contextlib
+import os
+import pickle
+import platform
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from many_seeds.commands.console import signals_wait, when_orphaned
+from many_seeds.errors import UserError
+from many_seeds.running.runs import Outcome, Run, ScoreError, as_scores, last_lines
+
+# How many threads the usual libraries for arrays use.
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_received: dict[bytes, Any] = {}  # in a worker: pickled function → function
+
+
+class FunctionWorker:
+    """Calls a function in a process, which is replaced if it dies or is killed.
+
+    Args:
+        function: `pickled`.
+        variants: variant → the keyword arguments of the function.
+        score: the score by which variants are compared.
+        environment: variables of the process.
+    """
+
+    def __init__(
+        self, function: bytes, variants: Mapping[str, Mapping[str, Any]], score: str, environment: Mapping[str, str]
+    ) -> None:
+        self._function = function
+        self._variants = variants
+        self._score = score
+        self._environment = dict(environment)
+        self._executor: Any = None
+
+    def start(self, run: Run) -> "Future[Outcome]":
+        with signals_wait() if threading.current_thread() is threading.main_thread() else contextlib.nullcontext():
+            if self._executor is None:  # a worker can't be terminated while it starts
+                self._executor = _executor(self._environment)
+            return self._executor.submit(
+                _call, self._function, dict(self._variants[run.variant]), run.seed, self._score
+            )
+
+    def kill(self) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, kill_workers=True)
+            self._executor = None
+
+    def close(self) -> None:
+        self.kill()
+
+
+def pickled(function: Callable[..., Any]) -> bytes:
+    """A function as bytes for other processes, also one of a script, a notebook or another function.
+
+    Raises:
+        UserError: joblib is missing, or the function can't be pickled.
+    """
+    try:
+        from joblib.externals import cloudpickle
+    except ImportError as error:
+        raise UserError("decide needs joblib: `pip install 'many-seeds[run]'` installs it") from error
+    try:
+        return cloudpickle.dumps(function)
+    except Exception as error:
+        raise UserError(
+            f"train should be a function that can be pickled, received {function!r} ({error}): open files and "
+            "connections within the function"
+        ) from error
+
+
+def threads(workers: int) -> dict[str, str]:
+    """Environment variables that share the cores of this machine among workers; those that are set stay."""
+    share = str(max(1, len(os.sched_getaffinity(0)) // workers))
+    return {name: share for name in THREADS if name not in os.environ}
+
+
+def _executor(environment: Mapping[str, str]) -> Any:
+    from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky.backend import resource_tracker
+
+    # loky replaces a worker whose memory has grown between two runs, which loses nothing.
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+    # Workers that are killed leave locks behind. The resource tracker, a process that is started with these options,
+    # removes them and would warn after this process has ended.
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.remove("ignore:resource_tracker:UserWarning")
+    return ProcessPoolExecutor(1, initializer=_prepare, initargs=(os.getpid(),), env=dict(environment))
+
+
+def _prepare(driver: int) -> None:
+    """Let a worker end with its driver, and ignore Ctrl-C, which the driver handles."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    when_orphaned(lambda: os._exit(1), driver)
+
+
+def _call(function: bytes, fields: dict[str, Any], seed: int, score: str) -> Outcome:
+    """One run, in a worker. Any error of it (memory, a library) ends this run only."""
+    started = time.monotonic()
+
+    def outcome(scores: Mapping[str, float], reason: str = "", output: str = "", *, retry: bool = False) -> Outcome:
+        return Outcome(scores, time.monotonic() - started, platform.node(), reason, output, retry)
+
+    try:
+        if function not in _received:
+            _received[function] = pickle.loads(function)
+        return outcome(as_scores(_received[function](seed=seed, **fields), score))
+    except ScoreError as error:
+        return outcome({}, str(error))
+    except (Exception, SystemExit) as error:  # noqa: BLE001
+        described = traceback.format_exception_only(error)[-1].strip()
+        return outcome({}, described, last_lines(traceback.format_exc()), retry=True)
