@@ -140,8 +140,8 @@ def decide(
         lower_is_better=lower_is_better,
         ordered=True,
     )
-    limits = setup.Limits(most=most, hours=hours, workers=workers, timeout=timeout, gpus=tuple(gpus))
+    limits = setup.Limits(most=most, hours=hours, workers=workers, timeout=timeout, gpus=gpus)
     checked = setup.check_variants(variants)
     asked = setup.asked_pairs([*checked], pairs, baseline, race=race)
-    study = setup.Study(checked, None, asked, score, settings, setup.Store(Path(store)))
+    study = setup.new_study(checked, None, asked, score, settings, Path(store), limits)
     return setup.decide_function(train, study, limits, verbose=verbose)

@@ -135,6 +135,6 @@ def study_of(values: dict[str, Any]) -> tuple[Any, Any]:
     pairs = None if comparisons is None else parse_pairs(comparisons, [*variants])
     asked = setup.asked_pairs([*variants], pairs, values.get("baseline"), race=values.get("race", False))
     settings = Settings(ordered=True, **{key: values[key] for key in SETTINGS if key in values})
-    store = setup.Store(Path(values.get("store", STORE)))
     limits = setup.Limits(**{key: values[key] for key in LIMITS if key in values})
-    return setup.Study(variants, command, asked, values["score"], settings, store), limits
+    store = Path(values.get("store", STORE))
+    return setup.new_study(variants, command, asked, values["score"], settings, store, limits), limits

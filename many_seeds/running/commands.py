@@ -88,6 +88,9 @@ class CommandWorker:
         self._killed = False
         return self._thread.submit(self._run, run)
 
+    def is_ready(self) -> bool:
+        return True
+
     def kill(self) -> None:
         with self._lock:
             self._killed = True

@@ -41,14 +41,19 @@ class FunctionWorker:
         self._score = score
         self._environment = dict(environment)
         self._executor: Any = None
+        self._ready: Future[None] | None = None
 
     def start(self, run: Run) -> "Future[Outcome]":
         with signals_wait() if threading.current_thread() is threading.main_thread() else contextlib.nullcontext():
             if self._executor is None:  # a worker can't be terminated while it starts
                 self._executor = _executor(self._environment)
+                self._ready = self._executor.submit(_nothing)
             return self._executor.submit(
                 _call, self._function, dict(self._variants[run.variant]), run.seed, self._score
             )
+
+    def is_ready(self) -> bool:
+        return self._ready is not None and self._ready.done()
 
     def kill(self) -> None:
         if self._executor is not None:
@@ -104,6 +109,10 @@ def _prepare(driver: int) -> None:
     """Let a worker end with its driver, and ignore Ctrl-C, which the driver handles."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     when_orphaned(lambda: os._exit(1), driver)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _call(function: bytes, fields: dict[str, Any], seed: int, score: str) -> Outcome:

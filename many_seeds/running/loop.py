@@ -40,14 +40,10 @@ def decide(study: Study, pool: Pool, *, most: int, hours: float, show: Show) -> 
         UserError: a file is damaged or can't be written.
     """
     deadline = time.monotonic() + 3600 * hours
-    if study.settings.design == "fixed":
-        study.check_number(most)
     study.enter()
     rows, failed = study.preview(), set[Run]()
     while True:
         answer, seeds = study.results(rows), _seeds(study)
-        if study.settings.design == "open" or min(seeds.values()) >= most:
-            study.record_seen(seeds)
         steps = next_steps(study, answer, failed, most=most, at_once=len(pool.workers))
         seconds = study.store.mean_seconds()
         step = first_affordable(

@@ -110,6 +110,8 @@ class Pool:
         for future in done:
             self._finish(self._busy.pop(future), future)
         for job in self._busy.values():
+            if not job.worker.is_ready():
+                job.started = time.monotonic()
             if self._timeout is not None and not job.overdue and time.monotonic() > job.started + self._timeout:
                 job.overdue = True
                 job.worker.kill()

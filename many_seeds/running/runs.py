@@ -54,6 +54,9 @@ class Worker(Protocol):
     def start(self, run: Run) -> "Future[Outcome]":
         """Start a run. An exception of the future means that its process died."""
 
+    def is_ready(self) -> bool:
+        """Whether the process that executes the run has started: its time limit begins then."""
+
     def kill(self) -> None:
         """End the run under way and its processes; the future then ends soon."""
 

@@ -3,14 +3,15 @@
 import math
 import numbers
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from many_seeds.errors import UserError
 from many_seeds.growth import MOST
 from many_seeds.pairs import check_two_variants, chosen_pairs
-from many_seeds.results import Pair
+from many_seeds.results import Pair, Settings
 from many_seeds.running.commands import CommandWorker, Reaper
 from many_seeds.running.functions import FunctionWorker, pickled, threads
 from many_seeds.running.loop import Answer, commit, decide
@@ -19,7 +20,7 @@ from many_seeds.running.runs import Worker
 from many_seeds.running.store import Store
 from many_seeds.running.study import Study, check_variants
 
-__all__ = ["Limits", "Store", "Study", "asked_pairs", "check_variants", "decide_command", "decide_function"]
+__all__ = ["Limits", "asked_pairs", "check_variants", "decide_command", "decide_function", "new_study"]
 
 MOST_WORKERS = 1024
 
@@ -91,6 +92,26 @@ def asked_pairs(names: Sequence[str], pairs: Any, baseline: str | None, *, race:
     return []
 
 
+def new_study(
+    variants: Mapping[str, Mapping[str, Any]],
+    command: Sequence[str] | None,
+    pairs: Sequence[Pair],
+    score: str,
+    settings: Settings,
+    store: Path,
+    limits: Limits,
+) -> Study:
+    """A study, with its store read; see `Study` for the arguments.
+
+    Raises:
+        UserError: the store is damaged, or a race or a study without a number of seeds has the fixed design.
+    """
+    fixed = limits.most_of("fixed") if settings.design == "fixed" else None
+    if fixed and not pairs:
+        raise UserError("a race adds seeds, so it needs the open design, received fixed")
+    return Study(variants, command, pairs, score, settings, Store(store), fixed)
+
+
 def decide_function(train: Callable[..., Any], study: Study, limits: Limits, *, verbose: bool) -> Answer:
     """Decide a study of a function.
 
@@ -123,8 +144,6 @@ def decide_command(study: Study, limits: Limits) -> Answer:
 
 
 def _decide(study: Study, workers: Sequence[Worker], limits: Limits, show: Callable[[str], None]) -> Answer:
-    if study.settings.design == "fixed" and not study.pairs:
-        raise UserError("a race adds seeds, so it needs the open design")
     pool = Pool(workers, study.store, study.score, limits.timeout, commit(), show)
     most, hours = limits.most_of(study.settings.design), math.inf if limits.hours is None else limits.hours
     try:

@@ -60,6 +60,10 @@ class Store:
         """The runs of a variant without a score, among the seeds 0 to `seeds` − 1."""
         return [run for seed in range(seeds) if not self.succeeded(run := Run(variant, seed))]
 
+    def seeds(self, variant: str) -> int:
+        """The number of seeds of a variant up to the last one with a score."""
+        return max((1 + run.seed for run in self._rows if run.variant == variant and self.succeeded(run)), default=0)
+
     def scores(self, variant: str, score: str) -> np.ndarray:
         """The scores of a variant, float [seeds], of the seeds from 0 up to the first one without a score.
 

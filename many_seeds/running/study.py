@@ -26,7 +26,7 @@ DATA = "runs"  # the name of the data set in the ledger of a store
 RACE = "race"  # the name of a race
 NEW = "another store"
 
-Known = dict[str, dict[str, Any]]  # variant → fields, command, and seen: the number of seeds whose scores were shown
+Known = dict[str, dict[str, Any]]  # variant → fields, command, and fixed: the number of seeds in the fixed design
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Study:
         score: the score by which variants are compared.
         settings: how they are compared.
         store: of the scores.
+        fixed: the number of seeds of each variant in the fixed design; None in the open one.
     """
 
     variants: Mapping[str, Mapping[str, Any]]
@@ -48,6 +49,7 @@ class Study:
     score: str
     settings: Settings
     store: Store
+    fixed: int | None = None
 
     @property
     def compared(self) -> list[str]:
@@ -66,8 +68,8 @@ class Study:
         """The ledger with what is asked now; nothing is written.
 
         Raises:
-            UserError: a file beside the store is damaged, a variant of the store had other fields or another command,
-                or the ledger has another confidence or design.
+            UserError: a file beside the store is damaged, a variant of the store had other fields, another command or
+                another fixed number of seeds, or the ledger has another confidence or design.
         """
         rows, known = self._rows(), self._known()
         self._check_unchanged(known)
@@ -80,28 +82,11 @@ class Study:
             source=str(self.ledger_path),
             new_ledger=NEW,
         )
-        seen: dict[str, int] = {}
-        for entry in known.values():
+        seen: dict[str, int] = {}  # whoever has the store can see its scores
+        for name, entry in known.items():
             one = _identity(entry["fields"], entry["command"])
-            seen[one] = max(entry["seen"], seen.get(one, 0))
+            seen[one] = max(self.store.seeds(name), seen.get(one, 0))
         return ledger.ask(rows, self._asked(), seen, data=DATA, alpha=settings.alpha, design=settings.design)
-
-    def check_number(self, seeds: int) -> None:
-        """Check that the number of seeds is the one of an earlier look.
-
-        Args:
-            seeds: of each variant, in the fixed design.
-
-        Raises:
-            UserError: scores of another number of seeds were shown.
-        """
-        known = self._known()
-        seen = {known[name]["seen"] for name in self.compared if name in known}
-        if other := seen - {0, seeds}:
-            raise UserError(
-                f"the fixed design is for one look at a number of seeds that was fixed before: scores of "
-                f"{max(other)} seeds were shown, received most={seeds}. The open design, for another store, allows more"
-            )
 
     def enter(self) -> None:
         """Enter what is asked in the ledger, and the variants beside it, before scores are seen.
@@ -112,12 +97,7 @@ class Study:
         with self.store.locked():
             rows = self.preview()
             files.write_bytes(self.ledger_path, ledger.to_csv(rows).encode())
-            self._write_known(dict.fromkeys(self.compared, 0))
-
-    def record_seen(self, seeds: Mapping[str, int]) -> None:
-        """Record that the scores of this number of seeds of each variant are about to be shown."""
-        with self.store.locked():
-            self._write_known(seeds)
+            self._write_known()
 
     def results(self, rows: Sequence[Row]) -> Results | RaceResult:
         """The results from the present scores, of the seeds up to the first one without a score.
@@ -216,35 +196,41 @@ class Study:
     def _known(self) -> Known:
         try:
             known: Known = json.loads(self.known_path.read_bytes())
-            valid = all({"fields", "command", "seen"} <= entry.keys() for entry in known.values())
+            valid = all({"fields", "command", "fixed"} <= entry.keys() for entry in known.values())
         except FileNotFoundError:
             return {}
         except (ValueError, AttributeError):
             valid = False
         if not valid:
             raise UserError(
-                f"{self.known_path} should map each variant to its fields, command and seen: restore the file, or name "
-                f"{NEW}"
+                f"{self.known_path} should map each variant to its fields, command and fixed: restore the file, or "
+                f"name {NEW}"
             )
         return known
 
     def _check_unchanged(self, known: Known) -> None:
-        for name in self.compared:
-            entry = known.get(name)
-            if entry and _identity(entry["fields"], entry["command"]) != self._variant_identity(name):
+        for name in filter(known.__contains__, self.compared):
+            entry = known[name]
+            if entry["fixed"] != self.fixed and self.fixed is not None:
+                raise UserError(
+                    f"the fixed design is for one look at a number of seeds that was fixed before: {name} of "
+                    f"{self.store.path} has {entry['fixed'] or 'the open design'}, received most={self.fixed}. "
+                    f"Name {NEW}"
+                )
+            if _identity(entry["fields"], entry["command"]) != self._variant_identity(name):
                 former, present = (entry["fields"], entry["command"]), (dict(self.variants[name]), self.command)
                 raise UserError(
                     f"{self.store.path} has runs of another variant {name}: {_described(*former)}; received "
                     f"{_described(*present)}. Give it another name, or name {NEW}"
                 )
 
-    def _write_known(self, seeds: Mapping[str, int]) -> None:
-        known = self._known()
+    def _write_known(self) -> None:
         command = None if self.command is None else list(self.command)
-        for name, seen in seeds.items():
-            former = known.get(name, {}).get("seen", 0)
-            known[name] = {"fields": dict(self.variants[name]), "command": command, "seen": max(seen, former)}
-        files.write_bytes(self.known_path, (json.dumps(known, indent=2, default=_plain) + "\n").encode())
+        here = {
+            name: {"fields": dict(self.variants[name]), "command": command, "fixed": self.fixed}
+            for name in self.compared
+        }
+        files.write_bytes(self.known_path, (json.dumps(self._known() | here, indent=2, default=_plain) + "\n").encode())
 
 
 def check_variants(variants: Any) -> dict[str, dict[str, Any]]:

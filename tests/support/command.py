@@ -35,9 +35,14 @@ Run = Callable[..., Output]
 
 def verdict(*arguments: str, stdin: bytes = b"") -> Output:
     """Run `many-seeds verdict` in the current folder."""
+    return many_seeds("verdict", *arguments, stdin=stdin)
+
+
+def many_seeds(*arguments: str, stdin: bytes = b"") -> Output:
+    """Run `many-seeds` in the current folder."""
     out, err, status = io.StringIO(), io.StringIO(), 0
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        patch.setattr(sys, "argv", ["many-seeds", "verdict", *arguments])
+        patch.setattr(sys, "argv", ["many-seeds", *arguments])
         patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         try:
             main()
