@@ -48,16 +48,21 @@ def check_pairs(pairs: Sequence[Any], names: Sequence[str]) -> list[Pair]:
     return checked
 
 
-def parse_pairs(texts: Sequence[str], names: Sequence[str]) -> list[Pair]:
+def parse_pairs(texts: Sequence[str], names: Sequence[str], source: str = "--pairs") -> list[Pair]:
     """Pairs from texts "A:B" or "A:B,C:D"; names may have colons and commas.
+
+    Args:
+        texts: the pairs.
+        names: the variants.
+        source: the option or the key that has the pairs, for errors.
 
     Raises:
         UserError: a text is not a pair of two variants, or a pair is repeated.
     """
     known = set(names)
     parts = [part for text in texts for part in ([text] if _parse(text, known) else _split(text))]
-    parsed = [_parse(part, known) or _refuse(part, names) for part in parts]
-    _check_unique(parsed, "--pairs")
+    parsed = [_parse(part, known) or _refuse(part, names, source) for part in parts]
+    _check_unique(parsed, source)
     return parsed
 
 
@@ -123,13 +128,13 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()] or [text]
 
 
-def _refuse(text: str, names: Sequence[str]) -> Pair:
+def _refuse(text: str, names: Sequence[str], source: str) -> Pair:
     if text in {f"{name}:{name}" for name in names}:
-        raise UserError(f"--pairs should be A:B with two variants, received a variant and itself: {text!r}")
+        raise UserError(f"{source} should be A:B with two variants, received a variant and itself: {text!r}")
     comma = any("," in name for name in names)
-    advice = " Give a pair with a comma in a name in a separate --pairs." if comma else ""
+    advice = f" Give a pair with a comma in a name in a separate {source}." if comma and source == "--pairs" else ""
     raise UserError(
-        f"--pairs should be A:B with two variants, received {text!r}.{advice} {_pair_suggestion(text, names)}"
+        f"{source} should be A:B with two variants, received {text!r}.{advice} {_pair_suggestion(text, names)}"
     )
 
 

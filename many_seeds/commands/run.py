@@ -132,7 +132,7 @@ def study_of(values: dict[str, Any]) -> tuple[Any, Any]:
     comparisons = values.get("comparisons")
     if comparisons is not None and not (isinstance(comparisons, list) and all(isinstance(c, str) for c in comparisons)):
         raise UserError(f'comparisons should be a list of "A:B", received {comparisons!r}')
-    pairs = None if comparisons is None else parse_pairs(comparisons, [*variants])
+    pairs = None if comparisons is None else parse_pairs(comparisons, [*variants], "comparisons")
     asked = setup.asked_pairs([*variants], pairs, values.get("baseline"), race=values.get("race", False))
     settings = Settings(ordered=True, **{key: values[key] for key in SETTINGS if key in values})
     limits = setup.Limits(**{key: values[key] for key in LIMITS if key in values})

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from many_seeds.running.runs import Outcome, Run, ScoreError, as_scores, last_li
 
 SEED, OUT = "seed", "out"
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
+# Becomes the program behind it on a line of standard input, so that no program runs before its group is watched.
+WHEN_WATCHED = ("sh", "-c", 'read -r _ && exec "$@" < /dev/null', "sh")
 TERMINATION_SECONDS = 2.0  # between SIGTERM and SIGKILL
 
 
@@ -125,11 +128,10 @@ class CommandWorker:
     def _outcome(self, arguments: list[str], folder: Path, out: Path) -> tuple[dict[str, float], str, str, bool]:
         """Scores, the reason of a failure, the end of the output, whether to try again."""
         paths = folder / "stdout", folder / "stderr"
-        try:
-            with paths[0].open("wb") as stdout, paths[1].open("wb") as stderr:
-                status = self._execute(arguments, stdout, stderr)
-        except OSError as error:
-            return {}, f"{arguments[0]} can't be started: {error.strerror}", "", False
+        if shutil.which(arguments[0], path=self._environment.get("PATH")) is None:
+            return {}, f"there is no program {arguments[0]}, or it is not executable", "", False
+        with paths[0].open("wb") as stdout, paths[1].open("wb") as stderr:
+            status = self._execute(arguments, stdout, stderr)
         text, errors = (path.read_text(encoding="utf-8", errors="replace") for path in paths)
         shown = last_lines(errors if errors.strip() else text)
         if status:
@@ -151,8 +153,8 @@ class CommandWorker:
             if self._killed:
                 return -signal.SIGTERM
             process = subprocess.Popen(
-                arguments,
-                stdin=subprocess.DEVNULL,
+                [*WHEN_WATCHED, *arguments],
+                stdin=subprocess.PIPE,
                 stdout=stdout,
                 stderr=stderr,
                 env=self._environment,
@@ -160,6 +162,9 @@ class CommandWorker:
             )
             self._group = process.pid
         with self._reaper.watching(process.pid):
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError), process.stdin as gate:
+                gate.write(b"\n")
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # its number stays in use
             with self._lock:
                 self._signal(signal.SIGKILL)

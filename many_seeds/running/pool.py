@@ -144,7 +144,7 @@ class Pool:
         job.worker.kill()
         reason = "its process died: it was killed, or the machine ran out of memory"
         if job.overdue:
-            reason = f"it took longer than the time limit of {duration(self._timeout or 0.0)}"
+            reason = f"it took longer than the time limit of {self._timeout:g} s"
         output = outcome.output if outcome else ""
         return Outcome({}, time.monotonic() - job.started, "", reason, output, retry=True)
 

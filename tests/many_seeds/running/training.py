@@ -32,6 +32,9 @@ def broken(seed: int, mean: float) -> float:
         return score(seed, mean)
     if seed == 0:
         os._exit(3)
-    if seed == 1:
-        time.sleep(60)
     return math.nan
+
+
+def slow(seed: int, mean: float) -> float:
+    time.sleep(60)
+    return 0.0
