@@ -20,7 +20,7 @@ from many_seeds.running.runs import Outcome, Run, ScoreError, as_scores, last_li
 
 # How many threads the usual libraries for arrays use.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-_received: dict[bytes, Any] = {}  # in a worker: pickled function → function
+_function: Any = b""  # in a worker: pickled until its first call
 
 
 class FunctionWorker:
@@ -46,11 +46,9 @@ class FunctionWorker:
     def start(self, run: Run) -> "Future[Outcome]":
         with signals_wait() if threading.current_thread() is threading.main_thread() else contextlib.nullcontext():
             if self._executor is None:  # a worker can't be terminated while it starts
-                self._executor = _executor(self._environment)
+                self._executor = _executor(self._function, self._environment)
                 self._ready = self._executor.submit(_nothing)
-            return self._executor.submit(
-                _call, self._function, dict(self._variants[run.variant]), run.seed, self._score
-            )
+            return self._executor.submit(_call, dict(self._variants[run.variant]), run.seed, self._score)
 
     def is_ready(self) -> bool:
         return self._ready is not None and self._ready.done()
@@ -89,7 +87,7 @@ def threads(workers: int) -> dict[str, str]:
     return {name: share for name in THREADS if name not in os.environ}
 
 
-def _executor(environment: Mapping[str, str]) -> Any:
+def _executor(function: bytes, environment: Mapping[str, str]) -> Any:
     from joblib.externals.loky import ProcessPoolExecutor
     from joblib.externals.loky.backend import resource_tracker
 
@@ -102,11 +100,13 @@ def _executor(environment: Mapping[str, str]) -> Any:
         resource_tracker.ensure_running()
     finally:
         sys.warnoptions.remove("ignore:resource_tracker:UserWarning")
-    return ProcessPoolExecutor(1, initializer=_prepare, initargs=(os.getpid(),), env=dict(environment))
+    return ProcessPoolExecutor(1, initializer=_prepare, initargs=(function, os.getpid()), env=dict(environment))
 
 
-def _prepare(driver: int) -> None:
+def _prepare(function: bytes, driver: int) -> None:
     """Let a worker end with its driver, and ignore Ctrl-C, which the driver handles."""
+    global _function
+    _function = function  # sent once, since it may have the data
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     when_orphaned(lambda: os._exit(1), driver)
 
@@ -115,17 +115,18 @@ def _nothing() -> None:
     pass
 
 
-def _call(function: bytes, fields: dict[str, Any], seed: int, score: str) -> Outcome:
+def _call(fields: dict[str, Any], seed: int, score: str) -> Outcome:
     """One run, in a worker. Any error of it (memory, a library) ends this run only."""
+    global _function
     started = time.monotonic()
 
     def outcome(scores: Mapping[str, float], reason: str = "", output: str = "", *, retry: bool = False) -> Outcome:
         return Outcome(scores, time.monotonic() - started, platform.node(), reason, output, retry)
 
     try:
-        if function not in _received:
-            _received[function] = pickle.loads(function)
-        return outcome(as_scores(_received[function](seed=seed, **fields), score))
+        if isinstance(_function, bytes):
+            _function = pickle.loads(_function)
+        return outcome(as_scores(_function(seed=seed, **fields), score))
     except ScoreError as error:
         return outcome({}, str(error))
     except (Exception, SystemExit) as error:  # noqa: BLE001

@@ -1,4 +1,4 @@
-"""The examples of README.md and docs/verdicts.md: their files are written, and their commands print what is shown."""
+"""The examples of README.md, docs/verdicts.md and docs/decide.md: their files are written, and their commands print what is shown."""
 
 import os
 import re
@@ -13,7 +13,7 @@ import pytest
 from many_seeds.statistics.intervals import Design, half_width
 from tests.conftest import ROOT
 
-PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/verdicts.md")}
+PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/verdicts.md", "docs/decide.md")}
 BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -28,7 +28,7 @@ def examples(page: str) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize(("name_of_page", "count"), [("README.md", 1), ("docs/verdicts.md", 5)])
+@pytest.mark.parametrize(("name_of_page", "count"), [("README.md", 1), ("docs/verdicts.md", 5), ("docs/decide.md", 2)])
 def test_every_example_prints_what_the_page_shows(name_of_page: str, count: int, tmp_path: Path) -> None:
     page = PAGES[name_of_page]
     for _, name, text in BLOCK.findall(page):
