@@ -1,4 +1,4 @@
-"""The examples of README.md, docs/verdicts.md and docs/decide.md: their files are written, and their commands print what is shown."""
+"""The examples of the README and of two pages: their files are written, and their commands print what is shown."""
 
 import os
 import re
@@ -13,7 +13,8 @@ import pytest
 from many_seeds.statistics.intervals import Design, half_width
 from tests.conftest import ROOT
 
-PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/verdicts.md", "docs/decide.md")}
+NAMES = ("README.md", "docs/verdicts.md", "docs/decide.md")
+PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES}
 BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -2,6 +2,9 @@
 
 import csv
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import pytest
 import many_seeds as ms
 from many_seeds import RaceResult, Results, UserError
 from many_seeds.ledger import parse
+from tests.conftest import ROOT
 from tests.many_seeds.running.training import broken, flaky, never, score, slow, train
 from tests.support.command import verdict
 
@@ -189,3 +193,39 @@ def test_no_run_starts_without_time_and_a_function_that_cannot_be_sent_is_an_err
     assert (results[0].n, results[0].verdict, Path("scores.csv").exists()) == (0, "undecided", False)
     with Path("open").open("w") as file, pytest.raises(UserError, match="train should be a function that can be pick"):
         decide(lambda seed, mean: file.write("x"), pairs=[("base", "same")])
+
+
+PROGRAM = """
+import os, time
+import many_seeds as ms
+
+def train(seed, mean):
+    with open("pids", "a") as file:
+        file.write(f"{os.getpid()} ")
+    time.sleep(0.1)
+    return mean + (37 * seed) % 11
+
+ms.decide(train, {"a": {"mean": 0}, "b": {"mean": 50}}, store="scores.csv", workers=2, resolution=1.0)
+"""
+
+
+def test_a_program_that_is_stopped_ends_its_workers_and_goes_on_from_its_scores() -> None:
+    for count, signum in ((2, signal.SIGINT), (5, signal.SIGKILL)):
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM], env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE
+        )
+        while not Path("scores.csv").exists() or len(rows()) < count:
+            time.sleep(0.01)
+        process.send_signal(signum)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == -signum
+        assert b"resource_tracker" not in errors
+        deadline = time.monotonic() + 10
+        while running := {pid for pid in Path("pids").read_text().split() if Path(f"/proc/{pid}").exists()}:
+            assert time.monotonic() < deadline, running
+            time.sleep(0.05)
+    before = len(rows())
+    subprocess.run([sys.executable, "-c", PROGRAM], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+    assert len(rows()) > before
+    assert all(float(row["score"]) == (37 * int(row["seed"])) % 11 + 50 * (row["variant"] == "b") for row in rows())
+    assert len({(row["variant"], row["seed"]) for row in rows()}) == len(rows())
