@@ -1,6 +1,7 @@
 """Runs of a Python function, each worker in a process of its own."""
 
 import contextlib
+import functools
 import os
 import pickle
 import platform
@@ -20,7 +21,7 @@ from many_seeds.running.runs import Outcome, Run, ScoreError, as_scores, last_li
 
 # How many threads the usual libraries for arrays use.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-_function: Any = b""  # in a worker: pickled until its first call
+_function = b""  # in a worker: `pickled`
 
 
 class FunctionWorker:
@@ -115,20 +116,34 @@ def _nothing() -> None:
     pass
 
 
-def _call(fields: dict[str, Any], seed: int, score: str) -> Outcome:
-    """One run, in a worker. Any error of it (memory, a library) ends this run only."""
-    global _function
+def _call(fields: Mapping[str, Any], seed: int, score: str) -> Outcome:
+    """One run, in a worker."""
+    return call(_function, fields, seed, score)
+
+
+def call(function: bytes, fields: Mapping[str, Any], seed: int, score: str) -> Outcome:
+    """One run. Any error of it (memory, a library) ends this run only.
+
+    Args:
+        function: `pickled`.
+        fields: its keyword arguments.
+        seed: of the run.
+        score: the score by which variants are compared.
+    """
     started = time.monotonic()
 
     def outcome(scores: Mapping[str, float], reason: str = "", output: str = "", *, retry: bool = False) -> Outcome:
         return Outcome(scores, time.monotonic() - started, platform.node(), reason, output, retry)
 
     try:
-        if isinstance(_function, bytes):
-            _function = pickle.loads(_function)
-        return outcome(as_scores(_function(seed=seed, **fields), score))
+        return outcome(as_scores(_loaded(function)(seed=seed, **fields), score))
     except ScoreError as error:
         return outcome({}, str(error))
     except (Exception, SystemExit) as error:  # noqa: BLE001
         described = traceback.format_exception_only(error)[-1].strip()
         return outcome({}, described, last_lines(traceback.format_exc()), retry=True)
+
+
+@functools.lru_cache(1)
+def _loaded(function: bytes) -> Callable[..., Any]:
+    return pickle.loads(function)

@@ -2,6 +2,7 @@
 
 import math
 import numbers
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from many_seeds.errors import UserError
 from many_seeds.growth import MOST
 from many_seeds.pairs import check_two_variants, chosen_pairs
 from many_seeds.results import Pair, Settings
+from many_seeds.running.cluster import ADDRESS, cluster_workers
 from many_seeds.running.commands import CommandWorker, Reaper
 from many_seeds.running.functions import FunctionWorker, pickled, threads
 from many_seeds.running.loop import Answer, commit, decide
@@ -118,12 +120,18 @@ def decide_function(train: Callable[..., Any], study: Study, limits: Limits, *, 
     Raises:
         UserError: see `many_seeds.decide`.
     """
-    function, shared = pickled(train), threads(limits.at_once)
+    function, show = pickled(train), _print if verbose else _ignore
+    if os.environ.get(ADDRESS):
+        if limits.timeout is not None or limits.gpus:
+            raise UserError(f"timeout and gpus are for this machine: unset {ADDRESS} to train on it")
+        with cluster_workers(function, study.variants, study.score, limits.workers) as remote:
+            return _decide(study, remote, limits, show)
+    shared = threads(limits.at_once)
     workers = [
         FunctionWorker(function, study.variants, study.score, shared | limits.environment(worker))
         for worker in range(limits.at_once)
     ]
-    return _decide(study, workers, limits, _print if verbose else _ignore)
+    return _decide(study, workers, limits, show)
 
 
 def decide_command(study: Study, limits: Limits) -> Answer:

@@ -229,3 +229,18 @@ def test_a_program_that_is_stopped_ends_its_workers_and_goes_on_from_its_scores(
     assert len(rows()) > before
     assert all(float(row["score"]) == (37 * int(row["seed"])) % 11 + 50 * (row["variant"] == "b") for row in rows())
     assert len({(row["variant"], row["seed"]) for row in rows()}) == len(rows())
+
+
+def test_a_function_runs_on_a_dask_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address="") as cluster:
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
+        results = decide(flaky, pairs=[("base", "better"), ("base", "same")])
+        assert [(result.verdict, result.n) for result in results] == [("undecided", 4), ("equivalent", 10)]
+        assert Path("attempts").read_text() == "xx"
+        with pytest.raises(UserError, match="timeout and gpus are for this machine"):
+            decide(never, pairs=[("base", "same")], timeout=1)
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "nonsense://here")
+    with pytest.raises(UserError, match="no Dask scheduler answers at DASK_SCHEDULER_ADDRESS=nonsense://here"):
+        decide(never, pairs=[("base", "same")])
