@@ -3,13 +3,17 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from many_seeds.commands.console import Parser
 from many_seeds.errors import UserError
 from many_seeds.output.messages import listed
 from many_seeds.pairs import parse_pairs
 from many_seeds.results import Settings
+
+if TYPE_CHECKING:
+    from many_seeds.running.setup import Limits
+    from many_seeds.running.study import Study
 
 RUN = """\
 Train with a command, adding seeds where a result is open, until each
@@ -109,11 +113,8 @@ def read(path: Path) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def study_of(values: dict[str, Any]) -> tuple[Any, Any]:
+def study_of(values: dict[str, Any]) -> "tuple[Study, Limits]":
     """The study and the limits of a file.
-
-    Returns:
-        A `running.study.Study` and a `running.setup.Limits`.
 
     Raises:
         UserError: a value is out of range, or a name is unknown.

@@ -112,7 +112,7 @@ class CommandWorker:
                 self._signal(signal.SIGKILL)
 
     def _signal(self, signum: int) -> None:
-        """Send a signal to the group of the command under way. The lock is held, so its number is not in use again."""
+        """Send a signal to the group of the command under way."""
         if self._group is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._group, signum)
@@ -165,11 +165,11 @@ class CommandWorker:
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError), process.stdin as gate:
                 gate.write(b"\n")
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # its number stays in use
+            status = process.wait()
             with self._lock:
                 self._signal(signal.SIGKILL)
                 self._group = None
-                return process.wait()
+            return status
 
 
 def parse_command(command: Any, variants: Mapping[str, Mapping[str, Any]]) -> list[str]:

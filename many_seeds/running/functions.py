@@ -84,7 +84,9 @@ def pickled(function: Callable[..., Any]) -> bytes:
 
 def threads(workers: int) -> dict[str, str]:
     """Environment variables that share the cores of this machine among workers; those that are set stay."""
-    share = str(max(1, len(os.sched_getaffinity(0)) // workers))
+    import joblib
+
+    share = str(max(1, joblib.cpu_count() // workers))
     return {name: share for name in THREADS if name not in os.environ}
 
 

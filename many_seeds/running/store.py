@@ -117,9 +117,18 @@ class Store:
                 self._header = header
                 write_bytes(self.path, _text([header, *self._cells(header)]).encode())
             else:
-                with self.path.open("ab", buffering=0) as file:
-                    file.write(_text([[row.get(name, "") for name in header]]).encode())
+                self._append(_text([[row.get(name, "") for name in header]]).encode())
             self._remember()
+
+    def _append(self, line: bytes) -> None:
+        try:
+            with self.path.open("ab") as file:
+                file.write(line)
+        except OSError as error:
+            raise UserError(
+                f"{self.path} can't be written: {error.strerror}. The scores before are kept; fix the problem and run "
+                "the same call again"
+            ) from error
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -146,9 +155,13 @@ class Store:
             file.seek(done)
             content = file.read()
             whole = content[: content.rfind(b"\n") + 1]
-            if whole != content:  # a process was killed while it wrote
-                file.truncate(done + len(whole))
-        self._parse(whole)
+            self._parse(whole)
+            if rest := content[len(whole) :]:  # a process was killed while it wrote, or an editor has left it out
+                if rest.count(b",") < len(self._header) - 1 or not self._header:
+                    file.truncate(done + len(whole))
+                else:
+                    file.write(b"\n")
+                    self._parse(rest)
         self._remember()
 
     def _parse(self, content: bytes) -> None:

@@ -37,7 +37,16 @@ def test_a_row_for_each_run_is_appended_and_read_again(path: Path) -> None:
     assert again.mean_seconds() == {"base": 1.5, "a, b": 1.5}
 
 
-@pytest.mark.parametrize("cut", [1, 10, 26])
+def test_a_last_line_without_its_end_is_kept_if_it_is_complete(path: Path) -> None:
+    store = Store(path)
+    store.add(Run("base", 0), outcome(score=1.0), "")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    assert Store(path).missing("base", 1) == []
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("cut", [2, 10, 24])
 def test_an_incomplete_last_line_is_removed_and_its_run_is_missing(path: Path, cut: int) -> None:
     store = Store(path)
     for seed in range(3):
