@@ -1,7 +1,7 @@
 """Train a batch of runs on workers: claims, second attempts, time limits, and what is printed about each run."""
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
@@ -11,6 +11,7 @@ from many_seeds.running.runs import Outcome, Run, Worker
 from many_seeds.running.store import Claim, Store
 
 ATTEMPTS = 2  # of a run that fails, with the same seed
+MOST_FAILURES = 5  # of a variant in a batch, after which no more runs of it start
 POLL_SECONDS = 0.2  # between looks at runs of other processes, and at time limits
 
 
@@ -56,6 +57,7 @@ class Pool:
         self._idle = list(workers)
         self._busy: dict[Future[Outcome], _Job] = {}
         self._left: list[Run] = []
+        self._failures = Counter[str]()
 
     def close(self) -> None:
         for worker in self.workers:
@@ -68,7 +70,7 @@ class Pool:
             runs: in the order in which to start them.
             deadline: no run is started after this value of `time.monotonic()`.
         """
-        waiting, self._left = deque(runs), list(runs)
+        waiting, self._left, self._failures = deque(runs), list(runs), Counter()
         try:
             while waiting or self._busy:
                 if time.monotonic() >= deadline:
@@ -87,6 +89,9 @@ class Pool:
             if not self._idle:
                 return
             run = waiting.popleft()
+            if self._failures[run.variant] >= MOST_FAILURES:
+                self._left.remove(run)
+                continue
             claim = self._store.claim(run)
             if claim is None:
                 waiting.append(run)
@@ -132,7 +137,11 @@ class Pool:
         job.claim.release()
         self._idle.append(job.worker)
         self._left.remove(job.run)
-        if not outcome.reason:
+        if outcome.reason:
+            self._failures[job.run.variant] += 1
+            if self._failures[job.run.variant] == MOST_FAILURES:
+                self._show(f"{job.run.variant}: no more runs of it start, since {MOST_FAILURES} have failed")
+        else:
             score = f"{self._score} {outcome.scores[self._score]:.6g}"
             self._show(f"{job.run}: {score}, {duration(outcome.seconds)}{self._remaining()}")
 

@@ -157,12 +157,16 @@ class Store:
             whole = content[: content.rfind(b"\n") + 1]
             self._parse(whole)
             if rest := content[len(whole) :]:  # a process was killed while it wrote, or an editor has left it out
-                if rest.count(b",") < len(self._header) - 1 or not self._header:
-                    file.truncate(done + len(whole))
-                else:
+                if self._is_complete(rest):
                     file.write(b"\n")
                     self._parse(rest)
+                else:
+                    file.truncate(done + len(whole))
         self._remember()
+
+    def _is_complete(self, line: bytes) -> bool:
+        cells = next(csv.reader([line.decode(errors="replace")]))
+        return bool(self._header) and len(cells) == len(self._header)
 
     def _parse(self, content: bytes) -> None:
         lines = csv.reader(io.StringIO(content.decode(errors="replace"), newline=""))

@@ -67,11 +67,14 @@ class Study:
     def preview(self) -> list[Row]:
         """The ledger with what is asked now; nothing is written.
 
+        As long as the store has no score, nobody has seen one, so the ledger starts anew.
+
         Raises:
             UserError: a file beside the store is damaged, a variant of the store had other fields, another command or
                 another fixed number of seeds, or the ledger has another confidence or design.
         """
-        rows, known = self._rows(), self._known()
+        known = {name: entry for name, entry in self._known().items() if self.store.seeds(name)}
+        rows = self._rows() if known else []
         self._check_unchanged(known)
         settings = self.settings
         ledger.check(

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from many_seeds.errors import UserError
+from many_seeds.ledger import parse
 from many_seeds.running.commands import expanded, parse_command, read_score
 from many_seeds.running.runs import ScoreError
 from tests.conftest import ROOT
@@ -129,6 +130,24 @@ def test_a_command_that_fails_hangs_or_prints_no_score_is_a_failed_run(folder: P
     assert "base → same is open: it has the maximum of 4 seeds" in failed.err
     assert "4 failed runs, without a score" in failed.out
     assert not processes_with(str(folder))
+
+
+def test_a_variant_whose_runs_all_fail_stops_after_a_few() -> None:
+    Path("script.sh").write_text('echo "$1 $2" >> log; test $1 = 90 && exit 1; echo $(( $2 * $1 ))')
+    failed = many_seeds("run", "runs.yaml")
+    assert "better: no more runs of it start, since 5 have failed" in failed.err
+    assert sum(line.startswith("90 ") for line in Path("log").read_text().splitlines()) <= 12  # with second attempts
+
+
+def test_a_command_that_has_made_no_score_may_be_corrected() -> None:
+    Path("runs.yaml").write_text(STUDY.replace("[sh, ", "[no-such-program, "))
+    assert "there is no program no-such-program, or it is not executable" in many_seeds("run", "runs.yaml").err
+    Path("runs.yaml").write_text(STUDY)
+    assert many_seeds("run", "runs.yaml").status == 0
+    ledger = parse(Path("scores.comparisons.csv").read_text(), "ledger")
+    assert [(row.batch, row.withdrawn) for row in ledger] == [(1, ""), (1, "")]
+    Path("runs.yaml").write_text(STUDY.replace("[sh, ", "[dash, "))
+    assert_refused(many_seeds("run", "runs.yaml"), 'scores.csv has runs of another variant base: {"shift": 1} with sh')
 
 
 def test_a_study_that_is_killed_at_any_moment_goes_on_from_there() -> None:
