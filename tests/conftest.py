@@ -10,7 +10,9 @@ import os
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "TF_CPP_MIN_LOG_LEVEL": "2"}
 
+import contextlib
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -246,6 +248,25 @@ def empty_database(made_once: Made) -> Path:
 
 
 @pytest.fixture(scope="session")
+def published_study(made_once: Made, aggregated_study: Path, empty_database: Path, study: Params) -> Path:
+    """`aggregated_study` published to its local database, which tests must not change."""
+    from stages.tracking import address
+    from stages.tracking.publisher import Publisher
+
+    def make(folder: Path) -> None:
+        shutil.copytree(aggregated_study, folder)
+        shutil.copy(empty_database, folder / address.DATABASE)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            publisher = Publisher(study)
+            publisher.publish_variants(list(study.variants))
+            publisher.publish_study()
+            assert not publisher.failed
+
+    return made_once("published_study", make)
+
+
+@pytest.fixture(scope="session")
 def finished_clone(made_once: Made) -> Clone:
     """A clone with the study of `tests.support.pipeline` after `dvc repro`, committed; tests must not change it."""
 
@@ -273,6 +294,20 @@ def evaluated(evaluated_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def aggregated(aggregated_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of `aggregated_study` as the current folder."""
     return _copy(aggregated_study, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def published(published_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of `published_study` as the current folder, as if it had been published there; MLflow reads from it."""
+    from stages.tracking import address
+
+    copy = _copy(published_study, tmp_path, monkeypatch)
+    monkeypatch.setenv(address.TRACKING_URI, address.tracking_uri())
+    moved = (published_study.as_uri(), copy.as_uri())
+    with contextlib.closing(sqlite3.connect(address.DATABASE)) as connection, connection:
+        connection.execute("UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)", moved)
+        connection.execute("UPDATE runs SET artifact_uri = replace(artifact_uri, ?, ?)", moved)
+    return copy
 
 
 @pytest.fixture(scope="session")

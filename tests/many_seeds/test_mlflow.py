@@ -164,6 +164,20 @@ def test_variants_and_seeds_may_be_tags(client: Any) -> None:
     assert (result["a"], result["b"], result["n_a"]) == ("old", "new", 2)
 
 
+@pytest.fixture(scope="module")
+def unclear(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a database in which it is unclear what to compare; tests must not change it."""
+    import mlflow
+
+    address = f"sqlite:///{shutil.copy(empty_database, tmp_path_factory.mktemp('unclear'))}"
+    client = mlflow.MlflowClient(tracking_uri=address)
+    for trees in (10, 50):
+        for seed in (0, 1):
+            parameters = {"trees": trees, "seed": seed, "id": f"{trees}-{seed}"}
+            log(client, parameters, {"f1": trees + seed * trees, "loss": float("nan")}, model="m")
+    return address
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -183,15 +197,10 @@ def test_variants_and_seeds_may_be_tags(client: Any) -> None:
         (["trees", "--wide"], "--wide is for files"),
     ],
 )
-def test_what_is_missing_or_unclear_is_named(arguments: list[str], expected: str, client: Any) -> None:
-    for trees in (10, 50):
-        for seed in (0, 1):
-            log(
-                client,
-                {"trees": trees, "seed": seed, "id": f"{trees}-{seed}"},
-                {"f1": trees + seed * trees, "loss": float("nan")},
-                model="m",
-            )
+def test_what_is_missing_or_unclear_is_named(
+    arguments: list[str], expected: str, unclear: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", unclear)
     out, err, status = output_of(*arguments)
     assert (out, status) == ("", 2)
     assert expected in err

@@ -2,16 +2,21 @@
 
 import os
 import re
+import runpy
 import shlex
-import subprocess
+import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow.tracking import fluent
+from mlflow.tracking._tracking_service import utils as tracking
 
 from many_seeds.statistics.intervals import Design, half_width
 from tests.conftest import ROOT
+from tests.support import command
 
 NAMES = ("README.md", "docs/verdicts.md", "docs/decide.md")
 PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES}
@@ -30,22 +35,34 @@ def examples(page: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("name_of_page", "count"), [("README.md", 1), ("docs/verdicts.md", 5), ("docs/decide.md", 2)])
-def test_every_example_prints_what_the_page_shows(name_of_page: str, count: int, tmp_path: Path) -> None:
+def test_every_example_prints_what_the_page_shows(
+    name_of_page: str, count: int, empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    shutil.copy(empty_database, tmp_path)  # MLflow would make the same one
     page = PAGES[name_of_page]
     for _, name, text in BLOCK.findall(page):
         if name and name != "gitlab":
-            (tmp_path / name).write_text(text, encoding="utf-8")
-    tools = {"many-seeds": [sys.executable, "-m", "many_seeds.commands.cli"], "python": [sys.executable]}
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true"}
-    environment.pop("MLFLOW_TRACKING_URI", None)
+            Path(name).write_text(text, encoding="utf-8")
     assert len(examples(page)) == count
-    for command, output in examples(page):
-        name, *arguments = shlex.split(command)
-        answer = subprocess.run(
-            [*tools[name], *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
-        assert answer.returncode == 0, answer.stderr
-        assert answer.stdout == output, command
+    for line, output in examples(page):
+        name, *arguments = shlex.split(line)
+        if name == "python":
+            answer = command.run_main(partial(script, arguments[0]), *arguments[1:])
+        else:
+            assert name == "many-seeds"
+            answer = command.many_seeds(*arguments)
+        assert answer.status == 0, answer.err
+        assert answer.out == output, line
+
+
+def script(path: str) -> None:
+    """Run a script in this process, which has imported MLflow, and reset what it sets there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracking, "_tracking_uri", None)
+        patch.setattr(fluent, "_active_experiment_id", None)
+        runpy.run_path(path, run_name="__main__")
 
 
 @pytest.mark.parametrize(("design", "first"), [("open", 1), ("fixed", 4)])

@@ -1,11 +1,12 @@
 """No command prints the password of a URL or passes it to a process as an argument, not even in errors."""
 
 import base64
+import importlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,10 +19,12 @@ from stages.study import files, params, paths
 from stages.study.params import Params
 from stages.tracking import address
 from stages.tracking.publisher import Publisher
+from tests.support.command import run_main
 from tests.support.mlflow import client, free_port
 from tools import demo, ui
 
 LOGIN = "user:p%40ss"
+Run = Callable[..., tuple[int, str]]
 FORMS = ("p%40ss", "p@ss", base64.b64encode(b"user:p@ss").decode())
 
 
@@ -70,33 +73,31 @@ def refusing() -> Iterator[Refusing]:
         http.shutdown()
 
 
-def run(*command: str, **environment: str) -> tuple[int, str]:
-    """Run a command of this project and check that it prints no password.
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """A function that runs a command of this project in this process and checks that it prints no password.
 
-    Returns:
-        Its exit status and its output.
+    It returns the exit status and the output.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", *command],
-        env={**os.environ, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "STUDY_WORKERS": "1", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert not [form for form in FORMS if form in done.stdout], done.stdout
-    return done.returncode, done.stdout
+
+    def run(module: str, *arguments: str, **environment: str) -> tuple[int, str]:
+        settings = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "STUDY_WORKERS": "1"}
+        done = run_main(importlib.import_module(module).main, *arguments, environment=settings | environment)
+        printed = "".join([done.out, done.err, *capfd.readouterr()])
+        assert_no_password(printed)
+        return done.status, printed
+
+    return run
 
 
-def train_again() -> None:
-    """Delete one run, so that `stages.train` trains and publishes it."""
-    shutil.rmtree(paths.run_path("ridge", 0))
+def assert_no_password(printed: str) -> None:
+    assert not [form for form in FORMS if form in printed], printed
 
 
 @pytest.mark.parametrize(
     ("command", "http_status", "status", "expected"),
     [
-        (["stages.tracking"], 500, 1, "warning: MLflow at http://127.0.0.1:{port} can't be written"),
+        (["stages.tracking.__main__"], 500, 1, "warning: MLflow at http://127.0.0.1:{port} can't be written"),
         (["tools.ui"], 401, 1, "error: MLflow at http://127.0.0.1:{port} can't be asked"),
         (
             ["tools.serving.register"],
@@ -105,8 +106,8 @@ def train_again() -> None:
             "error: the model is not registered: MLflow at http://127.0.0.1:{port} reports",
         ),
         (["tools.serving.server"], 401, 1, "error: there is no models:/digits@champion at http://127.0.0.1:{port}"),
-        (["stages.train", "ridge"], 401, 0, "warning: MLflow at http://127.0.0.1:{port} can't be written"),
-        (["stages.aggregate"], 401, 0, "warning: MLflow at http://127.0.0.1:{port} can't be written"),
+        (["stages.train.__main__", "ridge"], 401, 0, "warning: MLflow at http://127.0.0.1:{port} can't be written"),
+        (["stages.aggregate.__main__"], 401, 0, "warning: MLflow at http://127.0.0.1:{port} can't be written"),
         (
             ["many_seeds.commands.cli", "verdict", "--mlflow", "x"],
             401,
@@ -117,11 +118,20 @@ def train_again() -> None:
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_errors_of_a_server_are_printed_without_the_password(
-    command: list[str], http_status: int, status: int, expected: str, aggregated: Path, refusing: Refusing
+    command: list[str],
+    http_status: int,
+    status: int,
+    expected: str,
+    aggregated: Path,
+    refusing: Refusing,
+    run: Run,
+    tensorflow_ready: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     refusing.status = http_status
-    if command[0] == "stages.train":
-        train_again()
+    if "train" in command[0]:
+        shutil.rmtree(paths.run_path("ridge", 0))  # so that it is trained and published
+    monkeypatch.setattr("stages.aggregate.__main__.aggregate", lambda study: None)  # the report is here
     returned, printed = run(*command, MLFLOW_TRACKING_URI=refusing.address, MLFLOW_TRACKING_USERNAME="another user")
     assert (returned, expected.format(port=refusing.port) in printed) == (status, True), printed
     assert set(refusing.headers) == {f"Basic {FORMS[-1]}"}
@@ -135,22 +145,26 @@ def test_errors_of_a_server_are_printed_without_the_password(
         ("postgresql+nosuch://user:p%40ss@127.0.0.1:1/db", "MLflow at postgresql+nosuch://***@127.0.0.1:1/db can't"),
     ],
 )
-def test_errors_for_unreachable_servers_have_no_password(address: str, expected: str, workspace: Path) -> None:
-    status, printed = run("stages.tracking", MLFLOW_TRACKING_URI=address)
+def test_errors_for_unreachable_servers_have_no_password(
+    address: str, expected: str, workspace: Path, run: Run
+) -> None:
+    status, printed = run("stages.tracking.__main__", MLFLOW_TRACKING_URI=address)
     assert (status, expected in printed) == (1, True), printed
 
 
-def test_errors_of_downloads_have_no_password_of_a_mirror_a_url_or_a_proxy(workspace: Path, refusing: Refusing) -> None:
+def test_errors_of_downloads_have_no_password_of_a_mirror_a_url_or_a_proxy(
+    workspace: Path, refusing: Refusing, run: Run
+) -> None:
     """All other requests go to a proxy that does not exist."""
     mirrors = {"DATA_MIRROR": refusing.address, "no_proxy": "127.0.0.1"}
     mirrors |= dict.fromkeys(("http_proxy", "https_proxy"), f"http://{LOGIN}@127.0.0.1:1")
     text = Path(params.PARAMS).read_text()
     Path(params.PARAMS).write_text(text.replace("{name: digits}", "{name: mnist}"))
-    status, printed = run("stages.fetch", **mirrors)
+    status, printed = run("stages.fetch.__main__", **mirrors)
     assert (status, f"http://***@127.0.0.1:{refusing.port}/train-images" in printed) == (1, True), printed
     custom = f"{{name: mine, format: npz, train: '{refusing.address}/x.npz?sig=p%40ss', sha256: {{train: {'a' * 64}}}}}"
     Path(params.PARAMS).write_text(text.replace("{name: digits}", custom))
-    status, printed = run("stages.fetch", **mirrors)
+    status, printed = run("stages.fetch.__main__", **mirrors)
     assert (status, f"http://***@127.0.0.1:{refusing.port}/x.npz?sig=***: HTTP status 401" in printed) == (1, True), (
         printed
     )
@@ -188,7 +202,15 @@ def test_unexpected_errors_and_logs_have_no_password(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("unexpected.py").write_text(UNEXPECTED.replace("{ends}", ends))
-    _, printed = run("unexpected", MLFLOW_TRACKING_URI=f"http://{LOGIN}@host")
+    printed = subprocess.run(
+        [sys.executable, "-m", "unexpected"],
+        env={**os.environ, "MLFLOW_TRACKING_URI": f"http://{LOGIN}@host"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    ).stdout
+    assert_no_password(printed)
     assert "Exception in thread" in printed
     assert "KeyError: 'http://***@host'" in printed
     assert "RuntimeError: *** was refused" in printed
@@ -214,7 +236,7 @@ def test_the_ui_passes_the_password_of_a_database_in_the_environment(
 
 
 def test_the_command_that_restores_an_experiment_has_no_password(
-    workspace: Path, study: Params, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+    workspace: Path, study: Params, empty_database: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(empty_database, address.DATABASE)
     uri = f"sqlite:///file:{address.DATABASE.resolve()}?mode=rw&uri=true&password=p%40ss"
@@ -222,7 +244,7 @@ def test_the_command_that_restores_an_experiment_has_no_password(
     Publisher(study).publish_study()
     Publisher(study).publish_variants(["ridge"])
     client().delete_experiment(client().get_experiment_by_name("digits").experiment_id)
-    _, printed = run("stages.tracking")
+    _, printed = run("stages.tracking.__main__")
     assert 'MLFLOW_TRACKING_URI="$MLFLOW_TRACKING_URI" mlflow experiments restore' in printed
 
 

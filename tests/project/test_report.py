@@ -14,9 +14,9 @@ REPORT = (ROOT / paths.REPORT).as_uri()
 WIDTHS = [390, 1280]  # of a phone and of a laptop, in CSS pixels
 
 
-@pytest.fixture(params=WIDTHS)
+@pytest.fixture(scope="module", params=WIDTHS)
 def page(request: pytest.FixtureRequest, browser: Chrome) -> Chrome:
-    """The report, loaded at each of the widths."""
+    """The report, loaded once at each of the widths: tests leave nothing behind but the order of a table."""
     size = {"width": request.param, "height": 800, "deviceScaleFactor": 1, "mobile": request.param < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.get("about:blank")

@@ -1,9 +1,13 @@
-"""The command many-seeds, run in this process, and scores for it."""
+"""Commands of this project, run in this process, and scores for many-seeds."""
 
 import contextlib
 import io
 import json
+import logging
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +16,7 @@ from typing import Any
 import pytest
 
 from many_seeds.commands.cli import main
+from many_seeds.commands.console import ENDING
 
 TENTHS = [0.1 * number for number in range(1, 11)]
 
@@ -35,19 +40,46 @@ Run = Callable[..., Output]
 
 def verdict(*arguments: str, stdin: bytes = b"") -> Output:
     """Run `many-seeds verdict` in the current folder."""
-    return many_seeds("verdict", *arguments, stdin=stdin)
+    return run_main(main, "verdict", *arguments, stdin=stdin)
 
 
-def many_seeds(*arguments: str, stdin: bytes = b"") -> Output:
+def many_seeds(*arguments: str) -> Output:
     """Run `many-seeds` in the current folder."""
-    out, err, status = io.StringIO(), io.StringIO(), 0
+    return run_main(main, *arguments)
+
+
+def run_main(
+    command: Callable[[], None], *arguments: str, stdin: bytes = b"", environment: Mapping[str, str] | None = None
+) -> Output:
+    """Run a command in the current folder. The environment variables and hooks that it sets are reset afterwards.
+
+    Args:
+        command: the function `main` of its module.
+        *arguments: of its command line.
+        stdin: its standard input.
+        environment: environment variables in addition to those of this process.
+    """
+    out, err, status, before = io.StringIO(), io.StringIO(), 0, dict(os.environ)
+    factory = logging.getLogRecordFactory()
+    handlers = {signum: signal.getsignal(signum) for signum in ENDING}
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        patch.setattr(sys, "argv", ["many-seeds", *arguments])
+        for holder, name in ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook")):
+            patch.setattr(holder, name, getattr(holder, name))
+        patch.setattr(sys, "argv", ["command", *arguments])
         patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        os.environ |= environment or {}
         try:
-            main()
+            command()
         except SystemExit as ended:
-            status = int(ended.code or 0)
+            if isinstance(ended.code, str):  # Python prints it
+                print(ended.code, file=err)
+            status = 1 if isinstance(ended.code, str) else int(ended.code or 0)
+        finally:
+            os.environ.clear()
+            os.environ |= before
+            logging.setLogRecordFactory(factory)
+            for signum, handler in handlers.items():
+                signal.signal(signum, handler)
     return Output(out.getvalue(), err.getvalue(), status)
 
 

@@ -10,11 +10,11 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import mlflow
-import pytest
 
 from stages.tracking import address
 
@@ -90,6 +90,47 @@ def mlflow_server(store: str, artifacts: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def of_version_2(server: str) -> Iterator[str]:
+    """The address of an MLflow server that answers as version 2 does: it knows no logged models."""
+
+    class Proxy(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            length = int(self.headers.get("Content-Length", 0))
+            if "logged-models" in self.path:
+                return self.send(404, b"<!doctype html>\n<title>404 Not Found</title>")
+            if self.path == "/version":
+                return self.send(200, b"2.22.0")
+            asked = mlflow.utils.rest_utils.http_request(
+                mlflow.utils.credentials.get_default_host_creds(server),
+                self.path,
+                self.command,
+                data=self.rfile.read(length),
+                extra_headers={"Content-Type": self.headers.get("Content-Type", "application/json")},
+            )
+            return self.send(asked.status_code, asked.content)
+
+        do_GET = do_POST = do_PUT = do_PATCH = answer  # noqa: N815
+
+        def send(self, status: int, content: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{proxy.server_port}"
+        finally:
+            proxy.shutdown()
+            thread.join()
+
+
+@contextlib.contextmanager
 def sqlite(empty: Path) -> Iterator[str]:
     """The URI of a copy of the database `empty`; creating one takes seconds."""
     with tempfile.TemporaryDirectory() as folder:
@@ -97,12 +138,15 @@ def sqlite(empty: Path) -> Iterator[str]:
         yield f"sqlite:///{folder}/mlflow.db"
 
 
+def postgresql_programs() -> list[Path]:
+    """The folders with the programs of PostgreSQL, the newest last; none where it is not installed."""
+    return sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+
+
 @contextlib.contextmanager
 def postgresql() -> Iterator[str]:
     """The URI of an empty PostgreSQL database with a private socket."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not programs:
-        pytest.skip("no PostgreSQL here")
+    programs = postgresql_programs()
     # PostgreSQL refuses to run as root.
     user = "postgres" if os.getuid() == 0 else None
 

@@ -15,11 +15,35 @@ from stages.study.params import Params
 from stages.study.records.splits import read_images
 from stages.train.plan import plan
 from stages.train.run import Run
-from tests.conftest import CLASSES, ROOT, STUDY
+from tests.conftest import CLASSES, ROOT
 
-# A run of hours, which starts first.
-LONG = STUDY.replace("<<: *plain\n    epochs: 3", "<<: *plain\n    seeds: 1\n    epochs: 1000000")
-LONG = LONG.replace("patience: 2", "patience: null")
+# The command `python -m stages.train --all`, whose training needs no TensorFlow: the first run ends when another one is
+# under way, and no other one ends. Nothing is published.
+COMMAND = """
+import os, sys
+from functools import partial
+from threading import Event
+from types import SimpleNamespace
+from stages.train import __main__ as command, stage
+from stages.train.run import trained
+
+begun = os.path.abspath("begun")
+os.mkfifo(begun)
+
+def train(run, images, labels, progress):
+    with open(begun, "r" if run.name == "ridge seed 0" else "w"):  # waits for the other end
+        pass
+    if run.name != "ridge seed 0":
+        try:
+            Event().wait()
+        except KeyboardInterrupt:
+            print("a worker was interrupted", flush=True)
+    return trained(run, b"model", [], {"seconds": 0.0})
+
+stage.train_all = partial(stage.train_all, train=train)
+command.Publisher = lambda study: SimpleNamespace(publish=lambda *run: 0)
+sys.argv = ["train", "--all"]
+"""
 
 
 def planned(study: Params, *variants: str) -> list[Run]:
@@ -41,15 +65,28 @@ def content_of(folder: Path) -> dict[str, bytes]:
 
 
 @contextlib.contextmanager
-def driver(until: str = "[1/7]", **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """`python -m stages.train --all` in a new session, after it has printed a text.
+def driver(**environment: str) -> Iterator[subprocess.Popen[str]]:
+    """`COMMAND` in a new session, after one run is finished, while another is under way.
 
     Args:
-        until: the text; by default one run is finished, and the longest is under way.
         **environment: environment variables.
     """
+    with started(COMMAND + "command.main()", **environment) as process:
+        assert process.stdout is not None
+        printed = []
+        for line in process.stdout:
+            printed.append(line)
+            if line.startswith("[1/8]"):
+                break
+        assert printed[-1].startswith("[1/8]"), printed
+        yield process
+
+
+@contextlib.contextmanager
+def started(program: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """Python with a program in a new session, which is killed in the end."""
     with subprocess.Popen(
-        [sys.executable, "-m", "stages.train", "--all"],
+        [sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -59,13 +96,6 @@ def driver(until: str = "[1/7]", **environment: str) -> Iterator[subprocess.Pope
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         try:
-            assert process.stdout is not None
-            printed = []
-            for line in process.stdout:
-                printed.append(line)
-                if until in line:
-                    break
-            assert until in printed[-1], printed
             yield process
         finally:
             process.kill()
@@ -77,6 +107,11 @@ def stop(process: subprocess.Popen[str], signum: signal.Signals) -> None:
         os.killpg(process.pid, signum)
     else:
         process.send_signal(signum)
+    check_end(process, signum)
+
+
+def check_end(process: subprocess.Popen[str], signum: signal.Signals) -> None:
+    """Check how the processes of a driver end after a signal."""
     printed = process.communicate(timeout=60)[0].splitlines()  # by all of its processes
     if signum == signal.SIGKILL:
         assert process.returncode == -signal.SIGKILL

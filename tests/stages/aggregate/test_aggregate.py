@@ -1,8 +1,9 @@
 """The stage as a whole, over files of runs that nobody trained."""
 
+import contextlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from stages.study.provenance import environments
 from stages.study.provenance.identities import variant_identity
 from stages.study.records.arrays import write_npz
 from stages.study.records.results import NOT_RECORDED
+from tests.stages.aggregate.conftest import undrawn
 from tests.support import study as made
 
 
@@ -27,14 +29,21 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def aggregated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The made-up study with its tables, figures and report; not to be written to."""
-    folder = tmp_path_factory.mktemp("aggregated")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
+    with folder(tmp_path_factory) as path:
         made.write()
         paths.TABLES.mkdir()
         (paths.TABLES / "of_an_earlier_study.csv").touch()
         aggregate(made.study())
-    return folder
+    return path
+
+
+@contextlib.contextmanager
+def folder(factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A new folder, which is the current one in the block."""
+    path = factory.mktemp("study")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path)
+        yield path
 
 
 @pytest.fixture
@@ -43,11 +52,22 @@ def results(aggregated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(aggregated)
 
 
-def test_another_score_of_the_evaluation_is_in_every_table_and_in_the_summary() -> None:
-    made.write()
-    for path in paths.RUNS.glob("*/test.csv"):
-        files.write_table(path, pd.read_csv(path).assign(test_top2=0.875))
-    aggregate(made.study())
+@pytest.fixture(scope="module")
+def other_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with one more score, with runs of other packages and processors, and with certificates."""
+    with folder(tmp_path_factory) as path, undrawn():
+        made.write()
+        for table in paths.RUNS.glob("*/test.csv"):
+            files.write_table(table, pd.read_csv(table).assign(test_top2=0.875))
+        record_environments()
+        aggregate(made.study())
+    return path
+
+
+def test_another_score_of_the_evaluation_is_in_every_table_and_in_the_summary(
+    other_records: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(other_records)
     assert (pd.read_csv(paths.TABLES / "scores.csv")["test_top2"] == 0.875).all()
     assert (pd.read_csv(paths.TABLES / "variants.csv")["test_top2"] == 0.875).all()
     assert "test top2" in (paths.TABLES / "variants.md").read_text(encoding="utf-8")
@@ -99,8 +119,8 @@ def test_the_report_says_with_what_and_on_what_the_runs_were_made() -> None:
     assert "Certified" not in report
 
 
-def test_the_report_counts_runs_of_other_packages_and_processors_and_names_the_certificates_that_hold() -> None:
-    made.write()
+def record_environments() -> None:
+    """Record other packages and processors for two runs, and certificates."""
     path = paths.environments_path("ridge")
     later = made.ENVIRONMENT.replace("3.15.1", "3.15.2")
     table = pd.read_csv(path)
@@ -117,7 +137,12 @@ def test_the_report_counts_runs_of_other_packages_and_processors_and_names_the_c
     study = made.study()
     certificates = [(row[0], variant_identity(study.recipe(row[0]), study), *row[1:]) for row in rows]
     files.write_table(environments.CERTIFIED, pd.DataFrame(certificates, columns=environments.CERTIFIED_COLUMNS))
-    aggregate(made.study())
+
+
+def test_the_report_counts_runs_of_other_packages_and_processors_and_names_the_certificates_that_hold(
+    other_records: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(other_records)
     report = paths.REPORT.read_text(encoding="utf-8")
     assert "36 runs: keras 3.15.1, tensorflow 2.22.0 (34 of 36); keras 3.15.2, tensorflow 2.22.0 (2 of 36)." in report
     assert "Processor: A processor with amx_bf16 avx512_bf16 (34 of 36); not recorded (2 of 36)." in report
@@ -140,8 +165,8 @@ def test_results_without_environments_are_refused_with_the_way_on() -> None:
         aggregate(made.study())
 
 
-def test_words_and_pictures_follow_the_data() -> None:
-    made.write(classes=["circle", "rounded square", "triangle"], shape=(12, 16, 3))
+def test_words_and_pictures_follow_the_data_and_class_names_in_a_markdown_table_are_text() -> None:
+    made.write(classes=["<script>", "rounded square", "a|b"], shape=(12, 16, 3))
     study = made.study()
     shapes = study.model_copy(update={"data": study.data.model_copy(update={"name": "shapes"})})
     made.enter(shapes)
@@ -150,6 +175,9 @@ def test_words_and_pictures_follow_the_data() -> None:
     assert "The hardest images" in hardest
     assert "rounded square" in hardest
     assert "digits" not in paths.REPORT.read_text(encoding="utf-8").lower()
+    recall = (paths.TABLES / "recall.md").read_text(encoding="utf-8")
+    assert r"\<script\>" in recall
+    assert r"a\|b" in recall
 
 
 def test_the_same_runs_make_the_same_bytes(aggregated: Path) -> None:
@@ -208,11 +236,3 @@ def test_a_study_of_one_variant_and_one_seed_asks_nothing_and_has_its_report() -
     assert "MLP: 90.50" in report
     assert "hold" not in report[: report.index("<nav")]
     assert "any" in (paths.TABLES / "approaches.md").read_text(encoding="utf-8")  # one seed rules out nothing
-
-
-def test_class_names_in_a_markdown_table_are_text() -> None:
-    made.write(classes=["<script>", "a|b", "_c_"], shape=(12, 16))
-    aggregate(made.study())
-    recall = (paths.TABLES / "recall.md").read_text(encoding="utf-8")
-    assert r"\<script\>" in recall
-    assert r"a\|b" in recall

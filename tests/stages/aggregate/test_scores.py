@@ -37,6 +37,7 @@ def report() -> str:
     return paths.REPORT.read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_models_that_predict_the_largest_class_have_a_warning_and_the_score_of_chance() -> None:
     study = study_of("balanced_accuracy", 0.5)
     made.write_predictions(study, largest_class(study), TRUTH, classes=CLASSES)
@@ -60,6 +61,7 @@ def test_models_that_predict_the_largest_class_have_a_warning_and_the_score_of_c
     ]
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_model_that_finds_the_small_classes_is_better_by_balanced_accuracy_though_worse_by_accuracy() -> None:
     study = study_of("balanced_accuracy", 0.5)
     labels = largest_class(study)
@@ -90,6 +92,7 @@ def test_a_model_that_finds_the_small_classes_is_better_by_balanced_accuracy_tho
 LOG_LOSS = made.STUDY.replace("linear: ridge, ", "")
 
 
+@pytest.mark.usefixtures("without_png")
 def test_by_log_loss_the_lower_one_is_better_and_every_text_says_so() -> None:
     study = study_of("log_loss", 0.01, LOG_LOSS)
     truth = np.arange(made.IMAGES, dtype=np.uint8) % 10
@@ -114,6 +117,7 @@ def test_by_log_loss_the_lower_one_is_better_and_every_text_says_so() -> None:
     assert table.loc["plain", "log_loss"] == pytest.approx(0.5)
 
 
+@pytest.mark.usefixtures("without_png")
 def test_scores_of_single_comparisons_have_tables_of_their_own() -> None:
     entry = "{a: wide, b: plain}\n  - {a: plain, b: wide, score: macro_f1, margin: 2.5}"
     study = params.parse(made.STUDY.replace("{a: wide, b: plain}", entry), "params.yaml")

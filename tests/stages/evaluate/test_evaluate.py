@@ -33,7 +33,7 @@ def model_of(variant: str, seed: int) -> keras.Model:
 @pytest.mark.parametrize("variant", ["watched", "ridge"])
 def test_scores_and_predictions_are_those_of_the_models_on_the_test_images(variant: str, evaluated: Path) -> None:
     images, truth = read_images(paths.TEST)
-    outputs = np.stack([model_of(variant, seed).predict(images, verbose=0) for seed in (0, 1)])
+    outputs = np.stack([model_of(variant, seed)(images).numpy() for seed in (0, 1)])
     table = read_results(variant).scores
     assert table["seed"].tolist() == [0, 1]
     np.testing.assert_allclose(table["test_accuracy"], (outputs.argmax(axis=2) == truth).mean(axis=1), rtol=1e-7)
@@ -87,14 +87,14 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-@pytest.mark.parametrize("variant", ["watched", "plain", "ridge"])
 def test_evaluating_again_looks_at_no_model_and_writes_the_same_bytes(
-    variant: str, evaluated: Path, study: Params, looked_at: list[str]
+    evaluated: Path, study: Params, looked_at: list[str]
 ) -> None:
-    before = [path.read_bytes() for path in outputs_of(variant)]
-    evaluate(variant, study.recipe(variant))
-    assert looked_at == []
-    assert [path.read_bytes() for path in outputs_of(variant)] == before
+    for variant in ("watched", "plain", "ridge"):
+        before = [path.read_bytes() for path in outputs_of(variant)]
+        evaluate(variant, study.recipe(variant))
+        assert looked_at == []
+        assert [path.read_bytes() for path in outputs_of(variant)] == before
 
 
 def test_predictions_with_an_array_of_an_earlier_version_keep_their_bytes(evaluated: Path, study: Params) -> None:
@@ -150,19 +150,19 @@ def test_more_seeds_than_vote_are_as_many_evaluations_and_leave_the_vote(
     evaluate("ridge", copied(3))
     before, vote = read_results("ridge").scores, files.read_arrays(paths.predictions_path("ridge"))["ensemble"]
     looked_at.clear()
-    evaluate("ridge", copied(6))
-    assert looked_at == ["ridge 3", "ridge 4", "ridge 5"]
+    evaluate("ridge", copied(5))
+    assert looked_at == ["ridge 3", "ridge 4"]
     after = read_results("ridge").scores
-    assert after["seed"].tolist() == list(range(6))
+    assert after["seed"].tolist() == list(range(5))
     pd.testing.assert_frame_equal(after.head(3), before)
     arrays = files.read_arrays(paths.predictions_path("ridge"))
     np.testing.assert_array_equal(arrays["ensemble"], vote)
-    np.testing.assert_array_equal(arrays["labels"][[2, 3, 4, 5]], arrays["labels"][[0, 1, 0, 1]])
+    np.testing.assert_array_equal(arrays["labels"][[2, 3, 4]], arrays["labels"][[0, 1, 0]])
     assert "weights" in arrays
     whole = [path.read_bytes() for path in outputs_of("ridge")]
     for path in outputs_of("ridge"):
         path.unlink()
-    evaluate("ridge", copied(6))  # all at once: the same bytes
+    evaluate("ridge", copied(5))  # all at once: the same bytes
     assert [path.read_bytes() for path in outputs_of("ridge")] == whole
     evaluate("ridge", copied(4))
     assert read_results("ridge").scores["seed"].tolist() == list(range(4))
@@ -218,15 +218,15 @@ def test_runs_of_other_training_images_are_not_mixed(evaluated: Path, study: Par
 
 
 def test_a_run_that_was_trained_anew_is_evaluated_anew(copied: Callable[[int], Recipe], looked_at: list[str]) -> None:
-    evaluate("ridge", copied(6))
+    evaluate("ridge", copied(5))
     looked_at.clear()
     rename_key("ridge", 4)
-    evaluate("ridge", copied(6))
+    evaluate("ridge", copied(5))
     assert looked_at == ["ridge 4"]
     assert read_results("ridge").scores["key"].tolist()[4] == "of another run"
     looked_at.clear()
     rename_key("ridge", 1)
-    evaluate("ridge", copied(6))
+    evaluate("ridge", copied(5))
     assert sorted(looked_at) == ["ridge 0", "ridge 1", "ridge 2"]  # all that vote
 
 
@@ -243,11 +243,11 @@ def put_model(seed: int, of: int) -> str:
 def test_a_model_with_other_bits_under_the_same_key_is_evaluated_anew(
     copied: Callable[[int], Recipe], looked_at: list[str]
 ) -> None:
-    evaluate("ridge", copied(6))
+    evaluate("ridge", copied(5))
     before = read_results("ridge").scores
     looked_at.clear()
     digest = put_model(4, of=1)
-    evaluate("ridge", copied(6))
+    evaluate("ridge", copied(5))
     assert looked_at == ["ridge 4"]
     after = read_results("ridge").scores
     assert after["key"].tolist() == before["key"].tolist()
@@ -261,7 +261,7 @@ def forget_models(variant: str = "ridge") -> None:
     files.write_table(paths.environments_path(variant), table)
 
 
-@pytest.mark.parametrize("variant", ["plain", "watched", "random_features"])
+@pytest.mark.parametrize("variant", ["plain", "random_features"])
 def test_every_family_knows_again_what_it_evaluated(
     variant: str, evaluated: Path, study: Params, looked_at: list[str]
 ) -> None:
@@ -275,15 +275,15 @@ def test_every_family_knows_again_what_it_evaluated(
 def test_a_model_that_was_not_recorded_and_has_the_same_scores_is_recorded_and_the_vote_kept(
     copied: Callable[[int], Recipe], looked_at: list[str]
 ) -> None:
-    recipe = copied(6)
+    recipe = copied(5)
     evaluate("ridge", recipe)
-    models = read_results("ridge").environments["model"].tolist()[:5]
+    models = read_results("ridge").environments["model"].tolist()[:4]
     before = [path.read_bytes() for path in outputs_of("ridge")]
     forget_models()
-    shutil.rmtree(paths.run_path("ridge", 5))
+    shutil.rmtree(paths.run_path("ridge", 4))
     looked_at.clear()
     evaluate("ridge", recipe)
-    assert looked_at == [f"ridge {seed}" for seed in range(5)]  # each once
+    assert looked_at == [f"ridge {seed}" for seed in range(4)]  # each once
     recorded = read_results("ridge").environments["model"].tolist()
     assert recorded == [*models, NOT_RECORDED]
     assert [path.read_bytes() for path in outputs_of("ridge")][:3] == before[:3]
@@ -295,13 +295,13 @@ def test_a_model_that_was_not_recorded_and_has_the_same_scores_is_recorded_and_t
 def test_a_model_that_was_not_recorded_and_has_other_scores_is_evaluated_anew(
     copied: Callable[[int], Recipe], looked_at: list[str]
 ) -> None:
-    evaluate("ridge", copied(6))
+    evaluate("ridge", copied(5))
     before = read_results("ridge").scores["test_loss"]
     forget_models()
     put_model(4, of=1)
-    evaluate("ridge", copied(6))
+    evaluate("ridge", copied(5))
     after = read_results("ridge").scores["test_loss"]
-    assert after.tolist() == [*before[:4], before[1], before[5]]
+    assert after.tolist() == [*before[:4], before[1]]
 
 
 def test_rows_of_a_certified_environment_of_the_evaluation_are_kept_and_of_another_made_anew(
@@ -414,19 +414,19 @@ def test_a_missing_model_is_refused_by_its_name(evaluated: Path, study: Params) 
         evaluate("plain", study.recipe("plain"))
 
 
-@pytest.mark.parametrize("content", [None, "{", "{}", "[]"])
 def test_a_missing_or_damaged_run_json_ends_the_command_with_its_name(
-    content: str | None, evaluated: Path, monkeypatch: pytest.MonkeyPatch
+    evaluated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = paths.run_path("plain", 1) / "run.json"
     paths.scores_path("plain").unlink()
     path.unlink()
-    if content is not None:
-        path.write_text(content)
     monkeypatch.setattr(sys, "argv", ["evaluate", "plain"])
-    with pytest.raises(SystemExit) as end:
-        command.main()
-    assert "models/plain/1/run.json" in str(end.value.code)
+    for content in (None, "{", "{}", "[]"):
+        if content is not None:
+            path.write_text(content)
+        with pytest.raises(SystemExit) as end:
+            command.main()
+        assert "models/plain/1/run.json" in str(end.value.code), content
 
 
 def test_an_unknown_variant_on_the_command_line_ends_with_those_there_are(

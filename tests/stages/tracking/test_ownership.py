@@ -1,31 +1,26 @@
 """A server that others use too: the study touches what it made, and nothing else."""
 
 import contextlib
-import os
+import shlex
 import shutil
 import sqlite3
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import mlflow
 import pytest
+from mlflow.cli import cli
 
 from many_seeds.errors import UserError
 from stages.study import params, paths
 from stages.study.params import Params
 from stages.tracking import address
+from stages.tracking.__main__ import main as publish_by_hand
 from stages.tracking.publisher import Publisher
 from tests.conftest import STUDY
-from tests.support.mlflow import client, content, mlflow_server, runs, sqlite
+from tests.support.command import run_main
+from tests.support.mlflow import client, content, runs
 from tools.serving.register import register
-
-PUBLISH = [sys.executable, "-m", "stages.tracking"]
 
 
 @pytest.fixture
@@ -92,9 +87,8 @@ def test_two_data_sets_do_not_share_an_experiment(
 
 
 def test_a_registered_model_of_somebody_else_keeps_its_alias(
-    workspace_with_report: Path, study: Params, monkeypatch: pytest.MonkeyPatch
+    published: Path, study: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish(study)
     client().create_registered_model("digits")
     theirs = client().create_model_version("digits", source="s3://theirs/model")
     client().set_registered_model_alias("digits", "champion", theirs.version)
@@ -107,16 +101,14 @@ def test_a_registered_model_of_somebody_else_keeps_its_alias(
     assert client().get_model_version_by_alias("digits", "champion").source == "s3://theirs/model"
 
 
-def test_runs_of_somebody_else_in_the_experiment_stay_as_they_are(workspace_with_report: Path, study: Params) -> None:
-    publish(study)
+def test_runs_of_somebody_else_in_the_experiment_stay_as_they_are(published: Path, study: Params) -> None:
     experiment = client().get_experiment_by_name("digits").experiment_id
     theirs = client().create_run(experiment, tags={"role": "variant", "approach": "transformer", "variant": "plain"})
     publish(study)
     assert client().get_run(theirs.info.run_id).data.tags == theirs.data.tags
 
 
-def test_the_seeds_of_a_deleted_parent_get_a_new_one(workspace_with_report: Path, study: Params) -> None:
-    publish(study)
+def test_the_seeds_of_a_deleted_parent_get_a_new_one(published: Path, study: Params) -> None:
     [former] = [run for run in role("variant") if run.info.run_name == "plain"]
     client().delete_run(former.info.run_id)
     publish(study)
@@ -129,23 +121,30 @@ def test_the_seeds_of_a_deleted_parent_get_a_new_one(workspace_with_report: Path
 def test_a_deleted_experiment_ends_publishing_with_the_ways_out(
     workspace_with_report: Path, study: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish(study)
+    Publisher(study).publish_variants(["plain"])
     number = client().get_experiment_by_name("digits").experiment_id
     client().delete_experiment(number)
-    refused = subprocess.run(PUBLISH, capture_output=True, text=True, check=False)
-    assert refused.returncode == 1
-    assert "Traceback" not in refused.stderr
+    refused = run_main(publish_by_hand)
+    assert refused.status == 1
+    assert "Traceback" not in refused.err
     restore = f"mlflow experiments restore --experiment-id {number}"
     remove = f"mlflow gc --backend-store-uri '{address.tracking_uri()}' --experiment-ids {number}"
-    assert restore in refused.stderr
-    assert remove in refused.stderr
-    assert "MLFLOW_EXPERIMENT_NAME=… names another" in refused.stderr
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    subprocess.run(restore, shell=True, check=True, capture_output=True, env=environment)
+    assert restore in refused.err
+    assert remove in refused.err
+    assert "MLFLOW_EXPERIMENT_NAME=… names another" in refused.err
+    mlflow_command(restore)
     assert Publisher(study).publish_variants(["plain"]) == 0
     client().delete_experiment(number)
-    subprocess.run(remove, shell=True, check=True, capture_output=True, env=environment)
+    mlflow_command(remove)
     assert Publisher(study).publish_variants(["plain"]) == 3
+
+
+def mlflow_command(line: str) -> None:
+    """Run a command line of MLflow's own program in this process."""
+    program, *arguments = shlex.split(line)
+    assert program == "mlflow"
+    done = run_main(lambda: cli(arguments))
+    assert done.status == 0, done.err
 
 
 def model_files() -> Path:
@@ -153,24 +152,23 @@ def model_files() -> Path:
 
 
 def test_a_checkout_that_was_moved_publishes_and_serves_from_its_new_place(
-    workspace_with_report: Path, study: Params, monkeypatch: pytest.MonkeyPatch
+    published: Path, study: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish(study)
     register(study)
-    published = content()
+    content_before = content()
     before = client().get_experiment_by_name("digits")
-    moved = workspace_with_report.with_name("moved")
-    workspace_with_report.rename(moved)
+    moved = published.with_name("moved")
+    published.rename(moved)
     monkeypatch.chdir(moved)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address.tracking_uri())
     assert not publish(study).failed
-    assert content() == published
+    assert content() == content_before
     assert "version 2 now" in register(study)
     assert model_files().is_relative_to(moved)
     [run] = [run for run in runs() if run.info.run_name == "watched seed 1"]
     assert [file.path for file in client().list_artifacts(run.info.run_id)] == ["model.keras", "run.json"]
-    assert not workspace_with_report.exists()
+    assert not published.exists()
     # What was noted on its runs, and those of experiments of DVC that are gone, can still be looked at.
     former = client().get_experiment(before.experiment_id)
     assert (former.name, former.lifecycle_stage) == (
@@ -181,10 +179,7 @@ def test_a_checkout_that_was_moved_publishes_and_serves_from_its_new_place(
     assert Publisher(study).publish_variants(list(study.variants)) == 0
 
 
-def test_files_that_are_gone_are_published_again_and_the_model_registered_anew(
-    workspace_with_report: Path, study: Params
-) -> None:
-    publish(study)
+def test_files_that_are_gone_are_published_again_and_the_model_registered_anew(published: Path, study: Params) -> None:
     register(study)
     before = content()
     shutil.rmtree(address.ARTIFACTS)
@@ -195,9 +190,8 @@ def test_files_that_are_gone_are_published_again_and_the_model_registered_anew(
 
 
 def test_a_registration_that_fails_leaves_the_run_of_the_study_finished(
-    workspace_with_report: Path, study: Params, monkeypatch: pytest.MonkeyPatch
+    published: Path, study: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish(study)
     [before] = role("study")
 
     def fails(**_: Any) -> None:
@@ -212,31 +206,16 @@ def test_a_registration_that_fails_leaves_the_run_of_the_study_finished(
     assert "version 1 now" in register(study)
 
 
-def test_a_percent_sign_or_a_question_mark_in_the_path_does_no_harm(
-    evaluated: Path, study: Params, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    odd = evaluated.with_name("50% off%20 who?")
-    evaluated.rename(odd)
-    monkeypatch.chdir(odd)
-    started = time.monotonic()
-    assert Publisher(study).publish_variants(["plain"]) == 3
-    assert time.monotonic() - started < 60
-    assert Path("mlflow.db").exists()
-    [run] = [run for run in runs() if run.info.run_name == "plain seed 0"]
-    assert {file.path for file in client().list_artifacts(run.info.run_id)} == {"model.keras", "run.json"}
-
-
 def test_an_experiment_of_dvcs_queue_is_published_beside_the_runs_of_the_checkout(
-    evaluated: Path, empty_database: Path, study: Params, monkeypatch: pytest.MonkeyPatch
+    published: Path, study: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copy(empty_database, address.DATABASE)
-    Publisher(study).publish_variants(list(study.variants))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     experiment = client().get_experiment_by_name("digits")
-    queued = evaluated / ".dvc" / "tmp" / "exps" / "tmpabc"
+    queued = published / ".dvc" / "tmp" / "exps" / "tmpabc"
     for name in (paths.MODELS, paths.RUNS):
         shutil.copytree(name, queued / name)
     monkeypatch.chdir(queued)
-    monkeypatch.setenv("DVC_ROOT", str(evaluated))
+    monkeypatch.setenv("DVC_ROOT", str(published))
     monkeypatch.setenv("DVC_EXP_NAME", "wide-mole")
     changed = params.parse(
         STUDY.replace("dropout: 0.25", "dropout: 0.3").replace("MLP: watched", "MLP: plain"), "queued"
@@ -247,70 +226,9 @@ def test_an_experiment_of_dvcs_queue_is_published_beside_the_runs_of_the_checkou
         path.write_text(text.replace('"dropout": 0.25', '"dropout": 0.3'))
     assert Publisher(changed).publish_variants(["plain"]) > 0
     assert not address.DATABASE.exists()
-    monkeypatch.chdir(evaluated)
+    monkeypatch.chdir(published)
     found = {run.info.run_name for run in runs() if run.data.tags.get("dvc_experiment") == "wide-mole"}
     assert found == {"plain", "plain seed 0", "plain seed 1"}
     # Which approach is which is the checkout's to say.
     assert {run.info.run_name for run in runs() if "approach" in run.data.tags} == {"ridge", "watched"}
     assert client().get_experiment_by_name("digits").tags == experiment.tags
-
-
-@contextlib.contextmanager
-def of_version_2(server: str) -> Iterator[str]:
-    """The address of an MLflow server that answers as version 2 does: it knows no logged models."""
-
-    class Proxy(BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            length = int(self.headers.get("Content-Length", 0))
-            if "logged-models" in self.path:
-                return self.send(404, b"<!doctype html>\n<title>404 Not Found</title>")
-            if self.path == "/version":
-                return self.send(200, b"2.22.0")
-            asked = mlflow.utils.rest_utils.http_request(
-                mlflow.utils.credentials.get_default_host_creds(server),
-                self.path,
-                self.command,
-                data=self.rfile.read(length),
-                extra_headers={"Content-Type": self.headers.get("Content-Type", "application/json")},
-            )
-            return self.send(asked.status_code, asked.content)
-
-        do_GET = do_POST = do_PUT = do_PATCH = answer  # noqa: N815
-
-        def send(self, status: int, content: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
-        thread = Thread(target=proxy.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{proxy.server_port}"
-        finally:
-            proxy.shutdown()
-            thread.join()
-
-
-def test_a_server_of_mlflow_2_gets_the_runs_and_registering_says_what_it_lacks(
-    aggregated: Path, study: Params, empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with (
-        sqlite(empty_database) as store,
-        mlflow_server(store, tmp_path / "artifacts") as server,
-        of_version_2(server) as address,
-    ):
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-        assert not publish(study).failed
-        refused = subprocess.run(
-            [sys.executable, "-m", "tools.serving.register"], capture_output=True, text=True, check=False
-        )
-        assert not client().search_registered_models()
-    assert refused.returncode == 1
-    assert f"error: the model is not registered: {address} runs MLflow 2.22.0" in refused.stderr
-    assert "html" not in refused.stderr
-    assert "Traceback" not in refused.stderr

@@ -1,6 +1,5 @@
 """A study published to real MLflow servers says there what it says in the local database."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,26 +8,19 @@ import pytest
 
 from stages.study import paths
 from stages.study.params import Params
-from stages.tracking.address import DATABASE, KEY
+from stages.tracking.address import KEY
 from stages.tracking.publisher import Publisher
-from tests.support.mlflow import client, content, mlflow_server, postgresql, runs, sqlite
+from tests.support.mlflow import client, content, mlflow_server, postgresql, postgresql_programs, runs, sqlite
 
 PUBLISH = [sys.executable, "-m", "stages.tracking"]
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_a_server_holds_every_run_and_file_and_two_publishers_at_once_add_nothing(
-    database: str,
-    aggregated: Path,
-    empty_database: Path,
-    study: Params,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    published: Path, empty_database: Path, study: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copy(empty_database, DATABASE)
-    subprocess.run(PUBLISH, check=True, capture_output=True)
+    """On PostgreSQL, if it is here."""
     local = content()
-    opened = sqlite(empty_database) if database == "sqlite" else postgresql()
+    opened = postgresql() if postgresql_programs() else sqlite(empty_database)
     with opened as store, mlflow_server(store, tmp_path / "artifacts") as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         both = [subprocess.Popen(PUBLISH, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]

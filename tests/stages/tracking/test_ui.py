@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,20 +11,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from stages.study import params
-from stages.study.params import Params
-from stages.tracking import address
-from stages.tracking.publisher import Publisher
-from tests.support.mlflow import client, free_port, mlflow_server, sqlite
+from tests.support.command import run_main
+from tests.support.mlflow import client, free_port
+from tools.ui import main
 
 UI = [sys.executable, "-m", "tools.ui"]
 
 
 def test_the_ui_opens_the_view_of_the_approaches_and_ends_after_a_signal(
-    evaluated: Path, study: Params, empty_database: Path, tmp_path: Path
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copy(empty_database, address.DATABASE)
-    Publisher(study).publish_variants(list(study.variants))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     port, opened, browser = free_port(), tmp_path / "opened", tmp_path / "browser"
     browser.write_text(f'#!/bin/sh\necho "$1" > {opened}.part && mv {opened}.part {opened}\n')
     browser.chmod(0o755)
@@ -49,7 +45,7 @@ def test_the_ui_opens_the_view_of_the_approaches_and_ends_after_a_signal(
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
                 assert answer.status == 200
             arguments = arguments_of_children(ui.pid)
-            second = subprocess.run([*UI, "--port", str(port)], capture_output=True, text=True, check=False)
+            second = run_main(main, "--port", str(port))
         finally:
             ui.send_signal(signal.SIGTERM)
         rest = ui.stdout.read()  # to its end: no process of the UI is left
@@ -62,8 +58,8 @@ def test_the_ui_opens_the_view_of_the_approaches_and_ends_after_a_signal(
     assert f"Approaches: {first}" in lines
     assert any(line.startswith(f"  Variants, best validation accuracy first: {page}searchFilter=") for line in lines)
     assert opened.read_text().strip() == first
-    assert second.returncode == 1
-    assert f"error: port {port} is in use: choose another one" in second.stderr
+    assert second.status == 1
+    assert f"error: port {port} is in use: choose another one" in second.err
 
 
 def arguments_of_children(pid: int) -> list[str]:
@@ -75,27 +71,8 @@ def arguments_of_children(pid: int) -> list[str]:
     return found
 
 
-def test_with_the_address_of_a_server_its_pages_are_printed(
-    evaluated: Path, study: Params, empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with sqlite(empty_database) as store, mlflow_server(store, tmp_path / "artifacts") as server:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{server.replace('://', '://user:p%40ss@')}/")
-        environment = {name: value for name, value in os.environ.items() if "DISPLAY" not in name and name != "BROWSER"}
-        (tmp_path / "demo").mkdir()
-        Path(params.PARAMS).rename(tmp_path / "demo" / params.PARAMS)
-        answer = subprocess.run(
-            [*UI, "--study", str(tmp_path / "demo")], capture_output=True, text=True, check=False, env=environment
-        )
-        experiment = client().get_experiment_by_name("digits").experiment_id
-    assert answer.returncode == 0, answer.stderr
-    page = f"{server}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey=study-approaches"
-    assert f"Approaches: {page}" in answer.stdout
-    assert "user:" not in answer.stdout  # links are shared
-
-
-def test_a_server_that_is_down_is_an_error_of_one_line(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
-    answer = subprocess.run(UI, capture_output=True, text=True, check=False)
-    assert answer.returncode == 1
-    assert "Traceback" not in answer.stderr
-    assert "error: MLflow at http://127.0.0.1:" in answer.stderr
+def test_a_server_that_is_down_is_an_error_of_one_line(workspace: Path) -> None:
+    answer = run_main(main, environment={"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{free_port()}"})
+    assert answer.status == 1
+    assert "Traceback" not in answer.err
+    assert "error: MLflow at http://127.0.0.1:" in answer.err

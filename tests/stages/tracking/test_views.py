@@ -1,5 +1,9 @@
-"""The published study in MLflow's own UI, in a real browser: what a user looks for is a few clicks away."""
+"""The published study on a server: in MLflow's own UI, in a real browser, what a user looks for is a few clicks away.
 
+One server for all tests.
+"""
+
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,20 +15,23 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from stages.study import paths
+from stages.study import params, paths
 from stages.study.params import Params
 from stages.tracking.experiment import pages
 from stages.tracking.publisher import Publisher
-from tests.support.mlflow import client, mlflow_server, sqlite
+from tests.support.command import run_main
+from tests.support.mlflow import client, mlflow_server, of_version_2, sqlite
+from tools.serving.register import main as register
+from tools.ui import main as print_pages
 
 PATIENCE = 30  # seconds, for a page of the UI on a busy machine
 
 
 @pytest.fixture(scope="module")
-def ui(
+def server(
     aggregated_study: Path, study: Params, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The address of the experiment's page."""
+    """The address of the server with the study."""
     with (
         sqlite(empty_database) as store,
         mlflow_server(store, tmp_path_factory.mktemp("artifacts")) as address,
@@ -36,8 +43,13 @@ def ui(
         publisher.publish_variants(list(study.variants))
         publisher.publish_study()
         assert not publisher.failed
-        experiment = client().get_experiment_by_name("digits")
-        yield f"{address}/#/experiments/{experiment.experiment_id}/runs"
+        yield address
+
+
+@pytest.fixture(scope="module")
+def ui(server: str) -> str:
+    """The address of the experiment's page."""
+    return f"{server}/#/experiments/{client().get_experiment_by_name('digits').experiment_id}/runs"
 
 
 @pytest.fixture
@@ -141,3 +153,37 @@ def test_the_study_has_its_report_among_its_artifacts(page: Chrome) -> None:
             page.switch_to.default_content()
 
     eventually(page, report, "the report is not shown")
+
+
+def test_with_the_address_of_a_server_its_pages_are_printed(
+    server: str, ui: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(params.PARAMS, tmp_path)
+    monkeypatch.chdir("/")
+    for name in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    login = server.replace("://", "://user:p%40ss@")
+    answer = run_main(print_pages, "--study", str(tmp_path), environment={"MLFLOW_TRACKING_URI": f"{login}/"})
+    assert answer.status == 0, answer.err
+    assert f"Approaches: {ui}?workflowType=machine_learning&viewStateShareKey=study-approaches" in answer.out
+    assert "user:" not in answer.out  # links are shared
+
+
+def test_a_server_of_mlflow_2_gets_the_runs_and_registering_says_what_it_lacks(
+    server: str, study: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "of MLflow 2")
+    with of_version_2(server) as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        publisher = Publisher(study)
+        publisher.publish_variants(list(study.variants))
+        publisher.publish_study()
+        assert not publisher.failed
+        experiment = client().get_experiment_by_name("of MLflow 2")
+        assert len(client().search_runs([experiment.experiment_id])) == 13
+        refused = run_main(register)
+        assert not client().search_registered_models()
+    assert refused.status == 1
+    assert f"error: the model is not registered: {address} runs MLflow 2.22.0" in refused.err
+    assert "html" not in refused.err
+    assert "Traceback" not in refused.err

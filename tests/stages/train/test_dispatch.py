@@ -35,16 +35,16 @@ def no_publisher(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_second_start_trains_damaged_runs_and_keeps_the_others(
     evaluated: Path, study: Params, one_worker: None, no_publisher: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = content_of(evaluated / "models" / "plain")
-    kept = (paths.run_path("plain", 0) / "model.keras").stat()
-    flip_a_byte(paths.run_path("plain", 1) / "model.keras")
-    (paths.MODELS / "plain" / ".1.unfinished").mkdir()
-    stage.train(study, ["plain"], on_finish=lambda variant, seed: None)
+    before = content_of(evaluated / "models" / "random_features")
+    kept = (paths.run_path("random_features", 0) / "model.keras").stat()
+    flip_a_byte(paths.run_path("random_features", 1) / "model.keras")
+    (paths.MODELS / "random_features" / ".1.unfinished").mkdir()
+    stage.train(study, ["random_features"], on_finish=lambda variant, seed: None)
     assert "2 runs, 1 of them finished before" in capsys.readouterr().out
-    after = content_of(evaluated / "models" / "plain")
+    after = content_of(evaluated / "models" / "random_features")
     assert before.keys() == after.keys()
     assert {name for name in after if after[name] != before[name]} == {"1/run.json"}  # the time it took
-    assert (paths.run_path("plain", 0) / "model.keras").stat().st_ino == kept.st_ino
+    assert (paths.run_path("random_features", 0) / "model.keras").stat().st_ino == kept.st_ino
 
 
 def test_the_error_for_an_unknown_backend_names_it(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,20 +57,20 @@ def test_the_error_for_an_unknown_backend_names_it(workspace: Path, monkeypatch:
 def test_unfinished_files_of_an_interrupted_stage_are_deleted_by_the_next_start(
     evaluated: Path, study: Params, no_publisher: None
 ) -> None:
-    left = paths.curves_path("plain").with_name(".curves.csv.abcdef12")
+    left = paths.curves_path("random_features").with_name(".curves.csv.abcdef12")
     left.mkdir()
     (left / "curves.csv").write_text("seed,epo")
-    stage.train(study, ["plain"], on_finish=lambda variant, seed: None)
+    stage.train(study, ["random_features"], on_finish=lambda variant, seed: None)
     assert not left.exists()
 
 
 def test_a_damaged_curve_is_repaired_by_the_next_start(
     evaluated: Path, study: Params, one_worker: None, no_publisher: None
 ) -> None:
-    before = paths.curves_path("plain").read_bytes()
-    cut(paths.run_path("plain", 1) / "curves.csv")
-    stage.train(study, ["plain"], on_finish=lambda variant, seed: None)
-    assert paths.curves_path("plain").read_bytes() == before
+    before = paths.curves_path("random_features").read_bytes()
+    cut(paths.run_path("random_features", 1) / "curves.csv")
+    stage.train(study, ["random_features"], on_finish=lambda variant, seed: None)
+    assert paths.curves_path("random_features").read_bytes() == before
 
 
 def test_with_study_reuse_evaluated_runs_count_as_finished_without_their_models(
@@ -82,16 +82,16 @@ def test_with_study_reuse_evaluated_runs_count_as_finished_without_their_models(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A clone without models trains an additional seed."""
-    curves = paths.curves_path("plain").read_bytes()
+    curves = paths.curves_path("random_features").read_bytes()
     shutil.rmtree(paths.MODELS)
     monkeypatch.setenv("STUDY_REUSE", "1")
-    stage.train(with_seeds(3), ["plain"], on_finish=lambda variant, seed: None)
+    stage.train(with_seeds(3), ["random_features"], on_finish=lambda variant, seed: None)
     assert capsys.readouterr().out == (
         "3 runs, 2 of them finished before\n2 of them as they were evaluated, without their models\n"
     )
-    assert [path.name for path in (paths.MODELS / "plain").iterdir()] == ["2"]
-    assert paths.curves_path("plain").read_bytes().startswith(curves)
-    assert seeds_of_curves(with_seeds(3), "plain") == [0, 1, 2]
+    assert [path.name for path in (paths.MODELS / "random_features").iterdir()] == ["2"]
+    assert paths.curves_path("random_features").read_bytes().startswith(curves)
+    assert seeds_of_curves(with_seeds(3), "random_features") == [0, 1, 2]
 
 
 def with_seeds(count: int) -> Params:
@@ -106,15 +106,15 @@ def seeds_of_curves(study: Params, variant: str) -> list[int]:
 def test_two_more_seeds_train_two_more_runs_and_fewer_seeds_remove_theirs(
     evaluated: Path, one_worker: None, no_publisher: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = content_of(evaluated / "models" / "plain")
-    stage.train(with_seeds(4), ["plain"], on_finish=lambda variant, seed: None)
+    before = content_of(evaluated / "models" / "random_features")
+    stage.train(with_seeds(4), ["random_features"], on_finish=lambda variant, seed: None)
     assert "4 runs, 2 of them finished before" in capsys.readouterr().out
-    after = content_of(evaluated / "models" / "plain")
+    after = content_of(evaluated / "models" / "random_features")
     assert {name: after[name] for name in before} == before
-    assert seeds_of_curves(with_seeds(4), "plain") == [0, 1, 2, 3]
-    stage.train(with_seeds(1), ["plain"], on_finish=lambda variant, seed: None)
-    assert [entry.name for entry in (paths.MODELS / "plain").iterdir()] == ["0"]
-    assert seeds_of_curves(with_seeds(1), "plain") == [0]
+    assert seeds_of_curves(with_seeds(4), "random_features") == [0, 1, 2, 3]
+    stage.train(with_seeds(1), ["random_features"], on_finish=lambda variant, seed: None)
+    assert [entry.name for entry in (paths.MODELS / "random_features").iterdir()] == ["0"]
+    assert seeds_of_curves(with_seeds(1), "random_features") == [0]
 
 
 def test_the_curves_of_a_variant_are_those_of_its_seeds_in_order(evaluated: Path, study: Params) -> None:

@@ -20,6 +20,7 @@ from stages.study import files, paths
 from stages.study.params import Params
 from stages.study.provenance import environments
 from stages.study.provenance.environments import installed_versions
+from stages.train.diverged import constant_model
 from stages.train.plan import finished
 from stages.train.run import Failed, Run, Trained, train_run
 from tests.conftest import CLASSES
@@ -58,11 +59,34 @@ def trained(run: Run, few: Digits) -> Trained:
     return result
 
 
+@pytest.fixture(scope="module")
+def watched(study: Params, few: Digits) -> Trained:
+    """A network with early stopping."""
+    return trained(a_run(study, "watched", 1), few)
+
+
+@pytest.fixture(scope="module")
+def plain(study: Params, few: Digits, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, list[str]]:
+    """A network without early stopping, and what was written to its file for the current epoch, which is gone."""
+    progress, written, write_text = tmp_path_factory.mktemp("plain") / "progress", list[str](), Path.write_text
+
+    def recording(path: Path, text: str, *rest: Any, **named: Any) -> int:
+        if path == progress:
+            written.append(text)
+        return write_text(path, text, *rest, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "write_text", recording)
+        result = train_run(a_run(study, "plain", 0), *few, progress)
+    assert isinstance(result, Trained)
+    assert not list(progress.parent.iterdir())
+    return result, written
+
+
 def test_a_model_file_is_a_keras_model_with_the_validation_scores_of_its_run(
-    study: Params, few: Digits, tmp_path: Path
+    watched: Trained, few: Digits, tmp_path: Path
 ) -> None:
-    run = a_run(study, "watched", 0)
-    result = trained(run, few)
+    run, result = watched.run, watched
     path = tmp_path / "model.keras"
     path.write_bytes(result.files["model.keras"])
     model = keras.saving.load_model(path, compile=False)
@@ -75,9 +99,8 @@ def test_a_model_file_is_a_keras_model_with_the_validation_scores_of_its_run(
     assert len(gzip.compress(result.files["model.keras"])) < 3 * 4 * model.count_params()  # no state of the optimizer
 
 
-def test_run_json_and_the_curves_describe_the_training_of_a_network(study: Params, few: Digits) -> None:
-    run = a_run(study, "watched", 1)
-    result = trained(run, few)
+def test_run_json_and_the_curves_describe_the_training_of_a_network(watched: Trained) -> None:
+    run, result = watched.run, watched
     facts = json.loads(result.files["run.json"])
     assert facts == result.facts
     assert (facts["variant"], facts["seed"], facts["key"]) == ("watched", 1, run.key)
@@ -158,13 +181,12 @@ def test_an_argument_that_keras_ignores_is_refused(study: Params, few: Digits) -
 def test_an_incomplete_result_of_a_custom_fit_is_a_failed_run(
     change: dict[str, Any], expected: str, study: Params, few: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit = Ridge.fit
+    def fit(self: Ridge, images: np.ndarray, labels: np.ndarray, classes: int, **_: Any) -> FitResult:
+        count = change.get("classes", classes)
+        model = constant_model(images.shape[1:], np.full(count, 1 / count))
+        return FitResult(model, [], change.get("facts", dict.fromkeys(self.facts)))
 
-    def changed(self: Ridge, images: np.ndarray, labels: np.ndarray, classes: int, **rest: Any) -> FitResult:
-        fitted = fit(self, images, labels, change.get("classes", classes), **rest)
-        return dataclasses.replace(fitted, facts=change.get("facts", fitted.facts))
-
-    monkeypatch.setattr(Ridge, "fit", changed)
+    monkeypatch.setattr(Ridge, "fit", fit)
     result = train_run(a_run(study, "ridge", 0), *few, None)
     assert isinstance(result, Failed)
     assert re.search(expected, result.reason), result.reason
@@ -195,11 +217,10 @@ def test_a_run_that_diverges_is_trained_with_a_model_of_the_class_shares_and_the
         return lambda epoch, steps: 0.001 if epoch == 0 else 1e37
 
     monkeypatch.setattr(KerasRecipe, "learning_rates", rates)
-    run = a_run(study, "watched", 0, epochs=5, label_smoothing=0.1)
+    run = a_run(study, "watched", 0, label_smoothing=0.1)
     result = train_run(run, *few, tmp_path / "progress")
     assert isinstance(result, Trained)
     assert not list(tmp_path.iterdir())
-    assert result.files["model.keras"] == trained(run, few).files["model.keras"]
     chosen = training_indices(300, run.validation)
     shares = (np.bincount(few[1][chosen], minlength=10) + 1) / (len(chosen) + 10)
     outputs = constant_outputs(result, few, tmp_path)
@@ -241,7 +262,8 @@ def test_a_family_with_its_own_fit_may_diverge(
         raise DivergedError("the sum is infinite", {"epoch": 1, "val_loss": math.inf})
 
     monkeypatch.setattr(Ridge, "fit", fit)
-    result = trained(a_run(study, "ridge", 0), few)
+    result, again = (trained(a_run(study, "ridge", 0), few) for _ in range(2))
+    assert again.files["model.keras"] == result.files["model.keras"]
     assert result.facts["diverged"] == {"epoch": 1, "reason": "the sum is infinite"}
     assert result.facts["alpha_mse"] is None
     assert 0 < result.facts["dev_loss"] < 0.1  # a squared error
@@ -256,29 +278,14 @@ def test_the_error_for_a_missing_backend_names_it(monkeypatch: pytest.MonkeyPatc
         installed_versions("jax")
 
 
-def test_the_progress_of_a_run_can_be_read_during_training(
-    study: Params, few: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written: list[str] = []
-    write_text = Path.write_text
-
-    def recording(path: Path, text: str, *rest: Any, **named: Any) -> int:
-        written.append(text)
-        return write_text(path, text, *rest, **named)
-
-    monkeypatch.setattr(Path, "write_text", recording)
-    train_run(a_run(study, "plain", 0), *few, tmp_path / "progress")
-    assert [text.split(",")[0] for text in written] == ["epoch 1", "epoch 2"]
-    assert not list(tmp_path.iterdir())
+def test_the_progress_of_a_run_can_be_read_during_training(plain: tuple[Trained, list[str]]) -> None:
+    assert [text.split(",")[0] for text in plain[1]] == ["epoch 1", "epoch 2"]
 
 
 def test_a_run_that_another_machine_finished_is_recognized_by_its_key(
-    study: Params, few: Digits, tmp_path: Path
+    plain: tuple[Trained, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`finished` accepts what `train_run` returns and `write_folder` writes."""
-    run = a_run(study, "plain", 0)
-    result = trained(run, few)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path)
-        files.write_folder(paths.run_path("plain", 0), result.files)
-        assert finished(run) == result.facts
+    monkeypatch.chdir(tmp_path)
+    files.write_folder(paths.run_path("plain", 0), plain[0].files)
+    assert finished(plain[0].run) == plain[0].facts

@@ -1,8 +1,6 @@
 """Registration of the champion in a real MLflow database."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +15,10 @@ from stages.study.params import Params
 from stages.study.records.results import read_results
 from stages.tracking import address
 from stages.tracking.publisher import Publisher
+from tests.support.command import run_main
 from tests.support.mlflow import runs
 from tools.serving import server as serve
-from tools.serving.register import model_card, register
-
-
-@pytest.fixture
-def published(aggregated: Path, empty_database: Path, study: Params, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A published study without a registered model, as the current folder."""
-    shutil.copy(empty_database, address.DATABASE)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address.tracking_uri())
-    publisher = Publisher(study)
-    publisher.publish_variants(list(study.variants))
-    publisher.publish_study()
-    return aggregated
+from tools.serving.register import main, model_card, register
 
 
 def champion_version() -> Any:
@@ -173,9 +161,7 @@ def test_the_error_for_an_unpublished_study_names_the_command(
 ) -> None:
     shutil.copy(empty_database, address.DATABASE)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address.tracking_uri())
-    refused = subprocess.run(
-        [sys.executable, "-m", "tools.serving.register"], capture_output=True, text=True, check=False
-    )
-    assert refused.returncode == 1
-    assert "run `python -m stages.tracking` first" in refused.stderr
-    assert "Traceback" not in refused.stderr
+    refused = run_main(main)
+    assert refused.status == 1
+    assert "run `python -m stages.tracking` first" in refused.err
+    assert "Traceback" not in refused.err

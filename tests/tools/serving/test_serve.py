@@ -28,6 +28,7 @@ from stages.study.records.results import read_results
 from stages.study.records.splits import read_images
 from stages.tracking import address
 from tests.conftest import ROOT
+from tests.support.command import run_main
 from tests.support.images import EXAMPLE, VALID, declared, drawn, saved
 from tests.support.serving import (
     Server,
@@ -340,12 +341,11 @@ def test_mlflow_serves_the_registered_model_too(registered: Path, images: list[b
 
 
 def test_the_error_without_a_registered_champion_names_the_commands(
-    evaluated: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+    workspace: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(empty_database, address.DATABASE)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # of the registered study
-    command = [sys.executable, "-m", "tools.serving.server"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert answer.returncode == 1
-    assert answer.stderr.startswith("error: there is no models:/digits@champion at sqlite:///")
-    assert "with the models here (`dvc pull` or `dvc repro`), run `python -m stages.tracking`" in answer.stderr
+    answer = run_main(serve.main)
+    assert answer.status == 1
+    assert answer.err.startswith("error: there is no models:/digits@champion at sqlite:///")
+    assert "with the models here (`dvc pull` or `dvc repro`), run `python -m stages.tracking`" in answer.err

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import re
 import resource
 import shutil
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,9 @@ from stages.train import __main__ as command
 from stages.train import progress, stage
 from stages.train.dispatch import train_all
 from stages.train.executors import cluster as dask_cluster
-from stages.train.run import Failed, Run, Trained, train_run
+from stages.train.run import Failed, Run, Trained, train_run, trained
 from tests.conftest import ROOT
-from tests.support.runs import LONG, driver, planned, stop
+from tests.support.runs import COMMAND, driver, planned, started, stop
 
 Digits = tuple[np.ndarray, np.ndarray]
 FACTS = {"seconds": 0.0, "epochs": None, "dev_accuracy": None}
@@ -89,13 +91,27 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster = Cluster(tmp_path_factory.mktemp("cluster"))
     cluster.worker("first")
     cluster.worker("second")
+    with Client(cluster.address) as client:
+        client.wait_for_workers(2)
     yield cluster
     cluster.close()
 
 
-@pytest.fixture
-def no_publisher(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.tracking.publisher.Publisher.publish", lambda *_: 0)
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One worker with one thread, under a nanny.
+
+    One death of a worker is enough for a run to fail, and only the run under way fails. By default, Dask would assign
+    two of a few runs to the worker with the data, and both would fail.
+    """
+    cluster = Cluster(
+        tmp_path_factory.mktemp("single"),
+        DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0",
+        DASK_DISTRIBUTED__SCHEDULER__WORKER_SATURATION="1.0",
+    )
+    cluster.worker("phoenix", "--nanny")
+    yield cluster
+    cluster.close()
 
 
 def results(folder: Path, *variants: str) -> dict[str, bytes]:
@@ -123,6 +139,7 @@ def test_a_cluster_has_the_results_of_one_machine_even_if_a_worker_is_killed(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    variants = ["random_features", "watched"]
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(60)
         port = server.getsockname()[1]
@@ -149,12 +166,12 @@ def test_a_cluster_has_the_results_of_one_machine_even_if_a_worker_is_killed(
         monkeypatch.setattr(progress, "LOG_SECONDS", 0)
         with Client(shared.address) as client:
             client.wait_for_workers(3)
-        train_all(planned(study, *study.variants), *digits, on_finish=kill, train=train)
-    assert results(workspace, *study.variants) == results(evaluated_study, *study.variants)
+        train_all(planned(study, *variants), *digits, on_finish=kill, train=train)
+    assert results(workspace, *variants) == results(evaluated_study, *variants)
     printed = capfd.readouterr().err.splitlines()
     assert "under way: runs on 3 Dask workers" in printed
     # Otherwise only what a driver prints on one machine.
-    assert {line.split(" ")[0] for line in printed} == {"under", *(f"[{i}/8]" for i in range(1, 9))}
+    assert {line.split(" ")[0] for line in printed} == {"under", *(f"[{i}/4]" for i in range(1, 5))}
 
 
 def test_the_images_reach_every_worker_once(
@@ -178,97 +195,82 @@ def test_the_images_reach_every_worker_once(
 
 
 def test_a_worker_that_joins_later_trains_runs(
-    empty: Cluster,
-    workspace: Path,
-    evaluated_study: Path,
-    study: Params,
-    digits: Digits,
-    monkeypatch: pytest.MonkeyPatch,
+    shared: Cluster, workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train_on_worker = dask_cluster._train
-
-    def on_worker(train: Any, run: Run, trainer: Any) -> Trained | Failed:
+    def on_worker(train: object, run: Run, trainer: object) -> Trained | Failed:
         Event("begun").set()
         if get_worker().name == "added":
             Event("joined").set()
         elif not Event("joined").wait("60s"):
             return Failed(run, "the worker that joined got no run")
-        return train_on_worker(train, run, trainer)
+        return Trained(run, {}, FACTS)
 
     def add() -> None:
-        with Client(empty.address, set_as_default=False) as client:
+        with Client(shared.address, set_as_default=False) as client:
             assert Event("begun", client=client).wait("60s")
-        empty.worker("added")
+        shared.worker("added")
 
-    variants = ["random_features", "plain"]
-    empty.worker("first")
     monkeypatch.setattr(dask_cluster, "_train", on_worker)
-    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
     with ThreadPoolExecutor(1) as pool:
         added = pool.submit(add)
-        train_all(planned(study, *variants), *digits, on_finish=ignore)
+        train_all(planned(study, "plain", "ridge"), *digits, on_finish=ignore)
         added.result()
-    assert results(workspace, *variants) == results(evaluated_study, *variants)
+    shared.kill("added")
 
 
-def test_after_a_lost_scheduler_the_study_continues_where_it_stopped(
+LOGGED = """
+from stages.train import progress
+
+progress.LOG_SECONDS = 0
+command.main()
+"""
+
+
+def test_a_driver_waits_for_workers_and_after_a_lost_scheduler_the_study_continues_where_it_stopped(
     shared: Cluster,
     empty: Cluster,
     workspace: Path,
-    evaluated_study: Path,
     study: Params,
-    no_publisher: None,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "stages.train", "--all"],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "DASK_SCHEDULER_ADDRESS": empty.address},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert driver.stdout is not None
-    printed = [driver.stdout.readline(), driver.stdout.readline()]
-    assert printed == [
-        "8 runs, 0 of them finished before\n",
-        f"Dask cluster at {empty.address}: 0 workers so far\n",
-    ]
-    empty.worker("late", threads=2)
-    assert driver.stdout.readline().startswith("[1/8]")
-    empty.kill("scheduler")
-    rest = driver.communicate(timeout=60)[0].splitlines()
+    with started(COMMAND + LOGGED, DASK_SCHEDULER_ADDRESS=empty.address) as driver:
+        assert driver.stdout is not None
+        assert [driver.stdout.readline() for _ in range(3)] == [
+            "8 runs, 0 of them finished before\n",
+            f"Dask cluster at {empty.address}: 0 workers so far\n",
+            "under way: none: every run waits for a Dask worker\n",
+        ]
+        empty.worker("late", threads=2)
+        while (line := driver.stdout.readline()).startswith("under way: "):
+            pass
+        assert line.startswith("[1/8]")
+        assert driver.stdout.readline() == "under way: runs on 1 Dask workers\n"
+        empty.kill("scheduler")
+        rest = driver.communicate(timeout=60)[0].splitlines()
     assert driver.returncode == 1
     assert rest[-1] == (
         f"error: the Dask scheduler at {empty.address} was lost or restarted. The finished runs are kept. Check that "
         "it and its workers are running, and run the same command again."
     )
-    assert all(line.startswith("[") for line in rest[:-1])
-    kept = {path: path.stat().st_ino for path in paths.MODELS.glob("*/*/model.keras")}
-    assert 0 < len(kept) < 8
+    assert all(line.startswith("under way: ") for line in rest[:-1])
+    (kept,) = paths.MODELS.glob("*/*/model.keras")
+    inode = kept.stat().st_ino
 
+    def train(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained | Failed:
+        return trained(run, b"model", [], FACTS)
+
+    monkeypatch.setattr(stage, "train_all", partial(train_all, train=train))
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
-    stage.train(study, list(study.variants), on_finish=lambda variant, seed: None)
-    assert f"8 runs, {len(kept)} of them finished before" in capfd.readouterr().out
-    assert {path: path.stat().st_ino for path in kept} == kept
-    assert results(workspace, *study.variants) == results(evaluated_study, *study.variants)
-
-
-def test_a_driver_without_workers_reports_that_runs_wait(
-    empty: Cluster, workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
-    runs = planned(study, "plain")
-    with dask_cluster.training(runs, *digits, train_run) as (_, under_way):
-        assert under_way() == "none: every run waits for a Dask worker"
-        empty.worker("late")
-        with Client(empty.address) as client:
-            client.wait_for_workers(1)
-        assert under_way() == "runs on 1 Dask workers"
+    stage.train(study, list(study.variants), on_finish=ignore)
+    assert "8 runs, 1 of them finished before" in capfd.readouterr().out
+    assert kept.stat().st_ino == inode
+    assert len(list(paths.MODELS.glob("*/*/model.keras"))) == 8
 
 
 def test_a_run_that_kills_its_workers_fails_alone(
-    tmp_path: Path, workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
+    single: Cluster, workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The only worker dies, and the data with it; its nanny starts another one."""
 
@@ -278,20 +280,9 @@ def test_a_run_that_kills_its_workers_fails_alone(
         assert images.shape == (1437, 28, 28)
         return Trained(run, {"model.keras": b"model"}, FACTS)
 
-    # One death is enough, and only the run under way fails. By default, Dask would assign both of these few runs to the
-    # worker with the data, and both would fail.
-    cluster = Cluster(
-        tmp_path,
-        DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0",
-        DASK_DISTRIBUTED__SCHEDULER__WORKER_SATURATION="1.0",
-    )
-    cluster.worker("phoenix", "--nanny")
-    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.address)
-    try:
-        with pytest.raises(UserError) as error:
-            train_all(planned(study, "plain"), *digits, on_finish=ignore, train=train)
-    finally:
-        cluster.close()
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", single.address)
+    with pytest.raises(UserError) as error:
+        train_all(planned(study, "plain"), *digits, on_finish=ignore, train=train)
     assert "1 of 2 runs failed; the others are kept" in str(error.value)
     assert "plain seed 0: 1 Dask workers died with it, the last at tcp://127.0.0.1:" in str(error.value)
     assert [str(path) for path in paths.MODELS.glob("*/*")] == ["models/plain/1"]
@@ -299,12 +290,10 @@ def test_a_run_that_kills_its_workers_fails_alone(
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
 def test_the_training_processes_of_a_cluster_end_with_their_driver(
-    signum: signal.Signals, empty: Cluster, workspace: Path
+    signum: signal.Signals, shared: Cluster, workspace: Path
 ) -> None:
-    (workspace / "params.yaml").write_text(LONG)
-    empty.worker("one", threads=2)
-    with driver(DASK_SCHEDULER_ADDRESS=empty.address) as process:
-        children = psutil.Process(empty.pid("one")).children()
+    with driver(DASK_SCHEDULER_ADDRESS=shared.address) as process:
+        children = [child for name in ("first", "second") for child in psutil.Process(shared.pid(name)).children()]
         training = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
         assert len(training) == 2
         stop(process, signum)
@@ -334,7 +323,7 @@ def test_a_run_that_raises_or_kills_its_process_fails_alone(
 
 
 def test_a_process_that_has_grown_is_replaced_and_all_end_with_the_study(
-    empty: Cluster, workspace: Path, digits: Digits, study: Params, monkeypatch: pytest.MonkeyPatch
+    single: Cluster, workspace: Path, digits: Digits, study: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(60)
@@ -349,19 +338,18 @@ def test_a_process_that_has_grown_is_replaced_and_all_end_with_the_study(
         def accept(variant: str, seed: int) -> None:
             connections.append(server.accept()[0])
 
-        empty.worker("one")
-        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
-        train_all(planned(study, *study.variants), *digits, on_finish=accept, train=train)
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", single.address)
+        train_all(planned(study, "plain", "ridge"), *digits, on_finish=accept, train=train)
         for connection in connections:
             with connection:
                 connection.settimeout(60)
                 assert connection.recv(1) == b""  # its process ended
     processes = [path.read_text() for path in paths.MODELS.glob("*/*/run.json")]
-    assert sorted(processes.count(process) for process in set(processes)) == [2, 3, 3]
+    assert sorted(processes.count(process) for process in set(processes)) == [1, 3]
 
 
 def test_a_training_process_reuses_freed_memory(
-    empty: Cluster, workspace: Path, digits: Digits, study: Params, monkeypatch: pytest.MonkeyPatch
+    single: Cluster, workspace: Path, digits: Digits, study: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dask's workers return freed memory to the system at once, which is slow: the system clears every new page."""
 
@@ -372,8 +360,7 @@ def test_a_training_process_reuses_freed_memory(
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
         return Trained(run, {"run.json": str(faults).encode()}, FACTS)
 
-    empty.worker("one", "--nanny")
-    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", single.address)
     train_all(planned(study, "plain"), *digits, on_finish=ignore, train=train)
     faults = [int(path.read_text()) for path in paths.MODELS.glob("*/*/run.json")]
     assert len(faults) == 2
@@ -422,32 +409,7 @@ def other_code(tmp_path: Path) -> str:
     return str(tmp_path / "code")
 
 
-def test_workers_with_other_packages_or_code_are_refused_with_the_differences(
-    empty: Cluster, other_keras: str, other_code: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    empty.worker("fits")
-    empty.worker("versions", PYTHONPATH=other_keras)
-    empty.worker("code", PYTHONPATH=other_code)
-    empty.worker("bare", python=("-S",), PYTHONPATH=PACKAGES)
-    with Client(empty.address) as client:
-        client.wait_for_workers(4)
-    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
-    monkeypatch.setattr(sys, "argv", ["train", "--all"])
-    with pytest.raises(SystemExit) as end:
-        command.main()
-    first, *refused, last = str(end.value.code).splitlines()
-    assert first == "error: 3 of 4 Dask workers can't train this study:"
-    reasons = sorted(line.split(": ", maxsplit=1)[1] for line in refused)
-    assert reasons == [
-        "ModuleNotFoundError(\"No module named 'stages'\")",
-        f"keras 0.1 there, {importlib.metadata.version('keras')} here",
-        "other code for network runs there",
-    ]
-    assert "docs/clusters.md. Nothing was trained" in last
-    assert not paths.MODELS.exists()
-
-
-def test_a_worker_that_joins_later_with_other_packages_or_code_fails_its_runs(
+def test_workers_with_other_packages_or_code_are_refused_and_fail_their_runs_if_they_join_later(
     empty: Cluster,
     other_keras: str,
     other_code: str,
@@ -456,19 +418,45 @@ def test_a_worker_that_joins_later_with_other_packages_or_code_fails_its_runs(
     digits: Digits,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(dask_cluster, "_check", lambda *_: None)  # the worker joins after it
+    train_on_worker = dask_cluster._train
+
+    def on_worker(train: Any, run: Run, trainer: Any) -> Trained | Failed:
+        Event(get_worker().name).set()
+        both_at_work = all(Event(name).wait("60s") for name in ("versions", "code"))
+        return train_on_worker(train, run, trainer) if both_at_work else Failed(run, "one worker got no run")
+
+    versions = f"keras 0.1 there, {importlib.metadata.version('keras')} here"
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.address)
-    for name, path, reason in [
-        ("versions", other_keras, f"keras 0.1 there, {importlib.metadata.version('keras')} here"),
-        ("code", other_code, "other code for network runs on a Dask worker"),
-    ]:
-        empty.worker(name, PYTHONPATH=path)
+    empty.worker("versions", PYTHONPATH=other_keras)
+    empty.worker("code", PYTHONPATH=other_code)
+    with Client(empty.address) as client, monkeypatch.context() as patch:
+        client.wait_for_workers(2)
+        patch.setattr(dask_cluster, "_check", lambda *_: None)  # the workers join after it
+        patch.setattr(dask_cluster, "_train", on_worker)
         with pytest.raises(UserError) as error:
             train_all(planned(study, "plain"), *digits, on_finish=ignore)
-        empty.kill(name)
-        assert str(error.value).startswith("2 of 2 runs failed")
-        assert "plain seed 0, plain seed 1: " in str(error.value)
-        assert reason in str(error.value)
+    message = str(error.value)
+    assert message.startswith("2 of 2 runs failed")
+    assert re.search(rf"plain seed \d: .*{versions}", message), message
+    assert re.search(r"plain seed \d: other code for network runs on a Dask worker", message), message
+
+    empty.worker("fits")
+    empty.worker("bare", python=("-S",), PYTHONPATH=PACKAGES)
+    with Client(empty.address) as client:
+        client.wait_for_workers(4)
+    monkeypatch.setattr(sys, "argv", ["train", "--all"])
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    first, *refused, last = str(end.value.code).splitlines()
+    assert first == "error: 3 of 4 Dask workers can't train this study:"
+    reasons = sorted(line.split(": ", maxsplit=1)[1] for line in refused)
+    assert reasons == [
+        "ModuleNotFoundError(\"No module named 'stages'\")",
+        versions,
+        "other code for network runs there",
+    ]
+    assert "docs/clusters.md. Nothing was trained" in last
+    assert not paths.MODELS.exists()
 
 
 def test_a_scheduler_without_the_project_is_refused(

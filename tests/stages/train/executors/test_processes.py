@@ -19,7 +19,7 @@ from stages.train.dispatch import train_all
 from stages.train.executors import processes
 from stages.train.run import Run
 from tests.conftest import ROOT
-from tests.support.runs import LONG, content_of, driver, of_session, planned, stop
+from tests.support.runs import COMMAND, check_end, content_of, driver, of_session, planned, started, stop
 
 Digits = tuple[np.ndarray, np.ndarray]
 
@@ -37,15 +37,15 @@ def test_two_workers_give_the_results_of_one(
     """The runs of `evaluated` were trained in this process, one after the other; these in two."""
     monkeypatch.setattr("stages.tracking.publisher.Publisher.publish", lambda *_: 0)
     before = {name: content for name, content in content_of(paths.MODELS).items() if not name.endswith("run.json")}
-    variants = ["ridge", "random_features", "watched"]
+    variants = ["random_features", "watched"]
     for variant in variants:
         for seed in (0, 1):
             (paths.run_path(variant, seed) / "run.json").unlink()
     monkeypatch.setenv("STUDY_WORKERS", "2")
     stage.train(study, variants, on_finish=lambda variant, seed: None)
     printed = capfd.readouterr()
-    assert "6 runs, 0 of them finished before" in printed.out
-    assert "[6/6]" in printed.err
+    assert "4 runs, 0 of them finished before" in printed.out
+    assert "[4/4]" in printed.err
     assert "validation accuracy 0." in printed.err
     after = {name: content for name, content in content_of(paths.MODELS).items() if not name.endswith("run.json")}
     assert after == before
@@ -73,9 +73,9 @@ def test_an_invalid_number_of_workers_is_refused(text: str, monkeypatch: pytest.
         processes.slots()
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
 def test_workers_end_with_their_driver_and_finished_runs_are_kept(signum: signal.Signals, workspace: Path) -> None:
-    (workspace / "params.yaml").write_text(LONG)
+    """SIGTERM acts like SIGINT, which the workers get, too."""
     with driver(STUDY_WORKERS="2") as process:
         assert len(of_session(process.pid)) >= 3
         stop(process, signum)
@@ -102,19 +102,32 @@ with processes.training([SimpleNamespace(name="run")], images, images[0, 0], tra
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("worker", [1, 2])
-def test_a_signal_is_handled_while_a_worker_starts(worker: int, workspace: Path) -> None:
-    (workspace / "params.yaml").write_text(LONG)
-    for _ in range(3):  # the moment is a few milliseconds long
-        with driver("of them finished before", STUDY_WORKERS="2") as process:
-            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-            while len(children.read_text().split()) < 2 + worker:  # the first two track resources
-                pass
-            stop(process, signal.SIGTERM)
+STARTS = """
+import signal
+from joblib.externals.loky.backend import fork_exec as module
+
+fork_exec = module.fork_exec
+
+def fork_exec_and_signal(*args, **named):
+    pid = fork_exec(*args, **named)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return pid
+
+module.fork_exec = fork_exec_and_signal
+command.main()
+"""
+
+
+def test_a_signal_is_handled_while_a_worker_starts(workspace: Path) -> None:
+    """It comes when the process of a worker is there, and the driver has not told it yet what to do."""
+    with started(COMMAND + STARTS, STUDY_WORKERS="2") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "8 runs, 0 of them finished before\n"
+        check_end(process, signal.SIGTERM)
 
 
 DEVICES = """
-import os, sys
+import os
 from types import SimpleNamespace
 
 if os.environ["STUDY_WORKERS"] == "1":
@@ -126,47 +139,34 @@ import numpy as np
 from stages.train.executors import processes
 
 def train(run, images, labels, progress):
+    if run.name == "another":  # so that there are two workers
+        return ""
     import jax
 
-    return sorted(str(device) for device in jax.numpy.zeros(1).devices()), jax.config.jax_platforms
+    device, = jax.numpy.zeros(1).devices()
+    return f"{device} {jax.config.jax_platforms} {os.environ['KERAS_BACKEND']}"
 
 images = np.zeros((1, 1, 1), np.uint8)
-runs = [SimpleNamespace(name=name, versions={"jax": "1"}) for name in ("one", "two")]
-with processes.training(runs, images, images[0, 0], train) as (results, _):
-    print(*(f"{devices[0]} {platforms}" for devices, platforms in results), sep=", ")
-"""
-
-
-@pytest.mark.parametrize(
-    ("workers", "platforms", "expected"),
-    [("1", "cpu", "cpu:0 cpu, cpu:0 cpu"), ("2", "cuda,cpu", "cpu:0 cpu, cpu:0 cpu")],
-)
-def test_runs_train_on_the_processor_where_jax_has_another_device(workers: str, platforms: str, expected: str) -> None:
-    """A run in this process, too, and whatever JAX_PLATFORMS says: run.json records the device "cpu"."""
-    settings = {"KERAS_BACKEND": "jax", "STUDY_WORKERS": workers, "PYTHONPATH": str(ROOT)}
-    settings |= {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": platforms}
-    ended = subprocess.run([sys.executable, "-c", DEVICES], env=os.environ | settings, capture_output=True, text=True)
-    assert ended.stdout.strip() == expected, ended.stderr
-
-
-BACKENDS = """
-import os
-from types import SimpleNamespace
-import numpy as np
-from stages.train.executors import processes
-
-def train(run, images, labels, progress):
-    return os.environ["KERAS_BACKEND"]
-
+runs = [SimpleNamespace(name=name, versions={os.environ["PLANNED"]: "1"}) for name in ("one", "another")]
 os.environ["KERAS_BACKEND"] = "jax"  # as batched seeds set it, after the runs were planned
-images = np.zeros((1, 1, 1), np.uint8)
-runs = [SimpleNamespace(name=name, versions={"keras": "3", "tensorflow": "2"}) for name in ("one", "two")]
 with processes.training(runs, images, images[0, 0], train) as (results, _):
-    print(*results)
+    print("".join(results))
 """
 
 
-def test_workers_have_the_keras_backend_of_their_runs_beside_batched_seeds() -> None:
-    settings = {"STUDY_WORKERS": "2", "PYTHONPATH": str(ROOT)}
-    ended = subprocess.run([sys.executable, "-c", BACKENDS], env=os.environ | settings, capture_output=True, text=True)
-    assert ended.stdout.strip() == "tensorflow tensorflow", ended.stderr
+def devices(**settings: str) -> str:
+    """The device, the platforms and the Keras backend of a run whose driver sees two devices."""
+    settings |= {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([sys.executable, "-c", DEVICES], env=os.environ | settings, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.strip()
+
+
+def test_runs_in_the_driver_train_on_the_processor_where_jax_has_another_device() -> None:
+    """run.json records the device "cpu"."""
+    assert devices(STUDY_WORKERS="1", PLANNED="jax", JAX_PLATFORMS="cpu") == "cpu:0 cpu jax"
+
+
+def test_workers_use_the_processor_and_the_keras_backend_of_their_runs_whatever_the_driver_uses() -> None:
+    """As beside batched seeds on a GPU."""
+    assert devices(STUDY_WORKERS="2", PLANNED="tensorflow", JAX_PLATFORMS="cuda,cpu") == "cpu:0 cpu tensorflow"
