@@ -103,6 +103,8 @@ def test_a_run_is_claimed_once_until_the_claim_is_released(path: Path) -> None:
     again = other.claim(Run("base", 0))
     assert again is not None
     assert one.claim(Run("base", 0)) is None
+    free.release()
+    again.release()
 
 
 @pytest.mark.parametrize(
