@@ -1,4 +1,4 @@
-"""The function `many_seeds.compare`: scores are read, pairs chosen, variants compared."""
+"""The functions `many_seeds.compare`, for scores that exist, and `many_seeds.decide`, which makes them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -9,8 +9,8 @@ import pandas as pd
 
 from many_seeds import checks
 from many_seeds.comparisons import compare_scores
-from many_seeds.errors import UserError
-from many_seeds.pairs import check_pairs, check_two_variants, default_pairs
+from many_seeds.pairs import chosen_pairs
+from many_seeds.races import RaceResult
 from many_seeds.results import Pair, Results, Settings
 from many_seeds.sources.columns import lower_is_better as direction
 from many_seeds.sources.items import Items
@@ -94,7 +94,9 @@ def compare(
         lower_is_better=lower_is_better,
     )
     settings = Settings(margin=margin, resolution=resolution, confidence=confidence, design=design)
-    return compare_read(read_scores(scores, reading), reading, settings, lambda names: _pairs(names, pairs, baseline))
+    return compare_read(
+        read_scores(scores, reading), reading, settings, lambda names: chosen_pairs(names, pairs, baseline)
+    )
 
 
 def compare_read(
@@ -124,10 +126,80 @@ def compare_read(
     return replace(results, remarks=(*results.remarks, *checks.remarks(scores, pairs, settings)))
 
 
-def _pairs(names: Sequence[str], pairs: Sequence[Pair] | None, baseline: str | None) -> list[Pair]:
-    check_two_variants(names)
-    if pairs is None:
-        return default_pairs(names, None if baseline is None else str(baseline))
-    if baseline is not None:
-        raise UserError(f"expected pairs or a baseline, received both: {pairs!r} and {baseline!r}")
-    return check_pairs(pairs, names)
+def decide(
+    train: Callable[..., Any],
+    variants: Mapping[str, Mapping[str, Any]],
+    pairs: Sequence[Pair] | None = None,
+    *,
+    store: str | Path,
+    baseline: str | None = None,
+    race: bool = False,
+    score: str = "score",
+    margin: float = 0.0,
+    resolution: float = 0.0,
+    confidence: float = 0.95,
+    design: Design = "open",
+    lower_is_better: bool = False,
+    most: int | None = None,
+    hours: float | None = None,
+    workers: int | None = None,
+    timeout: float | None = None,
+    gpus: Sequence[int | str] = (),
+    verbose: bool = True,
+) -> Results | RaceResult:
+    """Train variants with more and more seeds, where the comparison is undecided, until each has a verdict.
+
+    The scores are appended to a CSV file as they arrive. Runs that it has are not made again, so the same call goes on
+    after an interruption, and several processes may share a store.
+
+    Args:
+        train: called as `train(seed=seed, **fields)` in another process; returns a score, or a mapping from names to
+            scores. Its code may change between calls: then name another store.
+        variants: variant → the fields that `train` receives.
+        pairs: (a, b) of variants; None for every variant against `baseline`, and without a baseline for every pair.
+        store: path of the CSV file. Files beside it have the levels of the comparisons, and the variants.
+        baseline: a variant with which every other is compared.
+        race: find the best of all variants, in place of comparisons.
+        score: the name of the score by which variants are compared.
+        margin: as in `compare`.
+        resolution: as in `compare`.
+        confidence: the probability with which the intervals of all comparisons of the store hold simultaneously.
+        design: "open": seeds are added until there is a verdict. "fixed": every variant gets `most` seeds.
+        lower_is_better: whether a lower score is better, as for a loss.
+        most: the maximum number of seeds of a variant; 256 if None, except in the fixed design, which needs it.
+        hours: time budget: runs start only if they are expected to end in time; None for no limit.
+        workers: the number of runs at a time, each in a process; None for one per GPU of `gpus`, and without GPUs one.
+        timeout: the time limit of a run in seconds; None for no limit.
+        gpus: GPUs of this machine: each worker sees one, in turn, as CUDA_VISIBLE_DEVICES.
+        verbose: whether to print progress to standard error.
+
+    Returns:
+        The results, one for each pair, or the state of the race. A run that fails twice is recorded as failed, and
+        named by `remarks`; its comparisons use the seeds before it, and the next call makes it again.
+
+    Raises:
+        UserError: an argument is out of range, joblib is missing, or the store or a file beside it is damaged, can't be
+            written, or has runs of other variants with these names.
+
+    Example:
+        >>> import many_seeds as ms
+        >>> def train(seed, lr):
+        ...     return 90 + 10 * lr + ((seed * 37) % 10) / 50
+        >>> variants = {"low": {"lr": 0.01}, "high": {"lr": 0.1}}
+        >>> ms.decide(train, variants, [("low", "high")], margin=0.2, store="scores.csv")  # doctest: +SKIP
+    """
+    from many_seeds.running import setup  # needs a system with file locks
+
+    settings = Settings(
+        margin=margin,
+        resolution=resolution,
+        confidence=confidence,
+        design=design,
+        lower_is_better=lower_is_better,
+        ordered=True,
+    )
+    limits = setup.Limits(most=most, hours=hours, workers=workers, timeout=timeout, gpus=gpus)
+    checked = setup.check_variants(variants)
+    asked = setup.asked_pairs([*checked], pairs, baseline, race=race)
+    study = setup.new_study(checked, None, asked, score, settings, Path(store), limits)
+    return setup.decide_function(train, study, limits, verbose=verbose)

@@ -5,6 +5,7 @@ take and return rows; they read and write no files.
 """
 
 import csv
+import hashlib
 import io
 import re
 from collections import Counter, defaultdict
@@ -140,6 +141,32 @@ def ask(
 
     kept = [_updated(row, wanted.get(row.identity, [])) if row.data == data else row for row in rows]
     return _in_order([*kept, *(_updated(entered(wanted[identity][0]), wanted[identity]) for identity in new)])
+
+
+def pair_identity(a: str, b: str, score: str) -> str:
+    """A digest of a comparison, the same for (a, b) and (b, a).
+
+    Args:
+        a: the identity of a variant.
+        b: the identity of another variant.
+        score: the name of the score.
+    """
+    return identity(score, *sorted([a, b]))
+
+
+def race_identity(variants: Iterable[str], score: str) -> str:
+    """A digest of a race, the same for any order of its variants.
+
+    Args:
+        variants: the identities of the variants.
+        score: the name of the score.
+    """
+    return identity("race", score, *sorted(variants))
+
+
+def identity(*parts: str) -> str:
+    """A digest of texts, SHA-256 as 64 hexadecimal digits."""
+    return hashlib.sha256(b"".join(b"%d:%s" % (len(part.encode()), part.encode()) for part in parts)).hexdigest()
 
 
 def first_new_seed(variants: Iterable[str], seen: Mapping[str, int]) -> int:

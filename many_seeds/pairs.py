@@ -14,6 +14,20 @@ from many_seeds.results import Pair
 MAX_PAIRS = 10_000
 
 
+def chosen_pairs(names: Sequence[str], pairs: Sequence[Any] | None, baseline: str | None) -> list[Pair]:
+    """The pairs that are named, or those of `default_pairs`.
+
+    Raises:
+        UserError: there are fewer than two variants, both pairs and a baseline are named, or a variant is unknown.
+    """
+    check_two_variants(names)
+    if pairs is None:
+        return default_pairs(names, None if baseline is None else str(baseline))
+    if baseline is not None:
+        raise UserError(f"expected pairs or a baseline, received both: {pairs!r} and {baseline!r}")
+    return check_pairs(pairs, names)
+
+
 def check_pairs(pairs: Sequence[Any], names: Sequence[str]) -> list[Pair]:
     """Pairs of names of variants, which may be given as numbers.
 
@@ -34,16 +48,21 @@ def check_pairs(pairs: Sequence[Any], names: Sequence[str]) -> list[Pair]:
     return checked
 
 
-def parse_pairs(texts: Sequence[str], names: Sequence[str]) -> list[Pair]:
+def parse_pairs(texts: Sequence[str], names: Sequence[str], source: str = "--pairs") -> list[Pair]:
     """Pairs from texts "A:B" or "A:B,C:D"; names may have colons and commas.
+
+    Args:
+        texts: the pairs.
+        names: the variants.
+        source: the option or the key that has the pairs, for errors.
 
     Raises:
         UserError: a text is not a pair of two variants, or a pair is repeated.
     """
     known = set(names)
     parts = [part for text in texts for part in ([text] if _parse(text, known) else _split(text))]
-    parsed = [_parse(part, known) or _refuse(part, names) for part in parts]
-    _check_unique(parsed, "--pairs")
+    parsed = [_parse(part, known) or _refuse(part, names, source) for part in parts]
+    _check_unique(parsed, source)
     return parsed
 
 
@@ -109,13 +128,13 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()] or [text]
 
 
-def _refuse(text: str, names: Sequence[str]) -> Pair:
+def _refuse(text: str, names: Sequence[str], source: str) -> Pair:
     if text in {f"{name}:{name}" for name in names}:
-        raise UserError(f"--pairs should be A:B with two variants, received a variant and itself: {text!r}")
+        raise UserError(f"{source} should be A:B with two variants, received a variant and itself: {text!r}")
     comma = any("," in name for name in names)
-    advice = " Give a pair with a comma in a name in a separate --pairs." if comma else ""
+    advice = f" Give a pair with a comma in a name in a separate {source}." if comma and source == "--pairs" else ""
     raise UserError(
-        f"--pairs should be A:B with two variants, received {text!r}.{advice} {_pair_suggestion(text, names)}"
+        f"{source} should be A:B with two variants, received {text!r}.{advice} {_pair_suggestion(text, names)}"
     )
 
 

@@ -12,10 +12,14 @@ guarantee is for the winner: an elimination is no verdict on its pair, and says 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from many_seeds.comparisons import compare_runs
+from many_seeds.output import text
+from many_seeds.results import Result, Settings
+from many_seeds.sources.scores import VariantScores
 from many_seeds.statistics import intervals
 from many_seeds.statistics.intervals import BETTER, EQUIVALENT, UNDECIDED
 from many_seeds.statistics.outliers import ROUNDING, outliers, sign_test
@@ -56,6 +60,124 @@ class Standing:
     leader: str | None
     ended: bool
     reason: Reason | None
+
+
+@dataclass(frozen=True)
+class RaceResult:
+    """The state of a race with its scores.
+
+    Attributes:
+        name: the name of the race.
+        standing: its state.
+        settings: of its comparisons.
+        level: the probability of a wrong winner.
+        from_seed: lower seeds are not used. Numbers of seeds in `standing` are counted from it on.
+        scores: variant → float [seeds], the scores of its seeds from 0 on, in the unit of the margin.
+        remarks: what a reader needs to know, one sentence each, as on diverged runs.
+    """
+
+    name: str
+    standing: Standing
+    settings: Settings
+    level: float
+    from_seed: int
+    scores: Mapping[str, np.ndarray]
+    remarks: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """The table, and the remarks."""
+        return "\n\n".join([self.table(), *map(text.filled, self.remarks)]) + "\n"
+
+    @property
+    def scale(self) -> float:
+        """By which means are divided in `rows`."""
+        return 1.0
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """All that take part, in or out of the race."""
+        return tuple(self.scores)
+
+    @property
+    def winner(self) -> str | None:
+        """The winner, None until the race has ended."""
+        return self.standing.leader if self.standing.ended else None
+
+    @property
+    def seeds(self) -> int:
+        """The number of seeds that all variants in the race have, with those that the race leaves out."""
+        return self.from_seed + self.standing.n
+
+    @property
+    def seeds_projected(self) -> int | None:
+        """The projected number of counted seeds at the end of the race; None if no end is projected.
+
+        A projection from each variant in the race compared with the leader, which the guarantee does not cover.
+        """
+        pending = [result.seeds_projected for result in self._with_leader() if result.verdict == "undecided"]
+        known = [seeds for seeds in pending if seeds is not None]
+        return max(known) if known and len(known) == len(pending) else None
+
+    def _with_leader(self) -> list[Result]:
+        """The comparison of each variant in the race with the leader; none before the first seed."""
+        leader, state = self.standing.leader, self.standing
+        if leader is None:
+            return []
+        seeds = np.arange(self.seeds)
+        runs = {name: VariantScores(seeds, self.scores[name][: self.seeds]) for name in state.in_race}
+        level = self.level / (len(self.variants) - 1)
+        return [
+            compare_runs(name, leader, of, runs[leader], level=level, settings=self.settings, from_seed=self.from_seed)
+            for name, of in runs.items()
+            if name != leader
+        ]
+
+    def table(self) -> str:
+        """A row for each variant, as in `rows`, in four digits."""
+        cells = [
+            [row["variant"], row["state"], text.MISSING if row["mean"] is None else f"{row['mean']:.4g}", row["seeds"]]
+            for row in self.rows()
+        ]
+        return text.aligned(["variant", "state", "mean", "seeds"], [list(map(str, row)) for row in cells], left=2)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each variant, the leader first, those that were eliminated first at the end.
+
+        Returns:
+            Of each variant: `mean` of its counted scores up to the last common seed, divided by `scale`, None without
+            a seed; `seeds`, their number; `state`, a few words; and `eliminated_after`, a number of seeds, and
+            `eliminated_by`, None for a variant in the race.
+        """
+        means = {name: self._counted(name) for name in self.variants}
+        sign = -1 if self.settings.lower_is_better else 1
+
+        def rank(name: str) -> tuple[bool, float]:
+            return name == self.standing.leader, sign * float(means[name].mean()) if len(means[name]) else -np.inf
+
+        ordered = [*sorted(self.standing.in_race, key=rank, reverse=True), *list(self.standing.eliminated)[::-1]]
+        return [self._row(name, means[name] / self.scale) for name in ordered]
+
+    def _counted(self, name: str) -> np.ndarray:
+        return self.scores[name][self.from_seed : self.seeds]
+
+    def _row(self, name: str, values: np.ndarray) -> dict[str, Any]:
+        out = self.standing.eliminated.get(name)
+        return {
+            "variant": name,
+            "mean": float(values.mean()) if len(values) else None,
+            "seeds": len(values),
+            "state": self._state(name),
+            "eliminated_after": out.n if out else None,
+            "eliminated_by": out.by if out else None,
+        }
+
+    def _state(self, name: str) -> str:
+        if out := self.standing.eliminated.get(name):
+            return f"eliminated after {out.n} seeds by {out.by}"
+        leads, ended = name == self.standing.leader, self.standing.ended
+        if leads:
+            return "winner" if ended else "leader"
+        return "equivalent to the winner" if ended else "in the race"
 
 
 def standing(

@@ -18,7 +18,7 @@ from many_seeds.statistics.intervals import Design, Verdict
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-UNCHANGED = "unchanged"
+UNCHANGED: Literal["unchanged"] = "unchanged"
 SWAPPED: dict[Any, Any] = {"better": "worse", "worse": "better"}
 COLUMNS = [
     "a",

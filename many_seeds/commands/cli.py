@@ -1,7 +1,7 @@
 """The command many-seeds.
 
-`many-seeds verdict` compares the scores of runs of any training code. Commands on a study of this repository are
-`make …` and `python -m tools.…`.
+`many-seeds verdict` compares the scores of runs of any training code; `many-seeds run` makes runs until there is a
+verdict. Commands on a study of this repository are `make …` and `python -m tools.…`.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from many_seeds.api import compare_read
-from many_seeds.commands import gate, scores
+from many_seeds.commands import gate, run, scores
 from many_seeds.commands.console import Parser
 from many_seeds.errors import UserError
 from many_seeds.output import text
@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     form.add_argument("--markdown", action="store_true", help="print Markdown, for pull requests")
     output.add_argument("--figure", type=Path, metavar="FILE", help="write a figure (PNG, SVG or PDF)")
     gate.add_arguments(output)
+    run.add_command(commands)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Lists and counts in messages."""
+"""Lists, counts and durations in messages."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,3 +15,11 @@ def listed(names: Sequence[Any]) -> str:
 def counted(count: int, noun: str) -> str:
     """A count with its noun: "1 row", "2 rows"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """A duration in hours, minutes or seconds."""
+    for unit, size in (("hours", 3600), ("minutes", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"

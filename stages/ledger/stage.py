@@ -9,13 +9,13 @@ from pathlib import Path
 
 from many_seeds import ledger
 from many_seeds.errors import UserError
-from many_seeds.ledger import Asked, Row
+from many_seeds.ledger import Asked, Row, pair_identity
 from many_seeds.output.messages import listed
 from stages.study import files, git
 from stages.study.comparisons import named_comparisons
 from stages.study.params import Params
 from stages.study.paths import COMPARISONS
-from stages.study.provenance.identities import pair_identity, variant_identity
+from stages.study.provenance.identities import variant_identity
 from stages.study.races import named_races
 from stages.study.records.ledger_files import earlier_ledgers, earlier_number, earlier_path, read_ledger
 from stages.study.records.seen import read_seen

@@ -27,7 +27,7 @@ from tests.conftest import ROOT
 from tests.support.command import TENTHS
 
 ZEROS = [0.0] * 10
-OPTIONAL = {"keras", "tensorflow", "dvc", "mlflow", "pydantic", "joblib", "sklearn", "ruamel", "stages"}
+OPTIONAL = {"keras", "tensorflow", "dvc", "mlflow", "pydantic", "joblib", "sklearn", "ruamel", "yaml", "stages"}
 SLOW = {"matplotlib", "scipy.stats"}  # installed with the library; they take as long to import as everything else
 
 

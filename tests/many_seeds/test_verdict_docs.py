@@ -1,8 +1,10 @@
-"""The examples of README.md and docs/verdicts.md: their files are written, and their commands print what is shown."""
+"""The examples of the README and of two pages: their files are written, and their commands print what is shown."""
 
+import os
 import re
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,8 @@ from many_seeds.statistics.intervals import Design, half_width
 from tests.conftest import ROOT
 from tests.support import command
 
-PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/verdicts.md")}
+NAMES = ("README.md", "docs/verdicts.md", "docs/decide.md")
+PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES}
 # Logs the runs of the page's MLflow example.
 TREES = """\
 import mlflow
@@ -44,12 +47,13 @@ def examples(page: str) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize(("name_of_page", "count"), [("README.md", 1), ("docs/verdicts.md", 2)])
+@pytest.mark.parametrize(("name_of_page", "count"), [("README.md", 1), ("docs/verdicts.md", 2), ("docs/decide.md", 2)])
 def test_every_example_prints_what_the_page_shows(
     name_of_page: str, count: int, empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     page = PAGES[name_of_page]
     if "--mlflow trees" in page:
         shutil.copy(empty_database, tmp_path)  # MLflow would make the same one
@@ -59,9 +63,9 @@ def test_every_example_prints_what_the_page_shows(
             Path(name).write_text(text, encoding="utf-8")
     assert len(examples(page)) == count
     for line, output in examples(page):
-        name, subcommand, *arguments = shlex.split(line)
-        assert (name, subcommand) == ("many-seeds", "verdict")
-        answer = command.verdict(*arguments)
+        name, *arguments = shlex.split(line)
+        assert name == "many-seeds"
+        answer = command.many_seeds(*arguments)
         assert answer.status == 0, answer.err
         assert answer.out == output, line
 

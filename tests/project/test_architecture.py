@@ -20,7 +20,8 @@ LIBRARY_FILES = [path for path in FILES if path.is_relative_to(LIBRARY)]
 FOLDERS = ["fetch", "split", "code", "ledger", "train", "evaluate", "aggregate"]
 # The packages in stages/ that any stage may import. They import no stage and no tool.
 SHARED = {"study", "tracking"}
-INSTALLED = {"matplotlib", "mlflow", "numpy", "pandas", "scipy"}  # the packages that the library may import
+# The packages that the library may import; some only where they are needed.
+INSTALLED = {"distributed", "joblib", "matplotlib", "mlflow", "numpy", "pandas", "scipy", "yaml"}
 
 
 @functools.cache

@@ -43,6 +43,11 @@ def verdict(*arguments: str, stdin: bytes = b"") -> Output:
     return run_main(main, "verdict", *arguments, stdin=stdin)
 
 
+def many_seeds(*arguments: str) -> Output:
+    """Run `many-seeds` in the current folder."""
+    return run_main(main, *arguments)
+
+
 def run_main(
     command: Callable[[], None], *arguments: str, stdin: bytes = b"", environment: Mapping[str, str] | None = None
 ) -> Output:

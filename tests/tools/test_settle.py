@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from many_seeds.errors import UserError
+from many_seeds.growth import Step, missing_runs, total_seconds
 from many_seeds.results import Result, ResultVerdict
 from stages.aggregate.stage import aggregate
 from stages.study import files, params, paths
@@ -28,7 +29,7 @@ from tools.settle.loop import settle
 from tools.settle.plan import plan
 from tools.settle.report import projection, why_not_trained
 from tools.settle.seeds import with_seeds
-from tools.settle.steps import Step, missing_runs, next_steps, select, total_seconds
+from tools.settle.steps import next_steps, seeds_of, select
 from tools.settle.study import GrowingStudy
 
 
@@ -44,10 +45,13 @@ def test_the_next_step_is_a_quarter_more_seeds_with_the_missing_runs_of_both_var
     table = [row("plain", "watched", 6, 8), row("ridge", "plain", 2, 6)]
     cheap, dear = next_steps(table, more, SECONDS, (28, 28), most=8, at_once=1)
     assert cheap == Step("ridge → plain", ("ridge", "plain"), n=2, next_n=3, final_n=6)
-    assert (cheap.next_runs(more), cheap.all_runs(more)) == ({"ridge": 1}, {"ridge": 4})  # plain has 6
-    assert missing_runs({"ridge": 3, "plain": 7, "watched": 6}, more) == {"ridge": 1, "plain": 1}
+    assert (cheap.next_runs(seeds_of(more)), cheap.all_runs(seeds_of(more))) == (
+        {"ridge": 1},
+        {"ridge": 4},
+    )  # plain has 6
+    assert missing_runs({"ridge": 3, "plain": 7, "watched": 6}, seeds_of(more)) == {"ridge": 1, "plain": 1}
     assert dear == Step("plain → watched", ("plain", "watched"), n=6, next_n=8, final_n=8)
-    assert total_seconds(dear.next_runs(more), SECONDS) == 2 * 2.0 + 2 * 10.0
+    assert total_seconds(dear.next_runs(seeds_of(more)), SECONDS) == 2 * 2.0 + 2 * 10.0
     [wide] = next_steps(table[1:], study, SECONDS, (28, 28), most=8, at_once=4)
     assert wide.next_n == 6  # as many as the machine trains at a time
 
@@ -68,7 +72,7 @@ def test_smaller_networks_come_first_if_the_duration_of_runs_is_unknown(study: P
     longer = params.parse(STUDY.replace("epochs: 3", "epochs: 3000"), "longer")
     first, second = next_steps(table, longer, {"plain": 2.0}, (28, 28), most=8, at_once=1)
     assert (first.variants, second.variants) == (("ridge", "plain"), ("plain", "watched"))
-    assert total_seconds(first.all_runs(longer), {"plain": 2.0}) is None
+    assert total_seconds(first.all_runs(seeds_of(longer)), {"plain": 2.0}) is None
 
 
 def test_only_comparisons_of_params_yaml_can_be_selected_in_either_order(study: Params) -> None:

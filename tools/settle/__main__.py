@@ -9,13 +9,13 @@ import argparse
 import os
 
 from many_seeds.commands import console
+from many_seeds.growth import MOST
 from stages.study import dvc
 from stages.study.params import PARAMS
 from tools.settle.loop import settle
 from tools.settle.plan import plan
 from tools.settle.study import GrowingStudy
 
-MOST = 256  # the default of --most
 # One thread for evaluation, set before TensorFlow is imported. Evaluated runs count as finished without their models.
 ENVIRONMENT = {
     "TF_NUM_INTRAOP_THREADS": "1",

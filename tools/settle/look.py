@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from many_seeds.results import Pair, Result, Results
+from many_seeds.growth import Question
+from many_seeds.races import RaceResult
+from many_seeds.results import Result, Results
 from stages.study.races import RaceState
-
-Question = Result | RaceState
 
 
 @dataclass(frozen=True)
@@ -39,28 +39,4 @@ class Look:
     @property
     def variants(self) -> set[str]:
         """The names of all variants that are compared."""
-        return {name for one in self for name in (one.race.variants if isinstance(one, RaceState) else (one.a, one.b))}
-
-
-def is_open(one: Question) -> bool:
-    """Whether a comparison has no verdict yet, or a race has not ended."""
-    return not one.standing.ended if isinstance(one, RaceState) else one.verdict == "undecided"
-
-
-def name_of(one: Question) -> str:
-    """The name of a race, or both variants of a comparison."""
-    return one.race.name if isinstance(one, RaceState) else pair_name((one.a, one.b))
-
-
-def contenders(one: Question) -> tuple[str, ...]:
-    """The variants that get more seeds: both of a comparison, those in a race."""
-    return one.standing.in_race if isinstance(one, RaceState) else (one.a, one.b)
-
-
-def seeds_used(one: Question) -> int:
-    """The number of common seeds that count."""
-    return one.standing.n if isinstance(one, RaceState) else one.n
-
-
-def pair_name(pair: Pair) -> str:
-    return f"{pair[0]} → {pair[1]}"
+        return {name for one in self for name in (one.variants if isinstance(one, RaceResult) else (one.a, one.b))}

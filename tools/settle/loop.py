@@ -3,9 +3,10 @@
 import time
 from collections.abc import Mapping, Sequence
 
+from many_seeds.growth import Step, first_affordable, total_seconds
 from many_seeds.output.messages import counted
 from tools.settle.report import conclusion, tables, why_not_trained
-from tools.settle.steps import Step, total_seconds
+from tools.settle.steps import seeds_of
 from tools.settle.study import GrowingStudy, mean_seconds
 
 
@@ -27,10 +28,11 @@ def settle(growing: GrowingStudy, hours: float) -> None:
         growing.record_seen()
         print(tables(look), flush=True)
         seconds_left, steps = deadline - time.monotonic(), growing.next_steps(look, seconds)
-        step = _affordable(growing, steps, seconds, seconds_left)
+        seeds = seeds_of(growing.study)
+        step = first_affordable(steps, seeds, seconds, seconds_left=seconds_left, at_once=growing.at_once)
         if step is None:
             break
-        runs = step.next_runs(growing.study)
+        runs = step.next_runs(seeds)
         print(f"{step.name}: {step.n} → {step.next_n} seeds, {counted(sum(runs.values()), 'run')}", flush=True)
         growing.add_seeds(runs)
         growing.finish_runs(list(runs))
@@ -39,24 +41,13 @@ def settle(growing: GrowingStudy, hours: float) -> None:
     print(conclusion(look, growing.study, _reasons(growing, steps, seconds, seconds_left), added))
 
 
-def _affordable(
-    growing: GrowingStudy, steps: Sequence[Step], seconds: Mapping[str, float], seconds_left: float
-) -> Step | None:
-    """The first step that is expected to end in time, or None; any time is enough for a step of unknown duration."""
-    for step in steps:
-        expected = total_seconds(step.next_runs(growing.study), seconds) or 0.0
-        if 0 < seconds_left >= expected / growing.at_once:
-            return step
-    return None
-
-
 def _reasons(
     growing: GrowingStudy, steps: Sequence[Step], seconds: Mapping[str, float], seconds_left: float
 ) -> dict[str, str]:
     """Name of a step → why its runs are not trained."""
     reasons = {}
     for step in steps:
-        runs = step.next_runs(growing.study)
+        runs = step.next_runs(seeds_of(growing.study))
         total = total_seconds(runs, seconds)
         expected = None if total is None else total / growing.at_once
         reasons[step.name] = why_not_trained(sum(runs.values()), expected, seconds_left)

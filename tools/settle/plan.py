@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from many_seeds.growth import Step, is_open, longest_open, missing_runs, total_seconds
 from stages.study.params import PARAMS
-from tools.settle.look import Look, is_open
+from tools.settle.look import Look
 from tools.settle.report import LIMITS, projection, summary, tables
-from tools.settle.steps import Step, longest_open, missing_runs, total_seconds
+from tools.settle.steps import seeds_of
 from tools.settle.study import GrowingStudy, mean_seconds
 
 
@@ -47,12 +48,14 @@ def _nothing_to_add(look: Look) -> str:
 def _step_lines(
     growing: GrowingStudy, look: Look, steps: Sequence[Step], seconds: Mapping[str, float]
 ) -> Iterator[str]:
-    study, unfinished = growing.study, longest_open(look)
+    present, unfinished = seeds_of(growing.study), longest_open(look)
     seeds: dict[str, int] = {}  # of each variant after the steps up to this one: comparisons share variants
     for step in steps:
         seeds |= {name: max(step.final_n, seeds.get(name, 0)) for name in step.variants}
-        durations = [_duration(growing, runs, seconds) for runs in (step.all_runs(study), missing_runs(seeds, study))]
-        runs = ", ".join(f"{count} of {name}" for name, count in step.next_runs(study).items()) or "none"
+        durations = [
+            _duration(growing, runs, seconds) for runs in (step.all_runs(present), missing_runs(seeds, present))
+        ]
+        runs = ", ".join(f"{count} of {name}" for name, count in step.next_runs(present).items()) or "none"
         yield (
             f"{step.name}: next {step.n} → {step.next_n} seeds, runs: {runs}; "
             f"{projection(unfinished[step.name], step.final_n, *durations)}"

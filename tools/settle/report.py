@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 
+from many_seeds.growth import Question, is_open, name_of, seeds_used
 from many_seeds.output import text
-from many_seeds.output.messages import counted
+from many_seeds.output.messages import counted, duration
+from many_seeds.races import RaceResult
 from stages.study.params import PARAMS, Params
 from stages.study.races import RaceState
-from tools.settle.look import Look, Question, is_open, name_of, seeds_used
+from tools.settle.look import Look
 
 LIMITS = f"--most and split.seeds of {PARAMS}"
 
@@ -76,11 +78,11 @@ def _why_open(one: Question, reasons: Mapping[str, str]) -> str:
 
 
 def _end(one: Question) -> str:
-    return "end" if isinstance(one, RaceState) else "verdict"
+    return "end" if isinstance(one, RaceResult) else "verdict"
 
 
 def _an_end(one: Question) -> str:
-    return "an end" if isinstance(one, RaceState) else "a verdict"
+    return "an end" if isinstance(one, RaceResult) else "a verdict"
 
 
 def why_not_trained(count: int, seconds: float | None, seconds_left: float) -> str:
@@ -114,11 +116,3 @@ def projection(one: Question, final_n: int, seconds: float | None, seconds_with_
         return f"{_end(one)} projected at {projected:,} seeds, after {duration(seconds)}{total}"
     later = "" if projected is None else f"; {_an_end(one)} is projected at {projected:,}"
     return f"{duration(seconds)} until the maximum of {final_n} seeds{total}{later}"
-
-
-def duration(seconds: float) -> str:
-    """A duration in hours, minutes or seconds."""
-    for unit, size in (("hours", 3600), ("minutes", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"

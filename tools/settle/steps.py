@@ -1,44 +1,14 @@
-"""The next batches of seeds, and how long they take: pure functions."""
+"""The next batches of seeds of a study, and what --pairs names: pure functions."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
+from many_seeds import growth
 from many_seeds.errors import UserError
+from many_seeds.growth import Question, Step
 from many_seeds.results import Pair
-from many_seeds.statistics import intervals
 from stages.study.comparisons import named_pairs
 from stages.study.params import PARAMS, Params
 from stages.study.races import NamedRace, named_races
-from tools.settle.look import Question, contenders, is_open, name_of, seeds_used
-
-FIRST_LOOK = 10  # seeds of a comparison or race that has none yet
-
-
-@dataclass(frozen=True)
-class Step:
-    """The next batch of seeds of one comparison or race.
-
-    Attributes:
-        name: of the race, or the variants of the comparison as text.
-        variants: that get the seeds: both of the comparison, those in the race.
-        n: the number of common seeds now.
-        next_n: the number of common seeds after the batch.
-        final_n: the number of seeds at which a verdict or the end of the race is projected, or the maximum number.
-    """
-
-    name: str
-    variants: tuple[str, ...]
-    n: int
-    next_n: int
-    final_n: int
-
-    def next_runs(self, study: Params) -> dict[str, int]:
-        """Variant → the number of runs of the batch."""
-        return missing_runs(dict.fromkeys(self.variants, self.next_n), study)
-
-    def all_runs(self, study: Params) -> dict[str, int]:
-        """Variant → the number of runs until `final_n` seeds."""
-        return missing_runs(dict.fromkeys(self.variants, self.final_n), study)
 
 
 def next_steps(
@@ -50,7 +20,9 @@ def next_steps(
     most: int,
     at_once: int,
 ) -> list[Step]:
-    """The next step of each undecided pair and open race with fewer than the maximum number of seeds.
+    """The next step of each undecided pair and open race, as `growth.next_steps` orders them.
+
+    If the duration of the runs of a variant is unknown, the size of the networks stands for it.
 
     Args:
         questions: the results of comparisons, by whatever scores, and the states of races.
@@ -59,78 +31,17 @@ def next_steps(
         shape: of an image.
         most: the maximum number of seeds of a variant.
         at_once: the number of runs that this machine trains at a time.
-
-    Returns:
-        The steps, those that take the least time first. Those without a projected end within the maximum number of
-        seeds are last.
     """
-    unfinished = [one for one in longest_open(questions).values() if _seeds(one) < most]
-    steps = {_next_step(one, most, at_once): one for one in unfinished}
-    costs = seconds
-    if any(total_seconds(step.all_runs(study), seconds) is None for step in steps):
-        # An estimate from the size of the networks, for all variants alike.
-        costs = {name: recipe.cost((1, *shape)) for name, recipe in study.variants.items()}
 
-    def order(step: Step) -> tuple[bool, float]:
-        return _projected(steps[step]) > most, total_seconds(step.all_runs(study), costs) or 0.0
+    def costs() -> dict[str, float]:
+        return {name: recipe.cost((1, *shape)) for name, recipe in study.variants.items()}
 
-    return sorted(steps, key=order)
+    return growth.next_steps(questions, seeds_of(study), seconds, costs, most=most, at_once=at_once)
 
 
-def longest_open(questions: Iterable[Question]) -> dict[str, Question]:
-    """Name → the undecided comparison, of several scores the one that needs the most seeds, or the open race."""
-    found: dict[str, Question] = {}
-    for one in filter(is_open, questions):
-        name = name_of(one)
-        if name not in found or _projected(found[name]) < _projected(one):
-            found[name] = one
-    return found
-
-
-def _next_step(one: Question, most: int, at_once: int) -> Step:
-    used = seeds_used(one)
-    more = next(intervals.looks(used, at_once)) if used else max(FIRST_LOOK, at_once)
-    next_n = min(most, one.from_seed + more)
-    return Step(name_of(one), contenders(one), _seeds(one), next_n, max(next_n, min(most, _projected(one))))
-
-
-def _seeds(one: Question) -> int:
-    """The number of common seeds, with those that are left out."""
-    return one.from_seed + seeds_used(one)
-
-
-def _projected(one: Question) -> int:
-    """The number of common seeds at which a verdict or the end of a race is projected."""
-    return one.from_seed + (one.seeds_projected or intervals.MAX_PROJECTION)
-
-
-def missing_runs(seeds: Mapping[str, int], study: Params) -> dict[str, int]:
-    """The number of runs that variants need to reach a number of seeds.
-
-    Args:
-        seeds: variant → the number of seeds to reach.
-        study: the parameters of the study.
-
-    Returns:
-        Variant → the number of missing runs; variants without missing runs are left out.
-    """
-    missing = {name: count - study.recipe(name).seeds for name, count in seeds.items()}
-    return {name: count for name, count in missing.items() if count > 0}
-
-
-def total_seconds(runs: Mapping[str, int], seconds: Mapping[str, float]) -> float | None:
-    """The duration of runs that are trained one after the other.
-
-    Args:
-        runs: variant → the number of runs.
-        seconds: variant → the duration of a run.
-
-    Returns:
-        The duration; None if that of a variant is unknown.
-    """
-    if not runs.keys() <= seconds.keys():
-        return None
-    return sum(count * seconds[name] for name, count in runs.items())
+def seeds_of(study: Params) -> dict[str, int]:
+    """Variant → its number of seeds in params.yaml."""
+    return {name: recipe.seeds for name, recipe in study.variants.items()}
 
 
 def select(study: Params, option: str | None) -> tuple[list[Pair], list[NamedRace]]:

@@ -4,6 +4,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 
 from many_seeds.errors import UserError
+from many_seeds.growth import Question, Step
 from stages.aggregate.runs import require_one_test
 from stages.ledger import stage as ledger
 from stages.recipes.shared import training
@@ -20,9 +21,9 @@ from stages.tracking.publisher import Publisher
 from stages.train.executors import slots
 from stages.train.plan import environment_here
 from tools import stale
-from tools.settle.look import Look, Question
+from tools.settle.look import Look
 from tools.settle.seeds import with_seeds
-from tools.settle.steps import Step, next_steps, select
+from tools.settle.steps import next_steps, select
 
 
 class GrowingStudy:

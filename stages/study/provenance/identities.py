@@ -1,9 +1,10 @@
 """What variants and comparisons are, as digests: recipes, data and split, without names and numbers of seeds."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from many_seeds.ledger import pair_identity
 from stages.recipes.shared.recipe import Recipe
 from stages.study import files
 from stages.study.params import Params
@@ -24,27 +25,6 @@ def recipe_identity(recipe: Recipe, data: Mapping[str, Any], dev_fraction: float
     """The same for the section `data` and the fraction of the validation split of any params.yaml."""
     parts = [recipe.family, recipe.key_fields(), dict(data), dev_fraction]
     return files.digest(json.dumps(parts, sort_keys=True, allow_nan=False))
-
-
-def pair_identity(a: str, b: str, score: str = ACCURACY) -> str:
-    """A digest of a comparison, the same for (a, b) and (b, a).
-
-    Args:
-        a: the identity of a variant.
-        b: the identity of another variant.
-        score: the name of the score.
-    """
-    return files.digest(score, *sorted([a, b]))
-
-
-def race_identity(variants: Iterable[str], score: str) -> str:
-    """A digest of a race, the same for any order of its variants.
-
-    Args:
-        variants: the identities of the variants.
-        score: the name of the score.
-    """
-    return files.digest("race", score, *sorted(variants))
 
 
 def comparison_identity(a: str, b: str, study: Params, score: str = ACCURACY) -> str:

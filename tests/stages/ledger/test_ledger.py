@@ -390,9 +390,7 @@ def test_races_of_two_branches_are_merged_as_comparisons_are(committed: Path) ->
         params.PARAMS.write_text(STUDY)  # params.yaml is merged by hand
         commit(name)
     git("switch", "--quiet", "one")
-    assert re.search(
-        r"1 race \(plain wider?\) moved to batch 3", git("merge", "--quiet", "--no-edit", "two")
-    )
+    assert re.search(r"1 race \(plain wider?\) moved to batch 3", git("merge", "--quiet", "--no-edit", "two"))
     found = [row for row in read_ledger() if row.kind == "race"]
     assert sorted((row.batch, row.b) for row in found) == [(2, ""), (3, "")]
     assert {row.a for row in found} == {"plain wide", "plain wider"}

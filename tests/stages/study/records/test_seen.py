@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from many_seeds.errors import UserError
+from many_seeds.ledger import pair_identity
 from stages.study import paths
-from stages.study.provenance.identities import pair_identity, variant_identity
+from stages.study.provenance.identities import variant_identity
 from stages.study.records.seen import Seen, read_seen, record_seen, union
 from tests.support.study import study
 

@@ -1,0 +1,151 @@
+"""Runs of a Python function, each worker in a process of its own."""
+
+import contextlib
+import functools
+import os
+import pickle
+import platform
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from many_seeds.commands.console import signals_wait, when_orphaned
+from many_seeds.errors import UserError
+from many_seeds.running.runs import Outcome, Run, ScoreError, as_scores, last_lines
+
+# How many threads the usual libraries for arrays use.
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_function = b""  # in a worker: `pickled`
+
+
+class FunctionWorker:
+    """Calls a function in a process, which is replaced if it dies or is killed.
+
+    Args:
+        function: `pickled`.
+        variants: variant → the keyword arguments of the function.
+        score: the score by which variants are compared.
+        environment: variables of the process.
+    """
+
+    def __init__(
+        self, function: bytes, variants: Mapping[str, Mapping[str, Any]], score: str, environment: Mapping[str, str]
+    ) -> None:
+        self._function = function
+        self._variants = variants
+        self._score = score
+        self._environment = dict(environment)
+        self._executor: Any = None
+        self._ready: Future[None] | None = None
+
+    def start(self, run: Run) -> "Future[Outcome]":
+        with signals_wait() if threading.current_thread() is threading.main_thread() else contextlib.nullcontext():
+            if self._executor is None:  # a worker can't be terminated while it starts
+                self._executor = _executor(self._function, self._environment)
+                self._ready = self._executor.submit(_nothing)
+            return self._executor.submit(_call, dict(self._variants[run.variant]), run.seed, self._score)
+
+    def is_ready(self) -> bool:
+        return self._ready is not None and self._ready.done()
+
+    def kill(self) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, kill_workers=True)
+            self._executor = None
+
+    def close(self) -> None:
+        self.kill()
+
+
+def pickled(function: Callable[..., Any]) -> bytes:
+    """A function as bytes for other processes, also one of a script, a notebook or another function.
+
+    Raises:
+        UserError: joblib is missing, or the function can't be pickled.
+    """
+    try:
+        from joblib.externals import cloudpickle
+    except ImportError as error:
+        raise UserError("decide needs joblib: `pip install 'many-seeds[run]'` installs it") from error
+    try:
+        return cloudpickle.dumps(function)
+    except Exception as error:
+        raise UserError(
+            f"train should be a function that can be pickled, received {function!r} ({error}): open files and "
+            "connections within the function"
+        ) from error
+
+
+def threads(workers: int) -> dict[str, str]:
+    """Environment variables that share the cores of this machine among workers; those that are set stay."""
+    import joblib
+
+    share = str(max(1, joblib.cpu_count() // workers))
+    return {name: share for name in THREADS if name not in os.environ}
+
+
+def _executor(function: bytes, environment: Mapping[str, str]) -> Any:
+    from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky.backend import resource_tracker
+
+    # loky replaces a worker whose memory has grown between two runs, which loses nothing.
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+    # Workers that are killed leave locks behind. The resource tracker, a process that is started with these options,
+    # removes them and would warn after this process has ended.
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.remove("ignore:resource_tracker:UserWarning")
+    return ProcessPoolExecutor(1, initializer=_prepare, initargs=(function, os.getpid()), env=dict(environment))
+
+
+def _prepare(function: bytes, driver: int) -> None:
+    """Let a worker end with its driver, and ignore Ctrl-C, which the driver handles."""
+    global _function
+    _function = function  # sent once, since it may have the data
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    when_orphaned(lambda: os._exit(1), driver)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _call(fields: Mapping[str, Any], seed: int, score: str) -> Outcome:
+    """One run, in a worker."""
+    return call(_function, fields, seed, score)
+
+
+def call(function: bytes, fields: Mapping[str, Any], seed: int, score: str) -> Outcome:
+    """One run. Any error of it (memory, a library) ends this run only.
+
+    Args:
+        function: `pickled`.
+        fields: its keyword arguments.
+        seed: of the run.
+        score: the score by which variants are compared.
+    """
+    started = time.monotonic()
+
+    def outcome(scores: Mapping[str, float], reason: str = "", output: str = "", *, retry: bool = False) -> Outcome:
+        return Outcome(scores, time.monotonic() - started, platform.node(), reason, output, retry)
+
+    try:
+        return outcome(as_scores(_loaded(function)(seed=seed, **fields), score))
+    except ScoreError as error:
+        return outcome({}, str(error))
+    except (Exception, SystemExit) as error:  # noqa: BLE001
+        described = traceback.format_exception_only(error)[-1].strip()
+        return outcome({}, described, last_lines(traceback.format_exc()), retry=True)
+
+
+@functools.lru_cache(1)
+def _loaded(function: bytes) -> Callable[..., Any]:
+    return pickle.loads(function)

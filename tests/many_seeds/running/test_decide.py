@@ -1,0 +1,246 @@
+"""`many_seeds.decide`: seeds are added where a result is open, and every score is kept."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import many_seeds as ms
+from many_seeds import RaceResult, Results, UserError
+from many_seeds.ledger import parse
+from tests.conftest import ROOT
+from tests.many_seeds.running.training import broken, flaky, never, score, slow, train
+from tests.support.command import verdict
+
+VARIANTS = {"base": {"mean": 1.0}, "same": {"mean": 1.0001}, "better": {"mean": 3.0}}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def decide(function: Any, variants: Any = VARIANTS, **options: Any) -> Results:
+    defaults: dict[str, Any] = {"store": "scores.csv", "margin": 0.5, "verbose": False}
+    results = ms.decide(function, variants, **(defaults | options))
+    assert isinstance(results, Results)
+    return results
+
+
+def rows() -> list[dict[str, str]]:
+    with Path("scores.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def seeds_of(variant: str) -> list[int]:
+    return sorted(int(row["seed"]) for row in rows() if row["variant"] == variant)
+
+
+def test_a_null_and_a_clear_comparison_end_and_the_same_call_makes_no_run_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    results = decide(train, baseline="base", workers=2, verbose=True)
+    assert [result.verdict for result in results] == ["equivalent", "better"]
+    assert {name: seeds_of(name) for name in VARIANTS} == {name: list(range(10)) for name in VARIANTS}
+    assert all(float(row["score"]) == score(int(row["seed"]), VARIANTS[row["variant"]]["mean"]) for row in rows())
+    printed = capsys.readouterr().err
+    assert "base → same: 0 → 10 seeds, 20 runs" in printed
+    assert "better 9: score " in printed
+    assert "2 of 2 comparisons have a verdict: 1 better, 1 equivalent" in printed
+    assert decide(never, baseline="base").to_dict() == results.to_dict()
+    from_file = verdict("scores.csv", "--metric", "score", "--baseline", "base", "--margin", "0.5")
+    assert from_file.status == 0
+    assert [line.split()[2] for line in from_file.out.splitlines() if line.startswith("base ")] == [
+        "equivalent",
+        "better",
+    ]
+
+
+def test_seeds_are_added_to_the_undecided_comparison_only_up_to_the_maximum() -> None:
+    results = decide(train, pairs=[("base", "same"), ("base", "better")], margin=0.001, most=13)
+    assert [(result.verdict, result.n) for result in results] == [("undecided", 13), ("better", 10)]
+    more = decide(train, pairs=[("base", "same"), ("base", "better")], margin=0.001, most=14)
+    assert more["base", "same"].n == 14
+    assert more["base", "same"].low >= results["base", "same"].low  # the intersection of intervals
+
+
+def test_a_race_ends_with_a_winner_and_eliminated_variants_get_no_more_seeds() -> None:
+    close = VARIANTS | {"best": {"mean": 3.01}}
+    result = ms.decide(train, close, race=True, store="scores.csv", margin=0.0001, most=16, verbose=False)
+    assert isinstance(result, RaceResult)
+    assert set(result.standing.eliminated) >= {"base", "same"}
+    assert len(seeds_of("base")) == 10
+    assert result.standing.leader in ("better", "best")
+    assert str(result).splitlines()[2].startswith(f"{result.standing.leader} ")
+    assert result.winner == (result.standing.leader if result.standing.ended else None)
+
+
+def test_later_comparisons_are_a_batch_with_a_smaller_level_and_seen_scores_do_not_count() -> None:
+    decide(train, pairs=[("base", "same")])
+    results = decide(train, pairs=[("base", "same"), ("base", "better")])
+    assert (results["base", "better"].from_seed, results.family) == (0, 2)  # better is new
+    results = decide(train, pairs=[("same", "better")])
+    assert (results["same", "better"].from_seed, results.family) == (10, 3)
+    assert seeds_of("same") == seeds_of("better") == list(range(20))
+    ledger = parse(Path("scores.comparisons.csv").read_text(), "ledger")
+    assert [(row.batch, row.withdrawn) for row in ledger] == [(1, "yes"), (2, "yes"), (3, "")]
+    assert [row.level for row in ledger] == pytest.approx([0.04, 0.005, 0.01 / 6])
+
+
+def test_a_failing_run_is_repeated_once_and_recorded_and_other_comparisons_go_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pairs = [("base", "better"), ("base", "same")]
+    results = decide(flaky, pairs=pairs, verbose=True, workers=2)
+    assert [(result.verdict, result.n) for result in results] == [("undecided", 4), ("equivalent", 10)]
+    assert Path("attempts").read_text() == "xx"
+    [failed] = [row for row in rows() if row["status"] != "ok"]
+    assert (failed["variant"], failed["seed"], failed["score"]) == ("better", "4", "")
+    assert failed["status"] == "failed: RuntimeError: no luck"
+    assert "1 failed run, without a score: better 4 (RuntimeError: no luck)" in " ".join(results.remarks)
+    printed = capsys.readouterr().err
+    assert 'raise RuntimeError("no luck")' in printed  # the end of the traceback
+    assert "base → better is open: a run of better failed; the next call trains it again" in printed
+    Path("repaired").touch()
+    results = decide(flaky, pairs=pairs)
+    assert (results[0].verdict, results[0].n, results.remarks) == ("better", 10, ())
+    assert [row["status"] for row in rows()] == ["ok"] * 30
+
+
+def test_a_run_that_dies_or_diverges_is_a_failed_run() -> None:
+    decide(broken, pairs=[("base", "better")], most=2, workers=2)
+    reasons = {row["seed"]: row["status"] for row in rows() if row["variant"] == "better"}
+    assert reasons["0"].startswith("failed: its process died")
+    assert reasons["1"].startswith("failed: score should be finite, received nan: a run that diverged counts")
+    assert seeds_of("base") == [0, 1]
+
+
+def test_a_run_that_takes_too_long_is_a_failed_run() -> None:
+    decide(slow, pairs=[("base", "better")], timeout=0.3, most=1, workers=2)
+    assert {row["status"] for row in rows()} == {"failed: it took longer than the time limit of 0.3 s"}
+
+
+def test_a_run_sees_the_gpu_of_its_worker_and_shares_the_cores() -> None:
+    def gpu(seed: int, mean: float) -> dict[str, float]:
+        time.sleep(0.05)
+        return {"score": float(seed), "gpu": float(os.environ["CUDA_VISIBLE_DEVICES"]), "name": "x"}  # type: ignore
+
+    decide(gpu, pairs=[("base", "same")], gpus=[5, 7], most=4)
+    assert {row["gpu"] for row in rows()} == {"5.0", "7.0"}
+    assert "name" not in rows()[0]
+
+
+def test_equal_scores_and_equal_differences_get_no_seeds_without_end() -> None:
+    def shifted(seed: int, mean: float) -> float:
+        return seed + (mean > 2)
+
+    results = decide(shifted, baseline="base")
+    assert [(result.verdict, result.n, result.tied) for result in results] == [
+        ("unchanged", 10, False),
+        ("undecided", 10, True),
+    ]
+    assert "every seed has the same difference" in " ".join(results.remarks)
+
+
+def test_the_fixed_design_makes_one_number_of_seeds_and_refuses_another() -> None:
+    fixed = decide(train, pairs=[("base", "better")], design="fixed", most=5)
+    assert (fixed[0].n, fixed[0].verdict) == (5, "better")
+    with pytest.raises(UserError, match=r"base of scores\.csv has 5, received most=6"):
+        decide(never, pairs=[("base", "better")], design="fixed", most=6)
+    with pytest.raises(UserError, match=r"entered with confidence 0\.95 and the design fixed; the study has .* open"):
+        decide(never, pairs=[("base", "better")])
+    with pytest.raises(UserError, match="the fixed design needs most"):
+        decide(never, store="other.csv", design="fixed")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"pairs": [("base", "worse")]}, "pairs should be .* of two variants of base, same, better"),
+        ({"race": True, "baseline": "base"}, "expected no pairs and no baseline with race"),
+        ({"workers": 0}, "workers should be a whole number of 1 or more, received 0"),
+        ({"hours": -1}, "hours should be a number of hours above 0, received -1"),
+        ({"timeout": "1"}, "timeout should be a number of seconds above 0, received '1'"),
+        ({"gpus": "0,1"}, r"gpus should be a list of numbers, such as \[0, 1\], received '0,1'"),
+        ({"margin": -1}, "margin should be"),
+        ({"variants": {"a": {"x": 1}, "b": {"x": 1}}}, "a and b have the same fields"),
+        ({"variants": {"a": {"x": 1}, "b": {"x": object()}}}, "give names in place of objects"),
+        ({"variants": {"a": {"x": 1}, " b": {"x": 2}}}, "printable text without blanks around it, received ' b'"),
+        ({"variants": ["a", "b"]}, "variants should map each name to its fields"),
+        ({"race": True, "design": "fixed", "most": 5}, "a race adds seeds, so it needs the open design"),
+    ],
+)
+def test_an_argument_out_of_range_is_an_error_before_anything_runs(options: dict[str, Any], expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        decide(never, **options)
+    assert not Path("scores.csv").exists()
+
+
+def test_a_variant_with_other_fields_needs_another_name() -> None:
+    decide(train, pairs=[("base", "better")], most=2)
+    with pytest.raises(UserError, match=r"has runs of another variant base: .*1\.0.*; received .*1\.5"):
+        decide(never, VARIANTS | {"base": {"mean": 1.5}}, pairs=[("base", "better")])
+
+
+def test_no_run_starts_without_time_and_a_function_that_cannot_be_sent_is_an_error() -> None:
+    results = decide(never, pairs=[("base", "same")], hours=1e-9)
+    assert (results[0].n, results[0].verdict, Path("scores.csv").exists()) == (0, "undecided", False)
+    with Path("open").open("w") as file, pytest.raises(UserError, match="train should be a function that can be pick"):
+        decide(lambda seed, mean: file.write("x"), pairs=[("base", "same")])
+
+
+PROGRAM = """
+import os, time
+import many_seeds as ms
+
+def train(seed, mean):
+    with open("pids", "a") as file:
+        file.write(f"{os.getpid()} ")
+    time.sleep(0.1)
+    return mean + (37 * seed) % 11
+
+ms.decide(train, {"a": {"mean": 0}, "b": {"mean": 50}}, store="scores.csv", workers=2, resolution=1.0)
+"""
+
+
+def test_a_program_that_is_stopped_ends_its_workers_and_goes_on_from_its_scores() -> None:
+    for count, signum in ((2, signal.SIGINT), (5, signal.SIGKILL)):
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM], env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE
+        )
+        while not Path("scores.csv").exists() or len(rows()) < count:
+            time.sleep(0.01)
+        process.send_signal(signum)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == -signum
+        assert b"resource_tracker" not in errors
+        deadline = time.monotonic() + 10
+        while running := {pid for pid in Path("pids").read_text().split() if Path(f"/proc/{pid}").exists()}:
+            assert time.monotonic() < deadline, running
+            time.sleep(0.05)
+    before = len(rows())
+    subprocess.run([sys.executable, "-c", PROGRAM], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+    assert len(rows()) > before
+    assert all(float(row["score"]) == (37 * int(row["seed"])) % 11 + 50 * (row["variant"] == "b") for row in rows())
+    assert len({(row["variant"], row["seed"]) for row in rows()}) == len(rows())
+
+
+def test_a_function_runs_on_a_dask_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address="") as cluster:
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
+        results = decide(flaky, pairs=[("base", "better"), ("base", "same")])
+        assert [(result.verdict, result.n) for result in results] == [("undecided", 4), ("equivalent", 10)]
+        assert Path("attempts").read_text() == "xx"
+        with pytest.raises(UserError, match="timeout and gpus are for this machine"):
+            decide(never, pairs=[("base", "same")], timeout=1)
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "nonsense://here")
+    with pytest.raises(UserError, match="no Dask scheduler answers at DASK_SCHEDULER_ADDRESS=nonsense://here"):
+        decide(never, pairs=[("base", "same")])
