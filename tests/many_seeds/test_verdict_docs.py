@@ -2,9 +2,11 @@
 
 import os
 import re
+import runpy
 import shlex
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -64,10 +66,17 @@ def test_every_example_prints_what_the_page_shows(
     assert len(examples(page)) == count
     for line, output in examples(page):
         name, *arguments = shlex.split(line)
-        assert name == "many-seeds"
-        answer = command.many_seeds(*arguments)
+        if name == "python":
+            answer = command.run_main(partial(run_script, arguments[0]))
+        else:
+            assert name == "many-seeds"
+            answer = command.many_seeds(*arguments)
         assert answer.status == 0, answer.err
         assert answer.out == output, line
+
+
+def run_script(path: str) -> None:
+    runpy.run_path(path, run_name="__main__")
 
 
 def log_trees() -> None:
