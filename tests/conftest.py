@@ -114,6 +114,8 @@ def clean_environment() -> Iterator[None]:
             "DATA_MIRROR",
             "DASK_SCHEDULER_ADDRESS",
             "KERAS_BACKEND",
+            "COLUMNS",
+            "LINES",
         ):
             patch.delenv(name, raising=False)
         for name in ("STUDY_WORKERS", "STUDY_EXECUTOR", "STUDY_REUSE", "STUDY_MODEL_NAME"):

@@ -59,7 +59,7 @@ def test_every_example_prints_what_the_page_shows(
     page = PAGES[name_of_page]
     if "--mlflow trees" in page:
         shutil.copy(empty_database, tmp_path)  # MLflow would make the same one
-        log_trees()
+        command.run_main(log_trees)
     for _, name, text in BLOCK.findall(page):
         if name and name != "gitlab":
             Path(name).write_text(text, encoding="utf-8")
@@ -80,7 +80,7 @@ def run_script(path: str) -> None:
 
 
 def log_trees() -> None:
-    """Run `TREES` in this process, which has imported MLflow, and reset what it sets there."""
+    """Run `TREES` in this process, which has imported MLflow, and reset what it sets in MLflow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tracking, "_tracking_uri", None)
         patch.setattr(fluent, "_active_experiment_id", None)

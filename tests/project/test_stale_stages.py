@@ -39,7 +39,7 @@ def stale(clone: Clone) -> set[str]:
     with Repo(str(clone.folder)) as repo:
         status = repo.status()
     return {
-        stage
+        stage.rpartition(":")[2]  # below another folder than the current one, names have the path of dvc.yaml
         for stage, changes in status.items()
         for kinds in changes
         for state in (kinds.get("changed deps") or {}).values()

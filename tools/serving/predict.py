@@ -207,9 +207,9 @@ def main() -> None:
         except (UserError, OSError) as error:
             print(redact(f"error: {path}: {error}"), file=sys.stderr)
     if images:
+        classifier = Classifier(seed, key, results, paths.MODELS / results.variant, ensemble=arguments.ensemble)
         if warning := diverged_warning(results, seed, ensemble=arguments.ensemble):
             print(f"warning: {warning}", file=sys.stderr)
-        classifier = Classifier(seed, key, results, paths.MODELS / results.variant, ensemble=arguments.ensemble)
         rows = classifier.probabilities(np.stack(images), ensemble=arguments.ensemble)
         for path, row in zip(valid, rows, strict=True):
             print(_as_json(path, row, results.classes) if arguments.json else _as_text(path, row, results.classes))

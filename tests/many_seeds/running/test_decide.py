@@ -212,7 +212,10 @@ ms.decide(train, {"a": {"mean": 0}, "b": {"mean": 50}}, store="scores.csv", work
 def test_a_program_that_is_stopped_ends_its_workers_and_goes_on_from_its_scores() -> None:
     for count, signum in ((2, signal.SIGINT), (5, signal.SIGKILL)):
         process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM], env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE
+            [sys.executable, "-c", PROGRAM],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job has it ignored
         )
         while not Path("scores.csv").exists() or len(rows()) < count:
             time.sleep(0.01)
