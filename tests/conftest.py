@@ -13,6 +13,7 @@ os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "TF_CPP_MIN_LOG_LEVEL": "2"}
 import contextlib
 import shutil
 import sqlite3
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -301,8 +302,12 @@ def aggregated(aggregated_study: Path, tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.fixture
 def published(published_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of `published_study` as the current folder, as if it had been published there; MLflow reads from it."""
+    from mlflow.tracking._tracking_service import utils
+
     from stages.tracking import address
 
+    # MLflow remembers the folders of runs by their IDs, which are the same in every copy.
+    monkeypatch.setattr(utils, "_artifact_repos_cache", OrderedDict())
     copy = _copy(published_study, tmp_path, monkeypatch)
     monkeypatch.setenv(address.TRACKING_URI, address.tracking_uri())
     moved = (published_study.as_uri(), copy.as_uri())
