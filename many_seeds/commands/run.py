@@ -135,7 +135,9 @@ def study_of(values: dict[str, Any]) -> "tuple[Study, Limits]":
         raise UserError(f'comparisons should be a list of "A:B", received {comparisons!r}')
     pairs = None if comparisons is None else parse_pairs(comparisons, [*variants], "comparisons")
     asked = setup.asked_pairs([*variants], pairs, values.get("baseline"), race=values.get("race", False))
-    settings = Settings(ordered=True, **{key: values[key] for key in SETTINGS if key in values})
-    limits = setup.Limits(**{key: values[key] for key in LIMITS if key in values})
+    chosen = {key: values[key] for key in SETTINGS if key in values}
+    settings = Settings(ordered=True, **chosen)
+    limited = {key: values[key] for key in LIMITS if key in values}
+    limits = setup.Limits(**limited)
     store = Path(values.get("store", STORE))
     return setup.new_study(variants, command, asked, values["score"], settings, store, limits), limits

@@ -6,7 +6,6 @@ import os
 import pickle
 import platform
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -18,6 +17,7 @@ from typing import Any
 from many_seeds.commands.console import signals_wait, when_orphaned
 from many_seeds.errors import UserError
 from many_seeds.running.runs import Outcome, Run, ScoreError, as_scores, last_lines
+from many_seeds.running.tracker import start_quiet_tracker
 
 # How many threads the usual libraries for arrays use.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -92,17 +92,10 @@ def threads(workers: int) -> dict[str, str]:
 
 def _executor(function: bytes, environment: Mapping[str, str]) -> Any:
     from joblib.externals.loky import ProcessPoolExecutor
-    from joblib.externals.loky.backend import resource_tracker
 
     # loky replaces a worker whose memory has grown between two runs, which loses nothing.
     warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
-    # Workers that are killed leave locks behind. The resource tracker, a process that is started with these options,
-    # removes them and would warn after this process has ended.
-    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
-    try:
-        resource_tracker.ensure_running()
-    finally:
-        sys.warnoptions.remove("ignore:resource_tracker:UserWarning")
+    start_quiet_tracker()
     return ProcessPoolExecutor(1, initializer=_prepare, initargs=(function, os.getpid()), env=dict(environment))
 
 

@@ -67,7 +67,7 @@ class Study:
     def preview(self) -> list[Row]:
         """The ledger with what is asked now; nothing is written.
 
-        As long as the store has no score, nobody has seen one, so the ledger starts anew.
+        As long as the store has no score, the ledger starts anew.
 
         Raises:
             UserError: a file beside the store is damaged, a variant of the store had other fields, another command or
@@ -85,7 +85,7 @@ class Study:
             source=str(self.ledger_path),
             new_ledger=NEW,
         )
-        seen: dict[str, int] = {}  # whoever has the store can see its scores
+        seen: dict[str, int] = {}  # all scores of a store count as seen
         for name, entry in known.items():
             one = _identity(entry["fields"], entry["command"])
             seen[one] = max(self.store.seeds(name), seen.get(one, 0))
@@ -114,7 +114,10 @@ class Study:
             return self._race(scores, by_identity[self._race_identity()])
         items = [self._compared(pair, scores, by_identity[self._pair_identity(pair)]) for pair in self.pairs]
         tied = [f"{one.a}:{one.b}" for one in items if one.tied]
-        found = [*remarks(items), *([TIED.format(listed(tied))] if tied else []), *self._remarks()]
+        found = list(remarks(items))
+        if tied:
+            found.append(TIED.format(listed(tied)))
+        found += self._remarks()
         family = sum(row.kind == "comparison" for row in by_identity.values())
         return Results(self.score, self.settings, tuple(items), tuple(found), family=family)
 

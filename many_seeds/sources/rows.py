@@ -41,7 +41,7 @@ def one_row_per_run(
         scored = table[metric].notna()
         # A run without any score keeps its rows, so that the error for an empty score names it.
         table = table[scored | (scored.groupby([table[name] for name in run], dropna=False).transform("sum") == 0)]
-    parts = [*run, *([over] if over else [])]
+    parts = [*run, over] if over else list(run)
     several = table.duplicated(parts).any()
     if several and at is None:
         _refuse_several(table, parts, steps)

@@ -52,9 +52,10 @@ def long_scores(
     if over is not None:
         check_column(table, over, "--over", "the folds")
     met = table[rows_where(table, where)]
-    metric = metric_column(table, metric, [*by, seed or SEED, *([over] if over else [])], where)
+    averaged = [over] if over else []
+    metric = metric_column(table, metric, [*by, seed or SEED, *averaged], where)
     remarks = _where_remarks(len(met), len(table), metric, where) + state_remarks(table, met, metric)
-    run = [*by, *([seed] if seed else [])]
+    run = [*by, seed] if seed else list(by)
     if seed is not None:
         met, found = one_row_per_run(met, metric, run, at=at, over=over, lower=lower)
         remarks += found
@@ -142,7 +143,8 @@ def column_of(condition: str) -> str:
 def _check_run_columns(table: pd.DataFrame, seed: str | None, by: Sequence[str]) -> None:
     if seed in by:
         raise UserError(f"--by names {seed!r}, the column of the seeds: expected columns that distinguish variants")
-    if any(name not in table.columns for name in (*by, *([seed] if seed else []))):
+    expected = [*by, seed] if seed else by
+    if any(name not in table.columns for name in expected):
         check_runs(table, by, seed)
     for name in by:
         check_no_step(name, "--by")

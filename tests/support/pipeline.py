@@ -119,8 +119,10 @@ class Clone:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "DVC_NO_ANALYTICS": "true",
             "STUDY_WORKERS": "1",
-            **{f"GIT_{role}_NAME": "A" for role in ("AUTHOR", "COMMITTER")},
-            **{f"GIT_{role}_EMAIL": "a@example.org" for role in ("AUTHOR", "COMMITTER")},
+            "GIT_AUTHOR_NAME": "A",
+            "GIT_AUTHOR_EMAIL": "a@example.org",
+            "GIT_COMMITTER_NAME": "A",
+            "GIT_COMMITTER_EMAIL": "a@example.org",
         }
         return {**os.environ, **settings, "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db"}
 

@@ -37,7 +37,10 @@ def race_table(state: RaceState) -> str:
 
 def summary(look: Look) -> str:
     """How many comparisons have a verdict, and how many races have ended."""
-    return "; ".join([*([text.summary(*look.groups)] if look.groups else []), *_ended(look)])
+    sentences = list(_ended(look))
+    if look.groups:
+        sentences.insert(0, text.summary(*look.groups))
+    return "; ".join(sentences)
 
 
 def _ended(look: Look) -> Iterator[str]:

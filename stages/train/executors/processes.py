@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 
 from many_seeds.commands.console import signals_wait, when_orphaned
 from many_seeds.errors import UserError
+from many_seeds.running.tracker import start_quiet_tracker
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
 from stages.study.provenance.environments import BACKEND_PACKAGES
@@ -38,9 +38,7 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
         UserError: a worker died.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # inherited by the workers
-    # Workers that a signal ends leave locks and files behind. loky's resource tracker, a process that is started with
-    # these options, removes them and warns after this process has ended.
-    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
+    start_quiet_tracker()
     # loky replaces a worker whose memory has grown between two runs, which loses nothing.
     warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
     # This process stops after an error, which is reported separately.

@@ -127,9 +127,9 @@ def test_a_run_that_takes_too_long_is_a_failed_run() -> None:
 
 
 def test_a_run_sees_the_gpu_of_its_worker_and_shares_the_cores() -> None:
-    def gpu(seed: int, mean: float) -> dict[str, float]:
+    def gpu(seed: int, mean: float) -> dict[str, float | str]:
         time.sleep(0.05)
-        return {"score": float(seed), "gpu": float(os.environ["CUDA_VISIBLE_DEVICES"]), "name": "x"}  # type: ignore
+        return {"score": float(seed), "gpu": float(os.environ["CUDA_VISIBLE_DEVICES"]), "name": "x"}
 
     decide(gpu, pairs=[("base", "same")], gpus=[5, 7], most=4)
     assert {row["gpu"] for row in rows()} == {"5.0", "7.0"}

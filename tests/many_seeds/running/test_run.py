@@ -234,9 +234,8 @@ def test_an_error_in_the_file_is_one_line_before_anything_runs(content: str, exp
 def test_a_command_is_split_as_a_shell_would_and_values_are_written_as_in_json() -> None:
     fields = {"lr": 0.001, "deep": True, "name": "a b", "units": [1, 2]}
     command = parse_command("train --lr {lr} '{name}' --deep={deep} {units} {seed} --json '{\"x\": 1}'", {"v": fields})
-    assert expanded(command, fields, 7, "") == [
-        *("train", "--lr", "0.001", "a b", "--deep=true", "[1, 2]", "7", "--json", '{"x": 1}')
-    ]
+    started = ["train", "--lr", "0.001", "a b", "--deep=true", "[1, 2]", "7", "--json", '{"x": 1}']
+    assert expanded(command, fields, 7, "") == started
     with pytest.raises(UserError, match="can't have the field seed"):
         parse_command("train {seed}", {"v": {"seed": 1}})
     with pytest.raises(UserError, match="should be a list of a program and its arguments, or a string, received 3"):

@@ -119,7 +119,7 @@ command.main()
 
 
 def test_a_signal_is_handled_while_a_worker_starts(workspace: Path) -> None:
-    """It comes when the process of a worker is there, and the driver has not told it yet what to do."""
+    """It comes when the process of a worker is there, and has not received a task yet."""
     with started(COMMAND + STARTS, STUDY_WORKERS="2") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "8 runs, 0 of them finished before\n"
