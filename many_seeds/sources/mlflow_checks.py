@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from many_seeds.output.messages import counted, listed
-from many_seeds.sources.mlflow_runs import Run, number_of_values
-
-SYSTEM = "system/"  # metrics of the machine, whose steps count samples
+from many_seeds.sources.mlflow_runs import SYSTEM, Run, number_of_values
 
 
 def with_equal_numbers(runs: Sequence[Run]) -> tuple[list[Run], dict[str, str]]:
