@@ -112,14 +112,19 @@ def fetch_tagged(tag: str, value: str) -> list[Run]:
         return [_run(run, experiments) for run in found]
 
 
-def number_of_values(run: Run, metric: str) -> int:
-    """How many values of a metric were logged in a run.
+def fetch_values(ids: Sequence[str], metric: str) -> list[list[float]]:
+    """All values of a metric in each run, in the order of their steps.
+
+    Args:
+        ids: of the runs.
+        metric: its name.
 
     Raises:
         UserError: MLflow can't be reached.
     """
     with _connected(f"the values of {metric}") as (client, _):
-        return len(client.get_metric_history(run.id, metric))
+        histories = [client.get_metric_history(run, metric) for run in ids]
+    return [[one.value for one in sorted(of, key=lambda one: (one.step, one.timestamp))] for of in histories]
 
 
 def called(experiments: Sequence[str]) -> str:
