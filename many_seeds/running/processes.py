@@ -119,14 +119,14 @@ class CommandWorker:
             text, errors = (
                 (folder / name).read_text(encoding="utf-8", errors="replace") for name in ("stdout", "stderr")
             )
-            shown = last_lines(errors if errors.strip() else text)
             if status:
                 how = f"exit status {status}" if status > 0 else f"ended by {signal.Signals(-status).name}"
+                shown = last_lines(errors if errors.strip() else text)
                 raise RunError(f"{how}: {shlex.join(arguments)}", shown, retry=True)
             try:
                 return self._command.scores(text, out, identity)
             except ScoreError as error:
-                raise RunError(error.reason, shown) from error
+                raise RunError(error.reason, last_lines(text)) from error
 
     def _execute(
         self, arguments: list[str], environment: Mapping[str, str], stdout: IO[bytes], stderr: IO[bytes]
