@@ -76,7 +76,7 @@ def _correlation(values: np.ndarray) -> float:
 def _errors(correlation: float, n: int) -> float:
     """By how many standard errors a correlation of n consecutive values exceeds its mean.
 
-    Of independent normal values it has the mean −1/n and the variance (n − 2)² / (n² (n − 1)): Moran 1948, "Some theorems
+    Of independent normal values it has mean −1/n and variance (n − 2)² / (n² (n − 1)): Moran 1948, "Some theorems
     on time series: II", Biometrika 35.
     """
     return (correlation + 1 / n) * n * np.sqrt(n - 1) / (n - 2)

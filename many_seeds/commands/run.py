@@ -123,8 +123,9 @@ def study_of(values: dict[str, Any]) -> "tuple[Study, Limits]":
     """
     from many_seeds.running import setup
     from many_seeds.running.commands import parse_command
+    from many_seeds.running.study import check_variants
 
-    variants = setup.check_variants(values["variants"])
+    variants = check_variants(values["variants"])
     command = parse_command(values["command"], variants)
     for key in ("score", "store", "baseline"):
         if key in values and not (isinstance(values[key], str) and values[key].strip()):

@@ -22,9 +22,7 @@ from many_seeds.running.pool import Pool
 from many_seeds.running.processes import CommandWorker, Reaper
 from many_seeds.running.runs import Worker
 from many_seeds.running.store import Store
-from many_seeds.running.study import Study, check_variants
-
-__all__ = ["Limits", "asked_pairs", "check_variants", "decide_command", "decide_function", "new_study"]
+from many_seeds.running.study import Study
 
 MOST_WORKERS = 1024
 

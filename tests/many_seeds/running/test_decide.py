@@ -1,10 +1,12 @@
 """`many_seeds.decide`: seeds are added where a result is open, and every score is kept."""
 
 import csv
+import math
 import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ import pytest
 import many_seeds as ms
 from many_seeds import RaceResult, Results, UserError
 from many_seeds.ledger import parse
+from many_seeds.running.pool import Pool
+from many_seeds.running.runs import Outcome, Run
+from many_seeds.running.store import Store
 from tests.conftest import ROOT
 from tests.many_seeds.running.training import broken, flaky, never, score, slow, train
 from tests.support.command import verdict
@@ -237,6 +242,32 @@ def test_a_program_that_is_stopped_ends_its_workers_and_goes_on_from_its_scores(
     assert len(rows()) > before
     assert all(float(row["score"]) == (37 * int(row["seed"])) % 11 + 50 * (row["variant"] == "b") for row in rows())
     assert len({(row["variant"], row["seed"]) for row in rows()}) == len(rows())
+
+
+class Lost:
+    """A worker of a cluster whose scheduler ends."""
+
+    def start(self, run: Run) -> "Future[Outcome]":
+        future = Future[Outcome]()
+        future.cancel()
+        future.set_running_or_notify_cancel()
+        return future
+
+    def is_ready(self) -> bool:
+        return True
+
+    def kill(self) -> None:
+        pass
+
+    close = kill
+
+
+def test_a_cluster_that_has_gone_is_an_error_and_its_runs_can_be_made_again() -> None:
+    store = Store(Path("scores.csv"))
+    pool = Pool([Lost()], store, "score", None, "", print)
+    with pytest.raises(UserError, match="the cluster has cancelled base 0: its scheduler has ended"):
+        pool.train([Run("base", 0)], math.inf)
+    assert store.claim(Run("base", 0)) is not None
 
 
 def test_a_function_runs_on_a_dask_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
