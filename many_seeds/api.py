@@ -174,8 +174,9 @@ def decide(
         verbose: whether to print progress to standard error.
 
     Returns:
-        The results, one for each pair, or with `race` the state of the race; both print as a table. A run that fails twice is recorded as failed, and
-        named by `remarks`; its comparisons use the seeds before it, and the next call makes it again.
+        The results, one for each pair, or with `race` the state of the race; both print as a table. A run that fails
+        twice is recorded as failed, and named by `remarks`; its comparisons use the seeds before it, and the next call
+        makes it again.
 
     Raises:
         UserError: an argument is out of range, joblib is missing, or the store or a file beside it is damaged, can't be

@@ -267,7 +267,9 @@ def test_a_cluster_that_has_gone_is_an_error_and_its_runs_can_be_made_again() ->
     pool = Pool([Lost()], store, "score", None, "", print)
     with pytest.raises(UserError, match="the cluster has cancelled base 0: its scheduler has ended"):
         pool.train([Run("base", 0)], math.inf)
-    assert store.claim(Run("base", 0)) is not None
+    claim = store.claim(Run("base", 0))
+    assert claim is not None
+    claim.release()
 
 
 def test_a_function_runs_on_a_dask_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
