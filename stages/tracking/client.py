@@ -58,8 +58,8 @@ def check_database() -> None:
             pass
     except sqlalchemy.exc.DBAPIError as error:
         raise UserError(
-            f"the database {address.shown_uri()} does not answer ({describe_error(error)}): check {address.TRACKING_URI} "
-            "and whether the database runs"
+            f"the database {address.shown_uri()} does not answer ({describe_error(error)}): check "
+            f"{address.TRACKING_URI}, and whether the database runs"
         ) from error
 
 

@@ -78,7 +78,7 @@ class Publisher:
         others = f" and {len(experiment.refused) - 1} more files" if len(experiment.refused) > 1 else ""
         self._warn(
             f"not published: {name} ({size / 1e6:.1f} MB){others}, larger than {address.shown_uri()} accepts (HTTP "
-            "status 413). Raise the limit of the proxy in front of it (nginx: client_max_body_size), then run `make ui`."
+            "status 413). Raise the limit of the proxy in front of it (nginx: client_max_body_size) and run `make ui`."
         )
         experiment.refused.clear()
 
