@@ -1,15 +1,16 @@
 """The files that programs read: means, DVC's metrics, the champion, all scores."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from stages.aggregate.runs import Runs, metric_names
-from stages.aggregate.sections import variants
-from stages.study.params import Statistics
+from stages.aggregate.sections import races, variants
+from stages.study.params import RACES, Statistics
+from stages.study.races import RaceState
 from stages.study.scores import ACCURACY, SCORES
 
 
@@ -38,6 +39,11 @@ def means(runs: Runs, settings: Statistics) -> dict[str, Any]:
         if diverged := int(variant.diverged.sum()):
             found[variant_name]["diverged"] = diverged
     return found
+
+
+def of_races(raced: Sequence[RaceState]) -> dict[str, dict[str, Any]]:
+    """The state of each race by its name, below the key "races"; empty without races."""
+    return {RACES: {state.name: races.summarized(state) for state in raced}} if raced else {}
 
 
 def metrics(runs: Runs, score: str) -> dict[str, dict[str, float]]:

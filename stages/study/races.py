@@ -103,7 +103,8 @@ def _state_of(race: NamedRace, row: Row, runs: Mapping[str, EvaluatedRuns], stud
     score, of = RACE_SCORES[race.score], {name: runs[name] for name in race.variants}
     truth = next(iter(of.values())).truth
     values = {name: score.scale * score.values(each) for name, each in of.items()}
-    settings = settings_of(study.statistics, score, truth, ordered=True, margin=race.margin)
+    # The intervals of a race are valid at any number of seeds, also in the fixed design.
+    settings = replace(settings_of(study.statistics, score, truth, ordered=True, margin=race.margin), design="open")
     if race.score == VALIDATION_ACCURACY:
         settings = replace(settings, resolution=validation_resolution(list(of.values())))
     found = standing(

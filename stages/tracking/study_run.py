@@ -1,7 +1,7 @@
 """Publishes what aggregation made: the run `study`, and the results in its and the experiment's description."""
 
 from many_seeds.output import text
-from stages.study import files, paths
+from stages.study import files, params, paths
 from stages.study.comparisons import compare_named, named_comparisons
 from stages.study.params import Params
 from stages.study.records.current import aggregated, study_files, study_key
@@ -56,7 +56,7 @@ def _publish(experiment: Experiment, key: str, note: str, score: str) -> int:
     if run is None:
         named = address.dvc_experiment()
         run = experiment.create_run(f"study, {named}" if named else "study", key, "aggregate", {"role": "study"})
-        means = files.read_json(paths.SUMMARY)
+        means = {name: of for name, of in files.read_json(paths.SUMMARY).items() if name != params.RACES}
         metrics = [
             (f"mean_{name}/{variant}", mean[name]["mean"], 0)
             for name in ("test_accuracy", score)
