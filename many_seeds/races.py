@@ -131,8 +131,8 @@ class RaceResult:
             found = f"{len(others) + 1} of {len(self.variants)} variants are in the race after {seeds}: "
             found += listed([f"{leader} (leader)", *others])
         else:
-            found = f"{leader} is best after {seeds}"
-            found += f", {listed(others)} equivalent" if others else ""
+            found = f"{leader} wins after {seeds}"
+            found += f", equivalent: {listed(others)}" if others else ""
         out: dict[int, list[str]] = {}
         for name, elimination in self.standing.eliminated.items():
             out.setdefault(elimination.n, []).append(name)

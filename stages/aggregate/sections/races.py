@@ -45,7 +45,7 @@ def figures(states: Sequence[RaceState]) -> list[Plot]:
             compared = Results(state.score.label, state.settings, tuple(against), unit=state.score.unit)
             notes = [_note(state, result.a, result.verdict) for result in against]
             drawn = forest(compared, notes=notes, confidence="the guarantee is for the winner, not for each interval")
-            caption = f"{sentence(state)} Each row: the leader (b) compared with another variant (a)."
+            caption = f"Race {state.name}: the leader (b) compared with each other variant (a)."
             found.append(Plot(f"race_{state.race.name}", drawn, caption))
     return found
 
