@@ -11,6 +11,7 @@ from stages.aggregate.runs import Runs, metric_names
 from stages.aggregate.sections import races, variants
 from stages.study.params import RACES, Statistics
 from stages.study.races import RaceState
+from stages.study.records.results import DIVERGED
 from stages.study.scores import ACCURACY, SCORES
 
 
@@ -94,10 +95,13 @@ def champion(runs: Runs, score: str = ACCURACY) -> dict[str, Any] | None:
 def scores(runs: Runs, score: str = ACCURACY) -> pd.DataFrame:
     """Every score of the study: variant, seed, the scores on the test set, dev_accuracy, dev_loss.
 
-    If the study's score is another function of the labels, it follows the other scores on the test set.
+    If the study's score is another function of the labels, it follows the other scores on the test set. If any run
+    diverged, the last column is the epoch in which it did.
     """
     of_labels = score != ACCURACY and SCORES[score].of_labels is not None
     columns = ["variant", "seed", *metric_names(runs), *([score] if of_labels else []), "dev_accuracy", "dev_loss"]
+    if any(of.diverged.any() for of in runs.values()):
+        columns.append(DIVERGED)
     found = []
     for name, variant in runs.items():
         own = {score: SCORES[score].values(variant)} if of_labels else {}

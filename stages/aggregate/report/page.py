@@ -8,6 +8,7 @@ import jinja2
 from many_seeds.ledger import Row
 from many_seeds.output import text
 from many_seeds.output.forest import forest
+from many_seeds.output.messages import counted
 from many_seeds.results import Results
 from many_seeds.statistics import intervals
 from stages.aggregate import reference_2020
@@ -83,8 +84,7 @@ def overview(compared: Sequence[Results], study: Params, raced: Sequence[RaceSta
 def first_sentences(
     runs: Runs, study: Params, compared: Sequence[Results], raced: Sequence[RaceState]
 ) -> tuple[str, list[str]]:
-    """The headline and the sentences below it: the best approach and the races, the only race first in a study of it.
-    """
+    """The headline and the sentences below it: the best approach and the races, the only race first in a study of it."""
     title, sentence = approaches.headline(runs, study, results.of_study(compared, study))
     of_races = [races.sentence(state) for state in raced]
     if raced and not compared:
@@ -104,6 +104,19 @@ def one_class_warnings(runs: Runs) -> list[str]:
         if count := int(variant.predicts_one_class.sum()):
             seeds = f"{count} of {len(variant.seeds)} seed{'' if len(variant.seeds) == 1 else 's'}"
             found.append(f"{name} predicts one class only, the same for every test image: {seeds}.")
+    return found
+
+
+def ensemble_warnings(runs: Runs) -> list[str]:
+    """A sentence for each ensemble with members that predict the same class for every image."""
+    found = []
+    for name, variant in runs.items():
+        constant = (variant.predicts_one_class | variant.diverged)[: variant.members]
+        if count := int(constant.sum()):
+            found.append(
+                f"{name}: {count} of the {counted(variant.members, 'member')} of its ensemble "
+                f"{'predicts' if count == 1 else 'predict'} one class only."
+            )
     return found
 
 
@@ -131,7 +144,7 @@ def render(
     page = environment.get_template("report.html.j2").render(
         title=title,
         sentences=sentences,
-        warnings=[*diverged_warnings(runs), *one_class_warnings(runs)],
+        warnings=[*diverged_warnings(runs), *one_class_warnings(runs), *ensemble_warnings(runs)],
         guarantee=" ".join(text.guarantee(*compared)) if compared else races.guarantee(raced, study),
         sections=sections,
         verdicts=intervals.VERDICTS,
