@@ -109,11 +109,11 @@ def projection(one: Question, final_n: int, seconds: float | None, seconds_with_
         one: the comparison or race.
         final_n: the number of seeds at which it is projected, or the maximum number of seeds.
         seconds: the duration of the runs until then; None if it is unknown.
-        seconds_with_earlier: the same with the runs of the comparisons listed before.
+        seconds_with_earlier: the same with the runs of the comparisons and races listed before.
     """
     if seconds is None:
         return "duration unknown: no run of it is in this workspace"
-    total = "" if seconds_with_earlier is None else f" ({duration(seconds_with_earlier)} with the comparisons above)"
+    total = "" if seconds_with_earlier is None else f" ({duration(seconds_with_earlier)} with those above)"
     projected = None if one.seeds_projected is None else one.from_seed + one.seeds_projected
     if projected is not None and projected <= final_n:
         return f"{_end(one)} projected at {projected:,} seeds, after {duration(seconds)}{total}"

@@ -84,7 +84,9 @@ def overview(compared: Sequence[Results], study: Params, raced: Sequence[RaceSta
 def first_sentences(
     runs: Runs, study: Params, compared: Sequence[Results], raced: Sequence[RaceState]
 ) -> tuple[str, list[str]]:
-    """The headline and the sentences below it: the best approach and the races, the only race first in a study of it."""
+    """The headline and the sentences below it: of the best approach, and of races, which come first if nothing else is
+    compared.
+    """
     title, sentence = approaches.headline(runs, study, results.of_study(compared, study))
     of_races = [races.sentence(state) for state in raced]
     if raced and not compared:

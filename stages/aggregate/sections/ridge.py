@@ -21,7 +21,10 @@ def parts(shown: Sequence[VariantRuns]) -> list[Part]:
     found: list[Part] = []
     for variant in shown:
         if "alpha" in variant.curves:
-            caption = f"{variant.variant}: validation error by the strength of the ridge penalty; median where all seeds have the value."
+            caption = (
+                f"{variant.variant}: validation error by the strength of the ridge penalty; median where all seeds "
+                "have the value."
+            )
             found.append(Plot(f"alpha_{variant.variant}", alpha_search(variant), caption))
         if variant.weights is not None:
             caption = f"{variant.variant}: weights of each class: positive blue, negative orange."
