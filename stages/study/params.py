@@ -380,5 +380,5 @@ def _explain_name(error: Any) -> str:
     if not isinstance(received, str):
         return f"  {section}: a name should be text, in quotes if need be; received {received!r}"
     if error.get("ctx", {}).get("pattern") == FILE_NAME:
-        return f"  {section}: a name should be lower-case letters, digits and _, a letter first; received {received!r}"
-    return f"  {section}: {error['msg']}; received the name {received!r}"
+        return f"  {section}.{received}: a name should be lower-case letters, digits and _, a letter first"
+    return f"  {section}.{received}: as a name, {error['msg'][:1].lower()}{error['msg'][1:]}"

@@ -7,7 +7,7 @@ from many_seeds.output import text
 from many_seeds.output.messages import counted, duration
 from many_seeds.races import RaceResult
 from stages.study.params import PARAMS, Params
-from stages.study.races import RaceState
+from stages.study.races import HEADER, RaceState
 from tools.settle.look import Look
 
 LIMITS = f"--most and split.seeds of {PARAMS}"
@@ -23,16 +23,7 @@ def race_table(state: RaceState) -> str:
     """The variants of a race, the leader first."""
     first = f", from seed {state.from_seed} on" if state.from_seed else ""
     title = f"{state.race.name}: which is best, by {state.score.label}, margin {state.race.margin:g} {state.score.unit}"
-    rows = [
-        [
-            row["variant"],
-            row["state"],
-            text.MISSING if row["mean"] is None else state.score.text(row["mean"]),
-            str(row["seeds"]),
-        ]
-        for row in state.rows()
-    ]
-    return f"{title.rstrip()}{first}\n{text.aligned(['variant', 'state', 'mean', 'seeds'], rows, left=2)}"
+    return f"{title.rstrip()}{first}\n{text.aligned(HEADER, state.cells(), left=2)}"
 
 
 def summary(look: Look) -> str:

@@ -88,7 +88,7 @@ def first_sentences(
     compared.
     """
     title, sentence = approaches.headline(runs, study, results.of_study(compared, study))
-    of_races = [races.sentence(state) for state in raced]
+    of_races = [f"{state.sentence}." for state in raced]
     if raced and not compared:
         return races.headline(raced[0]), [*of_races, sentence]
     return title, [sentence, *of_races]

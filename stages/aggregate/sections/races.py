@@ -57,11 +57,6 @@ def headline(state: RaceState) -> str:
     return f"{state.standing.leader} {'wins' if state.standing.ended else 'leads'}"
 
 
-def sentence(state: RaceState) -> str:
-    """A race with its score and its state."""
-    return f"Race {state.race.name}, by {state.score.label}: {state.summary}."
-
-
 def summarized(state: RaceState) -> dict[str, Any]:
     """The state of a race as JSON values."""
     standing = state.standing
