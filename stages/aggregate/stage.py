@@ -36,7 +36,7 @@ def aggregate(study: Params) -> None:
     files.write_bytes(paths.REPORT, page.render(sections, runs, study, compared, raced).encode())
     files.write_json(paths.CHAMPION, summary.champion(runs, score))
     files.write_json(paths.SUMMARY, summary.means(runs, study.statistics) | summary.of_races(raced))
-    files.write_json(paths.ACCURACY, summary.metrics(runs, score) | summary.of_races(raced))
+    files.write_json(paths.ACCURACY, summary.metrics(runs, score) | summary.metrics_of_races(raced))
 
 
 def written_tables(sections: Iterable[Section]) -> dict[str, bytes]:

@@ -47,6 +47,15 @@ def of_races(raced: Sequence[RaceState]) -> dict[str, dict[str, Any]]:
     return {RACES: {state.name: races.summarized(state) for state in raced}} if raced else {}
 
 
+def metrics_of_races(raced: Sequence[RaceState]) -> dict[str, dict[str, Any]]:
+    """The part of `of_races` that DVC's metrics have."""
+    names = ("seeds", "in_race", "leader")
+    return {
+        key: {race: {name: state[name] for name in names} for race, state in states.items()}
+        for key, states in of_races(raced).items()
+    }
+
+
 def metrics(runs: Runs, score: str) -> dict[str, dict[str, float]]:
     """The metrics of `dvc metrics`: mean accuracy of each variant on the test set and its validation splits (dev).
 

@@ -23,7 +23,7 @@ def race_table(state: RaceState) -> str:
     """The variants of a race, the leader first."""
     first = f", from seed {state.from_seed} on" if state.from_seed else ""
     title = f"{state.race.name}: which is best, by {state.score.label}, margin {state.race.margin:g} {state.score.unit}"
-    return f"{title.rstrip()}{first}\n{text.aligned(HEADER, state.cells(), left=2)}"
+    return f"{text.filled(f'{title.rstrip()}{first}')}\n{text.aligned(HEADER, state.cells(), left=2)}"
 
 
 def summary(look: Look) -> str:

@@ -8,7 +8,6 @@ import jinja2
 from many_seeds.ledger import Row
 from many_seeds.output import text
 from many_seeds.output.forest import forest
-from many_seeds.output.messages import counted
 from many_seeds.results import Results
 from many_seeds.statistics import intervals
 from stages.aggregate import reference_2020
@@ -110,16 +109,13 @@ def one_class_warnings(runs: Runs) -> list[str]:
 
 
 def ensemble_warnings(runs: Runs) -> list[str]:
-    """A sentence for each ensemble with members that predict the same class for every image."""
+    """A sentence on the ensembles with members that predict the same class for every image, if there are any."""
     found = []
     for name, variant in runs.items():
         constant = (variant.predicts_one_class | variant.diverged)[: variant.members]
         if count := int(constant.sum()):
-            found.append(
-                f"{name}: {count} of the {counted(variant.members, 'member')} of its ensemble "
-                f"{'predicts' if count == 1 else 'predict'} one class only."
-            )
-    return found
+            found.append(f"{name} ({count} of {variant.members})")
+    return [f"Ensembles with members that predict one class only: {', '.join(found)}."] if found else []
 
 
 def main_variants(runs: Runs, study: Params) -> list[VariantRuns]:

@@ -146,7 +146,7 @@ def test_seeds_that_diverged_are_marked_in_tables_and_figures_by_seed(printed: s
     assert pd.read_csv(paths.TABLES / "scores.csv")["diverged"].notna().sum() == 1
     report = paths.REPORT.read_text(encoding="utf-8")
     assert "plain and watched, seed by seed; dashed: means; crosses: diverged runs." in report
-    assert "watched: 1 of the 2 members of its ensemble predicts one class only." in report
+    assert "Ensembles with members that predict one class only: watched (1 of 2)." in report
 
 
 def test_runs_of_other_training_data_are_not_called_those_of_another_environment(
