@@ -54,7 +54,7 @@ def figure(variant: VariantRuns) -> Figure:
             lone, named = "o" if len(table) == 1 else "", label if score == "loss" else None
             ax.plot(table.index, table.median(axis=1), color=color, marker=lone, label=named)
         ax.set_ylabel(score)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.grid(axis="y")
     axes[1, 0].set_xlabel("epoch")
     upper = axes[0, 0]
