@@ -52,6 +52,7 @@ def _describe_custom(data: Data) -> Contents:
         classes=data.classes,
         test_fraction=data.test_fraction,
         test_seed=data.test_seed,
+        refuse_duplicates=not data.allow_duplicates,
     )
 
 

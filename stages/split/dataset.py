@@ -21,16 +21,23 @@ class LabeledImages:
         images: uint8 [n, height, width] or [n, height, width, 3].
         labels: integers [n].
         groups: the group of each image, such as its writer, whole numbers or text [n]; None if images are independent.
+        names: the name of each image in messages, text [n]; None if they are rows of an array.
     """
 
     images: np.ndarray
     labels: np.ndarray
     groups: np.ndarray | None = None
+    names: np.ndarray | None = None
+
+    def name(self, index: int) -> str:
+        """The name of an image, once `check_images` has named all of them."""
+        assert self.names is not None
+        return str(self.names[index])
 
     def select(self, indices: np.ndarray) -> "LabeledImages":
         """The images with these indices."""
-        groups = None if self.groups is None else self.groups[indices]
-        return LabeledImages(self.images[indices], self.labels[indices], groups)
+        groups, names = (None if of is None else of[indices] for of in (self.groups, self.names))
+        return LabeledImages(self.images[indices], self.labels[indices], groups, names)
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ def check_images(split: str, data: LabeledImages) -> LabeledImages:
         data: as a reader returns them.
 
     Returns:
-        The same, with groups as text.
+        The same, with groups as text, and with names.
 
     Raises:
         UserError: they have not.
@@ -79,6 +86,8 @@ def check_images(split: str, data: LabeledImages) -> LabeledImages:
         )
     if len(images) != len(labels):
         raise UserError(f"{split}: {len(images):,} images, but {len(labels):,} labels")
+    if data.names is None:
+        data = replace(data, names=np.array([f"{split} image {index}" for index in range(len(images))]))
     return data if data.groups is None else replace(data, groups=check_groups(split, data.groups, len(images)))
 
 

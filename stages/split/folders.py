@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -64,7 +64,7 @@ def read(files: Mapping[str, Path], sources: Mapping[str, str], classes: list[st
     known = _class_names(found, names, classes)
     _check_sizes(trees)
     colour = any(image.ndim == 3 for tree in trees.values() for image in tree.images.values())
-    labeled = {split: _labeled(tree, known, colour) for split, tree in trees.items()}
+    labeled = {split: _labeled(tree, known, colour, prefix) for split, (prefix, tree) in _named(trees).items()}
     return Dataset(labeled["train"], labeled.get("test"), known)
 
 
@@ -183,7 +183,7 @@ def _class_names(found: Mapping[str, list[str]], sources: Mapping[str, str], cla
 
 def _check_sizes(trees: Mapping[str, Tree]) -> None:
     """Check that all images have the size of the first one."""
-    images = {split / path: image for split, tree in _named(trees) for path, image in tree.images.items()}
+    images = {prefix / path: image for prefix, tree in _named(trees).values() for path, image in tree.images.items()}
     first = min(images)
     for path in sorted(images):
         if images[path].shape[:2] != images[first].shape[:2]:
@@ -191,21 +191,20 @@ def _check_sizes(trees: Mapping[str, Tree]) -> None:
             raise UserError(f"images should be of one size: {sizes[0]}, {sizes[1]}")
 
 
-def _named(trees: Mapping[str, Tree]) -> Iterator[tuple[PurePosixPath, Tree]]:
-    """Each tree with the prefix of its paths, which is empty if there is only one tree."""
-    return ((PurePosixPath(split if len(trees) > 1 else ""), tree) for split, tree in trees.items())
+def _named(trees: Mapping[str, Tree]) -> dict[str, tuple[PurePosixPath, Tree]]:
+    """Each tree with the prefix of its paths in messages, which is empty if there is only one tree."""
+    return {split: (PurePosixPath(split if len(trees) > 1 else ""), tree) for split, tree in trees.items()}
 
 
-def _labeled(tree: Tree, classes: list[str], colour: bool) -> LabeledImages:
+def _labeled(tree: Tree, classes: list[str], colour: bool, prefix: PurePosixPath) -> LabeledImages:
     paths = sorted(tree.images, key=lambda path: (_natural(path.name), path.name, path.parent.name))
     images = [tree.images[path] for path in paths]
     if colour:
         images = [np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image for image in images]
     numbers = {name: label for label, name in enumerate(classes)}
     labels = np.array([numbers[path.parent.name] for path in paths])
-    return LabeledImages(
-        np.stack(images), labels, np.array([tree.groups[path] for path in paths]) if tree.groups else None
-    )
+    of_groups = np.array([tree.groups[path] for path in paths]) if tree.groups else None
+    return LabeledImages(np.stack(images), labels, of_groups, np.array([str(prefix / path) for path in paths]))
 
 
 def _natural(name: str) -> list[str | int]:

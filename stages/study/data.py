@@ -61,6 +61,8 @@ class Data(_Strict):
         test_fraction: the share of the images of each class that is drawn as the test set where none is given; None for
             a fifth.
         test_seed: of that draw, which is the same for all seeds.
+        allow_duplicates: whether all test images may be training images too, and whether a test image may be a training
+            image of another class.
     """
 
     name: DatasetName
@@ -75,6 +77,7 @@ class Data(_Strict):
     classes: ClassNames | None = None
     test_fraction: TestFraction | None = None
     test_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    allow_duplicates: bool = False
 
     @property
     def sources(self) -> dict[str, str]:
@@ -159,6 +162,7 @@ class Contents(_Strict):
         sources: part → path or URL that it came from, for errors.
         classes: the names of the labels, if params.yaml has them.
         test_fraction, test_seed: as in `Data`.
+        refuse_duplicates: whether `Data.allow_duplicates` is false; False for built-in data sets.
     """
 
     format: str
@@ -167,6 +171,8 @@ class Contents(_Strict):
     classes: list[str] | None = None
     test_fraction: float | None = None
     test_seed: int = 0
+    # Not written where it has its default, so that data/raw keeps its digest.
+    refuse_duplicates: Annotated[bool, Field(exclude_if=lambda refused: not refused)] = False
 
 
 CONTENTS = RAW / "contents.json"

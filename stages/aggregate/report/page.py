@@ -22,6 +22,7 @@ from stages.aggregate.sections import (
     convergence,
     curves,
     environments,
+    images,
     ledger,
     misclassified,
     races,
@@ -32,11 +33,14 @@ from stages.aggregate.sections import (
     variants,
 )
 from stages.study.params import Params
+from stages.study.records.data_summary import DataSummary
 from stages.study.records.ledger_files import earlier_ledgers
 from stages.study.records.results import diverged_sentence
 
 
-def sections(runs: Runs, study: Params, compared: Sequence[Results], named: Sequence[Row]) -> list[Section]:
+def sections(
+    runs: Runs, study: Params, compared: Sequence[Results], named: Sequence[Row], data: DataSummary
+) -> list[Section]:
     """The sections of the report, the results of all comparisons first; empty ones are left out.
 
     Args:
@@ -44,6 +48,7 @@ def sections(runs: Runs, study: Params, compared: Sequence[Results], named: Sequ
         study: the content of params.yaml.
         compared: the results of all its comparisons, for each score and margin.
         named: the rows of its ledger.
+        data: what the stage split has found in the images.
     """
     main, of_study = main_variants(runs, study), results.of_study(compared, study)
     listed = [
@@ -61,6 +66,7 @@ def sections(runs: Runs, study: Params, compared: Sequence[Results], named: Sequ
         Section("curves", "Learning curves and calibration", [*curves.parts(main), *calibration.parts(main)]),
         Section("errors", "Misclassified images", misclassified.parts(runs, main, study)),
         Section("ridge", "Ridge regression", ridge.parts(main)),
+        Section("images", "Images", images.parts(data)),
         Section("ledger", "Ledger", ledger.parts(named, earlier_ledgers(), runs, study)),
     ]
     return [section for section in listed if section.parts]
@@ -74,6 +80,11 @@ def overview(compared: Sequence[Results], study: Params) -> list[Part]:
         caption = " ".join(filter(None, [f"{question} {text.summary(group)}.", results.direction(group)]))
         found.append(Plot(results.file_name("overview", group, compared, study), forest(group), caption))
     return found
+
+
+def copies_warnings(data: DataSummary) -> list[str]:
+    """A sentence for each kind of images that the study has twice."""
+    return [sentence for sentence, _ in data.warnings()]
 
 
 def diverged_warnings(runs: Runs) -> list[str]:
@@ -97,7 +108,9 @@ def main_variants(runs: Runs, study: Params) -> list[VariantRuns]:
     return [runs[name] for name in study.variants if name in named]
 
 
-def render(sections: Sequence[Section], runs: Runs, study: Params, compared: Sequence[Results]) -> str:
+def render(
+    sections: Sequence[Section], runs: Runs, study: Params, compared: Sequence[Results], data: DataSummary
+) -> str:
     """The report as HTML."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
@@ -105,17 +118,17 @@ def render(sections: Sequence[Section], runs: Runs, study: Params, compared: Seq
     environment.tests["plot"] = lambda part: isinstance(part, Plot)
     environment.filters["svg"] = lambda part: figures.svg(part.figure, part.caption, part.name)
     title, sentence = approaches.headline(runs, study, results.of_study(compared, study))
-    images = len(next(iter(runs.values())).truth)
+    test_images = len(next(iter(runs.values())).truth)
     page = environment.get_template("report.html.j2").render(
         title=title,
         sentence=sentence,
-        warnings=[*diverged_warnings(runs), *one_class_warnings(runs)],
+        warnings=[*copies_warnings(data), *diverged_warnings(runs), *one_class_warnings(runs)],
         guarantee=" ".join(text.guarantee(*compared)) if compared else "",
         sections=sections,
         verdicts=intervals.VERDICTS,
         data=study.data.name,
         in_2020=reference_2020.applies_to(study),
-        images=f"{images:,}",
+        images=f"{test_images:,}",
         seeds={name: len(variant.seeds) for name, variant in runs.items()},
         spread=_range(len(variant.seeds) for variant in runs.values()),
         environments=environments.paragraphs(runs, study),

@@ -140,7 +140,7 @@ class TestFolders:
         save(grey > 127, Path("own/a/y/4.png"))
         for number in range(3):
             save(grey, Path(f"own/b/{'xy'[number % 2]}/{number}.png"))
-        prepare(format="folders", train="own/a", test="own/b")
+        prepare(format="folders", train="own/a", test="own/b", allow_duplicates=True)
         images, labels, _, _ = train_and_test()  # in the order 0.png, 1.bmp, 1.png, 2.gif, 3.webp, 4.png
         greys = np.repeat(grey[..., None], 3, 2)
         black_or_white = np.where(greys > 127, 255, 0)
@@ -163,7 +163,7 @@ class TestFolders:
         image.save(Path("own") / "turned.png", exif=exif)
         turned = (Path("own") / "turned.png").read_bytes()
         write_zip(Path("own/a.zip"), {f"{name}/{i}.png": turned for name in "ab" for i in range(5)})
-        prepare(format="folders", train="own/a.zip")
+        prepare(format="folders", train="own/a.zip", allow_duplicates=True)
         np.testing.assert_array_equal(train_and_test()[0][0], np.rot90(np.asarray(image), -1))
 
     def test_fashion_mnist_as_folders_of_png_files_is_fashion_mnist(self) -> None:
@@ -192,8 +192,8 @@ class TestNpz:
         assert read_classes(paths.TEST) == ["low", "mid", "high"]
 
     def test_the_names_of_keras(self) -> None:
-        x, y = pixels(12, 4, 4), np.arange(12) % 2
-        np.savez("own/mnist.npz", x_train=x, y_train=y, x_test=x[:4], y_test=y[:4])
+        x, y = pixels(16, 4, 4), np.arange(16) % 2
+        np.savez("own/mnist.npz", x_train=x[4:], y_train=y[4:], x_test=x[:4], y_test=y[:4])
         prepare(format="npz", train="own/mnist.npz")
         assert [len(part) for part in train_and_test()] == [12, 12, 4, 4]
         assert read_classes(paths.TEST) == ["0", "1"]
@@ -212,11 +212,11 @@ class TestNpz:
 
     def test_the_arrays_of_this_study_are_data_too(self) -> None:
         images, labels = pixels(20, 4, 4, 1), np.arange(20) % 2
-        np.savez("own/train.npz", images=images, labels=labels, classes=np.array(["no", "yes"]))
+        np.savez("own/train.npz", images=images[5:], labels=labels[5:], classes=np.array(["no", "yes"]))
         np.savez("own/test.npz", images=images[:5], labels=labels[:5])
         prepare(format="npz", train="own/train.npz", test="own/test.npz")
         assert read_classes(paths.TRAIN) == ["no", "yes"]
-        assert train_and_test()[0].shape == (20, 4, 4)
+        assert train_and_test()[0].shape == (15, 4, 4)
 
     def test_more_classes_than_a_byte_can_tell(self) -> None:
         labels = np.repeat(np.arange(300), 2)
