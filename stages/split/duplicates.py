@@ -36,7 +36,7 @@ def summarize(train: LabeledImages, test: LabeledImages, classes: Sequence[str])
 
 
 def _digests(images: np.ndarray) -> list[bytes]:
-    return [hashlib.blake2b(np.ascontiguousarray(image), digest_size=DIGEST).digest() for image in images]
+    return [hashlib.blake2b(image.tobytes(), digest_size=DIGEST).digest() for image in images]
 
 
 def _counts(data: LabeledImages, classes: Sequence[str]) -> dict[str, int]:

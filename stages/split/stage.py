@@ -1,5 +1,6 @@
 """The split: raw files as arrays of training and test images, and the validation split of every seed."""
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -64,7 +65,10 @@ def read_dataset(contents: Contents, raw: Path) -> tuple[LabeledImages, LabeledI
         UserError: the files are damaged, or the data set is not suitable for a study.
     """
     files = {part: raw / name for part, name in contents.files.items()}
-    dataset = READERS[contents.format](files, contents.sources, contents.classes)
+    reader = READERS[contents.format]
+    if contents.size is not None:  # of folders only, see stages.study.data
+        reader = functools.partial(folders.read, size=contents.size, how=contents.resize)
+    dataset = reader(files, contents.sources, contents.classes)
     train, test = check_images("train", dataset.train), dataset.test
     if test is not None:
         test = check_images("test", test)
