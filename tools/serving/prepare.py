@@ -92,7 +92,26 @@ def prepare(content: bytes, form: Format) -> np.ndarray:
         image = np.asarray(picture)
         if _has_layout(image, form.layout):
             return image
-    return _place(finding.find(picture), form.shape, form.layout)
+    return _place(_find(picture, content), form.shape, form.layout)
+
+
+def _find(picture: Image.Image, content: bytes) -> np.ndarray:
+    """The drawing in a picture, also if it covers little of a large page.
+
+    Args:
+        picture: the picture, reduced.
+        content: its file.
+
+    Raises:
+        UserError: as `finding.find`.
+    """
+    try:
+        return finding.find(picture)
+    except finding.BlankError:
+        part = finding.crop_to_ink(pictures.decode(content, finding.LARGE_SIDE))
+        if part is None:
+            raise
+        return finding.find(part)
 
 
 def _scale(picture: Image.Image, shape: tuple[int, ...]) -> np.ndarray:
