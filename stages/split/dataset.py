@@ -98,9 +98,7 @@ def _remedy(labels: np.ndarray) -> str:
     if labels.ndim == 2:
         if ((labels == 0) | (labels == 1)).all() and (labels.sum(axis=1) == 1).all():
             return "they are one-hot; store labels.argmax(axis=1)"
-        return (
-            "an image should have one class; store one column, or labels.argmax(axis=1) if columns are scores"
-        )
+        return "an image should have one class; store one column, or labels.argmax(axis=1) if columns are scores"
     if labels.ndim == 1 and labels.dtype.kind == "b":
         return "store labels.astype(np.uint8)"
     if labels.ndim == 1 and labels.dtype.kind == "f" and (labels == np.round(labels)).all():

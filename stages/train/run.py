@@ -10,15 +10,16 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from many_seeds.errors import UserError
+from many_seeds.output.messages import listed
 from stages.recipes.shared.keras_recipe import KerasRecipe
 from stages.recipes.shared.native_stderr import native_stderr_hidden
-from stages.recipes.shared.recipe import DivergedError, Recipe
+from stages.recipes.shared.recipe import DivergedError, FitResult, Recipe
 from stages.recipes.shared.training import SavedResult, backend
 from stages.recipes.shared.training import train as train_recipe
 from stages.study import files
@@ -132,6 +133,8 @@ def train_run(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path |
     rows: list[dict[str, Any]] = []
 
     def take_epoch(epoch: int, row: dict[str, float]) -> None:
+        if "loss" not in row:
+            raise UserError(f"fit should call on_epoch with a row that has a loss, received {listed([*row])}")
         rows.append(row)
         if progress is not None:
             progress.write_text(f"epoch {epoch + 1}, loss {row['loss']:.4f}", encoding="utf-8")
@@ -142,7 +145,7 @@ def train_run(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path |
         with warnings.catch_warnings():  # Keras ignores an argument that it no longer supports
             warnings.filterwarnings("error", "Argument .* is no longer supported", UserWarning)
             result = train_recipe(
-                run.recipe,
+                cast(Recipe, _CheckedFit(run.recipe)),
                 images,
                 labels,
                 run.classes,
@@ -164,6 +167,26 @@ def train_run(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path |
             progress.unlink(missing_ok=True)
     times = {"started": round(started_at, 3), "seconds": round(time.perf_counter() - started, 3)}
     return trained(run, model, curve, facts | times)
+
+
+class _CheckedFit:
+    """A recipe whose `fit` returns a `FitResult` with a Keras model, or raises a UserError."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+
+    def fit(self, *arguments: Any, **named: Any) -> FitResult:
+        import keras
+
+        result = self._recipe.fit(*arguments, **named)
+        if not isinstance(result, FitResult):
+            raise UserError(f"fit should return a FitResult, received {type(result).__name__} (docs/models.md)")
+        if not isinstance(result.model, keras.Model):
+            raise UserError(
+                f"fit should return a keras.Model as the model, received {type(result.model).__name__}: other models "
+                "are trained outside of the pipeline, by many_seeds.decide (docs/decide.md)"
+            )
+        return result
 
 
 def check_result(run: Run, result: SavedResult, images: np.ndarray) -> None:
