@@ -44,8 +44,8 @@ def data_section(source: str, name: str) -> dict[str, Any]:
     if path.name.endswith(ARCHIVES):
         return data | {"format": "folders"}
     raise UserError(
-        f"{path} should be a folder of images, an archive of one ({', '.join(ARCHIVES)}) or an .npz file; for IDX files "
-        "write the section data by hand, as docs/data.md shows"
+        f"{path} should be a folder of images, an archive of one ({', '.join(ARCHIVES)}) or an .npz file; for IDX "
+        "files write the section data by hand, as docs/data.md shows"
     )
 
 
@@ -94,9 +94,10 @@ def main() -> None:
     print(f"{params.PARAMS} has a study of {arguments.name}: {', '.join(study.variants)}, five seeds each.")
     if study.data.size:
         print(f"The images have different sizes: `data.size` scales them to {SIZE}x{SIZE} pixels.")
-    print(
-        "Next:\n  dvc repro split    # checks the images\n  make stale         # lists what will be trained\n  make study"
-    )
+    print("Next:")
+    print("  dvc repro split    # checks the images")
+    print("  make stale         # lists what will be trained, and roughly for how long")
+    print("  make study         # trains it, and writes metrics/report.html")
 
 
 if __name__ == "__main__":
