@@ -7,8 +7,7 @@ from stages.study import files, paths
 from stages.study.params import Params
 from stages.train import executors
 
-# Multiplications per second of a worker with one thread, measured with networks of docs/modern.md and of tools/starter.yaml
-# on a server of 2025. Small networks reach a tenth of it.
+# Multiplications per second of a worker with one thread. Measured; small networks are slower.
 SPEED = 2e10
 
 

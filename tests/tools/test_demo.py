@@ -10,6 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.study import files, params, paths
+from stages.study.params import Params
 from tests.support.pipeline import SEEDS, STUDY, Clone, stages_run
 from tools import demo
 

@@ -76,7 +76,8 @@ def crop_to_ink(picture: Image.Image) -> Image.Image | None:
     parts = measure.regionprops(measure.label(difference > difference.max() / 2))
     largest = max(map(_size, parts))
     boxes = np.array([part.bbox for part in parts if _size(part) >= largest / 4])  # without dust
-    top, left, bottom, right = *boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()
+    top, left = map(int, boxes[:, :2].min(axis=0))
+    bottom, right = map(int, boxes[:, 2:].max(axis=0))
     margin = max(bottom - top, right - left)
     touches = top == 0 or left == 0 or bottom == picture.height or right == picture.width
     if touches or margin > max(picture.size) / 2:

@@ -41,8 +41,8 @@ def copy(name: str, to: str) -> None:
     (Path("own/a") / to).write_bytes((Path("own/a") / name).read_bytes())
 
 
-def prepare(**data: bool) -> DataSummary:
-    fetch(Data(name="mine", format="folders", train="own/a", **data))
+def prepare(*, allow_duplicates: bool = False) -> DataSummary:
+    fetch(Data(name="mine", format="folders", train="own/a", allow_duplicates=allow_duplicates))
     split(0.2, 2)
     return read_summary()
 

@@ -221,14 +221,14 @@ def page(*digits: Image.Image, side: int = 1000) -> bytes:
 def test_a_small_digit_on_a_large_page_is_found(height: int) -> None:
     small = drawn(size=(3 * height // 4, height))
     assert distance(prepared(page(small)), prepared(saved(drawn()))) < 16
-    with pytest.raises(UserError, match="more than one drawing|is blank|only specks"):
+    with pytest.raises(UserError, match=r"more than one drawing|is blank|only specks"):
         prepared(page(small, drawn("seven", size=small.size)))
 
 
 @pytest.mark.parametrize("size", [(500, 1), (5, 2000), (1, 100)])
 def test_a_strip_is_refused(size: tuple[int, int]) -> None:
     strip = np.random.default_rng(0).integers(0, 256, size[::-1], np.uint8)
-    with pytest.raises(UserError, match="at most 10 times as long as wide, received .* pixels: it should show one"):
+    with pytest.raises(UserError, match=r"at most 10 times as long as wide, received .* pixels: it should show one"):
         prepared(saved(Image.fromarray(strip)))
 
 
