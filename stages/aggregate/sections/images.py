@@ -2,16 +2,18 @@
 
 import pandas as pd
 
+from many_seeds.output.plots import drawable
 from stages.aggregate.report.parts import Part, Table, number, text
 from stages.study.records.data_summary import MOST_NAMED, DataSummary
-
-SPLITS = ("training", "test")
 
 
 def parts(data: DataSummary) -> list[Part]:
     counts = pd.DataFrame({"class": list(data.train), "train": data.train.values(), "test": data.test.values()})
     caption = "" if data.between.count else "No test image has the same pixels as a training image."
     columns = [text("class", "class"), number("training images", "train"), number("test images", "test")]
+    if drawable(list(data.train))[0] != list(data.train):
+        counts["number"] = range(len(counts))
+        columns.append(number("number in figures", "number", "{:.0f}"))
     found: list[Part] = [Table("images", "Images of each class", caption, counts, columns)]
     if sentences := [sentence for sentence, _ in data.warnings()]:
         rows = pd.DataFrame([copy.model_dump() for _, copies in data.warnings() for copy in copies.named])

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import importlib
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -44,7 +45,11 @@ def recipe_class(family: object) -> type[Recipe]:
         UserError: there is no such family, or its file can't be used.
     """
     if not isinstance(family, str) or family not in names():
-        raise UserError(f"should be one of {', '.join(names())} (the files in stages/recipes); received {family!r}")
+        # A queued experiment runs in a folder with the files that git tracks.
+        queued = f"; for an experiment, `git add stages/recipes/{family}.py`" if os.environ.get("DVC_EXP_NAME") else ""
+        raise UserError(
+            f"should be one of {', '.join(names())} (the files in stages/recipes); received {family!r}{queued}"
+        )
     place = f"stages/recipes/{family}.py"
     try:
         with warnings.catch_warnings(), _quiet_import(f"stages.recipes.{family}") as module:
