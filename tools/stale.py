@@ -249,11 +249,6 @@ def report(study: Params, status: Status) -> str:
         lines.append(f"Also stale if their results change: {', '.join(followers)}")
     if to_train := [name for name in study.variants if f"train@{name}" in (*stale, *followers)]:
         lines.append(training_time.describe(study, to_train, data_are_stale=bool(stale.keys() & {"fetch", "split"})))
-    if names := removed_variants(study):
-        lines.append(
-            f"Not in params.yaml any more, but still in metrics/runs, models or dvc.lock: {listed(names)}. `python -m "
-            "tools.removed` deletes what they have left"
-        )
     if outputs := missing(status):
         lines.append(_describe_missing(outputs, _only_evaluated(stale)))
     return "\n".join(lines)
@@ -296,6 +291,11 @@ def main() -> None:
     console.take_no_arguments("tools.stale", __doc__)
     study = params.load()
     print(report(study, status(study)))
+    if names := removed_variants(study):
+        print(
+            f"Not in params.yaml any more, but still in metrics/runs, models or dvc.lock: {listed(names)}. `python -m "
+            "tools.removed` deletes what they have left"
+        )
 
 
 if __name__ == "__main__":
