@@ -7,8 +7,9 @@ from stages.study import files, paths
 from stages.study.params import Params
 from stages.train import executors
 
-# Multiplications per second of a worker with one thread. Measured; small networks are slower.
-SPEED = 2e10
+# Of one run on one core: multiplications per second (benchmarks/README.md: 4e10 of cnn_tuned, 6e10 of mlp_tuned), and
+# seconds that do not depend on its size, such as the compilation of its steps.
+SPEED, START = 3e10, 10
 
 
 def describe(study: Params, variants: Sequence[str], *, data_are_stale: bool) -> str:
@@ -30,4 +31,5 @@ def describe(study: Params, variants: Sequence[str], *, data_are_stale: bool) ->
 def _seconds(study: Params, variants: Sequence[str]) -> float:
     """The duration of all runs of some variants, one after the other."""
     shape = files.read_arrays(paths.TRAIN)["images"].shape
-    return sum(study.recipe(name).seeds * study.recipe(name).cost(shape) / SPEED for name in variants)
+    recipes = [study.recipe(name) for name in variants]
+    return sum(recipe.seeds * (START + recipe.cost(shape) / SPEED) for recipe in recipes)
