@@ -11,9 +11,10 @@ def parts(data: DataSummary) -> list[Part]:
     counts = pd.DataFrame({"class": list(data.train), "train": data.train.values(), "test": data.test.values()})
     caption = "" if data.between.count else "No test image has the same pixels as a training image."
     columns = [text("class", "class"), number("training images", "train"), number("test images", "test")]
-    if drawable(list(data.train))[0] != list(data.train):
-        counts["number"] = range(len(counts))
-        columns.append(number("number in figures", "number", "{:.0f}"))
+    in_figures = drawable(list(data.train))[0]
+    if in_figures != list(data.train):
+        counts["in_figures"] = in_figures
+        columns.append(text("in figures", "in_figures"))
     found: list[Part] = [Table("images", "Images of each class", caption, counts, columns)]
     if sentences := [sentence for sentence, _ in data.warnings()]:
         rows = pd.DataFrame([copy.model_dump() for _, copies in data.warnings() for copy in copies.named])

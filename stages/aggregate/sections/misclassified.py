@@ -77,10 +77,14 @@ def _of_all(runs: Runs, images: str, doubted: frozenset[int]) -> list[Part]:
     pixels = _pixels(runs)
     # Of an image that is hard only for all variants together, no variant may have kept the pixels.
     drawn = [row for row in table.itertuples() if row.image in pixels]
+    classes = next(iter(runs.values())).classes
+    drawable_names, families = drawable(classes)
+    names = dict(zip(classes, drawable_names, strict=True))
     titles = [
-        f"{_title(row.truth, row.seen, row.image in doubted)}\n{100 * row.wrong / row.runs:.0f} %" for row in drawn
+        f"{_title(names[row.truth], names[row.seen], row.image in doubted)}\n{100 * row.wrong / row.runs:.0f} %"
+        for row in drawn
     ]
-    figure = gallery([pixels[row.image] for row in drawn], titles)
+    figure = gallery([pixels[row.image] for row in drawn], titles, families)
     sentence = f"The hardest {images} of all variants: true → most frequent wrong class (share of runs that are wrong)."
     return [Table("hardest", f"The hardest {images}", caption, table, columns), Plot("hardest", figure, sentence)]
 

@@ -249,6 +249,14 @@ def test_pictures_for_a_data_set_in_colour_are_only_scaled() -> None:
     assert found[28, 44].tolist() == [30, 30, 200]
 
 
+def test_photographs_are_scaled_as_those_of_the_study() -> None:
+    lined = Image.new("RGB", (40, 20), "white")
+    ImageDraw.Draw(lined).line([(0, 10), (40, 10)], fill="red", width=4)
+    fitted = prepare.prepare(saved(lined), Format((32, 32, 3), None, resize="fit"))
+    assert (fitted[:8] == 0).all()
+    assert (prepare.prepare(saved(lined), Format((32, 32, 3), None, resize="crop"))[0] > 200).all()
+
+
 def test_pictures_are_converted_between_grey_and_colour() -> None:
     assert prepare.prepare(saved(drawn()), COLOUR).shape == (32, 48, 3)
     coloured = saved(ImageOps.colorize(drawn(), "navy", "lightyellow"))
