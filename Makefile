@@ -8,7 +8,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export DO_NOT_TRACK ?= true
 export DVC_NO_ANALYTICS ?= true
 
-.PHONY: help setup merging home demo study stale certify settle compare predict ui serve test test-all check bench lock
+.PHONY: help setup merging home demo new study stale certify settle compare predict ui serve test test-all check bench lock
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -44,6 +44,10 @@ endef
 
 demo: setup ## run the pipeline on small real digits in build/demo: no download, two minutes
 	python -m tools.demo
+
+new: setup ## begin a study of your own data: write params.yaml (DATA=own/shapes NAME=shapes)
+	@[ -n "$(DATA)" ] && [ -n "$(NAME)" ] || { echo "error: name your data, as in make new DATA=own/shapes NAME=shapes" >&2; exit 1; }
+	@python -m tools.new "$(DATA)" "$(NAME)"
 
 study: setup ## run the study on MNIST: dvc repro
 	python -m tools.stale

@@ -135,6 +135,20 @@ def tensorflow_ready() -> None:
     freeze_libraries()
 
 
+# Of docs/modern.md. The other published variants are those that were trained on a GPU, too.
+MODERN = {"cnn_8_one_cycle", "cnn_9_bfloat16", "cnn_10_deeper", "cnn_11_augmented", "cnn_2020s"}
+
+
+@pytest.fixture(scope="session")
+def committed_study() -> Params:
+    """params.yaml of this checkout; tests that ask for it are skipped where it is not the published study."""
+    found = params.load(ROOT / params.PARAMS)
+    published = params.load(ROOT / "benchmarks/gpu/study" / params.PARAMS)
+    if found.data != published.data or set(found.variants) != published.variants.keys() | MODERN:
+        pytest.skip("params.yaml is not the published study, but one with other data or variants")
+    return found
+
+
 @pytest.fixture(scope="session")
 def study() -> Params:
     return params.parse(STUDY, "the tests' study")

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from many_seeds.commands import console
 from many_seeds.errors import UserError
+from many_seeds.output.messages import listed
 from stages.code.stage import variant_environments
 from stages.study import dvc, params, paths
 from stages.study.data import OWN
@@ -20,6 +21,8 @@ from stages.study.provenance import environments
 from stages.study.provenance.environments import CERTIFY, CERTIFY_EVALUATED, CODE, Environment
 from stages.study.provenance.identities import variant_identity
 from stages.train.plan import environment_here
+from tools import training_time
+from tools.removed import removed_variants
 
 OUTPUTS, INPUTS = "changed outs", "changed deps"  # kinds of changes in `dvc status`
 MISSING = {"deleted", "not in cache"}  # states of files that are not in the workspace: no evidence about the results
@@ -246,8 +249,11 @@ def report(study: Params, status: Status) -> str:
     if elsewhere & {f"evaluate@{variant}" for variant in _only_evaluated(stale)}:
         lines.append(CERTIFY_EVALUATED)
     lines += installed_differ(study)
-    if followers := following(stale, all_stages(study)):
+    followers = following(stale, all_stages(study))
+    if followers:
         lines.append(f"Also stale if their results change: {', '.join(followers)}")
+    if to_train := [name for name in study.variants if f"train@{name}" in (*stale, *followers)]:
+        lines.append(training_time.describe(study, to_train, data_are_stale=bool(stale.keys() & {"fetch", "split"})))
     if outputs := missing(status):
         lines.append(_describe_missing(outputs, _only_evaluated(stale)))
     return "\n".join(lines)
@@ -290,6 +296,11 @@ def main() -> None:
     console.take_no_arguments("tools.stale", __doc__)
     study = params.load()
     print(report(study, status(study)))
+    if names := removed_variants(study):
+        print(
+            f"Not in params.yaml any more, but still in metrics/runs, models or dvc.lock: {listed(names)}. `python -m "
+            "tools.removed` deletes what they have left"
+        )
 
 
 if __name__ == "__main__":

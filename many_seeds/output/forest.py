@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+from matplotlib.font_manager import FontProperties
 
 from many_seeds.errors import UserError
-from many_seeds.output.plots import COLORS, FAINT, GREEN, INK, ORANGE, STYLE, panels, styled
+from many_seeds.output.plots import COLORS, FAINT, GREEN, INK, ORANGE, font_families, panels, styled
 from many_seeds.output.text import has_new_images, number, number_forms, plain
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class _FittingText:
 
     def __init__(self, figure: Figure, texts: Sequence[str]) -> None:
         self.room = 72 * figure.get_figwidth() - 20
-        families = _families({*"".join(texts)})
+        families = font_families({*"".join(texts)})
         self.font: dict[str, Any] = {"fontsize": FONT_SIZE, "family": families}
         self._properties = FontProperties(family=families, size=FONT_SIZE)
         self._renderer = FigureCanvasAgg(figure).get_renderer()
@@ -199,16 +199,3 @@ class _FittingText:
         b = self.shorten(b, room - self.width(a))
         # Without the marks, names in Arabic or Hebrew would be drawn in reverse order.
         return f"{LEFT_TO_RIGHT}{a}{LEFT_TO_RIGHT} → {LEFT_TO_RIGHT}{b}"
-
-
-def _families(characters: set[str]) -> list[str]:
-    """The font of the style, and an installed font that has the characters it lacks, if there is one."""
-    default = STYLE["font.family"]
-    missing = {*map(ord, characters)} - get_font(findfont(default)).get_charmap().keys()
-    return [default, *_fonts_with(missing)[:1]] if missing else [default]
-
-
-def _fonts_with(characters: set[int]) -> list[str]:
-    """Installed fonts with these characters; not Last Resort, which draws boxes."""
-    fonts = [font for font in fontManager.ttflist if not font.name.startswith("Last Resort")]
-    return [font.name for font in fonts if characters <= get_font(font.fname).get_charmap().keys()]

@@ -4,13 +4,14 @@ import contextlib
 import functools
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, fontManager, get_font
 
 from many_seeds import files
 from many_seeds.errors import UserError
@@ -54,7 +55,7 @@ def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
 
     @functools.wraps(draw)
     def drawn(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
-        with mpl.rc_context(STYLE), _missing_glyphs_ignored():
+        with mpl.rc_context(STYLE), missing_glyphs_ignored():
             figure = draw(*args, **kwargs)
             # The layout is computed once, for all files written of the figure.
             if engine := figure.get_layout_engine():
@@ -65,8 +66,36 @@ def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
     return drawn
 
 
+def font_families(characters: set[str]) -> list[str]:
+    """The font of the style, and an installed font that has the characters it lacks, if there is one."""
+    default = STYLE["font.family"]
+    missing = {*map(ord, characters)} - _characters(default)
+    return [default, *_fonts_with(missing)[:1]] if missing else [default]
+
+
+def _fonts_with(characters: set[int]) -> list[str]:
+    """Installed fonts with these characters; not Last Resort, which draws boxes."""
+    fonts = [font for font in fontManager.ttflist if not font.name.startswith("Last Resort")]
+    return [font.name for font in fonts if characters <= get_font(font.fname).get_charmap().keys()]
+
+
+def _characters(family: str) -> set[int]:
+    return {*get_font(findfont(family)).get_charmap()}
+
+
+def drawable(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names for a figure, and the fonts to draw them in.
+
+    Returns:
+        The names, each one of which the installed fonts lack a character replaced by its number, from 0; and the fonts.
+    """
+    families = font_families({*"".join(names)})
+    known = {character for family in families for character in _characters(family)}
+    return [name if known.issuperset(map(ord, name)) else str(i) for i, name in enumerate(names)], families
+
+
 @contextlib.contextmanager
-def _missing_glyphs_ignored() -> Iterator[None]:
+def missing_glyphs_ignored() -> Iterator[None]:
     """Suppress the warning for characters that no installed font has; they are drawn as boxes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")
@@ -87,7 +116,7 @@ def write(path: Path, figure: Figure) -> None:
     """
     kind = check_format(path)
     buffer = io.BytesIO()
-    with _missing_glyphs_ignored():
+    with missing_glyphs_ignored():
         figure.savefig(buffer, format=kind, dpi=160, facecolor="white")
     files.write_bytes(path, buffer.getvalue())
 

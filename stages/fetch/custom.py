@@ -14,6 +14,7 @@ from stages.study.data import OWN, is_address
 from stages.study.files import written_whole
 from stages.study.records.arrays import zip_entry
 
+EXPERIMENT = "DVC_EXP_NAME"  # set in experiments; queued ones run in a folder without the files that git ignores
 LIMIT = 1 << 36  # bytes of one download: 64 GiB
 
 
@@ -39,7 +40,8 @@ def fetch_custom(part: str, source: str, sha256: str | None, target: Path) -> No
         pack(Path(source), target)
         return
     if not is_address(source) and not Path(source).exists():
-        raise UserError(f"{source}: no such file or folder: put it there, or fix data.{part} in params.yaml")
+        queued = f"; for a queued experiment, `dvc exp run --queue -C {source}`" if os.environ.get(EXPERIMENT) else ""
+        raise UserError(f"{source}: no such file or folder: put it there, or fix data.{part} in params.yaml{queued}")
     file = File(source.rsplit("/", 1)[1], sha256, limit=LIMIT if is_address(source) else sys.maxsize)
     if not is_valid(file, target):
         download(file, [source], target, f"Fix data.{part} in params.yaml (or data.sha256.{part}).")

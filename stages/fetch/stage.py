@@ -52,6 +52,9 @@ def _describe_custom(data: Data) -> Contents:
         classes=data.classes,
         test_fraction=data.test_fraction,
         test_seed=data.test_seed,
+        size=data.size,
+        resize=data.resize,
+        refuse_duplicates=not data.allow_duplicates,
     )
 
 

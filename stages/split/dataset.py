@@ -21,16 +21,23 @@ class LabeledImages:
         images: uint8 [n, height, width] or [n, height, width, 3].
         labels: integers [n].
         groups: the group of each image, such as its writer, whole numbers or text [n]; None if images are independent.
+        names: the name of each image in messages, text [n]; None if they are rows of an array.
     """
 
     images: np.ndarray
     labels: np.ndarray
     groups: np.ndarray | None = None
+    names: np.ndarray | None = None
+
+    def name(self, index: int) -> str:
+        """The name of an image, once `check_images` has named all of them."""
+        assert self.names is not None
+        return str(self.names[index])
 
     def select(self, indices: np.ndarray) -> "LabeledImages":
         """The images with these indices."""
-        groups = None if self.groups is None else self.groups[indices]
-        return LabeledImages(self.images[indices], self.labels[indices], groups)
+        groups, names = (None if of is None else of[indices] for of in (self.groups, self.names))
+        return LabeledImages(self.images[indices], self.labels[indices], groups, names)
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ def check_images(split: str, data: LabeledImages) -> LabeledImages:
         data: as a reader returns them.
 
     Returns:
-        The same, with groups as text.
+        The same, with groups as text, and with names.
 
     Raises:
         UserError: they have not.
@@ -75,11 +82,28 @@ def check_images(split: str, data: LabeledImages) -> LabeledImages:
     if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
         raise UserError(
             f"{split}: labels should be whole numbers [n], one for each image, received {labels.dtype} "
-            f"{list(labels.shape)}"
+            f"{list(labels.shape)}: {_remedy(labels)}"
         )
     if len(images) != len(labels):
         raise UserError(f"{split}: {len(images):,} images, but {len(labels):,} labels")
+    if data.names is None:
+        data = replace(data, names=np.array([f"{split} image {index}" for index in range(len(images))]))
     return data if data.groups is None else replace(data, groups=check_groups(split, data.groups, len(images)))
+
+
+def _remedy(labels: np.ndarray) -> str:
+    """How labels of another type or shape become whole numbers [n]."""
+    if labels.dtype.kind in "US":
+        return "store classes, labels = np.unique(labels, return_inverse=True), the first one as the array `classes`"
+    if labels.ndim == 2:
+        if ((labels == 0) | (labels == 1)).all() and (labels.sum(axis=1) == 1).all():
+            return "they are one-hot; store labels.argmax(axis=1)"
+        return "an image should have one class; store one column, or labels.argmax(axis=1) if columns are scores"
+    if labels.ndim == 1 and labels.dtype.kind == "b":
+        return "store labels.astype(np.uint8)"
+    if labels.ndim == 1 and labels.dtype.kind == "f" and (labels == np.round(labels)).all():
+        return "store labels.astype(np.int64)"
+    return "number the classes from 0; a study compares classifiers, not regressions"
 
 
 def class_names(named: Sequence[str] | None, *splits: LabeledImages) -> list[str]:
@@ -94,7 +118,8 @@ def class_names(named: Sequence[str] | None, *splits: LabeledImages) -> list[str
     for label in (lowest, highest):
         if not 0 <= label < most:
             reason = f"there are {most} names of classes" if named else f"at most {MOST_CLASSES:,} classes"
-            raise UserError(f"labels should be from 0 to {most - 1} ({reason}), received {label}")
+            remedy = f": they start at {lowest}; store labels - {lowest}" if 0 < lowest <= highest - most + 1 else ""
+            raise UserError(f"labels should be from 0 to {most - 1} ({reason}), received {label}{remedy}")
     names = list(named) if named else [str(label) for label in range(highest + 1)]
     if len(names) < 2:
         raise UserError("there is only one class: a study needs at least two")
@@ -110,9 +135,11 @@ def check_classes(classes: Sequence[str], split: str, labels: np.ndarray) -> Non
     counts = np.bincount(labels.astype(np.int64), minlength=len(classes))
     if absent := [name for name, count in zip(classes, counts, strict=True) if count == 0]:
         more = f" (and {len(absent) - 3} more)" if len(absent) > 3 else ""
+        lowest = int(labels.min())
+        remedy = f": labels start at {lowest}; store labels - {lowest}" if len(absent) == lowest else ""
         raise UserError(
             f"{split}: there should be images of every class, but there is none of "
-            f"{', '.join(map(repr, absent[:3]))}{more}"
+            f"{', '.join(map(repr, absent[:3]))}{more}{remedy}"
         )
 
 

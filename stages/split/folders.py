@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -12,10 +12,11 @@ import numpy as np
 from tqdm import tqdm
 
 from many_seeds.errors import UserError
-from many_seeds.output.messages import counted, listed
+from many_seeds.output.messages import MAX_LISTED, counted, listed
 from stages.split.archive import contents_of
 from stages.split.dataset import Dataset, LabeledImages
-from stages.split.image_files import decode
+from stages.split.image_files import decode, resize
+from stages.study.data import Resize
 
 GROUPS = "groups.csv"
 COLUMNS = ["file", "group"]
@@ -36,7 +37,13 @@ class Tree:
     groups: dict[PurePosixPath, str]
 
 
-def read(files: Mapping[str, Path], sources: Mapping[str, str], classes: list[str] | None) -> Dataset:
+def read(
+    files: Mapping[str, Path],
+    sources: Mapping[str, str],
+    classes: list[str] | None,
+    size: Sequence[int] | None = None,
+    how: Resize = "fit",
+) -> Dataset:
     """The images of one tree of folders, or of one for training and one for testing, with the names of their folders.
 
     The images are sorted by file name, regardless of their class, in natural order ("9.png" before "10.png"). If some
@@ -47,16 +54,22 @@ def read(files: Mapping[str, Path], sources: Mapping[str, str], classes: list[st
         files: train and perhaps test → zip or tar archive of the folders.
         sources: the same parts → the name of the folders in errors.
         classes: the names of the folders in the order of their labels; None for alphabetical order.
+        size: the height and width that all images get; None if they have one size already.
+        how: how they get it, as in `image_files.resize`.
 
     Raises:
         UserError: a file is not an image, has another size than the others, or is not in the folder of a class; a class
             has no images; groups.csv does not name each image once.
     """
-    trees = _splits(_tree(files["train"], sources["train"]))
+
+    def pixels(content: bytes, name: str) -> np.ndarray:
+        return decode(content, name) if size is None else resize(decode(content, name), size, how)
+
+    trees = _splits(_tree(files["train"], sources["train"], pixels))
     if "test" in files:
         if "test" in trees:
             raise UserError(f"{sources['train']} contains a folder test/: remove it, or data.test")
-        trees["test"] = _within(_tree(files["test"], sources["test"]))
+        trees["test"] = _within(_tree(files["test"], sources["test"], pixels))
     names = {split: sources.get(split, sources["train"]) for split in trees}
     for split, tree in trees.items():
         _check_layout(tree, names[split])
@@ -64,23 +77,37 @@ def read(files: Mapping[str, Path], sources: Mapping[str, str], classes: list[st
     known = _class_names(found, names, classes)
     _check_sizes(trees)
     colour = any(image.ndim == 3 for tree in trees.values() for image in tree.images.values())
-    labeled = {split: _labeled(tree, known, colour) for split, tree in trees.items()}
+    labeled = {split: _labeled(tree, known, colour, prefix) for split, (prefix, tree) in _named(trees).items()}
     return Dataset(labeled["train"], labeled.get("test"), known)
 
 
-def _tree(path: Path, source: str) -> Tree:
+def _tree(path: Path, source: str, pixels: Callable[[bytes, str], np.ndarray]) -> Tree:
     images, folders, groups = {}, set(), list[tuple[PurePosixPath, str]]()
+    problems: list[str] = []
     for place, content in tqdm(contents_of(path, source), desc=f"read {source}", unit="file", disable=None):
         if content is None:
             folders.add(place)
         elif place.name == GROUPS:
             groups += _read_groups(place, content, source)
         else:
-            images[place] = decode(content, f"{source}: {place}")
             folders.add(place.parent)
+            try:
+                images[place] = pixels(content, str(place))
+            except UserError as error:
+                problems.append(str(error))
+    if problems:
+        raise UserError(f"{source}: {_list_problems(problems)}")
     if groups:
         _check_groups([path for path, _ in groups], images, source)
     return Tree(images, folders - {PurePosixPath()}, dict(groups))
+
+
+def _list_problems(problems: Sequence[str]) -> str:
+    """The only problem, or the number of problems and a line for each of the first ones."""
+    if len(problems) == 1:
+        return problems[0]
+    more = [f"and {len(problems) - MAX_LISTED:,} more"] if len(problems) > MAX_LISTED else []
+    return "\n  ".join([f"{len(problems):,} files should be fixed or removed:", *problems[:MAX_LISTED], *more])
 
 
 def _read_groups(place: PurePosixPath, content: bytes, source: str) -> list[tuple[PurePosixPath, str]]:
@@ -183,29 +210,31 @@ def _class_names(found: Mapping[str, list[str]], sources: Mapping[str, str], cla
 
 def _check_sizes(trees: Mapping[str, Tree]) -> None:
     """Check that all images have the size of the first one."""
-    images = {split / path: image for split, tree in _named(trees) for path, image in tree.images.items()}
+    images = {prefix / path: image for prefix, tree in _named(trees).values() for path, image in tree.images.items()}
     first = min(images)
-    for path in sorted(images):
-        if images[path].shape[:2] != images[first].shape[:2]:
-            sizes = [f"{name} is {images[name].shape[1]}x{images[name].shape[0]} pixels" for name in (first, path)]
-            raise UserError(f"images should be of one size: {sizes[0]}, {sizes[1]}")
+    others = [path for path in sorted(images) if images[path].shape[:2] != images[first].shape[:2]]
+    if others:
+        sizes = [f"{path} is {images[path].shape[1]}x{images[path].shape[0]}" for path in others]
+        raise UserError(
+            f"images should be of one size: {first} is {images[first].shape[1]}x{images[first].shape[0]} pixels, but "
+            f"{listed(sizes)}. Scale them, or let `data.size: [64, 64]` do it (height, width)"
+        )
 
 
-def _named(trees: Mapping[str, Tree]) -> Iterator[tuple[PurePosixPath, Tree]]:
-    """Each tree with the prefix of its paths, which is empty if there is only one tree."""
-    return ((PurePosixPath(split if len(trees) > 1 else ""), tree) for split, tree in trees.items())
+def _named(trees: Mapping[str, Tree]) -> dict[str, tuple[PurePosixPath, Tree]]:
+    """Each tree with the prefix of its paths in messages, which is empty if there is only one tree."""
+    return {split: (PurePosixPath(split if len(trees) > 1 else ""), tree) for split, tree in trees.items()}
 
 
-def _labeled(tree: Tree, classes: list[str], colour: bool) -> LabeledImages:
+def _labeled(tree: Tree, classes: list[str], colour: bool, prefix: PurePosixPath) -> LabeledImages:
     paths = sorted(tree.images, key=lambda path: (_natural(path.name), path.name, path.parent.name))
     images = [tree.images[path] for path in paths]
     if colour:
         images = [np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image for image in images]
     numbers = {name: label for label, name in enumerate(classes)}
     labels = np.array([numbers[path.parent.name] for path in paths])
-    return LabeledImages(
-        np.stack(images), labels, np.array([tree.groups[path] for path in paths]) if tree.groups else None
-    )
+    of_groups = np.array([tree.groups[path] for path in paths]) if tree.groups else None
+    return LabeledImages(np.stack(images), labels, of_groups, np.array([str(prefix / path) for path in paths]))
 
 
 def _natural(name: str) -> list[str | int]:

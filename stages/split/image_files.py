@@ -1,11 +1,13 @@
 """Image files of common formats, decoded without loss."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from many_seeds.errors import UserError
+from stages.study.data import Resize
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 PIXELS = 1 << 26
@@ -43,6 +45,21 @@ def decode(content: bytes, name: str) -> np.ndarray:
     # A palette image is grey if all of its colours are.
     grey = upright.mode in ("P", "PA") and (pixels == pixels[..., :1]).all()
     return pixels[..., 0].copy() if grey else pixels
+
+
+def resize(pixels: np.ndarray, size: Sequence[int], how: Resize) -> np.ndarray:
+    """An image of another size, without distortion.
+
+    Args:
+        pixels: uint8 [height, width] or [height, width, 3].
+        size: the new height and width.
+        how: "fit" scales the whole image into the new size and adds black edges; "crop" fills the new size and cuts off
+            what is beyond, on both sides alike.
+    """
+    image, (height, width) = Image.fromarray(pixels), size
+    if how == "crop":
+        return np.asarray(ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC))
+    return np.asarray(ImageOps.pad(image, (width, height), Image.Resampling.BICUBIC, color=0))
 
 
 def _check(image: Image.Image, content: bytes, name: str) -> None:

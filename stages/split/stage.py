@@ -1,5 +1,6 @@
 """The split: raw files as arrays of training and test images, and the validation split of every seed."""
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from many_seeds.errors import UserError
-from stages.split import cifar10, folders, groups, idx, npz
+from stages.split import cifar10, duplicates, folders, groups, idx, npz
 from stages.split.dataset import (
     TEST_FRACTION,
     Dataset,
@@ -20,6 +21,7 @@ from stages.split.dataset import (
 )
 from stages.study import files, paths
 from stages.study.data import Contents, read_contents
+from stages.study.records.data_summary import write_summary
 
 Reader = Callable[[Mapping[str, Path], Mapping[str, str], list[str] | None], Dataset]
 READERS: dict[str, Reader] = {"idx": idx.read, "npz": npz.read, "folders": folders.read, "cifar10": cifar10.read}
@@ -63,7 +65,10 @@ def read_dataset(contents: Contents, raw: Path) -> tuple[LabeledImages, LabeledI
         UserError: the files are damaged, or the data set is not suitable for a study.
     """
     files = {part: raw / name for part, name in contents.files.items()}
-    dataset = READERS[contents.format](files, contents.sources, contents.classes)
+    reader = READERS[contents.format]
+    if contents.size is not None:  # of folders only, see stages.study.data
+        reader = functools.partial(folders.read, size=contents.size, how=contents.resize)
+    dataset = reader(files, contents.sources, contents.classes)
     train, test = check_images("train", dataset.train), dataset.test
     if test is not None:
         test = check_images("test", test)
@@ -81,8 +86,16 @@ def read_dataset(contents: Contents, raw: Path) -> tuple[LabeledImages, LabeledI
 
 
 def split(dev_fraction: float, seeds: int) -> None:
-    """Write data/train.npz, data/test.npz and data/dev.npz, the validation splits of seeds 0 … `seeds` - 1."""
-    train, test, classes = read_dataset(read_contents(), paths.RAW)
+    """Write data/train.npz, data/test.npz, data/dev.npz, the validation splits of seeds 0 … `seeds` - 1, and data.json.
+
+    Raises:
+        UserError: the data set is not suitable for a study, or it leaks test images into the training images.
+    """
+    contents = read_contents()
+    train, test, classes = read_dataset(contents, paths.RAW)
+    summary = duplicates.summarize(train, test, classes)
+    if contents.refuse_duplicates:
+        duplicates.refuse(summary)
     codes = None if train.groups is None else groups.number_groups(train.groups)
     validation = validation_bits(len(train.labels), dev_fraction, seeds, codes)
     labels = np.uint8 if len(classes) <= 256 else np.uint16
@@ -92,5 +105,7 @@ def split(dev_fraction: float, seeds: int) -> None:
         arrays = {"labels": data.labels.astype(labels, copy=False), "classes": np.array(classes), **more}
         files.write_arrays(path, compressed=False, images=data.images, **arrays)
     files.write_arrays(paths.DEV, dev=validation, images=np.array(len(train.labels), np.int64))
+    write_summary(summary)
+    duplicates.report(summary)
     if train.groups is not None and test.groups is not None:
         groups.report(train.groups, test.groups)

@@ -5,7 +5,7 @@ A study names a built-in data set, or describes custom data; the split stage rea
 
 import re
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -39,6 +39,8 @@ Source = Annotated[str, Field(min_length=1)]
 ClassName = Annotated[str, Field(pattern=r"^\S(.*\S)?$")]
 ClassNames = Annotated[list[ClassName], Field(min_length=2, max_length=MOST_CLASSES)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Resize = Literal["fit", "crop"]
+Size = Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field(min_length=2, max_length=2)]
 TestFraction = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -61,6 +63,10 @@ class Data(_Strict):
         test_fraction: the share of the images of each class that is drawn as the test set where none is given; None for
             a fifth.
         test_seed: of that draw, which is the same for all seeds.
+        size: for folders, the height and width that all images get; None if they have one size already.
+        resize: how they get it: `fit` keeps the whole image and adds black edges, `crop` cuts off what is beyond.
+        allow_duplicates: whether all test images may be training images too, and whether a test image may be a training
+            image of another class.
     """
 
     name: DatasetName
@@ -75,6 +81,9 @@ class Data(_Strict):
     classes: ClassNames | None = None
     test_fraction: TestFraction | None = None
     test_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    size: Size | None = None
+    resize: Resize = "fit"
+    allow_duplicates: bool = False
 
     @property
     def sources(self) -> dict[str, str]:
@@ -97,6 +106,14 @@ class Data(_Strict):
             _check_source(part, source, self.sha256)
         if unknown := sorted(self.sha256.keys() - self.sources.keys()):
             raise ValueError(f"sha256 names {', '.join(unknown)}, but the parts are {', '.join(self.sources)}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_size(self) -> Self:
+        if self.size and self.format != "folders":
+            raise ValueError("size is for images in folders; images in arrays have one size: remove it")
+        if "resize" in self.model_fields_set and self.size is None:
+            raise ValueError("resize says how images get `size`: add it, as in size: [64, 64], or remove resize")
         return self
 
     @model_validator(mode="after")
@@ -158,7 +175,8 @@ class Contents(_Strict):
         files: part → name of its file in data/raw.
         sources: part → path or URL that it came from, for errors.
         classes: the names of the labels, if params.yaml has them.
-        test_fraction, test_seed: as in `Data`.
+        test_fraction, test_seed, size, resize: as in `Data`.
+        refuse_duplicates: whether `Data.allow_duplicates` is false; False for built-in data sets.
     """
 
     format: str
@@ -167,6 +185,10 @@ class Contents(_Strict):
     classes: list[str] | None = None
     test_fraction: float | None = None
     test_seed: int = 0
+    # These are not written where they have their defaults, so that data/raw keeps its digest.
+    size: Annotated[Size | None, Field(exclude_if=lambda size: size is None)] = None
+    resize: Annotated[Resize, Field(exclude_if=lambda how: how == "fit")] = "fit"
+    refuse_duplicates: Annotated[bool, Field(exclude_if=lambda refused: not refused)] = False
 
 
 CONTENTS = RAW / "contents.json"

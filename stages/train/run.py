@@ -10,15 +10,16 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from many_seeds.errors import UserError
+from many_seeds.output.messages import listed
 from stages.recipes.shared.keras_recipe import KerasRecipe
 from stages.recipes.shared.native_stderr import native_stderr_hidden
-from stages.recipes.shared.recipe import DivergedError, EpochCallback, Recipe
+from stages.recipes.shared.recipe import DivergedError, EpochCallback, FitResult, Recipe
 from stages.recipes.shared.training import SavedResult, backend
 from stages.recipes.shared.training import train as train_recipe
 from stages.study import files
@@ -132,6 +133,8 @@ def train_run(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path |
     rows: list[dict[str, Any]] = []
 
     def take_epoch(epoch: int, row: dict[str, float]) -> None:
+        if "loss" not in row:
+            raise UserError(f"fit should call on_epoch with a row that has a loss, received {listed([*row])}")
         rows.append(row)
         if progress is not None:
             progress.write_text(f"epoch {epoch + 1}, loss {row['loss']:.4f}", encoding="utf-8")
@@ -162,7 +165,13 @@ def _fit(run: Run, images: np.ndarray, labels: np.ndarray, take_epoch: EpochCall
     """Train a run. Errors of a model with weights that are not finite from the start say that it diverges."""
     try:
         return train_recipe(
-            run.recipe, images, labels, run.classes, validation=run.validation, seed=run.seed, on_epoch=take_epoch
+            cast(Recipe, _CheckedFit(run.recipe)),
+            images,
+            labels,
+            run.classes,
+            validation=run.validation,
+            seed=run.seed,
+            on_epoch=take_epoch,
         )
     except DivergedError:
         raise
@@ -170,6 +179,26 @@ def _fit(run: Run, images: np.ndarray, labels: np.ndarray, take_epoch: EpochCall
         if isinstance(run.recipe, KerasRecipe):
             diverged.check_initial_weights(run.recipe, images.shape[1:], run.classes, run.seed)
         raise
+
+
+class _CheckedFit:
+    """A recipe whose `fit` returns a `FitResult` with a Keras model, or raises a UserError."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+
+    def fit(self, *arguments: Any, **named: Any) -> FitResult:
+        import keras
+
+        result = self._recipe.fit(*arguments, **named)
+        if not isinstance(result, FitResult):
+            raise UserError(f"fit should return a FitResult, received {type(result).__name__} (docs/models.md)")
+        if not isinstance(result.model, keras.Model):
+            raise UserError(
+                f"fit should return a keras.Model as the model, received {type(result.model).__name__}: other models "
+                "are trained outside of the pipeline, by many_seeds.decide (docs/decide.md)"
+            )
+        return result
 
 
 def check_result(run: Run, result: SavedResult, images: np.ndarray) -> None:

@@ -14,6 +14,7 @@ from stages.study.records.results import find_results
 from stages.study.records.splits import read_classes, read_images
 from stages.train import cache
 from stages.train.dispatch import train_all
+from stages.train.loadable import check_loadable
 from stages.train.plan import environment_here, evaluated_keys, finished, longest_first, plan
 from stages.train.run import Run
 
@@ -27,13 +28,16 @@ def train(study: Params, variants: Sequence[str], on_finish: Callable[[str, int]
         on_finish: called with variant and seed of each run after it was written.
 
     Raises:
-        UserError: a run failed, or the workers were lost or are not available. The finished runs are kept.
+        UserError: a run failed, a model could not be loaded again, or the workers were lost or are not available. The
+            finished runs are kept.
     """
     images, labels = read_images(paths.TRAIN)
-    runs = plan(study, variants, images, labels, len(read_classes(paths.TRAIN)))
+    classes = len(read_classes(paths.TRAIN))
+    runs = plan(study, variants, images, labels, classes)
     to_train = unfinished(runs)
     for run in {run.variant: run for run in to_train}.values():
         report_differences(study, run.variant, run.digests["data"])
+    check_loadable(study, list(dict.fromkeys(run.variant for run in to_train)), images.shape[1:], classes)
     if to_train:
         train_all(longest_first(to_train, images.shape), images, labels, on_finish=on_finish)
     for variant in variants:

@@ -9,8 +9,8 @@ import pytest
 from benchmarks import baseline, bench, handwriting, overhead, process, summary
 from benchmarks.measure import clocked, layer_products, network_of, plain, plain_network
 from many_seeds.errors import UserError
-from stages.recipes.network import Recipe as Network
 from stages.study import files, params
+from stages.study.params import Params
 from stages.study.provenance.environments import installed_versions
 from stages.train.executors import processes
 from stages.train.run import Run, Trained
@@ -18,16 +18,12 @@ from tests.conftest import CLASSES, ROOT
 from tests.support.recipes import network
 
 
-def recipe_of(variant: str) -> Network:
-    return network_of(params.load(ROOT / params.PARAMS), variant)
-
-
 @pytest.mark.usefixtures("tensorflow_ready")
-def test_the_products_of_a_network_are_counted_as_by_hand() -> None:
+def test_the_products_of_a_network_are_counted_as_by_hand(committed_study: Params) -> None:
     """A 3x3 kernel at 26x26 places, one at 24x24 on 32 channels, a dense layer on 12x12x64, the output on 128."""
-    cnn = layer_products(plain_network(recipe_of("cnn_reference"), (28, 28), 10, seed=0))
+    cnn = layer_products(plain_network(network_of(committed_study, "cnn_reference"), (28, 28), 10, seed=0))
     assert cnn == [26 * 26 * 9 * 32, 24 * 24 * 9 * 32 * 64, 12 * 12 * 64 * 128, 128 * 10]
-    mlp = layer_products(plain_network(recipe_of("mlp_reference"), (28, 28), 10, seed=0))
+    mlp = layer_products(plain_network(network_of(committed_study, "mlp_reference"), (28, 28), 10, seed=0))
     assert mlp == [784 * 512, 512 * 10]
     # Forward and for the kernel both layers, for its input the second alone.
     assert summary.image_flops(mlp) == 2 * (2 * 784 * 512 + 3 * 512 * 10)
@@ -35,10 +31,10 @@ def test_the_products_of_a_network_are_counted_as_by_hand() -> None:
 
 @pytest.mark.usefixtures("tensorflow_ready")
 @pytest.mark.parametrize("variant", ["mlp_tuned", "cnn_tuned"])
-def test_the_plain_way_trains_the_network_of_the_pipeline(variant: str) -> None:
+def test_the_plain_way_trains_the_network_of_the_pipeline(variant: str, committed_study: Params) -> None:
     from stages.recipes.shared.models import layer_seeds
 
-    recipe = recipe_of(variant)
+    recipe = network_of(committed_study, variant)
     images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), dtype=np.uint8)
     floats = (images.astype("float32") / 255).reshape((5, 28, 28, 1) if recipe.filters else (5, 784))
     ours = recipe.build((28, 28), 10, layer_seeds(3))(images)
@@ -76,14 +72,13 @@ def test_without_the_images_one_is_told_to_split_not_to_train(tmp_path: Path, mo
         process.require_data()
 
 
-def test_a_study_that_is_written_is_read_as_it_was(tmp_path: Path) -> None:
-    study = params.load(ROOT / params.PARAMS)
-    short = overhead.short_study(study, "digits", 3, ["mlp_reference", "cnn_reference"])
+def test_a_study_that_is_written_is_read_as_it_was(tmp_path: Path, committed_study: Params) -> None:
+    short = overhead.short_study(committed_study, "digits", 3, ["mlp_reference", "cnn_reference"])
     process.write_study(short, tmp_path)
     found = params.load(tmp_path / params.PARAMS)
     assert found == short
     assert [recipe.seeds for recipe in found.variants.values()] == [3, 3]
-    assert found.recipe("cnn_reference").model_dump() == study.recipe("cnn_reference").model_dump() | {
+    assert found.recipe("cnn_reference").model_dump() == committed_study.recipe("cnn_reference").model_dump() | {
         **{"seeds": 3, "epochs": 1, "dev_split": True}
     }
 
@@ -190,12 +185,11 @@ def test_a_variant_is_slower_than_before_only_beyond_the_noise() -> None:
     )
 
 
-def test_a_commit_is_compared_where_it_has_the_same_networks() -> None:
-    study = params.load(ROOT / params.PARAMS)
+def test_a_commit_is_compared_where_it_has_the_same_networks(committed_study: Params) -> None:
     # Of a time before there were seeds of a variant, and fields that have a default.
     fields: dict[str, Any] = {"family": "network", "units": [512], "epochs": 5}
     former = {"linear": {"family": "linear"}, "mlp_reference": fields, "mlp_1_wider": fields, "gone": fields}
-    assert baseline.same_networks(study, former) == ["mlp_reference"]
+    assert baseline.same_networks(committed_study, former) == ["mlp_reference"]
 
 
 def test_the_committed_page_is_what_the_script_makes_of_the_committed_figures() -> None:

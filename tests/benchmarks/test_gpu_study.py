@@ -12,6 +12,7 @@ from stages.aggregate.sections import curves
 from stages.aggregate.stage import written_tables
 from stages.study import files, params, paths
 from stages.study.comparisons import compare_named, named_comparisons
+from stages.study.records.data_summary import read_summary
 from stages.study.records.ledger_files import read_ledger
 from tests.conftest import ROOT
 
@@ -25,7 +26,7 @@ def test_the_committed_tables_of_the_study_on_a_gpu_are_those_of_its_runs(
     study = params.load()
     runs, ledger = read_runs(study), read_ledger()
     compared = compare_named(runs, named_comparisons(study), study, ledger)
-    expected = written_tables(page.sections(runs, study, compared, ledger, []))
+    expected = written_tables(page.sections(runs, study, compared, ledger, [], read_summary()))
     expected |= {
         "scores.csv": files.csv_bytes(summary.scores(runs, study.statistics.score)),
         "curves.csv": files.csv_bytes(curves.validation_losses(runs)),

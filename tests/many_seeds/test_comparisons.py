@@ -21,7 +21,8 @@ from many_seeds.comparisons import compare_scores
 from many_seeds.results import Settings
 from many_seeds.sources.scores import from_arrays
 from many_seeds.statistics import intervals
-from stages.study import files, params, paths
+from stages.study import files, paths
+from stages.study.params import Params
 from stages.study.records.ledger_files import read_ledger
 from tests.conftest import ROOT
 from tests.support.command import TENTHS
@@ -349,13 +350,12 @@ def test_the_public_functions_have_examples() -> None:
         assert ">>> " in (function.__doc__ or "")
 
 
-def test_the_scores_of_the_study_give_its_committed_tables() -> None:
-    study = params.load(ROOT / params.PARAMS)
+def test_the_scores_of_the_study_give_its_committed_tables(committed_study: Params) -> None:
     scores = {}
-    for name in study.variants:
+    for name in committed_study.variants:
         arrays = files.read_arrays(ROOT / paths.predictions_path(name))
         scores[name] = 100 * (arrays["labels"] == arrays["truth"]).mean(axis=1)
-    margin, images = study.statistics.equivalence_margin, len(arrays["truth"])
+    margin, images = committed_study.statistics.equivalence_margin, len(arrays["truth"])
     tables = [pd.read_csv(ROOT / paths.TABLES / f"{name}.csv") for name in ("comparisons", "approach_pairs")]
     committed = {(row["a"], row["b"]): row for row in pd.concat(tables).to_dict("records")}
     rows = read_ledger(ROOT / paths.COMPARISONS)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from stages.study import params
+from stages.study.params import Params
 from stages.study.provenance import environments, families
 from tests.conftest import ROOT
 
@@ -119,8 +119,8 @@ def tracked(stage: str) -> set[Path]:
 
 
 @pytest.mark.parametrize("variant", ["linear", "elm", "mlp_reference", "cnn_tuned"])
-def test_dvc_tracks_the_files_in_the_digest_of_a_runs_key(variant: str) -> None:
-    family = params.load(ROOT / "params.yaml").recipe(variant).family
+def test_dvc_tracks_the_files_in_the_digest_of_a_runs_key(variant: str, committed_study: Params) -> None:
+    family = committed_study.recipe(variant).family
     assert set(families.code_files(family)) | set(environments.SCORING) <= tracked("code")
 
 

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from stages.study import params, paths
+from stages.study import paths
+from stages.study.params import Params
 from tests.support.pipeline import SEEDS, STUDY, Clone, stages_run
 
 ROOT = Path(__file__).parents[2]
@@ -159,9 +160,9 @@ def test_errors_of_build_are_reported_for_each_family_before_the_first_epoch(
     assert "epochs" not in refused.stderr
 
 
-def test_the_comparison_of_the_page_names_a_variant_of_the_study() -> None:
+def test_the_comparison_of_the_page_names_a_variant_of_the_study(committed_study: Params) -> None:
     (comparison,) = YAML(typ="safe").load(blocks("yaml")[1])["comparisons"]
-    assert comparison["a"] in params.load(ROOT / params.PARAMS).variants
+    assert comparison["a"] in committed_study.variants
     assert comparison["b"] == "residual"
 
 

@@ -6,8 +6,9 @@ import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.support.ui import WebDriverWait
 
-from stages.study import params, paths
+from stages.study import paths
 from stages.study.comparisons import named_pairs
+from stages.study.params import Params
 from tests.conftest import ROOT
 
 REPORT = (ROOT / paths.REPORT).as_uri()
@@ -15,7 +16,7 @@ WIDTHS = [390, 1280]  # of a phone and of a laptop, in CSS pixels
 
 
 @pytest.fixture(scope="module", params=WIDTHS)
-def page(request: pytest.FixtureRequest, browser: Chrome) -> Chrome:
+def page(request: pytest.FixtureRequest, browser: Chrome, committed_study: Params) -> Chrome:
     """The report, loaded once at each of the widths: tests leave nothing behind but the order of a table."""
     size = {"width": request.param, "height": 800, "deviceScaleFactor": 1, "mobile": request.param < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
@@ -86,11 +87,10 @@ def test_the_main_result_and_its_interval_are_in_the_first_screen(page: Chrome) 
     assert "interval" in evaluated(page, "document.querySelector('.lead').textContent")
 
 
-def test_the_figure_of_comparisons_starts_in_the_first_screen(page: Chrome) -> None:
+def test_the_figure_of_comparisons_starts_in_the_first_screen(page: Chrome, committed_study: Params) -> None:
     assert evaluated(page, "document.querySelector('#figure-overview svg').getBoundingClientRect().top") < 400
     caption = evaluated(page, "document.querySelector('#figure-overview figcaption').textContent")
-    study = params.load(ROOT / params.PARAMS)
-    assert f"of {len(named_pairs(study))} comparisons have a verdict" in caption
+    assert f"of {len(named_pairs(committed_study))} comparisons have a verdict" in caption
 
 
 def test_the_text_of_figures_is_large_enough(page: Chrome) -> None:
@@ -104,7 +104,9 @@ def test_the_text_of_figures_is_large_enough(page: Chrome) -> None:
     assert small == []
 
 
-def test_clicks_on_a_header_sort_its_table_in_ascending_and_descending_order(page: Chrome) -> None:
+def test_clicks_on_a_header_sort_its_table_in_ascending_and_descending_order(
+    page: Chrome, committed_study: Params
+) -> None:
     def column() -> list[float]:
         return list(
             evaluated(
@@ -119,7 +121,7 @@ def test_clicks_on_a_header_sort_its_table_in_ascending_and_descending_order(pag
     assert column() == sorted(column())
     page.execute_script(header)
     assert column() == sorted(column(), reverse=True)
-    assert len(column()) == len(params.load(ROOT / params.PARAMS).variants)
+    assert len(column()) == len(committed_study.variants)
 
 
 def test_print_shows_complete_tables_and_dark_mode_has_light_text(page: Chrome) -> None:

@@ -7,13 +7,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages.study import files, params, paths
+from stages.study import files, paths
+from stages.study.params import Params
 from tools import stale
 
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("committed_study")
 def test_the_readme_shows_the_table_of_the_approaches() -> None:
     table = (REPOSITORY / paths.TABLES / "approaches.md").read_text().split("\n\n")[-1].strip()
     copied = re.search(r"<!-- approaches -->\n(.*?)<!-- /approaches -->", README, re.DOTALL)
@@ -21,6 +23,7 @@ def test_the_readme_shows_the_table_of_the_approaches() -> None:
     assert copied[1].strip() == table
 
 
+@pytest.mark.usefixtures("committed_study")
 def test_the_readme_has_the_number_of_comparisons_with_a_verdict() -> None:
     tables = REPOSITORY / paths.TABLES
     files_of_results = [tables / "comparisons.csv", tables / "approach_pairs.csv", *tables.glob("ablations_*.csv")]
@@ -41,17 +44,16 @@ def test_every_make_target_that_the_readme_names_exists() -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def test_no_committed_result_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_committed_result_is_stale(committed_study: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     if subprocess.run(["git", "rev-parse"], cwd=REPOSITORY, capture_output=True, check=False).returncode != 0:
         pytest.skip("not a git checkout")
     monkeypatch.chdir(REPOSITORY)
-    assert stale.reasons(stale.status(params.load())) == {}
+    assert stale.reasons(stale.status(committed_study)) == {}
 
 
-def test_the_summary_has_every_variant_and_all_seeds() -> None:
-    study = params.load(REPOSITORY / params.PARAMS)
+def test_the_summary_has_every_variant_and_all_seeds(committed_study: Params) -> None:
     summary = files.read_json(REPOSITORY / paths.SUMMARY)
-    assert list(summary) == list(study.variants)
+    assert list(summary) == list(committed_study.variants)
     assert {name: values["seeds"] for name, values in summary.items()} == {
-        name: recipe.seeds for name, recipe in study.variants.items()
+        name: recipe.seeds for name, recipe in committed_study.variants.items()
     }

@@ -10,6 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.study import files, params, paths
+from stages.study.params import Params
 from tests.support.pipeline import SEEDS, STUDY, Clone, stages_run
 from tools import demo
 
@@ -104,10 +105,12 @@ def test_the_demo_does_not_change_the_study(
     assert (unpacked.folder / MARK).read_text() == "the study's own report"
 
 
-def test_the_study_of_the_demo_is_valid_with_enough_seeds_and_a_variant_that_can_be_served() -> None:
+def test_the_study_of_the_demo_is_valid_with_enough_seeds_and_a_variant_that_can_be_served(
+    committed_study: Params,
+) -> None:
     study = params.load(ROOT / "tools/demo.yaml")
     assert study.data.name == "digits"
-    assert {*study.approaches, "CNN, 2020s"} == {*params.load(ROOT / params.PARAMS).approaches}
+    assert {*study.approaches, "CNN, 2020s"} == {*committed_study.approaches}
     assert any(recipe.uses_validation for recipe in study.variants.values())
     assert all(recipe.seeds == 8 for recipe in study.variants.values())
 

@@ -16,7 +16,13 @@ LEAST_SIDE = 112  # smaller pictures are enlarged, so that the lengths below are
 CONTRAST = 32 / 255  # minimum difference of paper and ink, as a fraction of white; pictures with less are blank
 NESTED = 3  # maximum depth of nested pages, such as a sheet with a frame on a table
 PEAK = 99.8  # percentile of darkness that represents ink, which excludes single dark pixels
+MOST_OBLONG = 10  # maximum ratio of the sides of a picture
+LARGE_SIDE = 1500  # pixels of the longer side at which small drawings on large pages are found
 EXPECTED = "it should show one drawing on a background"
+
+
+class BlankError(UserError):
+    """A picture shows nothing, or nothing but specks and lines."""
 
 
 def find(picture: Image.Image) -> np.ndarray:
@@ -29,8 +35,13 @@ def find(picture: Image.Image) -> np.ndarray:
         float [height, width], the drawing cropped to its bounding box, from 0 for paper to 1 for ink.
 
     Raises:
-        UserError: the picture is blank, or does not show exactly one drawing.
+        UserError: the picture is blank, does not show exactly one drawing, or is a strip.
     """
+    if max(picture.size) > MOST_OBLONG * min(picture.size):
+        raise UserError(
+            f"the image should be at most {MOST_OBLONG} times as long as wide, received "
+            f"{picture.width}x{picture.height} pixels: {EXPECTED}"
+        )
     factor = max(1, -(-LEAST_SIDE // max(picture.size)))
     enlarged = picture.convert("L").resize((picture.width * factor, picture.height * factor), Image.Resampling.BILINEAR)
     grey = np.asarray(enlarged, float) / 255
@@ -46,6 +57,39 @@ def find(picture: Image.Image) -> np.ndarray:
     ink = np.where(near, darkness / np.median(darkness[drawn]), 0)[_box(drawn)]
     # Values within a quarter of the contrast from paper or ink become 0 or 1, like MNIST's originals.
     return np.clip(2 * ink - 0.5, 0, 1)
+
+
+def crop_to_ink(picture: Image.Image) -> Image.Image | None:
+    """The part of a large, evenly lit page around its ink, for drawings that cover little of it.
+
+    Args:
+        picture: of mode L or RGB, with a longer side of at least `LARGE_SIDE` if the file has as many pixels.
+
+    Returns:
+        The crop, with a margin as wide as the ink; None if the ink differs too little from the page, extends over half
+        of it, or reaches its edge.
+    """
+    smooth = filters.gaussian(np.asarray(picture.convert("L"), float) / 255, max(0.5, max(picture.size) / 2000))
+    difference = abs(smooth - np.median(smooth))
+    if difference.max() < 2 * CONTRAST:
+        return None
+    parts = measure.regionprops(measure.label(difference > difference.max() / 2))
+    largest = max(map(_size, parts))
+    boxes = np.array([part.bbox for part in parts if _size(part) >= largest / 4])  # without dust
+    top, left = map(int, boxes[:, :2].min(axis=0))
+    bottom, right = map(int, boxes[:, 2:].max(axis=0))
+    margin = max(bottom - top, right - left)
+    touches = top == 0 or left == 0 or bottom == picture.height or right == picture.width
+    if touches or margin > max(picture.size) / 2:
+        return None
+    return picture.crop(
+        (
+            max(0, left - margin),
+            max(0, top - margin),
+            min(picture.width, right + margin),
+            min(picture.height, bottom + margin),
+        )
+    )
 
 
 def _box(mask: np.ndarray) -> tuple[slice, slice]:
@@ -138,11 +182,11 @@ def _threshold(darkness: np.ndarray) -> float:
     """The threshold between paper and ink: half of the ink's darkness.
 
     Raises:
-        UserError: the picture is blank.
+        BlankError: the picture is blank.
     """
     peak = float(np.percentile(darkness, PEAK))
     if peak < CONTRAST:
-        raise UserError(
+        raise BlankError(
             f"the image is blank: the brightness of a drawing should differ from its background by at least "
             f"{255 * CONTRAST:.0f} of 255, received {255 * peak:.0f}"
         )
@@ -201,7 +245,7 @@ def _select_drawing(mask: np.ndarray) -> np.ndarray:
     labels = measure.label(mask)
     parts = sorted(measure.regionprops(labels), key=_size, reverse=True)
     if not parts or _size(parts[0]) < max(mask.shape) / 25:
-        raise UserError(f"the image shows only specks and lines: {EXPECTED}")
+        raise BlankError(f"the image shows only specks and lines: {EXPECTED}")
     drawing = _connected_parts(parts, dust=0.02 * max(mask.shape))
     height = max(part.bbox[2] for part in drawing) - min(part.bbox[0] for part in drawing)
     if len(drawing) > 6 or any(_are_two(a, b, height) for a, b in itertools.combinations(drawing, 2)):

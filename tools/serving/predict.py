@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,13 @@ def read_champion(path: Path = paths.CHAMPION) -> dict[str, Any]:
 
 
 def image_format(results: VariantResults) -> prepare.Format:
-    """The format of the images of a study's data set, from the results of one of its variants."""
-    return prepare.infer_format(results.hardest_images, results.classes)
+    """The format of the images of a study's data set, from the results of one of its variants.
+
+    In the folder of the study, whole pictures are scaled as `data.size` and `data.resize` of params.yaml say.
+    """
+    form = prepare.infer_format(results.hardest_images, results.classes)
+    data = params.load().data if params.PARAMS.exists() else None
+    return form if data is None or data.size is None else replace(form, resize=data.resize)
 
 
 def choose(results: VariantResults, seed: int | None) -> tuple[int, str]:

@@ -6,6 +6,8 @@ import numpy as np
 from PIL import Image
 
 from many_seeds.errors import UserError
+from stages.split.image_files import resize
+from stages.study.data import Resize
 from tools.serving import finding, pictures
 
 DIGITS = tuple("0123456789")
@@ -35,10 +37,12 @@ class Format:
     Attributes:
         shape: (height, width) of grey images, or (height, width, 3) of colour images.
         layout: the layout of drawings; None if the images are not drawings on a background.
+        resize: how whole pictures get this shape: "fit" or "crop", as `data.resize`; None to stretch them.
     """
 
     shape: tuple[int, ...]
     layout: Layout | None
+    resize: Resize | None = None
 
 
 def infer_format(images: np.ndarray, classes: list[str]) -> Format:
@@ -86,24 +90,46 @@ def prepare(content: bytes, form: Format) -> np.ndarray:
             expected.
     """
     if form.layout is None:
-        return _scale(pictures.decode(content, max(form.shape[:2])), form.shape)
+        return _scale(pictures.decode(content, max(form.shape[:2])), form)
     picture = pictures.decode(content, finding.SIDE)
     if picture.size == (form.shape[1], form.shape[0]) and picture.mode == "L":
         image = np.asarray(picture)
         if _has_layout(image, form.layout):
             return image
-    return _place(finding.find(picture), form.shape, form.layout)
+    return _place(_find(picture, content), form.shape, form.layout)
 
 
-def _scale(picture: Image.Image, shape: tuple[int, ...]) -> np.ndarray:
-    """The whole picture, scaled to uint8 of `shape`."""
+def _find(picture: Image.Image, content: bytes) -> np.ndarray:
+    """The drawing in a picture, also if it covers little of a large page.
+
+    Args:
+        picture: the picture, reduced.
+        content: its file.
+
+    Raises:
+        UserError: as `finding.find`.
+    """
+    try:
+        return finding.find(picture)
+    except finding.BlankError:
+        part = finding.crop_to_ink(pictures.decode(content, finding.LARGE_SIDE))
+        if part is None:
+            raise
+        return finding.find(part)
+
+
+def _scale(picture: Image.Image, form: Format) -> np.ndarray:
+    """The whole picture, scaled to uint8 of the format's shape."""
     contrast = int(np.ptp(np.asarray(picture.convert("L"))))
     if contrast < 255 * finding.CONTRAST:
         raise UserError(
             f"the image is blank: its brightness should vary by at least {255 * finding.CONTRAST:.0f} of 255, received "
             f"{contrast}"
         )
+    shape = form.shape
     coloured = picture.convert("RGB" if len(shape) == 3 else "L")
+    if form.resize is not None:
+        return resize(np.asarray(coloured), shape[:2], form.resize)
     return np.asarray(coloured.resize((shape[1], shape[0]), Image.Resampling.BILINEAR, reducing_gap=3))
 
 

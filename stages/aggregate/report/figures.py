@@ -8,7 +8,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from many_seeds.output.plots import FAINT, INK, STYLE
+from many_seeds.output.plots import FAINT, INK, STYLE, missing_glyphs_ignored
 
 MOST_TICKS = 10
 
@@ -36,7 +36,8 @@ def log_ticks(low: float, high: float) -> list[float]:
 def png(figure: Figure) -> bytes:
     """The figure as a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=160, facecolor="white", metadata={"Software": None})
+    with missing_glyphs_ignored():
+        figure.savefig(buffer, format="png", dpi=160, facecolor="white", metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -49,7 +50,7 @@ def svg(figure: Figure, title: str, name: str) -> str:
         name: a prefix for its ids, which must be unique in the page.
     """
     buffer = io.BytesIO()
-    with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
+    with mpl.rc_context({**STYLE, "svg.hashsalt": name}), missing_glyphs_ignored():
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     drawn = buffer.getvalue().decode()
     head = re.search(r"<svg[^>]*?>", drawn, re.DOTALL)

@@ -22,6 +22,7 @@ from stages.aggregate.sections import (
     convergence,
     curves,
     environments,
+    images,
     ledger,
     misclassified,
     races,
@@ -33,12 +34,18 @@ from stages.aggregate.sections import (
 )
 from stages.study.params import Params
 from stages.study.races import RaceState
+from stages.study.records.data_summary import DataSummary
 from stages.study.records.ledger_files import earlier_ledgers
 from stages.study.records.results import diverged_sentence
 
 
 def sections(
-    runs: Runs, study: Params, compared: Sequence[Results], named: Sequence[Row], raced: Sequence[RaceState]
+    runs: Runs,
+    study: Params,
+    compared: Sequence[Results],
+    named: Sequence[Row],
+    raced: Sequence[RaceState],
+    data: DataSummary,
 ) -> list[Section]:
     """The sections of the report, the results of all comparisons first; empty ones are left out.
 
@@ -48,6 +55,7 @@ def sections(
         compared: the results of all its comparisons, for each score and margin.
         named: the rows of its ledger.
         raced: the states of its races.
+        data: what the stage split has found in the images.
     """
     main, of_study = main_variants(runs, study), results.of_study(compared, study)
     listed = [
@@ -65,6 +73,7 @@ def sections(
         Section("curves", "Learning curves and calibration", [*curves.parts(main), *calibration.parts(main)]),
         Section("errors", "Misclassified images", misclassified.parts(runs, main, study)),
         Section("ridge", "Ridge regression", ridge.parts(main)),
+        Section("images", "Images", images.parts(data)),
         Section("ledger", "Ledger", ledger.parts(named, earlier_ledgers(), runs, study)),
     ]
     return [section for section in listed if section.parts]
@@ -91,6 +100,11 @@ def first_sentences(
     if raced and not compared:
         return races.headline(raced[0]), [*of_races, sentence]
     return title, [sentence, *of_races]
+
+
+def copies_warnings(data: DataSummary) -> list[str]:
+    """A sentence for each kind of images that the study has twice."""
+    return [sentence for sentence, _ in data.warnings()]
 
 
 def diverged_warnings(runs: Runs) -> list[str]:
@@ -130,6 +144,7 @@ def render(
     study: Params,
     compared: Sequence[Results],
     raced: Sequence[RaceState],
+    data: DataSummary,
 ) -> str:
     """The report as HTML."""
     environment = jinja2.Environment(
@@ -138,17 +153,22 @@ def render(
     environment.tests["plot"] = lambda part: isinstance(part, Plot)
     environment.filters["svg"] = lambda part: figures.svg(part.figure, part.caption, part.name)
     title, sentences = first_sentences(runs, study, compared, raced)
-    images = len(next(iter(runs.values())).truth)
+    test_images = len(next(iter(runs.values())).truth)
     page = environment.get_template("report.html.j2").render(
         title=title,
         sentences=sentences,
-        warnings=[*diverged_warnings(runs), *one_class_warnings(runs), *ensemble_warnings(runs)],
+        warnings=[
+            *copies_warnings(data),
+            *diverged_warnings(runs),
+            *one_class_warnings(runs),
+            *ensemble_warnings(runs),
+        ],
         guarantee=" ".join(text.guarantee(*compared)) if compared else races.guarantee(raced, study),
         sections=sections,
         verdicts=intervals.VERDICTS,
         data=study.data.name,
         in_2020=reference_2020.applies_to(study),
-        images=f"{images:,}",
+        images=f"{test_images:,}",
         seeds={name: len(variant.seeds) for name, variant in runs.items()},
         spread=_range(len(variant.seeds) for variant in runs.values()),
         environments=environments.paragraphs(runs, study),

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from many_seeds.output.plots import INK, WIDTH, panels, styled
+from many_seeds.output.plots import INK, WIDTH, drawable, panels, styled
 from stages.aggregate.report.parts import Part, Plot, Table, images_of, number, text
 from stages.aggregate.runs import Runs, VariantRuns, shared_seeds
 from stages.study.params import Params
@@ -77,10 +77,14 @@ def _of_all(runs: Runs, images: str, doubted: frozenset[int]) -> list[Part]:
     pixels = _pixels(runs)
     # Of an image that is hard only for all variants together, no variant may have kept the pixels.
     drawn = [row for row in table.itertuples() if row.image in pixels]
+    classes = next(iter(runs.values())).classes
+    drawable_names, families = drawable(classes)
+    names = dict(zip(classes, drawable_names, strict=True))
     titles = [
-        f"{_title(row.truth, row.seen, row.image in doubted)}\n{100 * row.wrong / row.runs:.0f} %" for row in drawn
+        f"{_title(names[row.truth], names[row.seen], row.image in doubted)}\n{100 * row.wrong / row.runs:.0f} %"
+        for row in drawn
     ]
-    figure = gallery([pixels[row.image] for row in drawn], titles)
+    figure = gallery([pixels[row.image] for row in drawn], titles, families)
     sentence = f"The hardest {images} of all variants: true → most frequent wrong class (share of runs that are wrong)."
     return [Table("hardest", f"The hardest {images}", caption, table, columns), Plot("hardest", figure, sentence)]
 
@@ -126,13 +130,13 @@ def misclassified(variant: VariantRuns, doubted: frozenset[int]) -> Figure:
     """The test images that most seeds misclassify: true class, most frequent wrong class, number of wrong seeds."""
     wrong = (variant.predicted != variant.truth).sum(axis=0)
     shown = [i for i, image in enumerate(variant.hardest[:HARDEST]) if wrong[image] > 0]
-    titles = []
+    titles, (names, families) = [], drawable(variant.classes)
     for image in variant.hardest[shown]:
         truth = variant.truth[image]
-        seen = variant.classes[_most_seen(variant.predicted[:, image], truth)]
-        title = _title(variant.classes[truth], seen, int(image) in doubted)
+        seen = names[_most_seen(variant.predicted[:, image], truth)]
+        title = _title(names[truth], seen, int(image) in doubted)
         titles.append(f"{title}\n{wrong[image]} of {len(variant.seeds)}")
-    return gallery(list(variant.hardest_images[shown]), titles)
+    return gallery(list(variant.hardest_images[shown]), titles, families)
 
 
 def missed_by_all(variant: VariantRuns, doubted: frozenset[int]) -> str:
@@ -152,8 +156,14 @@ def _short(name: str) -> str:
 
 
 @styled
-def gallery(images: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
-    """Images uint8 [height, width(, 3)] of one size in rows, each below its title of two or three lines."""
+def gallery(images: Sequence[np.ndarray], titles: Sequence[str], families: Sequence[str] | None = None) -> Figure:
+    """Images uint8 [height, width(, 3)] of one size in rows, each below its title of two or three lines.
+
+    Args:
+        images: the images.
+        titles: their titles.
+        families: the fonts of the titles; None for that of all figures.
+    """
     lines = max((title.count("\n") + 1 for title in titles), default=0)
     columns = 6 if lines < 3 else 5
     rows = max(1, -(-len(images) // columns))
@@ -170,7 +180,17 @@ def gallery(images: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
         cell = sheet[bottom - height : bottom, left : left + width]
         cell[..., 3] = 255
         cell[..., :3] = image if image.ndim == 3 else 255 - image[..., None]  # grey ones as ink on paper
-        ax.text(left + width / 2, bottom - height - 1, title, ha="center", va="bottom", fontsize=7, linespacing=1.1)
+        middle = left + width / 2
+        ax.text(
+            middle,
+            bottom - height - 1,
+            title,
+            ha="center",
+            va="bottom",
+            fontsize=7,
+            linespacing=1.1,
+            fontfamily=families,
+        )
     ax.imshow(sheet)
     ax.set_axis_off()
     return figure
@@ -181,7 +201,8 @@ def confusion(variant: VariantRuns) -> Figure:
     """The confusion matrix, mean over seeds; the diagonal has no colour."""
     counts = confusion_counts(variant)
     shown = np.sort(np.argsort(np.diag(counts) - counts.sum(axis=1), kind="stable")[:MOST_CLASSES])
-    counts, names = counts[np.ix_(shown, shown)], [_short(variant.classes[i]) for i in shown]
+    all_names, families = drawable(variant.classes)
+    counts, names = counts[np.ix_(shown, shown)], [_short(all_names[i]) for i in shown]
     errors = counts.copy()
     np.fill_diagonal(errors, np.nan)
     top = max(np.nanmax(errors), 1)
@@ -193,8 +214,9 @@ def confusion(variant: VariantRuns) -> Figure:
             text = f"{value:.0f}" if i == j or value >= 9.95 else f"{value:.1f}"
             drawn = ax.text(j, i, text, ha="center", va="center", fontsize=6.5, color=_ink(i != j, value > 0.55 * top))
             drawn.set_in_layout(False)  # inside of the axes as it is
-    ax.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0)
-    ax.set_yticks(range(len(names)), names)
+    rotation = 90 if max(map(len, names)) > 2 else 0
+    ax.set_xticks(range(len(names)), names, rotation=rotation, fontfamily=families)
+    ax.set_yticks(range(len(names)), names, fontfamily=families)
     ax.set_xlabel("predicted")
     ax.set_ylabel("true")
     ax.spines[:].set_visible(False)

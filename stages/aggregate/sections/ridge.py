@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from many_seeds.output.plots import BLUE, ORANGE, panels, styled
+from many_seeds.output.plots import BLUE, ORANGE, drawable, panels, styled
 from stages.aggregate.report.parts import Part, Plot
 from stages.aggregate.runs import VariantRuns
 
@@ -78,12 +78,13 @@ def weights(values: np.ndarray, classes: Sequence[str]) -> Figure:
     columns = min(5, shown)
     rows = -(-shown // columns)
     drawn, axes = panels(0.95 * rows, columns, rows)
+    names, families = drawable(classes)
     # The largest weights belong to border pixels that are almost always blank; a scale up to them hides the others.
     limit = np.quantile(np.abs(values), 0.99)
     colours = mpl.colors.LinearSegmentedColormap.from_list("negative_positive", [ORANGE, "#f7f7f7", BLUE])
     for ax in axes.flat:
         ax.set_axis_off()
-    for ax, image, name in zip(axes.flat, values[:shown], classes, strict=False):
+    for ax, image, name in zip(axes.flat, values[:shown], names, strict=False):
         ax.imshow(image, cmap=colours, vmin=-limit, vmax=limit)
-        ax.set_title(name, loc="center")
+        ax.set_title(name, loc="center", fontfamily=families)
     return drawn

@@ -1,15 +1,19 @@
 """The families of models in stages/recipes, and the code that decides their results."""
 
+import contextlib
 import functools
 import importlib
+import os
+import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from many_seeds.errors import UserError
+from stages.recipes.shared.native_stderr import native_stderr_hidden
 from stages.recipes.shared.recipe import Recipe
 from stages.study import files
 from stages.study.provenance import code_digests
@@ -41,12 +45,17 @@ def recipe_class(family: object) -> type[Recipe]:
         UserError: there is no such family, or its file can't be used.
     """
     if not isinstance(family, str) or family not in names():
-        raise UserError(f"should be one of {', '.join(names())} (the files in stages/recipes); received {family!r}")
+        # A queued experiment runs in a folder with the files that git tracks.
+        queued = f"; for an experiment, `git add stages/recipes/{family}.py`" if os.environ.get("DVC_EXP_NAME") else ""
+        raise UserError(
+            f"should be one of {', '.join(names())} (the files in stages/recipes); received {family!r}{queued}"
+        )
     place = f"stages/recipes/{family}.py"
     try:
-        with warnings.catch_warnings():  # a field that hides a method is an error
+        with warnings.catch_warnings(), _quiet_import(f"stages.recipes.{family}") as module:
+            # A field that hides a method is an error.
             warnings.filterwarnings("error", "Field name .* shadows an attribute", UserWarning)
-            found = getattr(importlib.import_module(f"stages.recipes.{family}"), "Recipe", None)
+            found = getattr(importlib.import_module(module), "Recipe", None)
     except Exception as error:  # a family's file may raise anything
         raise UserError(f"{place} can't be imported: {type(error).__name__}: {error}{_renamed(error)}") from error
     if not isinstance(found, type) or not issubclass(found, Recipe):
@@ -58,6 +67,13 @@ def recipe_class(family: object) -> type[Recipe]:
         )
     check_imports(family)
     return found
+
+
+@contextlib.contextmanager
+def _quiet_import(module: str) -> Iterator[str]:
+    """Hide what Keras prints if the first import of a module imports it, as that of a family with its own layers."""
+    with contextlib.nullcontext() if module in sys.modules else native_stderr_hidden():
+        yield module
 
 
 def _renamed(error: Exception) -> str:

@@ -23,7 +23,8 @@ def variant_identity(recipe: Recipe, study: Params) -> str:
 
 def recipe_identity(recipe: Recipe, data: Mapping[str, Any], dev_fraction: float) -> str:
     """The same for the section `data` and the fraction of the validation split of any params.yaml."""
-    parts = [recipe.family, recipe.key_fields(), dict(data), dev_fraction]
+    decisive = {name: value for name, value in data.items() if name != "allow_duplicates"}
+    parts = [recipe.family, recipe.key_fields(), decisive, dev_fraction]
     return files.digest(json.dumps(parts, sort_keys=True, allow_nan=False))
 
 

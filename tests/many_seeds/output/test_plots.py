@@ -113,3 +113,12 @@ def test_rows_may_have_labels_and_references() -> None:
     assert figure.axes[0].get_xlim()[1] > 2.5
     assert [text.get_text() for text in figure.axes[0].texts][::2] == labels
     assert legend == ["reported in 2020"]
+
+
+def test_names_that_no_installed_font_can_draw_are_numbered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "_fonts_with", lambda characters: [])
+    assert plots.drawable(["cat", "猫"]) == (["cat", "1"], ["DejaVu Sans"])
+    characters = {"DejaVu Sans": {*map(ord, "cat")}, "Songs": {ord("猫")}}
+    monkeypatch.setattr(plots, "_characters", lambda family: characters[family])
+    monkeypatch.setattr(plots, "_fonts_with", lambda missing: ["Songs"])
+    assert plots.drawable(["cat", "猫"]) == (["cat", "猫"], ["DejaVu Sans", "Songs"])

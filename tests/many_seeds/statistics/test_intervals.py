@@ -218,6 +218,7 @@ def test_welchs_interval_of_one_value_is_infinite() -> None:
     assert intervals.welch_interval(two, one, level=0.05, resolution=RESOLUTION) == Interval(-np.inf, np.inf)
 
 
+@pytest.mark.usefixtures("committed_study")
 @pytest.mark.parametrize(
     ("a", "b", "difference", "low", "high", "expected", "projected"),
     [

@@ -8,8 +8,7 @@ import pytest
 from stages.aggregate import reference_2020
 from stages.aggregate.sections import chains
 from stages.aggregate.sections.chains import selection
-from stages.study import params
-from tests.conftest import ROOT
+from stages.study.params import Params
 from tests.support import study as made
 
 
@@ -23,15 +22,14 @@ def test_a_step_says_what_its_recipe_changes_and_what_resulted() -> None:
     assert table["difference_2020"].isna().all()  # of MNIST alone
 
 
-def test_2020_stands_beside_its_own_steps_alone() -> None:
-    study = params.load(ROOT / params.PARAMS)
+def test_2020_stands_beside_its_own_steps_alone(committed_study: Params) -> None:
     then = reference_2020.differences()
     assert then["mlp_1_wider", "mlp_2_ten_epochs"] == pytest.approx(0.54)
     assert then["cnn_reference", "cnn_2_dropout"] == pytest.approx(0.10)
     # Nobody scored the first step's predecessor then; several steps at once are another comparison.
-    assert set(then) == {pair for chain in ("mlp", "cnn") for pair in itertools.pairwise(study.chains[chain])} - {
-        ("mlp_reference", "mlp_1_wider")
-    }
+    assert set(then) == {
+        pair for chain in ("mlp", "cnn") for pair in itertools.pairwise(committed_study.chains[chain])
+    } - {("mlp_reference", "mlp_1_wider")}
     assert ("cnn_reference", "cnn_tuned") not in then
 
 

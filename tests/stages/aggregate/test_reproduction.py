@@ -4,17 +4,15 @@ import pytest
 from many_seeds.statistics import intervals
 from stages.aggregate import reference_2020
 from stages.aggregate.sections import reproduction
-from stages.study import params
-from tests.conftest import ROOT
+from stages.study.params import Params
 from tests.support import study as made
 
 
-def test_the_first_ten_seeds_are_held_against_2020_by_welchs_interval() -> None:
-    study = params.load(ROOT / params.PARAMS)
+def test_the_first_ten_seeds_are_held_against_2020_by_welchs_interval(committed_study: Params) -> None:
     truth = np.zeros(10_000, np.uint8)
     wrong = {"mlp_tuned": [166] * 10 + [5000] * 5, "cnn_tuned": [90, 60] * 5}
     runs = {name: made.variant(name, made.predicted(of, truth), truth) for name, of in wrong.items()}
-    table = reproduction.table(runs, study).set_index("variant")
+    table = reproduction.table(runs, committed_study).set_index("variant")
     assert table["n"].tolist() == [10, 10]  # later seeds have no part in it
     theirs = reference_2020.scores().query("variant == 'mlp_tuned'")["test_accuracy"].to_numpy()
     # Two intervals, so each at 0.05 / 2.

@@ -140,7 +140,7 @@ class TestFolders:
         save(grey > 127, Path("own/a/y/4.png"))
         for number in range(3):
             save(grey, Path(f"own/b/{'xy'[number % 2]}/{number}.png"))
-        prepare(format="folders", train="own/a", test="own/b")
+        prepare(format="folders", train="own/a", test="own/b", allow_duplicates=True)
         images, labels, _, _ = train_and_test()  # in the order 0.png, 1.bmp, 1.png, 2.gif, 3.webp, 4.png
         greys = np.repeat(grey[..., None], 3, 2)
         black_or_white = np.where(greys > 127, 255, 0)
@@ -163,8 +163,20 @@ class TestFolders:
         image.save(Path("own") / "turned.png", exif=exif)
         turned = (Path("own") / "turned.png").read_bytes()
         write_zip(Path("own/a.zip"), {f"{name}/{i}.png": turned for name in "ab" for i in range(5)})
-        prepare(format="folders", train="own/a.zip")
+        prepare(format="folders", train="own/a.zip", allow_duplicates=True)
         np.testing.assert_array_equal(train_and_test()[0][0], np.rot90(np.asarray(image), -1))
+
+    def test_photographs_of_different_sizes_are_scaled_without_distortion(self) -> None:
+        white = np.full((20, 40, 3), 255, np.uint8)
+        for name in "ab":
+            for number in range(5):
+                save(np.maximum(white - number, 250), Path(f"own/a/{name}/{number}.png"))
+        save(np.full((9, 9), 255, np.uint8), Path("own/a/a/9.png"))
+        for how, black in (("fit", 0.5), ("crop", 0)):
+            prepare(format="folders", train="own/a", size=[8, 8], resize=how, allow_duplicates=True)
+            images = train_and_test()[0]
+            assert images.shape[1:] == (8, 8, 3)
+            assert {float((image == 0).mean()) for image in images} <= {black, 0.0}
 
     def test_fashion_mnist_as_folders_of_png_files_is_fashion_mnist(self) -> None:
         if not FASHION.is_dir():
@@ -192,8 +204,8 @@ class TestNpz:
         assert read_classes(paths.TEST) == ["low", "mid", "high"]
 
     def test_the_names_of_keras(self) -> None:
-        x, y = pixels(12, 4, 4), np.arange(12) % 2
-        np.savez("own/mnist.npz", x_train=x, y_train=y, x_test=x[:4], y_test=y[:4])
+        x, y = pixels(16, 4, 4), np.arange(16) % 2
+        np.savez("own/mnist.npz", x_train=x[4:], y_train=y[4:], x_test=x[:4], y_test=y[:4])
         prepare(format="npz", train="own/mnist.npz")
         assert [len(part) for part in train_and_test()] == [12, 12, 4, 4]
         assert read_classes(paths.TEST) == ["0", "1"]
@@ -212,11 +224,11 @@ class TestNpz:
 
     def test_the_arrays_of_this_study_are_data_too(self) -> None:
         images, labels = pixels(20, 4, 4, 1), np.arange(20) % 2
-        np.savez("own/train.npz", images=images, labels=labels, classes=np.array(["no", "yes"]))
+        np.savez("own/train.npz", images=images[5:], labels=labels[5:], classes=np.array(["no", "yes"]))
         np.savez("own/test.npz", images=images[:5], labels=labels[:5])
         prepare(format="npz", train="own/train.npz", test="own/test.npz")
         assert read_classes(paths.TRAIN) == ["no", "yes"]
-        assert train_and_test()[0].shape == (20, 4, 4)
+        assert train_and_test()[0].shape == (15, 4, 4)
 
     def test_more_classes_than_a_byte_can_tell(self) -> None:
         labels = np.repeat(np.arange(300), 2)
@@ -334,11 +346,11 @@ def remove(folder: Path) -> None:
 BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "two sizes": (
         lambda: folders(lambda at: save(pixels(20, 30, 3), at / "square/2.png")),
-        r"one size: circle/0\.png is 32x32 pixels, square/2\.png is 30x20",
+        r"one size: circle/0\.png is 32x32 pixels, but square/2\.png is 30x20. .*data\.size",
     ),
     "two sizes, in test": (
         lambda: halves(lambda at: save(pixels(20, 30, 3), at / "test/square/2.png")),
-        r"one size: test/circle/0\.png is 32x32 pixels, test/square/2\.png is 30x20",
+        r"one size: test/circle/0\.png is 32x32 pixels, but test/square/2\.png is 30x20",
     ),
     "a class in training only": (
         lambda: halves(lambda at: save(pixels(32, 32, 3), at / "train/star/0.png")),
@@ -445,9 +457,22 @@ BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     ),
     "negative labels": (lambda: npz(labels=np.arange(30) % 3 - 1), "labels should be from 0 to .* received -1"),
     "labels that skip a class": (lambda: npz(labels=np.arange(30) % 2 * 2), "there is none of '1'"),
-    "labels of several classes at once": (
+    "one-hot labels": (
         lambda: npz(labels=np.eye(3, dtype=int)[np.arange(30) % 3]),
-        "labels should be whole numbers",
+        r"labels should be whole numbers .* one-hot; store labels\.argmax\(axis=1\)",
+    ),
+    "labels of several classes at once": (
+        lambda: npz(labels=np.ones((30, 14), int)),
+        r"received int64 \[30, 14\]: an image should have one class; store one column",
+    ),
+    "labels as text": (lambda: npz(labels=np.array(["a", "b"] * 15)), r"np\.unique\(labels, return_inverse=True\)"),
+    "labels as floats": (lambda: npz(labels=np.arange(30) % 3 + 0.0), r"store labels\.astype\(np\.int64\)"),
+    "yes or no": (lambda: npz(labels=np.arange(30) % 2 == 0), r"store labels\.astype\(np\.uint8\)"),
+    "measurements": (lambda: npz(labels=RANDOM.random(30)), "compares classifiers, not regressions"),
+    "labels from 1": (lambda: npz(labels=np.arange(30) % 3 + 1), "none of '0': labels start at 1; store labels - 1"),
+    "named labels from 1": (
+        lambda: npz(labels=np.arange(30) % 3 + 1) | {"classes": ["a", "b", "c"]},
+        r"labels should be from 0 to 2 .* received 3: they start at 1; store labels - 1",
     ),
     "float pixels": (lambda: npz(images=RANDOM.random((30, 4, 4))), "pixels should be uint8 .* received float64"),
     "16-bit pixels": (lambda: npz(images=np.zeros((30, 4, 4), np.uint16)), "pixels should be uint8 .* received uint16"),
@@ -487,6 +512,21 @@ def test_bad_data_are_refused_with_what_is_wrong(make: Callable[[], dict[str, An
     with pytest.raises(UserError, match=said):
         prepare(**data)
     assert not paths.TRAIN.exists()
+
+
+def test_the_first_ten_of_many_bad_files_are_named_at_once() -> None:
+    def break_many(at: Path) -> None:
+        save(pixels(32, 32, 4), at / "circle/clear.png")
+        for number in range(14):
+            (at / f"square/{number:02}.txt").write_text("a")
+
+    with pytest.raises(UserError) as caught:
+        prepare(**folders(break_many))
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "own/shapes: 15 files should be fixed or removed:"
+    assert lines[1] == "  circle/clear.png has transparent pixels: store it without transparency"
+    assert len(lines) == 12
+    assert lines[-1] == "  and 5 more"
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,12 @@ from stages.recipes.network import Recipe as Network
 from stages.recipes.shared.augmentation import Augment
 from stages.study import params
 from stages.study.params import Params
-from tests.conftest import ROOT, STUDY
+from tests.conftest import STUDY
 
 
-def test_the_study_of_this_repository_is_valid() -> None:
-    study = params.load(ROOT / "params.yaml")
-    assert {"linear", "elm", "mlp_reference", "mlp_tuned", "cnn_reference", "cnn_tuned"} <= study.variants.keys()
+def test_the_study_of_this_repository_is_valid(committed_study: Params) -> None:
+    names = {"linear", "elm", "mlp_reference", "mlp_tuned", "cnn_reference", "cnn_tuned"}
+    assert names <= committed_study.variants.keys()
 
 
 # Every step, and the fields of a recipe that its change names.
@@ -57,12 +57,11 @@ CHANGES = {
 }
 
 
-def test_each_step_of_a_chain_differs_from_its_predecessor_in_the_named_fields_only() -> None:
-    study = params.load(ROOT / "params.yaml")
-    pairs = [pair for steps in study.chains.values() for pair in itertools.pairwise(steps)]
+def test_each_step_of_a_chain_differs_from_its_predecessor_in_the_named_fields_only(committed_study: Params) -> None:
+    pairs = [pair for steps in committed_study.chains.values() for pair in itertools.pairwise(steps)]
     assert pairs == list(CHANGES)
     for a, b in pairs:
-        before, after = (study.recipe(name).model_dump(exclude={"seeds"}) for name in (a, b))
+        before, after = (committed_study.recipe(name).model_dump(exclude={"seeds"}) for name in (a, b))
         assert {name: value for name, value in after.items() if value != before[name]} == CHANGES[a, b]
 
 

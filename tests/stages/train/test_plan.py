@@ -14,7 +14,7 @@ from stages.study.provenance import families
 from stages.study.records.splits import read_validation
 from stages.train.plan import finished, longest_first, plan
 from stages.train.run import Run
-from tests.conftest import CLASSES, ROOT, STUDY
+from tests.conftest import CLASSES, STUDY
 from tests.support.runs import cut, flip_a_byte, planned
 
 Digits = tuple[np.ndarray, np.ndarray]
@@ -133,10 +133,9 @@ def test_a_run_of_another_recipe_is_not_finished(evaluated: Path) -> None:
     assert done == ["ridge", "ridge", "random_features", "random_features"]
 
 
-def test_the_longest_runs_of_the_study_start_first() -> None:
-    real = params.load(ROOT / "params.yaml")
+def test_the_longest_runs_of_the_study_start_first(committed_study: Params) -> None:
     names = ["linear", "mlp_reference", "cnn_reference", "mlp_tuned", "cnn_tuned"]
-    runs = [Run(name, real.recipe(name), 0, CLASSES, None, "processes", {}, {}) for name in names]
+    runs = [Run(name, committed_study.recipe(name), 0, CLASSES, None, "processes", {}, {}) for name in names]
     order = [run.variant for run in longest_first(runs, (60_000, 28, 28))]
     assert order[0] == "cnn_tuned"
     assert order.index("cnn_reference") < order.index("mlp_reference")

@@ -292,6 +292,31 @@ def test_a_family_with_its_own_fit_may_diverge(
     constant_outputs(result, few, tmp_path)
 
 
+class Forest:
+    """A model that is not one of Keras."""
+
+
+@pytest.mark.parametrize(
+    ("row", "result", "reason"),
+    [
+        ({"loss": 1.0}, FitResult(Forest(), [], {}), "fit should return a keras.Model .* received Forest: .*decide"),
+        ({"loss": 1.0}, Forest(), "fit should return a FitResult, received Forest"),
+        ({"error": 1.0}, None, "on_epoch with a row that has a loss, received error"),
+    ],
+)
+def test_what_an_own_fit_should_return_is_said(
+    row: dict[str, float], result: Any, reason: str, study: Params, few: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(self: Ridge, *_: Any, on_epoch: Any, **__: Any) -> Any:
+        on_epoch(0, row)
+        return result
+
+    monkeypatch.setattr(Ridge, "fit", fit)
+    failed = train_run(a_run(study, "ridge", 0), *few, None)
+    assert isinstance(failed, Failed)
+    assert re.search(reason, failed.reason), failed.reason
+
+
 def test_the_error_for_a_missing_backend_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(environments.BACKEND_PACKAGES, "jax", ["a-package-that-is-not-there"])
     with pytest.raises(UserError, match="the Keras backend jax is not installed"):

@@ -209,6 +209,29 @@ def test_pictures_without_exactly_one_digit_are_refused(kind: str, expected: str
         prepared(kinds.NO_DIGIT[kind](kinds.Ink(images), np.random.default_rng(0)))
 
 
+def page(*digits: Image.Image, side: int = 1000) -> bytes:
+    """A white page with small digits, in a column at the right."""
+    image = Image.new("L", (side, side), 255)
+    for number, digit in enumerate(digits):
+        image.paste(digit, (int(0.7 * side), int((0.2 + 0.4 * number) * side)))
+    return saved(image)
+
+
+@pytest.mark.parametrize("height", [60, 100])
+def test_a_small_digit_on_a_large_page_is_found(height: int) -> None:
+    small = drawn(size=(3 * height // 4, height))
+    assert distance(prepared(page(small)), prepared(saved(drawn()))) < 16
+    with pytest.raises(UserError, match=r"more than one drawing|is blank|only specks"):
+        prepared(page(small, drawn("seven", size=small.size)))
+
+
+@pytest.mark.parametrize("size", [(500, 1), (5, 2000), (1, 100)])
+def test_a_strip_is_refused(size: tuple[int, int]) -> None:
+    strip = np.random.default_rng(0).integers(0, 256, size[::-1], np.uint8)
+    with pytest.raises(UserError, match=r"at most 10 times as long as wide, received .* pixels: it should show one"):
+        prepared(saved(Image.fromarray(strip)))
+
+
 def test_a_horizontal_line_is_refused() -> None:
     image = Image.new("L", (300, 400), 255)
     ImageDraw.Draw(image).line([(40, 200), (260, 190)], fill=0, width=28)
@@ -224,6 +247,14 @@ def test_pictures_for_a_data_set_in_colour_are_only_scaled() -> None:
     assert found[4, 24].tolist() == [200, 30, 30]
     assert found[28, 4].tolist() == [30, 200, 30]
     assert found[28, 44].tolist() == [30, 30, 200]
+
+
+def test_photographs_are_scaled_as_those_of_the_study() -> None:
+    lined = Image.new("RGB", (40, 20), "white")
+    ImageDraw.Draw(lined).line([(0, 10), (40, 10)], fill="red", width=4)
+    fitted = prepare.prepare(saved(lined), Format((32, 32, 3), None, resize="fit"))
+    assert (fitted[:8] == 0).all()
+    assert (prepare.prepare(saved(lined), Format((32, 32, 3), None, resize="crop"))[0] > 200).all()
 
 
 def test_pictures_are_converted_between_grey_and_colour() -> None:
