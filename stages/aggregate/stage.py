@@ -31,8 +31,9 @@ def aggregate(study: Params) -> None:
     tables = {"scores.csv": summary.scores(runs, score), "curves.csv": curves.validation_losses(runs)}
     write(paths.TABLES, {name: files.csv_bytes(table) for name, table in tables.items()} | written_tables(sections))
     write(paths.PLOTS, written_figures(sections))
-    files.write_bytes(paths.REPORT, page.render(sections, runs, study, compared).encode())
-    files.write_json(paths.CHAMPION, summary.champion(runs, score))
+    champion = summary.champion(runs, study.approaches, study.champion, score)
+    files.write_bytes(paths.REPORT, page.render(sections, runs, study, compared, champion).encode())
+    files.write_json(paths.CHAMPION, champion)
     files.write_json(paths.SUMMARY, summary.means(runs, study.statistics))
     files.write_json(paths.ACCURACY, summary.metrics(runs, score))
 

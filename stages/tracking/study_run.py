@@ -12,7 +12,7 @@ from stages.tracking.experiment import FINISHED, NOTE, Experiment, has_files
 
 STUDY_NOTE = (
     "The results of the study, at one commit. Artifacts: `report.html`, its `tables` and `plots`, and `champion.json`, "
-    "which names the best variant and seed by validation score."
+    "which names the served model."
 )
 DESCRIPTION_LIMIT = 4500  # characters: MLflow 2 takes tags of 5,000
 NO_COMPARISONS = "The study names no comparisons."

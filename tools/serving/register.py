@@ -1,4 +1,4 @@
-"""Register the best model of the study in MLflow's model registry: `python -m tools.serving.register`.
+"""Register the champion of the study in MLflow's model registry: `python -m tools.serving.register`.
 
 The runs have to be published before, by `python -m stages.tracking`. A version has the models of all seeds, for the
 ensemble; the alias `champion` leads to the newest version.
@@ -98,7 +98,7 @@ def _register_version(study: Params, name: str, champion: dict[str, Any], card: 
         client.create_registered_model(
             name,
             tags={address.DATA: study.data.name},
-            description=f"The best model of the study on {study.data.name}, by validation {_chosen_by(champion)}.",
+            description=f"The served model of the study on {study.data.name}. Each version says how it was chosen.",
         )
     created = client.create_model_version(
         name,
@@ -110,7 +110,7 @@ def _register_version(study: Params, name: str, champion: dict[str, Any], card: 
     ).version
     # The last step, so that an incomplete version never becomes the champion.
     client.set_registered_model_alias(name, serve.ALIAS, created)
-    return f"{alias} is version {created} now{before}: {champion['variant']}, best seed {champion['seed']}"
+    return f"{alias} is version {created} now{before}: {predict.describe(champion)}; {champion['rule']}"
 
 
 def _versions(client: Any, name: str, key: str) -> list[str]:
@@ -184,11 +184,6 @@ def _server_version(uri: str) -> str | None:
     return response.text.strip() if response.status_code == HTTPStatus.OK and response.text[:1].isdigit() else None
 
 
-def _chosen_by(champion: dict[str, Any]) -> str:
-    """The validation score by which the champion was chosen: the loss if the study compares by log loss."""
-    return "loss" if "dev_loss" in champion else "accuracy"
-
-
 def model_card(study: Params, champion: dict[str, Any], results: VariantResults) -> str:
     """The model card in Markdown, after Mitchell et al. 2019, "Model cards for model reporting".
 
@@ -201,6 +196,7 @@ def model_card(study: Params, champion: dict[str, Any], results: VariantResults)
         UserError: summary.json is missing or damaged.
     """
     name = champion["variant"]
+    validation = f"validation accuracy {champion['dev_accuracy']:.4f}, " if "dev_accuracy" in champion else ""
     best = results.scores.set_index("seed").loc[champion["seed"]]
     recipe = "\n".join(f"- {key}: {value}" for key, value in study.recipe(name).model_dump().items())
     summary = files.read_json(paths.SUMMARY)[name]
@@ -214,15 +210,15 @@ def model_card(study: Params, champion: dict[str, Any], results: VariantResults)
     table = pd.read_csv(path).head(HARDEST) if path.exists() else pd.DataFrame()
     hardest = "; ".join(f"{row.truth} classified as {row.seen} (test image {row.image})" for row in table.itertuples())
     return f"""\
-## {name}, seed {champion["seed"]}
+## {predict.describe(champion)}
 
-Classifies a picture as one of the {len(results.classes)} classes of {study.data.name}. Chosen by
-validation {_chosen_by(champion)} among the seeds of the variants with a validation split, without the test set.
+Classifies a picture as one of the {len(results.classes)} classes of {study.data.name}. Chosen without the
+test set: {champion["rule"]}.
 
 **Data**: {study.data.name}, {_images(results)}; {100 * study.split.dev_fraction:g} % of the training images
 are the validation split. SHA-256 of the training data: {best["data"]}.
 
-**Scores**: validation accuracy {best["dev_accuracy"]:.4f}, test accuracy {best["test_accuracy"]:.4f}. All
+**Scores**: {validation}test accuracy {best["test_accuracy"]:.4f}. All
 {len(results.seeds)} seeds of the variant: mean test accuracy {accuracy["mean"]:.4f}{interval}. The ensemble (soft
 voting) of the first {results.members}: {summary["ensemble_accuracy"]:.4f}.
 

@@ -1,7 +1,8 @@
 """The report: a page without files, fonts or scripts from elsewhere."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -97,8 +98,22 @@ def main_variants(runs: Runs, study: Params) -> list[VariantRuns]:
     return [runs[name] for name in study.variants if name in named]
 
 
-def render(sections: Sequence[Section], runs: Runs, study: Params, compared: Sequence[Results]) -> str:
-    """The report as HTML."""
+def render(
+    sections: Sequence[Section],
+    runs: Runs,
+    study: Params,
+    compared: Sequence[Results],
+    champion: Mapping[str, Any] | None,
+) -> str:
+    """The report as HTML.
+
+    Args:
+        sections: of the report.
+        runs: the runs of all variants.
+        study: the content of params.yaml.
+        compared: the results of all its comparisons, for each score and margin.
+        champion: the content of champion.json.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -109,6 +124,7 @@ def render(sections: Sequence[Section], runs: Runs, study: Params, compared: Seq
     page = environment.get_template("report.html.j2").render(
         title=title,
         sentence=sentence,
+        served=_served(runs, champion),
         warnings=[*diverged_warnings(runs), *one_class_warnings(runs)],
         guarantee=" ".join(text.guarantee(*compared)) if compared else "",
         sections=sections,
@@ -122,6 +138,18 @@ def render(sections: Sequence[Section], runs: Runs, study: Params, compared: Seq
         validation_percent=f"{100 * study.split.dev_fraction:g}",
     )
     return page.replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def _served(runs: Runs, champion: Mapping[str, Any] | None) -> str:
+    """Which model is served, its accuracy, and the rule by which it was chosen."""
+    if champion is None:
+        return "none, as no approach has a validation split and a run that did not diverge."
+    of = runs[champion["variant"]]
+    accuracy = of.accuracy[of.seeds.index(champion["seed"])]
+    return (
+        f"{champion['approach']} ({champion['variant']}, seed {champion['seed']}), {100 * accuracy:.2f} % of these "
+        f"{len(of.truth):,} test images. Chosen without test images: {champion['rule']}."
+    )
 
 
 def _range(numbers: Iterable[int]) -> str:

@@ -150,7 +150,8 @@ def test_the_champion_is_chosen_by_validation_loss_where_the_score_is_the_log_lo
         table = runs[name].scores
         table["key"], table["dev_accuracy"] = "k", accuracy
         table["dev_loss"] = loss + 0.01 * np.arange(len(table))[::-1]
-    by_loss, by_accuracy = champion(runs, "log_loss"), champion(runs, "balanced_accuracy")
+    approaches = {name: name for name in ("plain", "wide", "wider")}
+    by_loss, by_accuracy = (champion(runs, approaches, score=score) for score in ("log_loss", "balanced_accuracy"))
     assert by_loss is not None
     assert by_accuracy is not None
     assert (by_loss["variant"], by_loss["seed"], by_loss["dev_loss"]) == ("wide", 9, 0.2)

@@ -150,10 +150,13 @@ def test_a_diverged_run_is_not_the_champion(printed: str, study: Params) -> None
     runs = read_runs(study)
     watched = runs["watched"]
     better = watched.scores.assign(dev_accuracy=[0.05, 0.99])
-    champion = summary.champion({"watched": replace(watched, scores=better)})
+    approaches = {"MLP": "watched"}
+    champion = summary.champion({"watched": replace(watched, scores=better)}, approaches)
     assert champion is not None
     assert (champion["seed"], champion["mean_dev_accuracy"]) == (0, 0.52)
-    assert summary.champion({"watched": replace(watched, scores=better.assign(diverged=0))}) is None
+    for named in (None, "MLP"):
+        all_diverged = {"watched": replace(watched, scores=better.assign(diverged=0))}
+        assert summary.champion(all_diverged, approaches, named) is None
     assert choose(replace(watched, scores=better), None)[0] == 0
 
 

@@ -56,7 +56,7 @@ def registered(
     shutil.copy(empty_database, folder / address.DATABASE)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        files.write_json(paths.CHAMPION, summary.champion({"watched": read_runs(study)["watched"]}))
+        files.write_json(paths.CHAMPION, summary.champion(read_runs(study), {"MLP": "watched"}))
         patch.setenv("MLFLOW_TRACKING_URI", address.tracking_uri())
         experiment = mlflow.create_experiment("digits", artifact_location=(folder / address.ARTIFACTS).as_uri())
         with mlflow.start_run(experiment_id=experiment):
