@@ -114,7 +114,8 @@ def _rule(label: str, *, named: bool, validated: bool) -> str:
     """
     if not named:
         return f"the approach with the best mean {label}; its best seed by it"
-    return f"named in params.yaml; its {f'best seed by {label}' if validated else 'lowest seed, without a validation split'}"
+    seed = f"best seed by {label}" if validated else "lowest seed, without a validation split"
+    return f"named in params.yaml; its {seed}"
 
 
 def _validation_scores(of: VariantRuns, row: pd.Series, column: str) -> dict[str, float]:

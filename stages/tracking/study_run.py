@@ -1,48 +1,30 @@
-"""Publishes what aggregation made: the run `study`, and the results in its and the experiment's description."""
+"""Publishes what aggregation made: the run `study`, and the results in descriptions and tags."""
 
-from many_seeds.output import text
 from stages.study import files, paths
-from stages.study.comparisons import compare_named, named_comparisons
 from stages.study.params import Params
 from stages.study.records.current import aggregated, study_files, study_key
-from stages.study.records.ledger_files import read_ledger
-from stages.study.records.results import read_results
-from stages.tracking import address
-from stages.tracking.experiment import FINISHED, NOTE, Experiment, has_files
+from stages.tracking import address, results
+from stages.tracking.experiment import DECIMALS, FINISHED, NOTE, Experiment, has_files
+from stages.tracking.runs import tag_variants
 
 STUDY_NOTE = (
     "The results of the study, at one commit. Artifacts: `report.html`, its `tables` and `plots`, and `champion.json`, "
     "which names the served model."
 )
-DESCRIPTION_LIMIT = 4500  # characters: MLflow 2 takes tags of 5,000
-NO_COMPARISONS = "The study names no comparisons."
-TOO_LONG = "The table is too long for a description: see `report.html` and `tables` of the run `study`."
 
 
 def publish_study(experiment: Experiment, study: Params) -> int:
     """Publish the report with its tables and figures; 1 if they were not there yet."""
     if not aggregated(study):
         return 0
-    results, key = results_text(study), study_key()
+    groups, key = results.compared(study), study_key()
+    text = results.description(study, groups)
     with address.lock():
         # The experiment's description has the results of the checkout, not of a DVC experiment in a copy of it.
         if not address.queued_experiment():
-            experiment.describe(results)
-        return _publish(experiment, key, f"{STUDY_NOTE}\n\n{results}", study.statistics.score)
-
-
-def results_text(study: Params) -> str:
-    """The results of all comparisons of the study, in Markdown: a table for each score and margin."""
-    named = named_comparisons(study)
-    if not named:
-        return NO_COMPARISONS
-    names = dict.fromkeys(name for comparison in named for name in comparison.pair)
-    groups = compare_named({name: read_results(name) for name in names}, named, study, read_ledger())
-    whole = "\n\n".join(text.as_markdown(group).strip() for group in groups) + "\n"
-    if len(whole) <= DESCRIPTION_LIMIT:
-        return whole
-    summary = text.summary(*groups)
-    return "\n\n".join([f"## {summary}", TOO_LONG, *text.guarantee(*groups)])
+            experiment.describe(text)
+            tag_variants(experiment, study, results.tags(study, groups), results.is_result)
+        return _publish(experiment, key, f"{STUDY_NOTE}\n\n{text}", study.statistics.score)
 
 
 def _publish(experiment: Experiment, key: str, note: str, score: str) -> int:
@@ -58,7 +40,7 @@ def _publish(experiment: Experiment, key: str, note: str, score: str) -> int:
         run = experiment.create_run(f"study, {named}" if named else "study", key, "aggregate", {"role": "study"})
         means = files.read_json(paths.SUMMARY)
         metrics = [
-            (f"mean_{name}/{variant}", mean[name]["mean"], 0)
+            (f"mean_{name}/{variant}", round(mean[name]["mean"], DECIMALS), 0)
             for name in ("test_accuracy", score)
             for variant, mean in means.items()
             if name in mean  # accuracy is there once, as test_accuracy

@@ -229,7 +229,11 @@ def _arguments() -> argparse.Namespace:
     parser = console.Parser(prog="python -m tools.serving.predict", description="Classify image files.")
     parser.add_argument("images", nargs="+", metavar="IMAGE", type=Path, help=f"a {FORMAT_NAMES} file")
     parser.add_argument("--variant", help="a variant in params.yaml (default: that of champion.json)")
-    parser.add_argument("--seed", type=int, help="a seed of the variant (default: that of champion.json, or the best one by validation accuracy)")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        help="a seed of the variant (default: that of champion.json, or the best one by validation accuracy)",
+    )
     parser.add_argument(
         "--ensemble",
         "--vote",
