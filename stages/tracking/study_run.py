@@ -1,10 +1,10 @@
 """Publishes what aggregation made: the run `study`, and the results in descriptions and tags."""
 
-from stages.study import files, paths
+from stages.study import paths
 from stages.study.params import Params
 from stages.study.records.current import aggregated, study_files, study_key
 from stages.tracking import address, results
-from stages.tracking.experiment import DECIMALS, FINISHED, NOTE, Experiment, has_files
+from stages.tracking.experiment import FINISHED, NOTE, Experiment, has_files
 from stages.tracking.runs import tag_variants
 
 STUDY_NOTE = (
@@ -24,10 +24,10 @@ def publish_study(experiment: Experiment, study: Params) -> int:
         if not address.queued_experiment():
             experiment.describe(text)
             tag_variants(experiment, study, results.tags(study, groups), results.is_result)
-        return _publish(experiment, key, f"{STUDY_NOTE}\n\n{text}", study.statistics.score)
+        return _publish(experiment, key, f"{STUDY_NOTE}\n\n{text}", len(study.variants))
 
 
-def _publish(experiment: Experiment, key: str, note: str, score: str) -> int:
+def _publish(experiment: Experiment, key: str, note: str, variants: int) -> int:
     run = experiment.find({key}).get(key)
     if run and run.info.status != FINISHED:  # its publication was interrupted
         experiment.client.delete_run(run.info.run_id)
@@ -38,14 +38,7 @@ def _publish(experiment: Experiment, key: str, note: str, score: str) -> int:
     if run is None:
         named = address.dvc_experiment()
         run = experiment.create_run(f"study, {named}" if named else "study", key, "aggregate", {"role": "study"})
-        means = files.read_json(paths.SUMMARY)
-        metrics = [
-            (f"mean_{name}/{variant}", round(mean[name]["mean"], DECIMALS), 0)
-            for name in ("test_accuracy", score)
-            for variant, mean in means.items()
-            if name in mean  # accuracy is there once, as test_accuracy
-        ]
-        experiment.log(run, {"variants": len(means)}, metrics)
+        experiment.log(run, {"variants": variants})
     experiment.log(run, tags={NOTE: note})
     if not complete:
         for path in study_files():

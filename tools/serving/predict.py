@@ -42,8 +42,8 @@ def read_champion(path: Path = paths.CHAMPION) -> dict[str, Any]:
     champion = files.read_json(path)
     if champion is None:
         raise UserError(
-            f"{path} has no champion: no approach in params.yaml has a validation split to choose by and a run that did "
-            "not diverge. The key `champion` can name an approach without a validation split"
+            f"{path} has no champion: no approach in params.yaml has a validation split to choose by, and a run that "
+            "did not diverge. The key `champion` can name an approach without a validation split"
         )
     if "rule" not in champion:
         raise UserError(f"{path} should say by which rule the model was chosen, as `dvc repro aggregate` writes it")

@@ -24,7 +24,7 @@ from stages.study.records.current import aggregated, study_key
 from stages.study.records.results import VariantResults, read_results
 from stages.tracking import address
 from stages.tracking.client import describe_error
-from tools.serving import predict
+from tools.serving import page, predict
 from tools.serving import server as serve
 
 HARDEST = 8  # number of test images in the model card
@@ -57,8 +57,9 @@ def register(study: Params) -> str:
     if problem := _problem(results):
         return f"no model is registered: {problem}"
     card = model_card(study, champion, results)
-    # A version is identified by its models, its code and its model card.
+    # A version is identified by its models, its code with the page, and its model card.
     code = [path.read_bytes() for folder in serve.USED for path in sorted(folder.rglob("*.py"))]
+    code += [path.read_bytes() for path in sorted(page.STATIC.iterdir())]
     key = files.digest(files.json_bytes([champion, results.keys]), *code, card)
     name = address.model_name(study)
     try:
