@@ -73,7 +73,6 @@ class ServedChampion(PythonModel):
         self._format, self._classes = predict.image_format(results), results.classes
         self._facts = {
             "name": predict.describe(best),
-            "seed": best["seed"],
             "rule": best["rule"],
             "accuracy": float(results.accuracy[results.seeds.index(best["seed"])]),
             "members": results.members,

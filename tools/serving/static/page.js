@@ -192,6 +192,7 @@ async function classify() {
 function show(result, problem = "") {
   const answer = find("answer"), seen = find("seen");
   answer.replaceChildren();
+  answer.hidden = Boolean(problem);
   find("problem").hidden = !problem;
   find("problem").textContent = problem;
   seen.hidden = !result;
@@ -200,7 +201,7 @@ function show(result, problem = "") {
   if (result) {
     const name = document.createElement("strong");
     name.textContent = result.class;
-    answer.append(name, percent(Math.max(...result.probabilities)));
+    answer.append(name, `probability ${percent(Math.max(...result.probabilities))}`);
     seen.src = `data:image/png;base64,${result.image}`;
     seen.alt = `The picture in ${size}`;
   } else if (!problem) {
@@ -236,15 +237,15 @@ function part(name, text) {
 }
 
 function describe() {
-  const tested = (accuracy) => `${percent(accuracy)} of ${model.images.toLocaleString("en")} test images`;
   document.title = model.drawing ? "Draw a digit" : "Classify a picture";
   document.querySelector("h1").textContent = document.title;
   find("model").textContent =
-    `${model.name} classifies ${tested(model.accuracy)} correctly. Chosen without test images: ${model.rule}.`;
-  find("single").textContent = `One model, seed ${model.seed}: ${tested(model.accuracy)} correct`;
-  find("several").textContent = `Ensemble of ${model.members} seeds: ${tested(model.ensemble_accuracy)} correct`;
+    `${model.name} classifies ${percent(model.accuracy)} of ${model.images.toLocaleString("en")} test images ` +
+    `correctly. Chosen without test images: ${model.rule}.`;
+  find("single").textContent = `this model (${percent(model.accuracy)})`;
+  find("several").textContent = `the ensemble of ${model.members} seeds (${percent(model.ensemble_accuracy)})`;
   find("models").hidden = model.members < 2;
-  find("drawing").hidden = !model.drawing;
+  find("drawing").hidden = find("keys").hidden = !model.drawing;
 }
 
 async function start() {
