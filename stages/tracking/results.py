@@ -91,7 +91,8 @@ def _comparisons(group: Results) -> str:
     header = text.header(group)
     shown = [column for column in SHOWN if column < len(header)]
     rows = [[row[column][0] for column in shown] for row in text.rows(group)]
-    return f"## {text.summary(group)}\n\n{text.markdown([header[column] for column in shown], rows)}"
+    table = text.markdown([header[column] for column in shown], rows)
+    return "\n\n".join(filter(None, [f"## {text.summary(group)}", table, text.bullets(group.remarks)]))
 
 
 def _accuracy(of: dict[str, Any]) -> str:

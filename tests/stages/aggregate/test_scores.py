@@ -11,7 +11,7 @@ from stages.aggregate.stage import aggregate
 from stages.aggregate.summary import champion
 from stages.study import params, paths
 from stages.study.params import Params
-from stages.tracking.study_run import results_text
+from stages.tracking.results import compared, description
 from tests.support import study as made
 
 CLASSES = ["benign", "mild", "severe", "rare"]
@@ -82,7 +82,7 @@ def test_a_model_that_finds_the_small_classes_is_better_by_balanced_accuracy_tho
     assert "wider predicts one class only" not in report()
     header = "balanced accuracy, b\N{NO-BREAK SPACE}−\N{NO-BREAK SPACE}a, percentage points"
     assert header in (paths.TABLES / "ablations_units.md").read_text(encoding="utf-8")
-    assert header in results_text(study)
+    assert header in description(study, compared(study))
     summary = json.loads(paths.SUMMARY.read_text())
     assert summary["wider"]["balanced_accuracy"]["ci_low"] > 0.8
     shown = json.loads(paths.ACCURACY.read_text())

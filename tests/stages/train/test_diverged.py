@@ -29,7 +29,7 @@ from stages.study.records.results import read_results
 from stages.study.records.splits import read_images, read_validation
 from stages.tracking import address
 from stages.tracking.publisher import Publisher
-from stages.tracking.study_run import results_text
+from stages.tracking.results import compared, description
 from stages.train import stage
 from tests.support.mlflow import runs as runs_in_mlflow
 from tests.support.runs import content_of
@@ -180,7 +180,7 @@ def test_a_diverged_run_is_published_with_tags_and_its_variant_with_their_number
 
 
 def test_make_settle_and_the_description_in_mlflow_name_diverged_runs(printed: str, study: Params) -> None:
-    assert f"- {SENTENCE}\n" in results_text(study)
+    assert f"- {SENTENCE}\n" in description(study, compared(study))
     text = tables(GrowingStudy("plain:watched", most=2).look())
     assert text.endswith(f"\n\n{SENTENCE}")
 

@@ -113,8 +113,8 @@ def eventually(page: Chrome, look: Callable[[Chrome], Any]) -> Any:
 
 
 def shown(page: Chrome) -> tuple[str, str]:
-    """The class of the longest bar, and that of the answer, as soon as there is one."""
-    eventually(page, lambda page: page.find_elements(By.CSS_SELECTOR, "#answer strong"))
+    """The class of the longest bar, and that of the answer, as soon as there is one for the whole picture."""
+    eventually(page, lambda page: page.find_elements(By.CSS_SELECTOR, "[aria-busy=false] #answer strong"))
     longest = page.find_element(By.CSS_SELECTOR, "#bars .first .name")
     return longest.text, page.find_element(By.CSS_SELECTOR, "#answer strong").text
 

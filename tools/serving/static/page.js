@@ -57,8 +57,13 @@ function redraw() {
   find("undo").disabled = find("clear").disabled = strokes.length === 0;
 }
 
+function setBusy(busy) {
+  find("result").setAttribute("aria-busy", busy);
+}
+
 function changed() {
   redraw();
+  setBusy(true);
   if (strokes.length) {
     file = null;
     find("file").value = "";
@@ -70,6 +75,7 @@ function changed() {
 function begin(point) {
   stroke = [point];
   strokes.push(stroke);
+  setBusy(true);
   redraw();
 }
 
@@ -172,6 +178,7 @@ async function ask(path, options) {
 }
 
 async function classify() {
+  setBusy(true);
   request.abort(); // the latest picture counts
   request = new AbortController();
   const { signal } = request;
@@ -208,6 +215,7 @@ function show(result, problem = "") {
     answer.textContent = model.drawing ? "Draw a digit, or choose a picture." : "Choose a picture.";
   }
   showBars(result?.probabilities);
+  setBusy(false);
 }
 
 function showBars(probabilities) {
