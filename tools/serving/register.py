@@ -207,9 +207,6 @@ def model_card(study: Params, champion: dict[str, Any], results: VariantResults)
         if "ci_low" in accuracy
         else ""
     )
-    path = paths.TABLES / "hardest.csv"  # missing if every run classified every test image correctly
-    table = pd.read_csv(path).head(HARDEST) if path.exists() else pd.DataFrame()
-    hardest = "; ".join(f"{row.truth} classified as {row.seen} (test image {row.image})" for row in table.itertuples())
     return f"""\
 ## {predict.describe(champion)}
 
@@ -226,7 +223,7 @@ voting) of the first {results.members}: {summary["ensemble_accuracy"]:.4f}.
 **Recipe**
 {recipe}
 
-**Hardest test images** of the study: {hardest or "none"}.
+**Hardest test images** of the study: {_hardest() or "none"}.
 
 **Limits**: one object in each image, in the layout of the training images; other pictures are converted to it first.
 Every picture gets one of the classes, often with a high probability. The report shows how well probabilities are
@@ -237,6 +234,13 @@ ensemble.
 
 **Licence**: MIT for code and weights; the data set has its own licence.
 """
+
+
+def _hardest() -> str:
+    """The test images that most runs of the study misclassified."""
+    path = paths.TABLES / "hardest.csv"  # missing if every run classified every test image correctly
+    table = pd.read_csv(path).head(HARDEST) if path.exists() else pd.DataFrame()
+    return "; ".join(f"{row.truth} classified as {row.seen} (test image {row.image})" for row in table.itertuples())
 
 
 def _images(results: VariantResults) -> str:
