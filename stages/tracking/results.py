@@ -12,7 +12,7 @@ from stages.study.records.ledger_files import read_ledger
 from stages.study.records.results import read_results
 
 RESULT = "result"  # tag of a variant's run: its test accuracy
-COMPARED = "compared with "  # tag of a variant's run, followed by the variant that it is compared with: the verdict
+COMPARED = "vs "  # tag of a variant's run, followed by the variant that it is compared with: the verdict
 DESCRIPTION_LIMIT = 4500  # characters: experiments of MLflow 2 take tags of 5,000
 NO_COMPARISONS = "The study names no comparisons."
 SHOWN = (0, 1, 2, 3, 4, 5, 7)  # columns: a, b, verdict, difference, interval, n, and the verdict for new images
@@ -103,8 +103,8 @@ def _accuracy(of: dict[str, Any]) -> str:
 
 
 def _sentence(result: Result, form: str, unit: str) -> str:
-    """A result in a few words: "better, +3.89 (+2.46 … +5.32) percentage points, n = 8"."""
+    """A result in a few words: "better, +3.89 (+2.46 … +5.32), n = 8, percentage points"."""
     if not result.n:
         return "undecided, without a seed"
-    numbers = f"{text.number(result.difference, form)} ({text.interval(result, form)}) {unit}".rstrip()
-    return f"{text.verdict(result)}, {numbers}, n = {result.n}"
+    numbers = f"{text.number(result.difference, form)} ({text.interval(result, form)}), n = {result.n}"
+    return f"{text.verdict(result)}, {numbers}{f', {unit}' if unit else ''}"

@@ -18,7 +18,7 @@ TAG = f"mlflow.sharedViewState.{VIEW}"
 NAME = "Approaches"
 APPROACHES = "tags.role = 'variant' and tags.approach LIKE '%'"
 ORDER = {"orderByKey": "metrics.`dev_accuracy`", "orderByAsc": False}
-COLUMNS = ("seeds", "dev_accuracy", "test_accuracy", "test_accuracy_sd", "test_loss")
+COLUMNS = ("dev_accuracy", "test_accuracy", "test_loss")  # metrics, beside the tag with the interval
 CHARTS = ("test_accuracy", "dev_accuracy", "test_loss")  # the first ones; those of other metrics follow
 SECTION = "Model metrics"  # the name that MLflow gives to charts of metrics without a slash
 

@@ -564,11 +564,11 @@ def test_each_result_is_a_tag_of_the_run_of_its_variant_until_the_study_names_it
     tags, mean = parent_of("watched").data.tags, files.read_json(paths.SUMMARY)["watched"]["test_accuracy"]["mean"]
     assert tags["result"] == f"{mean:.4f}, n = 2"
     row = pd.read_csv(paths.TABLES / "comparisons.csv").iloc[0]
-    assert tags["compared with plain"].startswith(f"{row['verdict']}, ")
-    assert tags["compared with plain"].endswith(" percentage points, n = 2")
+    assert tags["vs plain"].startswith(f"{row['verdict']}, ")
+    assert tags["vs plain"].endswith(", n = 2, percentage points")
     fewer = study.model_copy(update={"comparisons": [], "chains": {}})
     Publisher(fewer).publish_study()
-    assert "compared with plain" not in parent_of("watched").data.tags
+    assert "vs plain" not in parent_of("watched").data.tags
     assert "result" in parent_of("watched").data.tags
 
 
