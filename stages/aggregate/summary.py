@@ -63,7 +63,7 @@ def _means(values: Mapping[str, np.ndarray]) -> dict[str, float]:
 def champion(
     runs: Runs, approaches: Mapping[str, str], named: str | None = None, score: str = ACCURACY
 ) -> dict[str, Any] | None:
-    """The model that is served: an approach and a seed of its variant, both chosen without the test set.
+    """The model that is served: an approach and a seed of its variant, chosen without any score on the test set.
 
     The approach is the one that params.yaml names; otherwise the one with the best mean validation score. The seed is
     the one with the best validation score, or the lowest one if the variant is trained without a validation split. A

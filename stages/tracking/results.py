@@ -72,8 +72,8 @@ def _served_model() -> str:
     if champion is None:
         return "**Served model**: none, as no approach has a validation split and a run that did not diverge."
     return (
-        f"**Served model**: {champion['approach']} ({champion['variant']}, seed {champion['seed']}), chosen without "
-        f"test images: {champion['rule']}."
+        f"**Served model**: {champion['approach']} ({champion['variant']}, seed {champion['seed']}), chosen by this "
+        f"rule: {champion['rule']}."
     )
 
 

@@ -1,6 +1,6 @@
 """Classify image files with a model of the study: `python -m tools.serving.predict`.
 
-By default the model is the one that `metrics/champion.json` names, which is chosen without the test set.
+By default the model is the one that `metrics/champion.json` names.
 """
 
 import argparse

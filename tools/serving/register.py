@@ -210,8 +210,8 @@ def model_card(study: Params, champion: dict[str, Any], results: VariantResults)
     return f"""\
 ## {predict.describe(champion)}
 
-Classifies a picture as one of the {len(results.classes)} classes of {study.data.name}. Chosen without the
-test set: {champion["rule"]}.
+Classifies a picture as one of the {len(results.classes)} classes of {study.data.name}. Chosen by this
+rule: {champion["rule"]}.
 
 **Data**: {study.data.name}, {_images(results)}; {100 * study.split.dev_fraction:g} % of the training images
 are the validation split. SHA-256 of the training data: {best["data"]}.

@@ -148,7 +148,7 @@ def _served(runs: Runs, champion: Mapping[str, Any] | None) -> str:
     accuracy = of.accuracy[of.seeds.index(champion["seed"])]
     return (
         f"{champion['approach']} ({champion['variant']}, seed {champion['seed']}), {100 * accuracy:.2f} % of these "
-        f"{len(of.truth):,} test images. Chosen without test images: {champion['rule']}."
+        f"{len(of.truth):,} test images. Chosen by this rule: {champion['rule']}."
     )
 
 

@@ -525,7 +525,7 @@ def test_the_descriptions_of_the_study_and_the_experiment_hold_the_results(read_
     assert "| plain | watched | " in found
     assert "The 2 intervals hold simultaneously" in found
     best, summary = files.read_json(paths.CHAMPION), files.read_json(paths.SUMMARY)
-    assert f"({best['variant']}, seed {best['seed']}), chosen without test images: {best['rule']}." in found
+    assert f"({best['variant']}, seed {best['seed']}), chosen by this rule: {best['rule']}." in found
     assert f"| MLP | watched | {summary['watched']['test_accuracy']['mean']:.4f}, n = 2 | " in found
     experiment = client().get_experiment_by_name("digits")
     assert note(study_runs()[0]).endswith(found)

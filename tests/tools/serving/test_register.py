@@ -70,7 +70,7 @@ def test_the_champion_is_chosen_by_validation_accuracy_not_by_test_accuracy(aggr
     assert without_split["rule"] == "named in params.yaml; its lowest seed, without a validation split"
     assert (without_split["variant"], without_split["seed"], "dev_accuracy" in without_split) == ("plain", 0, False)
     card = model_card(study, without_split, read_results("plain"))
-    assert f"Chosen without the\ntest set: {without_split['rule']}." in card
+    assert f"Chosen by this\nrule: {without_split['rule']}." in card
     assert "**Scores**: test accuracy" in card
 
 

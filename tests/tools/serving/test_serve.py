@@ -135,7 +135,7 @@ def test_a_drawn_2_is_read_as_2_by_the_model_that_the_page_names(page: Chrome, r
     accuracy = 100 * results.accuracy[results.seeds.index(best["seed"])]
     said = page.find_element(By.ID, "model").text.replace("\N{NO-BREAK SPACE}", " ")
     assert said.startswith(f"MLP (watched, seed {best['seed']}) classifies {accuracy:.2f} % of 360 test images")
-    assert said.endswith(f"Chosen without test images: {best['rule']}.")
+    assert said.endswith(f"Chosen by this rule: {best['rule']}.")
     draw(page, TWO)
     assert shown(page) == ("2", "2")
     assert page.find_element(By.ID, "seen").size["width"] > 100

@@ -249,7 +249,7 @@ function describe() {
   document.querySelector("h1").textContent = document.title;
   find("model").textContent =
     `${model.name} classifies ${percent(model.accuracy)} of ${model.images.toLocaleString("en")} test images ` +
-    `correctly. Chosen without test images: ${model.rule}.`;
+    `correctly. Chosen by this rule: ${model.rule}.`;
   find("single").textContent = `this model (${percent(model.accuracy)})`;
   find("several").textContent = `the ensemble of ${model.members} seeds (${percent(model.ensemble_accuracy)})`;
   find("models").hidden = model.members < 2;
