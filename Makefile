@@ -76,7 +76,7 @@ ui: setup ## publish what MLflow lacks, open its UI on 127.0.0.1 (PORT=5000) or 
 
 serve: PORT ?= 5001
 serve: IN ?= .
-serve: setup ## serve the best model, with a page to draw on, on 127.0.0.1 (PORT=5001, IN=build/demo)
+serve: setup ## a page to draw digits, and a server (PORT=5001, IN=build/demo)
 	cd $(IN) && python -m stages.tracking && python -m tools.serving.register && python -m tools.serving.server --port $(PORT)
 
 test: setup ## run the tests that take seconds each

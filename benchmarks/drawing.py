@@ -87,7 +87,7 @@ def main() -> None:
             WebDriverWait(page, PATIENCE, 0.02).until(lambda page: page.find_element(By.ID, "canvas").is_displayed())
             strokes, _ = written(label, generator, PENS["pen"])
             answers.append(draw(page, strokes))
-        model = page.find_element(By.ID, "model").text
+        model = page.find_element(By.ID, "model").text.partition(" Chosen by ")[0]
     files.write_bytes(REPORT, report(model, labels, answers).encode())
     print(REPORT.read_text(encoding="utf-8"))
 
@@ -109,8 +109,7 @@ def report(model: str, labels: list[int], answers: list[str]) -> str:
 `python -m benchmarks.drawing`: handwriting of [handwriting.py](handwriting.py), drawn stroke by stroke with the mouse
 in a headless Chromium. The page says: "{model}"
 
-{right} of {len(pairs)} digits are read right ({100 * right / len(pairs):.1f} %), {refused} are refused.
-Misread: {wrong}.
+Read right: {right} of {len(pairs)} digits ({100 * right / len(pairs):.1f} %). Refused: {refused}. Misread: {wrong}.
 """
 
 
