@@ -79,10 +79,9 @@ ui: setup ## publish what MLflow lacks, open its UI on 127.0.0.1 (PORT=5000) or 
 	python -m tools.ui --port $(PORT) --study $(IN)
 
 serve: PORT ?= 5001
-serve: setup ## register the best model and serve it on 127.0.0.1 (PORT=5001)
-	python -m stages.tracking
-	python -m tools.serving.register
-	python -m tools.serving.server --port $(PORT)
+serve: IN ?= .
+serve: setup ## a page to draw digits, and a server (PORT=5001, IN=build/demo)
+	cd $(IN) && python -m stages.tracking && python -m tools.serving.register && python -m tools.serving.server --port $(PORT)
 
 test: setup ## run the tests that take seconds each
 	python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m "not slow"

@@ -118,6 +118,28 @@ PAGES: dict[str, Draw] = {
 
 def rendered(label: int, generator: np.random.Generator, widths: tuple[float, float]) -> np.ndarray:
     """A digit uint8 [SIDE, SIDE], light on dark, as somebody might write it with a pen of a width in this range."""
+    lines, width = written(label, generator, widths)
+    image = Image.new("L", (SIDE, SIDE))
+    pen, radius = ImageDraw.Draw(image), width / 2
+    for line in lines:
+        points = [(float(x), float(y)) for x, y in line]
+        pen.line(points, fill=255, width=round(width))
+        for point in points:  # a round pen
+            pen.circle(point, radius, fill=255)
+    return np.asarray(image)
+
+
+def written(label: int, generator: np.random.Generator, widths: tuple[float, float]) -> tuple[list[np.ndarray], float]:
+    """The strokes of a digit as somebody might write it, and the width of the pen.
+
+    Args:
+        label: the digit.
+        generator: decides how it is written.
+        widths: the range of the width, of the digit's height.
+
+    Returns:
+        For each stroke its points [n, 2], across and down, and the width; all in pixels of a drawing of SIDE².
+    """
     strokes = HANDS[label][generator.integers(len(HANDS[label]))]
     missed = generator.uniform(*HASTE)
     lines = [_line(np.array(stroke) + generator.normal(0, missed, (len(stroke), 2))) for stroke in strokes]
@@ -129,14 +151,7 @@ def rendered(label: int, generator: np.random.Generator, widths: tuple[float, fl
     places = np.concatenate(lines)
     low, high = places.min(axis=0), places.max(axis=0)
     scale = SIDE * 20 / 28 / (max(high - low) + width)
-    image = Image.new("L", (SIDE, SIDE))
-    pen, radius = ImageDraw.Draw(image), width * scale / 2
-    for line in lines:
-        points = [(float(x), float(y)) for x, y in (line - (low + high) / 2) * scale + SIDE / 2]
-        pen.line(points, fill=255, width=round(2 * radius))
-        for point in points:  # a round pen
-            pen.circle(point, radius, fill=255)
-    return np.asarray(image)
+    return [(line - (low + high) / 2) * scale + SIDE / 2 for line in lines], width * scale
 
 
 def _line(points: np.ndarray) -> np.ndarray:

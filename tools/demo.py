@@ -182,6 +182,7 @@ def main() -> None:
     print(f"Is b better than a (a → b)? Differences and intervals in percentage points:\n{verdicts()}\n")
     print(
         f"Report:    {FOLDER / paths.REPORT}, for any browser\n"
+        f"Draw:      make serve IN={FOLDER}, then open http://127.0.0.1:5001/\n"
         f"Runs:      make ui IN={FOLDER}\n"
         f"Verdicts:  make settle IN={FOLDER}, adds seeds until every comparison has a verdict\n"
         f"Edit:      {FOLDER / params.PARAMS}, then make demo, which trains what is stale\n"

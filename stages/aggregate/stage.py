@@ -35,8 +35,9 @@ def aggregate(study: Params) -> None:
     tables = {"scores.csv": summary.scores(runs, score), "curves.csv": curves.validation_losses(runs)}
     write(paths.TABLES, {name: files.csv_bytes(table) for name, table in tables.items()} | written_tables(sections))
     write(paths.PLOTS, written_figures(sections))
-    files.write_bytes(paths.REPORT, page.render(sections, runs, study, compared, raced, data).encode())
-    files.write_json(paths.CHAMPION, summary.champion(runs, score))
+    champion = summary.champion(runs, study.approaches, study.champion, score)
+    files.write_bytes(paths.REPORT, page.render(sections, runs, study, compared, raced, data, champion).encode())
+    files.write_json(paths.CHAMPION, champion)
     files.write_json(paths.SUMMARY, summary.means(runs, study.statistics) | summary.of_races(raced))
     files.write_json(paths.ACCURACY, summary.metrics(runs, score) | summary.metrics_of_races(raced))
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.aggregate.runs import Runs, metric_names
+from stages.aggregate.runs import Runs, VariantRuns, metric_names
 from stages.aggregate.sections import races, variants
 from stages.study.params import RACES, Statistics
 from stages.study.races import RaceState
@@ -76,29 +76,69 @@ def _means(values: Mapping[str, np.ndarray]) -> dict[str, float]:
     return {name: round(value, 8) for name, value in found.items() if math.isfinite(value)}
 
 
-def champion(runs: Runs, score: str = ACCURACY) -> dict[str, Any] | None:
-    """The variant with the best mean validation score, and its best seed; None without a validation split.
+def champion(
+    runs: Runs, approaches: Mapping[str, str], named: str | None = None, score: str = ACCURACY
+) -> dict[str, Any] | None:
+    """The model that is served: an approach and a seed of its variant, chosen without any score on the test set.
 
-    A diverged run counts in the mean and is not chosen.
+    The approach is the one that params.yaml names; otherwise the one with the best mean validation score. The seed is
+    the one with the best validation score, or the lowest one if the variant is trained without a validation split. A
+    diverged run counts in the mean and is not chosen.
 
-    The validation score is the loss (dev_loss) if the study compares by log loss, among the variants whose outputs are
-    probabilities; else the accuracy (dev_accuracy), also for scores such as balanced accuracy: the predictions on the
-    validation split are not kept. The test set has no part in the choice, so the test score of the champion is not
-    biased by it.
+    The validation score is the loss (dev_loss) if the study compares by log loss; else the accuracy (dev_accuracy),
+    also for scores such as balanced accuracy: the predictions on the validation split are not kept.
+
+    Args:
+        runs: the runs of all variants.
+        approaches: name → variant.
+        named: the approach that params.yaml names as its champion, if it does.
+        score: the score of the study.
+
+    Returns:
+        The content of champion.json; None if all runs of the named approach diverged or, without one, if no approach
+        has a validation score and a run that did not diverge.
     """
-    column, sign = SCORES[score].validation, -1 if SCORES[score].lower_is_better else 1
-    candidates = {name: of for name, of in runs.items() if variants.has_score(of, score) and not of.diverged.all()}
-    means = _means({name: sign * of.score(column) for name, of in candidates.items()})
-    if not means:
+    of = SCORES[score]
+    column, sign, label = of.validation, -1 if of.lower_is_better else 1, of.validation_label
+    candidates = {name: runs[variant] for name, variant in approaches.items() if not runs[variant].diverged.all()}
+    means = _means({name: sign * of_runs.score(column) for name, of_runs in candidates.items()})
+    approach = named or max(means, key=means.__getitem__, default=None)
+    if approach not in candidates:
         return None
-    best = runs[max(means, key=means.__getitem__)]
-    row = best.scores.loc[(sign * best.scores[column])[~best.diverged].idxmax()]
-    found: dict[str, Any] = {"variant": best.variant, "seed": int(row["seed"]), "key": row["key"]}
-    shown = dict.fromkeys(["dev_accuracy", column])
-    found |= {name: float(row[name]) for name in shown}
-    found |= {f"mean_{name}": round(float(best.score(name).mean()), 8) for name in shown}
-    found["seeds"] = len(best.seeds)
-    return found
+    best = candidates[approach]
+    validated = approach in means
+    finished = best.scores[~best.diverged]
+    row = finished.loc[(sign * finished[column]).idxmax() if validated else finished["seed"].idxmin()]
+    return {
+        "approach": approach,
+        "variant": best.variant,
+        "seed": int(row["seed"]),
+        "key": row["key"],
+        "rule": _rule(label, named=named is not None, validated=validated),
+        "seeds": len(best.seeds),
+        **(_validation_scores(best, row, column) if validated else {}),
+    }
+
+
+def _rule(label: str, *, named: bool, validated: bool) -> str:
+    """By which rule the champion was chosen.
+
+    Args:
+        label: what the validation score is called.
+        named: whether params.yaml names the approach.
+        validated: whether its variant has validation scores.
+    """
+    if not named:
+        return f"the approach with the best mean {label}; its best seed by it"
+    seed = f"best seed by {label}" if validated else "lowest seed, without a validation split"
+    return f"named in params.yaml; its {seed}"
+
+
+def _validation_scores(of: VariantRuns, row: pd.Series, column: str) -> dict[str, float]:
+    """The validation accuracy and the score in `column`, of the run in `row` and on average over all runs."""
+    names = dict.fromkeys(["dev_accuracy", column])
+    means = {f"mean_{name}": round(float(of.score(name).mean()), 8) for name in names}
+    return {name: float(row[name]) for name in names} | means
 
 
 def scores(runs: Runs, score: str = ACCURACY) -> pd.DataFrame:

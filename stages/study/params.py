@@ -126,6 +126,7 @@ class Params(Strict):
         chains: name → variants, each compared with the one before it.
         statistics: settings of the comparisons.
         races: name → variants of which the best is sought.
+        champion: the approach whose model is served; None for the one with the best mean validation score.
     """
 
     data: Data
@@ -136,6 +137,7 @@ class Params(Strict):
     chains: dict[Name, Annotated[list[VariantName], Field(min_length=2)]]
     statistics: Statistics
     races: dict[RaceName, Race] = Field(default_factory=dict)
+    champion: Name | None = None
 
     @field_validator("comparisons", mode="before")
     @classmethod
@@ -174,6 +176,10 @@ class Params(Strict):
         for key, name in named:
             if name not in self.variants:
                 raise ValueError(f"{key} names the variant {name!r}, but variants has only {', '.join(self.variants)}")
+        if self.champion is not None and self.champion not in self.approaches:
+            raise ValueError(
+                f"champion should name one of the approaches ({', '.join(self.approaches)}), received {self.champion!r}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -72,6 +72,11 @@ class Score:
         return f"{100 * value:.2f} %" if self.is_share else f"{value:.4f} {self.unit}".rstrip()
 
     @property
+    def validation_label(self) -> str:
+        """What the score on the validation split is called: "validation accuracy"."""
+        return f"validation {self.validation.removeprefix('dev_')}"
+
+    @property
     def difference_form(self) -> str:
         """The format of a difference in a sentence."""
         return "{:+.2f}" if self.is_share else "{:+.4f}"

@@ -28,6 +28,7 @@ RESULTS_HEADING = "# Results"
 PAGE = 1000  # runs of one response
 FEW = 2  # keys that are searched for one by one
 BATCH = 1000  # metrics of one `log_batch`
+DECIMALS = 4  # of means over seeds
 
 Metric = tuple[str, float, int]  # name, value, step
 

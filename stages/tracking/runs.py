@@ -14,7 +14,7 @@ from stages.study.params import Params
 from stages.tracking import address
 from stages.tracking.address import KEY
 from stages.tracking.claims import other_publisher
-from stages.tracking.experiment import FINISHED, NOTE, Experiment, Metric, has_files
+from stages.tracking.experiment import DECIMALS, FINISHED, NOTE, Experiment, Metric, has_files
 from stages.tracking.record import Record, read_records
 
 CONTENT = "study.content"  # tag of a seed's run: the digest of what was published
@@ -22,10 +22,14 @@ MODEL = "study.model"  # tag of a seed's run with a model among its artifacts: t
 WARNING = "warning"  # tag of a seed's run that a reader should look at
 DIVERGED = "diverged"  # tag of a seed's run that diverged: when; metric of a variant's run: how many did
 PARENT = "mlflow.parentRunId"
+APPROACH = "approach"  # tag of a variant's run that represents an approach
+# A variant's run has the means of the scores only: MLflow's charts are in alphabetical order, and `alpha_accuracy`,
+# which is no accuracy, would be the first.
+SCORES = "^(dev|test)_"
 ARTIFACTS = ("run.json", "model.keras")
 VARIANT_NOTE = (
-    "Every seed of {variant} is a child run. Metrics are means over the seeds, `_sd` their standard deviations. Choose "
-    "by `dev_accuracy`, report `test_accuracy`."
+    "Every seed of {variant} is a child run. Metrics are means of the scores over the seeds, `_sd` their standard "
+    "deviations. Choose by `dev_accuracy`, report `test_accuracy`."
 )
 SEED_NOTE = (
     "Seed {seed} of {variant}. Curves: {curves}; `val_` is the validation split. `dev_` and `test_` are the scores of "
@@ -70,7 +74,8 @@ def publish(
                 changed += _publish_means(experiment, found, parent) if means else 0
         # The approaches of a DVC experiment in a copy of the checkout are not those of the checkout.
         if means and not address.queued_experiment():
-            _tag_approaches(experiment, study)
+            approaches = {variant: {APPROACH: approach} for approach, variant in study.approaches.items()}
+            tag_variants(experiment, study, approaches, lambda name: name == APPROACH)
         return changed
 
 
@@ -191,13 +196,14 @@ def _scores(record: Record) -> list[Metric]:
 
 def _publish_means(experiment: Experiment, records: Sequence[Record], parent: Any) -> int:
     """Publish the means of a variant's scores; 1 if they changed."""
-    scores = pd.DataFrame([record.scores for record in records if record.scores]).dropna(axis="columns")
+    scores = pd.DataFrame([record.scores for record in records if record.scores]).filter(regex=SCORES)
+    scores = scores.dropna(axis="columns")
     if scores.empty:
         return 0
     values = {"seeds": float(len(scores))}
     # MLflow's table has one column for a metric of parents and children: the parent shows the mean there.
-    for suffix, statistic in {"": scores.mean(), "_mean": scores.mean(), "_sd": scores.std()}.items():
-        values |= {f"{name}{suffix}": float(value) for name, value in statistic.dropna().items()}
+    for suffix, statistic in {"": scores.mean(), "_sd": scores.std()}.items():
+        values |= {f"{name}{suffix}": round(float(value), DECIMALS) for name, value in statistic.dropna().items()}
     diverged = sum(record.diverged is not None for record in records if record.scores)
     if diverged or DIVERGED in parent.data.metrics:
         values[DIVERGED] = float(diverged)
@@ -206,12 +212,21 @@ def _publish_means(experiment: Experiment, records: Sequence[Record], parent: An
     return bool(changed)
 
 
-def _tag_approaches(experiment: Experiment, study: Params) -> None:
-    """Tag the runs of the variants that stand for an approach in params.yaml, and no other run of a study."""
-    approaches = {parent_key(study, variant): approach for approach, variant in study.approaches.items()}
+def tag_variants(
+    experiment: Experiment, study: Params, wanted: Mapping[str, Mapping[str, str]], is_owned: Callable[[str], bool]
+) -> None:
+    """Set tags of the runs of variants, and remove the owned tags that a run of a study should not have any more.
+
+    Args:
+        experiment: where to.
+        study: what params.yaml says.
+        wanted: variant → its tags.
+        is_owned: whether a tag is one of these by its name.
+    """
+    by_key = {parent_key(study, variant): tags for variant, tags in wanted.items()}
     for run in experiment.search(f"tags.role = 'variant' and tags.`{KEY}` LIKE '%'"):
-        approach, tagged = approaches.get(run.data.tags[KEY]), run.data.tags.get("approach")
-        if approach and approach != tagged:
-            experiment.client.set_tag(run.info.run_id, "approach", approach)
-        elif tagged and not approach:
-            experiment.client.delete_tag(run.info.run_id, "approach")
+        tags = by_key.get(run.data.tags[KEY], {})
+        if not tags.items() <= run.data.tags.items():
+            experiment.log(run, tags=tags)
+        for name in filter(is_owned, run.data.tags.keys() - tags.keys()):
+            experiment.client.delete_tag(run.info.run_id, name)

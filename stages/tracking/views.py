@@ -7,24 +7,38 @@ of the experiment in the form that the UI of the pinned version writes; a browse
 import base64
 import json
 import zlib
+from typing import Any
 from urllib.parse import urlencode
 
 from stages.study.params import Params
+from stages.tracking.results import RESULT
 
 VIEW = "study-approaches"
 TAG = f"mlflow.sharedViewState.{VIEW}"
 NAME = "Approaches"
 APPROACHES = "tags.role = 'variant' and tags.approach LIKE '%'"
 ORDER = {"orderByKey": "metrics.`dev_accuracy`", "orderByAsc": False}
-COLUMNS = ("seeds", "dev_accuracy", "test_accuracy", "test_accuracy_sd", "test_loss")
+COLUMNS = ("dev_accuracy", "test_accuracy", "test_loss")  # metrics, beside the tag with the interval
+CHARTS = ("test_accuracy", "dev_accuracy", "test_loss")  # the first ones; those of other metrics follow
+SECTION = "Model metrics"  # the name that MLflow gives to charts of metrics without a slash
 
 
 def saved_view() -> str:
-    """The value of `TAG`: the approaches side by side, with their scores as columns."""
-    columns = [f"metrics.`{name}`" for name in COLUMNS]
-    state = {"searchFilter": APPROACHES, **ORDER, "selectedColumns": columns}
+    """The value of `TAG`: the approaches side by side, with their scores as columns and charts."""
+    columns = [f"tags.`{RESULT}`", *(f"metrics.`{name}`" for name in COLUMNS)]
+    state = {"searchFilter": APPROACHES, **ORDER, "selectedColumns": columns, **_charts()}
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
     return json.dumps({"name": NAME, "createdAt": 1, "updatedAt": 1, "state": f"deflate;{packed}"})
+
+
+def _charts() -> dict[str, Any]:
+    """The part of a view's state that says which charts are first."""
+    common = {"deleted": False, "isGenerated": True}
+    bar = {"type": "BAR", "runsCountToCompare": 10, "metricSectionId": SECTION, **common}
+    return {
+        "compareRunCharts": [{**bar, "uuid": name, "metricKey": name, "displayName": name} for name in CHARTS],
+        "compareRunSections": [{"uuid": SECTION, "name": SECTION, "display": True, "isReordered": True, **common}],
+    }
 
 
 def addresses(study: Params, base: str, experiment: str) -> dict[str, str]:

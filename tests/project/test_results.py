@@ -10,6 +10,7 @@ import pytest
 from stages.study import files, paths
 from stages.study.params import Params
 from tools import stale
+from tools.serving.predict import describe, read_champion
 
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -21,6 +22,11 @@ def test_the_readme_shows_the_table_of_the_approaches() -> None:
     copied = re.search(r"<!-- approaches -->\n(.*?)<!-- /approaches -->", README, re.DOTALL)
     assert copied is not None
     assert copied[1].strip() == table
+
+
+@pytest.mark.usefixtures("committed_study")
+def test_the_readme_names_the_served_model() -> None:
+    assert f"`make predict` and `make serve` use {describe(read_champion(REPOSITORY / paths.CHAMPION))}," in README
 
 
 @pytest.mark.usefixtures("committed_study")

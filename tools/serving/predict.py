@@ -1,6 +1,6 @@
 """Classify image files with a model of the study: `python -m tools.serving.predict`.
 
-By default the model is the best seed of the best variant, both chosen by validation score (`metrics/champion.json`).
+By default the model is the one that `metrics/champion.json` names.
 """
 
 import argparse
@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ BATCH = 500  # images
 
 
 def read_champion(path: Path = paths.CHAMPION) -> dict[str, Any]:
-    """Read champion.json: the variant, its best seed, the key of that run and more.
+    """Read champion.json: the approach, its variant, a seed, the key of that run, the rule of this choice and more.
 
     Args:
         path: the file.
@@ -42,9 +43,11 @@ def read_champion(path: Path = paths.CHAMPION) -> dict[str, Any]:
     champion = files.read_json(path)
     if champion is None:
         raise UserError(
-            f"{path} has no champion: no variant in params.yaml has a validation split to choose by, and a run that "
-            "did not diverge"
+            f"{path} has no champion: no approach in params.yaml has a validation split to choose by, and a run that "
+            "did not diverge. The key `champion` can name an approach without a validation split"
         )
+    if "rule" not in champion:
+        raise UserError(f"{path} should say by which rule the model was chosen, as `dvc repro aggregate` writes it")
     return champion
 
 
@@ -198,6 +201,11 @@ def _read(path: Path) -> bytes:
         return file.read(BYTES_LIMIT + 1)
 
 
+def describe(champion: Mapping[str, Any]) -> str:
+    """The champion in a few words: "CNN (cnn_tuned, seed 7)"."""
+    return f"{champion['approach']} ({champion['variant']}, seed {champion['seed']})"
+
+
 @console.command
 def main() -> None:
     arguments = _arguments()
@@ -226,8 +234,12 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = console.Parser(prog="python -m tools.serving.predict", description="Classify image files.")
     parser.add_argument("images", nargs="+", metavar="IMAGE", type=Path, help=f"a {FORMAT_NAMES} file")
-    parser.add_argument("--variant", help="a variant in params.yaml (default: the best one)")
-    parser.add_argument("--seed", type=int, help="a seed of the variant (default: its best one by validation accuracy)")
+    parser.add_argument("--variant", help="a variant in params.yaml (default: that of champion.json)")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        help="a seed of the variant (default: that of champion.json, or the best one by validation accuracy)",
+    )
     parser.add_argument(
         "--ensemble",
         "--vote",
@@ -246,7 +258,10 @@ def _model(variant: str | None, seed: int | None) -> tuple[VariantResults, int, 
     if variant is None:
         best = read_champion()
         results = read_results(best["variant"])
-        return (results, best["seed"], best["key"]) if seed is None else (results, *choose(results, seed))
+        if seed is not None:
+            return results, *choose(results, seed)
+        print(f"model: {describe(best)}\nchosen: {best['rule']}", file=sys.stderr)
+        return results, best["seed"], best["key"]
     evaluated = [name for name in params.load().variants if find_results(name)]
     if variant not in evaluated:
         raise UserError(f"variant should be one that was evaluated ({', '.join(evaluated)}); received {variant!r}")

@@ -1,4 +1,4 @@
-"""Register the best model of the study in MLflow's model registry: `python -m tools.serving.register`.
+"""Register the champion of the study in MLflow's model registry: `python -m tools.serving.register`.
 
 The runs have to be published before, by `python -m stages.tracking`. A version has the models of all seeds, for the
 ensemble; the alias `champion` leads to the newest version.
@@ -24,7 +24,7 @@ from stages.study.records.current import aggregated, study_key
 from stages.study.records.results import VariantResults, read_results
 from stages.tracking import address
 from stages.tracking.client import check_database, describe_error
-from tools.serving import predict
+from tools.serving import page, predict
 from tools.serving import server as serve
 
 HARDEST = 8  # number of test images in the model card
@@ -57,8 +57,9 @@ def register(study: Params) -> str:
     if problem := _problem(results):
         return f"no model is registered: {problem}"
     card = model_card(study, champion, results)
-    # A version is identified by its models, its code and its model card.
+    # A version is identified by its models, its code with the page, and its model card.
     code = [path.read_bytes() for folder in serve.USED for path in sorted(folder.rglob("*.py"))]
+    code += [path.read_bytes() for path in sorted(page.STATIC.iterdir())]
     key = files.digest(files.json_bytes([champion, results.keys]), *code, card)
     name = address.model_name(study)
     try:
@@ -98,7 +99,7 @@ def _register_version(study: Params, name: str, champion: dict[str, Any], card: 
         client.create_registered_model(
             name,
             tags={address.DATA: study.data.name},
-            description=f"The best model of the study on {study.data.name}, by validation {_chosen_by(champion)}.",
+            description=f"The served model of the study on {study.data.name}. Each version says how it was chosen.",
         )
     created = client.create_model_version(
         name,
@@ -110,7 +111,7 @@ def _register_version(study: Params, name: str, champion: dict[str, Any], card: 
     ).version
     # The last step, so that an incomplete version never becomes the champion.
     client.set_registered_model_alias(name, serve.ALIAS, created)
-    return f"{alias} is version {created} now{before}: {champion['variant']}, best seed {champion['seed']}"
+    return f"{alias} is version {created} now{before}: {predict.describe(champion)}; {champion['rule']}"
 
 
 def _versions(client: Any, name: str, key: str) -> list[str]:
@@ -184,11 +185,6 @@ def _server_version(uri: str) -> str | None:
     return response.text.strip() if response.status_code == HTTPStatus.OK and response.text[:1].isdigit() else None
 
 
-def _chosen_by(champion: dict[str, Any]) -> str:
-    """The validation score by which the champion was chosen: the loss if the study compares by log loss."""
-    return "loss" if "dev_loss" in champion else "accuracy"
-
-
 def model_card(study: Params, champion: dict[str, Any], results: VariantResults) -> str:
     """The model card in Markdown, after Mitchell et al. 2019, "Model cards for model reporting".
 
@@ -201,6 +197,7 @@ def model_card(study: Params, champion: dict[str, Any], results: VariantResults)
         UserError: summary.json is missing or damaged.
     """
     name = champion["variant"]
+    validation = f"validation accuracy {champion['dev_accuracy']:.4f}, " if "dev_accuracy" in champion else ""
     best = results.scores.set_index("seed").loc[champion["seed"]]
     recipe = "\n".join(f"- {key}: {value}" for key, value in study.recipe(name).model_dump().items())
     summary = files.read_json(paths.SUMMARY)[name]
@@ -210,26 +207,23 @@ def model_card(study: Params, champion: dict[str, Any], results: VariantResults)
         if "ci_low" in accuracy
         else ""
     )
-    path = paths.TABLES / "hardest.csv"  # missing if every run classified every test image correctly
-    table = pd.read_csv(path).head(HARDEST) if path.exists() else pd.DataFrame()
-    hardest = "; ".join(f"{row.truth} classified as {row.seen} (test image {row.image})" for row in table.itertuples())
     return f"""\
-## {name}, seed {champion["seed"]}
+## {predict.describe(champion)}
 
-Classifies a picture as one of the {len(results.classes)} classes of {study.data.name}. Chosen by
-validation {_chosen_by(champion)} among the seeds of the variants with a validation split, without the test set.
+Classifies a picture as one of the {len(results.classes)} classes of {study.data.name}. Chosen by this
+rule: {champion["rule"]}.
 
 **Data**: {study.data.name}, {_images(results)}; {100 * study.split.dev_fraction:g} % of the training images
 are the validation split. SHA-256 of the training data: {best["data"]}.
 
-**Scores**: validation accuracy {best["dev_accuracy"]:.4f}, test accuracy {best["test_accuracy"]:.4f}. All
+**Scores**: {validation}test accuracy {best["test_accuracy"]:.4f}. All
 {len(results.seeds)} seeds of the variant: mean test accuracy {accuracy["mean"]:.4f}{interval}. The ensemble (soft
 voting) of the first {results.members}: {summary["ensemble_accuracy"]:.4f}.
 
 **Recipe**
 {recipe}
 
-**Hardest test images** of the study: {hardest or "none"}.
+**Hardest test images** of the study: {_hardest() or "none"}.
 
 **Limits**: one object in each image, in the layout of the training images; other pictures are converted to it first.
 Every picture gets one of the classes, often with a high probability. The report shows how well probabilities are
@@ -240,6 +234,13 @@ ensemble.
 
 **Licence**: MIT for code and weights; the data set has its own licence.
 """
+
+
+def _hardest() -> str:
+    """The test images that most runs of the study misclassified."""
+    path = paths.TABLES / "hardest.csv"  # missing if every run classified every test image correctly
+    table = pd.read_csv(path).head(HARDEST) if path.exists() else pd.DataFrame()
+    return "; ".join(f"{row.truth} classified as {row.seen} (test image {row.image})" for row in table.itertuples())
 
 
 def _images(results: VariantResults) -> str:

@@ -6,6 +6,7 @@ server executes that copy.
 
 import base64
 import contextlib
+import io
 import json
 import logging
 import os
@@ -27,6 +28,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, scoring_server
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array
+from PIL import Image
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from starlette.requests import ClientDisconnect
 
@@ -40,7 +42,7 @@ from stages.study import params, paths
 from stages.study.records.results import find_results
 from stages.tracking import address
 from stages.tracking.client import check_database
-from tools.serving import predict, prepare
+from tools.serving import page, predict, prepare
 
 ALIAS = "champion"
 EXAMPLE = Path(__file__).with_name("example.png")
@@ -70,6 +72,17 @@ class ServedChampion(PythonModel):
             raise UserError(f"the model has no results of {best['variant']}: register it again")
         self._champion = predict.Classifier(best["seed"], best["key"], results, files["runs"], ensemble=True)
         self._format, self._classes = predict.image_format(results), results.classes
+        self._facts = {
+            "name": predict.describe(best),
+            "rule": best["rule"],
+            "accuracy": float(results.accuracy[results.seeds.index(best["seed"])]),
+            "members": results.members,
+            "ensemble_accuracy": results.ensemble_accuracy,
+            "images": len(results.truth),
+            "classes": results.classes,
+            "shape": self._format.shape,
+            "drawing": self._format.layout is not None,
+        }
         # The first calls with one and with several images compile a model, which would delay the first requests.
         for count in (1, 2):
             for ensemble in (False, True):
@@ -109,6 +122,22 @@ class ServedChampion(PythonModel):
         return pd.DataFrame(
             {"label": labels, "class": names, "probability": rows.max(axis=1), "probabilities": list(rows)}
         )
+
+    def facts(self) -> dict[str, Any]:
+        """See `page.Served`."""
+        return self._facts
+
+    def classify(self, content: bytes, *, ensemble: bool) -> dict[str, Any]:
+        """See `page.Served`."""
+        image = prepare.prepare(content, self._format)
+        probabilities = self._champion.probabilities(image[None], ensemble=ensemble)[0]
+        png = io.BytesIO()
+        Image.fromarray(image).save(png, "PNG")
+        return {
+            "class": self._classes[int(probabilities.argmax())],
+            "probabilities": probabilities.tolist(),
+            "image": base64.b64encode(png.getvalue()).decode(),
+        }
 
 
 set_model(ServedChampion())
@@ -194,7 +223,7 @@ def app() -> FastAPI:
 
 
 def guarded_server(model: Any) -> FastAPI:
-    """MLflow's scoring server with validation of requests and short errors.
+    """MLflow's scoring server with a page for people, validation of requests and short errors.
 
     By itself, MLflow reads bodies of any size, and its errors quote the whole request or a stack trace.
 
@@ -202,6 +231,7 @@ def guarded_server(model: Any) -> FastAPI:
         model: a `mlflow.pyfunc.PyFuncModel`.
     """
     server: FastAPI = scoring_server.init(model)
+    page.add_page(server, model.unwrap_python_model())
     server.middleware("http")(_guard)
     return server
 
@@ -209,7 +239,7 @@ def guarded_server(model: Any) -> FastAPI:
 async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Any]]) -> Response:
     """Middleware that validates requests and shortens the errors of MLflow."""
     try:
-        if request.url.path == "/invocations" and request.method == "POST" and (invalid := await _validate(request)):
+        if request.method == "POST" and (invalid := _check_length(request) or await _validate(request)):
             return invalid
         response = await call_next(request)
         if response.status_code < HTTPStatus.BAD_REQUEST:
@@ -239,8 +269,8 @@ def _message(content: bytes) -> str:
     return str(error.get("message") or error.get("detail")).rpartition("\nError: ")[2]
 
 
-async def _validate(request: Request) -> Response | None:
-    """The error response for an invalid request, or None."""
+def _check_length(request: Request) -> Response | None:
+    """The error response for a request that is too large or does not say how large it is, or None."""
     length = request.headers.get("content-length", "")
     if not length.isdecimal():
         return _error(HTTPStatus.LENGTH_REQUIRED, "expected a Content-Length, without chunked transfer encoding")
@@ -249,6 +279,13 @@ async def _validate(request: Request) -> Response | None:
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             f"expected at most {BODY_LIMIT:,} bytes, received {int(length):,}: send fewer or smaller images",
         )
+    return None
+
+
+async def _validate(request: Request) -> Response | None:
+    """The error response for an invalid request to /invocations, or None."""
+    if request.url.path != "/invocations":
+        return None
     if request.headers.get("content-type", "").partition(";")[0].strip() != scoring_server.CONTENT_TYPE_JSON:
         return _error(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "expected the header Content-Type: application/json")
     try:
@@ -289,7 +326,7 @@ def main() -> None:
             f"there is no models:/{name}@{ALIAS} at {address.shown_uri()} ({reason}): with the models here "
             "(`dvc pull` or `dvc repro`), run `python -m stages.tracking` and then `python -m tools.serving.register`"
         ) from error
-    print(f"models:/{name}@{ALIAS}, version {version}: POST to /invocations", flush=True)
+    print(f"models:/{name}@{ALIAS}, version {version}: a page at /, requests to /invocations", flush=True)
     command = [
         sys.executable,
         "-m",

@@ -1,7 +1,8 @@
 """The report: a page without files, fonts or scripts from elsewhere."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -145,8 +146,19 @@ def render(
     compared: Sequence[Results],
     raced: Sequence[RaceState],
     data: DataSummary,
+    champion: Mapping[str, Any] | None,
 ) -> str:
-    """The report as HTML."""
+    """The report as HTML.
+
+    Args:
+        sections: of the report.
+        runs: the runs of all variants.
+        study: the content of params.yaml.
+        compared: the results of all its comparisons, for each score and margin.
+        raced: the states of its races.
+        data: what the stage split has found in the images.
+        champion: the content of champion.json.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -157,6 +169,7 @@ def render(
     page = environment.get_template("report.html.j2").render(
         title=title,
         sentences=sentences,
+        served=_served(runs, champion),
         warnings=[
             *copies_warnings(data),
             *diverged_warnings(runs),
@@ -175,6 +188,18 @@ def render(
         validation_percent=f"{100 * study.split.dev_fraction:g}",
     )
     return page.replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def _served(runs: Runs, champion: Mapping[str, Any] | None) -> str:
+    """Which model is served, its accuracy, and the rule by which it was chosen."""
+    if champion is None:
+        return "none, as no approach has a validation split and a run that did not diverge."
+    of = runs[champion["variant"]]
+    accuracy = of.accuracy[of.seeds.index(champion["seed"])]
+    return (
+        f"{champion['approach']} ({champion['variant']}, seed {champion['seed']}), {100 * accuracy:.2f} % of these "
+        f"{len(of.truth):,} test images. Chosen by this rule: {champion['rule']}."
+    )
 
 
 def _range(numbers: Iterable[int]) -> str:

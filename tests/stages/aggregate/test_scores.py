@@ -12,7 +12,7 @@ from stages.aggregate.stage import aggregate
 from stages.aggregate.summary import champion
 from stages.study import params, paths
 from stages.study.params import Params
-from stages.tracking.study_run import results_text
+from stages.tracking.results import compared, description
 from tests.support import study as made
 
 CLASSES = ["benign", "mild", "severe", "rare"]
@@ -83,7 +83,7 @@ def test_a_model_that_finds_the_small_classes_is_better_by_balanced_accuracy_tho
     assert "wider predicts one class only" not in report()
     header = "balanced accuracy, b\N{NO-BREAK SPACE}−\N{NO-BREAK SPACE}a, percentage points"
     assert header in (paths.TABLES / "ablations_units.md").read_text(encoding="utf-8")
-    assert header in results_text(study)
+    assert header in description(study, *compared(study))
     summary = json.loads(paths.SUMMARY.read_text())
     assert summary["wider"]["balanced_accuracy"]["ci_low"] > 0.8
     shown = json.loads(paths.ACCURACY.read_text())
@@ -151,7 +151,8 @@ def test_the_champion_is_chosen_by_validation_loss_where_the_score_is_the_log_lo
         table = runs[name].scores
         table["key"], table["dev_accuracy"] = "k", accuracy
         table["dev_loss"] = loss + 0.01 * np.arange(len(table))[::-1]
-    by_loss, by_accuracy = champion(runs, "log_loss"), champion(runs, "balanced_accuracy")
+    approaches = {name: name for name in ("plain", "wide", "wider")}
+    by_loss, by_accuracy = (champion(runs, approaches, score=score) for score in ("log_loss", "balanced_accuracy"))
     assert by_loss is not None
     assert by_accuracy is not None
     assert (by_loss["variant"], by_loss["seed"], by_loss["dev_loss"]) == ("wide", 9, 0.2)
@@ -176,6 +177,6 @@ def test_a_study_of_one_race_has_its_winner_as_headline_and_in_the_files_that_pr
         race = json.loads(path.read_text())["races"]["units"]
         assert (race["leader"], race["seeds"], race["in_race"]) == ("wider", 6, 1)
     assert "| race | units: plain wide wider |" in (paths.TABLES / "ledger.md").read_text(encoding="utf-8")
-    described = results_text(study)
-    assert described.startswith("## Race units, by test accuracy: wider wins after 6 seeds")
+    described = description(study, *compared(study))
+    assert "## Race units, by test accuracy: wider wins after 6 seeds" in described
     assert "| wider | winner | 98.50 % | 6 |" in described

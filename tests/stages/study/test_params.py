@@ -143,6 +143,11 @@ def test_a_recipe_inherits_the_values_of_another_and_overrides_some(study: Param
         ("linear: ridge", "linear: rigde", ["approaches names the variant 'rigde'", "ridge, random_features"]),
         ("{linear: ridge, MLP: watched}", "{}", ["approaches", "at least 1 item"]),
         ("linear: ridge", "linear: watched", ["approaches must name each variant once", "'MLP': 'watched'"]),
+        (
+            "chains:",
+            "champion: CNN\nchains:",
+            ["champion should name one of the approaches (linear, MLP), received 'CNN'"],
+        ),
         ("MLP: [plain, watched]", "MLP: [plain, wached]", ["chains.MLP names the variant 'wached'", "plain, watched"]),
         ("confidence: 0.95", "confidence: 95", ["statistics.confidence", "0.999999999", "received 95"]),
         (

@@ -25,7 +25,7 @@ from stages.study.params import Params
 from stages.study.provenance import environments
 from stages.study.records.current import outdated
 from stages.study.records.results import VariantResults, read_results, write_results
-from stages.tracking import address, study_run
+from stages.tracking import address, results
 from stages.tracking import published as record
 from stages.tracking.__main__ import main
 from stages.tracking.publisher import Publisher
@@ -174,10 +174,10 @@ def test_a_search_for_alpha_is_published_as_a_curve(read_only: Path) -> None:
 def test_a_parent_shows_the_mean_and_the_spread_of_its_seeds(read_only: Path) -> None:
     scores = read_results("plain").scores["test_accuracy"]
     metrics = parent_of("plain").data.metrics
-    assert metrics["test_accuracy_mean"] == metrics["test_accuracy"] == pytest.approx((scores[0] + scores[1]) / 2)
-    assert metrics["test_accuracy_sd"] == pytest.approx(abs(scores[0] - scores[1]) / 2**0.5)
+    assert metrics["test_accuracy"] == round((scores[0] + scores[1]) / 2, 4)
+    assert metrics["test_accuracy_sd"] == round(abs(scores[0] - scores[1]) / 2**0.5, 4)
     assert metrics["seeds"] == 2
-    assert "dev_loss_mean" not in metrics
+    assert metrics.keys() == {"seeds"} | {f"test_{of}{end}" for of in ("accuracy", "loss") for end in ("", "_sd")}
 
 
 def test_publishing_twice_adds_nothing(published: Path, study: Params) -> None:
@@ -282,7 +282,7 @@ def test_new_scores_replace_the_old_ones(published: Path, study: Params) -> None
     assert Publisher(study).publish_variants(["plain"]) == 3
     assert len(runs()) == 13
     assert [run_of("plain", seed).data.metrics["test_accuracy"] for seed in (0, 1)] == [0.25, 0.75]
-    assert parent_of("plain").data.metrics["test_accuracy_mean"] == 0.5
+    assert parent_of("plain").data.metrics["test_accuracy"] == 0.5
 
 
 def test_a_run_that_predicts_one_class_only_has_a_tag(unpublished: Path, study: Params) -> None:
@@ -503,15 +503,17 @@ def study_runs() -> list[Any]:
     return [run for run in runs() if run.data.tags["role"] == "study"]
 
 
-def test_the_study_is_a_run_with_its_report_tables_figures_and_means(read_only: Path) -> None:
+def described(study: Params) -> str:
+    """The results of the study as MLflow has them."""
+    return results.description(study, *results.compared(study))
+
+
+def test_the_study_is_a_run_with_its_report_tables_and_figures(read_only: Path) -> None:
     [run] = study_runs()
     for path in [paths.REPORT, paths.TABLES / "comparisons.md", paths.PLOTS / "approaches.png"]:
         name = str(path.relative_to("metrics"))
         assert Path(client().download_artifacts(run.info.run_id, name)).read_bytes() == path.read_bytes()
-    means = files.read_json(paths.SUMMARY)
-    assert run.data.metrics == {
-        f"mean_test_accuracy/{variant}": values["test_accuracy"]["mean"] for variant, values in means.items()
-    }
+    assert run.data.metrics == {}  # the means are in the runs of the variants
 
 
 def note(entity: Any) -> str:
@@ -519,9 +521,12 @@ def note(entity: Any) -> str:
 
 
 def test_the_descriptions_of_the_study_and_the_experiment_hold_the_results(read_only: Path, study: Params) -> None:
-    found = study_run.results_text(study)
+    found = described(study)
     assert "| plain | watched | " in found
     assert "The 2 intervals hold simultaneously" in found
+    best, summary = files.read_json(paths.CHAMPION), files.read_json(paths.SUMMARY)
+    assert f"({best['variant']}, seed {best['seed']}), chosen by this rule: {best['rule']}." in found
+    assert f"| MLP | watched | {summary['watched']['test_accuracy']['mean']:.4f}, n = 2 | " in found
     experiment = client().get_experiment_by_name("digits")
     assert note(study_runs()[0]).endswith(found)
     assert note(experiment).startswith("The run `study` holds the report")
@@ -541,7 +546,7 @@ def test_a_description_that_a_user_wrote_stays_above_the_results(published: Path
     after = note(client().get_experiment_by_name("digits"))
     assert after.startswith("Ask us before you delete a run")
     assert after.count("# Results\n") == 1
-    assert after.endswith(study_run.results_text(study).strip())
+    assert after.endswith(described(study).strip())
     assert after != edited
 
 
@@ -549,15 +554,29 @@ def test_a_study_that_was_published_without_its_results_gets_them(published: Pat
     [run] = study_runs()
     client().set_tag(run.info.run_id, "mlflow.note.content", "Of an earlier version.")
     assert Publisher(study).publish_study() == 1
-    assert note(study_runs()[0]).endswith(study_run.results_text(study))
+    assert note(study_runs()[0]).endswith(described(study))
     assert [one.info.run_id for one in study_runs()] == [run.info.run_id]
+
+
+def test_each_result_is_a_tag_of_the_run_of_its_variant_until_the_study_names_it_no_more(
+    published: Path, study: Params
+) -> None:
+    tags, mean = parent_of("watched").data.tags, files.read_json(paths.SUMMARY)["watched"]["test_accuracy"]["mean"]
+    assert tags["result"] == f"{mean:.4f}, n = 2"
+    row = pd.read_csv(paths.TABLES / "comparisons.csv").iloc[0]
+    assert tags["vs plain"].startswith(f"{row['verdict']}, ")
+    assert tags["vs plain"].endswith(", n = 2, percentage points")
+    fewer = study.model_copy(update={"comparisons": [], "chains": {}})
+    Publisher(fewer).publish_study()
+    assert "vs plain" not in parent_of("watched").data.tags
+    assert "result" in parent_of("watched").data.tags
 
 
 def test_results_too_long_for_a_description_are_summed_up(
     read_only: Path, study: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(study_run, "DESCRIPTION_LIMIT", 100)
-    short = study_run.results_text(study)
+    monkeypatch.setattr(results, "DESCRIPTION_LIMIT", 100)
+    short = described(study)
     assert "| plain |" not in short
     assert "comparisons have a verdict" in short
     assert "see `report.html`" in short
@@ -586,8 +605,8 @@ def test_a_study_is_published_once_and_another_result_beside_it(published: Path,
     files.write_json(paths.SUMMARY, summary)
     assert Publisher(study).publish_study() == 1
     newest, oldest = study_runs()
-    assert newest.data.metrics["mean_test_accuracy/plain"] == 0.5
-    assert oldest.data.metrics["mean_test_accuracy/plain"] != 0.5
+    assert parent_of("plain").data.tags["result"] == "0.5000, n = 2"
+    assert note(newest) != note(oldest)
 
 
 def test_a_study_whose_publication_broke_off_is_published_anew(published: Path, study: Params) -> None:

@@ -120,7 +120,7 @@ def test_the_address_that_is_named_shows_the_approaches_with_their_scores(ui: st
     open_page(page, ui, study, next(iter(pages(study, ui.partition("/#/")[0]))))
     assert sorted(listed(page, len(study.approaches))) == sorted(study.approaches.values())
     headers = page.find_element(By.CSS_SELECTOR, ".ag-header").text
-    assert {"dev_accuracy", "test_accuracy"} <= set(headers.split())
+    assert {"result", "dev_accuracy", "test_accuracy"} <= set(headers.split())
 
 
 def test_the_chart_page_draws_the_curves_of_several_seeds(page: Chrome, ui: str, study: Params) -> None:

@@ -29,7 +29,7 @@ from stages.study.records.results import read_results
 from stages.study.records.splits import read_images, read_validation
 from stages.tracking import address
 from stages.tracking.publisher import Publisher
-from stages.tracking.study_run import results_text
+from stages.tracking.results import compared, description
 from stages.train import stage
 from tests.support.mlflow import runs as runs_in_mlflow
 from tests.support.runs import content_of
@@ -168,10 +168,13 @@ def test_a_diverged_run_is_not_the_champion(printed: str, study: Params) -> None
     runs = read_runs(study)
     watched = runs["watched"]
     better = watched.scores.assign(dev_accuracy=[0.05, 0.99])
-    champion = summary.champion({"watched": replace(watched, scores=better)})
+    approaches = {"MLP": "watched"}
+    champion = summary.champion({"watched": replace(watched, scores=better)}, approaches)
     assert champion is not None
     assert (champion["seed"], champion["mean_dev_accuracy"]) == (0, 0.52)
-    assert summary.champion({"watched": replace(watched, scores=better.assign(diverged=0))}) is None
+    for named in (None, "MLP"):
+        all_diverged = {"watched": replace(watched, scores=better.assign(diverged=0))}
+        assert summary.champion(all_diverged, approaches, named) is None
     assert choose(replace(watched, scores=better), None)[0] == 0
 
 
@@ -195,7 +198,7 @@ def test_a_diverged_run_is_published_with_tags_and_its_variant_with_their_number
 
 
 def test_make_settle_and_the_description_in_mlflow_name_diverged_runs(printed: str, study: Params) -> None:
-    assert f"- {SENTENCE}\n" in results_text(study)
+    assert f"- {SENTENCE}\n" in description(study, *compared(study))
     text = tables(GrowingStudy("plain:watched", most=2).look())
     assert text.endswith(f"\n\n{SENTENCE}")
 

@@ -29,7 +29,7 @@ from tools.serving import predict
 def champion(request: pytest.FixtureRequest, evaluated: Path, study: Params) -> str:
     """The variant that is made the champion of the study in the current folder."""
     variant: str = request.param
-    files.write_json(paths.CHAMPION, summary.champion({variant: read_runs(study)[variant]}))
+    files.write_json(paths.CHAMPION, summary.champion(read_runs(study), {"named": variant}))
     return variant
 
 
@@ -147,11 +147,13 @@ def test_an_invalid_file_is_named_and_the_others_are_classified(
 
 
 @pytest.mark.parametrize("champion", ["watched"], indirect=True)
-def test_the_command_prints_the_class_and_nothing_else(champion: str) -> None:
+def test_the_command_prints_the_class_and_beside_it_which_model_was_chosen_how(champion: str) -> None:
     """In a new process, in which TensorFlow would log its start."""
     command = [sys.executable, "-m", "tools.serving.predict", str(EXAMPLE)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stderr == ""
+    seed, rule = (predict.read_champion()[name] for name in ("seed", "rule"))
+    assert done.stderr == f"model: named (watched, seed {seed})\nchosen: {rule}\n"
+    assert rule == "the approach with the best mean validation accuracy; its best seed by it"
     assert len(done.stdout.splitlines()) == 1
 
 
@@ -191,7 +193,7 @@ def test_without_a_champion_the_error_has_the_reason(evaluated: Path, monkeypatc
     with pytest.raises(SystemExit, match=r"metrics/champion\.json is missing: run `dvc repro`"):
         run_main(monkeypatch, str(EXAMPLE))
     files.write_json(paths.CHAMPION, None)
-    with pytest.raises(SystemExit, match=r"has no champion: no variant in params\.yaml has a validation split"):
+    with pytest.raises(SystemExit, match=r"has no champion: no approach in params\.yaml has a validation split"):
         run_main(monkeypatch, str(EXAMPLE))
 
 

@@ -35,9 +35,9 @@ def test_the_model_with_the_best_validation_accuracy_is_registered_once(publishe
     other = next(name for name, run in read_runs(study).items() if name != best["variant"] and has_validation(run))
     table = read_results(other).scores
     files.write_table(paths.scores_path(other), table.assign(dev_accuracy=[0.998, 0.999]))
-    files.write_json(paths.CHAMPION, summary.champion(read_runs(study)))
+    files.write_json(paths.CHAMPION, summary.champion(read_runs(study), {"other": other}))
     Publisher(study).publish_study()
-    assert f"version 2 now (it was version 1): {other}, best seed 1" in register(study)
+    assert f"version 2 now (it was version 1): other ({other}, seed 1); the approach" in register(study)
     version = champion_version()
     assert version.tags["variant"] == other
     mlflow.MlflowClient().set_registered_model_alias("digits", serve.ALIAS, "1")  # changed by hand
@@ -56,10 +56,22 @@ def test_the_champion_is_chosen_by_validation_accuracy_not_by_test_accuracy(aggr
     for name in (best_by_test, "watched"):
         table = read_results(name).scores
         files.write_table(paths.scores_path(name), table.assign(dev_accuracy=[0.6, 0.9] if name == "watched" else 0.5))
-    runs = {name: run for name, run in read_runs(study).items() if name in (best_by_test, "watched")}
-    champion = summary.champion(runs)
+    runs, approaches = read_runs(study), {"best by test": best_by_test, "MLP": "watched", "no split": "plain"}
+    champion = summary.champion(runs, approaches)
     assert champion is not None
-    assert (champion["variant"], champion["seed"]) == ("watched", 1)
+    assert (champion["approach"], champion["variant"], champion["seed"]) == ("MLP", "watched", 1)
+    # An approach that params.yaml names is served whatever the scores are, with its lowest seed if it has none.
+    named = summary.champion(runs, approaches, "best by test")
+    without_split = summary.champion(runs, approaches, "no split")
+    assert named is not None
+    assert named["variant"] == best_by_test
+    assert named["rule"] == "named in params.yaml; its best seed by validation accuracy"
+    assert without_split is not None
+    assert without_split["rule"] == "named in params.yaml; its lowest seed, without a validation split"
+    assert (without_split["variant"], without_split["seed"], "dev_accuracy" in without_split) == ("plain", 0, False)
+    card = model_card(study, without_split, read_results("plain"))
+    assert f"Chosen by this\nrule: {without_split['rule']}." in card
+    assert "**Scores**: test accuracy" in card
 
 
 def test_the_model_card_has_the_task_the_scores_and_the_limits(published: Path, study: Params) -> None:
@@ -150,7 +162,7 @@ def test_results_of_other_parameters_register_nothing_without_an_error(published
 
 def test_a_study_without_a_champion_registers_nothing_without_an_error(published: Path, study: Params) -> None:
     files.write_json(paths.CHAMPION, None)
-    assert "no variant in params.yaml has a validation split" in register(study)
+    assert "no approach in params.yaml has a validation split" in register(study)
     paths.CHAMPION.unlink()
     assert "champion.json is missing: run `dvc repro`" in register(study)
     assert not mlflow.MlflowClient().search_registered_models()

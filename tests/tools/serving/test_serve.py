@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
+from selenium.webdriver import ActionChains, Chrome, Keys
+from selenium.webdriver.common.actions.action_builder import ActionBuilder
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
 
 from stages.aggregate import summary
 from stages.aggregate.runs import read_runs
@@ -56,7 +60,7 @@ def registered(
     shutil.copy(empty_database, folder / address.DATABASE)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        files.write_json(paths.CHAMPION, summary.champion({"watched": read_runs(study)["watched"]}))
+        files.write_json(paths.CHAMPION, summary.champion(read_runs(study), {"MLP": "watched"}))
         patch.setenv("MLFLOW_TRACKING_URI", address.tracking_uri())
         experiment = mlflow.create_experiment("digits", artifact_location=(folder / address.ARTIFACTS).as_uri())
         with mlflow.start_run(experiment_id=experiment):
@@ -92,6 +96,75 @@ def send(server: Server, method: str, path: str, *request: Any, **options: Any) 
 
 def test_the_health_check_answers(server: Server) -> None:
     assert send(server, "GET", "/health")[0] == HTTPStatus.OK
+
+
+TWO = [(-30, -40), (-10, -70), (25, -60), (30, -25), (-5, 20), (-40, 70), (45, 70)]  # from the centre, in pixels
+
+
+@pytest.fixture
+def page(server: Server, browser: Chrome) -> Chrome:
+    browser.get(f"http://127.0.0.1:{server.port}/")
+    eventually(browser, lambda page: page.find_element(By.ID, "canvas").is_displayed())
+    return browser
+
+
+def eventually(page: Chrome, look: Callable[[Chrome], Any]) -> Any:
+    return WebDriverWait(page, 30, 0.05).until(look)
+
+
+def shown(page: Chrome) -> tuple[str, str]:
+    """The class of the longest bar, and that of the answer, as soon as there is one for the whole picture."""
+    eventually(page, lambda page: page.find_elements(By.CSS_SELECTOR, "[aria-busy=false] #answer strong"))
+    longest = page.find_element(By.CSS_SELECTOR, "#bars .first .name")
+    return longest.text, page.find_element(By.CSS_SELECTOR, "#answer strong").text
+
+
+def draw(page: Chrome, *strokes: Sequence[tuple[int, int]]) -> None:
+    """Draw lines with the mouse on the canvas."""
+    mouse, canvas = ActionBuilder(page, duration=0), page.find_element(By.ID, "canvas")
+    for first, *rest in strokes:
+        mouse.pointer_action.move_to(canvas, *first).pointer_down()
+        for point in rest:
+            mouse.pointer_action.move_to(canvas, *point)
+        mouse.pointer_action.pointer_up()
+    mouse.perform()
+
+
+def test_a_drawn_2_is_read_as_2_by_the_model_that_the_page_names(page: Chrome, registered: Path) -> None:
+    best, results = predict.read_champion(), read_results("watched")
+    accuracy = 100 * results.accuracy[results.seeds.index(best["seed"])]
+    said = page.find_element(By.ID, "model").text.replace("\N{NO-BREAK SPACE}", " ")
+    assert said.startswith(f"MLP (watched, seed {best['seed']}) classifies {accuracy:.2f} % of 360 test images")
+    assert said.endswith(f"Chosen by this rule: {best['rule']}.")
+    draw(page, TWO)
+    assert shown(page) == ("2", "2")
+    assert page.find_element(By.ID, "seen").size["width"] > 100
+    assert page.get_log("browser") == []  # the policy forbids nothing that the page needs
+
+
+def test_lines_that_are_no_digit_are_refused_and_a_chosen_picture_replaces_them(page: Chrome) -> None:
+    draw(page, [(-100, -60), (-100, 60)], [(100, -60), (100, 60)])
+    problem = eventually(page, lambda page: page.find_element(By.ID, "problem").text)
+    assert problem.startswith("Not classified: the image shows more than one drawing")
+    page.find_element(By.ID, "file").send_keys(str(EXAMPLE))
+    assert shown(page)[1] in "0123456789"
+    assert not page.find_element(By.ID, "problem").is_displayed()
+    assert not page.find_element(By.ID, "clear").is_enabled()
+
+
+def test_a_digit_can_be_drawn_with_the_keyboard_and_the_ensemble_asked(page: Chrome) -> None:
+    page.execute_script("arguments[0].focus()", page.find_element(By.ID, "canvas"))
+    keys = ActionChains(page)
+    keys.send_keys(Keys.ARROW_UP * 9 + " " + Keys.ARROW_DOWN * 18 + " ").perform()
+    alone = shown(page)
+    assert alone[0] == alone[1]
+    values = page.find_element(By.ID, "bars").text
+    page.find_elements(By.NAME, "ensemble")[1].click()
+    eventually(page, lambda page: page.find_element(By.ID, "bars").text != values)
+    keys.reset_actions()
+    page.execute_script("arguments[0].focus()", page.find_element(By.ID, "canvas"))
+    keys.send_keys(Keys.ESCAPE).perform()
+    eventually(page, lambda page: page.find_element(By.ID, "answer").text == "Draw a digit, or choose a picture.")
 
 
 def test_served_labels_are_those_of_the_evaluation(server: Server, images: list[bytes]) -> None:
@@ -240,7 +313,7 @@ def test_a_body_of_unknown_length_is_refused(server: Server) -> None:
 
 
 def test_requests_to_other_paths_get_an_error_of_the_same_form(server: Server) -> None:
-    for method, path, status in [("GET", "/invocations", 405), ("POST", "/elsewhere", 404), ("GET", "/", 404)]:
+    for method, path, status in [("GET", "/invocations", 405), ("POST", "/elsewhere", 404), ("GET", "/elsewhere", 404)]:
         answered, content = send(server, method, path)
         assert answered == status
         assert json.loads(content)["error_code"] == HTTPStatus(status).name
