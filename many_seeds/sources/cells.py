@@ -11,6 +11,11 @@ NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 PERCENT = re.compile(r"\s*%$")
 
 
+def as_text(column: pd.Series) -> pd.Series:
+    """The cells as text without blanks around it. A missing cell stays missing, which pandas 2 would call "nan"."""
+    return column.astype(str).str.strip().where(column.notna())
+
+
 def with_numbers(table: pd.DataFrame, text_columns: Sequence[str], *, semicolons: bool) -> pd.DataFrame:
     """A table whose columns of decimal commas or percentages are numbers; 98.3% is 98.3.
 
@@ -25,7 +30,7 @@ def with_numbers(table: pd.DataFrame, text_columns: Sequence[str], *, semicolons
     for name in table.columns:
         if name.casefold() in text_columns or pd.api.types.is_numeric_dtype(table[name]):
             continue
-        cells = table[name].dropna().astype(str).str.strip()
+        cells = as_text(table[name].dropna())
         if (numbers := _numbers(cells, semicolons)) is not None:
             table[name] = numbers.reindex(table.index)
     return table

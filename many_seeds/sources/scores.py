@@ -12,6 +12,7 @@ import pandas as pd
 
 from many_seeds.errors import UserError
 from many_seeds.output.messages import counted
+from many_seeds.sources.cells import as_text
 
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 MISSING_NUMBERS = ("nan", "na", "n/a", "none", "null")  # how programs write a missing score
@@ -162,7 +163,7 @@ def _check_array(name: str, values: np.ndarray) -> None:
 
 
 def _complete_text(column: pd.Series, row_name: RowName) -> pd.Series:
-    text = column.astype(str).str.strip()
+    text = as_text(column)
     text = text.mask(text == "")
     if text.isna().any():
         raise UserError(f"{row_name(int(text.isna().argmax()))} has no {column.name}: expected one in every row")

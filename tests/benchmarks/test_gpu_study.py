@@ -13,7 +13,7 @@ from stages.aggregate.stage import written_tables
 from stages.study import files, params, paths
 from stages.study.comparisons import compare_named, named_comparisons
 from stages.study.records.ledger_files import read_ledger
-from tests.conftest import ROOT
+from tests import ROOT
 
 STUDY = ROOT / "benchmarks/gpu/study"
 

@@ -21,9 +21,7 @@ from many_seeds.comparisons import compare_scores
 from many_seeds.results import Settings
 from many_seeds.sources.scores import from_arrays
 from many_seeds.statistics import intervals
-from stages.study import files, params, paths
-from stages.study.records.ledger_files import read_ledger
-from tests.conftest import ROOT
+from tests import ROOT
 from tests.support.command import TENTHS
 
 ZEROS = [0.0] * 10
@@ -349,7 +347,11 @@ def test_the_public_functions_have_examples() -> None:
         assert ">>> " in (function.__doc__ or "")
 
 
+@pytest.mark.pipeline
 def test_the_scores_of_the_study_give_its_committed_tables() -> None:
+    from stages.study import files, params, paths
+    from stages.study.records.ledger_files import read_ledger
+
     study = params.load(ROOT / params.PARAMS)
     scores = {}
     for name in study.variants:

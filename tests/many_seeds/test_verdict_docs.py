@@ -15,7 +15,7 @@ from mlflow.tracking import fluent
 from mlflow.tracking._tracking_service import utils as tracking
 
 from many_seeds.statistics.intervals import Design, half_width
-from tests.conftest import ROOT
+from tests import ROOT
 from tests.support import command
 
 NAMES = ("README.md", "docs/verdicts.md", "docs/decide.md")

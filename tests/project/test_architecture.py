@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from stages.study import params
 from stages.study.provenance import environments, families
-from tests.conftest import ROOT
+from tests import ROOT
 
 LIBRARY, STAGES = ROOT / "many_seeds", ROOT / "stages"
 FILES = [path for folder in (LIBRARY, STAGES, ROOT / "tools") for path in sorted(folder.rglob("*.py"))]

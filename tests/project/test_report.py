@@ -8,7 +8,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from stages.study import params, paths
 from stages.study.comparisons import named_pairs
-from tests.conftest import ROOT
+from tests import ROOT
 
 REPORT = (ROOT / paths.REPORT).as_uri()
 WIDTHS = [390, 1280]  # of a phone and of a laptop, in CSS pixels

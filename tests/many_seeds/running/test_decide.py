@@ -14,7 +14,7 @@ import pytest
 import many_seeds as ms
 from many_seeds import RaceResult, Results, UserError
 from many_seeds.ledger import parse
-from tests.conftest import ROOT
+from tests import ROOT
 from tests.many_seeds.running.training import broken, flaky, never, score, slow, train
 from tests.support.command import verdict
 
@@ -234,6 +234,7 @@ def test_a_program_that_is_stopped_ends_its_workers_and_goes_on_from_its_scores(
     assert len({(row["variant"], row["seed"]) for row in rows()}) == len(rows())
 
 
+@pytest.mark.pipeline
 def test_a_function_runs_on_a_dask_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     from distributed import LocalCluster
 

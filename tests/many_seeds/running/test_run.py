@@ -16,7 +16,7 @@ from many_seeds.errors import UserError
 from many_seeds.ledger import parse
 from many_seeds.running.commands import expanded, parse_command, read_score
 from many_seeds.running.runs import ScoreError
-from tests.conftest import ROOT
+from tests import ROOT
 from tests.support.command import assert_refused, many_seeds
 
 # Appends each run to a file, and prints a score.

@@ -9,7 +9,7 @@ from stages.aggregate import reference_2020
 from stages.aggregate.sections import chains
 from stages.aggregate.sections.chains import selection
 from stages.study import params
-from tests.conftest import ROOT
+from tests import ROOT
 from tests.support import study as made
 
 

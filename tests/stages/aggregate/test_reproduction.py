@@ -5,7 +5,7 @@ from many_seeds.statistics import intervals
 from stages.aggregate import reference_2020
 from stages.aggregate.sections import reproduction
 from stages.study import params
-from tests.conftest import ROOT
+from tests import ROOT
 from tests.support import study as made
 
 
