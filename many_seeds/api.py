@@ -178,7 +178,7 @@ def decide(
         named by `remarks`; its comparisons use the seeds before it, and the next call makes it again.
 
     Raises:
-        UserError: an argument is out of range, joblib is missing, or the store or a file beside it is damaged, can't be
+        UserError: an argument is out of range, joblib or cloudpickle is missing, or the store or a file beside it is damaged, can't be
             written, or has runs of other variants with these names.
 
     Example:

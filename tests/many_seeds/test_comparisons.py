@@ -25,7 +25,19 @@ from tests import ROOT
 from tests.support.command import TENTHS
 
 ZEROS = [0.0] * 10
-OPTIONAL = {"keras", "tensorflow", "dvc", "mlflow", "pydantic", "joblib", "sklearn", "ruamel", "yaml", "stages"}
+OPTIONAL = {
+    "keras",
+    "tensorflow",
+    "dvc",
+    "mlflow",
+    "pydantic",
+    "joblib",
+    "cloudpickle",
+    "sklearn",
+    "ruamel",
+    "yaml",
+    "stages",
+}
 SLOW = {"matplotlib", "scipy.stats"}  # installed with the library; they take as long to import as everything else
 
 

@@ -21,7 +21,7 @@ FOLDERS = ["fetch", "split", "code", "ledger", "train", "evaluate", "aggregate"]
 # The packages in stages/ that any stage may import. They import no stage and no tool.
 SHARED = {"study", "tracking"}
 # The packages that the library may import; some only where they are needed.
-INSTALLED = {"distributed", "joblib", "matplotlib", "mlflow", "numpy", "pandas", "scipy", "yaml"}
+INSTALLED = {"cloudpickle", "distributed", "joblib", "matplotlib", "mlflow", "numpy", "pandas", "scipy", "yaml"}
 
 
 @functools.cache
