@@ -178,8 +178,8 @@ def decide(
         named by `remarks`; its comparisons use the seeds before it, and the next call makes it again.
 
     Raises:
-        UserError: an argument is out of range, joblib or cloudpickle is missing, or the store or a file beside it is damaged, can't be
-            written, or has runs of other variants with these names.
+        UserError: an argument is out of range, joblib or cloudpickle is missing, the system has no file locks, or the
+            store or a file beside it is damaged, can't be written, or has runs of other variants with these names.
 
     Example:
         >>> import many_seeds as ms
