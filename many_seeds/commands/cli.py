@@ -44,20 +44,20 @@ class Judged:
 
     Attributes:
         results: the results.
-        gate: the verdicts that fail.
+        rules: the verdicts that fail.
         reasons: why the gate fails; empty if it passes.
     """
 
     results: Results
-    gate: gate.Gate
+    rules: gate.Gate
     reasons: Sequence[gate.Reason]
 
     @property
     def lines(self) -> list[str]:
-        return gate.lines(self.gate, self.reasons)
+        return gate.lines(self.rules, self.reasons)
 
     def to_dict(self) -> dict[str, Any]:
-        return self.results.to_dict() | {"gate": gate.as_json(self.gate, self.reasons)}
+        return self.results.to_dict() | {"gate": gate.as_json(self.rules, self.reasons)}
 
 
 def parser() -> argparse.ArgumentParser:
