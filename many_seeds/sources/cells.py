@@ -5,15 +5,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from many_seeds.sources.scores import as_text
+
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+")
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 PERCENT = re.compile(r"\s*%$")
-
-
-def as_text(column: pd.Series) -> pd.Series:
-    """The cells as text without blanks around it. A missing cell stays missing, which pandas 2 would call "nan"."""
-    return column.astype(str).str.strip().where(column.notna())
 
 
 def with_numbers(table: pd.DataFrame, text_columns: Sequence[str], *, semicolons: bool) -> pd.DataFrame:

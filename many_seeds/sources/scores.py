@@ -12,7 +12,6 @@ import pandas as pd
 
 from many_seeds.errors import UserError
 from many_seeds.output.messages import counted
-from many_seeds.sources.cells import as_text
 
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 MISSING_NUMBERS = ("nan", "na", "n/a", "none", "null")  # how programs write a missing score
@@ -160,6 +159,11 @@ def _check_array(name: str, values: np.ndarray) -> None:
             f"the scores of {name} should be finite numbers, received {first} at index {invalid[0]} "
             f"({counted(len(invalid), 'such score')}): {advice}"
         )
+
+
+def as_text(column: pd.Series) -> pd.Series:
+    """The cells as text without blanks around it. A missing cell stays missing, which pandas 2 would call "nan"."""
+    return column.astype(str).str.strip().where(column.notna())
 
 
 def _complete_text(column: pd.Series, row_name: RowName) -> pd.Series:

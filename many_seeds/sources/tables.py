@@ -7,10 +7,9 @@ import pandas as pd
 
 from many_seeds.errors import UserError
 from many_seeds.output.messages import counted, listed
-from many_seeds.sources.cells import as_text
 from many_seeds.sources.columns import check_no_step, check_wide, fold_remarks, is_counter, is_fold, state_remarks
 from many_seeds.sources.rows import one_row_per_run
-from many_seeds.sources.scores import RowName, Scores, from_columns
+from many_seeds.sources.scores import RowName, Scores, as_text, from_columns
 from many_seeds.sources.shapes import check_not_transposed, check_runs
 
 BY, SEED = "variant", "seed"
