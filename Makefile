@@ -20,8 +20,8 @@ setup: .venv/bin/uv | home merging ## create .venv; with JAX for CUDA if there i
 
 merging: # configure the merge drivers that .gitattributes names, if this is a git repository
 	@[ "$$(git rev-parse --show-toplevel 2>&1)" != "$(CURDIR)" ] || { git config merge.ours.driver true && \
-	git config merge.study-lock.driver '"$(CURDIR)/.venv/bin/python" -m tools.merge %O %A %B || git merge-file %A %O %B' && \
-	git config merge.study-ledger.driver '"$(CURDIR)/.venv/bin/python" -m tools.merge %O %A %B %P || { git merge-file %A %O %B; false; }'; }
+	git config merge.study-lock.driver '.venv/bin/python -m tools.merge %O %A %B || git merge-file %A %O %B' && \
+	git config merge.study-ledger.driver '.venv/bin/python -m tools.merge %O %A %B %P || { git merge-file %A %O %B; false; }'; }
 
 home:
 	@[ -d "$$HOME" ] && [ -w "$$HOME" ] || { echo "error: HOME should be a folder that you can write to, found '$$HOME': name one, as in HOME=/tmp/home make ..." >&2; exit 1; }

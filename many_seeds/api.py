@@ -174,8 +174,9 @@ def decide(
         verbose: whether to print progress to standard error.
 
     Returns:
-        The results, one for each pair, or the state of the race. A run that fails twice is recorded as failed, and
-        named by `remarks`; its comparisons use the seeds before it, and the next call makes it again.
+        The results, one for each pair, or with `race` the state of the race; both print as a table. A run that fails
+        twice is recorded as failed, and named by `remarks`; its comparisons use the seeds before it, and the next call
+        makes it again.
 
     Raises:
         UserError: an argument is out of range, joblib or cloudpickle is missing, the system has no file locks, or the
@@ -189,6 +190,7 @@ def decide(
         >>> ms.decide(train, variants, [("low", "high")], margin=0.2, store="scores.csv")  # doctest: +SKIP
     """
     from many_seeds.running import setup  # needs a system with file locks
+    from many_seeds.running.study import check_variants
 
     settings = Settings(
         margin=margin,
@@ -199,7 +201,7 @@ def decide(
         ordered=True,
     )
     limits = setup.Limits(most=most, hours=hours, workers=workers, timeout=timeout, gpus=gpus)
-    checked = setup.check_variants(variants)
+    checked = check_variants(variants)
     asked = setup.asked_pairs([*checked], pairs, baseline, race=race)
     study = setup.new_study(checked, None, asked, score, settings, Path(store), limits)
     return setup.decide_function(train, study, limits, verbose=verbose)

@@ -42,7 +42,7 @@ def _correlated(scores: Scores, pairs: Sequence[Pair]) -> list[str]:
     series |= {f"{a}:{b}": _differences(scores, (a, b), order) for a, b in pairs}
     errors = special.ndtri(1 - FALSE_ALARM / len(series))
     found = {name: _correlation(values) for name, values in series.items() if len(values) >= LEAST_ROWS}
-    named = [f"{name} ({value:.2f})" for name, value in found.items() if value * np.sqrt(len(series[name])) > errors]
+    named = [f"{name} ({value:.2f})" for name, value in found.items() if _errors(value, len(series[name])) > errors]
     return [CORRELATED.format(listed(named))] if named else []
 
 
@@ -71,6 +71,15 @@ def _correlation(values: np.ndarray) -> float:
     if square <= (1e-12 * float(np.abs(values).max())) ** 2 * len(values):
         return 0.0
     return float(centered[1:] @ centered[:-1]) / square
+
+
+def _errors(correlation: float, n: int) -> float:
+    """By how many standard errors a correlation of n consecutive values exceeds its mean.
+
+    Of independent normal values it has mean −1/n and variance (n − 2)² / (n² (n − 1)): Moran 1948, "Some theorems
+    on time series: II", Biometrika 35.
+    """
+    return (correlation + 1 / n) * n * np.sqrt(n - 1) / (n - 2)
 
 
 def _equal_numbers(names: Sequence[str]) -> list[str]:

@@ -205,7 +205,8 @@ def _paired_estimate(runs: _Runs, level: float, settings: Settings) -> _Estimate
     if not resolution and np.ptp(differences) <= runs.rounding:
         return _Estimate(mean, sd, UNBOUNDED, tied=abs(mean) > runs.rounding)
     if settings.ordered and settings.design == "open" and not runs.outliers:
-        return _Estimate(mean, sd, intervals.running_interval(differences, level=level, resolution=resolution))
+        found = intervals.running_interval(differences, level=level, resolution=resolution, rounding=runs.rounding)
+        return _Estimate(mean, sd, found)
     found = intervals.interval(differences, level=level, resolution=resolution, design=settings.design)
     return _Estimate(mean, sd, found)
 

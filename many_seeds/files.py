@@ -1,6 +1,7 @@
 """Atomic writes: files and folders are written under a temporary name and renamed."""
 
 import contextlib
+import errno
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from many_seeds.errors import UserError
+
+ATTEMPTS = 100  # to replace a folder that other processes replace, too
 
 
 @contextlib.contextmanager
@@ -22,15 +25,30 @@ def written_whole(path: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
             unfinished = Path(scratch) / path.name
             yield unfinished
-            if unfinished.is_dir() and path.is_dir():
-                # A folder can't replace one that is not empty. A kill between the two renames loses the former one.
-                path.rename(Path(scratch) / "replaced")
-            unfinished.replace(path)
+            _replace(unfinished, path, Path(scratch))
     except OSError as error:
         raise UserError(
             f"{path} can't be written: {error.strerror or error}. The former content is kept; fix the problem and run "
             "the same command again."
         ) from error
+
+
+def _replace(unfinished: Path, path: Path, scratch: Path) -> None:
+    """Rename a file or folder to `path`; what was there is removed with `scratch`.
+
+    A folder can't replace one that is not empty, so that one is renamed first. A kill between the two renames loses it.
+    Another process that writes the same folder may put it back in between.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            unfinished.replace(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or attempt == ATTEMPTS - 1:
+                raise
+            with contextlib.suppress(FileNotFoundError):
+                path.rename(scratch / f"replaced {attempt}")
+        else:
+            return
 
 
 def write_bytes(path: Path, content: bytes) -> None:

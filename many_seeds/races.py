@@ -331,11 +331,8 @@ def _codes(table: np.ndarray, level: float, margin: float, resolution: float) ->
     if not table.size:
         return np.zeros((len(table), len(table), 0), int)
     differences = table[:, None] - table
-    low, high = intervals.intervals_by_n(differences, level=level, resolution=resolution)
-    if not resolution:  # equal differences have no information on their uncertainty
-        spread = np.maximum.accumulate(differences, axis=-1) - np.minimum.accumulate(differences, axis=-1)
-        tied = spread <= ROUNDING * np.abs(table).max()
-        low, high = np.where(tied, -np.inf, low), np.where(tied, np.inf, high)
+    rounding = ROUNDING * float(np.abs(table).max())
+    low, high = intervals.intervals_by_n(differences, level=level, resolution=resolution, rounding=rounding)
     low, high = np.maximum.accumulate(low, axis=-1), np.minimum.accumulate(high, axis=-1)
     codes = intervals.verdict_codes(low, high, margin)
     return np.where(low > high, UNDECIDED, codes)  # an empty intersection

@@ -24,7 +24,12 @@ from stages.train.plan import environment_here
 OUTPUTS, INPUTS = "changed outs", "changed deps"  # kinds of changes in `dvc status`
 MISSING = {"deleted", "not in cache"}  # states of files that are not in the workspace: no evidence about the results
 MODIFIED, NOT_RUN, LATER_RUN = "modified", "not run yet", "from a later run"
-NO_SCM = "Without git, as in a downloaded ZIP file, DVC needs: dvc config --local core.no_scm true"
+HINTS = {  # a part of an error of `dvc status` → what to do
+    "not a git repository": "Without git, as in a downloaded ZIP file, DVC needs: dvc config --local core.no_scm true",
+    "Permission denied": "DVC locks .dvc/tmp also if it only reads: make the checkout and DVC's cache writable for you "
+    "(docs/dvc.md, Share a checkout), or use a clone of your own",
+}
+ADVERTISEMENT = "Having any troubles?"  # the last line of unexpected errors of DVC
 
 Status = dict[str, list[Any]]  # stage → its changes, in the form of `dvc status --json`
 
@@ -205,8 +210,8 @@ def _dvc_status(folder: Path) -> Status:
     done = subprocess.run(dvc.command("status", "--json"), cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         error = done.stderr.strip()
-        hint = f"\n{NO_SCM}" if "not a git repository" in error else ""
-        raise UserError(f"`dvc status` failed: {error}{hint}")
+        hints = [hint for text, hint in HINTS.items() if text in error]
+        raise UserError("\n".join([f"`dvc status` failed: {error.partition(ADVERTISEMENT)[0].rstrip()}", *hints]))
     return dict(json.loads(done.stdout or "{}"))
 
 

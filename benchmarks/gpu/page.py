@@ -3,16 +3,23 @@
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu.roofline import step_of
 from many_seeds.commands import console
-from stages.study import files
+from stages.recipes.network import Recipe
+from stages.recipes.shared.models import layer_seeds
+from stages.study import files, params
 
 HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+ROOFLINE_LANES = 64  # where the device is busy
+IMAGE_SHAPE, CLASSES = (28, 28), 10  # of MNIST
 
 
 def page(facts: dict[str, Any]) -> str:
     parts = [
         _opening(facts["device"]),
         "## Speed of batched seeds\n\n" + _speed(facts),
+        "## Against the limits of the device\n\n" + _roofline(facts),
         "## All 18 variants, ten seeds each\n\n" + _study(facts["study"]),
         "## 64 seeds\n\n" + _seeds(facts),
         _how(),
@@ -50,6 +57,38 @@ def _speed(facts: dict[str, Any]) -> str:
         "\n\nAn epoch consists of its steps, timed for a second after compilation, and the evaluation on the "
         "validation split. `fit` is an epoch of `model.fit` on arrays, on the same device, one seed after the other. "
         "Seeds per minute are for the mean number of epochs of the study's ten seeds. n = 1.\n\n"
+    )
+    return "\n".join(rows) + said
+
+
+def _roofline(facts: dict[str, Any]) -> str:
+    study, device = params.load(ROOT / params.PARAMS), facts["device"]["table and study"]
+    rows = [
+        "| variant | bytes, MB | bytes if fused, MB | operations, 10⁶ | step, ms | share of the bound "
+        "| share of the bound if fused | share of peak | greatest share of peak if fused |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, row in sorted(facts["lanes"].items()):
+        variant, lanes = _order(name)
+        if lanes != ROOFLINE_LANES:
+            continue
+        recipe = study.recipe(variant)
+        assert isinstance(recipe, Recipe)
+        step = step_of(recipe.build(IMAGE_SHAPE, CLASSES, layer_seeds(0)), recipe.batch_size)
+        milliseconds = row["step_ms"] / lanes
+        bound, fused = 1e3 * step.bound(device), 1e3 * step.bound(device, fused=True)
+        products = step.operations / (device["tflops"]["float32"] * 1e9)
+        rows.append(
+            f"| {variant} | {step.bytes / 1e6:.1f} | {step.fused_bytes / 1e6:.1f} | {step.operations / 1e6:,.0f} "
+            f"| {milliseconds:.4f} | {bound / milliseconds:.0%} | {fused / milliseconds:.0%} "
+            f"| {products / milliseconds:.1%} | {products / fused:.1%} |"
+        )
+    said = (
+        f"\n\nA training step of one lane among {ROOFLINE_LANES}. Bytes and operations are counted from the layers "
+        "([roofline.py](roofline.py)). The bound is the time that the device needs for the bytes or the operations, "
+        "whichever is longer; here it is the bytes. *Fused*: a layer, its activation, pooling and dropout are one "
+        "kernel, and Adam's update is part of the product that gives the gradient. The memory limits these networks: "
+        "even fused, they could not reach more of the peak of matrix products than in the last column.\n\n"
     )
     return "\n".join(rows) + said
 

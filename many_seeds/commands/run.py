@@ -27,7 +27,8 @@ goes on after an interruption. For example, runs.yaml:
   margin: 0.002
 
 The score is read from the last line of the output, or from a file {out} that
-the command names: JSON with this name, or a number.
+the command names: JSON with this name, or a number. With "mlflow: true" it is
+a metric of the MLflow run that the command makes.
 
 Exit status: 0; 1 if a run failed; 2 for an error.
 """
@@ -44,6 +45,7 @@ KEYS = {
     "design": "open or fixed",
     "lower_is_better": "true for a loss",
     "store": "the CSV file",
+    "mlflow": "true if the command logs the score to MLflow",
     "most": "the maximum number of seeds",
     "hours": "time budget",
     "workers": "runs at a time",
@@ -83,7 +85,7 @@ def run(arguments: argparse.Namespace) -> None:
         most = limits.most_of(study.settings.design)
         print(plan(study, study.preview(), most=most, at_once=limits.at_once))
         return
-    print(setup.decide_command(study, limits), end="")
+    print(setup.decide_command(study, limits, mlflow=values.get("mlflow", False)), end="")
     if study.failures():
         sys.exit(1)
 
@@ -121,13 +123,14 @@ def study_of(values: dict[str, Any]) -> "tuple[Study, Limits]":
     """
     from many_seeds.running import setup
     from many_seeds.running.commands import parse_command
+    from many_seeds.running.study import check_variants
 
-    variants = setup.check_variants(values["variants"])
+    variants = check_variants(values["variants"])
     command = parse_command(values["command"], variants)
     for key in ("score", "store", "baseline"):
         if key in values and not (isinstance(values[key], str) and values[key].strip()):
             raise UserError(f"{key} should be a text, {KEYS[key]}, received {values[key]!r}")
-    for key in ("race", "lower_is_better"):
+    for key in ("race", "lower_is_better", "mlflow"):
         if not isinstance(values.get(key, False), bool):
             raise UserError(f"{key} should be true or false, received {values[key]!r}")
     comparisons = values.get("comparisons")

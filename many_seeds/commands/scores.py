@@ -72,7 +72,12 @@ def _add_rows(group: argparse._ArgumentGroup) -> None:
         choices=("last", "best"),
         help="which score counts if a run has one for each step; best is selected by the score, so prefer last",
     )
-    group.add_argument("--over", metavar="NAME", help="average the scores of a run over this column, such as fold")
+    group.add_argument(
+        "--over",
+        metavar="NAME",
+        help="average the scores of a run over this column, such as fold; in MLflow over the runs with this parameter "
+        'or tag, or over the values of a run, "step"',
+    )
     group.add_argument(
         "--where",
         metavar="CONDITION",
@@ -131,11 +136,18 @@ def read_scores_of(arguments: argparse.Namespace, reading: Reading) -> Scores:
     """
     if not arguments.mlflow:
         return from_files(arguments.files, reading)
-    if reading.wide or reading.at or reading.over:
-        raise UserError(
-            "--wide is for files, as are --at and --over: name with --by the parameters or tags that distinguish runs"
-        )
+    if reading.wide:
+        raise UserError("--wide is for files: name with --by the parameters or tags that distinguish runs")
     from many_seeds.sources import mlflow  # MLflow takes seconds to import
 
     seed = None if reading.unpaired else reading.seed or SEED
-    return mlflow.read_scores(arguments.mlflow, reading.metric, seed, reading.by, reading.where)
+    return mlflow.read_scores(
+        arguments.mlflow,
+        reading.metric,
+        seed,
+        reading.by,
+        reading.where,
+        at=reading.at,
+        over=reading.over,
+        lower=reading.lower_is_better,
+    )

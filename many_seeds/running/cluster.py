@@ -1,40 +1,39 @@
-"""Runs of a Python function on a Dask cluster."""
+"""Runs on a Dask cluster."""
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from typing import Any
 
 from many_seeds.commands.redact import redact
 from many_seeds.errors import UserError
-from many_seeds.running.functions import call
+from many_seeds.running.commands import Command
+from many_seeds.running.processes import CommandWorker, Reaper
 from many_seeds.running.runs import Outcome, Run
 
 ADDRESS = "DASK_SCHEDULER_ADDRESS"
 CONNECT_SECONDS = 10
+LOOK_SECONDS = 1.0  # between looks whether a run is still wanted
+
+Train = Callable[[Run], Outcome]
 
 
 class ClusterWorker:
-    """Calls a function on any thread of a Dask cluster, which needs the packages of the function and many_seeds.
+    """Executes runs on any thread of a Dask cluster, which needs many_seeds and what the runs need.
 
     Args:
         executor: of a client.
-        function: `functions.pickled`.
-        variants: variant → the keyword arguments of the function.
-        score: the score by which variants are compared.
+        train: executes a run.
     """
 
-    def __init__(self, executor: Any, function: bytes, variants: Mapping[str, Mapping[str, Any]], score: str) -> None:
+    def __init__(self, executor: Any, train: Train) -> None:
         self._executor = executor
-        self._function = function
-        self._variants = variants
-        self._score = score
+        self._train = train
         self._future: Future[Outcome] | None = None
 
     def start(self, run: Run) -> "Future[Outcome]":
-        fields = dict(self._variants[run.variant])
-        future: Future[Outcome] = self._executor.submit(call, self._function, fields, run.seed, self._score)
+        future: Future[Outcome] = self._executor.submit(self._train, run)
         self._future = future
         return future
 
@@ -42,7 +41,7 @@ class ClusterWorker:
         return True
 
     def kill(self) -> None:
-        """Cancel the run. Dask can't stop a thread: a run that has started ends on the cluster, without effect."""
+        """Cancel the run: a command ends. Dask can't stop a thread, so a function ends later, without effect."""
         if self._future is not None:
             self._future.cancel()
 
@@ -50,16 +49,36 @@ class ClusterWorker:
         """The cluster stays as it is."""
 
 
+def execute(command: Command, run: Run) -> Outcome:
+    """Execute a command in a task of Dask, and end it if the task is cancelled or its worker is killed."""
+    reaper = Reaper()
+    try:
+        worker = CommandWorker(command, {}, reaper)
+        future = worker.start(run)
+        while not wait([future], LOOK_SECONDS).done:
+            if not _is_wanted():
+                worker.kill()
+        worker.close()
+        return future.result()
+    finally:
+        reaper.close()
+
+
+def _is_wanted() -> bool:
+    """Whether the task of this thread has not been cancelled, nor lost its client."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    task = worker.state.tasks.get(worker.get_current_task())
+    return task is not None and task.state == "executing"
+
+
 @contextlib.contextmanager
-def cluster_workers(
-    function: bytes, variants: Mapping[str, Mapping[str, Any]], score: str, count: int | None
-) -> Iterator[list[ClusterWorker]]:
+def cluster_workers(train: Train, count: int | None) -> Iterator[list[ClusterWorker]]:
     """Workers on the cluster whose address is in the environment.
 
     Args:
-        function: `functions.pickled`.
-        variants: variant → the keyword arguments of the function.
-        score: the score by which variants are compared.
+        train: executes a run.
         count: the number of runs at a time; None for the number of threads that the cluster has now.
 
     Raises:
@@ -80,4 +99,4 @@ def cluster_workers(
     with client:
         threads = sum(worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values())
         executor = client.get_executor(pure=False)
-        yield [ClusterWorker(executor, function, variants, score) for _ in range(count or max(1, threads))]
+        yield [ClusterWorker(executor, train) for _ in range(count or max(1, threads))]

@@ -1,175 +1,72 @@
-"""Runs of a shell command, each in a process group of its own."""
+"""A command that trains runs: its placeholders, and where the score of a run is."""
 
 import contextlib
+import importlib.util
 import json
 import os
-import platform
 import re
 import shlex
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from many_seeds.errors import UserError
-from many_seeds.output.messages import listed
-from many_seeds.running import reaper
-from many_seeds.running.runs import Outcome, Run, ScoreError, as_scores, last_lines
+from many_seeds.output.messages import counted, listed
+from many_seeds.running.runs import Run, ScoreError, as_scores
+from many_seeds.sources.mlflow_runs import fetch_tagged
 
 SEED, OUT = "seed", "out"
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
-# Becomes the program behind it on a line of standard input, so that no program runs before its group is watched.
-WHEN_WATCHED = ("sh", "-c", 'read -r _ && exec "$@" < /dev/null', "sh")
-TERMINATION_SECONDS = 2.0  # between SIGTERM and SIGKILL
+TAG = "many_seeds.run"  # of the runs that a command logs to MLflow
+TAGS = "MLFLOW_RUN_CONTEXT"  # the variable with tags, in JSON, that MLflow gives to each new run
 
 
-class Reaper:
-    """A process that kills the commands that are left when this process is killed."""
+@dataclass(frozen=True)
+class Command:
+    """A command that trains one run.
 
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] = subprocess.Popen(
-            [sys.executable, "-I", "-S", reaper.__file__], stdin=subprocess.PIPE, start_new_session=True, bufsize=0
-        )
-        self._lock = threading.Lock()
-
-    @contextlib.contextmanager
-    def watching(self, group: int) -> Iterator[None]:
-        self._write(f"+{group}\n")
-        try:
-            yield
-        finally:
-            self._write(f"-{group}\n")
-
-    def close(self) -> None:
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        self._process.wait()
-
-    def _write(self, line: str) -> None:
-        with self._lock, contextlib.suppress(BrokenPipeError):
-            assert self._process.stdin is not None
-            self._process.stdin.write(line.encode())
-
-
-class CommandWorker:
-    """Runs a command for each run, and reads its score.
-
-    Args:
-        command: the program and its arguments, with placeholders.
+    Attributes:
+        parts: the program and its arguments, with placeholders.
         variants: variant → the values of the placeholders.
         score: the score by which variants are compared.
-        environment: further variables of the command.
-        watch: of all commands of this process.
+        mlflow: whether the command logs the score to MLflow; else it prints the score, or writes it to {out}.
     """
 
-    def __init__(
-        self,
-        command: Sequence[str],
-        variants: Mapping[str, Mapping[str, Any]],
-        score: str,
-        environment: Mapping[str, str],
-        watch: Reaper,
-    ) -> None:
-        self._command = command
-        self._variants = variants
-        self._score = score
-        self._environment = os.environ | environment
-        self._reaper = watch
-        self._thread = ThreadPoolExecutor(1)
-        self._lock = threading.Lock()
-        self._group: int | None = None
-        self._killed = False
+    parts: Sequence[str]
+    variants: Mapping[str, Mapping[str, Any]]
+    score: str
+    mlflow: bool = False
 
-    def start(self, run: Run) -> "Future[Outcome]":
-        self._killed = False
-        return self._thread.submit(self._run, run)
+    def arguments(self, run: Run, out: Path) -> list[str]:
+        """The program and its arguments for a run; `out` is the file for its score."""
+        return expanded(self.parts, self.variants[run.variant], run.seed, out)
 
-    def is_ready(self) -> bool:
-        return True
+    def environment(self, identity: str) -> dict[str, str]:
+        """The variables by which the scores of a run are found.
 
-    def kill(self) -> None:
-        with self._lock:
-            self._killed = True
-            self._signal(signal.SIGTERM)
-            if self._group is not None:
-                timer = threading.Timer(TERMINATION_SECONDS, self._end, [self._group])
-                timer.daemon = True
-                timer.start()
+        Args:
+            identity: a text that no other run has.
+        """
+        if not self.mlflow:
+            return {}
+        return {TAGS: json.dumps(json.loads(os.environ.get(TAGS) or "{}") | {TAG: identity})}
 
-    def close(self) -> None:
-        self._thread.shutdown()
+    def scores(self, output: str, out: Path, identity: str) -> dict[str, float]:
+        """The scores of a run that has ended.
 
-    def _end(self, group: int) -> None:
-        with self._lock:
-            if self._group == group:
-                self._signal(signal.SIGKILL)
+        Args:
+            output: its standard output.
+            out: the file for its score.
+            identity: as in `environment`.
 
-    def _signal(self, signum: int) -> None:
-        """Send a signal to the group of the command under way."""
-        if self._group is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._group, signum)
-
-    def _run(self, run: Run) -> Outcome:
-        started = time.monotonic()
-        with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder) / "score.json"
-            arguments = expanded(self._command, self._variants[run.variant], run.seed, out)
-            scores, reason, output, retry = self._outcome(arguments, Path(folder), out)
-        return Outcome(scores, time.monotonic() - started, platform.node(), reason, output, retry)
-
-    def _outcome(self, arguments: list[str], folder: Path, out: Path) -> tuple[dict[str, float], str, str, bool]:
-        """Scores, the reason of a failure, the end of the output, whether to try again."""
-        paths = folder / "stdout", folder / "stderr"
-        if shutil.which(arguments[0], path=self._environment.get("PATH")) is None:
-            return {}, f"there is no program {arguments[0]}, or it is not executable", "", False
-        with paths[0].open("wb") as stdout, paths[1].open("wb") as stderr:
-            status = self._execute(arguments, stdout, stderr)
-        text, errors = (path.read_text(encoding="utf-8", errors="replace") for path in paths)
-        shown = last_lines(errors if errors.strip() else text)
-        if status:
-            how = f"exit status {status}" if status > 0 else f"ended by {signal.Signals(-status).name}"
-            return {}, f"{how}: {shlex.join(arguments)}", shown, True
-        try:
-            return (
-                read_score(text, out if f"{{{OUT}}}" in " ".join(self._command) else None, self._score),
-                "",
-                "",
-                False,
-            )
-        except ScoreError as error:
-            return {}, str(error), shown, False
-
-    def _execute(self, arguments: list[str], stdout: IO[bytes], stderr: IO[bytes]) -> int:
-        """Run a command, and kill what it leaves in its process group."""
-        with self._lock:
-            if self._killed:
-                return -signal.SIGTERM
-            process = subprocess.Popen(
-                [*WHEN_WATCHED, *arguments],
-                stdin=subprocess.PIPE,
-                stdout=stdout,
-                stderr=stderr,
-                env=self._environment,
-                start_new_session=True,
-            )
-            self._group = process.pid
-        with self._reaper.watching(process.pid):
-            assert process.stdin is not None
-            with contextlib.suppress(BrokenPipeError), process.stdin as gate:
-                gate.write(b"\n")
-            status = process.wait()
-            with self._lock:
-                self._signal(signal.SIGKILL)
-                self._group = None
-            return status
+        Raises:
+            ScoreError: there is no such score, or it is not finite.
+        """
+        if self.mlflow:
+            return logged_scores(identity, self.score)
+        writes_file = any(f"{{{OUT}}}" in part for part in self.parts)
+        return read_score(output, out if writes_file else None, self.score)
 
 
 def parse_command(command: Any, variants: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -230,6 +127,40 @@ def read_score(output: str, out: Path | None, score: str) -> dict[str, float]:
     if isinstance(value, bool) or not isinstance(value, int | float | dict):
         raise ScoreError(f"no score: expected JSON or a number in {source}, received {text[:100]!r}")
     return as_scores(value, score)
+
+
+def check_mlflow() -> None:
+    """Raise a UserError unless MLflow is installed."""
+    if importlib.util.find_spec("mlflow") is None:
+        raise UserError("mlflow: true reads scores from MLflow: pip install mlflow")
+
+
+def logged_scores(identity: str, score: str) -> dict[str, float]:
+    """The metrics of the MLflow run that a command has logged.
+
+    Of nested runs, the outermost one that has the score counts.
+
+    Args:
+        identity: the value of its tag.
+        score: the score by which variants are compared.
+
+    Raises:
+        ScoreError: MLflow can't be reached, or does not have one such run with a finite score.
+    """
+    try:
+        runs = fetch_tagged(TAG, identity)
+    except UserError as error:
+        raise ScoreError(f"no score: {error}") from error
+    scored = {run.id: run for run in runs if score in run.metrics}
+    outermost = [run for run in scored.values() if run.parent not in scored]
+    if len(outermost) != 1:
+        others = sorted({name for run in runs for name in run.metrics})
+        raise ScoreError(
+            f"no score: expected one MLflow run of the command with the metric {score}, found {len(outermost)} of "
+            f"{counted(len(runs), 'run')}"
+            + (f" with {listed(others)}" if others else ", where MLFLOW_TRACKING_URI should be that of the command")
+        )
+    return as_scores(outermost[0].own_metrics, score)
 
 
 def _parsed(text: str) -> Any:

@@ -4,10 +4,8 @@ import contextlib
 import functools
 import os
 import pickle
-import platform
 import signal
 import threading
-import time
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
@@ -16,7 +14,7 @@ from typing import Any
 
 from many_seeds.commands.console import signals_wait, when_orphaned
 from many_seeds.errors import UserError
-from many_seeds.running.runs import Outcome, Run, ScoreError, as_scores, last_lines
+from many_seeds.running.runs import Outcome, Run, RunError, ScoreError, as_scores, last_lines, outcome_of
 from many_seeds.running.tracker import start_quiet_tracker
 
 # How many threads the usual libraries for arrays use.
@@ -49,7 +47,7 @@ class FunctionWorker:
             if self._executor is None:  # a worker can't be terminated while it starts
                 self._executor = _executor(self._function, self._environment)
                 self._ready = self._executor.submit(_nothing)
-            return self._executor.submit(_call, dict(self._variants[run.variant]), run.seed, self._score)
+            return self._executor.submit(_call, self._variants, self._score, run)
 
     def is_ready(self) -> bool:
         return self._ready is not None and self._ready.done()
@@ -112,32 +110,31 @@ def _nothing() -> None:
     pass
 
 
-def _call(fields: Mapping[str, Any], seed: int, score: str) -> Outcome:
+def _call(variants: Mapping[str, Mapping[str, Any]], score: str, run: Run) -> Outcome:
     """One run, in a worker."""
-    return call(_function, fields, seed, score)
+    return call(_function, variants, score, run)
 
 
-def call(function: bytes, fields: Mapping[str, Any], seed: int, score: str) -> Outcome:
+def call(function: bytes, variants: Mapping[str, Mapping[str, Any]], score: str, run: Run) -> Outcome:
     """One run. Any error of it (memory, a library) ends this run only.
 
     Args:
         function: `pickled`.
-        fields: its keyword arguments.
-        seed: of the run.
+        variants: variant → the keyword arguments of the function.
         score: the score by which variants are compared.
+        run: the variant and seed.
     """
-    started = time.monotonic()
 
-    def outcome(scores: Mapping[str, float], reason: str = "", output: str = "", *, retry: bool = False) -> Outcome:
-        return Outcome(scores, time.monotonic() - started, platform.node(), reason, output, retry)
+    def train() -> dict[str, float]:
+        try:
+            return as_scores(_loaded(function)(seed=run.seed, **variants[run.variant]), score)
+        except ScoreError:
+            raise
+        except (Exception, SystemExit) as error:
+            described = traceback.format_exception_only(error)[-1].strip()
+            raise RunError(described, last_lines(traceback.format_exc()), retry=True) from error
 
-    try:
-        return outcome(as_scores(_loaded(function)(seed=seed, **fields), score))
-    except ScoreError as error:
-        return outcome({}, str(error))
-    except (Exception, SystemExit) as error:  # noqa: BLE001
-        described = traceback.format_exception_only(error)[-1].strip()
-        return outcome({}, described, last_lines(traceback.format_exc()), retry=True)
+    return outcome_of(train)
 
 
 @functools.lru_cache(1)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 
+from many_seeds.errors import UserError
 from many_seeds.output.messages import counted, duration
 from many_seeds.running.runs import Outcome, Run, Worker
 from many_seeds.running.store import Claim, Store
@@ -69,6 +70,9 @@ class Pool:
         Args:
             runs: in the order in which to start them.
             deadline: no run is started after this value of `time.monotonic()`.
+
+        Raises:
+            UserError: the store can't be written, or the cluster has gone.
         """
         waiting, self._left, self._failures = deque(runs), list(runs), Counter()
         try:
@@ -113,6 +117,11 @@ class Pool:
         seconds = POLL_SECONDS if one_of_others or self._timeout is not None else None
         done, _ = wait(self._busy, seconds, FIRST_COMPLETED)
         for future in done:
+            if future.cancelled():
+                raise UserError(
+                    f"the cluster has cancelled {self._busy[future].run}: its scheduler has ended. The scores before "
+                    "are kept; start it, and run the same call again"
+                )
             self._finish(self._busy.pop(future), future)
         for job in self._busy.values():
             if not job.worker.is_ready():

@@ -1,7 +1,9 @@
 """Runs of training code and their outcomes."""
 
 import math
-from collections.abc import Mapping
+import platform
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -44,8 +46,40 @@ class Outcome:
     retry: bool = False
 
 
-class ScoreError(Exception):
-    """What a run returned or printed is no score; the message says why."""
+class RunError(Exception):
+    """A run failed.
+
+    Attributes:
+        reason: why, on one line.
+        output: the end of its output.
+        retry: whether a second attempt may succeed.
+    """
+
+    def __init__(self, reason: str, output: str = "", *, retry: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.output = output
+        self.retry = retry
+
+
+class ScoreError(RunError):
+    """What a run returned or printed is no score; the reason says why."""
+
+
+def outcome_of(train: Callable[[], Mapping[str, float]]) -> Outcome:
+    """Train one run.
+
+    Args:
+        train: returns its scores; a `RunError` means that the run failed.
+    """
+    started = time.monotonic()
+    scores: Mapping[str, float] = {}
+    reason, output, retry = "", "", False
+    try:
+        scores = train()
+    except RunError as error:
+        reason, output, retry = error.reason, error.output, error.retry
+    return Outcome(scores, time.monotonic() - started, platform.node(), reason, output, retry)
 
 
 class Worker(Protocol):

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,15 @@ from many_seeds.errors import UserError
 from many_seeds.growth import MOST
 from many_seeds.pairs import check_two_variants, chosen_pairs
 from many_seeds.results import Pair, Settings
-from many_seeds.running.cluster import ADDRESS, cluster_workers
-from many_seeds.running.commands import CommandWorker, Reaper
-from many_seeds.running.functions import FunctionWorker, pickled, threads
+from many_seeds.running.cluster import ADDRESS, Train, cluster_workers, execute
+from many_seeds.running.commands import Command, check_mlflow
+from many_seeds.running.functions import FunctionWorker, call, pickled, threads
 from many_seeds.running.loop import Answer, commit, decide
 from many_seeds.running.pool import Pool
+from many_seeds.running.processes import CommandWorker, Reaper
 from many_seeds.running.runs import Worker
 from many_seeds.running.store import Store
-from many_seeds.running.study import Study, check_variants
-
-__all__ = ["Limits", "asked_pairs", "check_variants", "decide_command", "decide_function", "new_study"]
+from many_seeds.running.study import Study
 
 MOST_WORKERS = 1024
 
@@ -122,10 +122,7 @@ def decide_function(train: Callable[..., Any], study: Study, limits: Limits, *, 
     """
     function, show = pickled(train), _print if verbose else _ignore
     if os.environ.get(ADDRESS):
-        if limits.timeout is not None or limits.gpus:
-            raise UserError(f"timeout and gpus are for this machine: unset {ADDRESS} to train on it")
-        with cluster_workers(function, study.variants, study.score, limits.workers) as remote:
-            return _decide(study, remote, limits, show)
+        return _decide_on_cluster(partial(call, function, study.variants, study.score), study, limits, show)
     shared = threads(limits.at_once)
     workers = [
         FunctionWorker(function, study.variants, study.score, shared | limits.environment(worker))
@@ -134,21 +131,35 @@ def decide_function(train: Callable[..., Any], study: Study, limits: Limits, *, 
     return _decide(study, workers, limits, show)
 
 
-def decide_command(study: Study, limits: Limits) -> Answer:
+def decide_command(study: Study, limits: Limits, *, mlflow: bool) -> Answer:
     """Decide a study of a command.
 
+    Args:
+        study: the study, with a command.
+        limits: how many runs.
+        mlflow: whether the command logs its score to MLflow.
+
     Raises:
-        UserError: a file is damaged or can't be written.
+        UserError: a file is damaged or can't be written, or MLflow is missing.
     """
+    if mlflow:
+        check_mlflow()
+    command = Command(study.command or [], study.variants, study.score, mlflow)
+    if os.environ.get(ADDRESS):
+        return _decide_on_cluster(partial(execute, command), study, limits, _print)
     reaper = Reaper()
     try:
-        workers = [
-            CommandWorker(study.command or [], study.variants, study.score, limits.environment(worker), reaper)
-            for worker in range(limits.at_once)
-        ]
+        workers = [CommandWorker(command, limits.environment(worker), reaper) for worker in range(limits.at_once)]
         return _decide(study, workers, limits, _print)
     finally:
         reaper.close()
+
+
+def _decide_on_cluster(train: Train, study: Study, limits: Limits, show: Callable[[str], None]) -> Answer:
+    if limits.timeout is not None or limits.gpus:
+        raise UserError(f"timeout and gpus are for this machine: unset {ADDRESS} to train on it")
+    with cluster_workers(train, limits.workers) as workers:
+        return _decide(study, workers, limits, show)
 
 
 def _decide(study: Study, workers: Sequence[Worker], limits: Limits, show: Callable[[str], None]) -> Answer:

@@ -8,99 +8,24 @@ import pandas as pd
 from many_seeds.errors import UserError
 from many_seeds.output.messages import counted, listed
 
-STEPS = {
-    "step",
-    "steps",
-    "globalstep",
-    "trainstep",
-    "trainingstep",
-    "totalsteps",
-    "timestep",
-    "timesteps",
-    "totaltimesteps",
-    "epoch",
-    "epochs",
-    "iteration",
-    "iterations",
-    "iter",
-    "iters",
-    "trainingiteration",
-    "samplesseen",
-    "tokensseen",
-    "walltime",
-    "time",
-    "relativetime",
-    "relativetimeprocess",
-    "relativetimewall",
-    "timestamp",
-    "datetime",
-    "date",
-    "runtime",
-    "elapsed",
-    "elapsedtime",
-}
+# Names in lower case, without other characters than letters.
+STEP = re.compile(
+    r"(?:global|train|training|total|time|totaltime)?steps?|epochs?|(?:training)?iterations?|iters?|(?:samples|tokens)seen|"
+    r"(?:wall|run|elapsed)?time|relativetime(?:process|wall)?|timestamp|datetime|date|elapsed"
+)
 BOUND = re.compile(r"(?:__|[-_ ./])(?:min|max|std|stderr|lower|upper)$", re.IGNORECASE)  # behind another column's name
 FOLDS = {"fold", "folds", "kfold", "cv", "cvfold", "cvsplit", "split", "splits", "foldid", "foldindex", "foldidx"}
 TIMES = {"time", "walltime", "runtime", "elapsed", "elapsedtime"}  # of a step, or the score of a benchmark
 OVER_FOLDS = re.compile(r"^(?:mean|split\d+)_(?:test|train)_")  # scikit-learn's cv_results_
 STATES = {"state", "status", "trialstate", "trialstatus", "runstate", "runstatus"}
-UNFINISHED = {
-    "pruned",
-    "fail",
-    "failed",
-    "failure",
-    "killed",
-    "crashed",
-    "crash",
-    "running",
-    "waiting",
-    "stopped",
-    "cancelled",
-    "canceled",
-    "aborted",
-    "timeout",
-    "preempted",
-    "error",
-    "errored",
-    "interrupted",
-    "incomplete",
-}
-LOWER = {
-    "err",
-    "mse",
-    "rmse",
-    "mae",
-    "mape",
-    "smape",
-    "msle",
-    "rmsle",
-    "nll",
-    "ppl",
-    "perplexity",
-    "bpb",
-    "bpc",
-    "time",
-    "times",
-    "latency",
-    "runtime",
-    "walltime",
-    "duration",
-    "seconds",
-    "elapsed",
-    "memory",
-    "cost",
-    "wer",
-    "cer",
-    "eer",
-    "fid",
-    "ece",
-    "brier",
-    "regret",
-    "deviance",
-    "divergence",
-    "crossentropy",
-    "errors",
-}
+UNFINISHED = re.compile(
+    r"pruned|fail(?:ed|ure)?|killed|crash(?:ed)?|running|waiting|stopped|cancell?ed|aborted|timeout|preempted|"
+    r"error(?:ed)?|interrupted|incomplete"
+)
+LOWER = re.compile(  # a word of the name of a score
+    r".*(?:loss|losses|errors?|entropy)|err|r?mse|mae|s?mape|r?msle|nll|ppl|perplexity|bp[bc]|[wce]er|fid|ece|brier|regret|"
+    r"deviance|divergence|times?|latency|runtime|walltime|duration|seconds|elapsed|memory|cost"
+)
 
 STEPS_ARE_NO_RUNS = (
     "steps, epochs and times of one run are not independent runs: give one score for each run (from a tracker, the "
@@ -126,7 +51,7 @@ UNFINISHED_LEFT_OUT = (
 
 def is_step(name: str) -> bool:
     """Whether a column counts steps, epochs or time, such as "Step", "trainer/global_step" or "Wall time"."""
-    return _letters(str(name).rpartition("/")[2]) in STEPS
+    return STEP.fullmatch(_letters(str(name).rpartition("/")[2])) is not None
 
 
 def is_counter(name: str) -> bool:
@@ -189,7 +114,7 @@ def state_remarks(table: pd.DataFrame, chosen: pd.DataFrame, metric: str) -> lis
     for name in table.columns:
         if _letters(name) not in STATES:
             continue
-        unfinished = table[name].astype(str).str.rpartition(".")[2].str.casefold().isin(UNFINISHED)
+        unfinished = table[name].astype(str).str.rpartition(".")[2].str.casefold().str.fullmatch(UNFINISHED)
         kept = chosen[unfinished.loc[chosen.index]]
         left_out = table[unfinished & ~table.index.isin(chosen.index)]
         if len(kept) and kept[metric].isna().any():
@@ -221,7 +146,7 @@ def lower_is_better(metric: str, stated: bool | None) -> bool:
     if stated is not None:
         return stated
     words = [word.casefold() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", metric)]
-    lower = any(word in LOWER or word.endswith(("loss", "losses", "error", "entropy")) for word in words)
+    lower = any(map(LOWER.fullmatch, words))
     if lower and words[0] not in ("neg", "negative", "minus"):
         raise UserError(
             f"is a lower {metric} better? Its name suggests so: say it with --lower-is-better (in Python, "

@@ -10,22 +10,33 @@ import pandas as pd
 from many_seeds.errors import UserError
 from many_seeds.output.messages import counted, listed
 from many_seeds.sources.columns import fold_remarks
-from many_seeds.sources.mlflow_checks import step_remarks, with_equal_numbers
-from many_seeds.sources.mlflow_runs import EXPERIMENT, Fetched, Run, called, fetch_runs
+from many_seeds.sources.mlflow_checks import early_remarks, several_values_remarks, with_equal_numbers
+from many_seeds.sources.mlflow_runs import EXPERIMENT, Fetched, Run, called, fetch_runs, fetch_values
+from many_seeds.sources.rows import BEST, one_row_per_run
 from many_seeds.sources.scores import Scores, from_columns
+from many_seeds.sources.tables import BY, SEED
 
 FINISHED = "FINISHED"
+RUN, STEP = "run", "step"  # columns: the id of a run, the number of a value of the metric
 METRIC_CONDITION = re.compile(r"\bmetrics?\.[`\"]?([^`\"\s<>=!]+)")
 
 
 def read_scores(
-    experiments: Sequence[str], metric: str | None, seed: str | None, by: Sequence[str], where: Sequence[str]
+    experiments: Sequence[str],
+    metric: str | None,
+    seed: str | None,
+    by: Sequence[str],
+    where: Sequence[str],
+    *,
+    at: str | None = None,
+    over: str | None = None,
+    lower: bool | None = None,
 ) -> Scores:
     """Scores from the finished runs of experiments on the server or database in MLFLOW_TRACKING_URI.
 
     A run in which finished runs are nested is left out, and these have its parameters unless they have their own.
-    Conditions apply to each run separately. Of a metric that was logged at several steps, the last value counts.
-    Parameters that are equal as numbers, such as 0.1 and 1e-1, are one.
+    Conditions apply to each run separately. Of a metric that was logged at several steps, the last value counts, unless
+    `at` or `over` says otherwise. Parameters that are equal as numbers, such as 0.1 and 1e-1, are one.
 
     Args:
         experiments: names of the experiments.
@@ -34,6 +45,10 @@ def read_scores(
         by: the parameters or tags that distinguish variants, or "experiment"; empty for the experiment if there are
             several, else for every parameter that differs, except the seed.
         where: conditions in MLflow's language, such as "params.depth = '3'".
+        at: "last" or "best" of the values of the metric in a run; None for the last one, with a remark.
+        over: a parameter or tag, such as that of folds, over whose runs scores are averaged, or "step" for the values
+            of the metric in a run.
+        lower: whether a lower score is better; None if it is not stated.
 
     Returns:
         The checked scores.
@@ -50,18 +65,23 @@ def read_scores(
         raise UserError(_no_runs(experiments, conditions, remarks))
     metric = metric or _only_metric(runs)
     remarks += _selection_remarks(fetched, metric, conditions)
-    scored, left_out = _with_metric_and_seed(runs, experiments, metric, seed)
+    folds = over if over != STEP else None
+    scored, left_out = _with_names(runs, experiments, metric, [name for name in (seed, folds) if name])
     scored, equal = with_equal_numbers(scored)
-    distinguishing = _distinguishing(scored, experiments, seed, by)
+    distinguishing = _distinguishing(scored, experiments, [seed, folds], by)
     names = _variant_names(scored, distinguishing)
     remarks += left_out + [equal[name] for name in distinguishing if name in equal]
-    remarks += step_remarks(scored, names, metric, seed) + fold_remarks(metric, seed)
+    remarks += early_remarks(scored, names, metric, seed)
+    if at is None and over != STEP:
+        remarks += several_values_remarks(scored, metric)
+    table, found = _one_score_per_run(_table(scored, names, metric, seed, folds), metric, at=at, over=over, lower=lower)
+    remarks += found + fold_remarks(metric, seed)
     return from_columns(
         metric,
-        pd.Series(names, name="variant"),
-        pd.Series([run.get(seed) for run in scored], name=seed) if seed else None,
-        pd.Series([run.metrics[metric] for run in scored]),
-        lambda row: f"run {scored[row].id}",
+        table[BY],
+        table[SEED].rename(seed) if seed else None,
+        table[metric],
+        lambda row: f"run {table[RUN].iloc[row]}",
         remarks,
     )
 
@@ -140,20 +160,66 @@ def _only_metric(runs: Sequence[Run]) -> str:
     return names[0]
 
 
-def _with_metric_and_seed(
-    runs: Sequence[Run], experiments: Sequence[str], metric: str, seed: str | None
+def _with_names(
+    runs: Sequence[Run], experiments: Sequence[str], metric: str, names: Sequence[str]
 ) -> tuple[Sequence[Run], list[str]]:
-    """The runs that have a metric and a seed, and remarks on the others.
+    """The runs that have a metric and some parameters or tags, and remarks on the others.
 
     Raises:
-        UserError: no run has the metric, or none of those has the seed.
+        UserError: no run has the metric, or none of those has a name.
     """
-    with_metric = [run for run in runs if metric in run.metrics]
-    remarks = _left_out(runs, with_metric, experiments, f"the metric {metric}")
-    if seed is None:
-        return with_metric, remarks
-    with_seed = [run for run in with_metric if run.get(seed) is not None]
-    return with_seed, remarks + _left_out(with_metric, with_seed, experiments, f"a parameter or tag {seed}")
+    kept = [run for run in runs if metric in run.metrics]
+    remarks = _left_out(runs, kept, experiments, f"the metric {metric}")
+    for name in names:
+        having = [run for run in kept if run.get(name) is not None]
+        remarks += _left_out(kept, having, experiments, f"a parameter or tag {name}")
+        kept = having
+    return kept, remarks
+
+
+def _table(runs: Sequence[Run], names: Sequence[str], metric: str, seed: str | None, over: str | None) -> pd.DataFrame:
+    """A row for each run, with its last value of the metric.
+
+    Args:
+        runs: the runs.
+        names: the variant of each.
+        metric: the column of the scores.
+        seed: the parameter or tag of the seeds; None if they are not known.
+        over: a parameter or tag that becomes a column.
+    """
+    columns = {BY: names, RUN: [run.id for run in runs], metric: [run.metrics[metric] for run in runs]}
+    if seed is not None:
+        columns[SEED] = [run.get(seed) for run in runs]
+    if over is not None:
+        columns[over] = [run.get(over) for run in runs]
+    return pd.DataFrame(columns, index=[f"run {run.id}" for run in runs])
+
+
+def _one_score_per_run(
+    table: pd.DataFrame, metric: str, *, at: str | None, over: str | None, lower: bool | None
+) -> tuple[pd.DataFrame, list[str]]:
+    """The scores that `at` and `over` ask for, of a table of last values, and remarks."""
+    remarks: list[str] = []
+    if over == STEP and at is not None:
+        raise UserError("--over step averages all values of a run, and --at chooses one: expected one of them")
+    if over == STEP or at == BEST:
+        run = [BY, SEED, RUN]
+        every = _all_values(table, metric)
+        table, remarks = one_row_per_run(every, metric, run, at=at, over=STEP if over == STEP else None, lower=lower)
+        table = table.drop(columns=STEP)
+    if over not in (None, STEP):
+        table, found = one_row_per_run(table, metric, [BY, SEED], at=None, over=over, lower=lower)
+        remarks += found
+    return table, remarks
+
+
+def _all_values(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """A row for each value of the metric in place of the last one, numbered in the column "step"."""
+    values = fetch_values(list(table[RUN]), metric)
+    every = table.loc[table.index.repeat([len(of) for of in values])]
+    every[metric] = [value for of in values for value in of]
+    every[STEP] = [place for of in values for place in range(len(of))]
+    return every.set_axis(every.index + ", value " + every[STEP].astype(str))
 
 
 def _left_out(runs: Sequence[Run], kept: Sequence[Run], experiments: Sequence[str], requirement: str) -> list[str]:
@@ -179,16 +245,16 @@ def _available(runs: Sequence[Run]) -> str:
 
 
 def _distinguishing(
-    runs: Sequence[Run], experiments: Sequence[str], seed: str | None, by: Sequence[str]
+    runs: Sequence[Run], experiments: Sequence[str], others: Sequence[str | None], by: Sequence[str]
 ) -> Sequence[str]:
-    """The names of the parameters or tags that distinguish variants.
+    """The names of the parameters or tags that distinguish variants, except others such as the seed.
 
     Raises:
         UserError: no run has a name in `by`, or no parameter differs.
     """
     if by:
         return _check_by(runs, by)
-    return [EXPERIMENT] if len(experiments) > 1 else _differing_parameters(runs, seed)
+    return [EXPERIMENT] if len(experiments) > 1 else _differing_parameters(runs, others)
 
 
 def _variant_names(runs: Sequence[Run], distinguishing: Sequence[str]) -> list[str]:
@@ -213,8 +279,8 @@ def _check_by(runs: Sequence[Run], by: Sequence[str]) -> Sequence[str]:
     return by
 
 
-def _differing_parameters(runs: Sequence[Run], seed: str | None) -> list[str]:
-    names = sorted({name for run in runs for name in run.parameters} - {seed})
+def _differing_parameters(runs: Sequence[Run], others: Sequence[str | None]) -> list[str]:
+    names = sorted({name for run in runs for name in run.parameters}.difference(others))
     differing = [name for name in names if len({run.parameters.get(name) for run in runs}) > 1]
     if not differing:
         raise UserError(

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from many_seeds.output.messages import counted, listed
-from many_seeds.sources.mlflow_runs import Run, number_of_values
-
-SYSTEM = "system/"  # metrics of the machine, whose steps count samples
+from many_seeds.sources.mlflow_runs import SYSTEM, Run, fetch_values
 
 
 def with_equal_numbers(runs: Sequence[Run]) -> tuple[list[Run], dict[str, str]]:
@@ -42,8 +40,8 @@ def _number(text: str) -> float | None:
     return number if number == number else None  # NaN equals nothing
 
 
-def step_remarks(runs: Sequence[Run], names: Sequence[str], metric: str, seed: str | None) -> list[str]:
-    """Remarks on runs that ended at an earlier step than others, and on metrics with several values.
+def early_remarks(runs: Sequence[Run], names: Sequence[str], metric: str, seed: str | None) -> list[str]:
+    """A remark on runs that ended at an earlier step than others.
 
     Args:
         runs: the runs that are compared.
@@ -58,19 +56,24 @@ def step_remarks(runs: Sequence[Run], names: Sequence[str], metric: str, seed: s
         for run, name, step in zip(runs, names, last, strict=True)
         if step < most
     ]
-    remarks = []
-    if early:
-        remarks.append(
-            f"finished, but at an earlier step than {most}: {counted(len(early), 'run')} ({listed(early)}). If these "
-            "runs were interrupted, train them to the end"
-        )
+    if not early:
+        return []
+    return [
+        f"finished, but at an earlier step than {most}: {counted(len(early), 'run')} ({listed(early)}). If these runs "
+        "were interrupted, train them to the end"
+    ]
+
+
+def several_values_remarks(runs: Sequence[Run], metric: str) -> list[str]:
+    """A remark if a run has several values of the metric that is compared."""
     example = max(runs, key=lambda run: run.steps.get(metric, 0))
-    if (count := number_of_values(example, metric)) > 1:
-        remarks.append(
-            f"{metric} has up to {counted(count, 'value')} in a run, as in {example.id}: the last one counts. If they "
-            "are those of folds, log their mean"
-        )
-    return remarks
+    [values] = fetch_values([example.id], metric)
+    if len(values) < 2:
+        return []
+    return [
+        f"{metric} has up to {counted(len(values), 'value')} in a run, as in {example.id}: the last one counts, as "
+        "with --at last. If they are those of folds, average them with --over step"
+    ]
 
 
 def _last_step(run: Run, metric: str) -> int:

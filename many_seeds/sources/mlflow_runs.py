@@ -3,8 +3,9 @@
 import contextlib
 import gc
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from many_seeds.commands.redact import redact, without_login
 from many_seeds.errors import UserError
 from many_seeds.output.messages import listed
 
-PAGE = 1000  # runs per request
+PAGE = 1000  # results per request
+SYSTEM = "system/"  # metrics of the machine, whose steps count samples
 EXPERIMENT = "experiment"  # the name by which --by means the experiment of a run
 DEFAULT_URI = "sqlite:///mlflow.db"
 # Set before MLflow is imported. A server that does not answer is reported after seconds rather than minutes.
@@ -46,6 +48,11 @@ class Run:
     metrics: dict[str, float]
     steps: dict[str, int]
     experiment: str
+
+    @property
+    def own_metrics(self) -> dict[str, float]:
+        """The metrics that training code has logged, without those of the machine."""
+        return {name: value for name, value in self.metrics.items() if not name.startswith(SYSTEM)}
 
     def get(self, name: str) -> str | None:
         """The value of a parameter, else of a tag, else the experiment if this is the name; None if there is none."""
@@ -91,14 +98,33 @@ def fetch_runs(experiments: Sequence[str], conditions: str) -> Fetched:
         return Fetched(runs, chosen, deleted)
 
 
-def number_of_values(run: Run, metric: str) -> int:
-    """How many values of a metric were logged in a run.
+def fetch_tagged(tag: str, value: str) -> list[Run]:
+    """The runs of all experiments in MLFLOW_TRACKING_URI that have a tag with some value.
+
+    Raises:
+        UserError: MLflow is not installed or can't be reached.
+    """
+    with _connected("the runs of the command") as (client, _):
+        from mlflow.entities import ViewType
+
+        experiments = {one.experiment_id: one.name for one in _pages(client.search_experiments)}
+        found = _search(client, list(experiments), f"tags.`{tag}` = '{value}'", ViewType.ACTIVE_ONLY)
+        return [_run(run, experiments) for run in found]
+
+
+def fetch_values(ids: Sequence[str], metric: str) -> list[list[float]]:
+    """All values of a metric in each run, in the order of their steps.
+
+    Args:
+        ids: of the runs.
+        metric: its name.
 
     Raises:
         UserError: MLflow can't be reached.
     """
     with _connected(f"the values of {metric}") as (client, _):
-        return len(client.get_metric_history(run.id, metric))
+        histories = [client.get_metric_history(run, metric) for run in ids]
+    return [[one.value for one in sorted(of, key=lambda one: (one.step, one.timestamp))] for of in histories]
 
 
 def called(experiments: Sequence[str]) -> str:
@@ -168,16 +194,21 @@ def _experiment_id(client: Any, uri: str, name: str) -> str:
 
 
 def _search(client: Any, experiment_ids: Sequence[str], conditions: str, view: int) -> Iterator[Any]:
+    search = partial(
+        client.search_runs,
+        list(experiment_ids),
+        conditions,
+        run_view_type=view,
+        order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
+    )
+    return _pages(search)
+
+
+def _pages(search: Callable[..., Any]) -> Iterator[Any]:
+    """All results of a search that returns them page by page."""
     token = None
     while True:
-        page = client.search_runs(
-            list(experiment_ids),
-            conditions,
-            run_view_type=view,
-            order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
-            max_results=PAGE,
-            page_token=token,
-        )
+        page = search(max_results=PAGE, page_token=token)
         yield from page
         token = page.token
         if not token:

@@ -116,16 +116,20 @@ def interval(
     return Interval(mean - half, mean + half)
 
 
-def intervals_by_n(values: npt.ArrayLike, *, level: float, resolution: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+def intervals_by_n(
+    values: npt.ArrayLike, *, level: float, resolution: float = 0.0, rounding: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
     """The intervals of the open design for the first 1, 2, …, n values.
 
     Args:
         values: float [..., n], in any unit.
         level: see `interval`.
         resolution: see `interval`.
+        rounding: values that differ by this at most are equal.
 
     Returns:
-        Lower and upper bounds, float64 [..., n] each; infinite where too few values exclude no mean.
+        Lower and upper bounds, float64 [..., n] each; infinite where too few values exclude no mean, and where all are
+        equal and no resolution is given, so that they have no information on their uncertainty.
 
     Raises:
         ValueError: values are empty or not finite.
@@ -138,22 +142,27 @@ def intervals_by_n(values: npt.ArrayLike, *, level: float, resolution: float = 0
     sd = np.maximum(np.sqrt(squares / np.maximum(n - 1, 1)), resolution)
     half = half_width(n, level)
     half = np.where(np.isfinite(half), half, 1) * np.where(np.isfinite(half), sd, np.inf)
+    if not resolution:
+        spread = np.maximum.accumulate(sample, axis=-1) - np.minimum.accumulate(sample, axis=-1)
+        half = np.where(spread <= rounding, np.inf, half)
     return center + means - half, center + means + half
 
 
-def running_interval(values: npt.ArrayLike, *, level: float, resolution: float = 0.0) -> Interval:
+def running_interval(
+    values: npt.ArrayLike, *, level: float, resolution: float = 0.0, rounding: float = 0.0
+) -> Interval:
     """The intersection of the intervals of the open design for the first 2, 3, …, n values.
 
     With probability 1 - level the intervals for all n contain the mean, and then so does their intersection, which
     never gets wider as values are added. It needs values in the order in which they were added.
 
-    Arguments and errors are those of `interval`.
+    Arguments and errors are those of `intervals_by_n`.
 
     Returns:
         The intersection. If it is empty, low > high: the assumptions do not hold, or an event of probability `level`
         has occurred.
     """
-    low, high = intervals_by_n(values, level=level, resolution=resolution)
+    low, high = intervals_by_n(values, level=level, resolution=resolution, rounding=rounding)
     last = interval(values, level=level, resolution=resolution)
     return Interval(max(float(low.max()), last.low), min(float(high.min()), last.high))
 

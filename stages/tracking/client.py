@@ -4,10 +4,16 @@ import logging
 import os
 import sys
 from typing import Any
+from urllib.parse import urlsplit
 
 from many_seeds.commands.redact import redact
+from many_seeds.errors import UserError
 from stages.study import files
 from stages.tracking import address
+
+DATABASE_SECONDS = 10  # that a database may take to answer
+# The argument of the drivers with the time limit of a connection, for each kind of database.
+TIMEOUTS = {"postgresql": "connect_timeout", "mysql": "connect_timeout", "mssql": "timeout"}
 
 
 def connect() -> Any:
@@ -20,6 +26,7 @@ def connect() -> Any:
         # The default depends on the current folder, so it is not stored in the environment of the process.
         del environment[address.TRACKING_URI]
     os.environ |= environment
+    check_database()
     import mlflow  # here: it takes seconds, and a stage with nothing to publish should not wait for it
 
     for name in ("alembic", "mlflow.store.db.utils"):
@@ -29,6 +36,31 @@ def connect() -> Any:
         with files.written_whole(database) as unfinished:
             mlflow.MlflowClient(tracking_uri=address.database_uri(unfinished)).search_experiments()
     return mlflow.MlflowClient(tracking_uri=address.tracking_uri())
+
+
+def check_database() -> None:
+    """Connect once to the database that the tracking URI names, if it is one that a server runs.
+
+    MLflow itself tries for minutes, and for about an hour if packets to the server get lost.
+
+    Raises:
+        UserError: the database does not answer within `DATABASE_SECONDS`, or refuses the connection.
+    """
+    uri = address.tracking_uri()
+    if address.local_database() or urlsplit(uri).scheme.partition("+")[0] not in TIMEOUTS:
+        return
+    import sqlalchemy
+
+    url = sqlalchemy.make_url(uri)
+    timeout = {TIMEOUTS[url.get_backend_name()]: DATABASE_SECONDS}
+    try:
+        with sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=timeout).connect():
+            pass
+    except sqlalchemy.exc.DBAPIError as error:
+        raise UserError(
+            f"the database {address.shown_uri()} does not answer ({describe_error(error)}): check "
+            f"{address.TRACKING_URI}, and whether the database runs"
+        ) from error
 
 
 def describe_error(error: Exception) -> str:

@@ -3,7 +3,8 @@
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from stages.study import git
 from stages.study.params import Params
 from stages.tracking import address, client, views
 from stages.tracking.address import DATA, KEY
+from stages.tracking.claims import claim, other_publisher
 
 FINISHED, RUNNING = "FINISHED", "RUNNING"
 NOTE = "mlflow.note.content"  # the tag that MLflow shows as the description of an experiment or a run
@@ -39,12 +41,14 @@ class Experiment:
         id: the experiment's id.
         commit: of the code that made the results; None outside a git checkout.
         location: the URI of the folder of its artifacts.
+        refused: the files that the server refused because of their size, and their sizes in bytes.
     """
 
     client: Any
     id: str
     commit: str | None
     location: str
+    refused: dict[str, int] = field(default_factory=dict)
 
     def search(self, condition: str) -> list[Any]:
         """The runs that meet a condition in MLflow's search syntax, the oldest first."""
@@ -62,7 +66,8 @@ class Experiment:
     def find(self, keys: Collection[str]) -> dict[str, Any]:
         """The published runs by their keys.
 
-        Publishers on different machines, which no lock separates, may have created a run twice: the younger is deleted.
+        Publishers on different machines, which no lock separates, may have created a run twice: the younger is deleted,
+        unless another machine is publishing it.
         """
         few = len(keys) <= FEW
         conditions = [f"tags.`{KEY}` = '{key}'" for key in sorted(keys)] if few else [f"tags.`{KEY}` LIKE '%'"]
@@ -70,7 +75,8 @@ class Experiment:
         for run in [run for condition in conditions for run in self.search(condition)]:
             key = run.data.tags[KEY]
             if key in found:
-                self.client.delete_run(run.info.run_id)
+                if not other_publisher(run):
+                    self.client.delete_run(run.info.run_id)
             elif key in keys:
                 found[key] = run
         return found
@@ -92,7 +98,13 @@ class Experiment:
             source |= {"mlflow.source.git.commit": self.commit, "git_commit": self.commit}
         if dvc_experiment := address.dvc_experiment():
             source["dvc_experiment"] = dvc_experiment
-        return self.client.create_run(self.id, start_time, {KEY: key, **source, **tags}, name)
+        return self.client.create_run(self.id, start_time, {KEY: key, **source, **claim(), **tags}, name)
+
+    def reopen(self, run: Any) -> None:
+        """Set the status of a published run to RUNNING, to add to it."""
+        for name, value in claim().items():
+            self.client.set_tag(run.info.run_id, name, value)
+        self.client.update_run(run.info.run_id, status=RUNNING)
 
     def log(
         self,
@@ -120,6 +132,31 @@ class Experiment:
 
         dataset = Dataset(name=name, digest=digest[:36], source_type="local", source=source)
         self.client.log_inputs(run.info.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+
+    def upload(self, run: Any, path: Path, folder: str | None = None) -> bool:
+        """Upload a file, unless the server, or a proxy in front of it, does not accept its size.
+
+        Args:
+            run: the run.
+            path: the file.
+            folder: the folder among the run's artifacts.
+
+        Returns:
+            Whether it was uploaded; if not, it is in `refused`.
+        """
+        from requests import HTTPError
+
+        size = path.stat().st_size
+        if size < min(self.refused.values(), default=size + 1):
+            try:
+                self.client.log_artifact(run.info.run_id, str(path), folder)
+            except HTTPError as error:
+                if error.response is None or error.response.status_code != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                    raise
+            else:
+                return True
+        self.refused[str(path)] = size
+        return False
 
     def finish(self, run: Any, seconds: float | None = None) -> None:
         """Set the status FINISHED.

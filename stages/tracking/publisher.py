@@ -70,6 +70,18 @@ class Publisher:
     def _publish_runs(self, wanted: Mapping[str, Sequence[int]], *, means: bool) -> int:
         return self._try(lambda experiment: runs.publish(experiment, self._study, wanted, self._warn, means=means))
 
+    def _warn_of_refused(self, experiment: Experiment) -> None:
+        """Name the files that the server has refused because of their size, once."""
+        if not experiment.refused:
+            return
+        name, size = max(experiment.refused.items(), key=lambda item: item[1])
+        others = f" and {len(experiment.refused) - 1} more files" if len(experiment.refused) > 1 else ""
+        self._warn(
+            f"not published: {name} ({size / 1e6:.1f} MB){others}, larger than {address.shown_uri()} accepts (HTTP "
+            "status 413). Raise the limit of the proxy in front of it (nginx: client_max_body_size) and run `make ui`."
+        )
+        experiment.refused.clear()
+
     def _warn(self, message: str) -> None:
         self._warned = True
         client.warn(message)
@@ -81,7 +93,9 @@ class Publisher:
         try:
             if self._experiment is None:
                 self._experiment = connect(self._study)
-            return publish(self._experiment)
+            changed = publish(self._experiment)
+            self._warn_of_refused(self._experiment)
+            return changed
         except UserError as error:
             self._warn(f"nothing more is published: {error}. The study goes on without.")
         except Exception as error:  # noqa: BLE001

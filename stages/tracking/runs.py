@@ -13,7 +13,8 @@ from stages.study import files, paths
 from stages.study.params import Params
 from stages.tracking import address
 from stages.tracking.address import KEY
-from stages.tracking.experiment import FINISHED, NOTE, RUNNING, Experiment, Metric, has_files
+from stages.tracking.claims import other_publisher
+from stages.tracking.experiment import FINISHED, NOTE, Experiment, Metric, has_files
 from stages.tracking.record import Record, read_records
 
 CONTENT = "study.content"  # tag of a seed's run: the digest of what was published
@@ -32,6 +33,7 @@ SEED_NOTE = (
 )
 WITH_MODEL = "Artifacts: `model.keras`, and `run.json` with everything that the run depends on."
 WITHOUT_MODEL = "Published without its model and the time it took, which were not in the workspace."
+REFUSED = "Published without its model, which is larger than the server accepts."
 
 
 def publish(
@@ -98,6 +100,8 @@ def _publish_variant(experiment: Experiment, study: Params, record: Record, key:
 
 def _publish_seed(experiment: Experiment, study: Params, record: Record, parent: str, run: Any | None) -> int:
     """Publish a run, add to the published one what it lacks, or replace it; 1 if it changed."""
+    if run and other_publisher(run):
+        return 0
     if run and not _agrees(run, record):
         experiment.client.delete_run(run.info.run_id)  # MLflow can't overwrite metrics
         run = None
@@ -109,18 +113,24 @@ def _publish_seed(experiment: Experiment, study: Params, record: Record, parent:
         experiment.log(run, record.params, [*record.curves, *_scores(record)])
         experiment.log_data(run, study.data.name, record.data, str(paths.TRAIN))
     elif upload or not tags.items() <= run.data.tags.items():
-        experiment.client.update_run(run.info.run_id, status=RUNNING)
+        experiment.reopen(run)
         has_scores = run.data.tags[CONTENT] == record.digest()
         experiment.log(run, metrics=[] if has_scores else _scores(record), tags=tags)
     else:
         return 0
     if upload:
-        for name in ARTIFACTS:
-            path = paths.run_path(record.variant, record.seed) / name
-            experiment.client.log_artifact(run.info.run_id, str(path))
+        _upload_model(experiment, record, run)
     # The duration of a run is that of its training, also if its scores come later.
     experiment.finish(run, record.facts["seconds"] if record.facts else None)
     return 1
+
+
+def _upload_model(experiment: Experiment, record: Record, run: Any) -> None:
+    """Upload the files of a run; without its model, the tag that names it is deleted, and the next time it is tried."""
+    uploaded = [experiment.upload(run, paths.run_path(record.variant, record.seed) / name) for name in ARTIFACTS]
+    if not all(uploaded):
+        experiment.client.delete_tag(run.info.run_id, MODEL)
+        experiment.client.set_tag(run.info.run_id, NOTE, _note(record, REFUSED))
 
 
 def _agrees(run: Any, record: Record) -> bool:
@@ -154,12 +164,7 @@ def _tags(record: Record, parent: str, run: Any | None) -> dict[str, str]:
         "seed": str(record.seed),
         "role": "seed",
         "data": record.data,
-        NOTE: SEED_NOTE.format(
-            seed=record.seed,
-            variant=record.variant,
-            curves=", ".join(f"`{name}`" for name in dict.fromkeys(name for name, _, _ in record.curves)),
-            artifacts=WITH_MODEL if record.model or MODEL in published else WITHOUT_MODEL,
-        ),
+        NOTE: _note(record, WITH_MODEL if record.model or MODEL in published else WITHOUT_MODEL),
         **record.environment(),
     }
     if record.predicts_one_class:
@@ -172,6 +177,12 @@ def _tags(record: Record, parent: str, run: Any | None) -> dict[str, str]:
     if record.scores or not run:  # without scores here, those of the published run stay, and its digest with them
         tags[CONTENT] = record.digest()
     return tags
+
+
+def _note(record: Record, artifacts: str) -> str:
+    """The description of a record's run, which ends with a sentence on its artifacts."""
+    curves = ", ".join(f"`{name}`" for name in dict.fromkeys(name for name, _, _ in record.curves))
+    return SEED_NOTE.format(seed=record.seed, variant=record.variant, curves=curves, artifacts=artifacts)
 
 
 def _scores(record: Record) -> list[Metric]:

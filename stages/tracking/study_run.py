@@ -1,5 +1,8 @@
 """Publishes what aggregation made: the run `study`, and the results in its and the experiment's description."""
 
+from pathlib import Path
+from typing import Any
+
 from many_seeds.output import text
 from stages.study import files, paths
 from stages.study.comparisons import compare_named, named_comparisons
@@ -8,6 +11,7 @@ from stages.study.records.current import aggregated, study_files, study_key
 from stages.study.records.ledger_files import read_ledger
 from stages.study.records.results import read_results
 from stages.tracking import address
+from stages.tracking.claims import other_publisher
 from stages.tracking.experiment import FINISHED, NOTE, Experiment, has_files
 
 STUDY_NOTE = (
@@ -15,6 +19,7 @@ STUDY_NOTE = (
     "which names the best variant and seed by validation score."
 )
 DESCRIPTION_LIMIT = 4500  # characters: MLflow 2 takes tags of 5,000
+REFUSED = "refused files"  # tag: files that were not published, as they are larger than the server accepts
 NO_COMPARISONS = "The study names no comparisons."
 TOO_LONG = "The table is too long for a description: see `report.html` and `tables` of the run `study`."
 
@@ -47,10 +52,12 @@ def results_text(study: Params) -> str:
 
 def _publish(experiment: Experiment, key: str, note: str, score: str) -> int:
     run = experiment.find({key}).get(key)
+    if run and other_publisher(run):
+        return 0
     if run and run.info.status != FINISHED:  # its publication was interrupted
         experiment.client.delete_run(run.info.run_id)
         run = None
-    complete = bool(run) and has_files(run, [paths.REPORT.name])
+    complete = run is not None and has_files(run, [paths.REPORT.name]) and not run.data.tags.get(REFUSED)
     if run and complete and run.data.tags.get(NOTE) == note:
         return 0
     if run is None:
@@ -66,8 +73,13 @@ def _publish(experiment: Experiment, key: str, note: str, score: str) -> int:
         experiment.log(run, {"variants": len(means)}, metrics)
     experiment.log(run, tags={NOTE: note})
     if not complete:
-        for path in study_files():
-            folder = path.parent.name if path.parent in (paths.TABLES, paths.PLOTS) else None
-            experiment.client.log_artifact(run.info.run_id, str(path), folder)
+        refused = [path.name for path in study_files() if not _upload(experiment, run, path)]
+        if refused or REFUSED in run.data.tags:
+            experiment.client.set_tag(run.info.run_id, REFUSED, ", ".join(refused))
     experiment.finish(run)
     return 1
+
+
+def _upload(experiment: Experiment, run: Any, path: Path) -> bool:
+    folder = path.parent.name if path.parent in (paths.TABLES, paths.PLOTS) else None
+    return experiment.upload(run, path, folder)

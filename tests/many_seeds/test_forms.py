@@ -208,6 +208,8 @@ def test_rows_that_follow_one_another_like_steps_are_named(run: Run) -> None:
     curves = np.random.default_rng(1).normal(0, 0.01, (2, 50)).cumsum(axis=1)
     walk = pd.DataFrame({"a": curves[0], "b": curves[1]}).to_csv(index_label="seed")
     assert "consecutive rows are strongly correlated: a (0." in remarks(run, walk, "--wide")
+    short = pd.DataFrame({"a": curves[0, :15], "b": curves[1, :15]}).to_csv(index_label="seed")
+    assert "consecutive rows are strongly correlated" in remarks(run, short, "--wide")
     independent = np.random.default_rng(1).normal(0, 0.01, (2, 50))
     assert (
         remarks(run, pd.DataFrame({"a": independent[0], "b": independent[1]}).to_csv(index_label="seed"), "--wide")

@@ -129,7 +129,45 @@ def test_runs_that_ended_at_an_earlier_step_are_named(client: Any) -> None:
     remarks = " ".join(found("trees", *FIXED, "--resolution", "1")["remarks"])
     assert "finished, but at an earlier step than 9: 1 run (10 seed 1 at 2). If these runs were interrupted" in remarks
     assert "f1 has up to 10 values in a run" in remarks
-    assert "the last one counts. If they are those of folds, log their mean" in remarks
+    assert "the last one counts, as with --at last. If they are those of folds, average them with --over" in remarks
+
+
+def test_the_value_of_a_run_is_its_last_or_its_best_or_the_mean(client: Any) -> None:
+    values = {
+        ("10", 0): [1.0, 5.0, 0.0],
+        ("10", 1): [2.0, 3.0, 1.0],
+        ("50", 0): [4.0, 8.0, 6.0],
+        ("50", 1): [9.0, 7.0, 5.0],
+    }
+    for (trees, seed), of in values.items():
+        run = log(client, {"trees": trees, "seed": seed}, {})
+        for place, value in enumerate(of):
+            client.log_metric(run, "f1", value, step=place if trees == "10" else 0)
+    found_at = {
+        option: found("trees", *FIXED, "--by", "trees", *option.split())
+        for option in ("--at last", "--at best", "--over step")
+    }
+    assert [output["results"][0]["difference"] for output in found_at.values()] == [5.0, 4.5, pytest.approx(4.5)]
+    assert found_at["--at last"]["remarks"][1:] == []
+    assert "selected by the score that is compared" in found_at["--at best"]["remarks"][1]
+    assert "averaged over step: 3 rows for each run" in found_at["--over step"]["remarks"]
+    lowest = found("trees", *FIXED, "--at", "best", "--lower-is-better")["results"][0]
+    assert lowest["difference"] == 4.0
+    assert "expected one of them" in output_of("trees", "--at", "last", "--over", "step")[1]
+
+
+def test_scores_of_nested_runs_of_folds_are_averaged(client: Any) -> None:
+    for trees in (10, 50):
+        for seed in (0, 1):
+            parent = log(client, {"trees": trees, "seed": seed}, {})
+            for fold in (0, 1):
+                log(client, {"fold": fold}, {"f1": trees + seed * trees + fold}, parent=parent)
+    output = found("trees", *FIXED, "--over", "fold")
+    assert [(one["a"], one["b"], one["n"], one["difference"]) for one in output["results"]] == [("10", "50", 2, 60)]
+    assert "averaged over fold: 2 rows for each run" in output["remarks"]
+    log(client, {"fold": 2}, {"f1": 0}, parent=parent)
+    assert "--over fold expects the same folds in every run" in output_of("trees", "--over", "fold")[1]
+    assert "has a parameter or tag split" in output_of("trees", "--over", "split")[1]
 
 
 def test_a_condition_on_the_metric_is_named(client: Any) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import mlflow
 
 from stages.tracking import address
+from stages.tracking.claims import PUBLISHER
 
 
 def client() -> Any:
@@ -33,7 +34,7 @@ def content() -> dict[str, Any]:
     names = {run.info.run_id: run.info.run_name for run in runs()}
     found = {}
     for run in runs():
-        tags = {name: value for name, value in run.data.tags.items() if name != "mlflow.artifacts"}
+        tags = {name: value for name, value in run.data.tags.items() if name not in ("mlflow.artifacts", PUBLISHER)}
         if parent := tags.pop("mlflow.parentRunId", None):
             tags["parent"] = names[parent]
         found[run.info.run_name] = {
@@ -89,17 +90,28 @@ def mlflow_server(store: str, artifacts: Path) -> Iterator[str]:
             rest.join()
 
 
+def version_2(path: str, length: int) -> tuple[int, bytes] | None:
+    """What an MLflow server of version 2 answers, which knows no logged models."""
+    if "logged-models" in path:
+        return 404, b"<!doctype html>\n<title>404 Not Found</title>"
+    return (200, b"2.22.0") if path == "/version" else None
+
+
 @contextlib.contextmanager
-def of_version_2(server: str) -> Iterator[str]:
-    """The address of an MLflow server that answers as version 2 does: it knows no logged models."""
+def proxy(server: str, own_answer: Callable[[str, int], tuple[int, bytes] | None]) -> Iterator[str]:
+    """The address of a proxy in front of an MLflow server.
+
+    Args:
+        server: the server's address.
+        own_answer: returns status and body of what the proxy answers itself to a request for a path with so many bytes.
+    """
 
     class Proxy(BaseHTTPRequestHandler):
         def answer(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
-            if "logged-models" in self.path:
-                return self.send(404, b"<!doctype html>\n<title>404 Not Found</title>")
-            if self.path == "/version":
-                return self.send(200, b"2.22.0")
+            if own := own_answer(self.path, length):
+                self.rfile.read(length)
+                return self.send(*own)
             asked = mlflow.utils.rest_utils.http_request(
                 mlflow.utils.credentials.get_default_host_creds(server),
                 self.path,
@@ -120,13 +132,13 @@ def of_version_2(server: str) -> Iterator[str]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
-        thread = threading.Thread(target=proxy.serve_forever)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as listening:
+        thread = threading.Thread(target=listening.serve_forever)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{proxy.server_port}"
+            yield f"http://127.0.0.1:{listening.server_port}"
         finally:
-            proxy.shutdown()
+            listening.shutdown()
             thread.join()
 
 

@@ -1,7 +1,9 @@
 """Stale stages and missing files, from the output of `dvc status`."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -242,3 +244,23 @@ def test_an_invalid_parameter_is_an_error_in_a_clone_without_data_and_models(unp
     refused = unpacked.run(sys.executable, "-m", "tools.stale")
     assert refused.returncode == 1
     assert "split.dev_fraction" in refused.stderr
+
+
+def test_in_a_checkout_that_the_user_can_not_write_the_error_says_what_dvc_needs(tmp_path: Path) -> None:
+    (tmp_path / ".dvc").mkdir()
+    for name in ("dvc.yaml", ".dvc/config"):
+        (tmp_path / name).write_text("")
+    (tmp_path / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
+    (tmp_path / ".dvc").chmod(0o555)
+    code = "from pathlib import Path; from tools import stale; stale._dvc_status(Path())"
+    as_user = []
+    if os.getuid() == 0:  # without the capability to ignore permissions
+        if shutil.which("setpriv") is None:
+            pytest.skip("setpriv is not installed, and root may write everywhere")
+        as_user = ["setpriv", "--bounding-set=-dac_override"]
+    command = [*as_user, sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    (tmp_path / ".dvc").chmod(0o755)
+    assert "Permission denied" in done.stderr
+    assert "make the checkout and DVC's cache writable for you (docs/dvc.md, Share a checkout)" in done.stderr
+    assert "Having any troubles" not in done.stderr

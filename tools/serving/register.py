@@ -23,7 +23,7 @@ from stages.study.params import Params
 from stages.study.records.current import aggregated, study_key
 from stages.study.records.results import VariantResults, read_results
 from stages.tracking import address
-from stages.tracking.client import describe_error
+from stages.tracking.client import check_database, describe_error
 from tools.serving import predict
 from tools.serving import server as serve
 
@@ -251,6 +251,7 @@ def _images(results: VariantResults) -> str:
 def main() -> None:
     console.take_no_arguments("tools.serving.register", __doc__)
     os.environ |= {**serve.ENVIRONMENT, **address.client_environment()}
+    check_database()
     print(redact(register(params.load())))
 
 

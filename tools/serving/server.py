@@ -39,6 +39,7 @@ from many_seeds.errors import UserError
 from stages.study import params, paths
 from stages.study.records.results import find_results
 from stages.tracking import address
+from stages.tracking.client import check_database
 from tools.serving import predict, prepare
 
 ALIAS = "champion"
@@ -278,6 +279,7 @@ def main() -> None:
     name = address.model_name(params.load())
     # Inherited by the server.
     os.environ |= {**ENVIRONMENT, **address.client_environment()}
+    check_database()
     try:
         version = mlflow.MlflowClient().get_model_version_by_alias(name, ALIAS).version
         model = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}"))

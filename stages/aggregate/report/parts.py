@@ -45,7 +45,8 @@ class Table:
 
     def markdown(self) -> str:
         table = wording.markdown(self.header, [[text for text, _ in row] for row in self.rows])
-        return "\n\n".join(filter(None, [f"## {self.title}", self.caption, table])) + "\n"
+        lines = [f"## {wording.escaped(self.title)}", wording.escaped(self.caption), table]
+        return "\n\n".join(filter(None, lines)) + "\n"
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """`many_seeds.decide`: seeds are added where a result is open, and every score is kept."""
 
 import csv
+import math
 import os
 import signal
 import subprocess
 import sys
-import time
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ import pytest
 import many_seeds as ms
 from many_seeds import RaceResult, Results, UserError
 from many_seeds.ledger import parse
+from many_seeds.running.pool import Pool
+from many_seeds.running.runs import Outcome, Run
+from many_seeds.running.store import Store
 from tests import ROOT
 from tests.many_seeds.running.training import broken, flaky, never, score, slow, train
 from tests.support.command import verdict
@@ -128,7 +132,6 @@ def test_a_run_that_takes_too_long_is_a_failed_run() -> None:
 
 def test_a_run_sees_the_gpu_of_its_worker_and_shares_the_cores() -> None:
     def gpu(seed: int, mean: float) -> dict[str, float | str]:
-        time.sleep(0.05)
         return {"score": float(seed), "gpu": float(os.environ["CUDA_VISIBLE_DEVICES"]), "name": "x"}
 
     decide(gpu, pairs=[("base", "same")], gpus=[5, 7], most=4)
@@ -196,13 +199,16 @@ def test_no_run_starts_without_time_and_a_function_that_cannot_be_sent_is_an_err
 
 
 PROGRAM = """
-import os, time
+import os, threading
 import many_seeds as ms
 
+files = []
+
 def train(seed, mean):
-    with open("pids", "a") as file:
-        file.write(f"{os.getpid()} ")
-    time.sleep(0.1)
+    if not files and os.path.exists("alive"):
+        files.append(open("alive", "w"))  # until this process ends
+    if os.path.exists("alive") and seed >= int(os.environ["BLOCKED"]):
+        threading.Event().wait()
     return mean + (37 * seed) % 11
 
 ms.decide(train, {"a": {"mean": 0}, "b": {"mean": 50}}, store="scores.csv", workers=2, resolution=1.0)
@@ -210,28 +216,60 @@ ms.decide(train, {"a": {"mean": 0}, "b": {"mean": 50}}, store="scores.csv", work
 
 
 def test_a_program_that_is_stopped_ends_its_workers_and_goes_on_from_its_scores() -> None:
-    for count, signum in ((2, signal.SIGINT), (5, signal.SIGKILL)):
+    os.mkfifo("alive")
+    for blocked, count, signum in ((1, 2, signal.SIGINT), (4, 6, signal.SIGKILL)):
         process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM],
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | {"PYTHONPATH": str(ROOT), "BLOCKED": str(blocked)},
             stderr=subprocess.PIPE,
+            text=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job has it ignored
         )
-        while not Path("scores.csv").exists() or len(rows()) < count:
-            time.sleep(0.01)
-        process.send_signal(signum)
+        assert process.stderr is not None
+        with Path("alive").open() as alive:
+            for _ in range(count):
+                while ": score " not in (line := process.stderr.readline()):
+                    assert line, "the process has ended"
+            process.send_signal(signum)
+            assert alive.read() == ""  # which ends with the last worker
         _, errors = process.communicate(timeout=30)
         assert process.returncode == -signum
-        assert b"resource_tracker" not in errors
-        deadline = time.monotonic() + 10
-        while running := {pid for pid in Path("pids").read_text().split() if Path(f"/proc/{pid}").exists()}:
-            assert time.monotonic() < deadline, running
-            time.sleep(0.05)
+        assert "resource_tracker" not in errors
+        assert len(rows()) == 2 * blocked
+    Path("alive").unlink()
     before = len(rows())
     subprocess.run([sys.executable, "-c", PROGRAM], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
     assert len(rows()) > before
     assert all(float(row["score"]) == (37 * int(row["seed"])) % 11 + 50 * (row["variant"] == "b") for row in rows())
     assert len({(row["variant"], row["seed"]) for row in rows()}) == len(rows())
+
+
+class Lost:
+    """A worker of a cluster whose scheduler ends."""
+
+    def start(self, run: Run) -> "Future[Outcome]":
+        future = Future[Outcome]()
+        future.cancel()
+        future.set_running_or_notify_cancel()
+        return future
+
+    def is_ready(self) -> bool:
+        return True
+
+    def kill(self) -> None:
+        pass
+
+    close = kill
+
+
+def test_a_cluster_that_has_gone_is_an_error_and_its_runs_can_be_made_again() -> None:
+    store = Store(Path("scores.csv"))
+    pool = Pool([Lost()], store, "score", None, "", print)
+    with pytest.raises(UserError, match="the cluster has cancelled base 0: its scheduler has ended"):
+        pool.train([Run("base", 0)], math.inf)
+    claim = store.claim(Run("base", 0))
+    assert claim is not None
+    claim.release()
 
 
 @pytest.mark.pipeline

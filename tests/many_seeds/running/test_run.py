@@ -2,29 +2,36 @@
 
 import contextlib
 import csv
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from many_seeds.errors import UserError
 from many_seeds.ledger import parse
-from many_seeds.running.commands import expanded, parse_command, read_score
-from many_seeds.running.runs import ScoreError
+from many_seeds.running import cluster as cluster_module
+from many_seeds.running.cluster import cluster_workers, execute
+from many_seeds.running.commands import Command, expanded, logged_scores, parse_command, read_score
+from many_seeds.running.runs import Run, ScoreError
 from tests import ROOT
 from tests.support.command import assert_refused, many_seeds
 
-# Appends each run to a file, and prints a score.
+# Appends each run to a file, waits until `gate` is unlocked, never ends for seeds from `blocked` on, prints a score.
 SCRIPT = """\
 echo "$1 $2" >> log
-test -e slow && sleep 0.03
+test -e gate && flock --shared gate true
+test -e blocked && test $2 -ge "$(cat blocked)" && sleep 1000
 echo '{"accuracy": '$(( ($2 * 37 + $1) % 11 + $1 ))'}'
 """
+# Ends after its child, and both can write to the pipe.
+LONG = "exec > alive; echo started; sh -c 'sleep 100; echo survived'; echo survived"
 STUDY = """\
 command: [sh, script.sh, "{shift}", "{seed}"]
 score: accuracy
@@ -60,9 +67,12 @@ def rows() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def wait_for_rows(count: int) -> None:
-    while not Path("scores.csv").exists() or Path("scores.csv").read_bytes().count(b"\n") <= count:
-        time.sleep(0.005)
+def wait_for(process: "subprocess.Popen[str]", text: str, count: int = 1) -> None:
+    """Wait until a process has printed some lines with a text to standard error."""
+    assert process.stderr is not None
+    for _ in range(count):
+        while text not in (line := process.stderr.readline()):
+            assert line, "the process has ended"
 
 
 def processes_with(text: str) -> list[str]:
@@ -148,16 +158,17 @@ def test_a_command_that_has_made_no_score_may_be_corrected() -> None:
 
 
 def test_a_study_that_is_killed_at_any_moment_goes_on_from_there() -> None:
-    Path("slow").touch()
-    for count in (0, 1, 12):
+    for blocked, count in ((0, 0), (1, 2), (6, 10)):
+        Path("blocked").write_text(str(blocked))
         killed = start()
-        wait_for_rows(count)
+        wait_for(killed, "base → better: ")
+        wait_for(killed, ": accuracy ", count)
         killed.kill()
         killed.communicate()
-    assert 12 <= len(rows()) < 30
+    assert len(rows()) == 12
     with Path("scores.csv").open("a") as file:
         file.write("better,9,1")  # of a process that was killed while it wrote
-    Path("slow").unlink()
+    Path("blocked").unlink()
     done = many_seeds("run", "runs.yaml")
     assert done.status == 0
     found = {(row["variant"], int(row["seed"])): float(row["accuracy"]) for row in rows()}
@@ -170,35 +181,114 @@ def test_a_study_that_is_killed_at_any_moment_goes_on_from_there() -> None:
 
 
 def test_two_processes_on_one_store_share_the_runs() -> None:
-    Path("slow").touch()
-    both = [start(), start()]
+    with Path("gate").open("w") as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        both = [start(), start()]
+        for process in both:
+            wait_for(process, "base → better: 0 → 10 seeds, 20 runs")
     outputs = [process.communicate(timeout=60) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
-    assert all("base  better  better" in out for out, _ in outputs)
+    assert all("base  better  better" in out and ": accuracy " in err for out, err in outputs)
     assert set(Counter(Path("log").read_text().splitlines()).values()) == {1}
     assert len(rows()) == len(Path("log").read_text().splitlines())
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_signal_leaves_no_process_behind(signum: int, folder: Path) -> None:
-    Path("script.sh").write_text(f"touch started; sh -c 'sleep 1000; echo {folder}'; echo $1")
+def test_a_signal_leaves_no_process_behind(signum: int) -> None:
+    os.mkfifo("alive")
+    Path("script.sh").write_text(LONG)
     process = start()
-    while not Path("started").exists():
-        time.sleep(0.01)
-    process.send_signal(signum)
+    with Path("alive").open() as alive:
+        assert alive.readline() == "started\n"
+        process.send_signal(signum)
+        assert "survived" not in alive.read()  # which ends with the last process that can write
     _, errors = process.communicate(timeout=30)
     if signum != signal.SIGKILL:
         assert process.returncode == 130
         assert "Traceback" not in errors
-    deadline = time.monotonic() + 10
-    while processes_with(str(folder)) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not processes_with(str(folder))
     assert not Path("scores.csv").exists()
 
 
+LOGS = """\
+import sys, mlflow
+mlflow.set_experiment("shifts")
+with mlflow.start_run():
+    mlflow.log_metric("accuracy", float(sys.argv[1]) + float(sys.argv[2]))
+"""
+
+
+@pytest.mark.pipeline
+def test_the_score_is_a_metric_of_the_mlflow_run_that_the_command_makes(
+    empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shutil.copy(empty_database, 'mlflow.db')}")
+    monkeypatch.setenv("MLFLOW_RUN_CONTEXT", '{"team": "a"}')
+    Path("log.py").write_text(LOGS)
+    Path("runs.yaml").write_text(
+        STUDY.replace("sh, script.sh", "python, log.py").replace(', "base:same"', "") + "mlflow: true\nmost: 1\n"
+    )
+    assert many_seeds("run", "runs.yaml").status == 0
+    assert {row["variant"]: row["accuracy"] for row in rows()} == {"base": "1.0", "better": "90.0"}
+    client = mlflow.MlflowClient()
+    [experiment] = client.search_experiments(filter_string="name = 'shifts'")
+    assert {run.data.tags["team"] for run in client.search_runs([experiment.experiment_id])} == {"a"}
+
+
+@pytest.mark.pipeline
+def test_an_mlflow_run_without_the_score_or_several_with_it_are_no_score(
+    empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shutil.copy(empty_database, 'mlflow.db')}")
+    client = mlflow.MlflowClient()
+
+    def log(parent: str | None = None, **metrics: float) -> str:
+        tags = {"many_seeds.run": "x"} | ({"mlflow.parentRunId": parent} if parent else {})
+        run = client.create_run("0", tags=tags).info.run_id
+        for name, value in metrics.items():
+            client.log_metric(run, name, value)
+        return str(run)
+
+    with pytest.raises(ScoreError, match="found 0 of 0 runs, where MLFLOW_TRACKING_URI should be that of the command"):
+        logged_scores("x", "accuracy")
+    outer = log(loss=1.0)
+    with pytest.raises(ScoreError, match="run of the command with the metric accuracy, found 0 of 1 run with loss"):
+        logged_scores("x", "accuracy")
+    nested = log(outer, accuracy=0.5, **{"system/cpu": 1.0})
+    log(nested, accuracy=0.1)
+    assert logged_scores("x", "accuracy") == {"accuracy": 0.5}
+    log(outer, accuracy=0.6)
+    with pytest.raises(ScoreError, match="found 2 of 4 runs"):
+        logged_scores("x", "accuracy")
+
+
+@pytest.mark.pipeline
+def test_a_command_runs_on_a_dask_cluster_and_ends_if_it_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address="") as cluster:
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
+        Path("runs.yaml").write_text(STUDY + "most: 3\n")
+        assert many_seeds("run", "runs.yaml").status == 0
+        assert len(rows()) == 9
+        Path("runs.yaml").write_text(STUDY + "most: 4\ngpus: [0]\n")
+        assert_refused(many_seeds("run", "runs.yaml"), "timeout and gpus are for this machine")
+        monkeypatch.setattr(cluster_module, "LOOK_SECONDS", 0.01)
+        os.mkfifo("alive")
+        command = Command(["sh", "-c", LONG, "{seed}"], {"a": {}}, "score")
+        with cluster_workers(partial(execute, command), 1) as [worker]:
+            worker.start(Run("a", 0))
+            with Path("alive").open() as alive:
+                assert alive.readline() == "started\n"
+                worker.kill()
+                assert "survived" not in alive.read()
+
+
 def test_each_command_sees_the_gpu_of_its_worker() -> None:
-    command = '[sh, -c, "sleep 0.02; echo $CUDA_VISIBLE_DEVICES > {out}", '
+    command = '[sh, -c, "echo $CUDA_VISIBLE_DEVICES > {out}", '
     Path("runs.yaml").write_text(STUDY.replace("[sh, script.sh, ", command) + "gpus: [3, 4]\nmost: 3\n")
     many_seeds("run", "runs.yaml")
     assert {row["accuracy"] for row in rows()} == {"3.0", "4.0"}

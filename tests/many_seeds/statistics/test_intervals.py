@@ -193,6 +193,15 @@ def test_the_running_interval_of_contradicting_values_is_empty() -> None:
     assert found.low > found.high
 
 
+def test_equal_values_at_the_start_do_not_make_the_running_interval_a_point() -> None:
+    values = np.array([1.0, 1, 1, 1, 1, 0, 1, 0, 1, 1])
+    found = intervals.running_interval(values, level=0.05)
+    assert found.low < values.mean() < found.high
+    rounded = np.where(values == 1, 1 - 1e-16 * (np.arange(10) % 2), values)
+    again = intervals.running_interval(rounded, level=0.05, rounding=1e-15)
+    assert (again.low, again.high) == pytest.approx((found.low, found.high))
+
+
 def test_welchs_interval_of_two_samples() -> None:
     # Variances 2 and 2: error sqrt(2/2 + 2/2), 2 degrees of freedom, quantile 4.302653.
     found = intervals.welch_interval(np.array([0.0, 2.0]), np.array([1.0, 3.0]), level=0.05, resolution=RESOLUTION)

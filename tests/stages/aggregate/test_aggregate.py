@@ -179,6 +179,7 @@ def test_words_and_pictures_follow_the_data_and_class_names_in_a_markdown_table_
     recall = (paths.TABLES / "recall.md").read_text(encoding="utf-8")
     assert r"\<script\>" in recall
     assert r"a\|b" in recall
+    assert not [path for path in paths.TABLES.glob("*.md") if "<script>" in path.read_text(encoding="utf-8")]
 
 
 def test_the_same_runs_make_the_same_bytes(aggregated: Path) -> None:

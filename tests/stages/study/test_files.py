@@ -1,5 +1,6 @@
 import errno
 import io
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,18 @@ def test_a_folder_replaces_the_old_one_with_all_its_files(tmp_path: Path) -> Non
     files.write_folder(path, {"model.keras": b"new", "run.json": b"{}"})
     assert {file.name: file.read_bytes() for file in path.iterdir()} == {"model.keras": b"new", "run.json": b"{}"}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_several_may_write_the_same_folder_at_the_same_time(tmp_path: Path) -> None:
+    """As two machines that train the same runs in a shared folder."""
+
+    def write(_: int) -> None:
+        files.write_folder(tmp_path / "run", {"a": b"a" * 1000, "b": b"b"})
+
+    with ThreadPoolExecutor(4) as writers:
+        assert len(list(writers.map(write, range(400)))) == 400
+    assert {path.name: path.stat().st_size for path in (tmp_path / "run").iterdir()} == {"a": 1000, "b": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_after_a_failed_write_the_old_folder_is_kept(tmp_path: Path) -> None:

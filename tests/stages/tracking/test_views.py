@@ -20,7 +20,7 @@ from stages.study.params import Params
 from stages.tracking.experiment import pages
 from stages.tracking.publisher import Publisher
 from tests.support.command import run_main
-from tests.support.mlflow import client, mlflow_server, of_version_2, sqlite
+from tests.support.mlflow import client, mlflow_server, proxy, sqlite, version_2
 from tools.serving.register import main as register
 from tools.ui import main as print_pages
 
@@ -173,7 +173,7 @@ def test_a_server_of_mlflow_2_gets_the_runs_and_registering_says_what_it_lacks(
     server: str, study: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "of MLflow 2")
-    with of_version_2(server) as address:
+    with proxy(server, version_2) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         publisher = Publisher(study)
         publisher.publish_variants(list(study.variants))
