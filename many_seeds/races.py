@@ -18,6 +18,7 @@ import numpy as np
 
 from many_seeds.comparisons import compare_runs
 from many_seeds.output import text
+from many_seeds.output.messages import counted, listed
 from many_seeds.results import Result, Settings
 from many_seeds.sources.scores import VariantScores
 from many_seeds.statistics import intervals
@@ -114,17 +115,41 @@ class RaceResult:
 
         A projection from each variant in the race compared with the leader, which the guarantee does not cover.
         """
-        pending = [result.seeds_projected for result in self._with_leader() if result.verdict == "undecided"]
+        inside = [result for result in self.with_leader() if result.a in self.standing.in_race]
+        pending = [result.seeds_projected for result in inside if result.verdict == "undecided"]
         known = [seeds for seeds in pending if seeds is not None]
         return max(known) if known and len(known) == len(pending) else None
 
-    def _with_leader(self) -> list[Result]:
-        """The comparison of each variant in the race with the leader; none before the first seed."""
-        leader, state = self.standing.leader, self.standing
+    @property
+    def summary(self) -> str:
+        """Who won, or who is in the race; and after how many seeds the others were eliminated."""
+        leader, others = self.standing.leader, [name for name in self.standing.in_race if name != self.standing.leader]
+        if leader is None:
+            return "no seed counts yet"
+        seeds = counted(self.standing.n, "seed")
+        if self.standing.reason in (None, "seeds used up"):
+            found = f"{len(others) + 1} of {len(self.variants)} variants are in the race after {seeds}: "
+            found += listed([f"{leader} (leader)", *others])
+        else:
+            found = f"{leader} wins after {seeds}"
+            found += f", equivalent: {listed(others)}" if others else ""
+        out: dict[int, list[str]] = {}
+        for name, elimination in self.standing.eliminated.items():
+            out.setdefault(elimination.n, []).append(name)
+        eliminated = [f"{listed(names)} after {n}" for n, names in out.items()]
+        return f"{found}; eliminated: {', '.join(eliminated)}" if eliminated else found
+
+    def with_leader(self) -> list[Result]:
+        """The comparison of each other variant with the leader, in the order of `rows`; none before the first seed.
+
+        Those of eliminated variants are on the seeds that they have, and may be undecided: a variant is eliminated by
+        any other one in the race.
+        """
+        leader = self.standing.leader
         if leader is None:
             return []
-        seeds = np.arange(self.seeds)
-        runs = {name: VariantScores(seeds, self.scores[name][: self.seeds]) for name in state.in_race}
+        scores = {name: self.scores[name][: self.seeds] for name in self._ordered()}
+        runs = {name: VariantScores(np.arange(len(of)), of) for name, of in scores.items()}
         level = self.level / (len(self.variants) - 1)
         return [
             compare_runs(name, leader, of, runs[leader], level=level, settings=self.settings, from_seed=self.from_seed)
@@ -148,14 +173,17 @@ class RaceResult:
             a seed; `seeds`, their number; `state`, a few words; and `eliminated_after`, a number of seeds, and
             `eliminated_by`, None for a variant in the race.
         """
-        means = {name: self._counted(name) for name in self.variants}
+        return [self._row(name, self._counted(name) / self.scale) for name in self._ordered()]
+
+    def _ordered(self) -> list[str]:
+        """The variants, the leader first, those that were eliminated first at the end."""
         sign = -1 if self.settings.lower_is_better else 1
 
         def rank(name: str) -> tuple[bool, float]:
-            return name == self.standing.leader, sign * float(means[name].mean()) if len(means[name]) else -np.inf
+            values = self._counted(name)
+            return name == self.standing.leader, sign * float(values.mean()) if len(values) else -np.inf
 
-        ordered = [*sorted(self.standing.in_race, key=rank, reverse=True), *list(self.standing.eliminated)[::-1]]
-        return [self._row(name, means[name] / self.scale) for name in ordered]
+        return [*sorted(self.standing.in_race, key=rank, reverse=True), *list(self.standing.eliminated)[::-1]]
 
     def _counted(self, name: str) -> np.ndarray:
         return self.scores[name][self.from_seed : self.seeds]

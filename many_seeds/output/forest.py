@@ -31,6 +31,8 @@ def forest(
     labels: Sequence[str] | None = None,
     references: Sequence[float | None] = (),
     references_label: str = "",
+    notes: Sequence[str] | None = None,
+    confidence: str = "",
 ) -> Figure:
     """A forest plot: a row with the interval of each result, and the equivalence margin as a band.
 
@@ -41,6 +43,8 @@ def forest(
         labels: of the rows; None for "a → b", shortened to fit.
         references: a difference to mark in each row, None for a row without one.
         references_label: name of the references in the legend.
+        notes: what follows the difference in each row; None for the verdicts.
+        confidence: the last line of the axis label; "" for the simultaneous confidence of the intervals.
 
     Returns:
         The figure, `plots.WIDTH` inches wide.
@@ -63,7 +67,7 @@ def forest(
         y = len(results) - 1 - row
         _draw_interval(ax, y, result)
         difference = "" if math.isnan(result.difference) else f"{number(result.difference, form)} "
-        verdict = f"{difference}{result.verdict}"
+        verdict = f"{difference}{notes[row] if notes else result.verdict}"
         label = labels[row] if labels else fitting.pair(result.a, result.b, verdict)
         _draw_row_text(ax, y, label, verdict, fitting)
     if marked:
@@ -73,7 +77,9 @@ def forest(
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
     ax.set_ylim(-0.5, len(results) - 0.1)
-    ax.set_xlabel(_axis_label(results, ax, fitting), parse_math=False, **fitting.font)
+    ax.set_xlabel(
+        f"{_axis_label(results, ax, fitting)}\n{confidence or _confidence(results)}", parse_math=False, **fitting.font
+    )
     if has_new_images(results):
         ax.plot([], [], color=INK, linewidth=2.5, label=f"these {results.item}s")
         ax.plot([], [], color=INK, linewidth=0.9, label=f"new {results.item}s too")
@@ -121,9 +127,12 @@ def _axis_label(results: "Results", ax: Axes, fitting: "_FittingText") -> str:
     metric = fitting.shorten(results.metric, fitting.room - fitting.width(difference))
     side = "left" if results.settings.lower_is_better else "right"
     scale = " (symmetric log scale)" if ax.get_xscale() == "symlog" else ""
+    return f"{metric}{difference}\n{side} of 0: b is better{scale}"
+
+
+def _confidence(results: "Results") -> str:
     subject = "the intervals hold simultaneously" if results.family > 1 else "the interval holds"
-    confidence = f"{subject} with {plain(100 * results.settings.confidence)} % confidence"
-    return f"{metric}{difference}\n{side} of 0: b is better{scale}\n{confidence}"
+    return f"{subject} with {plain(100 * results.settings.confidence)} % confidence"
 
 
 def _set_scale(ax: Axes, results: "Results", references: Sequence[float]) -> None:

@@ -241,9 +241,10 @@ def undecided(result: "Result") -> str:
 def number_forms(results: Sequence["Result"]) -> list[str]:
     """The format of the numbers of each result.
 
-    All results have the same number of decimals: two digits of the narrowest half-width, and more where a bound of a
-    better or worse result would be rounded to 0. Where that takes more than `MAX_DIGITS` digits, numbers have exponents
-    and each result has two digits of its half-width.
+    All results have the same number of decimals: two digits of the narrowest half-width, but at most one more than the
+    median half-width needs. A narrower one, and a result that is better or worse with a bound that would be rounded to
+    0, have more. Where numbers would take more than `MAX_DIGITS` digits, they have exponents and each result has two
+    digits of its half-width.
     """
     if not results:
         return []
@@ -251,18 +252,20 @@ def number_forms(results: Sequence["Result"]) -> list[str]:
     decimals = _shared_decimals(results)
     most = MAX_DIGITS - 1 - max(_exponent(max(largest)), 0)
     if decimals <= most:
-        nearest = [
-            min(abs(low), abs(high))
-            for one in results
-            for verdict, low, high in (
-                (one.verdict, one.low, one.high),
-                (one.verdict_new_images, one.low_new_images or 0.0, one.high_new_images or 0.0),
-            )
-            if verdict in ("better", "worse")
-        ]
-        decimals = max([decimals, *(_nonzero_decimals(bound, decimals, most) for bound in nearest)])
-        return [f"{{:+.{decimals}f}}"] * len(results)
+        return [f"{{:+.{_own_decimals(result, decimals, most)}f}}" for result in results]
     return [_exponent_form(size, _scale(result)) for size, result in zip(largest, results, strict=True)]
+
+
+def _own_decimals(result: "Result", shared: int, most: int) -> int:
+    """The decimals of a result: those that all share, or more to show its half-width and the sign of its bounds."""
+    half = _half_width(result)
+    least = max(shared, min(-_exponent(half), most)) if half else shared
+    bounds = (
+        (result.verdict, result.low, result.high),
+        (result.verdict_new_images, result.low_new_images or 0.0, result.high_new_images or 0.0),
+    )
+    nearest = [min(abs(low), abs(high)) for verdict, low, high in bounds if verdict in ("better", "worse")]
+    return max([least, *(_nonzero_decimals(bound, least, most) for bound in nearest)])
 
 
 def _largest(result: "Result") -> float:
@@ -283,10 +286,16 @@ def _scale(result: "Result") -> float:
 
 
 def _shared_decimals(results: Sequence["Result"]) -> int:
-    """Decimals that show two digits of the narrowest half-width; of the smallest difference if there is none."""
+    """Decimals that show two digits of the narrowest half-width, at most one more than the median one needs.
+
+    Without a half-width: of the smallest difference.
+    """
     half_widths = [half for result in results if (half := _half_width(result))]
-    scales = half_widths or [scale for result in results if (scale := _scale(result))]
-    return max(1 - _exponent(min(scales)), 0) if scales else DEFAULT_DECIMALS
+    scales = sorted(half_widths or [scale for result in results if (scale := _scale(result))])
+    if not scales:
+        return DEFAULT_DECIMALS
+    narrowest, median = (max(1 - _exponent(scale), 0) for scale in (scales[0], scales[len(scales) // 2]))
+    return min(narrowest, median + 1)
 
 
 def _exponent_form(size: float, scale: float) -> str:

@@ -11,6 +11,7 @@ from stages.aggregate.sections import curves
 from stages.study import files, paths
 from stages.study.comparisons import compare_named, named_comparisons
 from stages.study.params import Params
+from stages.study.races import named_races, race_states
 from stages.study.records.ledger_files import read_ledger
 from stages.study.records.seen import record_seen
 
@@ -27,14 +28,15 @@ def aggregate(study: Params) -> None:
     rows = read_ledger()
     compared = compare_named(runs, named_comparisons(study), study, rows)
     score = study.statistics.score
-    sections = page.sections(runs, study, compared, rows)
+    raced = race_states(runs, named_races(study), study, rows)
+    sections = page.sections(runs, study, compared, rows, raced)
     tables = {"scores.csv": summary.scores(runs, score), "curves.csv": curves.validation_losses(runs)}
     write(paths.TABLES, {name: files.csv_bytes(table) for name, table in tables.items()} | written_tables(sections))
     write(paths.PLOTS, written_figures(sections))
-    files.write_bytes(paths.REPORT, page.render(sections, runs, study, compared).encode())
+    files.write_bytes(paths.REPORT, page.render(sections, runs, study, compared, raced).encode())
     files.write_json(paths.CHAMPION, summary.champion(runs, score))
-    files.write_json(paths.SUMMARY, summary.means(runs, study.statistics))
-    files.write_json(paths.ACCURACY, summary.metrics(runs, score))
+    files.write_json(paths.SUMMARY, summary.means(runs, study.statistics) | summary.of_races(raced))
+    files.write_json(paths.ACCURACY, summary.metrics(runs, score) | summary.metrics_of_races(raced))
 
 
 def written_tables(sections: Iterable[Section]) -> dict[str, bytes]:

@@ -1,15 +1,17 @@
 """The files that programs read: means, DVC's metrics, the champion, all scores."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from stages.aggregate.runs import Runs, metric_names
-from stages.aggregate.sections import variants
-from stages.study.params import Statistics
+from stages.aggregate.sections import races, variants
+from stages.study.params import RACES, Statistics
+from stages.study.races import RaceState
+from stages.study.records.results import DIVERGED
 from stages.study.scores import ACCURACY, SCORES
 
 
@@ -38,6 +40,20 @@ def means(runs: Runs, settings: Statistics) -> dict[str, Any]:
         if diverged := int(variant.diverged.sum()):
             found[variant_name]["diverged"] = diverged
     return found
+
+
+def of_races(raced: Sequence[RaceState]) -> dict[str, dict[str, Any]]:
+    """The state of each race by its name, below the key "races"; empty without races."""
+    return {RACES: {state.name: races.summarized(state) for state in raced}} if raced else {}
+
+
+def metrics_of_races(raced: Sequence[RaceState]) -> dict[str, dict[str, Any]]:
+    """The part of `of_races` that DVC's metrics have."""
+    names = ("seeds", "in_race", "leader")
+    return {
+        key: {race: {name: state[name] for name in names} for race, state in states.items()}
+        for key, states in of_races(raced).items()
+    }
 
 
 def metrics(runs: Runs, score: str) -> dict[str, dict[str, float]]:
@@ -88,10 +104,13 @@ def champion(runs: Runs, score: str = ACCURACY) -> dict[str, Any] | None:
 def scores(runs: Runs, score: str = ACCURACY) -> pd.DataFrame:
     """Every score of the study: variant, seed, the scores on the test set, dev_accuracy, dev_loss.
 
-    If the study's score is another function of the labels, it follows the other scores on the test set.
+    If the study's score is another function of the labels, it follows the other scores on the test set. If any run
+    diverged, the last column is the epoch in which it did.
     """
     of_labels = score != ACCURACY and SCORES[score].of_labels is not None
     columns = ["variant", "seed", *metric_names(runs), *([score] if of_labels else []), "dev_accuracy", "dev_loss"]
+    if any(of.diverged.any() for of in runs.values()):
+        columns.append(DIVERGED)
     found = []
     for name, variant in runs.items():
         own = {score: SCORES[score].values(variant)} if of_labels else {}

@@ -18,7 +18,7 @@ from stages.study.paths import COMPARISONS
 from stages.study.provenance.identities import variant_identity
 from stages.study.races import named_races
 from stages.study.records.ledger_files import earlier_ledgers, earlier_number, earlier_path, read_ledger
-from stages.study.records.seen import read_seen
+from stages.study.records.seen import check_seen, read_seen
 
 NEW = "`python -m stages.ledger --new`"
 
@@ -27,10 +27,11 @@ def preview(study: Params) -> list[Row]:
     """The ledger with the comparisons that the study asks now; nothing is written.
 
     Raises:
-        UserError: the ledger is damaged, was edited, or has another confidence or design than the study.
+        UserError: the ledger or seen.json is damaged or was edited, or the ledger has another confidence or design.
     """
     rows = read_ledger()
     check_recorded(rows)
+    check_seen()
     statistics = study.statistics
     ledger.check(
         rows,
@@ -53,7 +54,7 @@ def update(study: Params) -> list[Row]:
         The rows of the ledger, with those of earlier comparisons and of other data sets.
 
     Raises:
-        UserError: the ledger is damaged, was edited, or has another confidence or design than the study.
+        UserError: the ledger or seen.json is damaged or was edited, or the ledger has another confidence or design.
     """
     before, rows = read_ledger(), preview(study)
     _write(rows)
@@ -69,10 +70,11 @@ def start_new(study: Params) -> list[Row]:
     before the scores were seen.
 
     Raises:
-        UserError: the ledger is damaged or was edited, or it has no row of the study's data set.
+        UserError: the ledger or seen.json is damaged or was edited, or the ledger has no row of the study's data set.
     """
     rows, data = read_ledger(), study.data.name
     check_recorded(rows)
+    check_seen()
     former = {row.identity: row for row in rows if row.data == data}
     if not former:
         raise UserError(f"{COMPARISONS} should have comparisons of {data} to start a new ledger, received none")

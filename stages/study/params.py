@@ -20,12 +20,14 @@ from stages.study.provenance import families
 
 PARAMS = Path("params.yaml")
 MOST_SEEDS = 65_536
+RACES = "races"  # beside the names of variants in metrics/summary.json
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-VariantName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=100)]  # it is a folder
+FILE_NAME = r"^[a-z][a-z0-9_]*$"
+VariantName = Annotated[str, Field(pattern=FILE_NAME, max_length=100)]  # it is a folder
 Name = Annotated[str, Field(pattern=r"\S")]
 ScoreName = Annotated[str, AfterValidator(scores.check_name)]
-RaceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=100)]  # it is part of a file name
+RaceName = Annotated[str, Field(pattern=FILE_NAME, max_length=100)]  # it is part of a file name
 RaceScore = Annotated[str, AfterValidator(scores.check_race_name)]
 
 
@@ -204,6 +206,10 @@ class Params(Strict):
 
     @model_validator(mode="after")
     def _check_races(self) -> Self:
+        if self.races and RACES in self.variants:
+            raise ValueError(f"variants.{RACES} should have another name in a study with races")
+        if shared := [name for name in self.races if name in self.variants]:
+            raise ValueError(f"races.{shared[0]} should have a name that is not the name of a variant")
         known: dict[tuple[frozenset[str], str], str] = {}
         for name, race in self.races.items():
             score = race.score or self.statistics.score
@@ -353,6 +359,8 @@ def _also(names: Sequence[str]) -> str:
 
 
 def _explain(error: Any, *above: str) -> str:
+    if error["loc"][-1:] == ("[key]",):
+        return _explain_name(error)
     key = ".".join([*above, *map(str, error["loc"])]) or "(whole file)"
     if error["type"] in ("model_type", "model_attributes_type"):
         return f"  {key}: should be keys with values; received {error['input']!r}"
@@ -364,3 +372,13 @@ def _explain(error: Any, *above: str) -> str:
     if error["type"] == "value_error":
         return f"  {key}: {message}"
     return f"  {key}: {message}; received {error['input']!r}"
+
+
+def _explain_name(error: Any) -> str:
+    """The message for a name, which is a key: YAML reads true, 1 and null as other values than text."""
+    section, received = ".".join(map(str, error["loc"][:-2])), error["input"]
+    if not isinstance(received, str):
+        return f"  {section}: a name should be text, in quotes if need be; received {received!r}"
+    if error.get("ctx", {}).get("pattern") == FILE_NAME:
+        return f"  {section}.{received}: a name should be lower-case letters, digits and _, a letter first"
+    return f"  {section}.{received}: as a name, {error['msg'][:1].lower()}{error['msg'][1:]}"

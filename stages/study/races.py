@@ -7,6 +7,7 @@ import numpy as np
 
 from many_seeds.errors import UserError
 from many_seeds.ledger import Row, race_identity
+from many_seeds.output import text
 from many_seeds.output.messages import listed
 from many_seeds.races import RaceResult, standing
 from stages.study.comparisons import settings_of
@@ -18,6 +19,7 @@ from stages.study.scores import RACE_SCORES, VALIDATION_ACCURACY, Score
 
 MOST_IMAGES = 100_000  # of a validation split, as far as its size is sought in the accuracies
 FIRST_SEEDS = 10  # in which it is sought
+HEADER = ["variant", "state", "mean", "seeds"]
 ROUNDING = 1e-7  # of an accuracy in float32
 
 
@@ -64,6 +66,23 @@ class RaceState(RaceResult):
         """Means are shown as fractions if the score is a share."""
         return self.score.scale
 
+    @property
+    def sentence(self) -> str:
+        """The race with its score and its state."""
+        return f"Race {self.name}, by {self.score.label}: {self.summary}"
+
+    def cells(self) -> list[list[str]]:
+        """The cells of its table, below `HEADER`: a row for each variant, the leader first."""
+        return [
+            [
+                row["variant"],
+                row["state"],
+                text.MISSING if row["mean"] is None else self.score.text(row["mean"]),
+                str(row["seeds"]),
+            ]
+            for row in self.rows()
+        ]
+
 
 def named_races(study: Params) -> list[NamedRace]:
     """The entries of `races` in params.yaml."""
@@ -103,7 +122,8 @@ def _state_of(race: NamedRace, row: Row, runs: Mapping[str, EvaluatedRuns], stud
     score, of = RACE_SCORES[race.score], {name: runs[name] for name in race.variants}
     truth = next(iter(of.values())).truth
     values = {name: score.scale * score.values(each) for name, each in of.items()}
-    settings = settings_of(study.statistics, score, truth, ordered=True, margin=race.margin)
+    # The intervals of a race are valid at any number of seeds, also in the fixed design.
+    settings = replace(settings_of(study.statistics, score, truth, ordered=True, margin=race.margin), design="open")
     if race.score == VALIDATION_ACCURACY:
         settings = replace(settings, resolution=validation_resolution(list(of.values())))
     found = standing(

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from many_seeds.output import text
-from stages.study import files, paths
+from stages.study import files, params, paths
 from stages.study.comparisons import compare_named, named_comparisons
 from stages.study.params import Params
+from stages.study.races import HEADER, RaceState, named_races, race_states
 from stages.study.records.current import aggregated, study_files, study_key
 from stages.study.records.ledger_files import read_ledger
 from stages.study.records.results import read_results
@@ -20,7 +21,7 @@ STUDY_NOTE = (
 )
 DESCRIPTION_LIMIT = 4500  # characters: MLflow 2 takes tags of 5,000
 REFUSED = "refused files"  # tag: files that were not published, as they are larger than the server accepts
-NO_COMPARISONS = "The study names no comparisons."
+NO_COMPARISONS = "The study names no comparisons and no races."
 TOO_LONG = "The table is too long for a description: see `report.html` and `tables` of the run `study`."
 
 
@@ -37,17 +38,25 @@ def publish_study(experiment: Experiment, study: Params) -> int:
 
 
 def results_text(study: Params) -> str:
-    """The results of all comparisons of the study, in Markdown: a table for each score and margin."""
-    named = named_comparisons(study)
-    if not named:
+    """The results of the study in Markdown: a table for each score and margin, and one for each race."""
+    named, raced = named_comparisons(study), named_races(study)
+    if not named and not raced:
         return NO_COMPARISONS
-    names = dict.fromkeys(name for comparison in named for name in comparison.pair)
-    groups = compare_named({name: read_results(name) for name in names}, named, study, read_ledger())
-    whole = "\n\n".join(text.as_markdown(group).strip() for group in groups) + "\n"
+    names = [name for comparison in named for name in comparison.pair] + [
+        name for race in raced for name in race.variants
+    ]
+    runs, ledger = {name: read_results(name) for name in dict.fromkeys(names)}, read_ledger()
+    groups, states = compare_named(runs, named, study, ledger), race_states(runs, raced, study, ledger)
+    sections = [*(text.as_markdown(group).strip() for group in groups), *map(_race_text, states)]
+    whole = "\n\n".join(sections) + "\n"
     if len(whole) <= DESCRIPTION_LIMIT:
         return whole
-    summary = text.summary(*groups)
-    return "\n\n".join([f"## {summary}", TOO_LONG, *text.guarantee(*groups)])
+    guarantee = [f"## {text.summary(*groups)}", *text.guarantee(*groups)] if groups else []
+    return "\n\n".join([*guarantee[:1], TOO_LONG, *guarantee[1:], *(f"{state.sentence}." for state in states)])
+
+
+def _race_text(state: RaceState) -> str:
+    return f"## {text.escaped(state.sentence)}\n\n{text.markdown(HEADER, state.cells())}"
 
 
 def _publish(experiment: Experiment, key: str, note: str, score: str) -> int:
@@ -63,7 +72,7 @@ def _publish(experiment: Experiment, key: str, note: str, score: str) -> int:
     if run is None:
         named = address.dvc_experiment()
         run = experiment.create_run(f"study, {named}" if named else "study", key, "aggregate", {"role": "study"})
-        means = files.read_json(paths.SUMMARY)
+        means = {name: of for name, of in files.read_json(paths.SUMMARY).items() if name != params.RACES}
         metrics = [
             (f"mean_{name}/{variant}", mean[name]["mean"], 0)
             for name in ("test_accuracy", score)

@@ -55,6 +55,28 @@ def outcome(
     return model_bytes(constant_model(images.shape[1:], shares)), curve, {**facts, "diverged": diverged}
 
 
+def check_initial_weights(recipe: KerasRecipe, shape: tuple[int, ...], classes: int, seed: int) -> None:
+    """Check that the weights of a model are finite before it is trained.
+
+    Args:
+        recipe: of the run.
+        shape: of an image: (height, width) or (height, width, 3).
+        classes: the number of classes.
+        seed: of the run.
+
+    Raises:
+        DivergedError: a weight is infinite or not a number.
+    """
+    import keras
+
+    from stages.recipes.shared.models import layer_seeds
+
+    model = recipe.build(shape, classes, layer_seeds(seed))
+    for weight in getattr(model, "weights", []):  # build may have returned something else
+        if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
+            raise DivergedError(f"{weight.path} is not finite before training", {"epoch": 0})
+
+
 def check_outputs(model: Any, images: np.ndarray, curve: Sequence[Row]) -> tuple[int, ...]:
     """Check that training has not diverged in its last step, which no loss has seen without a validation split.
 

@@ -18,7 +18,7 @@ import pandas as pd
 from many_seeds.errors import UserError
 from stages.recipes.shared.keras_recipe import KerasRecipe
 from stages.recipes.shared.native_stderr import native_stderr_hidden
-from stages.recipes.shared.recipe import DivergedError, Recipe
+from stages.recipes.shared.recipe import DivergedError, EpochCallback, Recipe
 from stages.recipes.shared.training import SavedResult, backend
 from stages.recipes.shared.training import train as train_recipe
 from stages.study import files
@@ -141,15 +141,7 @@ def train_run(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path |
     try:
         with warnings.catch_warnings():  # Keras ignores an argument that it no longer supports
             warnings.filterwarnings("error", "Argument .* is no longer supported", UserWarning)
-            result = train_recipe(
-                run.recipe,
-                images,
-                labels,
-                run.classes,
-                validation=run.validation,
-                seed=run.seed,
-                on_epoch=take_epoch,
-            )
+            result = _fit(run, images, labels, take_epoch)
         rows[:] = result.curve  # a family without epochs reports none before
         check_result(run, result, images[: diverged.CHECKED])
         model, curve, facts = result.model, result.curve, dict[str, Any](result.facts)
@@ -164,6 +156,20 @@ def train_run(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path |
             progress.unlink(missing_ok=True)
     times = {"started": round(started_at, 3), "seconds": round(time.perf_counter() - started, 3)}
     return trained(run, model, curve, facts | times)
+
+
+def _fit(run: Run, images: np.ndarray, labels: np.ndarray, take_epoch: EpochCallback) -> SavedResult:
+    """Train a run. Errors of a model with weights that are not finite from the start say that it diverges."""
+    try:
+        return train_recipe(
+            run.recipe, images, labels, run.classes, validation=run.validation, seed=run.seed, on_epoch=take_epoch
+        )
+    except DivergedError:
+        raise
+    except UserError:
+        if isinstance(run.recipe, KerasRecipe):
+            diverged.check_initial_weights(run.recipe, images.shape[1:], run.classes, run.seed)
+        raise
 
 
 def check_result(run: Run, result: SavedResult, images: np.ndarray) -> None:

@@ -10,6 +10,7 @@ from stages.study import files, paths
 from stages.study.params import Params
 from stages.study.provenance import environments
 from stages.study.provenance.identities import variant_identity
+from stages.study.records.results import find_results
 from stages.study.records.splits import read_classes, read_images
 from stages.train import cache
 from stages.train.dispatch import train_all
@@ -31,8 +32,8 @@ def train(study: Params, variants: Sequence[str], on_finish: Callable[[str, int]
     images, labels = read_images(paths.TRAIN)
     runs = plan(study, variants, images, labels, len(read_classes(paths.TRAIN)))
     to_train = unfinished(runs)
-    for variant in dict.fromkeys(run.variant for run in to_train):
-        report_differences(study, variant)
+    for run in {run.variant: run for run in to_train}.values():
+        report_differences(study, run.variant, run.digests["data"])
     if to_train:
         train_all(longest_first(to_train, images.shape), images, labels, on_finish=on_finish)
     for variant in variants:
@@ -57,9 +58,18 @@ def unfinished(runs: Sequence[Run]) -> list[Run]:
     return found
 
 
-def report_differences(study: Params, variant: str) -> None:
-    """Print why runs that have results are trained again, and warn if their bits depend on the processor."""
-    recipe = study.recipe(variant)
+def report_differences(study: Params, variant: str, data: str) -> None:
+    """Print why runs that have results are trained again, and warn if their bits depend on the processor.
+
+    Args:
+        study: the content of params.yaml.
+        variant: the variant of the runs.
+        data: SHA-256 of the training data.
+    """
+    recipe, results = study.recipe(variant), find_results(variant)
+    if results is not None and data not in set(results.scores["data"]):
+        print(f"{variant}: its results are of other training data, and it is trained anew", flush=True)
+        return
     identity = variant_identity(recipe, study)
     changes = environments.changes_since(variant, identity, environment_here(recipe))
     if lines := environments.trained_elsewhere({variant: changes}):

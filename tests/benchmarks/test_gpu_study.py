@@ -25,7 +25,7 @@ def test_the_committed_tables_of_the_study_on_a_gpu_are_those_of_its_runs(
     study = params.load()
     runs, ledger = read_runs(study), read_ledger()
     compared = compare_named(runs, named_comparisons(study), study, ledger)
-    expected = written_tables(page.sections(runs, study, compared, ledger))
+    expected = written_tables(page.sections(runs, study, compared, ledger, []))
     expected |= {
         "scores.csv": files.csv_bytes(summary.scores(runs, study.statistics.score)),
         "curves.csv": files.csv_bytes(curves.validation_losses(runs)),

@@ -358,7 +358,7 @@ def test_a_step_that_takes_longer_than_the_time_budget_is_explained(
 def test_a_plan_has_the_duration_until_the_projected_verdict_or_the_maximum_number_of_seeds() -> None:
     result = row("plain", "watched", 10, 28)
     assert projection(result, 12, 7200.0, 9000.0) == (
-        "2.0 hours until the maximum of 12 seeds (2.5 hours with the comparisons above); a verdict is projected at 28"
+        "2.0 hours until the maximum of 12 seeds (2.5 hours with those above); a verdict is projected at 28"
     )
     assert projection(result, 28, 90.0, None) == "verdict projected at 28 seeds, after 1.5 minutes"
 

@@ -7,7 +7,7 @@ from many_seeds.output import text
 from many_seeds.output.messages import counted, duration
 from many_seeds.races import RaceResult
 from stages.study.params import PARAMS, Params
-from stages.study.races import RaceState
+from stages.study.races import HEADER, RaceState
 from tools.settle.look import Look
 
 LIMITS = f"--most and split.seeds of {PARAMS}"
@@ -23,16 +23,7 @@ def race_table(state: RaceState) -> str:
     """The variants of a race, the leader first."""
     first = f", from seed {state.from_seed} on" if state.from_seed else ""
     title = f"{state.race.name}: which is best, by {state.score.label}, margin {state.race.margin:g} {state.score.unit}"
-    rows = [
-        [
-            row["variant"],
-            row["state"],
-            text.MISSING if row["mean"] is None else state.score.text(row["mean"]),
-            str(row["seeds"]),
-        ]
-        for row in state.rows()
-    ]
-    return f"{title.rstrip()}{first}\n{text.aligned(['variant', 'state', 'mean', 'seeds'], rows, left=2)}"
+    return f"{text.filled(f'{title.rstrip()}{first}')}\n{text.aligned(HEADER, state.cells(), left=2)}"
 
 
 def summary(look: Look) -> str:
@@ -109,11 +100,11 @@ def projection(one: Question, final_n: int, seconds: float | None, seconds_with_
         one: the comparison or race.
         final_n: the number of seeds at which it is projected, or the maximum number of seeds.
         seconds: the duration of the runs until then; None if it is unknown.
-        seconds_with_earlier: the same with the runs of the comparisons listed before.
+        seconds_with_earlier: the same with the runs of the comparisons and races listed before.
     """
     if seconds is None:
         return "duration unknown: no run of it is in this workspace"
-    total = "" if seconds_with_earlier is None else f" ({duration(seconds_with_earlier)} with the comparisons above)"
+    total = "" if seconds_with_earlier is None else f" ({duration(seconds_with_earlier)} with those above)"
     projected = None if one.seeds_projected is None else one.from_seed + one.seeds_projected
     if projected is not None and projected <= final_n:
         return f"{_end(one)} projected at {projected:,} seeds, after {duration(seconds)}{total}"

@@ -72,5 +72,5 @@ def _unknown(unknown: Iterable[str], pairs: Iterable[Pair], races: Iterable[Name
     listed = "\n".join([f"  {a}:{b}" for a, b in pairs] + [f"  {race.name}, a race" for race in races])
     return UserError(
         f"--pairs should be comparisons of {PARAMS} in the form A:B, or names of races, with commas between; received "
-        f"{received}. The comparisons are\n{listed}"
+        f"{received}. The comparisons{' and races' if races else ''} are\n{listed}"
     )

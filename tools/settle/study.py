@@ -81,7 +81,8 @@ class GrowingStudy:
         Raises:
             UserError: the results of a variant are damaged.
         """
-        recipes = {name: self.study.recipe(name) for name in self.variants}
+        stale = outdated(self.study)  # trained anew, whatever their environment
+        recipes = {name: self.study.recipe(name) for name in self.variants if name not in stale}
         identities = {name: variant_identity(of, self.study) for name, of in recipes.items()}
         changes = {
             name: environments.changes_since(name, identities[name], environment_here(of))

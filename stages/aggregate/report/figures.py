@@ -1,12 +1,36 @@
 """Figures of the report as PNG files and as <svg> elements of its page."""
 
 import io
+import math
 import re
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from many_seeds.output.plots import FAINT, INK, STYLE
+
+MOST_TICKS = 10
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Ticks of a logarithmic axis from low to high, both above 0.
+
+    Returns:
+        1, 2 and 5 times powers of ten; only the powers if these are too many, and other round numbers if they are fewer
+        than two.
+    """
+    powers = [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+    ticks = [factor * power for power in powers for factor in (1, 2, 5) if low <= factor * power <= high]
+    if len(ticks) > MOST_TICKS:
+        return [power for power in powers if low <= power <= high]
+    if len(ticks) < 2:
+        return [
+            float(tick)
+            for tick in MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+            if low <= tick <= high
+        ]
+    return ticks
 
 
 def png(figure: Figure) -> bytes:

@@ -32,11 +32,14 @@ from stages.aggregate.sections import (
     variants,
 )
 from stages.study.params import Params
+from stages.study.races import RaceState
 from stages.study.records.ledger_files import earlier_ledgers
 from stages.study.records.results import diverged_sentence
 
 
-def sections(runs: Runs, study: Params, compared: Sequence[Results], named: Sequence[Row]) -> list[Section]:
+def sections(
+    runs: Runs, study: Params, compared: Sequence[Results], named: Sequence[Row], raced: Sequence[RaceState]
+) -> list[Section]:
     """The sections of the report, the results of all comparisons first; empty ones are left out.
 
     Args:
@@ -44,14 +47,15 @@ def sections(runs: Runs, study: Params, compared: Sequence[Results], named: Sequ
         study: the content of params.yaml.
         compared: the results of all its comparisons, for each score and margin.
         named: the rows of its ledger.
+        raced: the states of its races.
     """
     main, of_study = main_variants(runs, study), results.of_study(compared, study)
     listed = [
-        Section("overview", "Comparisons", overview(compared, study)),
+        Section("overview", "Comparisons" if compared else "Overview", overview(compared, study, raced)),
         Section("approaches", "Approaches", approaches.parts(runs, study, of_study)),
         Section("comparisons", "Pairs of variants", comparisons.parts(runs, study, compared)),
         Section("chains", "Chains of steps", chains.parts(runs, study, of_study)),
-        Section("races", "Races", races.parts(runs, study, named)),
+        Section("races", "Races", races.parts(raced, study)),
         Section(
             "variants",
             "Variants",
@@ -66,14 +70,27 @@ def sections(runs: Runs, study: Params, compared: Sequence[Results], named: Sequ
     return [section for section in listed if section.parts]
 
 
-def overview(compared: Sequence[Results], study: Params) -> list[Part]:
-    """All comparisons of the study with their verdicts, in one figure for each score and margin."""
+def overview(compared: Sequence[Results], study: Params, raced: Sequence[RaceState]) -> list[Part]:
+    """All comparisons of the study with their verdicts, in one figure for each score and margin, and its races."""
     found: list[Part] = []
     for group in compared:
         question = f"Is b better than a{results.qualifier(group, study)} (a → b)?"
         caption = " ".join(filter(None, [f"{question} {text.summary(group)}.", results.direction(group)]))
         found.append(Plot(results.file_name("overview", group, compared, study), forest(group), caption))
-    return found
+    return [*found, *races.figures(raced)]
+
+
+def first_sentences(
+    runs: Runs, study: Params, compared: Sequence[Results], raced: Sequence[RaceState]
+) -> tuple[str, list[str]]:
+    """The headline and the sentences below it: of the best approach, and of races, which come first if nothing else is
+    compared.
+    """
+    title, sentence = approaches.headline(runs, study, results.of_study(compared, study))
+    of_races = [f"{state.sentence}." for state in raced]
+    if raced and not compared:
+        return races.headline(raced[0]), [*of_races, sentence]
+    return title, [sentence, *of_races]
 
 
 def diverged_warnings(runs: Runs) -> list[str]:
@@ -91,26 +108,42 @@ def one_class_warnings(runs: Runs) -> list[str]:
     return found
 
 
+def ensemble_warnings(runs: Runs) -> list[str]:
+    """A sentence on the ensembles with members that predict the same class for every image, if there are any."""
+    found = []
+    for name, variant in runs.items():
+        constant = (variant.predicts_one_class | variant.diverged)[: variant.members]
+        if count := int(constant.sum()):
+            found.append(f"{name} ({count} of {variant.members})")
+    return [f"Ensembles with members that predict one class only: {', '.join(found)}."] if found else []
+
+
 def main_variants(runs: Runs, study: Params) -> list[VariantRuns]:
     """The variants that are an approach or in a comparison, not only steps of a chain, in the order of params.yaml."""
     named = {*study.approaches.values(), *(name for pair in study.comparisons for name in (pair.a, pair.b))}
     return [runs[name] for name in study.variants if name in named]
 
 
-def render(sections: Sequence[Section], runs: Runs, study: Params, compared: Sequence[Results]) -> str:
+def render(
+    sections: Sequence[Section],
+    runs: Runs,
+    study: Params,
+    compared: Sequence[Results],
+    raced: Sequence[RaceState],
+) -> str:
     """The report as HTML."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
     environment.tests["plot"] = lambda part: isinstance(part, Plot)
     environment.filters["svg"] = lambda part: figures.svg(part.figure, part.caption, part.name)
-    title, sentence = approaches.headline(runs, study, results.of_study(compared, study))
+    title, sentences = first_sentences(runs, study, compared, raced)
     images = len(next(iter(runs.values())).truth)
     page = environment.get_template("report.html.j2").render(
         title=title,
-        sentence=sentence,
-        warnings=[*diverged_warnings(runs), *one_class_warnings(runs)],
-        guarantee=" ".join(text.guarantee(*compared)) if compared else "",
+        sentences=sentences,
+        warnings=[*diverged_warnings(runs), *one_class_warnings(runs), *ensemble_warnings(runs)],
+        guarantee=" ".join(text.guarantee(*compared)) if compared else races.guarantee(raced, study),
         sections=sections,
         verdicts=intervals.VERDICTS,
         data=study.data.name,

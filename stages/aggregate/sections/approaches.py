@@ -10,13 +10,12 @@ from many_seeds.output import text as wording
 from many_seeds.output.plots import BLUE, ORANGE, panels, styled
 from many_seeds.results import Pair, Results
 from stages.aggregate import reference_2020
+from stages.aggregate.report.figures import log_ticks
 from stages.aggregate.report.parts import Column, Part, Plot, Table, images_of, number, text
 from stages.aggregate.runs import Runs, VariantRuns
 from stages.aggregate.sections import results, variants
 from stages.study.params import Params
 from stages.study.scores import ACCURACY, SCORES
-
-TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
 def parts(runs: Runs, study: Params, compared: Results) -> list[Part]:
@@ -175,7 +174,7 @@ def figure(scores: pd.DataFrame, score: str = ACCURACY) -> Figure:
     ax.set_yticks(y, scores["approach"])
     ax.set_xscale("log")
     ax.set_xlim(floor * 0.7, max(floor, high.max(), earlier.max() if earlier.notna().any() else 0) * 1.4)
-    ticks = [tick for tick in TICKS if ax.get_xlim()[0] <= tick <= ax.get_xlim()[1]]
+    ticks = log_ticks(*ax.get_xlim())
     ax.set_xticks(ticks, [f"{tick:g}{unit}" for tick in ticks])
     ax.xaxis.minorticks_off()
     ax.set_ylim(-0.5, len(scores) - 0.3)

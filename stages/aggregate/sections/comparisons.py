@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from many_seeds.output.plots import BLUE, FAINT, ORANGE, panels, styled
+from many_seeds.output.plots import BLUE, FAINT, INK, ORANGE, panels, styled
 from many_seeds.results import Results
 from stages.aggregate.report.parts import Column, Part, Plot, Table, number, text
 from stages.aggregate.runs import Runs, VariantRuns, shared_seeds
@@ -45,14 +45,21 @@ def _by_seed(a: VariantRuns, b: VariantRuns, score: str, study: Params) -> list[
     if score != study.statistics.score:
         suffix, by = f"_{score}", f", {SCORES[score].label}"
     title = f"{a.variant} and {b.variant}, seed by seed{by}"
+    table, columns = per_seed(a, b, score), _columns(a, b, score)
+    marks = ""
+    if "diverged" in table:
+        columns, marks = [*columns, text("diverged", "diverged")], "; crosses: diverged runs"
     return [
-        Table(name + suffix, title, "", per_seed(a, b, score), _columns(a, b, score)),
-        Plot(name + suffix, figure(a, b, score), f"{title}; dashed: means."),
+        Table(name + suffix, title, "", table, columns),
+        Plot(name + suffix, figure(a, b, score), f"{title}; dashed: means{marks}."),
     ]
 
 
 def per_seed(a: VariantRuns, b: VariantRuns, score: str = ACCURACY) -> pd.DataFrame:
-    """Test accuracy and loss of the two variants, and the score if it is another one, a row for each common seed."""
+    """Test accuracy and loss of the two variants, and the score if it is another one, a row for each common seed.
+
+    If a run diverged, the column "diverged" names the variants whose run of the seed did.
+    """
     n = shared_seeds([a, b])
     table = a.scores[["seed"]].head(n).copy()
     for name in ("accuracy", "loss"):
@@ -61,7 +68,8 @@ def per_seed(a: VariantRuns, b: VariantRuns, score: str = ACCURACY) -> pd.DataFr
     if score not in (ACCURACY, LOSS):
         for variant in (a, b):
             table[f"{variant.variant}_{score}"] = SCORES[score].values(variant)[:n]
-    return table
+    diverged = [[of.variant for of in (a, b) if of.diverged[row]] for row in range(n)]
+    return table.assign(diverged=[", ".join(names) for names in diverged]) if any(diverged) else table
 
 
 def _columns(a: VariantRuns, b: VariantRuns, score: str) -> list[Column]:
@@ -92,6 +100,8 @@ def figure(a: VariantRuns, b: VariantRuns, score: str = ACCURACY) -> Figure:
         ax.axhline(values.mean(), color=color, linewidth=1, linestyle="--")
         label = f"{variant.variant}, {of.text(of.values(variant)[:n].mean())}"
         ax.plot(x + side, values, marker, color=color, markersize=5 if n < 40 else 2.5, label=label)
+        diverged = variant.diverged[:n]
+        ax.plot((x + side)[diverged], values[diverged], "x", color=INK, markersize=8)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("seed")
     ax.set_ylabel(of.value_label)

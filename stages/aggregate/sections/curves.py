@@ -7,10 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from many_seeds.output.plots import BLUE, ORANGE, panels, styled
+from stages.aggregate.report.figures import log_ticks
 from stages.aggregate.report.parts import Part, Plot
 from stages.aggregate.runs import Runs, VariantRuns, shared_seeds
-
-TICKS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
 
 def parts(shown: Sequence[VariantRuns]) -> list[Part]:
@@ -55,13 +54,12 @@ def figure(variant: VariantRuns) -> Figure:
             lone, named = "o" if len(table) == 1 else "", label if score == "loss" else None
             ax.plot(table.index, table.median(axis=1), color=color, marker=lone, label=named)
         ax.set_ylabel(score)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.grid(axis="y")
     axes[1, 0].set_xlabel("epoch")
     upper = axes[0, 0]
     upper.set_yscale("log")
-    low, high = upper.get_ylim()
-    upper.set_yticks([tick for tick in TICKS if low <= tick <= high])
+    upper.set_yticks(log_ticks(*upper.get_ylim()))
     upper.yaxis.set_major_formatter("{x:g}")
     upper.yaxis.set_minor_formatter(NullFormatter())
     drawn.legend(loc="outside upper left", ncols=2)

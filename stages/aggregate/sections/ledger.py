@@ -12,6 +12,7 @@ from stages.aggregate.report.parts import Column, Part, Table, number, text
 from stages.aggregate.runs import Runs
 from stages.study.comparisons import compare_evaluated, find_withdrawn, settings_of
 from stages.study.params import Params
+from stages.study.races import named_races
 from stages.study.scores import SCORES
 
 CAPTION = (
@@ -19,7 +20,9 @@ CAPTION = (
     "Seeds below the first seed are not used: their scores were known before."
 )
 WITHDRAWN = " Withdrawn comparisons keep their level; their results are of the seeds that both variants have now."
-RACES = " A race has all its variants under a."
+RACES = " A race has its name and all its variants under a; a withdrawn one has no name any more."
+MARGIN = text("margin", "margin")
+MARGINS = " Margins are in the unit of the score, in the order of their use."
 EARLIER = " This is ledger {number} of the study: its guarantee does not cover verdicts under the earlier {files}."
 
 
@@ -31,22 +34,24 @@ def parts(rows: Sequence[Row], earlier: Sequence[Path], runs: Runs, study: Param
     columns: list[Column] = [
         text("a", "a"),
         text("b", "b"),
+        MARGIN,
         number("batch", "batch"),
         number("level", "level", "{:.2g}"),
         number("first seed", "from_seed"),
         text("withdrawn", "withdrawn"),
     ]
-    caption = CAPTION.format(alpha=study.statistics.alpha)
+    caption = CAPTION.format(alpha=study.statistics.alpha) + MARGINS
     if any(row.withdrawn for row in here):
         caption += WITHDRAWN
         columns.append(text("result of withdrawn", "result"))
     if any(row.kind == "race" for row in here):
         caption += RACES
-    rows_table = table(here, results)
+        columns.insert(0, text("kind", "kind"))
+    rows_table = table(here, results, {race.identity(study): race.name for race in named_races(study)})
     if {row.score for row in here} == {study.statistics.score}:
         rows_table = rows_table.drop(columns="score")
     else:
-        columns.insert(2, text("score", "score"))
+        columns.insert(columns.index(MARGIN), text("score", "score"))
     if earlier:
         caption += EARLIER.format(number=len(earlier) + 1, files=", ".join(map(str, earlier)))
     return [Table("ledger", "All comparisons that were named", caption, rows_table, columns)]
@@ -66,15 +71,23 @@ def withdrawn_results(rows: Sequence[Row], runs: Runs, study: Params) -> dict[st
     return found
 
 
-def table(rows: Sequence[Row], results: Mapping[str, Result]) -> pd.DataFrame:
-    """The rows of the ledger, with the result of withdrawn ones as text."""
+def table(rows: Sequence[Row], results: Mapping[str, Result], names: Mapping[str, str]) -> pd.DataFrame:
+    """The rows of the ledger, with the result of withdrawn ones as text.
+
+    Args:
+        rows: the rows of the study.
+        results: identity → result, of withdrawn comparisons.
+        names: identity → name, of the races of the study.
+    """
     described = {identity: _describe(result) for identity, result in results.items()}
     return pd.DataFrame(
         [
             {
-                "a": row.a,
+                "kind": row.kind,
+                "a": f"{names[row.identity]}: {row.a}" if row.identity in names else row.a,
                 "b": row.b,
                 "score": row.score,
+                "margin": ", ".join(row.margins),
                 "batch": row.batch,
                 "level": row.level,
                 "from_seed": row.from_seed,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
@@ -20,7 +21,10 @@ def parts(shown: Sequence[VariantRuns]) -> list[Part]:
     found: list[Part] = []
     for variant in shown:
         if "alpha" in variant.curves:
-            caption = f"{variant.variant}: validation error by the strength of the ridge penalty."
+            caption = (
+                f"{variant.variant}: validation error by the strength of the ridge penalty; median where all seeds "
+                "have the value."
+            )
             found.append(Plot(f"alpha_{variant.variant}", alpha_search(variant), caption))
         if variant.weights is not None:
             caption = f"{variant.variant}: weights of each class: positive blue, negative orange."
@@ -34,15 +38,15 @@ def alpha_search(variant: VariantRuns) -> Figure:
     drawn, axes = panels(4.4, rows=2)
     rows = variant.curves
     targets = (
-        ("mse", "val_loss", "validation mean squared error"),
-        ("accuracy", "val_accuracy", "validation error rate"),
+        ("mse", "val_loss", "validation\nmean squared error"),
+        ("accuracy", "val_accuracy", "validation\nerror rate"),
     )
     for ax, (target, column, label) in zip(axes[:, 0], targets, strict=True):
         error = rows[column] if target == "mse" else 1 - rows[column]
         coarse = rows.assign(error=error)[rows["search"] == "grid"]
         for _, seed in coarse.groupby("seed"):
             ax.plot(seed["alpha"], seed["error"], "-", color=BLUE, alpha=0.35, linewidth=1)
-        median = coarse.groupby("alpha")["error"].median()
+        median = common_median(coarse)
         ax.plot(median.index, median, "o-", color=BLUE, markersize=3, label="grid: seeds, median")
         fine = rows["search"] == target
         ax.plot(rows["alpha"][fine], error[fine], ".", color=ORANGE, markersize=3, label="golden-section search")
@@ -54,6 +58,17 @@ def alpha_search(variant: VariantRuns) -> Figure:
     axes[1, 0].set_xlabel("α (logarithmic)")
     drawn.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=2, markerscale=2)
     return drawn
+
+
+def common_median(coarse: pd.DataFrame) -> pd.Series:
+    """The median error over the seeds by α, where all seeds have it: the grid of some may have been extended.
+
+    Args:
+        coarse: seed, alpha and error of each point of the grid, NaN in a seed that diverged.
+    """
+    known = coarse.dropna(subset="error")
+    by_alpha = known.groupby("alpha")["error"].agg(["count", "median"])
+    return by_alpha["median"][by_alpha["count"] == known["seed"].nunique()]
 
 
 @styled

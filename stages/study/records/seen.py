@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from many_seeds.errors import UserError
-from stages.study import files
+from many_seeds.output.messages import listed
+from stages.study import files, git
 from stages.study.params import Params
 from stages.study.paths import SEEN
 from stages.study.provenance.identities import variant_identity
@@ -34,6 +35,23 @@ def read_seen() -> dict[str, int]:
         UserError: the file is damaged.
     """
     return {identity: entry.seeds for identity, entry in _read().items()}
+
+
+def check_seen() -> None:
+    """Check that the file has the entries of the last commit; without git or a commit there is nothing to check.
+
+    Raises:
+        UserError: an entry is missing or has fewer seeds, so that scores that were seen would count as unseen; or the
+            file is damaged.
+    """
+    now, recorded = _read(), parse(git.committed(SEEN) or b"", f"{SEEN} of the last commit")
+    fewer = [old.variant for identity, old in recorded.items() if now.get(identity, Seen("", 0)).seeds < old.seeds]
+    if fewer:
+        raise UserError(
+            f"{SEEN} should have all seeds of the last commit, whose scores were seen, but lacks seeds of "
+            f"{listed(fewer)}: a new comparison would use scores that may be the reason for it. `git checkout HEAD -- "
+            f"{SEEN}` restores the file"
+        )
 
 
 def record_seen(study: Params, seeds: Mapping[str, int]) -> None:

@@ -53,6 +53,15 @@ def test_a_bound_that_excludes_0_is_not_shown_as_0(nearest: float, expected: str
     assert f"better {shown} 10" in words(str(losses))
 
 
+def test_one_narrow_interval_does_not_set_the_decimals_of_all_rows() -> None:
+    scores = {f"b{place}": [tenth + place for tenth in TENTHS] for place in range(3)}
+    narrow = [2 + tenth / 10_000 for tenth in TENTHS]
+    printed = words(str(ms.compare({"a": ZEROS, **scores, "narrow": narrow}, baseline="a")))
+    assert "better +0.550 +0.0" in printed
+    assert "better +1.550 +1.0" in printed
+    assert "better +2.00006 +2.00001 … +2.00010" in printed
+
+
 def test_long_names_are_whole_on_a_line_above_their_result() -> None:
     a, b = "a_" * 40, "b_" * 40
     lines = str(ms.compare({a: ZEROS, b: TENTHS})).splitlines()

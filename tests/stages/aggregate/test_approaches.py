@@ -1,6 +1,10 @@
+import numpy as np
+import pandas as pd
 import pytest
 
+from stages.aggregate.report.figures import log_ticks
 from stages.aggregate.sections import approaches
+from stages.aggregate.sections.ridge import common_median
 from tests.support import study as made
 
 
@@ -46,3 +50,24 @@ def test_a_table_of_approaches_shows_each_by_itself() -> None:
     assert table["n"].tolist() == [4, 10, 12]
     assert table["accuracy"].tolist() == pytest.approx([0.79625, 0.897, 0.985])
     assert table["accuracy_2020"].isna().all()  # of MNIST alone
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.02, 0.9, ["0.02", "0.05", "0.1", "0.2", "0.5"]),
+        (0.31, 0.44, ["0.35", "0.4"]),
+        (0.69, 0.6932, ["0.69", "0.691", "0.692", "0.693"]),
+        (0.0001, 50, ["0.0001", "0.001", "0.01", "0.1", "1", "10"]),
+    ],
+)
+def test_a_logarithmic_axis_has_several_round_ticks_whatever_its_span(
+    low: float, high: float, expected: list[str]
+) -> None:
+    assert [f"{tick:g}" for tick in log_ticks(low, high)] == expected
+
+
+def test_the_median_by_alpha_is_of_values_that_all_seeds_have() -> None:
+    points = [(0, 1.0, 0.3), (0, 2.0, 0.1), (1, 1.0, 0.5), (1, 2.0, 0.3), (1, 4.0, 0.2), (2, 1.0, np.nan)]
+    grid = pd.DataFrame(points, columns=["seed", "alpha", "error"])  # seed 1 extended it, seed 2 diverged
+    assert common_median(grid).to_dict() == pytest.approx({1.0: 0.4, 2.0: 0.2})

@@ -1,6 +1,7 @@
 """Studies that compare by other scores than accuracy, from predictions to the report."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -155,3 +156,26 @@ def test_the_champion_is_chosen_by_validation_loss_where_the_score_is_the_log_lo
     assert by_accuracy is not None
     assert (by_loss["variant"], by_loss["seed"], by_loss["dev_loss"]) == ("wide", 9, 0.2)
     assert (by_accuracy["variant"], by_accuracy["seed"]) == ("plain", 0)
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_a_study_of_one_race_has_its_winner_as_headline_and_in_the_files_that_programs_read() -> None:
+    """A study without comparisons, of which seed 2 of `plain` diverged."""
+    text = re.sub(
+        r"(?s)approaches:.*(?=statistics)", "approaches: {MLP: wide}\ncomparisons: []\nchains: {}\n", made.STUDY
+    )
+    study = params.parse(f"{text}races: {{units: {{variants: [plain, wide, wider]}}}}\n", "params.yaml")
+    truth = np.arange(made.IMAGES, dtype=np.uint8) % 10
+    labels = {name: made.predicted(wrong, truth) for name, wrong in made.WRONG.items()}
+    made.write_predictions(study, labels, truth, classes=tuple("0123456789"))
+    aggregate(study)
+    assert "<h1>wider wins</h1>" in report()
+    assert '<p class="lead">Race units, by test accuracy: wider wins after 6 seeds; eliminated: plain' in report()
+    assert report().index('id="figure-race_units"') < report().index('id="approaches"')
+    for path in (paths.SUMMARY, paths.ACCURACY):
+        race = json.loads(path.read_text())["races"]["units"]
+        assert (race["leader"], race["seeds"], race["in_race"]) == ("wider", 6, 1)
+    assert "| race | units: plain wide wider |" in (paths.TABLES / "ledger.md").read_text(encoding="utf-8")
+    described = results_text(study)
+    assert described.startswith("## Race units, by test accuracy: wider wins after 6 seeds")
+    assert "| wider | winner | 98.50 % | 6 |" in described

@@ -271,6 +271,26 @@ def test_a_committed_row_that_was_edited_by_hand_is_refused(committed: Path, cha
     assert len(ask()) == 3
 
 
+@pytest.mark.parametrize("content", [None, b"{}"], ids=["deleted", "emptied"])
+def test_seeds_that_were_seen_are_not_forgotten_where_they_are_committed(
+    committed: Path, content: bytes | None
+) -> None:
+    record_seen(params.load(), {"plain": 10, "wide": 10})
+    commit()
+    if content is None:
+        paths.SEEN.unlink()
+    else:
+        paths.SEEN.write_bytes(content)
+    edit(("  - {a: wide, b: plain}\n", MORE))
+    with pytest.raises(
+        UserError, match=r"lacks seeds of plain, wide: .*`git checkout HEAD -- metrics/seen\.json` rest"
+    ):
+        ask()
+    git("checkout", "HEAD", "--", "metrics/seen.json")
+    record_seen(params.load(), {"plain": 11})
+    assert ask()
+
+
 def test_a_deleted_ledger_is_refused_where_it_is_committed(committed: Path) -> None:
     paths.COMPARISONS.unlink()
     with pytest.raises(UserError, match="should have every comparison of the last commit"):

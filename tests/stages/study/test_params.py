@@ -138,7 +138,7 @@ def test_a_recipe_inherits_the_values_of_another_and_overrides_some(study: Param
         ("[-4, 12], tolerance: 8.0", "[-4, 12], tolerance: 1.0e-300", ["variants.ridge.tolerance", "1e-300"]),
         ("filters: []", "filters: [4]", ["variants.plain: filters, pool, conv_dropout", "1, 0, 0 and 1"]),
         ("dev_split: true", "dev_split: false", ["variants.watched: patience and restore_best", "dev_split: true"]),
-        ("ridge: {", "Ridge-2: {", ["variants.Ridge-2", "pattern"]),
+        ("ridge: {", "Ridge-2: {", ["variants.Ridge-2: a name should be lower-case letters, digits and _"]),
         ("ridge: {", f"{'r' * 300}: {{", [f"variants.{'r' * 300}", "at most 100 characters"]),
         ("linear: ridge", '"": ridge', ["approaches", "pattern"]),
         ("linear: ridge", "linear: rigde", ["approaches names the variant 'rigde'", "ridge, random_features"]),

@@ -43,7 +43,9 @@ def with_validation(accuracies: Mapping[str, np.ndarray]) -> dict[str, VariantRu
         ("one: {variants: [wide]}", ["races.one.variants", "at least 2 items", "received ['wide']"]),
         ("one: {variants: [wide, wide]}", ["races.one: variants must name each variant once", "['wide', 'wide']"]),
         ("one: {variants: [wide, wade]}", ["races.one names the variant 'wade', but variants has only ridge, plain"]),
-        ("Best one: {variants: [wide, plain]}", ["races.Best one", "pattern"]),
+        ("Best one: {variants: [wide, plain]}", ["races.Best one: a name should be lower-case letters"]),
+        ("true: {variants: [wide, plain]}", ["races: a name should be text, in quotes if need be; received True"]),
+        ("wide: {variants: [wide, plain]}", ["races.wide should have a name that is not the name of a variant"]),
         ("one: {variants: [wide, plain]}\n  one: {variants: [wide, wider]}", ["duplicate key"]),
         (
             "one: {variants: [wide, plain]}\n  two: {variants: [plain, wide], margin: 0.5}",
@@ -139,11 +141,11 @@ def test_only_seeds_from_the_first_one_in_the_ledger_count() -> None:
     )
     assert state.standing.eliminated == later.standing.eliminated
     assert state.seeds == 2 + state.standing.n
-    ledger = [replace(row, from_seed=2) for row in made.ledger_of(study)]
-    assert "Seeds are counted from seed 2 on" in races.parts(made.runs(), study, ledger)[0].caption
+    assert "Seeds are counted from seed 2 on" in races.parts([state], study)[0].caption
     (early,) = states(study, made.runs(), from_seed=10)
     assert (early.standing.n, early.standing.leader) == (0, None)
     assert [row["mean"] for row in early.rows()] == [None] * 3
+    assert (early.summary, races.figures([early])) == ("no seed counts yet", [])
 
 
 def test_a_race_by_validation_accuracy_does_not_look_at_the_test_images() -> None:
@@ -181,15 +183,37 @@ def test_a_study_finds_the_rows_of_its_races() -> None:
 
 def test_the_report_has_a_table_for_each_race_and_none_without_races() -> None:
     study = study_with(UNITS, "two: {variants: [plain, wide]}")
-    units, two = races.parts(made.runs(), study, made.ledger_of(study))
+    units, two = races.parts(states(study, made.runs()), study)
     assert (units.name, two.name) == ("race_units_race", "race_two")
     assert "an elimination is no verdict on its pair" in units.caption
+    assert "an elimination is no verdict on its pair" not in two.caption
     text = units.markdown()
     assert "| wider | 98.5" in text
     assert "by wider |" in text
     assert list(units.data) == ["variant", "mean", "seeds", "state", "eliminated_after", "eliminated_by"]
     scores = pd.DataFrame({"seed": range(10), "diverged": [np.nan, 1, *[np.nan] * 8]})
     runs = made.runs() | {"wide": replace(made.runs()["wide"], scores=scores)}
-    of_units, _ = races.parts(runs, study, made.ledger_of(study))
+    of_units, _ = races.parts(states(study, runs), study)
     assert "wide: 1 of 10 runs diverged (seed 1)" in of_units.caption
-    assert races.parts(made.runs(), made.study(), made.ledger_of(made.study())) == []
+    assert races.parts(states(made.study(), made.runs()), made.study()) == []
+
+
+def test_the_figure_of_a_race_has_its_leader_against_each_other_variant() -> None:
+    ended, going = states(study_with(UNITS, "two: {variants: [plain, wide]}"), made.runs())
+    assert ended.summary == "wider wins after 7 seeds; eliminated: plain, wide after 7"
+    assert going.summary == "2 of 2 variants are in the race after 10 seeds: wide (leader), plain"
+    of_ended, of_going = races.figures([ended, going])
+    shown = [text.get_text().replace("\u200e", "") for text in of_ended.figure.axes[0].texts]
+    assert shown == ["wide → wider", "+8.9 out after 7 seeds", "plain → wider", "+9.0 out after 7 seeds"]
+    assert of_going.figure.axes[0].texts[1].get_text().endswith(" in the race")
+    assert "the guarantee is for the winner" in of_ended.figure.axes[0].get_xlabel()
+
+
+def test_a_race_in_a_study_of_the_fixed_design_says_that_its_intervals_are_of_the_open_one() -> None:
+    study = study_with("one: {variants: [plain, wide]}", old="design: open", new="design: fixed")
+    (state,) = states(study, made.runs())
+    (of_open,) = states(study_with("one: {variants: [plain, wide]}"), made.runs())
+    assert state.with_leader() == of_open.with_leader()
+    (table,) = races.parts([state], study)
+    assert "It has not ended; seeds are added in the open design only." in table.caption
+    assert "valid at any number of seeds, wider than those of the fixed design" in table.caption

@@ -140,6 +140,24 @@ def test_the_report_and_its_tables_count_diverged_runs(printed: str) -> None:
     assert losses[["variant", "n"]].to_numpy().tolist() == [["watched", 1]] * 3
 
 
+def test_seeds_that_diverged_are_marked_in_tables_and_figures_by_seed(printed: str) -> None:
+    table = pd.read_csv(paths.TABLES / "pair_plain_watched.csv", keep_default_na=False)
+    assert table["diverged"].tolist() == ["", "watched"]
+    assert pd.read_csv(paths.TABLES / "scores.csv")["diverged"].notna().sum() == 1
+    report = paths.REPORT.read_text(encoding="utf-8")
+    assert "plain and watched, seed by seed; dashed: means; crosses: diverged runs." in report
+    assert "Ensembles with members that predict one class only: watched (1 of 2)." in report
+
+
+def test_runs_of_other_training_data_are_not_called_those_of_another_environment(
+    printed: str, study: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage.report_differences(study, "plain", "the digest of other data")
+    assert capsys.readouterr().out == "plain: its results are of other training data, and it is trained anew\n"
+    stage.report_differences(study, "plain", read_results("plain").data[0])
+    assert capsys.readouterr().out == ""
+
+
 def test_a_variant_whose_runs_all_diverged_at_once_has_no_learning_curves(printed: str, study: Params) -> None:
     watched = read_runs(study)["watched"]
     assert len(curves.parts([watched])) == 1

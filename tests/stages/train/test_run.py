@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from many_seeds.errors import UserError
+from stages.recipes.network import Recipe as Network
 from stages.recipes.ridge import Recipe as Ridge
 from stages.recipes.shared.keras_recipe import KerasRecipe
 from stages.recipes.shared.recipe import DivergedError, FitResult, training_indices
@@ -252,6 +253,25 @@ def test_a_run_that_diverges_in_its_last_step_has_no_infinite_score_either(
     }
     assert np.isfinite(constant_outputs(result, few, tmp_path)).all()
     assert (result.facts["epochs"], result.facts["dev_loss"]) == (1, None)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_run_with_initial_weights_that_are_not_finite_diverges_before_its_training(
+    value: float, study: Params, few: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = Network.build
+
+    def build_with(self: Network, *of: Any) -> Any:
+        model = build(self, *of)
+        model.weights[0].assign(keras.ops.full_like(model.weights[0], value))
+        return model
+
+    monkeypatch.setattr(Network, "build", build_with)
+    result = trained(a_run(study, "watched", 0), few)
+    assert result.facts["diverged"]["epoch"] == 0
+    assert result.facts["diverged"]["reason"].endswith("kernel is not finite before training")
+    assert (result.facts["epochs"], len(result.files["curves.csv"].splitlines())) == (1, 2)
+    assert np.isfinite(constant_outputs(result, few, tmp_path)).all()
 
 
 def test_a_family_with_its_own_fit_may_diverge(
