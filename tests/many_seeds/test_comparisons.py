@@ -32,7 +32,6 @@ OPTIONAL = {
     "mlflow",
     "pydantic",
     "joblib",
-    "cloudpickle",
     "sklearn",
     "ruamel",
     "yaml",
