@@ -139,7 +139,7 @@ def decide(
     resolution: float = 0.0,
     confidence: float = 0.95,
     design: Design = "open",
-    lower_is_better: bool = False,
+    lower_is_better: bool | None = None,
     most: int | None = None,
     hours: float | None = None,
     workers: int | None = None,
@@ -165,7 +165,7 @@ def decide(
         resolution: as in `compare`.
         confidence: the probability with which the intervals of all comparisons of the store hold simultaneously.
         design: "open": seeds are added until there is a verdict. "fixed": every variant gets `most` seeds.
-        lower_is_better: whether a lower score is better, as for a loss.
+        lower_is_better: as in `compare`.
         most: the maximum number of seeds of a variant; 256 if None, except in the fixed design, which needs it.
         hours: time budget: runs start only if they are expected to end in time; None for no limit.
         workers: the number of runs at a time, each in a process; None for one per GPU of `gpus`, and without GPUs one.
@@ -197,7 +197,7 @@ def decide(
         resolution=resolution,
         confidence=confidence,
         design=design,
-        lower_is_better=lower_is_better,
+        lower_is_better=direction(score, lower_is_better),
         ordered=True,
     )
     limits = setup.Limits(most=most, hours=hours, workers=workers, timeout=timeout, gpus=gpus)

@@ -37,10 +37,12 @@ class Store:
         path: the file; it is created with the first row.
 
     Raises:
-        UserError: the file has other columns, or a row without variant or seed.
+        UserError: the path is a folder, or the file has other columns, or a row without variant or seed.
     """
 
     def __init__(self, path: Path) -> None:
+        if path.is_dir():
+            raise UserError(f"the store should be a CSV file, received the folder {str(path)!r}")
         self.path = path
         self._locks = path.with_name(f".{path.name}.locks")
         self._header: list[str] = []

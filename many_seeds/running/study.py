@@ -18,7 +18,7 @@ from many_seeds.ledger import Asked, Row, pair_identity, race_identity
 from many_seeds.output.messages import counted, listed
 from many_seeds.races import RaceResult, standing
 from many_seeds.results import UNCHANGED, Pair, Result, Results, Settings
-from many_seeds.running.runs import Run
+from many_seeds.running.runs import SEED, Run
 from many_seeds.running.store import Store
 from many_seeds.sources.scores import VariantScores
 
@@ -153,10 +153,13 @@ class Study:
         commits = self.store.commits(self.compared)
         found = []
         if failed:
-            names = listed([f"{run} ({reason})" for run, reason in failed.items()])
+            runs_by_reason: dict[str, list[str]] = {}
+            for run, reason in failed.items():
+                runs_by_reason.setdefault(reason, []).append(str(run))
+            names = listed([f"{listed(runs)} ({reason})" for reason, runs in runs_by_reason.items()])
             found.append(
-                f"{counted(len(failed), 'failed run')}, without a score: {names}. Seeds before it count; the next call "
-                "trains it again with the same seed"
+                f"{counted(len(failed), 'failed run')}, without a score: {names}. The seeds of a variant before its "
+                "first failed run count; the next call trains failed runs again with the same seeds"
             )
         if len(commits) > 1:
             found.append(f"the runs were made with several commits: {listed(commits)}; a + stands for changed files")
@@ -252,6 +255,8 @@ def check_variants(variants: Any) -> dict[str, dict[str, Any]]:
     for name, fields in checked.items():
         if not name.strip() or name != name.strip() or not name.isprintable():
             raise UserError(f"names of variants should be printable text without blanks around it, received {name!r}")
+        if SEED in fields:
+            raise UserError(f"variant {name} can't have the field {SEED}, which each run gets by itself")
         try:
             one = _identity(fields, None)
         except TypeError as error:

@@ -149,6 +149,10 @@ def test_equal_scores_and_equal_differences_get_no_seeds_without_end() -> None:
         ("undecided", 10, True),
     ]
     assert "every seed has the same difference" in " ".join(results.remarks)
+    clear = {name: VARIANTS[name] for name in ("base", "better")}
+    race = ms.decide(shifted, clear, race=True, store="race.csv", margin=0.1, verbose=False)
+    assert isinstance(race, RaceResult)
+    assert (race.standing.n, race.winner) == (10, None)
 
 
 def test_the_fixed_design_makes_one_number_of_seeds_and_refuses_another() -> None:
@@ -175,6 +179,9 @@ def test_the_fixed_design_makes_one_number_of_seeds_and_refuses_another() -> Non
         ({"variants": {"a": {"x": 1}, "b": {"x": 1}}}, "a and b have the same fields"),
         ({"variants": {"a": {"x": 1}, "b": {"x": object()}}}, "give names in place of objects"),
         ({"variants": {"a": {"x": 1}, " b": {"x": 2}}}, "printable text without blanks around it, received ' b'"),
+        ({"variants": {"a": {"seed": 1}, "b": {"seed": 2}}}, "variant a can't have the field seed"),
+        ({"store": "."}, r"the store should be a CSV file, received the folder '\.'"),
+        ({"score": "test_loss"}, "is a lower test_loss better?"),
         ({"variants": ["a", "b"]}, "variants should map each name to its fields"),
         ({"race": True, "design": "fixed", "most": 5}, "a race adds seeds, so it needs the open design"),
     ],
@@ -196,6 +203,8 @@ def test_no_run_starts_without_time_and_a_function_that_cannot_be_sent_is_an_err
     assert (results[0].n, results[0].verdict, Path("scores.csv").exists()) == (0, "undecided", False)
     with Path("open").open("w") as file, pytest.raises(UserError, match="train should be a function that can be pick"):
         decide(lambda seed, mean: file.write("x"), pairs=[("base", "same")])
+    with pytest.raises(UserError, match=r"train should be a function, called as .* received 'train\.py'"):
+        decide("train.py")
 
 
 PROGRAM = """
