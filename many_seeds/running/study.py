@@ -25,6 +25,7 @@ from many_seeds.sources.scores import VariantScores
 DATA = "runs"  # the name of the data set in the ledger of a store
 RACE = "race"  # the name of a race
 NEW = "another store"
+LATER = "seeds count from seed {} on, since scores of several variants were known when the race was asked"
 
 Known = dict[str, dict[str, Any]]  # variant → fields, command, and fixed: the number of seeds in the fixed design
 
@@ -145,7 +146,8 @@ class Study:
             first_seed=row.from_seed,
             lower_is_better=settings.lower_is_better,
         )
-        return RaceResult(RACE, found, settings, row.level, row.from_seed, scores, tuple(self._remarks()))
+        later = [LATER.format(row.from_seed)] if row.from_seed else []
+        return RaceResult(RACE, found, settings, row.level, row.from_seed, scores, (*later, *self._remarks()))
 
     def _remarks(self) -> list[str]:
         """What a reader needs to know about the runs, one sentence each."""

@@ -383,6 +383,16 @@ def test_the_scores_of_the_study_give_its_committed_tables(committed_study: Any)
             assert (result.n, result.verdict) == (row["n"], row["verdict"])
 
 
+def test_a_mean_outside_the_interval_of_the_earlier_seeds_is_named() -> None:
+    a, b = np.zeros(20), np.tile([1.9, 2.1], 10)
+    b[12:] += 0.7  # made with other code
+    scores = from_arrays({"a": a, "b": b}, "score")
+    [result] = found = compare_scores(scores, [("a", "b")], Settings(ordered=True))
+    assert result.low < result.high < result.difference
+    assert "the mean is outside the interval, which holds at all numbers of seeds: a:b" in found.remarks[-1]
+    assert not compare_scores(scores, [("a", "b")], Settings()).remarks
+
+
 def test_series_with_seeds_in_different_orders_are_refused() -> None:
     a = pd.Series(TENTHS, index=range(10))
     assert ms.compare({"a": a, "b": a + 1.0}, resolution=0.1)[0].verdict == "better"

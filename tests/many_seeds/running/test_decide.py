@@ -95,6 +95,9 @@ def test_later_comparisons_are_a_batch_with_a_smaller_level_and_seen_scores_do_n
     ledger = parse(Path("scores.comparisons.csv").read_text(), "ledger")
     assert [(row.batch, row.withdrawn) for row in ledger] == [(1, "yes"), (2, "yes"), (3, "")]
     assert [row.level for row in ledger] == pytest.approx([0.04, 0.005, 0.01 / 6])
+    race = ms.decide(train, VARIANTS, race=True, store="scores.csv", most=1, verbose=False)
+    assert isinstance(race, RaceResult)
+    assert "seeds count from seed 20 on" in race.remarks[0]
 
 
 def test_a_failing_run_is_repeated_once_and_recorded_and_other_comparisons_go_on(
