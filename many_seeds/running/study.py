@@ -71,10 +71,15 @@ class Study:
         As long as the store has no score, the ledger starts anew.
 
         Raises:
-            UserError: a file beside the store is damaged, a variant of the store had other fields, another command or
-                another fixed number of seeds, or the ledger has another confidence or design.
+            UserError: a file beside the store is missing or damaged, a variant of the store had other fields, another
+                command or another fixed number of seeds, or the ledger has another confidence or design.
         """
         known = {name: entry for name, entry in self._known().items() if self.store.seeds(name)}
+        if unknown := [name for name in self.store.variants() if name not in known]:
+            raise UserError(
+                f"{self.store.path} has scores of {listed(unknown)}, which {self.known_path} does not describe: "
+                f"restore this file, or name {NEW}"
+            )
         rows = self._rows() if known else []
         self._check_unchanged(known)
         settings = self.settings

@@ -195,6 +195,13 @@ def test_an_argument_out_of_range_is_an_error_before_anything_runs(options: dict
     assert not Path("scores.csv").exists()
 
 
+def test_scores_without_the_variants_beside_them_do_not_start_a_new_ledger() -> None:
+    decide(train, pairs=[("base", "better")], most=2)
+    Path("scores.variants.json").unlink()
+    with pytest.raises(UserError, match=r"scores of base, better, which scores\.variants\.json does not describe"):
+        decide(never, pairs=[("base", "same")])
+
+
 def test_a_variant_with_other_fields_needs_another_name() -> None:
     decide(train, pairs=[("base", "better")], most=2)
     with pytest.raises(UserError, match=r"has runs of another variant base: .*1\.0.*; received .*1\.5"):
