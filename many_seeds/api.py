@@ -9,6 +9,7 @@ import pandas as pd
 
 from many_seeds import checks
 from many_seeds.comparisons import compare_scores
+from many_seeds.errors import UserError
 from many_seeds.pairs import chosen_pairs
 from many_seeds.races import RaceResult
 from many_seeds.results import Pair, Results, Settings
@@ -82,6 +83,9 @@ def compare(
         >>> results["base", "wide"].verdict
         'better'
     """
+    for name, value in (("by", by), ("where", where)):
+        if isinstance(value, str):
+            raise UserError(f"{name} should be a list, such as [{value!r}], received the text {value!r}")
     reading = Reading(
         metric=metric,
         seed=seed,

@@ -329,6 +329,11 @@ GOOD = {"a": [1.0, 2.0, 3.0], "b": [2.0, 3.0, 5.0]}
             {},
             "variant b has seed 0 twice, in row 2 and row 3",
         ),
+        (
+            {"a": [1, 2], "b": [2, 3]},
+            {"by": "model"},
+            "by should be a list, such as ['model'], received the text 'model'",
+        ),
     ],
 )
 def test_errors_have_the_expected_and_the_received_value(scores: Any, options: dict[str, Any], expected: str) -> None:
