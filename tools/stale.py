@@ -295,12 +295,13 @@ def _describe_missing(outputs: list[str], evaluated: list[str]) -> str:
 def main() -> None:
     console.take_no_arguments("tools.stale", __doc__)
     study = params.load()
-    print(report(study, status(study)))
+    lines = report(study, status(study)).splitlines()
     if names := removed_variants(study):
-        print(
+        lines.append(
             f"Not in params.yaml any more, but still in metrics/runs, models or dvc.lock: {listed(names)}. `python -m "
             "tools.removed` deletes what they have left"
         )
+    console.show("\n".join(lines))
 
 
 if __name__ == "__main__":

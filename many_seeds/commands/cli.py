@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from many_seeds.api import compare_read
-from many_seeds.commands import gate, run, scores
+from many_seeds.commands import console, gate, run, scores
 from many_seeds.commands.console import Parser
 from many_seeds.errors import UserError
 from many_seeds.output import text
@@ -163,7 +163,8 @@ def _verdict(arguments: argparse.Namespace) -> None:
     lines = gate.lines(rules, reasons)
     if arguments.figure:
         results.plot(arguments.figure)
-    print(_output(arguments, results, lines, gate.as_json(rules, reasons)), end="")
+    show = print if arguments.json or arguments.markdown else console.show
+    show(_output(arguments, results, lines, gate.as_json(rules, reasons)), end="")
     gate.close(reasons, lines)
 
 
