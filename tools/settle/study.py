@@ -15,9 +15,8 @@ from stages.study.provenance.identities import variant_identity
 from stages.study.records.current import outdated
 from stages.study.records.results import check_seeds, find_results, read_results
 from stages.study.records.seen import record_seen
-from stages.tracking.publisher import Publisher
 from stages.train.executors import slots
-from stages.train.plan import environment_here
+from stages.train.plan import environments_here
 from tools import stale
 from tools.settle.look import Look
 from tools.settle.seeds import with_seeds
@@ -83,8 +82,8 @@ class GrowingStudy:
         recipes = {name: self.study.recipe(name) for name in self.variants if name not in stale}
         identities = {name: variant_identity(of, self.study) for name, of in recipes.items()}
         changes = {
-            name: environments.changes_since(name, identities[name], environment_here(of))
-            for name, of in recipes.items()
+            name: environments.changes_since(name, identities[name], here)
+            for name, here in environments_here(recipes).items()
         }
         lines = [f"{line}. {environments.INSTALL}" for line in environments.trained_elsewhere(changes)]
         processors = [environments.processor_objection(name, identities[name], of) for name, of in recipes.items()]
@@ -122,7 +121,8 @@ class GrowingStudy:
 
     def finish_runs(self, variants: Sequence[str]) -> None:
         """Train and evaluate the missing runs of variants."""
-        from stages.evaluate.stage import evaluate
+        from stages.evaluate.stage import evaluate  # imported here because a plan trains nothing
+        from stages.tracking.publisher import Publisher
         from stages.train.stage import train
 
         train(self.study, variants, on_finish=Publisher(self.study).publish)
