@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> None:
         most = limits.most_of(study.settings.design)
         console.show(plan(study, study.preview(), most=most, at_once=limits.at_once))
         return
-    console.show(setup.decide_command(study, limits, mlflow=values.get("mlflow", False)), end="")
+    console.show(str(setup.decide_command(study, limits, mlflow=values.get("mlflow", False))), end="")
     if study.failures():
         sys.exit(1)
 
