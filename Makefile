@@ -8,11 +8,11 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export DO_NOT_TRACK ?= true
 export DVC_NO_ANALYTICS ?= true
 
-.PHONY: help setup merging home demo new study stale certify settle compare predict ui serve test test-all check bench lock
+.PHONY: help setup merging home demo new study stale certify settle compare predict ui serve test test-all test-oldest check bench lock
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/bin/uv | home merging ## create .venv, with JAX for CUDA on a machine with an NVIDIA GPU
 	@$(INSTALLED) | cmp -s - .venv/ready || { $(INSTALL) && $(INSTALLED) > .venv/ready; }
@@ -42,7 +42,7 @@ endef
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 
-demo: setup ## run the pipeline on small real digits in build/demo: two minutes
+demo: setup ## run the pipeline on small real digits in build/demo (2 minutes)
 	python -m tools.demo
 
 new: setup ## write params.yaml for your data (DATA=own/shapes NAME=shapes)
@@ -64,7 +64,7 @@ settle: setup ## add seeds to undecided comparisons (IN=build/demo, ARGS=--plan)
 	cd $(IN) && python -m tools.settle $(ARGS)
 
 compare: REV ?= HEAD
-compare: setup ## compare with a commit: `dvc metrics diff` with verdicts (REV=main)
+compare: setup ## `dvc metrics diff` with a verdict on each variant (REV=main)
 	@python -m tools.compare $(REV) $(ARGS)
 
 predict: IMAGE ?= tools/serving/example.png
@@ -73,7 +73,7 @@ predict: setup ## classify an image with the best model (IMAGE=digit.png)
 
 ui: PORT ?= 5000
 ui: IN ?= .
-ui: setup ## show all runs in MLflow, on 127.0.0.1 (PORT=5000, IN=build/demo)
+ui: setup ## show all runs in MLflow (PORT=5000, IN=build/demo)
 	python -m stages.tracking
 	-python -m tools.serving.register
 	python -m tools.ui --port $(PORT) --study $(IN)
@@ -89,6 +89,14 @@ test: setup ## run the tests that take seconds each
 test-all: setup ## run all tests, as CI does
 	python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 	KERAS_BACKEND=jax JAX_PLATFORMS=cpu python -m pytest --quiet tests/stages/train/executors/test_lanes.py
+
+test-oldest: OLDEST = build/oldest
+test-oldest: .venv/bin/uv ## test the library with the oldest packages that it supports
+	uv venv --quiet --clear --python 3.11 $(OLDEST)
+	uv pip install --quiet --system-certs --python $(OLDEST) --resolution lowest-direct --extra run -r pyproject.toml
+	uv pip install --quiet --system-certs --python $(OLDEST) -c requirements.lock pytest pytest-timeout pytest-xdist
+	$(OLDEST)/bin/python -m pytest --confcutdir tests/many_seeds -m "not pipeline" --numprocesses auto --dist loadfile \
+	  --ignore tests/many_seeds/test_mlflow.py --ignore tests/many_seeds/test_verdict_docs.py tests/many_seeds
 
 check: setup ## lint and type-check
 	ruff format --check .

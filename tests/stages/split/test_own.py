@@ -19,7 +19,7 @@ from stages.split.stage import split
 from stages.study import paths
 from stages.study.data import Data
 from stages.study.records.splits import read_classes, read_images
-from tests.conftest import ROOT
+from tests import ROOT
 
 RANDOM = np.random.default_rng(0)
 NAMES = ["circle", "hexagon", "square", "triangle"]
