@@ -146,6 +146,18 @@ def repro(study: Params) -> None:
         )
 
 
+def approaches() -> str:
+    """The table of approaches of the report, aligned, and its caption."""
+    _, caption, table = (FOLDER / paths.TABLES / "approaches.md").read_text(encoding="utf-8").strip().split("\n\n")
+    header, _, *rows = map(_cells, table.splitlines())
+    return f"{text.fitting(text.aligned(header, rows, left=2), header, rows)}\n\n{text.filled(caption)}"
+
+
+def _cells(line: str) -> list[str]:
+    """The cells of a line of a Markdown table."""
+    return [re.sub(r"\\(.)", r"\1", cell.strip()) for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
 def verdicts() -> str:
     """The results of the comparisons, a line each."""
     named = [*FOLDER.glob(f"{paths.TABLES}/comparisons*.csv"), *FOLDER.glob(f"{paths.TABLES}/approach_pairs*.csv")]
@@ -178,13 +190,13 @@ def main() -> None:
     study = params.load(FOLDER / params.PARAMS)
     print(f"{len(study.variants)} variants, {number_of_runs(study)} runs: `dvc repro` in {FOLDER}")
     repro(study)
-    print((FOLDER / paths.TABLES / "approaches.md").read_text(encoding="utf-8"))
-    print(f"Is b better than a (a → b)? Differences and intervals in percentage points:\n{verdicts()}\n")
+    print(f"\n{approaches()}\n")
+    console.show(f"Is b better than a (a → b)? Differences and intervals in percentage points:\n{verdicts()}\n")
     print(
         f"Report:    {FOLDER / paths.REPORT}, for any browser\n"
         f"Draw:      make serve IN={FOLDER}, then open http://127.0.0.1:5001/\n"
         f"Runs:      make ui IN={FOLDER}\n"
-        f"Verdicts:  make settle IN={FOLDER}, adds seeds until every comparison has a verdict\n"
+        f"Verdicts:  make settle IN={FOLDER}, adds seeds to undecided comparisons\n"
         f"Edit:      {FOLDER / params.PARAMS}, then make demo, which trains what is stale\n"
         f"Restart:   rm -r {FOLDER}, then make demo, which trains everything again\n"
         f"The study on MNIST: {paths.REPORT}"

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from many_seeds.commands import console
 from many_seeds.commands.console import Parser
 from many_seeds.errors import UserError
 from many_seeds.output.messages import listed
@@ -83,9 +84,9 @@ def run(arguments: argparse.Namespace) -> None:
     study, limits = study_of(values)
     if arguments.plan:
         most = limits.most_of(study.settings.design)
-        print(plan(study, study.preview(), most=most, at_once=limits.at_once))
+        console.show(plan(study, study.preview(), most=most, at_once=limits.at_once))
         return
-    print(setup.decide_command(study, limits, mlflow=values.get("mlflow", False)), end="")
+    console.show(str(setup.decide_command(study, limits, mlflow=values.get("mlflow", False))), end="")
     if study.failures():
         sys.exit(1)
 

@@ -3,6 +3,7 @@
 Errors name the key, the expected values and the received value.
 """
 
+import functools
 import json
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -332,13 +333,13 @@ def recipes(variants: dict[Any, Any], complaints: list[str]) -> dict[Any, Recipe
     """The valid variants as recipes of their families; messages about the others are added to `complaints`."""
     valid = {}
     found: dict[str, list[str]] = {}
+    recipe_class = functools.cache(families.recipe_class)  # its imports are checked once
     for variant, fields in variants.items():
         if not isinstance(fields, dict):
             complaints.append(f"  variants.{variant}: should be keys with values; received {fields!r}")
             continue
         try:
-            kind = families.recipe_class(fields.get("family"))
-            recipe = kind.model_validate(fields)
+            recipe = recipe_class(fields.get("family")).model_validate(fields)
             if infinite := [name for name, value in recipe.key_fields().items() if not _finite(value)]:
                 found.setdefault(f"  variants.*.{infinite[0]}: numbers should be finite", []).append(str(variant))
             valid[variant] = recipe

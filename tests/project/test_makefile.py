@@ -27,6 +27,12 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_the_list_of_targets_fits_80_columns() -> None:
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "`dvc metrics diff` with a verdict on each variant" in listed
+    assert max(map(len, listed.splitlines())) <= 80
+
+
 def setup(checkout: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["make", "setup", "DEVICE=cpu"],
