@@ -15,7 +15,8 @@ from many_seeds.errors import UserError
 from many_seeds.output.messages import MAX_LISTED, counted, listed
 from stages.split.archive import contents_of
 from stages.split.dataset import Dataset, LabeledImages
-from stages.split.image_files import decode, resize
+from stages.split.image_files import decode, header, resize
+from stages.split.memory import check_memory
 from stages.study.data import Resize
 
 GROUPS = "groups.csv"
@@ -59,17 +60,18 @@ def read(
 
     Raises:
         UserError: a file is not an image, has another size than the others, or is not in the folder of a class; a class
-            has no images; groups.csv does not name each image once.
+            has no images; groups.csv does not name each image once; the images do not fit into memory.
     """
 
     def pixels(content: bytes, name: str) -> np.ndarray:
         return decode(content, name) if size is None else resize(decode(content, name), size, how)
 
-    trees = _splits(_tree(files["train"], sources["train"], pixels))
+    memory = Memory(size)
+    trees = _splits(_tree(files["train"], sources["train"], pixels, memory))
     if "test" in files:
         if "test" in trees:
             raise UserError(f"{sources['train']} contains a folder test/: remove it, or data.test")
-        trees["test"] = _within(_tree(files["test"], sources["test"], pixels))
+        trees["test"] = _within(_tree(files["test"], sources["test"], pixels, memory))
     names = {split: sources.get(split, sources["train"]) for split in trees}
     for split, tree in trees.items():
         _check_layout(tree, names[split])
@@ -81,7 +83,33 @@ def read(
     return Dataset(labeled["train"], labeled.get("test"), known)
 
 
-def _tree(path: Path, source: str, pixels: Callable[[bytes, str], np.ndarray]) -> Tree:
+class Memory:
+    """The memory that the images read so far need as arrays."""
+
+    def __init__(self, size: Sequence[int] | None) -> None:
+        """Count from none.
+
+        Args:
+            size: the height and width that all images get; None if they keep theirs.
+        """
+        self._each = None if size is None else size[0] * size[1]
+        self._images = self._pixels = self._channels = 0
+
+    def add(self, content: bytes, source: str) -> None:
+        """Count an image file before it is decoded.
+
+        Raises:
+            UserError: with it, the images do not fit into memory.
+        """
+        pixels, channels = header(content)
+        self._images += 1
+        self._pixels += pixels if self._each is None else self._each
+        self._channels = max(self._channels, channels)  # if some are in colour, all get colours
+        remedy = f"let `data.size: [64, 64]` (height, width) scale them{'' if self._each is None else ' further down'}"
+        check_memory(self._pixels * self._channels, f"{source}: the first {self._images:,} images", remedy)
+
+
+def _tree(path: Path, source: str, pixels: Callable[[bytes, str], np.ndarray], memory: Memory) -> Tree:
     images, folders, groups = {}, set(), list[tuple[PurePosixPath, str]]()
     problems: list[str] = []
     for place, content in tqdm(contents_of(path, source), desc=f"read {source}", unit="file", disable=None):
@@ -91,6 +119,7 @@ def _tree(path: Path, source: str, pixels: Callable[[bytes, str], np.ndarray]) -
             groups += _read_groups(place, content, source)
         else:
             folders.add(place.parent)
+            memory.add(content, source)
             try:
                 images[place] = pixels(content, str(place))
             except UserError as error:
