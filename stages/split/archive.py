@@ -84,7 +84,7 @@ class _Entry(tarfile.TarInfo):
     """A header of a tar archive, which is refused if it extends to more than `HEADER_LIMIT` bytes of names."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         """Read a header of 512 bytes; tarfile then reads the extension that it announces into memory.
 
         Raises:
