@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -66,12 +67,12 @@ def read(
     def pixels(content: bytes, name: str) -> np.ndarray:
         return decode(content, name) if size is None else resize(decode(content, name), size, how)
 
-    memory = Memory(size)
-    trees = _splits(_tree(files["train"], sources["train"], pixels, memory))
+    _check_memory(files, sources, size)
+    trees = _splits(_tree(files["train"], sources["train"], pixels))
     if "test" in files:
         if "test" in trees:
             raise UserError(f"{sources['train']} contains a folder test/: remove it, or data.test")
-        trees["test"] = _within(_tree(files["test"], sources["test"], pixels, memory))
+        trees["test"] = _within(_tree(files["test"], sources["test"], pixels))
     names = {split: sources.get(split, sources["train"]) for split in trees}
     for split, tree in trees.items():
         _check_layout(tree, names[split])
@@ -83,33 +84,21 @@ def read(
     return Dataset(labeled["train"], labeled.get("test"), known)
 
 
-class Memory:
-    """The memory that the images read so far need as arrays."""
+def _check_memory(files: Mapping[str, Path], sources: Mapping[str, str], size: Sequence[int] | None) -> None:
+    """Check by the headers of the images, before they are decoded, that all of them fit into memory.
 
-    def __init__(self, size: Sequence[int] | None) -> None:
-        """Count from none.
-
-        Args:
-            size: the height and width that all images get; None if they keep theirs.
-        """
-        self._each = None if size is None else size[0] * size[1]
-        self._images = self._pixels = self._channels = 0
-
-    def add(self, content: bytes, source: str) -> None:
-        """Count an image file before it is decoded.
-
-        Raises:
-            UserError: with it, the images do not fit into memory.
-        """
-        pixels, channels = header(content)
-        self._images += 1
-        self._pixels += pixels if self._each is None else self._each
-        self._channels = max(self._channels, channels)  # if some are in colour, all get colours
-        remedy = f"let `data.size: [64, 64]` (height, width) scale them{'' if self._each is None else ' further down'}"
-        check_memory(self._pixels * self._channels, f"{source}: the first {self._images:,} images", remedy)
+    Raises:
+        UserError: they do not.
+    """
+    contents = itertools.chain.from_iterable(contents_of(path, sources[part]) for part, path in files.items())
+    headers = [header(content) for place, content in contents if content is not None and place.name != GROUPS]
+    pixels = sum(pixels for pixels, _ in headers) if size is None else len(headers) * size[0] * size[1]
+    channels = max((channels for _, channels in headers), default=0)  # if some are in colour, all get colours
+    remedy = f"let `data.size: [64, 64]` (height, width) scale them{'' if size is None else ' further down'}"
+    check_memory(pixels * channels, f"{sources['train']}: {len(headers):,} images", remedy)
 
 
-def _tree(path: Path, source: str, pixels: Callable[[bytes, str], np.ndarray], memory: Memory) -> Tree:
+def _tree(path: Path, source: str, pixels: Callable[[bytes, str], np.ndarray]) -> Tree:
     images, folders, groups = {}, set(), list[tuple[PurePosixPath, str]]()
     problems: list[str] = []
     for place, content in tqdm(contents_of(path, source), desc=f"read {source}", unit="file", disable=None):
@@ -119,7 +108,6 @@ def _tree(path: Path, source: str, pixels: Callable[[bytes, str], np.ndarray], m
             groups += _read_groups(place, content, source)
         else:
             folders.add(place.parent)
-            memory.add(content, source)
             try:
                 images[place] = pixels(content, str(place))
             except UserError as error:

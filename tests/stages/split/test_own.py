@@ -538,8 +538,8 @@ def test_bad_data_are_refused_with_what_is_wrong(make: Callable[[], dict[str, An
 
 def test_data_that_do_not_fit_into_memory_are_refused_before_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes(Path("own/shapes"))
-    monkeypatch.setattr("stages.split.memory.psutil.virtual_memory", lambda: SimpleNamespace(available=100_000))
-    expected = r"own/shapes: the first 11 images need 0\.0 GiB of memory \(3 copies of .*let `data\.size: \[64, 64\]`"
+    monkeypatch.setattr("stages.split.memory.psutil.virtual_memory", lambda: SimpleNamespace(available=50_000))
+    expected = r"own/shapes: 20 images need 0\.0 GiB of memory \(3 copies of .*let `data\.size: \[64, 64\]`"
     with pytest.raises(UserError, match=expected):
         prepare(format="folders", train="own/shapes")
     prepare(format="folders", train="own/shapes", size=[8, 8])
