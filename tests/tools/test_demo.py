@@ -49,7 +49,7 @@ def before(unpacked: Clone) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def demo_output(unpacked: Clone, before: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return unpacked.run(sys.executable, "-m", "tools.demo")
+    return unpacked.run("env", "--unset", "MLFLOW_TRACKING_URI", sys.executable, "-m", "tools.demo")
 
 
 def test_the_demo_prints_the_approaches_the_verdicts_and_the_next_commands(
