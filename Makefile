@@ -11,11 +11,11 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export DO_NOT_TRACK ?= true
 export DVC_NO_ANALYTICS ?= true
 
-.PHONY: help setup merging home demo new study stale certify settle compare predict ui serve test test-all check bench lock
+.PHONY: help setup merging home demo new study stale certify settle compare predict ui serve test test-all test-oldest check bench lock
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/bin/uv | home merging ## create .venv; with JAX for CUDA if there is an NVIDIA GPU (or DEVICE=gpu)
 	@$(INSTALLED) | cmp -s - .venv/ready || { $(INSTALL) && $(INSTALLED) > .venv/ready; }
@@ -89,6 +89,14 @@ test: setup ## run the tests that take seconds each
 test-all: setup ## run all tests, as CI does
 	python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 	KERAS_BACKEND=jax JAX_PLATFORMS=cpu python -m pytest --quiet tests/stages/train/executors/test_lanes.py
+
+test-oldest: OLDEST = build/oldest
+test-oldest: .venv/bin/uv ## test the library with the oldest packages that it supports
+	uv venv --quiet --clear --python 3.11 $(OLDEST)
+	uv pip install --quiet --system-certs --python $(OLDEST) --resolution lowest-direct --extra run -r pyproject.toml
+	uv pip install --quiet --system-certs --python $(OLDEST) -c requirements.lock pytest pytest-timeout pytest-xdist
+	$(OLDEST)/bin/python -m pytest --confcutdir tests/many_seeds -m "not pipeline" --numprocesses auto --dist loadfile \
+	  --ignore tests/many_seeds/test_mlflow.py --ignore tests/many_seeds/test_verdict_docs.py tests/many_seeds
 
 check: setup ## lint and type-check
 	ruff format --check .

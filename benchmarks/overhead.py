@@ -34,6 +34,7 @@ def short_study(study: Params, data: DatasetName, seeds: int, variants: Sequence
         "split": Split(dev_fraction=0.9, seeds=seeds),
         "variants": {name: study.variants[name].model_copy(update=short) for name in variants},
         "approaches": {name: name for name in variants},
+        "champion": None,
         "comparisons": [Comparison(a=a, b=b) for a, b in zip(variants[::2], variants[1::2], strict=False)],
         "chains": {},
     }

@@ -5,6 +5,8 @@ SciPy, pandas and matplotlib (`decide` also joblib), and does not depend on Kera
 repository.
 """
 
+from importlib.metadata import PackageNotFoundError, version
+
 from many_seeds.api import compare, decide
 from many_seeds.errors import UserError
 from many_seeds.races import RaceResult
@@ -23,3 +25,8 @@ __all__ = [
     "half_width",
     "interval",
 ]
+
+try:
+    __version__ = version("many-seeds")
+except PackageNotFoundError:
+    __version__ = "unknown"  # of a copy that is not installed

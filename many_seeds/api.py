@@ -179,8 +179,8 @@ def decide(
         makes it again.
 
     Raises:
-        UserError: an argument is out of range, joblib is missing, or the store or a file beside it is damaged, can't be
-            written, or has runs of other variants with these names.
+        UserError: an argument is out of range, joblib or cloudpickle is missing, the system has no file locks, or the
+            store or a file beside it is damaged, can't be written, or has runs of other variants with these names.
 
     Example:
         >>> import many_seeds as ms

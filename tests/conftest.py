@@ -25,9 +25,9 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from stages.study import params, paths
 from stages.study.params import Params
 from stages.study.records.splits import read_images
+from tests import ROOT
 from tests.support.pipeline import Clone
 
-ROOT = Path(__file__).parent.parent
 CLASSES = 10  # of the digits
 
 STUDY = """\

@@ -7,8 +7,10 @@ verdict. Commands on a study of this repository are `make …` and `python -m to
 import argparse
 import json
 import math
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from many_seeds.api import compare_read
 from many_seeds.commands import gate, run, scores
@@ -36,9 +38,32 @@ Exit status: 0; 1 if the gate fails (--fail-on); 2 for an error.
 """
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="many-seeds", description=(__doc__ or "").partition("\n\n")[2])
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+@dataclass(frozen=True)
+class Judged:
+    """The results of `many-seeds verdict`, and what its gate makes of them.
+
+    Attributes:
+        results: the results.
+        rules: the verdicts that fail.
+        reasons: why the gate fails; empty if it passes.
+    """
+
+    results: Results
+    rules: gate.Gate
+    reasons: Sequence[gate.Reason]
+
+    @property
+    def lines(self) -> list[str]:
+        return gate.lines(self.rules, self.reasons)
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.results.to_dict() | {"gate": gate.as_json(self.rules, self.reasons)}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line of many-seeds."""
+    whole = Parser(prog="many-seeds", description=(__doc__ or "").partition("\n\n")[2])
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     verdict = commands.add_parser(
         "verdict",
         help="compare the scores of runs from CSV, JSON lines or MLflow",
@@ -55,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     output.add_argument("--figure", type=Path, metavar="FILE", help="write a figure (PNG, SVG or PDF)")
     gate.add_arguments(output)
     run.add_command(commands)
-    return parser
+    return whole
 
 
 def _add_comparison(group: argparse._ArgumentGroup) -> None:
@@ -142,7 +167,12 @@ def _pairs(arguments: argparse.Namespace, names: list[str]) -> list[Pair]:
     return parse_pairs(arguments.pairs, names) if arguments.pairs else default_pairs(names, arguments.baseline)
 
 
-def _verdict(arguments: argparse.Namespace) -> None:
+def judged(arguments: argparse.Namespace) -> Judged:
+    """Read the scores that the arguments of `many-seeds verdict` name, and compare them.
+
+    Raises:
+        UserError: the scores can't be read or compared, or arguments exclude each other.
+    """
     settings = Settings(
         margin=arguments.margin,
         resolution=arguments.resolution,
@@ -159,23 +189,26 @@ def _verdict(arguments: argparse.Namespace) -> None:
     if items and not settings.resolution:
         settings = replace(settings, resolution=items.resolution)
     results = compare_read(found, reading, settings, lambda names: _pairs(arguments, names), items)
-    reasons = rules.reasons(gate.findings(results))
-    lines = gate.lines(rules, reasons)
+    return Judged(results, rules, rules.reasons(gate.findings(results)))
+
+
+def _verdict(arguments: argparse.Namespace) -> None:
+    found = judged(arguments)
     if arguments.figure:
-        results.plot(arguments.figure)
-    print(_output(arguments, results, lines, gate.as_json(rules, reasons)), end="")
-    gate.close(reasons, lines)
+        found.results.plot(arguments.figure)
+    print(_output(arguments, found), end="")
+    gate.close(found.reasons, found.lines)
 
 
-def _output(arguments: argparse.Namespace, results: Results, lines: list[str], judgement: dict[str, object]) -> str:
+def _output(arguments: argparse.Namespace, found: Judged) -> str:
     if arguments.json:
-        return json.dumps(results.to_dict() | {"gate": judgement}, indent=2, allow_nan=False) + "\n"
-    return (text.as_markdown if arguments.markdown else text.as_text)(results, *lines)
+        return json.dumps(found.to_dict(), indent=2, allow_nan=False) + "\n"
+    return (text.as_markdown if arguments.markdown else text.as_text)(found.results, *found.lines)
 
 
 @gate.command
 def main() -> None:
-    arguments = _parser().parse_args()
+    arguments = parser().parse_args()
     arguments.run(arguments)
 
 

@@ -18,7 +18,10 @@ from typing import NoReturn
 from many_seeds.commands.redact import redact
 from many_seeds.errors import UserError
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # background jobs of scripts ignore the first
+# The signals that end a command, of those that the system has: Windows has no SIGHUP. Background jobs of scripts ignore
+# SIGINT.
+ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+CLOSED_PIPE = 141  # exit status, as after SIGPIPE, which Windows does not have
 RESEND_SECONDS = 0.05  # until a signal whose exception Python dropped is sent again
 POLL_SECONDS = 0.5  # between checks whether the parent process is alive
 
@@ -50,7 +53,7 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
             sys.exit(redact(f"error: {error}"))
         except OSError as error:
             if isinstance(error, BrokenPipeError) and _output_is_closed():
-                sys.exit(128 + signal.SIGPIPE)
+                sys.exit(CLOSED_PIPE)
             sys.exit(redact(f"error: {error.strerror or error}: {error.filename or 'no file named'}"))
         except KeyboardInterrupt:
             print("stopped: what was finished is kept, and the same command goes on from there", file=sys.stderr)
@@ -99,7 +102,7 @@ class _Record(logging.LogRecord):
 
 def _interrupt_again(dropped: "sys.UnraisableHookArgs") -> None:
     """Send a signal again if Python dropped its exception, as it does while an object is deleted."""
-    if dropped.exc_type is KeyboardInterrupt:
+    if dropped.exc_type is KeyboardInterrupt and hasattr(signal, "pthread_kill"):  # not on Windows
         main = threading.main_thread().ident or 0
         handled = (signum for signum in ENDING if signal.getsignal(signum) is signal.default_int_handler)
         threading.Timer(RESEND_SECONDS, signal.pthread_kill, (main, next(handled, signal.SIGINT))).start()
@@ -111,10 +114,11 @@ def _output_is_closed() -> bool:
     """Whether standard output is a pipe without a reader; if so, buffered output is discarded."""
     if sys.stdout is None:
         return False
-    pipe = select.poll()
-    pipe.register(sys.stdout.fileno(), 0)
-    if not pipe.poll(0):
-        return False
+    if hasattr(select, "poll"):  # without it, as on Windows, no other pipe is expected
+        pipe = select.poll()
+        pipe.register(sys.stdout.fileno(), 0)
+        if not pipe.poll(0):
+            return False
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python reports an error when it exits
     return True
 

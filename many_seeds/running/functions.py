@@ -65,12 +65,13 @@ def pickled(function: Callable[..., Any]) -> bytes:
     """A function as bytes for other processes, also one of a script, a notebook or another function.
 
     Raises:
-        UserError: joblib is missing, or the function can't be pickled.
+        UserError: a package is missing, or the function can't be pickled.
     """
     try:
-        from joblib.externals import cloudpickle
+        import cloudpickle
+        import joblib  # noqa: F401  # for the processes; its absence is named before anything runs
     except ImportError as error:
-        raise UserError("decide needs joblib: `pip install 'many-seeds[run]'` installs it") from error
+        raise UserError("decide needs joblib and cloudpickle: `pip install 'many-seeds[run]'` installs it") from error
     try:
         return cloudpickle.dumps(function)
     except Exception as error:

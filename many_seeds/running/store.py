@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import fcntl
 import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +14,13 @@ from many_seeds.files import write_bytes
 from many_seeds.ledger import identity
 from many_seeds.output.messages import listed
 from many_seeds.running.runs import COLUMNS, FACTS, Outcome, Run
+
+try:
+    import fcntl
+except ImportError as error:
+    raise UserError(
+        "decide and many-seeds run need file locks of Linux or macOS, on Windows its Subsystem for Linux"
+    ) from error
 
 OK = "ok"
 FAILED = "failed: "  # followed by the reason

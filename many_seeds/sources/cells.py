@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from many_seeds.sources.scores import as_text
+
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+")
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
@@ -25,7 +27,7 @@ def with_numbers(table: pd.DataFrame, text_columns: Sequence[str], *, semicolons
     for name in table.columns:
         if name.casefold() in text_columns or pd.api.types.is_numeric_dtype(table[name]):
             continue
-        cells = table[name].dropna().astype(str).str.strip()
+        cells = as_text(table[name].dropna())
         if (numbers := _numbers(cells, semicolons)) is not None:
             table[name] = numbers.reindex(table.index)
     return table

@@ -161,8 +161,13 @@ def _check_array(name: str, values: np.ndarray) -> None:
         )
 
 
+def as_text(column: pd.Series) -> pd.Series:
+    """The cells as text without blanks around it. A missing cell stays missing, which pandas 2 would call "nan"."""
+    return column.astype(str).str.strip().where(column.notna())
+
+
 def _complete_text(column: pd.Series, row_name: RowName) -> pd.Series:
-    text = column.astype(str).str.strip()
+    text = as_text(column)
     text = text.mask(text == "")
     if text.isna().any():
         raise UserError(f"{row_name(int(text.isna().argmax()))} has no {column.name}: expected one in every row")

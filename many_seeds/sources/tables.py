@@ -9,7 +9,7 @@ from many_seeds.errors import UserError
 from many_seeds.output.messages import counted, listed
 from many_seeds.sources.columns import check_no_step, check_wide, fold_remarks, is_counter, is_fold, state_remarks
 from many_seeds.sources.rows import one_row_per_run
-from many_seeds.sources.scores import RowName, Scores, from_columns
+from many_seeds.sources.scores import RowName, Scores, as_text, from_columns
 from many_seeds.sources.shapes import check_not_transposed, check_runs
 
 BY, SEED = "variant", "seed"
@@ -166,7 +166,7 @@ def rows_where(table: pd.DataFrame, where: Sequence[str]) -> np.ndarray:
         if not equals:
             raise UserError(f"--where should be COLUMN=VALUE, received {condition!r}")
         check_column(table, column, "--where", "the condition")
-        rows &= np.asarray(table[column].astype(str).str.strip() == value)
+        rows &= np.asarray(as_text(table[column]) == value)
         if not rows.any():
             raise UserError(f"no row has {condition}; values of {column}: {listed(list(table[column].unique()))}")
     return rows
@@ -212,7 +212,7 @@ def variant_names(table: pd.DataFrame, by: Sequence[str]) -> pd.Series:
     for name in by:
         if table[name].isna().any():
             return table[name]  # from_columns reports the row
-    texts = {name: table[name].astype(str).str.strip() for name in by}
+    texts = {name: as_text(table[name]) for name in by}
     if len(by) == 1:
         return texts[by[0]]
     labelled = [f"{name}=" + text for name, text in texts.items()]

@@ -10,7 +10,7 @@ from stages.fetch.stage import fetch
 from stages.split.stage import split
 from stages.study import params, paths
 from stages.study.records.splits import read_images
-from tests.conftest import ROOT
+from tests import ROOT
 from tests.tools.test_settle import quiet as quiet
 from tools.settle.loop import settle
 from tools.settle.study import GrowingStudy

@@ -13,7 +13,7 @@ from many_seeds.results import Settings
 from many_seeds.sources.scores import VariantScores
 from many_seeds.statistics import intervals, new_images
 from many_seeds.statistics.intervals import BETTER, UNDECIDED, VERDICTS, WORSE
-from tests.conftest import ROOT
+from tests import ROOT
 
 
 def above_promise(studies: int) -> float:

@@ -14,7 +14,7 @@ from stages.study import files, params, paths
 from stages.study.comparisons import compare_named, named_comparisons
 from stages.study.records.data_summary import read_summary
 from stages.study.records.ledger_files import read_ledger
-from tests.conftest import ROOT
+from tests import ROOT
 
 STUDY = ROOT / "benchmarks/gpu/study"
 

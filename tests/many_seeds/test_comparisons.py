@@ -21,14 +21,22 @@ from many_seeds.comparisons import compare_scores
 from many_seeds.results import Settings
 from many_seeds.sources.scores import from_arrays
 from many_seeds.statistics import intervals
-from stages.study import files, paths
-from stages.study.params import Params
-from stages.study.records.ledger_files import read_ledger
-from tests.conftest import ROOT
+from tests import ROOT
 from tests.support.command import TENTHS
 
 ZEROS = [0.0] * 10
-OPTIONAL = {"keras", "tensorflow", "dvc", "mlflow", "pydantic", "joblib", "sklearn", "ruamel", "yaml", "stages"}
+OPTIONAL = {
+    "keras",
+    "tensorflow",
+    "dvc",
+    "mlflow",
+    "pydantic",
+    "joblib",
+    "sklearn",
+    "ruamel",
+    "yaml",
+    "stages",
+}
 SLOW = {"matplotlib", "scipy.stats"}  # installed with the library; they take as long to import as everything else
 
 
@@ -350,7 +358,11 @@ def test_the_public_functions_have_examples() -> None:
         assert ">>> " in (function.__doc__ or "")
 
 
-def test_the_scores_of_the_study_give_its_committed_tables(committed_study: Params) -> None:
+@pytest.mark.pipeline
+def test_the_scores_of_the_study_give_its_committed_tables(committed_study: Any) -> None:
+    from stages.study import files, paths
+    from stages.study.records.ledger_files import read_ledger
+
     scores = {}
     for name in committed_study.variants:
         arrays = files.read_arrays(ROOT / paths.predictions_path(name))

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from stages.study.params import Params
 from stages.study.provenance import environments, families
-from tests.conftest import ROOT
+from tests import ROOT
 
 LIBRARY, STAGES = ROOT / "many_seeds", ROOT / "stages"
 FILES = [path for folder in (LIBRARY, STAGES, ROOT / "tools") for path in sorted(folder.rglob("*.py"))]
@@ -21,7 +21,7 @@ FOLDERS = ["fetch", "split", "code", "ledger", "train", "evaluate", "aggregate"]
 # The packages in stages/ that any stage may import. They import no stage and no tool.
 SHARED = {"study", "tracking"}
 # The packages that the library may import; some only where they are needed.
-INSTALLED = {"distributed", "joblib", "matplotlib", "mlflow", "numpy", "pandas", "scipy", "yaml"}
+INSTALLED = {"cloudpickle", "distributed", "joblib", "matplotlib", "mlflow", "numpy", "pandas", "scipy", "yaml"}
 
 
 @functools.cache

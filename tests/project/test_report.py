@@ -9,7 +9,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from stages.study import paths
 from stages.study.comparisons import named_pairs
 from stages.study.params import Params
-from tests.conftest import ROOT
+from tests import ROOT
 
 REPORT = (ROOT / paths.REPORT).as_uri()
 WIDTHS = [390, 1280]  # of a phone and of a laptop, in CSS pixels

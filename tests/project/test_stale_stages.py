@@ -81,7 +81,7 @@ def test_edits_that_decide_no_result_make_nothing_stale(fresh: Clone) -> None:
     names = [str(path.relative_to(fresh.folder)) for path in found_files]
     files_of_results = {"stages/evaluate/outputs.py", "stages/evaluate/scores.py"}
     files_of_results |= {f"stages/study/{name}.py" for name in ("comparisons", "races", "scores")}
-    files_of_results |= {f"stages/study/records/{name}.py" for name in ("ledger_files", "seen")}
+    files_of_results |= {f"stages/study/records/{name}.py" for name in ("data_summary", "ledger_files", "seen")}
     files_of_results.add("stages/study/provenance/identities.py")
     edited = [name for name in names if name.split("/")[1] not in decisive and name not in files_of_results]
     assert {"stages/train/dispatch.py", "stages/evaluate/__main__.py", "stages/tracking/runs.py"} <= set(edited)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from tests.conftest import ROOT
+from tests import ROOT
 from tests.support.commits import MANY, NETWORK, NOISE, RIDGE, commit, git, write_runs, write_study
 
 

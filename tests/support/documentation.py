@@ -2,7 +2,7 @@
 
 import re
 
-from tests.conftest import ROOT
+from tests import ROOT
 
 
 def code_block(page: str, language: str) -> str:

@@ -6,7 +6,7 @@ import zlib
 
 from PIL import Image, ImageDraw
 
-from tests.conftest import ROOT
+from tests import ROOT
 
 EXAMPLE = ROOT / "tools/serving/example.png"
 STROKES = {

@@ -13,6 +13,7 @@ from stages.study import files, params, paths
 from stages.study.comparisons import compare_variants, named_pairs
 from stages.study.params import Params
 from stages.study.records.arrays import write_npz
+from stages.study.records.data_summary import Copies, DataSummary, write_summary
 from stages.study.records.results import CALIBRATION_COLUMNS
 
 IMAGES = 200
@@ -135,7 +136,7 @@ def write_predictions(
     losses: Mapping[str, Sequence[float]] | None = None,
     shape: tuple[int, ...] = (8, 8),
 ) -> None:
-    """Write results with some predictions to metrics/runs of the current folder, and the ledger of the study.
+    """Write results with some predictions to metrics/runs of the current folder, the ledger, and the counts of images.
 
     Args:
         of: the study.
@@ -146,6 +147,9 @@ def write_predictions(
         shape: of an image.
     """
     enter(of)
+    counts = dict(zip(classes, np.bincount(truth, minlength=len(classes)).tolist(), strict=True))
+    none = Copies(count=0, other_class=0, named=[])
+    write_summary(DataSummary(train=counts, test=counts, between=none, within_train=none, within_test=none))
     generator = np.random.default_rng(0)
     for name, recipe in of.variants.items():
         seeds = range(recipe.seeds)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from many_seeds.errors import UserError
-from tests.conftest import ROOT
+from tests import ROOT
 from tools import architecture
 
 

@@ -23,7 +23,7 @@ from stages.study.provenance.environments import CERTIFIED, CODE, Environment
 from stages.study.provenance.identities import variant_identity
 from stages.study.records.ledger_files import read_ledger
 from stages.train.run import run_key
-from tests.conftest import ROOT
+from tests import ROOT
 from tests.support.pipeline import Clone, stages_run
 from tools import stale
 from tools.certify.certificates import append

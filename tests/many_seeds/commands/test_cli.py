@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT
+from tests import ROOT
 from tests.support.command import TENTHS, Run, assert_refused, lines, long, only, parsed, write
 
 

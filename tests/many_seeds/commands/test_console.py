@@ -12,7 +12,7 @@ import pytest
 
 from many_seeds.commands import console
 from many_seeds.errors import UserError
-from tests.conftest import ROOT
+from tests import ROOT
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,7 @@ def test_a_bug_keeps_its_traceback() -> None:
         main()
 
 
+@pytest.mark.pipeline
 @pytest.mark.parametrize(
     "module",
     [
@@ -164,7 +165,14 @@ dvc.when_gone(lambda: os._exit(0))
 
 
 @pytest.mark.parametrize(
-    "orphan", [ORPHAN, ORPHAN.replace("console.when_orphaned(lambda: os._exit(0), os.getppid())", STAGE)]
+    "orphan",
+    [
+        ORPHAN,
+        pytest.param(
+            ORPHAN.replace("console.when_orphaned(lambda: os._exit(0), os.getppid())", STAGE),
+            marks=pytest.mark.pipeline,
+        ),
+    ],
 )
 def test_an_orphan_is_notified_when_its_parent_has_ended_for_any_reason(orphan: str) -> None:
     parent_of = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {orphan!r}])"
@@ -175,6 +183,7 @@ def test_an_orphan_is_notified_when_its_parent_has_ended_for_any_reason(orphan: 
         assert parent.stdout.read() == ""  # which ends when the orphan does
 
 
+@pytest.mark.pipeline
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_every_output_can_be_printed_in_an_encoding_without_its_characters(encoding: str) -> None:
     for command in (["tools.compare.__main__", "HEAD", "HEAD"], ["many_seeds.commands.cli", "verdict", "--help"]):

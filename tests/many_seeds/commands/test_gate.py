@@ -10,7 +10,7 @@ from many_seeds.commands import gate
 from many_seeds.commands.gate import NEW, NOT_COMPARED, NOT_RETRAINED, REMOVED, Finding, Gate, lines
 from many_seeds.errors import UserError
 from many_seeds.results import UNCHANGED
-from tests.conftest import ROOT
+from tests import ROOT
 
 WORDS = ("better", "equivalent", "undecided", "worse", UNCHANGED, NEW, REMOVED, NOT_COMPARED, NOT_RETRAINED)
 WITHOUT_RUNS = ["is not compared", "is not retrained"]
@@ -106,7 +106,10 @@ def test_the_reasons_are_repeated_on_standard_error_if_the_output_is_not_a_termi
     assert capsys.readouterr().err == ("" if terminal else "gate failed\na is worse: −0.2\n")
 
 
-@pytest.mark.parametrize("tool", ["tools.compare.__main__", "many_seeds.commands.cli verdict"])
+@pytest.mark.parametrize(
+    "tool",
+    [pytest.param("tools.compare.__main__", marks=pytest.mark.pipeline), "many_seeds.commands.cli verdict"],
+)
 def test_an_error_has_another_status_than_the_gate(tool: str) -> None:
     for arguments in (["nosuch"], ["nosuch", "--fail-on", "worse"], ["--nosuch"]):
         result = subprocess.run(

@@ -74,7 +74,8 @@ def test_a_long_name_of_a_metric_stays_whole_in_the_header(run: Run) -> None:
     assert " balanced_accuracy_of_all," in run(file).out
 
 
-def test_no_line_is_wider_than_a_terminal() -> None:
+def test_no_line_is_wider_than_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     scores = {f"variant_{place}": [tenth + 0.1 * place * (-1) ** seed for seed, tenth in enumerate(TENTHS)]
               for place in range(6)}  # fmt: skip
     printed = str(ms.compare(scores, margin=0.05, resolution=0.001))

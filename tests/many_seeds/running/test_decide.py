@@ -18,7 +18,7 @@ from many_seeds.ledger import parse
 from many_seeds.running.pool import Pool
 from many_seeds.running.runs import Outcome, Run
 from many_seeds.running.store import Store
-from tests.conftest import ROOT
+from tests import ROOT
 from tests.many_seeds.running.training import broken, flaky, never, score, slow, train
 from tests.support.command import verdict
 
@@ -272,6 +272,7 @@ def test_a_cluster_that_has_gone_is_an_error_and_its_runs_can_be_made_again() ->
     claim.release()
 
 
+@pytest.mark.pipeline
 def test_a_function_runs_on_a_dask_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     from distributed import LocalCluster
 

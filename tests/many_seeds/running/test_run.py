@@ -12,9 +12,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
-import mlflow
 import pytest
-from distributed import LocalCluster
 
 from many_seeds.errors import UserError
 from many_seeds.ledger import parse
@@ -22,7 +20,7 @@ from many_seeds.running import cluster as cluster_module
 from many_seeds.running.cluster import cluster_workers, execute
 from many_seeds.running.commands import Command, expanded, logged_scores, parse_command, read_score
 from many_seeds.running.runs import Run, ScoreError
-from tests.conftest import ROOT
+from tests import ROOT
 from tests.support.command import assert_refused, many_seeds
 
 # Appends each run to a file, waits until `gate` is unlocked, never ends for seeds from `blocked` on, prints a score.
@@ -219,9 +217,12 @@ with mlflow.start_run():
 """
 
 
+@pytest.mark.pipeline
 def test_the_score_is_a_metric_of_the_mlflow_run_that_the_command_makes(
     empty_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import mlflow
+
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shutil.copy(empty_database, 'mlflow.db')}")
     monkeypatch.setenv("MLFLOW_RUN_CONTEXT", '{"team": "a"}')
     Path("log.py").write_text(LOGS)
@@ -235,9 +236,12 @@ def test_the_score_is_a_metric_of_the_mlflow_run_that_the_command_makes(
     assert {run.data.tags["team"] for run in client.search_runs([experiment.experiment_id])} == {"a"}
 
 
+@pytest.mark.pipeline
 def test_an_mlflow_run_without_the_score_or_several_with_it_are_no_score(
     empty_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import mlflow
+
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shutil.copy(empty_database, 'mlflow.db')}")
     client = mlflow.MlflowClient()
 
@@ -261,7 +265,10 @@ def test_an_mlflow_run_without_the_score_or_several_with_it_are_no_score(
         logged_scores("x", "accuracy")
 
 
+@pytest.mark.pipeline
 def test_a_command_runs_on_a_dask_cluster_and_ends_if_it_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import LocalCluster
+
     with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address="") as cluster:
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
         Path("runs.yaml").write_text(STUDY + "most: 3\n")

@@ -10,8 +10,7 @@ from many_seeds.results import Settings
 from many_seeds.sources.scores import VariantScores
 from many_seeds.statistics import intervals
 from many_seeds.statistics.intervals import Design, Interval, interval, verdict
-from stages.study import files, paths
-from tests.conftest import ROOT
+from tests import ROOT
 
 RESOLUTION = 0.01  # percentage points: one of 10,000 images
 MARGIN = 0.05
@@ -219,6 +218,7 @@ def test_welchs_interval_of_one_value_is_infinite() -> None:
 
 
 @pytest.mark.usefixtures("committed_study")
+@pytest.mark.pipeline
 @pytest.mark.parametrize(
     ("a", "b", "difference", "low", "high", "expected", "projected"),
     [
@@ -232,6 +232,8 @@ def test_welchs_interval_of_one_value_is_infinite() -> None:
 def test_ten_seeds_of_the_study_give_the_expected_results_of_five_pairs(
     a: str, b: str, difference: float, low: float, high: float, expected: str, projected: int | None
 ) -> None:
+    from stages.study import files, paths
+
     scores = {}
     for name in (a, b):
         arrays = files.read_arrays(ROOT / paths.predictions_path(name))

@@ -11,7 +11,7 @@ from stages.split.stage import READERS, split
 from stages.study import files, paths
 from stages.study.data import KNOWN, Data, read_contents
 from stages.study.records.splits import read_images
-from tests.conftest import ROOT
+from tests import ROOT
 
 LOCAL = {"mnist": ROOT.parent / "shared" / "mnist", "fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}
 DOWNLOADED = [name for name, dataset in DATASETS.items() if dataset.generate is None]

@@ -13,7 +13,7 @@ from dvc.cli import main
 from PIL import Image
 from ruamel.yaml import YAML
 
-from tests.conftest import ROOT
+from tests import ROOT
 from tests.support.command import run_main
 
 CUSTOM = {"name": "shapes", "format": "folders", "train": "own/shapes"}

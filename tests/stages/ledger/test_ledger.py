@@ -17,7 +17,7 @@ from stages.study import params, paths
 from stages.study.comparisons import find_rows
 from stages.study.records.ledger_files import earlier_ledgers, read_ledger
 from stages.study.records.seen import read_seen, record_seen
-from tests.conftest import ROOT
+from tests import ROOT
 from tests.support.command import run_main
 from tests.support.study import STUDY
 

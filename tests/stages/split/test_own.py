@@ -20,7 +20,7 @@ from stages.split.stage import split
 from stages.study import paths
 from stages.study.data import Data
 from stages.study.records.splits import read_classes, read_images
-from tests.conftest import ROOT
+from tests import ROOT
 from tests.support.images import declared
 
 RANDOM = np.random.default_rng(0)

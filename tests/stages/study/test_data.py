@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from many_seeds.errors import UserError
 from stages.split.stage import READERS
 from stages.study.data import KNOWN, PARTS, Contents, Data, read_contents, write_contents
-from tests.conftest import ROOT
+from tests import ROOT
 
 FOLDERS = {"name": "shapes", "format": "folders", "train": "own/shapes"}
 ADDRESS = "https://example.org/shapes.zip"

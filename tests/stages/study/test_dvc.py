@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 
 from many_seeds.errors import UserError
 from stages.study import dvc
-from tests.conftest import ROOT
+from tests import ROOT
 
 
 def test_values_are_those_that_dvc_reads() -> None:

@@ -32,7 +32,7 @@ from stages.study.params import Params
 from stages.study.records.results import read_results
 from stages.study.records.splits import read_images
 from stages.tracking import address
-from tests.conftest import ROOT
+from tests import ROOT
 from tests.support.command import run_main
 from tests.support.images import EXAMPLE, VALID, declared, drawn, saved
 from tests.support.serving import (

@@ -29,7 +29,7 @@ from stages.train import progress, stage
 from stages.train.dispatch import train_all
 from stages.train.executors import cluster as dask_cluster
 from stages.train.run import Failed, Run, Trained, train_run, trained
-from tests.conftest import ROOT
+from tests import ROOT
 from tests.support.runs import COMMAND, driver, planned, started, stop
 
 Digits = tuple[np.ndarray, np.ndarray]

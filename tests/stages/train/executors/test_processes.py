@@ -18,7 +18,7 @@ from stages.train import stage
 from stages.train.dispatch import train_all
 from stages.train.executors import processes
 from stages.train.run import Run
-from tests.conftest import ROOT
+from tests import ROOT
 from tests.support.runs import COMMAND, check_end, content_of, driver, of_session, planned, started, stop
 
 Digits = tuple[np.ndarray, np.ndarray]
