@@ -3,6 +3,9 @@
 PYTHON ?= python3
 DEVICE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 
+# The folder of the study, for the targets that name IN.
+IN ?= .
+
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export DO_NOT_TRACK ?= true
@@ -53,13 +56,12 @@ study: setup ## run the study on MNIST: dvc repro
 	python -m tools.stale
 	dvc repro
 
-stale: setup ## list what an edit has made stale, also without data and models
-	@python -m tools.stale
+stale: setup ## list what an edit has made stale (IN=build/demo)
+	@cd $(IN) && python -m tools.stale
 
 certify: setup ## train a sample after an edit; keep equal results (ARGS=--plan)
 	@python -m tools.certify $(ARGS)
 
-settle: IN ?= .
 settle: setup ## add seeds to undecided comparisons (IN=build/demo, ARGS=--plan)
 	cd $(IN) && python -m tools.settle $(ARGS)
 
@@ -68,18 +70,16 @@ compare: setup ## `dvc metrics diff` with a verdict on each variant (REV=main)
 	@python -m tools.compare $(REV) $(ARGS)
 
 predict: IMAGE ?= tools/serving/example.png
-predict: setup ## classify an image with the best model (IMAGE=digit.png)
-	@python -m tools.serving.predict $(IMAGE)
+predict: setup ## classify an image (IMAGE=digit.png, IN=build/demo)
+	@cd $(IN) && python -m tools.serving.predict $(abspath $(IMAGE))
 
 ui: PORT ?= 5000
-ui: IN ?= .
 ui: setup ## show all runs in MLflow (PORT=5000, IN=build/demo)
-	python -m stages.tracking
-	-python -m tools.serving.register
-	python -m tools.ui --port $(PORT) --study $(IN)
+	cd $(IN) && python -m stages.tracking
+	-cd $(IN) && python -m tools.serving.register
+	cd $(IN) && python -m tools.ui --port $(PORT)
 
 serve: PORT ?= 5001
-serve: IN ?= .
 serve: setup ## a page to draw digits, and a server (PORT=5001, IN=build/demo)
 	cd $(IN) && python -m stages.tracking && python -m tools.serving.register && python -m tools.serving.server --port $(PORT)
 

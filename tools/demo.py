@@ -3,6 +3,7 @@
 `python -m tools.demo` does not change the data, models and results of the study around it.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -23,7 +24,6 @@ from stages.study import dvc, files, params, paths
 from stages.study.params import Params
 from stages.study.provenance.environments import CERTIFIED, CERTIFIED_COLUMNS
 from stages.study.scores import ACCURACY
-from stages.tracking import address
 
 FOLDER = Path("build/demo")
 LOG = FOLDER / "repro.log"
@@ -119,8 +119,7 @@ def repro(study: Params) -> None:
     Raises:
         UserError: it fails.
     """
-    # MLflow shows the runs beside those of the study, in an experiment of their own.
-    environment = address.client_environment() | {"PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     progress, last_lines = Progress(number_of_steps(study)), deque[str](maxlen=LAST_LINES)
     with (
         LOG.open("w", buffering=1, encoding="utf-8") as log,

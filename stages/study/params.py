@@ -16,7 +16,7 @@ from many_seeds.errors import UserError
 from many_seeds.statistics.intervals import Design
 from stages.recipes.shared.recipe import Positive, Recipe, Strict
 from stages.study import files, scores
-from stages.study.data import Data
+from stages.study.data import Data, DatasetName
 from stages.study.provenance import families
 
 PARAMS = Path("params.yaml")
@@ -128,6 +128,7 @@ class Params(Strict):
         statistics: settings of the comparisons.
         races: name → variants of which the best is sought.
         champion: the approach whose model is served; None for the one with the best mean validation score.
+        name: of the study's experiment and registered model in MLflow; None for the name of the data set.
     """
 
     data: Data
@@ -139,6 +140,7 @@ class Params(Strict):
     statistics: Statistics
     races: dict[RaceName, Race] = Field(default_factory=dict)
     champion: Name | None = None
+    name: DatasetName | None = None
 
     @field_validator("comparisons", mode="before")
     @classmethod

@@ -22,7 +22,7 @@ def checkout(tmp_path: Path) -> Path:
     programs = tmp_path / ".venv/bin"
     programs.mkdir(parents=True)
     for name in ("uv", "python"):
-        (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >> "{tmp_path}/called"\n')
+        (programs / name).write_text(f'#!/bin/sh\necho "{name} $*, in $PWD" >> "{tmp_path}/called"\n')
         (programs / name).chmod(0o755)
     return tmp_path
 
@@ -128,3 +128,15 @@ def test_a_version_that_pip_changed_is_installed_again(checkout: Path) -> None:
     (packages / "keras-3.15.1.dist-info").rename(packages / "keras-3.15.2.dist-info")
     assert setup(checkout).returncode == 0
     assert installed(checkout) == 2
+
+
+@pytest.mark.parametrize("target", ["stale", "settle", "predict", "ui", "serve"])
+def test_a_target_does_all_that_it_does_in_the_folder_that_in_names(target: str, checkout: Path) -> None:
+    study = checkout / "build/demo"
+    study.mkdir(parents=True)
+    command = ["make", "-o", "setup", target, "IN=build/demo", "IMAGE=digit.png"]
+    subprocess.run(command, cwd=checkout, capture_output=True, check=True)
+    called = (checkout / "called").read_text().splitlines()
+    assert called
+    assert [line.rpartition(", in ")[2] for line in called] == [str(study)] * len(called)
+    assert target != "predict" or f"{checkout}/digit.png" in called[0]
