@@ -118,6 +118,7 @@ TWO = [(-30, -40), (-10, -70), (25, -60), (30, -25), (-5, 20), (-40, 70), (45, 7
 
 @pytest.fixture
 def page(server: Server, browser: Chrome) -> Chrome:
+    browser.get_log("browser")  # discard the messages of the previous page
     browser.get(f"http://127.0.0.1:{server.port}/")
     eventually(browser, lambda page: page.find_element(By.ID, "canvas").is_displayed())
     return browser
