@@ -1,4 +1,4 @@
-"""Draw the two figures of README.md, from the committed results, and that of verdicts.md: `python -m docs.figures`."""
+"""Draw the figures of README.md and of the pages in docs/ from committed results: `python -m docs.figures`."""
 
 import io
 import re
@@ -14,7 +14,7 @@ import many_seeds as ms
 from many_seeds.commands import console
 from many_seeds.output import plots
 from many_seeds.output.forest import forest
-from many_seeds.output.plots import BLUE, COLORS, FAINT, INK, margin_band, panels, styled
+from many_seeds.output.plots import BLUE, COLORS, FAINT, GREY, INK, ORANGE, margin_band, panels, styled
 from many_seeds.output.text import number, number_forms
 from many_seeds.results import Pair, Results
 from stages.aggregate.runs import Runs, read_runs
@@ -24,6 +24,9 @@ from stages.study.comparisons import compare_variants
 from stages.study.records.ledger_files import read_ledger
 
 FOLDER = Path("docs")
+COVERAGE = Path("benchmarks/COVERAGE.md")
+CANDIDATES, CHOSEN = Path("benchmarks/candidates/earlier.csv"), "mild_dropout_long"
+VALIDATION_IMAGES = 12_000
 ONE: Pair = ("mlp_1_wider", "mlp_2_ten_epochs")
 SEVERAL: list[Pair] = [
     ("linear", "elm"),
@@ -104,6 +107,52 @@ def several_comparisons(compared: Results) -> Figure:
     return figure
 
 
+@styled
+def many_looks() -> Figure:
+    """The share of simulated studies with a wrong verdict: these intervals, and t-tests, with a look at every seed."""
+    page = COVERAGE.read_text(encoding="utf-8")
+    found = re.findall(
+        r"^\| null: no pair differs \| (\d+) \| every seed \| ([\d.]+) % \|.*\| \*\*([\d.]+) %\*\* \| \d+ \|$",
+        page,
+        re.MULTILINE,
+    )
+    pairs, ours, tests = zip(*found, strict=True)
+    figure, axes = panels(2.6)
+    ax, x = axes[0, 0], np.arange(len(pairs))
+    for shift, shares, color, above, label in (
+        (-0.2, ours, BLUE, 9, "anytime-valid intervals"),  # above the line of 5 %
+        (0.2, tests, ORANGE, 2, "a t-test at each look"),
+    ):
+        bars = ax.bar(x + shift, [float(share) for share in shares], 0.36, color=color, label=label)
+        ax.bar_label(bars, [f"{share} %" for share in shares], padding=above)
+    ax.axhline(5, color=INK, linewidth=0.8, linestyle="--", label="guarantee: 5 %")
+    ax.set_xticks(x, [f"{count} comparisons" for count in pairs])
+    ax.set_ylabel("studies with a wrong verdict")
+    ax.yaxis.set_major_formatter("{x:g} %")
+    figure.legend(loc="outside upper left", ncols=2)
+    return figure
+
+
+@styled
+def candidates() -> Figure:
+    """The validation accuracy of each candidate for the recipe of cnn_2020s, ± its standard error."""
+    scores = pd.read_csv(CANDIDATES).groupby("candidate")["dev_accuracy"].mean().sort_values(kind="stable")
+    error = np.sqrt(scores * (1 - scores) / VALIDATION_IMAGES)
+    figure, axes = panels(0.24 * len(scores) + 0.6)
+    ax = axes[0, 0]
+    for y, (name, score) in enumerate(scores.items()):
+        color = BLUE if name == CHOSEN else GREY
+        ax.errorbar(100 * score, y, xerr=100 * error[name], fmt="o", color=color, markersize=5)
+        ax.annotate(f"{100 * score:.2f} %", (1, y), xycoords=ax.get_yaxis_transform(), va="center", ha="right")
+    ax.set_yticks(range(len(scores)), scores.index)
+    ax.set_ylim(-0.7, len(scores) - 0.3)
+    ax.set_xlim(98.75, 99.95)
+    ax.set_xticks([99, 99.2, 99.4, 99.6])
+    ax.grid(axis="x")
+    ax.set_xlabel("validation accuracy (%)")
+    return figure
+
+
 def page_example() -> Figure:
     """The figure of the first command of verdicts.md, from the scores on that page."""
     page = (FOLDER / "verdicts.md").read_text(encoding="utf-8")
@@ -118,6 +167,8 @@ def main() -> None:
     console.take_no_arguments("docs.figures", __doc__)
     mpl.use("agg")
     plots.write(FOLDER / "verdicts.png", page_example())
+    plots.write(FOLDER / "many_looks.png", many_looks())
+    plots.write(FOLDER / "candidates.png", candidates())
     study = params.load()
     runs = read_runs(study, dict.fromkeys(name for pair in [ONE, *SEVERAL] for name in pair))
     compared = compare_variants(runs, [ONE, *SEVERAL], study, read_ledger())
