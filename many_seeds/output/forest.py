@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from many_seeds.errors import UserError
-from many_seeds.output.plots import COLORS, FAINT, GREEN, INK, ORANGE, font_families, panels, styled
+from many_seeds.output.plots import COLORS, FAINT, FONT_SIZE, INK, ORANGE, font_families, margin_band, panels, styled
 from many_seeds.output.text import has_new_images, number, number_forms, plain
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 200
 ROW_HEIGHT, AXIS_HEIGHT, LEGEND_LINE = 0.33, 1.1, 0.17  # inches
-FONT_SIZE = 8
 LOGARITHMIC = 30  # times the margin: differences beyond have a logarithmic axis
 LEFT_TO_RIGHT = "\N{LEFT-TO-RIGHT MARK}"
 
@@ -58,8 +57,7 @@ def forest(
     figure, axes = panels(ROW_HEIGHT * len(results) + AXIS_HEIGHT + legend_height)
     ax, fitting = axes[0, 0], _FittingText(figure, [results.metric, *(f"{one.a}{one.b}" for one in results)])
     if margin:
-        label = f"equivalence margin: ±{plain(margin)}"
-        ax.axvspan(-margin, margin, color=GREEN, alpha=0.15, linewidth=0, label=label)
+        margin_band(ax, margin, vertical=True, label=f"equivalence margin: ±{plain(margin)}")
     ax.axvline(0, color=FAINT, linewidth=1)
     marked = {len(results) - 1 - row: value for row, value in enumerate(references) if value is not None}
     _set_scale(ax, results, list(marked.values()))

@@ -10,6 +10,7 @@ from typing import Any, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, fontManager, get_font
 
@@ -19,6 +20,7 @@ from many_seeds.errors import UserError
 Arguments = ParamSpec("Arguments")
 
 WIDTH = 4.0  # inches: fits the width of a phone
+FONT_SIZE = 9  # points: 11 pixels in a figure that is as wide as a phone
 FORMATS = ("png", "svg", "pdf")
 INK, FAINT = "#22272e", "#c3c9d0"
 # The colour-blind-safe palette of Okabe and Ito.
@@ -27,21 +29,21 @@ COLORS = {"better": BLUE, "worse": ORANGE, "equivalent": GREEN, "undecided": GRE
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
-    "font.size": 8.5,
+    "font.size": FONT_SIZE,
     "text.color": INK,
     "text.parse_math": False,  # $ is a character of names
     "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.titlesize": 9,
+    "axes.titlesize": FONT_SIZE,
     "axes.titlelocation": "left",
     "xtick.color": INK,
     "ytick.color": INK,
     "grid.color": FAINT,
     "grid.linewidth": 0.6,
     "legend.frameon": False,
-    "legend.fontsize": 8,
+    "legend.fontsize": FONT_SIZE,
     "svg.fonttype": "none",
     "svg.hashsalt": "study",
     "figure.dpi": 100,
@@ -102,10 +104,16 @@ def missing_glyphs_ignored() -> Iterator[None]:
         yield
 
 
-def panels(height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, np.ndarray]:
-    """A figure of the width `WIDTH` and a height in inches, and its axes [rows, columns]."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+def panels(height: float, columns: int = 1, rows: int = 1, width: float = WIDTH) -> tuple[Figure, np.ndarray]:
+    """A figure of a width and a height in inches, and its axes [rows, columns]."""
+    figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def margin_band(ax: Axes, margin: float, *, vertical: bool = False, label: str | None = None) -> None:
+    """Mark the values within ±margin of an axis, y or (vertical) x, by a band with visible edges."""
+    draw = ax.axvspan if vertical else ax.axhspan
+    draw(-margin, margin, facecolor=mpl.colors.to_rgba(GREEN, 0.15), edgecolor=GREEN, linewidth=0.8, label=label)
 
 
 def write(path: Path, figure: Figure) -> None:

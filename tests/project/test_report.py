@@ -1,7 +1,9 @@
 """The committed report in a browser."""
 
+import re
 from typing import Any
 
+import pandas as pd
 import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.support.ui import WebDriverWait
@@ -37,7 +39,7 @@ def test_the_console_is_empty_and_nothing_is_loaded_from_other_files(page: Chrom
     assert [name for name in loaded if not name.startswith("data:")] == []
 
 
-def test_every_figure_is_drawn_and_has_an_alternative_text(page: Chrome) -> None:
+def test_every_figure_is_drawn_and_has_an_alternative_text_with_numbers(page: Chrome) -> None:
     figures = evaluated(
         page,
         """[...document.querySelectorAll("figure svg")].map(svg => ({
@@ -47,7 +49,7 @@ def test_every_figure_is_drawn_and_has_an_alternative_text(page: Chrome) -> None
     assert len(figures) >= len(list((ROOT / paths.PLOTS).glob("*.png")))
     for figure in figures:
         assert figure["role"] == "img"
-        assert figure["name"]
+        assert re.search(r"\d", figure["name"]) or "weights" in figure["name"]
         assert figure["height"] > 50
         assert figure["inked"] > 1  # the background is one
 
@@ -82,13 +84,16 @@ def test_only_elements_that_scroll_are_wider_than_the_screen(page: Chrome) -> No
 
 
 def test_the_main_result_and_its_interval_are_in_the_first_screen(page: Chrome) -> None:
-    lead = evaluated(page, "document.querySelector('.lead').getBoundingClientRect().bottom")
-    assert lead < evaluated(page, "innerHeight")
     assert "interval" in evaluated(page, "document.querySelector('.lead').textContent")
+    for part in (".lead", ".facts"):
+        bottom = evaluated(page, f"document.querySelector('{part}').getBoundingClientRect().bottom")
+        assert bottom < evaluated(page, "innerHeight")
+    terms = evaluated(page, "[...document.querySelectorAll('.facts dt')].map(term => term.textContent)")
+    assert terms == ["These images", "New images", "Served model", "Cost"]
 
 
 def test_the_figure_of_comparisons_starts_in_the_first_screen(page: Chrome, committed_study: Params) -> None:
-    assert evaluated(page, "document.querySelector('#figure-overview svg').getBoundingClientRect().top") < 400
+    assert evaluated(page, "document.querySelector('#figure-overview svg').getBoundingClientRect().top") < 600
     caption = evaluated(page, "document.querySelector('#figure-overview figcaption').textContent")
     assert f"of {len(named_pairs(committed_study))} comparisons have a verdict" in caption
 
@@ -98,10 +103,53 @@ def test_the_text_of_figures_is_large_enough(page: Chrome) -> None:
         page,
         """[...document.querySelectorAll("figure svg text")].filter(text => {
             const {a, b} = text.getScreenCTM();  // b is the scale of rotated text
-            return parseFloat(getComputedStyle(text).fontSize) * Math.hypot(a, b) < 8;
+            return parseFloat(getComputedStyle(text).fontSize) * Math.hypot(a, b) < 11;
         }).map(text => text.textContent)""",
     )
     assert small == []
+
+
+def test_results_are_chosen_by_verdict_and_part_and_link_to_their_figures(page: Chrome) -> None:
+    results = pd.read_csv(ROOT / paths.TABLES / "results.csv")
+    chosen = results[(results["verdict"] == "better") & results["named_in"].str.contains("chain mlp")]
+
+    def choose(verdict: str, part: str) -> int:
+        shown = page.execute_script(
+            """const selects = document.querySelectorAll("#table-results select");
+            [selects[0].value, selects[1].value] = arguments;
+            selects[0].dispatchEvent(new Event("change", {bubbles: true}));
+            return [...document.querySelectorAll("#table-results tbody tr")].filter(row => row.offsetHeight).length;""",
+            verdict,
+            part,
+        )
+        said = evaluated(page, "document.querySelector('#table-results output').textContent")
+        assert said == f"{shown} of {len(results)} rows"
+        return int(shown)
+
+    assert choose("better", "chain mlp") == len(chosen) > 0
+    assert choose("", "") == len(results)
+    links = evaluated(page, "[...document.querySelectorAll('#table-results a')].map(link => link.hash.slice(1))")
+    assert len(links) >= len(results)
+    titles = page.execute_script(
+        """return arguments[0].map(id => document.getElementById(id)).map(
+            element => (element.querySelector("title, figcaption") || {}).textContent)""",
+        links,
+    )
+    assert all(titles)
+    tooltips = evaluated(page, "[...document.querySelectorAll('#figure-overview title')].map(one => one.textContent)")
+    assert len(tooltips) == len(results)
+    assert all(" … " in text and "n = " in text for text in tooltips)
+
+
+def test_verdict_interval_and_n_of_a_comparison_are_beside_its_name(page: Chrome) -> None:
+    columns = evaluated(
+        page,
+        """[...document.querySelectorAll("#table-results thead th")].slice(0, 4).map(
+            head => [head.textContent, head.getBoundingClientRect().right])""",
+    )
+    assert [columns[place][0] for place in (0, 1, 3)] == ["a → b", "verdict", "n"]
+    assert "(interval)" in columns[2][0]
+    assert columns[3][1] < evaluated(page, "innerWidth")
 
 
 def test_clicks_on_a_header_sort_its_table_in_ascending_and_descending_order(

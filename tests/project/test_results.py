@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from stages.study import files, paths
 from stages.study.params import Params
@@ -40,6 +41,18 @@ def test_the_readme_has_the_number_of_comparisons_with_a_verdict() -> None:
         f"Of the {len(results)} comparisons of the study, {len(with_verdict)} have a verdict, {holding} of them for "
         "new test images too." in README
     )
+
+
+@pytest.mark.usefixtures("committed_study")
+def test_the_plots_of_dvc_are_few_exist_and_begin_with_the_results() -> None:
+    plots = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["plots"]
+    assert len(plots) < 8
+    assert all((REPOSITORY / plot).exists() for plot in plots if isinstance(plot, str))
+    (first,) = plots[0].values()
+    (table,) = first["y"]
+    template = (REPOSITORY / f".dvc/plots/{first['template']}.json").read_text()
+    fields = {*re.findall(r'"field": "(\w+)"', template), *re.findall(r"datum\.(\w+)", template)}
+    assert fields - {"rev", "pair"} <= {*pd.read_csv(REPOSITORY / table)}
 
 
 def test_every_make_target_that_the_readme_names_exists() -> None:

@@ -1,8 +1,10 @@
 """Figures of the report as PNG files and as <svg> elements of its page."""
 
+import html
 import io
 import math
 import re
+from collections.abc import Mapping
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -11,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from many_seeds.output.plots import FAINT, INK, STYLE, missing_glyphs_ignored
 
 MOST_TICKS = 10
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def log_ticks(low: float, high: float) -> list[float]:
@@ -41,13 +44,14 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def svg(figure: Figure, title: str, name: str) -> str:
+def svg(figure: Figure, title: str, name: str, tooltips: Mapping[str, str]) -> str:
     """The figure as an <svg> element that scales and takes the text colour of the page.
 
     Args:
         figure: the figure.
         title: its accessible name.
         name: a prefix for its ids, which must be unique in the page.
+        tooltips: gid of an artist → the text beside the pointer.
     """
     buffer = io.BytesIO()
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}), missing_glyphs_ignored():
@@ -61,5 +65,7 @@ def svg(figure: Figure, title: str, name: str) -> str:
     # The fonts and colours of the page in place of matplotlib's.
     body = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 system-ui, sans-serif", body)
     body = body.replace(INK, "currentColor").replace(FAINT, "var(--line)")
+    for gid, text in tooltips.items():
+        body = body.replace(f'<g id="{gid}">', f'<g id="{gid}"><title>{html.escape(text)}</title>', 1)
     body = re.sub(r'(id="|url\(#|href="#)', rf"\1{name}-", body)
-    return f'<svg viewBox="{box[1]}" role="img" aria-label="{title}">{body}'
+    return f'<svg viewBox="{box[1]}" role="img" aria-label="{html.escape(title)}">{body}'

@@ -1,5 +1,6 @@
 """The report: a page without files, fonts or scripts from elsewhere."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,12 @@ import jinja2
 
 from many_seeds.ledger import Row
 from many_seeds.output import text
-from many_seeds.output.forest import forest
+from many_seeds.output.messages import counted
 from many_seeds.results import Results
 from many_seeds.statistics import intervals
 from stages.aggregate import reference_2020
 from stages.aggregate.report import figures
-from stages.aggregate.report.parts import Part, Plot, Section
+from stages.aggregate.report.parts import Plot, Section
 from stages.aggregate.runs import Runs, VariantRuns
 from stages.aggregate.sections import (
     approaches,
@@ -26,6 +27,7 @@ from stages.aggregate.sections import (
     images,
     ledger,
     misclassified,
+    overview,
     races,
     reproduction,
     results,
@@ -59,18 +61,21 @@ def sections(
         data: what the stage split has found in the images.
     """
     main, of_study = main_variants(runs, study), results.of_study(compared, study)
+    by_seed, by_number = comparisons.parts(runs, study, compared), convergence.parts(runs, compared, study)
+    plots = [part for part in [*by_seed, *by_number] if isinstance(part, Plot)]
     listed = [
-        Section("overview", "Comparisons" if compared else "Overview", overview(compared, study, raced)),
+        Section("overview", "Overview", [*overview.figures(compared, study), *races.figures(raced)]),
         Section("approaches", "Approaches", approaches.parts(runs, study, of_study)),
-        Section("comparisons", "Pairs of variants", comparisons.parts(runs, study, compared)),
-        Section("chains", "Chains of steps", chains.parts(runs, study, of_study)),
+        Section("results", "All comparisons", overview.tables(compared, study, plots)),
         Section("races", "Races", races.parts(raced, study)),
+        Section("convergence", "Convergence of the intervals", by_number),
+        Section("comparisons", "Pairs seed by seed", by_seed),
+        Section("chains", "Selection bias", chains.parts(runs, study, of_study)),
         Section(
             "variants",
             "Variants",
             [*variants.parts(runs, study), *variance.parts(runs, study), *reproduction.parts(runs, study)],
         ),
-        Section("convergence", "Convergence of the intervals", convergence.parts(runs, compared, study)),
         Section("curves", "Learning curves and calibration", [*curves.parts(main), *calibration.parts(main)]),
         Section("errors", "Misclassified images", misclassified.parts(runs, main, study)),
         Section("ridge", "Ridge regression", ridge.parts(main)),
@@ -78,16 +83,6 @@ def sections(
         Section("ledger", "Ledger", ledger.parts(named, earlier_ledgers(), runs, study)),
     ]
     return [section for section in listed if section.parts]
-
-
-def overview(compared: Sequence[Results], study: Params, raced: Sequence[RaceState]) -> list[Part]:
-    """All comparisons of the study with their verdicts, in one figure for each score and margin, and its races."""
-    found: list[Part] = []
-    for group in compared:
-        question = f"Is b better than a{results.qualifier(group, study)} (a → b)?"
-        caption = " ".join(filter(None, [f"{question} {text.summary(group)}.", results.direction(group)]))
-        found.append(Plot(results.file_name("overview", group, compared, study), forest(group), caption))
-    return [*found, *races.figures(raced)]
 
 
 def first_sentences(
@@ -162,14 +157,19 @@ def render(
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters["at"] = lambda values, place: values[place]
     environment.tests["plot"] = lambda part: isinstance(part, Plot)
-    environment.filters["svg"] = lambda part: figures.svg(part.figure, part.caption, part.name)
+    environment.filters["svg"] = lambda part: figures.svg(
+        part.figure, f"{part.caption} {part.numbers}".strip(), part.name, part.tooltips
+    )
     title, sentences = first_sentences(runs, study, compared, raced)
     test_images = len(next(iter(runs.values())).truth)
     page = environment.get_template("report.html.j2").render(
         title=title,
         sentences=sentences,
+        verdicts_of=_verdicts(compared),
         served=_served(runs, champion),
+        cost=_cost(runs, study, data, champion),
         warnings=[
             *copies_warnings(data),
             *diverged_warnings(runs),
@@ -188,6 +188,41 @@ def render(
         validation_percent=f"{100 * study.split.dev_fraction:g}",
     )
     return page.replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def _verdicts(compared: Sequence[Results]) -> list[tuple[str, str]]:
+    """How many comparisons have which verdict: on these test images, and on new ones."""
+    found = [result for group in compared for result in group]
+    verdicts: dict[str, list[str]] = {
+        "These images": [result.verdict for result in found],
+        "New images": [result.verdict_new_images for result in found if result.verdict_new_images],
+    }
+    return [(images, _counted(Counter(of))) for images, of in verdicts.items() if of]
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    """Numbers of verdicts: "25 comparisons: 8 better, 3 worse, 14 undecided"."""
+    found = ", ".join(f"{counts[verdict]} {verdict}" for verdict in text.MARKDOWN_ORDER if counts.get(verdict))
+    return f"{counted(sum(counts.values()), 'comparison')}: {found}"
+
+
+def _cost(runs: Runs, study: Params, data: DataSummary, champion: Mapping[str, Any] | None) -> str:
+    """The training of the study, and of the served model: epochs, and multiplications as the recipes estimate them."""
+    image = next(iter(runs.values())).hardest_images.shape[1:]
+    shape = (sum(data.train.values()), *image)
+    each = {name: study.recipe(name).cost(shape) for name in runs}
+    total = sum(each[name] * len(of.seeds) for name, of in runs.items())
+    count = sum(len(of.seeds) for of in runs.values())
+    found = f"{counted(count, 'run')}, about {_scientific(total)} multiplications"
+    if champion is None:
+        return f"{found}."
+    return f"{found}; each run of {champion['variant']} about {_scientific(each[champion['variant']])}."
+
+
+def _scientific(value: float) -> str:
+    """A number with two digits: "3.4·10¹³"."""
+    digits, exponent = f"{value:.1e}".split("e")
+    return f"{digits}·10{str(int(exponent)).translate(figures.RAISED)}"
 
 
 def _served(runs: Runs, champion: Mapping[str, Any] | None) -> str:

@@ -23,12 +23,12 @@ def parts(runs: Runs, study: Params, compared: Results) -> list[Part]:
     name = study.statistics.score
     columns: list[Column] = [
         text("approach", "approach"),
-        text("variant", "variant"),
         *variants.columns_of_scores(name),
         *variants.column_of_diverged(scores),
     ]
     if scores["accuracy_2020"].notna().any():
         columns.append(number("2020", "accuracy_2020", "{:.2f} %", 100))
+    columns.append(text("variant", "variant"))
     of = SCORES[name]
     also = "" if name == ACCURACY else f" and {of.label}"
     unit = "" if of.is_share else f", that of {of.label} in {of.unit}"
@@ -39,12 +39,14 @@ def parts(runs: Runs, study: Params, compared: Results) -> list[Part]:
     )
     found: list[Part] = [
         Table("approaches", "Every approach", caption, scores, columns),
-        Plot("approaches", figure(scores, name), _figure_caption(name)),
+        Plot("approaches", figure(scores, name), _figure_caption(name), _numbers(scores, name)),
     ]
     if pairs:
         columns = [text("a", "a"), text("b", "b"), *results.columns(pairs)]
         title = "Is approach b better than a?"
-        found.append(Table("approach_pairs", title, results.direction(pairs), results.table(pairs), columns))
+        found.append(
+            Table("approach_pairs", title, results.direction(pairs), results.table(pairs), columns, on_page=False)
+        )
     return found
 
 
@@ -127,6 +129,13 @@ def _figure_caption(score: str) -> str:
         return f"{of.label[:1].upper()}{of.label[1:]} of each approach, with its interval."
     error = "Test error" if score == ACCURACY else f"100 % − {of.label}"
     return f"{error} of each approach, with its interval."
+
+
+def _numbers(scores: pd.DataFrame, score: str) -> str:
+    """The figure in words."""
+    unit = " %" if SCORES[score].is_share else ""
+    ends = zip(scores["approach"], *_errors(scores, score), strict=True)
+    return "; ".join(f"{name}: {mean:.4g}{unit} ({low:.4g} … {high:.4g})" for name, mean, low, high in ends)
 
 
 def _axis_label(score: str) -> str:

@@ -1,17 +1,20 @@
 """The calibration of the models: accuracy compared with confidence."""
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from many_seeds.output.plots import BLUE, FAINT, GREEN, ORANGE, PURPLE, panels, styled
+from many_seeds.output.plots import BLUE, FAINT, GREEN, GREY, ORANGE, PURPLE, panels, styled
 from stages.aggregate.report.parts import Part, Plot
 from stages.aggregate.runs import VariantRuns
 
 FEWEST = 30  # images of a bin that is drawn
+# Five colours and nine markers: no two of the first 45 variants share both.
+LINES, MARKERS = (ORANGE, BLUE, PURPLE, GREEN, GREY), "sovD^P*<>"
 
 
 def parts(shown: Sequence[VariantRuns]) -> list[Part]:
@@ -22,7 +25,11 @@ def parts(shown: Sequence[VariantRuns]) -> list[Part]:
         f"Accuracy minus confidence over all seeds, in bins of {FEWEST} test images or more: negative where a model is "
         "overconfident."
     )
-    return [Plot("calibration", figure(calibrated), caption)]
+    errors = {of.variant: mean_error(of.calibration) for of in calibrated}
+    numbers = "; ".join(f"{name} {100 * error:.2f}" for name, error in errors.items() if error is not None)
+    return [
+        Plot("calibration", figure(calibrated), caption, f"Expected calibration error in percentage points: {numbers}.")
+    ]
 
 
 def expected_error(images: np.ndarray, confidence: np.ndarray, accuracy: np.ndarray) -> float:
@@ -58,7 +65,7 @@ def figure(variants: Sequence[VariantRuns]) -> Figure:
     drawn, axes = panels(3.0)
     ax = axes[0, 0]
     ax.axhline(0, color=FAINT, linewidth=1)
-    for variant, color, marker in zip(variants, (ORANGE, BLUE, PURPLE, GREEN) * 9, "sovD" * 9, strict=False):
+    for variant, color, marker in zip(variants, cycle(LINES), cycle(MARKERS), strict=False):
         bins = variant.calibration
         totals = bins.assign(c=bins["confidence"] * bins["images"], a=bins["accuracy"] * bins["images"])
         sums = totals.groupby("bin")[["images", "c", "a"]].sum()
@@ -67,7 +74,7 @@ def figure(variants: Sequence[VariantRuns]) -> Figure:
         away = 100 * (accuracy - confidence)
         ax.plot(confidence, away, marker=marker, markersize=4, color=color, label=variant.variant)
     ax.set_xlabel("confidence: probability of the predicted class")
-    ax.set_ylabel("accuracy − confidence (percentage points)")
+    ax.set_ylabel("accuracy − confidence\n(percentage points)")
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.grid(axis="y")
     drawn.legend(loc="outside upper left", ncols=2)

@@ -6,10 +6,9 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from many_seeds.output.forest import forest
 from many_seeds.results import Results
 from stages.aggregate import reference_2020
-from stages.aggregate.report.parts import Column, Part, Plot, Table, number, text
+from stages.aggregate.report.parts import Column, Part, Table, number, text
 from stages.aggregate.runs import Runs, shared_seeds
 from stages.aggregate.sections import results
 from stages.study.params import Params, describe_changes, differences
@@ -45,14 +44,10 @@ def parts(runs: Runs, study: Params, compared: Results) -> list[Part]:
         of_chain = compared.of(list(pairwise(study.chains[chain])))
         steps = table(study, of_chain)
         columns: list[Column] = [text("step", "step"), *results.columns(of_chain), text("change", "change")]
-        earlier: list[float | None] = []
-        caption = f"The {chain} chain: each step compared with the one before it."
         if steps["difference_2020"].notna().any():
             columns.insert(3, number("2020, one seed", "difference_2020", "{:+.2f}"))
-            earlier = [None if pd.isna(value) else float(value) for value in steps["difference_2020"]]
         name, title = f"ablations_{chain}", f"The steps of the {chain} chain"
-        figure = forest(of_chain, list(steps["step"]), earlier, "2020, one seed")
-        found += [Table(name, title, results.direction(of_chain), steps, columns), Plot(name, figure, caption)]
+        found.append(Table(name, title, results.direction(of_chain), steps, columns, on_page=False))
     return [*found, _selection_table(runs, study)]
 
 

@@ -36,7 +36,7 @@ def parts(runs: Runs, study: Params, compared: Sequence[Results]) -> list[Part]:
 def _table(found: Results, name: str, study: Params) -> Table:
     title = f"Is b better than a{results.qualifier(found, study)}?"
     columns = [text("a", "a"), text("b", "b"), *results.columns(found)]
-    return Table(name, title, results.direction(found), results.table(found), columns)
+    return Table(name, title, results.direction(found), results.table(found), columns, on_page=False)
 
 
 def _by_seed(a: VariantRuns, b: VariantRuns, score: str, study: Params) -> list[Part]:
@@ -49,9 +49,14 @@ def _by_seed(a: VariantRuns, b: VariantRuns, score: str, study: Params) -> list[
     marks = ""
     if "diverged" in table:
         columns, marks = [*columns, text("diverged", "diverged")], "; crosses: diverged runs"
+    means = " and ".join(
+        f"{of.variant} {SCORES[score].text(SCORES[score].values(of)[: len(table)].mean())}" for of in (a, b)
+    )
     return [
-        Table(name + suffix, title, "", table, columns),
-        Plot(name + suffix, figure(a, b, score), f"{title}; dashed: means{marks}."),
+        Table(name + suffix, title, "", table, columns, fold=title),
+        Plot(
+            name + suffix, figure(a, b, score), f"{title}; dashed: means{marks}.", f"Means: {means}, n = {len(table)}."
+        ),
     ]
 
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from many_seeds.output.plots import COLORS, FAINT, GREEN, panels, styled
+from many_seeds.output.plots import COLORS, FAINT, FONT_SIZE, margin_band, panels, styled
 from many_seeds.results import Pair, Result, Results
 from stages.aggregate.report.parts import Part, Plot
 from stages.aggregate.runs import Runs
@@ -19,7 +19,8 @@ from stages.study.params import Params
 from stages.study.scores import SCORES
 
 FEWEST = 3  # points of a curve that is drawn
-COLUMNS = 2
+COLUMNS, WIDTH = 4, 8.0  # panels side by side, and the width of the figure in inches
+LONGEST_NAME = 21
 CAPTION = (
     "The interval of each comparison after its first n seeds{qualifier}; the equivalence margin is green. The dot "
     "marks the first number of seeds with a verdict."
@@ -35,7 +36,9 @@ def parts(runs: Runs, compared: Sequence[Results], study: Params) -> list[Part]:
         drawn = {pair: table for pair, table in tables.items() if len(table) >= FEWEST}
         if drawn:
             caption = CAPTION.format(qualifier=results.qualifier(group, study))
-            found.append(Plot(results.file_name("convergence", group, compared, study), figure(drawn, group), caption))
+            name = results.file_name("convergence", group, compared, study)
+            tooltips = {panel_id(pair): _sentence(pair, table) for pair, table in drawn.items()}
+            found.append(Plot(name, figure(drawn, group), caption, " ".join(tooltips.values()), tooltips, wide=True))
     return [*found]
 
 
@@ -47,24 +50,40 @@ def by_seeds(result: Result, runs: Runs, group: Results) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["n", "difference", "low", "high", "verdict"])
 
 
+def panel_id(pair: Pair) -> str:
+    """The id of the panel of a comparison."""
+    return f"{pair[0]}--{pair[1]}"
+
+
+def _sentence(pair: Pair, table: pd.DataFrame) -> str:
+    """A panel in words: its last interval, and the first number of seeds with a verdict."""
+    last, with_verdict = table.iloc[-1], table[table["verdict"] != "undecided"]
+    verdict = "no verdict"
+    if not with_verdict.empty:
+        verdict = f"{with_verdict['verdict'].iloc[0]} from n = {with_verdict['n'].iloc[0]} on"
+    interval = f"{last['difference']:+.3g} ({last['low']:+.3g} … {last['high']:+.3g})".replace("-", "−")
+    return f"{pair[0]} → {pair[1]}: {interval} after n = {last['n']}, {verdict}."
+
+
 @styled
 def figure(tables: dict[Pair, pd.DataFrame], group: Results) -> Figure:
     """A panel for each comparison: its interval by the number of seeds."""
     rows = -(-len(tables) // COLUMNS)
-    drawn, axes = panels(1.15 * rows + 0.3, COLUMNS, rows)
+    drawn, axes = panels(1.05 * rows + 0.3, COLUMNS, rows, width=WIDTH)
     for ax, (pair, table) in zip(axes.flat, tables.items(), strict=False):
         _panel(ax, pair, table, group.settings.margin)
     for ax in axes.flat[len(tables) :]:
         ax.set_axis_off()
-    drawn.supxlabel("seeds", fontsize=8)
+    drawn.supxlabel("seeds", fontsize=FONT_SIZE)
     notes = "; ".join(filter(None, [group.unit, "lower is better" if group.settings.lower_is_better else ""]))
-    drawn.supylabel(f"difference in {group.metric}{f' ({notes})' if notes else ''}", fontsize=8)
+    drawn.supylabel(f"difference in {group.metric}{f' ({notes})' if notes else ''}", fontsize=FONT_SIZE)
     return drawn
 
 
 def _panel(ax: Axes, pair: Pair, table: pd.DataFrame, margin: float) -> None:
     color = COLORS[table["verdict"].iloc[-1]]
-    ax.axhspan(-margin, margin, color=GREEN, alpha=0.15, linewidth=0)
+    ax.set_gid(panel_id(pair))
+    margin_band(ax, margin)
     ax.axhline(0, color=FAINT, linewidth=1)
     ax.fill_between(table["n"], table["low"], table["high"], color=color, alpha=0.3, linewidth=0)
     ax.plot(table["n"], table["difference"], color=color, linewidth=1.2)
@@ -76,7 +95,7 @@ def _panel(ax: Axes, pair: Pair, table: pd.DataFrame, margin: float) -> None:
     last = table.iloc[-1]
     reach = max(3 * (last["high"] - last["low"]), 2 * margin)
     ax.set_ylim(last["difference"] - reach / 2, last["difference"] + reach / 2)
-    ax.set_title(f"{pair[0]} →\n{pair[1]}", fontsize=6.5)
-    ax.tick_params(labelsize=6.5)
+    a, b = (name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in pair)
+    ax.set_title(f"{a} →\n{b}")
     ax.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     ax.yaxis.set_major_locator(MaxNLocator(3))

@@ -18,10 +18,21 @@ def parts(shown: Sequence[VariantRuns]) -> list[Part]:
             f"curves_{variant.variant}",
             figure(variant),
             f"{variant.variant}: median and range over the seeds that are still training.",
+            _numbers(variant),
         )
         for variant in shown
         if "epoch" in variant.curves and variant.curves["loss"].notna().any()  # all may have diverged at once
     ]
+
+
+def _numbers(variant: VariantRuns) -> str:
+    """The medians of the last epoch in words."""
+    epoch = variant.curves["epoch"].max()
+    last = variant.curves[variant.curves["epoch"] == epoch].median(numeric_only=True)
+    shown = {"training loss": "loss", "training accuracy": "accuracy", "validation loss": "val_loss"}
+    shown["validation accuracy"] = "val_accuracy"
+    scores = [f"{label} {last[column]:.4f}" for label, column in shown.items() if pd.notna(last[column])]
+    return f"Medians of epoch {epoch:.0f}: {', '.join(scores)}."
 
 
 def validation_losses(runs: Runs) -> pd.DataFrame:

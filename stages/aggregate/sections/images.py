@@ -15,7 +15,7 @@ def parts(data: DataSummary) -> list[Part]:
     if in_figures != list(data.train):
         counts["in_figures"] = in_figures
         columns.append(text("in figures", "in_figures"))
-    found: list[Part] = [Table("images", "Images of each class", caption, counts, columns)]
+    found: list[Part] = [Table("images", "Images of each class", caption, counts, columns, fold="Images of each class")]
     if sentences := [sentence for sentence, _ in data.warnings()]:
         rows = pd.DataFrame([copy.model_dump() for _, copies in data.warnings() for copy in copies.named])
         sentences.append(f"The first {MOST_NAMED} of each kind, those of another class first:")

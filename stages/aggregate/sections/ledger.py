@@ -54,7 +54,8 @@ def parts(rows: Sequence[Row], earlier: Sequence[Path], runs: Runs, study: Param
         columns.insert(columns.index(MARGIN), text("score", "score"))
     if earlier:
         caption += EARLIER.format(number=len(earlier) + 1, files=", ".join(map(str, earlier)))
-    return [Table("ledger", "All comparisons that were named", caption, rows_table, columns)]
+    title = "All comparisons that were named"
+    return [Table("ledger", title, caption, rows_table, columns, fold=title)]
 
 
 def withdrawn_results(rows: Sequence[Row], runs: Runs, study: Params) -> dict[str, Result]:

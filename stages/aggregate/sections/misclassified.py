@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 
-from many_seeds.output.plots import INK, WIDTH, drawable, panels, styled
+from many_seeds.output.plots import BLUE, INK, WIDTH, drawable, panels, styled
 from stages.aggregate.report.parts import Part, Plot, Table, images_of, number, text
 from stages.aggregate.runs import Runs, VariantRuns, shared_seeds
 from stages.study.params import Params
@@ -14,6 +15,10 @@ from stages.study.scores import class_sizes, recalls
 
 HARDEST = 24
 MOST_CLASSES = 20
+MOST_WITH_COUNTS = 10  # classes of a confusion matrix that has room for numbers
+MOST_CONFUSED = 5
+# Text in the colour of the page has a contrast of 4.5 on all of these colours, on a light and on a dark page.
+ERRORS = LinearSegmentedColormap.from_list("errors", [to_rgba(BLUE, 0), to_rgba(BLUE, 0.7)])
 # Test images of which at most two of five annotators agreed with the label: Northcutt, Athalye and Mueller 2021,
 # "Pervasive label errors in test sets destabilize machine learning benchmarks", from the answers they published.
 DOUBTED = {
@@ -29,11 +34,16 @@ def parts(runs: Runs, shown: Sequence[VariantRuns], study: Params) -> list[Part]
         caption = f"{variant.variant}: test images by true and predicted class, mean over seeds; colour shows errors."
         if len(variant.classes) > MOST_CLASSES:
             caption += f" Of {len(variant.classes)} classes those {MOST_CLASSES} with the most errors."
-        found.append(Plot(f"confusion_{variant.variant}", confusion(variant), caption))
+        wrong = (variant.predicted != variant.truth).sum(axis=1).mean()
+        fold = f"{variant.variant}: {wrong:,.1f} of {len(variant.truth):,} {images} misclassified, mean over seeds"
+        plot = confusion(variant)
+        found.append(Plot(f"confusion_{variant.variant}", plot, caption, _most_confused(variant), fold=fold))
         if (variant.predicted != variant.truth).any():
             caption = f"{variant.variant}: {images} that most seeds misclassify: true → predicted (seeds)."
             caption += f" {missed_by_all(variant, doubted)}"
-            found.append(Plot(f"misclassified_{variant.variant}", misclassified(variant, doubted), caption))
+            plot = misclassified(variant, doubted)
+            titles = (title.get_text().replace("\n", ", ") for title in plot.axes[0].texts)
+            found.append(Plot(f"misclassified_{variant.variant}", plot, caption, "; ".join(titles), fold=fold))
     return found
 
 
@@ -46,7 +56,8 @@ def _recall_parts(shown: Sequence[VariantRuns]) -> list[Part]:
         *(number(of.variant, f"{of.variant}_recall", "{:.2f} %", 100) for of in shown),
     ]
     caption = "The share of the test images of each class that is classified correctly, mean over the seeds."
-    return [Table("recall", "Recall of each class", caption, recall_table(shown), columns)]
+    title = "Recall of each class"
+    return [Table("recall", title, caption, recall_table(shown), columns, fold=title)]
 
 
 def recall_table(variants: Sequence[VariantRuns]) -> pd.DataFrame:
@@ -86,7 +97,12 @@ def _of_all(runs: Runs, images: str, doubted: frozenset[int]) -> list[Part]:
     ]
     figure = gallery([pixels[row.image] for row in drawn], titles, families)
     sentence = f"The hardest {images} of all variants: true → most frequent wrong class (share of runs that are wrong)."
-    return [Table("hardest", f"The hardest {images}", caption, table, columns), Plot("hardest", figure, sentence)]
+    title = f"The hardest {images}"
+    numbers = "; ".join(title.replace("\n", ", ") for title in titles)
+    return [
+        Table("hardest", title, caption, table, columns, fold=title),
+        Plot("hardest", figure, sentence, numbers),
+    ]
 
 
 def _pixels(runs: Runs) -> dict[int, np.ndarray]:
@@ -165,7 +181,7 @@ def gallery(images: Sequence[np.ndarray], titles: Sequence[str], families: Seque
         families: the fonts of the titles; None for that of all figures.
     """
     lines = max((title.count("\n") + 1 for title in titles), default=0)
-    columns = 6 if lines < 3 else 5
+    columns = 6 if lines < 3 else 4
     rows = max(1, -(-len(images) // columns))
     height, width = images[0].shape[:2] if images else (1, 1)
     side = max(height, width)
@@ -187,7 +203,6 @@ def gallery(images: Sequence[np.ndarray], titles: Sequence[str], families: Seque
             title,
             ha="center",
             va="bottom",
-            fontsize=7,
             linespacing=1.1,
             fontfamily=families,
         )
@@ -198,7 +213,7 @@ def gallery(images: Sequence[np.ndarray], titles: Sequence[str], families: Seque
 
 @styled
 def confusion(variant: VariantRuns) -> Figure:
-    """The confusion matrix, mean over seeds; the diagonal has no colour."""
+    """The confusion matrix, mean over seeds; the diagonal has no colour, and few errors are transparent."""
     counts = confusion_counts(variant)
     shown = np.sort(np.argsort(np.diag(counts) - counts.sum(axis=1), kind="stable")[:MOST_CLASSES])
     all_names, families = drawable(variant.classes)
@@ -208,11 +223,11 @@ def confusion(variant: VariantRuns) -> Figure:
     top = max(np.nanmax(errors), 1)
     figure, axes = panels(3.8)
     ax = axes[0, 0]
-    ax.imshow(errors, cmap="Blues", vmin=0, vmax=top)
+    ax.imshow(errors, cmap=ERRORS, vmin=0, vmax=top)
     for (i, j), value in np.ndenumerate(counts):
-        if (i == j or value >= 0.05) and len(names) <= 12:
+        if (i == j or value >= 0.05) and len(names) <= MOST_WITH_COUNTS:
             text = f"{value:.0f}" if i == j or value >= 9.95 else f"{value:.1f}"
-            drawn = ax.text(j, i, text, ha="center", va="center", fontsize=6.5, color=_ink(i != j, value > 0.55 * top))
+            drawn = ax.text(j, i, text, ha="center", va="center", color=INK)
             drawn.set_in_layout(False)  # inside of the axes as it is
     rotation = 90 if max(map(len, names)) > 2 else 0
     ax.set_xticks(range(len(names)), names, rotation=rotation, fontfamily=families)
@@ -231,6 +246,12 @@ def confusion_counts(variant: VariantRuns) -> np.ndarray:
     return np.bincount(places.ravel(), minlength=classes**2).reshape(classes, classes) / len(variant.seeds)
 
 
-def _ink(on_colour: bool, dark: bool) -> str:
-    # Numbers on the map's own light cells stay dark in a dark page; those on its background follow the page.
-    return ("white" if dark else "#101418") if on_colour else INK
+def _most_confused(variant: VariantRuns) -> str:
+    """The classes that are confused most, with the mean number of images."""
+    errors, names = confusion_counts(variant), variant.classes
+    np.fill_diagonal(errors, 0)
+    places = np.argsort(-errors, axis=None, kind="stable")[:MOST_CONFUSED]
+    pairs = [
+        (int(true), int(predicted)) for true, predicted in zip(*np.unravel_index(places, errors.shape), strict=True)
+    ]
+    return "; ".join(f"{names[i]} as {names[j]}: {errors[i, j]:.1f}" for i, j in pairs if errors[i, j])

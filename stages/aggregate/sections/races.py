@@ -9,6 +9,7 @@ from many_seeds.output.forest import MAX_ROWS, forest
 from many_seeds.output.messages import counted
 from many_seeds.results import Results
 from stages.aggregate.report.parts import Plot, Table, number, text
+from stages.aggregate.sections import results
 from stages.study.params import Params
 from stages.study.races import RaceState
 
@@ -46,7 +47,8 @@ def figures(states: Sequence[RaceState]) -> list[Plot]:
             notes = [_note(state, result.a, result.verdict) for result in against]
             drawn = forest(compared, notes=notes, confidence="the guarantee is for the winner, not for each interval")
             caption = f"Race {state.name}: the leader (b) compared with each other variant (a)."
-            found.append(Plot(f"race_{state.race.name}", drawn, caption))
+            numbers = " ".join(results.sentence(result, compared) for result in against)
+            found.append(Plot(f"race_{state.race.name}", drawn, caption, numbers))
     return found
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from many_seeds.output import text
-from many_seeds.results import Results, Settings
+from many_seeds.results import Result, Results, Settings
 from stages.aggregate.report.parts import Cell, Column, Row
 from stages.study.params import Params
 from stages.study.scores import SCORES
@@ -49,6 +49,18 @@ def qualifier(found: Results, study: Params) -> str:
     if score_name(found) != settings.score:
         return f", by {found.metric}, {margin}"
     return "" if found.settings.margin == settings.equivalence_margin else f", {margin}"
+
+
+def sentence(result: Result, group: Results) -> str:
+    """A result in words: "a → b: better, +0.25 (+0.10 … +0.39), n = 10; new images: undecided (−0.02 … +0.52)."."""
+    (form,) = text.number_forms([result])
+    found = f"{result.a} → {result.b}: {text.verdict(result)}"
+    if result.n:
+        found += f", {text.number(result.difference, form)} ({text.interval(result, form)}), n = {result.n}"
+    if result.verdict_new_images and result.low_new_images is not None and result.high_new_images is not None:
+        bounds = text.bounds(result.low_new_images, result.high_new_images, form)
+        found += f"; new {group.item}s: {result.verdict_new_images} ({bounds})"
+    return f"{found}."
 
 
 def direction(found: Results) -> str:

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from many_seeds.output.plots import BLUE, ORANGE, drawable, panels, styled
+from stages.aggregate.report.figures import RAISED
 from stages.aggregate.report.parts import Part, Plot
 from stages.aggregate.runs import VariantRuns
 
 MOST_CLASSES = 20
-RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def parts(shown: Sequence[VariantRuns]) -> list[Part]:
@@ -25,7 +25,7 @@ def parts(shown: Sequence[VariantRuns]) -> list[Part]:
                 f"{variant.variant}: validation error by the strength of the ridge penalty; median where all seeds "
                 "have the value."
             )
-            found.append(Plot(f"alpha_{variant.variant}", alpha_search(variant), caption))
+            found.append(Plot(f"alpha_{variant.variant}", alpha_search(variant), caption, _numbers(variant)))
         if variant.weights is not None:
             caption = f"{variant.variant}: weights of each class: positive blue, negative orange."
             found.append(Plot(f"weights_{variant.variant}", weights(variant.weights, variant.classes), caption))
@@ -60,6 +60,15 @@ def alpha_search(variant: VariantRuns) -> Figure:
     return drawn
 
 
+def _numbers(variant: VariantRuns) -> str:
+    """The best point of the grid in words."""
+    rows = variant.curves[variant.curves["search"] == "grid"]
+    median = common_median(rows.assign(error=rows["val_loss"]))
+    if median.empty:
+        return ""
+    return f"The lowest median of the validation error on the grid is {median.min():.4g}, at α = {median.idxmin():.4g}."
+
+
 def common_median(coarse: pd.DataFrame) -> pd.Series:
     """The median error over the seeds by α, where all seeds have it: the grid of some may have been extended.
 
@@ -81,7 +90,12 @@ def weights(values: np.ndarray, classes: Sequence[str]) -> Figure:
     names, families = drawable(classes)
     # The largest weights belong to border pixels that are almost always blank; a scale up to them hides the others.
     limit = np.quantile(np.abs(values), 0.99)
-    colours = mpl.colors.LinearSegmentedColormap.from_list("negative_positive", [ORANGE, "#f7f7f7", BLUE])
+    # Transparent around zero, so that the colour of the page shows through.
+    around_zero = [mpl.colors.to_rgba(colour, 0) for colour in (ORANGE, BLUE)]
+    colours = mpl.colors.LinearSegmentedColormap.from_list(
+        "negative_positive",
+        [(0.0, mpl.colors.to_rgba(ORANGE)), *((0.5, zero) for zero in around_zero), (1.0, mpl.colors.to_rgba(BLUE))],
+    )
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, image, name in zip(axes.flat, values[:shown], names, strict=False):

@@ -46,7 +46,8 @@ def parts(runs: Runs, study: Params) -> list[Part]:
         f"possible {images}. Seed × {images}: which of them each run misclassifies. Test {images}: others might have "
         "been drawn. Each pair of limits alone has this confidence."
     )
-    return [Table("variance", "Components of variance", caption, table(runs, settings.alpha), columns)]
+    title = "Components of variance"
+    return [Table("variance", title, caption, table(runs, settings.alpha), columns, fold=title)]
 
 
 def table(runs: Runs, level: float) -> pd.DataFrame:

@@ -35,9 +35,9 @@ def parts(runs: Runs, study: Params) -> list[Part]:
 def columns_of_scores(score: str = ACCURACY) -> list[Column]:
     """The columns of `row`; the first score is that of the study."""
     found = [
-        number("n", "n"),
         number("test accuracy", "accuracy", "{:.2f} %", 100),
         span("interval", "low", "high", "{:.2f}", 100),
+        number("n", "n"),
         number("sd", "sd", "{:.2f}", 100),
         number("ensemble", "vote_accuracy", "{:.2f} %", 100),
     ]
@@ -46,12 +46,13 @@ def columns_of_scores(score: str = ACCURACY) -> list[Column]:
     of = SCORES[score]
     mean, bound = ("{:.2f} %", "{:.2f}") if of.is_share else ("{:.4f}", "{:.4f}")
     header = of.label if of.is_share else of.value_label
+    n = found.pop(2)
     return [
-        found[0],
         number(header, score, mean, of.scale),
         span(f"interval of {of.label}", f"{score}_low", f"{score}_high", bound, of.scale),
+        n,
         number(f"sd of {of.label}", f"{score}_sd", bound, of.scale),
-        *found[1:],
+        *found,
     ]
 
 

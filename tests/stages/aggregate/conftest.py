@@ -13,7 +13,7 @@ def undrawn() -> Iterator[None]:
     """Figures are made in the block, but neither drawn as PNG files nor as elements of the page."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figures, "png", lambda figure: b"")
-        patch.setattr(figures, "svg", lambda figure, title, name: "")
+        patch.setattr(figures, "svg", lambda figure, title, name, tooltips: "")
         yield
 
 

@@ -85,12 +85,13 @@ def test_no_figure_shows_the_source_of_a_formula() -> None:
 @pytest.mark.usefixtures("results")
 def test_variants_of_different_numbers_of_seeds_are_in_every_table_and_figure() -> None:
     tables, plots = ({path.name for path in of.iterdir()} for of in (paths.TABLES, paths.PLOTS))
-    for name in ("approaches", "approach_pairs", "comparisons", "ablations_units", "selection", "variants", "variance"):
+    compared = ("results", "approach_pairs", "comparisons", "ablations_units")
+    for name in (*compared, "approaches", "selection", "variants", "variance"):
         assert {f"{name}.csv", f"{name}.md"} <= tables
         assert "nan" not in (paths.TABLES / f"{name}.md").read_text(encoding="utf-8").lower()
     assert {"scores.csv", "curves.csv", "pair_wide_plain.csv", "hardest.csv"} <= tables
     assert "of_an_earlier_study.csv" not in tables
-    wanted = ("overview", "approaches", "ablations_units", "curves_wide", "calibration", "hardest", "confusion_wide")
+    wanted = ("overview", "approaches", "convergence", "curves_wide", "calibration", "hardest", "confusion_wide")
     assert {f"{name}.png" for name in (*wanted, "misclassified_wide", "alpha_ridge", "weights_ridge")} <= plots
     steps = pd.read_csv(paths.TABLES / "ablations_units.csv")
     assert list(steps)[:7] == ["step", "score", "n", "difference", "low", "high", "verdict"]
@@ -100,6 +101,22 @@ def test_variants_of_different_numbers_of_seeds_are_in_every_table_and_figure() 
     assert [of["seeds"] for of in summary.values()] == [4, 10, 10, 12]
     assert "ci_low" in summary["wide"]["test_accuracy"]
     assert set(json.loads(paths.ACCURACY.read_text(encoding="utf-8"))) == {"test", "dev"}
+
+
+@pytest.mark.usefixtures("results")
+def test_each_interval_is_in_one_table_of_the_report_and_in_the_files_of_each_part() -> None:
+    report = paths.REPORT.read_text(encoding="utf-8")
+    shown = re.findall(r'id="table-(\w+)"', report)
+    assert "results" in shown
+    assert not {"approach_pairs", "comparisons", "ablations_units"} & {*shown}
+    table = pd.read_csv(paths.TABLES / "results.csv")
+    assert table[["a", "b", "named_in"]].to_numpy().tolist() == [
+        ["ridge", "wide", "approaches"],
+        ["wide", "wider", "approaches, chain units"],
+        ["wide", "plain", "chain units, comparisons"],
+    ]
+    parts = [pd.read_csv(paths.TABLES / f"{name}.csv") for name in ("approach_pairs", "comparisons", "ablations_units")]
+    assert {*table["difference"].abs()} == {*pd.concat(parts)["difference"].abs()}
 
 
 @pytest.mark.usefixtures("results")

@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.aggregate.sections.calibration import expected_error, mean_error
+from stages.aggregate.sections.calibration import expected_error, figure, mean_error
+from tests.support import study as made
 
 
 def test_calibration_error_weighs_bins_by_their_images() -> None:
@@ -14,6 +15,12 @@ def test_calibration_error_weighs_bins_by_their_images() -> None:
 def test_calibration_error_refuses_bins_without_images() -> None:
     with pytest.raises(ValueError, match="received 0"):
         expected_error(np.array([]), np.array([]), np.array([]))
+
+
+def test_no_two_variants_share_colour_and_marker() -> None:
+    runs = made.runs()
+    lines = figure([runs["wide"]] * 20).axes[0].get_lines()[1:]
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == 20
 
 
 def test_a_variant_without_probabilities_has_no_calibration_error() -> None:
