@@ -3,6 +3,9 @@
 PYTHON ?= python3
 DEVICE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 
+# The folder of the study, for the targets that name IN.
+IN ?= .
+
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export DO_NOT_TRACK ?= true
@@ -14,7 +17,7 @@ export DVC_NO_ANALYTICS ?= true
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/bin/uv | home merging ## create .venv; with JAX for CUDA if there is an NVIDIA GPU (or DEVICE=gpu)
+setup: .venv/bin/uv | home merging ## create .venv, with JAX for CUDA on a machine with an NVIDIA GPU
 	@$(INSTALLED) | cmp -s - .venv/ready || { $(INSTALL) && $(INSTALLED) > .venv/ready; }
 	@[ -e .git ] || [ -e .dvc/config.local ] || printf '[core]\n    no_scm = true\n' > .dvc/config.local # a ZIP archive: DVC without git
 
@@ -42,10 +45,10 @@ endef
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 
-demo: setup ## run the pipeline on small real digits in build/demo: no download, two minutes
+demo: setup ## run the pipeline on small real digits in build/demo (2 minutes)
 	python -m tools.demo
 
-new: setup ## begin a study of your own data: write params.yaml (DATA=own/shapes NAME=shapes)
+new: setup ## write params.yaml for your data (DATA=own/shapes NAME=shapes)
 	@[ -n "$(DATA)" ] && [ -n "$(NAME)" ] || { echo "error: name your data, as in make new DATA=own/shapes NAME=shapes" >&2; exit 1; }
 	@python -m tools.new "$(DATA)" "$(NAME)"
 
@@ -53,33 +56,30 @@ study: setup ## run the study on MNIST: dvc repro
 	python -m tools.stale
 	dvc repro
 
-stale: setup ## show what an edit has made stale, also in a clone without data and models
-	@python -m tools.stale
+stale: setup ## list what an edit has made stale (IN=build/demo)
+	@cd $(IN) && python -m tools.stale
 
-certify: setup ## train a sample after an edit of code or packages, and keep results whose bits are equal (ARGS="--plan")
+certify: setup ## train a sample after an edit; keep equal results (ARGS=--plan)
 	@python -m tools.certify $(ARGS)
 
-settle: IN ?= .
-settle: setup ## add seeds to undecided comparisons and to races (IN=build/demo, ARGS="--hours 1")
+settle: setup ## add seeds to undecided comparisons (IN=build/demo, ARGS=--plan)
 	cd $(IN) && python -m tools.settle $(ARGS)
 
 compare: REV ?= HEAD
-compare: setup ## compare the results with those of a commit (REV=main, ARGS="--fail-on worse")
+compare: setup ## `dvc metrics diff` with a verdict on each variant (REV=main)
 	@python -m tools.compare $(REV) $(ARGS)
 
 predict: IMAGE ?= tools/serving/example.png
-predict: setup ## classify an image with the best model (IMAGE=digit.png)
-	@python -m tools.serving.predict $(IMAGE)
+predict: setup ## classify an image (IMAGE=digit.png, IN=build/demo)
+	@cd $(IN) && python -m tools.serving.predict $(abspath $(IMAGE))
 
 ui: PORT ?= 5000
-ui: IN ?= .
-ui: setup ## publish what MLflow lacks, open its UI on 127.0.0.1 (PORT=5000) or print the server's pages (IN=build/demo)
-	python -m stages.tracking
-	-python -m tools.serving.register
-	python -m tools.ui --port $(PORT) --study $(IN)
+ui: setup ## show all runs in MLflow (PORT=5000, IN=build/demo)
+	cd $(IN) && python -m stages.tracking
+	-cd $(IN) && python -m tools.serving.register
+	cd $(IN) && python -m tools.ui --port $(PORT)
 
 serve: PORT ?= 5001
-serve: IN ?= .
 serve: setup ## a page to draw digits, and a server (PORT=5001, IN=build/demo)
 	cd $(IN) && python -m stages.tracking && python -m tools.serving.register && python -m tools.serving.server --port $(PORT)
 
@@ -103,7 +103,7 @@ check: setup ## lint and type-check
 	ruff check .
 	mypy
 
-bench: setup ## measure speed and scaling on an idle machine, and write benchmarks/README.md
+bench: setup ## measure speed and scaling, and write benchmarks/README.md
 	dvc repro split # the images; trains nothing
 	python -m benchmarks.bench
 

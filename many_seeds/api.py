@@ -9,6 +9,7 @@ import pandas as pd
 
 from many_seeds import checks
 from many_seeds.comparisons import compare_scores
+from many_seeds.errors import UserError
 from many_seeds.pairs import chosen_pairs
 from many_seeds.races import RaceResult
 from many_seeds.results import Pair, Results, Settings
@@ -82,6 +83,9 @@ def compare(
         >>> results["base", "wide"].verdict
         'better'
     """
+    for name, value in (("by", by), ("where", where)):
+        if isinstance(value, str):
+            raise UserError(f"{name} should be a list, such as [{value!r}], received the text {value!r}")
     reading = Reading(
         metric=metric,
         seed=seed,
@@ -139,7 +143,7 @@ def decide(
     resolution: float = 0.0,
     confidence: float = 0.95,
     design: Design = "open",
-    lower_is_better: bool = False,
+    lower_is_better: bool | None = None,
     most: int | None = None,
     hours: float | None = None,
     workers: int | None = None,
@@ -165,7 +169,7 @@ def decide(
         resolution: as in `compare`.
         confidence: the probability with which the intervals of all comparisons of the store hold simultaneously.
         design: "open": seeds are added until there is a verdict. "fixed": every variant gets `most` seeds.
-        lower_is_better: whether a lower score is better, as for a loss.
+        lower_is_better: as in `compare`.
         most: the maximum number of seeds of a variant; 256 if None, except in the fixed design, which needs it.
         hours: time budget: runs start only if they are expected to end in time; None for no limit.
         workers: the number of runs at a time, each in a process; None for one per GPU of `gpus`, and without GPUs one.
@@ -197,7 +201,7 @@ def decide(
         resolution=resolution,
         confidence=confidence,
         design=design,
-        lower_is_better=lower_is_better,
+        lower_is_better=direction(score, lower_is_better),
         ordered=True,
     )
     limits = setup.Limits(most=most, hours=hours, workers=workers, timeout=timeout, gpus=gpus)

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import special
+import scipy
 
 from many_seeds.output.messages import counted, listed
 from many_seeds.results import Pair, Settings
@@ -40,7 +40,7 @@ def _correlated(scores: Scores, pairs: Sequence[Pair]) -> list[str]:
     compared = list(dict.fromkeys(name for pair in pairs for name in pair))
     series = {name: _in_order(scores.variants[name], order) for name in compared}
     series |= {f"{a}:{b}": _differences(scores, (a, b), order) for a, b in pairs}
-    errors = special.ndtri(1 - FALSE_ALARM / len(series))
+    errors = scipy.special.ndtri(1 - FALSE_ALARM / len(series))
     found = {name: _correlation(values) for name, values in series.items() if len(values) >= LEAST_ROWS}
     named = [f"{name} ({value:.2f})" for name, value in found.items() if _errors(value, len(series[name])) > errors]
     return [CORRELATED.format(listed(named))] if named else []

@@ -33,6 +33,10 @@ EMPTY = (
     "undecided, because the intervals at different numbers of seeds exclude each other: {}. The assumptions may not "
     "hold: check for runs that were left out, repeated or made with other code"
 )
+OUTSIDE = (
+    "the mean is outside the interval, which holds at all numbers of seeds: {}. This is rare if the assumptions hold: "
+    "check for runs that were left out, repeated or made with other code"
+)
 
 
 def compare_scores(scores: Scores, pairs: Sequence[Pair], settings: Settings, items: Items | None = None) -> Results:
@@ -102,7 +106,12 @@ def remarks(results: Sequence[Result]) -> list[str]:
     later = [f"{one.a}:{one.b} (from seed {one.from_seed} on)" for one in results if one.from_seed]
     counts = [f"{one.a}:{one.b} ({one.outliers} of {one.n_a + one.n_b} runs)" for one in results if one.outliers]
     empty = [f"{one.a}:{one.b}" for one in results if one.low > one.high]
-    sentences = {OUTLIERS: counts, LATER: later, EMPTY: empty}
+    outside = [
+        f"{one.a}:{one.b}"
+        for one in results
+        if one.low <= one.high and (one.difference < one.low or one.difference > one.high)
+    ]
+    sentences = {OUTLIERS: counts, LATER: later, EMPTY: empty, OUTSIDE: outside}
     return [sentence.format(listed(names)) for sentence, names in sentences.items() if names]
 
 

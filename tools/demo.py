@@ -3,6 +3,7 @@
 `python -m tools.demo` does not change the data, models and results of the study around it.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -23,7 +24,6 @@ from stages.study import dvc, files, params, paths
 from stages.study.params import Params
 from stages.study.provenance.environments import CERTIFIED, CERTIFIED_COLUMNS
 from stages.study.scores import ACCURACY
-from stages.tracking import address
 
 FOLDER = Path("build/demo")
 LOG = FOLDER / "repro.log"
@@ -119,8 +119,7 @@ def repro(study: Params) -> None:
     Raises:
         UserError: it fails.
     """
-    # MLflow shows the runs beside those of the study, in an experiment of their own.
-    environment = address.client_environment() | {"PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     progress, last_lines = Progress(number_of_steps(study)), deque[str](maxlen=LAST_LINES)
     with (
         LOG.open("w", buffering=1, encoding="utf-8") as log,
@@ -144,6 +143,18 @@ def repro(study: Params) -> None:
             f"`dvc repro` failed in {FOLDER}. The last lines of {LOG}:\n{''.join(last_lines).rstrip()}\n"
             "Fix the cause and run `make demo` again"
         )
+
+
+def approaches() -> str:
+    """The table of approaches of the report, aligned, and its caption."""
+    _, caption, table = (FOLDER / paths.TABLES / "approaches.md").read_text(encoding="utf-8").strip().split("\n\n")
+    header, _, *rows = map(_cells, table.splitlines())
+    return f"{text.fitting(text.aligned(header, rows, left=2), header, rows)}\n\n{text.filled(caption)}"
+
+
+def _cells(line: str) -> list[str]:
+    """The cells of a line of a Markdown table."""
+    return [re.sub(r"\\(.)", r"\1", cell.strip()) for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
 
 
 def verdicts() -> str:
@@ -178,13 +189,13 @@ def main() -> None:
     study = params.load(FOLDER / params.PARAMS)
     print(f"{len(study.variants)} variants, {number_of_runs(study)} runs: `dvc repro` in {FOLDER}")
     repro(study)
-    print((FOLDER / paths.TABLES / "approaches.md").read_text(encoding="utf-8"))
-    print(f"Is b better than a (a → b)? Differences and intervals in percentage points:\n{verdicts()}\n")
+    print(f"\n{approaches()}\n")
+    console.show(f"Is b better than a (a → b)? Differences and intervals in percentage points:\n{verdicts()}\n")
     print(
         f"Report:    {FOLDER / paths.REPORT}, for any browser\n"
         f"Draw:      make serve IN={FOLDER}, then open http://127.0.0.1:5001/\n"
         f"Runs:      make ui IN={FOLDER}\n"
-        f"Verdicts:  make settle IN={FOLDER}, adds seeds until every comparison has a verdict\n"
+        f"Verdicts:  make settle IN={FOLDER}, adds seeds to undecided comparisons\n"
         f"Edit:      {FOLDER / params.PARAMS}, then make demo, which trains what is stale\n"
         f"Restart:   rm -r {FOLDER}, then make demo, which trains everything again\n"
         f"The study on MNIST: {paths.REPORT}"

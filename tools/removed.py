@@ -7,8 +7,6 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from dvc.utils.serialize import modify_yaml
-
 from many_seeds.commands import console
 from many_seeds.output.messages import counted, listed
 from stages.study import dvc, params, paths
@@ -32,6 +30,8 @@ def _folders(folder: Path) -> Iterable[Path]:
 
 def delete(variants: Iterable[str]) -> None:
     """Delete the files of these variants, and their stages in dvc.lock."""
+    from dvc.utils.serialize import modify_yaml  # imported here because `make stale` only lists variants
+
     names = set(variants)
     for name in names:
         for folder in (paths.RUNS, paths.MODELS):

@@ -20,7 +20,7 @@ from stages.study.params import Params
 from stages.study.provenance import environments
 from stages.study.provenance.environments import CERTIFY, CERTIFY_EVALUATED, CODE, Environment
 from stages.study.provenance.identities import variant_identity
-from stages.train.plan import environment_here
+from stages.train.plan import environments_here
 from tools import training_time
 from tools.removed import removed_variants
 
@@ -184,8 +184,8 @@ def _with_environments(study: Params, recorded: dict[str, Any], status: Status) 
 def _changed_environments(study: Params, recorded: dict[str, Any]) -> dict[str, str]:
     """Stage → how the environment of its recorded results differs from today's code and the locked packages."""
     certificates, found = environments.read_certificates(), dict[str, str]()
-    for part, environments_here in variant_environments(study).items():
-        for variant, here in environments_here.items():
+    for part, of_variants in variant_environments(study).items():
+        for variant, here in of_variants.items():
             stage = f"{part}@{variant}"
             then = recorded.get(stage, {}).get("params", {}).get(str(CODE), {}).get(f"{part}.{variant}")
             if then is not None and then != here:
@@ -225,7 +225,7 @@ def installed_differ(study: Params) -> list[str]:
     """
     locked = environments.locked_versions()
     try:
-        here = {variant: environment_here(recipe) for variant, recipe in study.variants.items()}
+        here = environments_here(study.variants)
     except UserError as error:  # nothing can be trained here, so runs of two environments can't be mixed
         return [f"The installed packages can't be compared with those of the results: {error}"]
     changes = {
@@ -295,12 +295,13 @@ def _describe_missing(outputs: list[str], evaluated: list[str]) -> str:
 def main() -> None:
     console.take_no_arguments("tools.stale", __doc__)
     study = params.load()
-    print(report(study, status(study)))
+    lines = report(study, status(study)).splitlines()
     if names := removed_variants(study):
-        print(
+        lines.append(
             f"Not in params.yaml any more, but still in metrics/runs, models or dvc.lock: {listed(names)}. `python -m "
             "tools.removed` deletes what they have left"
         )
+    console.show("\n".join(lines))
 
 
 if __name__ == "__main__":

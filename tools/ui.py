@@ -13,7 +13,6 @@ import time
 import urllib.request
 import webbrowser
 from collections.abc import Iterator
-from pathlib import Path
 
 from many_seeds.commands import console
 from many_seeds.errors import UserError
@@ -83,11 +82,7 @@ def _responds(port: int) -> bool:
 def main() -> None:
     parser = console.Parser(prog="python -m tools.ui", description=__doc__.partition("\n")[0])
     parser.add_argument("--port", type=int, default=5000, help=f"port on {HOST} (default: %(default)s)")
-    parser.add_argument(
-        "--study", type=Path, default=Path(), metavar="FOLDER", help="folder of the study (default: the current folder)"
-    )
-    arguments = parser.parse_args()
-    port, study = arguments.port, params.load(arguments.study / params.PARAMS)
+    port, study = parser.parse_args().port, params.load()
     if server := address.server():
         show(experiment.pages(study, server))
         return

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from many_seeds.api import compare_read
-from many_seeds.commands import gate, run, scores
+from many_seeds.commands import console, gate, run, scores
 from many_seeds.commands.console import Parser
 from many_seeds.errors import UserError
 from many_seeds.output import text
@@ -196,7 +196,8 @@ def _verdict(arguments: argparse.Namespace) -> None:
     found = judged(arguments)
     if arguments.figure:
         found.results.plot(arguments.figure)
-    print(_output(arguments, found), end="")
+    show = print if arguments.json or arguments.markdown else console.show
+    show(_output(arguments, found), end="")
     gate.close(found.reasons, found.lines)
 
 

@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from many_seeds.commands.redact import redact
 from many_seeds.errors import UserError
+from many_seeds.output import terminal
 
 # The signals that end a command, of those that the system has: Windows has no SIGHUP. Background jobs of scripts ignore
 # SIGINT.
@@ -50,7 +51,7 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
             finally:
                 print(end="", flush=True)
         except UserError as error:
-            sys.exit(redact(f"error: {error}"))
+            sys.exit(terminal.for_stream(redact(f"error: {error}"), sys.stderr))
         except OSError as error:
             if isinstance(error, BrokenPipeError) and _output_is_closed():
                 sys.exit(CLOSED_PIPE)
@@ -60,6 +61,11 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
             sys.exit(130)
 
     return run
+
+
+def show(text: str, end: str = "\n") -> None:
+    """Print a text at once, for a terminal with long lines wrapped and verdicts in colour."""
+    print(terminal.for_stream(text, sys.stdout), end=end, flush=True)
 
 
 def print_traceback(error: BaseException | None) -> None:

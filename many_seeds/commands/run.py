@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from many_seeds.commands import console
 from many_seeds.commands.console import Parser
 from many_seeds.errors import UserError
 from many_seeds.output.messages import listed
@@ -83,9 +84,9 @@ def run(arguments: argparse.Namespace) -> None:
     study, limits = study_of(values)
     if arguments.plan:
         most = limits.most_of(study.settings.design)
-        print(plan(study, study.preview(), most=most, at_once=limits.at_once))
+        console.show(plan(study, study.preview(), most=most, at_once=limits.at_once))
         return
-    print(setup.decide_command(study, limits, mlflow=values.get("mlflow", False)), end="")
+    console.show(str(setup.decide_command(study, limits, mlflow=values.get("mlflow", False))), end="")
     if study.failures():
         sys.exit(1)
 
@@ -109,7 +110,7 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path} should map keys to values, received {type(values).__name__}; keys: {', '.join(KEYS)}")
     if unknown := [key for key in values if key not in KEYS]:
-        raise UserError(f"{path} has the unknown {listed(unknown)}; known keys: {', '.join(KEYS)}")
+        raise UserError(f"{path} has unknown keys: {listed(unknown)}; known: {', '.join(KEYS)}")
     if missing := [key for key in ("command", "score", "variants") if values.get(key) is None]:
         raise UserError(f"{path} lacks {listed(missing)}: {'; '.join(f'{key}: {KEYS[key]}' for key in missing)}")
     return {key: value for key, value in values.items() if value is not None}
@@ -124,6 +125,7 @@ def study_of(values: dict[str, Any]) -> "tuple[Study, Limits]":
     from many_seeds.running import setup
     from many_seeds.running.commands import parse_command
     from many_seeds.running.study import check_variants
+    from many_seeds.sources.columns import lower_is_better
 
     variants = check_variants(values["variants"])
     command = parse_command(values["command"], variants)
@@ -139,6 +141,7 @@ def study_of(values: dict[str, Any]) -> "tuple[Study, Limits]":
     pairs = None if comparisons is None else parse_pairs(comparisons, [*variants], "comparisons")
     asked = setup.asked_pairs([*variants], pairs, values.get("baseline"), race=values.get("race", False))
     chosen = {key: values[key] for key in SETTINGS if key in values}
+    chosen["lower_is_better"] = lower_is_better(values["score"], values.get("lower_is_better"))
     settings = Settings(ordered=True, **chosen)
     limited = {key: values[key] for key in LIMITS if key in values}
     limits = setup.Limits(**limited)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 HEADER_WIDTH = 14
 LINE_WIDTH, LEAST_WIDTH = 110, 60
 MISSING = "–"
-COLUMNS = 7  # of a table without an interval for new items
+COLUMNS = 6  # of a table with names in the first one and without an interval for new items
 MAX_DIGITS = 8  # of a number without an exponent
 DEFAULT_DECIMALS = 3  # where the data have no scale
 
@@ -315,15 +315,10 @@ def _exponent(value: float) -> int:
 
 
 def table(results: "Results") -> str:
-    """An aligned table; if it is wider than the terminal, each pair is on a line above its result.
-
-    If that is still too wide, the columns for new items are in a table below.
-    """
-    cells = [[text for text, _ in row] for row in rows(results)]
-    one_line = aligned(header(results), cells, left=3)
-    if max(map(len, one_line.splitlines())) <= line_width():
-        return one_line
-    return "\n\n".join(_two_line_tables(header(results), cells))
+    """An aligned table; if it is wider than the terminal, each pair is on a line above its result."""
+    names, cells = header(results), [[text for text, _ in row] for row in rows(results)]
+    pairs = [[f"{a} → {b}", *others] for a, b, *others in cells]
+    return fitting(aligned(names, cells, left=3), ["a → b", *names[2:]], pairs)
 
 
 def line_width() -> int:
@@ -331,23 +326,38 @@ def line_width() -> int:
     return min(max(shutil.get_terminal_size((LINE_WIDTH, 24)).columns, LEAST_WIDTH), LINE_WIDTH)
 
 
-def _two_line_tables(header: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
-    """A table of the pairs; if it is too wide, another one has the columns for new items."""
-    whole = _two_line_table(header, cells)
-    widths = [len(line) for line in whole.splitlines() if line.startswith("  ")]  # of columns, not of names
-    if len(header) == COLUMNS or max(widths) <= line_width():
-        return [whole]
-    parts = [[*range(COLUMNS)], [0, 1, *range(COLUMNS, len(header))]]
-    return [_two_line_table([header[at] for at in part], [[row[at] for at in part] for row in cells]) for part in parts]
+def fitting(one_line: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table with a line for each row; if it is wider than the terminal, the first column is on lines of its own.
+
+    If that is still too wide, the columns for new items are in a table below.
+
+    Args:
+        one_line: the table with a line for each row.
+        header: names of the columns.
+        rows: texts [rows, columns].
+    """
+    if _width(one_line.splitlines()) <= line_width():
+        return one_line
+    whole = _names_above(header, rows)
+    columns = [line for line in whole.splitlines() if line.startswith("  ")]  # names may be longer
+    if len(header) <= COLUMNS or _width(columns) <= line_width():
+        return whole
+    parts = [[*range(COLUMNS)], [0, *range(COLUMNS, len(header))]]
+    tables = [_names_above([header[at] for at in part], [[row[at] for at in part] for row in rows]) for part in parts]
+    return "\n\n".join(tables)
 
 
-def _two_line_table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    lines = aligned(header[2:], [row[2:] for row in cells]).splitlines()
-    head, body = lines[: -len(cells)], lines[-len(cells) :]
+def _width(lines: Sequence[str]) -> int:
+    return max(map(len, lines), default=0)
+
+
+def _names_above(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = aligned(header[1:], [row[1:] for row in rows]).splitlines()
+    head, body = lines[: -len(rows)], lines[-len(rows) :]
     indented = [f"  {line}" for line in head]
-    for (a, b, *_), line in zip(cells, body, strict=True):
-        indented += [f"{a} → {b}", f"  {line}"]
-    return "\n".join(["a → b", *indented])
+    for (name, *_), line in zip(rows, body, strict=True):
+        indented += [name, f"  {line}"]
+    return "\n".join([header[0], *indented])
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:

@@ -13,10 +13,10 @@ from typing import Any
 
 from many_seeds.errors import UserError
 from many_seeds.output.messages import counted, listed
-from many_seeds.running.runs import Run, ScoreError, as_scores
+from many_seeds.running.runs import SEED, Run, ScoreError, as_scores
 from many_seeds.sources.mlflow_runs import fetch_tagged
 
-SEED, OUT = "seed", "out"
+OUT = "out"
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 TAG = "many_seeds.run"  # of the runs that a command logs to MLflow
 TAGS = "MLFLOW_RUN_CONTEXT"  # the variable with tags, in JSON, that MLflow gives to each new run
@@ -77,10 +77,13 @@ def parse_command(command: Any, variants: Mapping[str, Mapping[str, Any]]) -> li
         variants: variant → the values of the placeholders.
 
     Raises:
-        UserError: it is neither, has no {seed}, or names a placeholder that a variant lacks; or a field of a variant
-            is not used.
+        UserError: it is neither, can't be split, has no {seed}, or names a placeholder that a variant lacks; or a field
+            of a variant is not used.
     """
-    parts = shlex.split(command) if isinstance(command, str) else command
+    try:
+        parts = shlex.split(command) if isinstance(command, str) else command
+    except ValueError as error:
+        raise UserError(f"command can't be split as a shell would ({error}), received {command!r}") from error
     if not isinstance(parts, list) or not parts or not all(isinstance(part, str | int | float) for part in parts):
         raise UserError(f"command should be a list of a program and its arguments, or a string, received {command!r}")
     parts = [str(part) for part in parts]
@@ -88,8 +91,8 @@ def parse_command(command: Any, variants: Mapping[str, Mapping[str, Any]]) -> li
     if SEED not in used:
         raise UserError(f"command should have {{{SEED}}}, so that runs differ, received {shlex.join(parts)}")
     for variant, fields in variants.items():
-        if reserved := {SEED, OUT} & fields.keys():
-            raise UserError(f"variant {variant} can't have the field {reserved.pop()}, which each run gets by itself")
+        if OUT in fields:
+            raise UserError(f"variant {variant} can't have the field {OUT}, which each run gets by itself")
         if unknown := [name for name in used if name not in (SEED, OUT, *fields)]:
             raise UserError(f"command has {{{unknown[0]}}}, which variant {variant} lacks: it has {listed([*fields])}")
         if unused := [name for name in fields if name not in used]:

@@ -65,8 +65,10 @@ def pickled(function: Callable[..., Any]) -> bytes:
     """A function as bytes for other processes, also one of a script, a notebook or another function.
 
     Raises:
-        UserError: a package is missing, or the function can't be pickled.
+        UserError: it is no function, a package is missing, or it can't be pickled.
     """
+    if not callable(function):
+        raise UserError(f"train should be a function, called as train(seed=seed, **fields), received {function!r}")
     try:
         import cloudpickle
         import joblib  # noqa: F401  # for the processes; its absence is named before anything runs

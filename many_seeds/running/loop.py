@@ -143,7 +143,11 @@ def _seeds(study: Study) -> dict[str, int]:
 
 def _is_stuck(one: Question) -> bool:
     """Whether every seed has the same difference, so that further seeds can't give a verdict."""
-    return not isinstance(one, RaceResult) and one.tied and one.n >= growth.FIRST_LOOK
+    if seeds_used(one) < growth.FIRST_LOOK:
+        return False
+    if isinstance(one, RaceResult):
+        return all(result.tied for result in one.with_leader() if result.a in one.standing.in_race)
+    return one.tied
 
 
 def _announcement(step: Step, runs: Sequence[Run], seconds: float | None, at_once: int) -> str:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, Protocol
 
 from many_seeds.output.messages import listed
 
-COLUMNS = ("variant", "seed")  # of a store, before those of the scores
+SEED = "seed"
+COLUMNS = ("variant", SEED)  # of a store, before those of the scores
 FACTS = ("seconds", "host", "status", "commit")  # behind them
 SHOWN_LINES = 20  # of the output of a run that failed
 
@@ -106,17 +107,21 @@ def as_scores(value: Any, name: str) -> dict[str, float]:
         name: the score by which variants are compared.
 
     Returns:
-        Name → score; a number has the name `name`. Other values than numbers are left out.
+        Name → score; a number has the name `name`. Values that are no numbers or are called as another column of the
+        store are left out.
 
     Raises:
-        ScoreError: there is no such score, or it is not a finite number.
+        ScoreError: there is no such score, or it is not a finite number, or called as a column of the store.
     """
-    values = {str(key): each for key, each in value.items()} if isinstance(value, Mapping) else {name: value}
+    reserved = (*COLUMNS, *FACTS)
+    if name in reserved:
+        raise ScoreError(f"a score can't be called {name}, as a column of the store: give it another name")
+    values = {name: value}
+    if isinstance(value, Mapping):
+        values = {str(key): each for key, each in value.items() if str(key) not in reserved}
     if name not in values:
-        raise ScoreError(f"expected the score {name}, received {listed([*values])}: name one of these as score")
+        raise ScoreError(f"expected a score called {name!r}, received {listed([*values])}: name one of these as score")
     scores = {key: _number(each) for key, each in values.items() if key == name or _is_number(each)}
-    if reserved := [key for key in scores if key in (*COLUMNS, *FACTS)]:
-        raise ScoreError(f"a score can't be called {reserved[0]}, as a column of the store: give it another name")
     if not math.isfinite(scores[name]):
         raise ScoreError(
             f"{name} should be finite, received {scores[name]}: a run that diverged counts, so return the score of a "

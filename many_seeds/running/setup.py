@@ -12,6 +12,7 @@ from typing import Any
 
 from many_seeds.errors import UserError
 from many_seeds.growth import MOST
+from many_seeds.output import terminal
 from many_seeds.pairs import check_two_variants, chosen_pairs
 from many_seeds.results import Pair, Settings
 from many_seeds.running.cluster import ADDRESS, Train, cluster_workers, execute
@@ -172,7 +173,7 @@ def _decide(study: Study, workers: Sequence[Worker], limits: Limits, show: Calla
 
 
 def _print(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(terminal.for_stream(line, sys.stderr), file=sys.stderr, flush=True)
 
 
 def _ignore(line: str) -> None:

@@ -3,8 +3,9 @@
 import contextlib
 import csv
 import io
+import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ except ImportError as error:
 
 OK = "ok"
 FAILED = "failed: "  # followed by the reason
+BOM = "\ufeff"  # which a spreadsheet program writes before the header
 
 
 class Store:
@@ -37,10 +39,13 @@ class Store:
         path: the file; it is created with the first row.
 
     Raises:
-        UserError: the file has other columns, or a row without variant or seed.
+        UserError: the path is a folder, or the file has other columns, a row without variant or seed, or two rows with
+            scores of the same run.
     """
 
     def __init__(self, path: Path) -> None:
+        if path.is_dir():
+            raise UserError(f"the store should be a CSV file, received the folder {str(path)!r}")
         self.path = path
         self._locks = path.with_name(f".{path.name}.locks")
         self._header: list[str] = []
@@ -70,22 +75,26 @@ class Store:
         """The number of seeds of a variant up to the last one with a score."""
         return max((1 + run.seed for run in self._rows if run.variant == variant and self.succeeded(run)), default=0)
 
+    def variants(self) -> list[str]:
+        """The variants that have a score."""
+        return list(dict.fromkeys(run.variant for run in self._rows if self.succeeded(run)))
+
     def scores(self, variant: str, score: str) -> np.ndarray:
         """The scores of a variant, float [seeds], of the seeds from 0 up to the first one without a score.
 
         Raises:
-            UserError: a row has no such score.
+            UserError: a row has no such score, or it is not finite.
         """
         found: list[float] = []
         while self.succeeded(run := Run(variant, len(found))):
             text = self._rows[run].get(score, "")
-            try:
-                found.append(float(text))
-            except ValueError as error:
+            value = _number(text)
+            if value is None:
                 raise UserError(
-                    f"{self.path} should have a number as {score} of {run}, received {text!r}: name a score that "
-                    "every run has, or another store"
-                ) from error
+                    f"{self.path} should have a finite number as {score} of {run}, received {text!r}: name a score "
+                    "that every run has, or another store"
+                )
+            found.append(value)
         return np.array(found)
 
     def mean_seconds(self) -> dict[str, float]:
@@ -175,18 +184,21 @@ class Store:
         return bool(self._header) and len(cells) == len(self._header)
 
     def _parse(self, content: bytes) -> None:
-        lines = csv.reader(io.StringIO(content.decode(errors="replace"), newline=""))
+        lines = csv.reader(io.StringIO(content.decode(errors="replace").removeprefix(BOM), newline=""))
         for cells in lines:
             if not self._header:
                 self._header = self._checked_header(cells)
             elif cells:
                 row = dict(zip(self._header, cells, strict=False))
-                if len(row) < len(self._header) or not row["variant"] or not row["seed"].isdecimal():
+                if len(row) < len(self._header) or not _is_valid(row):
                     raise UserError(
                         f"{self.path} should have the columns {listed(self._header)} in every row, received "
                         f"{','.join(cells)!r}: repair or remove this row"
                     )
-                self._rows[Run(row["variant"], int(row["seed"]))] = row
+                run = Run(row["variant"], int(row["seed"]))
+                if self.succeeded(run):
+                    raise UserError(f"{self.path} has two rows of {run}: remove the one that was made later")
+                self._rows[run] = row
 
     def _checked_header(self, cells: list[str]) -> list[str]:
         if missing := [name for name in (*COLUMNS, *FACTS) if name not in cells]:
@@ -239,6 +251,21 @@ def _created(path: Path) -> io.BufferedRandom:
         raise UserError(
             f"{path} can't be written: {error.strerror}. Expected a folder of this machine or a shared one with locks"
         ) from error
+
+
+def _is_valid(row: Mapping[str, str]) -> bool:
+    """Whether a row has a variant, a seed, and seconds if it has any."""
+    seconds = row["seconds"]
+    return bool(row["variant"]) and row["seed"].isdecimal() and (not seconds or _number(seconds) is not None)
+
+
+def _number(text: str) -> float | None:
+    """A finite number; None for another text."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _merged(header: Sequence[str], scores: Iterable[str]) -> list[str]:

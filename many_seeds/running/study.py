@@ -18,13 +18,14 @@ from many_seeds.ledger import Asked, Row, pair_identity, race_identity
 from many_seeds.output.messages import counted, listed
 from many_seeds.races import RaceResult, standing
 from many_seeds.results import UNCHANGED, Pair, Result, Results, Settings
-from many_seeds.running.runs import Run
+from many_seeds.running.runs import SEED, Run
 from many_seeds.running.store import Store
 from many_seeds.sources.scores import VariantScores
 
 DATA = "runs"  # the name of the data set in the ledger of a store
 RACE = "race"  # the name of a race
 NEW = "another store"
+LATER = "seeds count from seed {} on, since scores of several variants were known when the race was asked"
 
 Known = dict[str, dict[str, Any]]  # variant → fields, command, and fixed: the number of seeds in the fixed design
 
@@ -70,10 +71,15 @@ class Study:
         As long as the store has no score, the ledger starts anew.
 
         Raises:
-            UserError: a file beside the store is damaged, a variant of the store had other fields, another command or
-                another fixed number of seeds, or the ledger has another confidence or design.
+            UserError: a file beside the store is missing or damaged, a variant of the store had other fields, another
+                command or another fixed number of seeds, or the ledger has another confidence or design.
         """
         known = {name: entry for name, entry in self._known().items() if self.store.seeds(name)}
+        if unknown := [name for name in self.store.variants() if name not in known]:
+            raise UserError(
+                f"{self.store.path} has scores of {listed(unknown)}, which {self.known_path} does not describe: "
+                f"restore this file, or name {NEW}"
+            )
         rows = self._rows() if known else []
         self._check_unchanged(known)
         settings = self.settings
@@ -145,7 +151,8 @@ class Study:
             first_seed=row.from_seed,
             lower_is_better=settings.lower_is_better,
         )
-        return RaceResult(RACE, found, settings, row.level, row.from_seed, scores, tuple(self._remarks()))
+        later = [LATER.format(row.from_seed)] if row.from_seed else []
+        return RaceResult(RACE, found, settings, row.level, row.from_seed, scores, (*later, *self._remarks()))
 
     def _remarks(self) -> list[str]:
         """What a reader needs to know about the runs, one sentence each."""
@@ -153,10 +160,13 @@ class Study:
         commits = self.store.commits(self.compared)
         found = []
         if failed:
-            names = listed([f"{run} ({reason})" for run, reason in failed.items()])
+            runs_by_reason: dict[str, list[str]] = {}
+            for run, reason in failed.items():
+                runs_by_reason.setdefault(reason, []).append(str(run))
+            names = listed([f"{listed(runs)} ({reason})" for reason, runs in runs_by_reason.items()])
             found.append(
-                f"{counted(len(failed), 'failed run')}, without a score: {names}. Seeds before it count; the next call "
-                "trains it again with the same seed"
+                f"{counted(len(failed), 'failed run')}, without a score: {names}. The seeds of a variant before its "
+                "first failed run count; the next call trains failed runs again with the same seeds"
             )
         if len(commits) > 1:
             found.append(f"the runs were made with several commits: {listed(commits)}; a + stands for changed files")
@@ -252,6 +262,8 @@ def check_variants(variants: Any) -> dict[str, dict[str, Any]]:
     for name, fields in checked.items():
         if not name.strip() or name != name.strip() or not name.isprintable():
             raise UserError(f"names of variants should be printable text without blanks around it, received {name!r}")
+        if SEED in fields:
+            raise UserError(f"variant {name} can't have the field {SEED}, which each run gets by itself")
         try:
             one = _identity(fields, None)
         except TypeError as error:

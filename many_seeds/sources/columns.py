@@ -150,6 +150,7 @@ def lower_is_better(metric: str, stated: bool | None) -> bool:
     if lower and words[0] not in ("neg", "negative", "minus"):
         raise UserError(
             f"is a lower {metric} better? Its name suggests so: say it with --lower-is-better (in Python, "
-            "lower_is_better=True), or the opposite with --higher-is-better (lower_is_better=False)"
+            "lower_is_better=True; in a file of many-seeds run, lower_is_better: true), or the opposite with "
+            "--higher-is-better (lower_is_better=False; lower_is_better: false)"
         )
     return False

@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+import scipy
 
 Design = Literal["open", "fixed"]
 Verdict = Literal["undecided", "equivalent", "better", "worse"]
@@ -75,7 +75,7 @@ def half_widths(n: np.ndarray, level: np.ndarray | float, design: Design) -> np.
     infinite = n < 2
     n = np.where(infinite, 2, n)  # avoids warnings where the result is infinite
     if design == "fixed":
-        half = special.stdtrit(n - 1, 1 - level / 2) / np.sqrt(n)  # scipy.stats takes a second to import
+        half = scipy.special.stdtrit(n - 1, 1 - level / 2) / np.sqrt(n)
     elif design == "open":
         threshold = ((n + 1) / level**2) ** (1 / n)
         infinite = infinite | (threshold >= n + 1)
@@ -237,7 +237,7 @@ def welch_interval(a: np.ndarray, b: np.ndarray, *, level: float, resolution: fl
     error_b = standard_deviation(b, resolution) ** 2 / len(b)
     freedom = (error_a + error_b) ** 2 / (error_a**2 / (len(a) - 1) + error_b**2 / (len(b) - 1))
     difference = float(b.mean() - a.mean())
-    half = float(special.stdtrit(freedom, 1 - level / 2) * (error_a + error_b) ** 0.5)
+    half = float(scipy.special.stdtrit(freedom, 1 - level / 2) * (error_a + error_b) ** 0.5)
     return Interval(difference - half, difference + half)
 
 

@@ -9,7 +9,7 @@ with probability `level`. The half-width is the largest sum of both errors below
 import math
 
 import numpy as np
-from scipy import special
+import scipy
 
 from many_seeds.statistics.intervals import Design, Interval, half_widths
 
@@ -60,7 +60,7 @@ def half_width(n: int, sd: float, se: float, level: float, design: Design = "ope
         1.697888
     """
     radius = _radius(level)
-    levels = 2 * special.ndtr(-radius * np.cos(ANGLES))
+    levels = 2 * scipy.special.ndtr(-radius * np.cos(ANGLES))
     of_seeds = half_widths(np.full(len(ANGLES), n), levels, design)
     if not np.isfinite(of_seeds[0]):
         return math.inf

@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from scipy import special
+import scipy
 
 LEAST_RUNS = 10  # with fewer, normal data would often have an outlier
 FACTOR = 10  # of the median absolute deviation, or of the resolution
@@ -64,5 +64,5 @@ def majorities(positive: np.ndarray, negative: np.ndarray, level: float) -> np.n
         1, -1 or 0, of the same shape.
     """
     n = positive + negative
-    evidence = n * math.log(2) + special.betaln(positive + 1, negative + 1)
+    evidence = n * math.log(2) + scipy.special.betaln(positive + 1, negative + 1)
     return np.where(evidence < -math.log(level), 0, np.sign(positive - negative))

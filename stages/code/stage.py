@@ -22,9 +22,11 @@ def variant_environments(study: Params) -> dict[Part, dict[str, str]]:
     """
     identities = {variant: variant_identity(recipe, study) for variant, recipe in study.variants.items()}
     versions, certificates = environments.locked_versions(), environments.read_certificates()
+    families = {recipe.family for recipe in study.variants.values()}
+    here = {(part, family): current(part, family, versions) for part in PARTS for family in families}
     return {
         part: {
-            variant: str(canonical(identities[variant], part, current(part, recipe.family, versions), certificates))
+            variant: str(canonical(identities[variant], part, here[part, recipe.family], certificates))
             for variant, recipe in study.variants.items()
         }
         for part in PARTS

@@ -1,6 +1,7 @@
 """Custom data: copied from own/ or downloaded from a URL, in the form that the split stage reads."""
 
 import os
+import shutil
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -66,8 +67,9 @@ def pack(folder: Path, target: Path) -> None:
             if path.is_dir():
                 archive.writestr(zip_entry(f"{name}/", 0), b"")
             else:
-                content = path.read_bytes()
-                archive.writestr(zip_entry(name, len(content)), content)
+                entry = zip_entry(name, path.stat().st_size)
+                with path.open("rb") as file, archive.open(entry, "w") as member:
+                    shutil.copyfileobj(file, member)
 
 
 def _entries(folder: Path) -> Iterator[Path]:

@@ -7,12 +7,20 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, Self, cast
 
 from many_seeds.errors import UserError
 
 LIMIT = 1 << 36  # bytes of all files together, unpacked: 64 GiB
 FILE_LIMIT = 1 << 28  # bytes of one file, unpacked: 256 MiB
+HEADER_LIMIT = 1 << 20  # bytes of the extension of a tar header: long names, and the fields of pax
+EXTENSIONS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 # Files that operating systems leave in folders. Names that begin with a dot are ignored, too.
 IGNORED = {"__MACOSX", "Thumbs.db", "desktop.ini"}
 
@@ -65,11 +73,27 @@ def _zip(path: Path, source: str) -> Iterator[Member]:
 
 
 def _tar(path: Path, source: str) -> Iterator[Member]:
-    with tarfile.open(path) as archive:
+    with tarfile.open(path, tarinfo=_Entry) as archive:
         for entry in archive:
             if not entry.isreg() and not entry.isdir():
                 raise UserError(f"{source}: {entry.name} is neither a file nor a folder: put files into the archive")
             yield entry.name, entry.size, None if entry.isdir() else functools.partial(_read, archive, entry)
+
+
+class _Entry(tarfile.TarInfo):
+    """A header of a tar archive, which is refused if it extends to more than `HEADER_LIMIT` bytes of names."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Read a header of 512 bytes; tarfile then reads the extension that it announces into memory.
+
+        Raises:
+            RuntimeError: the extension is too large.
+        """
+        entry = super().frombuf(buf, encoding, errors)
+        if entry.type in EXTENSIONS and entry.size > HEADER_LIMIT:
+            raise RuntimeError(f"a header has {entry.size:,} bytes, expected at most {HEADER_LIMIT:,}")
+        return entry
 
 
 def _read(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:

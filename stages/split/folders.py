@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +16,8 @@ from many_seeds.errors import UserError
 from many_seeds.output.messages import MAX_LISTED, counted, listed
 from stages.split.archive import contents_of
 from stages.split.dataset import Dataset, LabeledImages
-from stages.split.image_files import decode, resize
+from stages.split.image_files import decode, header, resize
+from stages.split.memory import check_memory
 from stages.study.data import Resize
 
 GROUPS = "groups.csv"
@@ -59,12 +61,13 @@ def read(
 
     Raises:
         UserError: a file is not an image, has another size than the others, or is not in the folder of a class; a class
-            has no images; groups.csv does not name each image once.
+            has no images; groups.csv does not name each image once; the images do not fit into memory.
     """
 
     def pixels(content: bytes, name: str) -> np.ndarray:
         return decode(content, name) if size is None else resize(decode(content, name), size, how)
 
+    _check_memory(files, sources, size)
     trees = _splits(_tree(files["train"], sources["train"], pixels))
     if "test" in files:
         if "test" in trees:
@@ -79,6 +82,20 @@ def read(
     colour = any(image.ndim == 3 for tree in trees.values() for image in tree.images.values())
     labeled = {split: _labeled(tree, known, colour, prefix) for split, (prefix, tree) in _named(trees).items()}
     return Dataset(labeled["train"], labeled.get("test"), known)
+
+
+def _check_memory(files: Mapping[str, Path], sources: Mapping[str, str], size: Sequence[int] | None) -> None:
+    """Check by the headers of the images, before they are decoded, that all of them fit into memory.
+
+    Raises:
+        UserError: they do not.
+    """
+    contents = itertools.chain.from_iterable(contents_of(path, sources[part]) for part, path in files.items())
+    headers = [header(content) for place, content in contents if content is not None and place.name != GROUPS]
+    pixels = sum(pixels for pixels, _ in headers) if size is None else len(headers) * size[0] * size[1]
+    channels = max((channels for _, channels in headers), default=0)  # if some are in colour, all get colours
+    remedy = f"let `data.size: [64, 64]` (height, width) scale them{'' if size is None else ' further down'}"
+    check_memory(pixels * channels, f"{sources['train']}: {len(headers):,} images", remedy)
 
 
 def _tree(path: Path, source: str, pixels: Callable[[bytes, str], np.ndarray]) -> Tree:

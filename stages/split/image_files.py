@@ -1,6 +1,7 @@
 """Image files of common formats, decoded without loss."""
 
 import io
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,12 +30,14 @@ def decode(content: bytes, name: str) -> np.ndarray:
             several frames, or another colour space than greyscale or RGB.
     """
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with _opened(content) as image:
             _check(image, content, name)
             image.load()
             upright = ImageOps.exif_transpose(image)
     except UserError:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UserError(f"{name} has more pixels than the limit of {PIXELS:,}: scale it down") from error
     # Every format has errors of its own for a damaged file.
     except Exception as error:
         reason = "is not an image" if isinstance(error, Image.UnidentifiedImageError) else f"is damaged: {error}"
@@ -45,6 +48,23 @@ def decode(content: bytes, name: str) -> np.ndarray:
     # A palette image is grey if all of its colours are.
     grey = upright.mode in ("P", "PA") and (pixels == pixels[..., :1]).all()
     return pixels[..., 0].copy() if grey else pixels
+
+
+def header(content: bytes) -> tuple[int, int]:
+    """The number of pixels and of channels of an image file, from its header; zeros if `decode` refuses the file."""
+    try:
+        with _opened(content) as image:
+            return image.width * image.height, Image.getmodebands(MODES[image.mode])
+    # Every format has errors of its own for a damaged file.
+    except Exception:  # noqa: BLE001
+        return 0, 0
+
+
+def _opened(content: bytes) -> Image.Image:
+    """An image file, of which only the header has been read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return Image.open(io.BytesIO(content), formats=FORMATS)
 
 
 def resize(pixels: np.ndarray, size: Sequence[int], how: Resize) -> np.ndarray:
@@ -65,7 +85,9 @@ def resize(pixels: np.ndarray, size: Sequence[int], how: Resize) -> np.ndarray:
 def _check(image: Image.Image, content: bytes, name: str) -> None:
     """Checks that need no decoded pixels."""
     if image.width * image.height > PIXELS:
-        raise UserError(f"{name} has {image.width}x{image.height} pixels, more than the limit of {PIXELS:,}")
+        raise UserError(
+            f"{name} has {image.width}x{image.height} pixels, more than the limit of {PIXELS:,}: scale it down"
+        )
     if getattr(image, "n_frames", 1) > 1:
         raise UserError(f"{name} has {getattr(image, 'n_frames', 1)} frames: store one image in a file")
     # Pillow converts 16-bit colours to 8 bits without a warning.

@@ -1,5 +1,6 @@
 """NumPy archives with the array names of Keras's data sets, of MedMNIST, or `images` and `labels`; and groups."""
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from many_seeds.errors import UserError
 from stages.split.dataset import Dataset, LabeledImages
+from stages.split.memory import check_memory
 from stages.study.records.arrays import read_npz
 
 Names = tuple[str, str, str]  # of the arrays with images, labels and groups
@@ -31,7 +33,8 @@ def read(files: Mapping[str, Path], sources: Mapping[str, str], classes: list[st
         classes: the names of the labels; None: those of the array `classes`, where there is one.
 
     Raises:
-        UserError: an archive is damaged, needs pickle, or has no such arrays; or there are two test sets.
+        UserError: an archive is damaged, needs pickle, has no such arrays, or does not fit into memory; or there are
+            two test sets.
     """
     arrays = _arrays(files["train"], sources["train"])
     train = _pair(arrays, TRAIN, sources["train"])
@@ -58,6 +61,9 @@ def _arrays(path: Path, source: str) -> dict[str, np.ndarray]:
         with path.open("rb") as file:
             if file.read(4) != b"PK\x03\x04":
                 raise UserError(f"{source} is not an .npz archive: write it with numpy.savez")
+            with zipfile.ZipFile(file) as archive:
+                size = sum(entry.file_size for entry in archive.infolist())
+            check_memory(size, f"{source}: its arrays", "store fewer or smaller images")
             file.seek(0)
             return read_npz(file)
     except UserError:

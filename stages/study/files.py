@@ -1,11 +1,14 @@
 """Read and write the files of a study, with atomic writes and clear errors; and digests."""
 
+import contextlib
+import copy
+import functools
 import hashlib
 import io
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -79,12 +82,17 @@ def parse_table(
         UserError: the file is damaged, or it has other columns.
     """
     try:
-        table = pd.read_csv(file, dtype=dict.fromkeys(text, str))
+        table = _read_csv(file.read(), tuple(text)).copy()
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise UserError(f"{source} is not a CSV file ({error}): restore it with git, or run `dvc repro`") from error
     if not (set(columns) <= set(table.columns) if more else list(table.columns) == columns):
         raise UserError(f"{source} should have the columns {columns}, received {list(table.columns)}: run `dvc repro`")
     return table
+
+
+@functools.lru_cache(maxsize=256)  # commands ask several times; two commits have most files in common
+def _read_csv(content: bytes, text: tuple[str, ...]) -> pd.DataFrame:
+    return pd.read_csv(io.BytesIO(content), dtype=dict.fromkeys(text, str))
 
 
 def yaml_values(text: str, source: str, kind: str = "safe") -> Any:
@@ -101,9 +109,16 @@ def yaml_values(text: str, source: str, kind: str = "safe") -> Any:
     from ruamel.yaml import YAML, YAMLError  # imported here because most readers do not need it
 
     try:
-        return YAML(typ=kind).load(text)
+        return copy.deepcopy(_safe_values(text)) if kind == "safe" else YAML(typ=kind).load(text)
     except (YAMLError, ValueError, AttributeError, RecursionError) as error:  # the last three by bugs of the parser
         raise UserError(f"{source} is not valid YAML: {error}") from error
+
+
+@functools.lru_cache(maxsize=8)  # commands read params.yaml several times, and that of a commit is often the same
+def _safe_values(text: str) -> Any:
+    from ruamel.yaml import YAML
+
+    return YAML(typ="safe").load(text)
 
 
 def write_yaml(path: Path, value: Any) -> None:
@@ -156,8 +171,15 @@ def parse_arrays(file: IO[bytes], source: str, *names: str) -> dict[str, np.ndar
     Raises:
         UserError: the file is damaged.
     """
-    try:
+    with damage_reported(source):
         return read_npz(file, names)
+
+
+@contextlib.contextmanager
+def damage_reported(source: str) -> Iterator[None]:
+    """Reads an .npz file, called `source` in the UserError about a damaged one."""
+    try:
+        yield
     # NumPy, zipfile and bz2 raise many types of errors for damaged files.
     except Exception as error:
         # The first sentence only: NumPy adds advice to allow pickle.

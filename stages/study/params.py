@@ -3,6 +3,7 @@
 Errors name the key, the expected values and the received value.
 """
 
+import functools
 import json
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -15,7 +16,7 @@ from many_seeds.errors import UserError
 from many_seeds.statistics.intervals import Design
 from stages.recipes.shared.recipe import Positive, Recipe, Strict
 from stages.study import files, scores
-from stages.study.data import Data
+from stages.study.data import Data, DatasetName
 from stages.study.provenance import families
 
 PARAMS = Path("params.yaml")
@@ -127,6 +128,7 @@ class Params(Strict):
         statistics: settings of the comparisons.
         races: name → variants of which the best is sought.
         champion: the approach whose model is served; None for the one with the best mean validation score.
+        name: of the study's experiment and registered model in MLflow; None for the name of the data set.
     """
 
     data: Data
@@ -138,6 +140,7 @@ class Params(Strict):
     statistics: Statistics
     races: dict[RaceName, Race] = Field(default_factory=dict)
     champion: Name | None = None
+    name: DatasetName | None = None
 
     @field_validator("comparisons", mode="before")
     @classmethod
@@ -332,13 +335,13 @@ def recipes(variants: dict[Any, Any], complaints: list[str]) -> dict[Any, Recipe
     """The valid variants as recipes of their families; messages about the others are added to `complaints`."""
     valid = {}
     found: dict[str, list[str]] = {}
+    recipe_class = functools.cache(families.recipe_class)  # its imports are checked once
     for variant, fields in variants.items():
         if not isinstance(fields, dict):
             complaints.append(f"  variants.{variant}: should be keys with values; received {fields!r}")
             continue
         try:
-            kind = families.recipe_class(fields.get("family"))
-            recipe = kind.model_validate(fields)
+            recipe = recipe_class(fields.get("family")).model_validate(fields)
             if infinite := [name for name, value in recipe.key_fields().items() if not _finite(value)]:
                 found.setdefault(f"  variants.*.{infinite[0]}: numbers should be finite", []).append(str(variant))
             valid[variant] = recipe

@@ -16,6 +16,7 @@ DATABASE = Path("mlflow.db")
 ARTIFACTS = Path("mlartifacts")  # beside the database
 KEY = "study.key"  # tag of every run and model version that a study publishes: identifies its content
 DATA = "study.data"  # tag of every experiment and registered model that a study creates: the name of its data set
+ORIGIN = "study.origin"  # tag of every model version: the host and the folder that it was registered from
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 EXPERIMENT_NAME = "MLFLOW_EXPERIMENT_NAME"
 MODEL_NAME = "STUDY_MODEL_NAME"
@@ -81,13 +82,13 @@ def server() -> str | None:
 
 
 def experiment_name(study: Params) -> str:
-    """MLFLOW_EXPERIMENT_NAME, or the name of the data set."""
-    return os.environ.get(EXPERIMENT_NAME) or study.data.name
+    """MLFLOW_EXPERIMENT_NAME, or the name of the study, or that of its data set."""
+    return os.environ.get(EXPERIMENT_NAME) or study.name or study.data.name
 
 
 def model_name(study: Params) -> str:
-    """STUDY_MODEL_NAME, or the name of the data set."""
-    return os.environ.get(MODEL_NAME) or study.data.name
+    """STUDY_MODEL_NAME, or the name of the study, or that of its data set."""
+    return os.environ.get(MODEL_NAME) or study.name or study.data.name
 
 
 def dvc_experiment() -> str | None:

@@ -1,7 +1,8 @@
 """The runs of a study: all runs, the finished ones, and the order in which they start."""
 
+import functools
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,23 @@ from stages.train.run import Run
 
 def environment_here(recipe: Recipe) -> Environment:
     """The environment in which this machine trains the runs of a recipe."""
-    executor = executors.name_for(recipe)
-    versions = installed_versions("jax" if executor == batched_seeds.NAME else backend())
-    return Environment(families.code_digest(recipe.family), versions, executors.code_digest(executor))
+    [environment] = environments_here({recipe.family: recipe}).values()
+    return environment
+
+
+def environments_here(recipes: Mapping[str, Recipe]) -> dict[str, Environment]:
+    """The environments in which this machine trains the runs of recipes, by their names.
+
+    Args:
+        recipes: name → recipe, such as the variants of a study.
+    """
+
+    @functools.cache  # the code and the packages are looked up once for all variants of a family
+    def environment(family: str, executor: str) -> Environment:
+        versions = installed_versions("jax" if executor == batched_seeds.NAME else backend())
+        return Environment(families.code_digest(family), versions, executors.code_digest(executor))
+
+    return {name: environment(recipe.family, executors.name_for(recipe)) for name, recipe in recipes.items()}
 
 
 def plan(study: Params, variants: Sequence[str], images: np.ndarray, labels: np.ndarray, classes: int) -> list[Run]:

@@ -328,6 +328,11 @@ GOOD = {"a": [1.0, 2.0, 3.0], "b": [2.0, 3.0, 5.0]}
             {},
             "variant b has seed 0 twice, in row 2 and row 3",
         ),
+        (
+            {"a": [1, 2], "b": [2, 3]},
+            {"by": "model"},
+            "by should be a list, such as ['model'], received the text 'model'",
+        ),
     ],
 )
 def test_errors_have_the_expected_and_the_received_value(scores: Any, options: dict[str, Any], expected: str) -> None:
@@ -380,6 +385,16 @@ def test_the_scores_of_the_study_give_its_committed_tables(committed_study: Any)
             row = committed[result.a, result.b]
             assert [result.low, result.high] == pytest.approx([row["low"], row["high"]], abs=1e-6)
             assert (result.n, result.verdict) == (row["n"], row["verdict"])
+
+
+def test_a_mean_outside_the_interval_of_the_earlier_seeds_is_named() -> None:
+    a, b = np.zeros(20), np.tile([1.9, 2.1], 10)
+    b[12:] += 0.7  # made with other code
+    scores = from_arrays({"a": a, "b": b}, "score")
+    [result] = found = compare_scores(scores, [("a", "b")], Settings(ordered=True))
+    assert result.low < result.high < result.difference
+    assert "the mean is outside the interval, which holds at all numbers of seeds: a:b" in found.remarks[-1]
+    assert not compare_scores(scores, [("a", "b")], Settings()).remarks
 
 
 def test_series_with_seeds_in_different_orders_are_refused() -> None:

@@ -22,9 +22,15 @@ def checkout(tmp_path: Path) -> Path:
     programs = tmp_path / ".venv/bin"
     programs.mkdir(parents=True)
     for name in ("uv", "python"):
-        (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >> "{tmp_path}/called"\n')
+        (programs / name).write_text(f'#!/bin/sh\necho "{name} $*, in $PWD" >> "{tmp_path}/called"\n')
         (programs / name).chmod(0o755)
     return tmp_path
+
+
+def test_the_list_of_targets_fits_80_columns() -> None:
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "`dvc metrics diff` with a verdict on each variant" in listed
+    assert max(map(len, listed.splitlines())) <= 80
 
 
 def setup(checkout: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -122,3 +128,15 @@ def test_a_version_that_pip_changed_is_installed_again(checkout: Path) -> None:
     (packages / "keras-3.15.1.dist-info").rename(packages / "keras-3.15.2.dist-info")
     assert setup(checkout).returncode == 0
     assert installed(checkout) == 2
+
+
+@pytest.mark.parametrize("target", ["stale", "settle", "predict", "ui", "serve"])
+def test_a_target_does_all_that_it_does_in_the_folder_that_in_names(target: str, checkout: Path) -> None:
+    study = checkout / "build/demo"
+    study.mkdir(parents=True)
+    command = ["make", "-o", "setup", target, "IN=build/demo", "IMAGE=digit.png"]
+    subprocess.run(command, cwd=checkout, capture_output=True, check=True)
+    called = (checkout / "called").read_text().splitlines()
+    assert called
+    assert [line.rpartition(", in ")[2] for line in called] == [str(study)] * len(called)
+    assert target != "predict" or f"{checkout}/digit.png" in called[0]

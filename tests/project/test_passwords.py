@@ -21,7 +21,7 @@ from stages.tracking import address
 from stages.tracking.publisher import Publisher
 from tests.support.command import run_main
 from tests.support.mlflow import client, free_port
-from tools import demo, ui
+from tools import ui
 
 LOGIN = "user:p%40ss"
 Run = Callable[..., tuple[int, str]]
@@ -246,16 +246,3 @@ def test_the_command_that_restores_an_experiment_has_no_password(
     client().delete_experiment(client().get_experiment_by_name("digits").experiment_id)
     _, printed = run("stages.tracking.__main__")
     assert 'MLFLOW_TRACKING_URI="$MLFLOW_TRACKING_URI" mlflow experiments restore' in printed
-
-
-def test_the_stages_of_the_demo_get_the_password_separately_from_the_url(
-    workspace: Path, study: Params, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    demo.FOLDER.mkdir(parents=True)
-    code = "import os; print({name: value for name, value in os.environ.items() if 'MLFLOW_TRACKING' in name}); exit(1)"
-    monkeypatch.setattr("stages.study.dvc.command", lambda *_: [sys.executable, "-c", code])
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{LOGIN}@host")
-    with pytest.raises(UserError) as failed:
-        demo.repro(study)
-    for name, value in {"URI": "http://host", "USERNAME": "user", "PASSWORD": "p@ss"}.items():
-        assert f"'MLFLOW_TRACKING_{name}': '{value}'" in str(failed.value)

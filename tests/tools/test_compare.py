@@ -155,7 +155,8 @@ class TestCompare:
         assert "+0.3 … +2.7" in row
         assert "better" in row
         assert "mlp: dropout: 0.5 → 0.4\n" in text
-        assert "Unchanged, with the same predictions: linear" in text
+        assert text.count("linear") == 1
+        assert "unchanged: 1 variant with the same predictions (linear)" in text
         assert not any(line.startswith("linear ") for line in text.splitlines())
 
     def test_diverged_runs_are_named_with_their_side(
@@ -309,7 +310,7 @@ class TestCompare:
     ) -> None:
         write_runs("mlp", [10, 12, 14], key="second")
         text = output(monkeypatch, capsys, "first")
-        assert "Unchanged, with the same predictions: mlp, linear" in text
+        assert "unchanged: 2 variants with the same predictions (mlp, linear)" in text
         assert "mlp: the same parameters and data, so other code or library versions; but the predictions" in text
 
     def test_fields_with_default_values_and_more_seeds_are_not_changed_parameters(
@@ -331,7 +332,7 @@ class TestCompare:
         write_runs("mlp", [8, 9, 10], key="second")
         text = output(monkeypatch, capsys, "first", "--markdown")
         assert "| mlp | better | +1.5 | +0.3 … +2.7 | 3 | – |" in text
-        assert "- Unchanged, with the same predictions: linear" in text
+        assert "**unchanged**: 1 variant with the same predictions (linear)" in text
 
     def test_markdown_is_escaped(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         write_study(mlp={**NETWORK, "units": [8]}, linear=RIDGE)

@@ -26,8 +26,8 @@ from tools.settle import __main__ as command
 from tools.settle import loop
 from tools.settle import study as growing_study
 from tools.settle.loop import settle
-from tools.settle.plan import plan
-from tools.settle.report import projection, why_not_trained
+from tools.settle.plan import Durations, plan, rows
+from tools.settle.report import why_not_trained
 from tools.settle.seeds import with_seeds
 from tools.settle.steps import next_steps, seeds_of, select
 from tools.settle.study import GrowingStudy
@@ -158,7 +158,8 @@ def test_a_clearly_worse_variant_of_a_race_is_eliminated_and_gets_no_more_seeds(
     assert "0 of 1 race has ended. This call added 0 runs to params.yaml." in output
     assert "not ended: width: it has the maximum of 5 seeds (--most" in output
     text = plan(GrowingStudy(None, most=6))
-    assert re.search(r"width: next 5 → 6 seeds, runs: 1 of narrow, 1 of wide; .* until the maximum of 6 seeds", text)
+    assert re.search(r"^width +5 → 6 +2 +\S+ \w+ +\S+ +\S+ \w+ +\S+ \w+$", text, re.MULTILINE)
+    assert "At most 6 seeds are trained (--most and split.seeds of params.yaml)" in text
     settle(GrowingStudy("width", most=6), hours=float("inf"))
     study = params.load()
     assert {name: recipe.seeds for name, recipe in study.variants.items()} == {"tiny": 5, "narrow": 6, "wide": 6}
@@ -208,9 +209,18 @@ def test_of_two_scores_the_one_that_needs_more_seeds_decides_the_next_step(study
     assert step == Step("plain → watched", ("plain", "watched"), n=2, next_n=3, final_n=7)
 
 
-def test_a_plan_lists_the_runs_and_trains_nothing(evaluated: Path, quiet: list[tuple[str, ...]]) -> None:
+def test_a_plan_lists_the_runs_with_their_time_and_trains_nothing(
+    evaluated: Path, quiet: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
     text = plan(GrowingStudy("plain:watched", most=8))
-    assert "plain → watched: next 2 → 3 seeds, runs: 1 of plain, 1 of watched" in text
+    assert re.search(r"^plain → watched\n  2 → 3 +2 +\S+ \w+ +\S+ +\S+ \w+", text, re.MULTILINE)
+    assert "≈" not in text
+    shutil.rmtree(paths.MODELS / "watched")
+    paths.TRAIN.unlink()  # as in a clone without data and models
+    elsewhere = plan(GrowingStudy("plain:watched", most=8))
+    assert re.search(r"^  2 → 3 +2 +≈\S+ \w+ ", elsewhere, re.MULTILINE)
+    assert "≈: very roughly, estimated from the recipe and the speed of this machine" in elsewhere
     assert params.PARAMS.read_text() == STUDY
     assert not paths.COMPARISONS.exists()
     assert not paths.SEEN.exists()
@@ -356,11 +366,13 @@ def test_a_step_that_takes_longer_than_the_time_budget_is_explained(
 
 
 def test_a_plan_has_the_duration_until_the_projected_verdict_or_the_maximum_number_of_seeds() -> None:
-    result = row("plain", "watched", 10, 28)
-    assert projection(result, 12, 7200.0, 9000.0) == (
-        "2.0 hours until the maximum of 12 seeds (2.5 hours with those above); a verdict is projected at 28"
-    )
-    assert projection(result, 28, 90.0, None) == "verdict projected at 28 seeds, after 1.5 minutes"
+    unfinished = {"a → b": row("a", "b", 10, 28), "b → c": row("b", "c", 10, 12)}
+    steps = [Step("b → c", ("b", "c"), 10, 12, final_n=12), Step("a → b", ("a", "b"), 10, 13, final_n=20)]
+    durations = Durations({"a": 60.0, "b": 60.0, "c": 3600.0}, measured={"a", "b"}, at_once=2)
+    assert list(rows(steps, unfinished, dict.fromkeys("abc", 10), durations)) == [
+        ["b → c", "10 → 12", "4", "≈1.0 hours", "12", "≈1.0 hours", "≈1.0 hours"],
+        ["a → b", "10 → 13", "6", "3.0 minutes", "28", "10.0 minutes", "≈1.2 hours"],
+    ]
 
 
 def test_results_are_not_recorded_after_an_edit_of_params_yaml(

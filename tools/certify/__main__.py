@@ -66,10 +66,10 @@ def main() -> None:
     if not checks:
         print("Nothing to certify: the results were made with this code and these packages, or with certified ones.")
     elif arguments.plan:
-        print(plan(study, checks))
+        console.show(plan(study, checks))
     else:
         results = certify(study, checks)
-        print("\n".join([report(results), *advice(results)]))
+        console.show("\n".join([report(results), *advice(results)]))
         if any(result.different is not None for result in results):
             sys.exit(1)
 

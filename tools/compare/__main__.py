@@ -37,8 +37,10 @@ def main() -> None:
     lines = gate.lines(rules, reasons)
     if arguments.json:
         print(files.json_bytes(as_json(difference) | {"gate": gate.as_json(rules, reasons)}).decode(), end="")
+    elif arguments.markdown:
+        print(as_markdown(difference, lines), end="")
     else:
-        print((as_markdown if arguments.markdown else as_text)(difference, lines), end="")
+        console.show(as_text(difference, lines), end="")
     gate.close(reasons, lines)
 
 

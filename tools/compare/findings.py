@@ -52,8 +52,8 @@ def headline(difference: Difference) -> list[tuple[str, str]]:
     without = [found for found in findings(difference) if found.verdict in WITHOUT_RESULT]
     for (verdict, why), names in by_text((found.variant, (found.verdict, found.why)) for found in without).items():
         lines.setdefault(verdict, []).append(f"{', '.join(names)} ({why})")
-    if unchanged := len(difference.complete_unchanged):
-        lines[UNCHANGED] = [f"{counted(unchanged, 'variant')}, with the same predictions"]
+    if unchanged := difference.complete_unchanged:
+        lines[UNCHANGED] = [f"{counted(len(unchanged), 'variant')} with the same predictions ({', '.join(unchanged)})"]
     return [(verdict, ", ".join(lines[verdict])) for verdict in ORDER if verdict in lines]
 
 

@@ -28,10 +28,7 @@ def _given(values: tuple[Any, Any]) -> tuple[Any, Any]:
 
 def remarks(difference: Difference) -> list[str]:
     """What neither the table nor the headline has: a line for each text, with all variants that it is about."""
-    lines = [f"{', '.join(names)}: {text}" for text, names in by_text(_variant_remarks(difference)).items()]
-    if unchanged := difference.complete_unchanged:
-        lines.append(f"Unchanged, with the same predictions: {', '.join(unchanged)}")
-    return lines
+    return [f"{', '.join(names)}: {text}" for text, names in by_text(_variant_remarks(difference)).items()]
 
 
 def _variant_remarks(difference: Difference) -> Iterator[tuple[str, str]]:

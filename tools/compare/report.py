@@ -16,7 +16,9 @@ def as_text(difference: Difference, gate_lines: Sequence[str] = ()) -> str:
     verdicts = [f"{verdict}: {variants}" for verdict, variants in headline(difference)]
     paragraphs = [_title(difference), _filled(settings_remarks(difference)), _filled(verdicts)]
     if difference.results:
-        paragraphs += [text.aligned(*_table(difference), left=2), _filled(_notes(difference), "")]
+        header, cells = _table(difference)
+        table = text.fitting(text.aligned(header, cells, left=2), header, cells)
+        paragraphs += [table, _filled(_notes(difference), "")]
     paragraphs += [_filled(remarks(difference)), _filled(gate_lines)]
     return "\n\n".join(filter(None, paragraphs)) + "\n"
 

@@ -1,5 +1,6 @@
 """One side of the comparison: parameters and results of a commit, or of the working tree."""
 
+import functools
 import io
 from dataclasses import dataclass
 from typing import Any
@@ -38,11 +39,11 @@ class Parameters:
 
     def recipe(self, variant: str) -> Recipe | None:
         """The recipe without its number of seeds; None if this version of the code can't read it."""
-        fields = {**self.recipes[variant], "seeds": 1}
-        try:
-            return families.recipe_class(fields.get("family")).model_validate(fields)
-        except (UserError, ValidationError):
-            return None
+        return self._readable[variant]
+
+    @functools.cached_property
+    def _readable(self) -> dict[str, Recipe | None]:
+        return {variant: _recipe({**fields, "seeds": 1}) for variant, fields in self.recipes.items()}
 
     @property
     def data_name(self) -> str:
@@ -56,6 +57,13 @@ class Parameters:
     def seeds(self, variant: str) -> int:
         """The number of seeds of a variant; 0 if it is not given, as in other versions of this code."""
         return int(self.recipes.get(variant, {}).get("seeds", 0))
+
+
+def _recipe(fields: dict[str, Any]) -> Recipe | None:
+    try:
+        return families.recipe_class(fields.get("family")).model_validate(fields)
+    except (UserError, ValidationError):
+        return None
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,20 @@ def prepare(content: bytes, form: Format) -> np.ndarray:
 
     Raises:
         UserError: the file is invalid, the image is blank, or it does not show exactly one drawing where one is
-            expected.
+            expected; or the image can't be processed for another reason.
     """
+    try:
+        return _prepare(content, form)
+    except UserError:
+        raise
+    # A file from anywhere must not end the requests and the pictures beside it.
+    except Exception as error:
+        raise UserError(
+            f"the image can't be processed ({type(error).__name__}: {error}): save it in another size or format"
+        ) from error
+
+
+def _prepare(content: bytes, form: Format) -> np.ndarray:
     if form.layout is None:
         return _scale(pictures.decode(content, max(form.shape[:2])), form)
     picture = pictures.decode(content, finding.SIDE)

@@ -5,7 +5,9 @@ ensemble; the alias `champion` leads to the newest version.
 """
 
 import os
+import platform
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -18,7 +20,7 @@ from mlflow.utils.rest_utils import http_request
 from many_seeds.commands import console
 from many_seeds.commands.redact import redact
 from many_seeds.errors import UserError
-from stages.study import files, params, paths
+from stages.study import files, git, params, paths
 from stages.study.params import Params
 from stages.study.records.current import aggregated, study_key
 from stages.study.records.results import VariantResults, read_results
@@ -87,7 +89,7 @@ def _register_version(study: Params, name: str, champion: dict[str, Any], card: 
     client = mlflow.MlflowClient()
     known = _study_model(client, name)
     alias, previous = f"models:/{name}@{serve.ALIAS}", known.aliases.get(serve.ALIAS) if known else None
-    before = f" (it was version {previous})" if previous else ""
+    before = f" (it was version {previous}{_origin(client, name, previous)})" if previous else ""
     if same := _versions(client, name, key) if known else []:
         if previous in same:
             return f"{alias} is version {previous}, as before"
@@ -107,11 +109,32 @@ def _register_version(study: Params, name: str, champion: dict[str, Any], card: 
         run_id=run_id,
         model_id=model.model_id,
         description=card,
-        tags={address.KEY: key, "variant": champion["variant"], "seed": str(champion["seed"])},
+        tags={
+            address.KEY: key,
+            address.ORIGIN: _here(),
+            "git_commit": git.code_commit() or "none",
+            "variant": champion["variant"],
+            "seed": str(champion["seed"]),
+        },
     ).version
     # The last step, so that an incomplete version never becomes the champion.
     client.set_registered_model_alias(name, serve.ALIAS, created)
     return f"{alias} is version {created} now{before}: {predict.describe(champion)}; {champion['rule']}"
+
+
+def _here() -> str:
+    return f"{platform.node()}:{Path.cwd()}"
+
+
+def _origin(client: Any, name: str, version: str) -> str:
+    """Where a version was registered, with a remedy, if that was in another checkout and is known; else empty."""
+    tags = client.get_model_version(name, version).tags
+    if tags.get(address.ORIGIN, _here()) == _here():
+        return ""
+    return (
+        f", registered in {tags[address.ORIGIN]} at commit {tags['git_commit'][:10]}; if that is another study, give "
+        f"this one a `name` in {params.PARAMS}"
+    )
 
 
 def _versions(client: Any, name: str, key: str) -> list[str]:

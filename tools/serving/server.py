@@ -38,7 +38,7 @@ import stages.study
 import tools
 from many_seeds.commands import console
 from many_seeds.errors import UserError
-from stages.study import params, paths
+from stages.study import files, params, paths
 from stages.study.records.results import find_results
 from stages.tracking import address
 from stages.tracking.client import check_database
@@ -50,6 +50,7 @@ EXAMPLE = Path(__file__).with_name("example.png")
 CODE = [Path(module.__file__).resolve().parent for module in (many_seeds, stages, tools) if module.__file__]
 USED = [Path(__file__).parent, Path(stages.study.__file__).parent, Path(stages.recipes.__file__).parent]
 BODY_LIMIT = 16_000_000  # bytes of one request, enough for an image of pictures.BYTES_LIMIT in base64
+COPIES = Path("build/served")  # a folder for each version of the model that was served from here
 CONNECTION_LIMIT = 64  # concurrent connections; with the limit above, it bounds the memory of requests
 MESSAGE_LIMIT = 500  # characters of an error message
 ENVIRONMENT = {
@@ -65,12 +66,12 @@ class ServedChampion(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Load the models from the artifacts of the registered model."""
-        files = {name: Path(path) for name, path in context.artifacts.items()}
-        best = predict.read_champion(files["champion"])
-        results = find_results(best["variant"], files[paths.scores_path("").name].parent)
+        artifacts = {name: Path(path) for name, path in context.artifacts.items()}
+        best = predict.read_champion(artifacts["champion"])
+        results = find_results(best["variant"], artifacts[paths.scores_path("").name].parent)
         if results is None:
             raise UserError(f"the model has no results of {best['variant']}: register it again")
-        self._champion = predict.Classifier(best["seed"], best["key"], results, files["runs"], ensemble=True)
+        self._champion = predict.Classifier(best["seed"], best["key"], results, artifacts["runs"], ensemble=True)
         self._format, self._classes = predict.image_format(results), results.classes
         self._facts = {
             "name": predict.describe(best),
@@ -306,6 +307,29 @@ def _error(status: int, message: str) -> Response:
     return JSONResponse(content, status)
 
 
+def downloaded(version: Any) -> Path:
+    """The folder with the files of a version of the registered model, which later starts of the server use again.
+
+    Args:
+        version: a `mlflow.entities.model_registry.ModelVersion`, whose tag `address.KEY` identifies its content.
+
+    Raises:
+        UserError: the version was not registered by a study.
+    """
+    key = version.tags.get(address.KEY, "")
+    if not key.isalnum():
+        raise UserError(
+            f"version {version.version} of {version.name} should be one that `python -m tools.serving.register` "
+            f"registered, received one without the tag {address.KEY}: register the model, or set {address.MODEL_NAME}"
+        )
+    folder = COPIES / key[:16]
+    if not folder.exists():
+        with files.written_whole(folder) as unfinished:
+            unfinished.mkdir()
+            mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}", dst_path=str(unfinished))
+    return folder
+
+
 @console.command
 def main() -> None:
     parser = console.Parser(prog="python -m tools.serving.server", description=__doc__.partition("\n")[0])
@@ -318,15 +342,15 @@ def main() -> None:
     os.environ |= {**ENVIRONMENT, **address.client_environment()}
     check_database()
     try:
-        version = mlflow.MlflowClient().get_model_version_by_alias(name, ALIAS).version
-        model = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}"))
+        found = mlflow.MlflowClient().get_model_version_by_alias(name, ALIAS)
+        model = downloaded(found)
     except MlflowException as error:
         reason = str(error).split("\n")[0]
         raise UserError(
             f"there is no models:/{name}@{ALIAS} at {address.shown_uri()} ({reason}): with the models here "
             "(`dvc pull` or `dvc repro`), run `python -m stages.tracking` and then `python -m tools.serving.register`"
         ) from error
-    print(f"models:/{name}@{ALIAS}, version {version}: a page at /, requests to /invocations", flush=True)
+    print(f"models:/{name}@{ALIAS}, version {found.version}: a page at /, requests to /invocations", flush=True)
     command = [
         sys.executable,
         "-m",
@@ -334,10 +358,11 @@ def main() -> None:
         "--factory",
         "tools.serving.server:app",
         "--app-dir",
-        str(model / "code"),
+        str(model.resolve() / "code"),
     ]
     command += ["--host", "127.0.0.1", "--port", str(port), "--no-access-log"]
-    os.execv(sys.executable, [*command, "--limit-concurrency", str(CONNECTION_LIMIT)])
+    # uvicorn refuses a request if there are as many connections as its limit, with that of the request.
+    os.execv(sys.executable, [*command, "--limit-concurrency", str(CONNECTION_LIMIT + 1)])
 
 
 if __name__ == "__main__":

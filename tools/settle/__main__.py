@@ -68,7 +68,7 @@ def main() -> None:
     arguments = parse_arguments()
     growing = GrowingStudy(arguments.pairs, arguments.most)
     if arguments.plan:
-        print(plan(growing))
+        console.show(plan(growing))
         return
     growing.check_environment()
     dvc.command()  # fails now, rather than after hours of training, if DVC is not installed

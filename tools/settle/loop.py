@@ -3,11 +3,13 @@
 import time
 from collections.abc import Mapping, Sequence
 
+from many_seeds.commands import console
 from many_seeds.growth import Step, first_affordable, total_seconds
 from many_seeds.output.messages import counted
 from tools.settle.report import conclusion, tables, why_not_trained
 from tools.settle.steps import seeds_of
-from tools.settle.study import GrowingStudy, mean_seconds
+from tools.settle.study import GrowingStudy
+from tools.training_time import mean_seconds
 
 
 def settle(growing: GrowingStudy, hours: float) -> None:
@@ -26,7 +28,7 @@ def settle(growing: GrowingStudy, hours: float) -> None:
     while True:
         look, seconds = growing.look(), mean_seconds(growing.study)
         growing.record_seen()
-        print(tables(look), flush=True)
+        console.show(tables(look))
         seconds_left, steps = deadline - time.monotonic(), growing.next_steps(look, seconds)
         seeds = seeds_of(growing.study)
         step = first_affordable(steps, seeds, seconds, seconds_left=seconds_left, at_once=growing.at_once)
@@ -38,7 +40,7 @@ def settle(growing: GrowingStudy, hours: float) -> None:
         growing.finish_runs(list(runs))
         added += sum(runs.values())
     growing.record()
-    print(conclusion(look, growing.study, _reasons(growing, steps, seconds, seconds_left), added))
+    console.show(conclusion(look, growing.study, _reasons(growing, steps, seconds, seconds_left), added))
 
 
 def _reasons(

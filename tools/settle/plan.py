@@ -1,28 +1,72 @@
 """The plan of `--plan`: what would be trained, for how long, and when verdicts are projected."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from many_seeds.growth import Step, is_open, longest_open, missing_runs, total_seconds
+from many_seeds.growth import Question, Step, is_open, longest_open, missing_runs
+from many_seeds.output import text
+from many_seeds.output.messages import duration
+from stages.study import paths
 from stages.study.params import PARAMS
+from stages.study.records.data_summary import read_summary
+from tools import training_time
 from tools.settle.look import Look
-from tools.settle.report import LIMITS, projection, summary, tables
+from tools.settle.report import LIMITS, summary
 from tools.settle.steps import seeds_of
-from tools.settle.study import GrowingStudy, mean_seconds
+from tools.settle.study import GrowingStudy
+
+HEADER = ["comparison or race", "seeds", "runs", "time", "verdict at seeds", "time until then", "with those above"]
+ABOUT = "≈"  # before durations with an estimate
+
+
+@dataclass(frozen=True)
+class Durations:
+    """How long runs take on this machine.
+
+    Attributes:
+        seconds: variant → the duration of a run.
+        measured: the variants whose duration is not an estimate.
+        at_once: the number of runs that are trained at a time.
+    """
+
+    seconds: Mapping[str, float]
+    measured: Collection[str]
+    at_once: int
+
+    def of(self, runs: Mapping[str, int]) -> str:
+        """The duration of runs as text.
+
+        Args:
+            runs: variant → the number of runs.
+        """
+        total = sum(count * self.seconds[name] for name, count in runs.items())
+        about = "" if runs.keys() <= set(self.measured) else ABOUT
+        return f"{about}{duration(total / self.at_once)}"
 
 
 def plan(growing: GrowingStudy) -> str:
-    """The results, and for each undecided comparison and open race the next runs, their duration and projected end.
+    """For each undecided comparison and open race the next runs, their duration, and when it is projected to end.
 
     Raises:
         UserError: the results of a variant are missing or damaged.
     """
     if obstacle := _obstacle(growing):
         return obstacle
-    look, seconds = growing.look(), mean_seconds(growing.study)
-    steps = growing.next_steps(look, seconds)
+    look, measured = growing.look(), training_time.mean_seconds(growing.study)
+    steps = growing.next_steps(look, measured)
     if not steps:
-        return f"{tables(look)}\n\n{_nothing_to_add(look)}"
-    return "\n".join([tables(look), "", *_step_lines(growing, look, steps, seconds)])
+        return _nothing_to_add(look)
+    expected = training_time.expected_seconds(growing.study, _images_shape(growing))
+    durations = Durations(expected, measured, growing.at_once)
+    unfinished = longest_open(look)
+    cells = list(rows(steps, unfinished, seeds_of(growing.study), durations))
+    title = f"{summary(look)}. What would be trained, in this order:"
+    notes = [*_notes(cells, durations), *look.remarks]
+    if any(_is_beyond(one, growing.most) for one in unfinished.values()):
+        end = f"the time until a later verdict is that until {growing.most}"
+        notes.append(f"At most {growing.most} seeds are trained ({LIMITS}): {end}.")
+    table = text.fitting(text.aligned(HEADER, cells), HEADER, cells)
+    return "\n\n".join([title, table, "\n".join(notes)])
 
 
 def _obstacle(growing: GrowingStudy) -> str | None:
@@ -45,24 +89,55 @@ def _nothing_to_add(look: Look) -> str:
     return f"{summary(look)}{remark}"
 
 
-def _step_lines(
-    growing: GrowingStudy, look: Look, steps: Sequence[Step], seconds: Mapping[str, float]
-) -> Iterator[str]:
-    present, unfinished = seeds_of(growing.study), longest_open(look)
+def _images_shape(growing: GrowingStudy) -> tuple[int, ...]:
+    """The shape of all training images, also in a clone that has results and no images."""
+    if paths.TRAIN.exists():
+        return training_time.images_shape()
+    return sum(read_summary().train.values()), *growing.image_shape()
+
+
+def rows(
+    steps: Sequence[Step], unfinished: Mapping[str, Question], present: Mapping[str, int], durations: Durations
+) -> Iterator[list[str]]:
+    """The cells of each step, below `HEADER`.
+
+    Args:
+        steps: of `next_steps`.
+        unfinished: of `longest_open`.
+        present: variant → the number of seeds that it has.
+        durations: of the runs.
+    """
     seeds: dict[str, int] = {}  # of each variant after the steps up to this one: comparisons share variants
     for step in steps:
         seeds |= {name: max(step.final_n, seeds.get(name, 0)) for name in step.variants}
-        durations = [
-            _duration(growing, runs, seconds) for runs in (step.all_runs(present), missing_runs(seeds, present))
+        runs, projected = step.next_runs(present), _projected(unfinished[step.name])
+        yield [
+            step.name,
+            f"{step.n} → {step.next_n}",
+            str(sum(runs.values())),
+            durations.of(runs),
+            text.MISSING if projected is None else f"{projected:,}",
+            durations.of(step.all_runs(present)),
+            durations.of(missing_runs(seeds, present)),
         ]
-        runs = ", ".join(f"{count} of {name}" for name, count in step.next_runs(present).items()) or "none"
+
+
+def _projected(one: Question) -> int | None:
+    """The number of seeds at which a verdict, or the end of a race, is projected; None if none is."""
+    return None if one.seeds_projected is None else one.from_seed + one.seeds_projected
+
+
+def _is_beyond(one: Question, most: int) -> bool:
+    """Whether no end is projected within the maximum number of seeds."""
+    projected = _projected(one)
+    return projected is None or projected > most
+
+
+def _notes(cells: Sequence[Sequence[str]], durations: Durations) -> Iterator[str]:
+    """What the columns of times mean."""
+    yield f"Verdicts, and the ends of races, are projections. Times are those of {durations.at_once} runs at a time."
+    if any(ABOUT in cell for row in cells for cell in row):
         yield (
-            f"{step.name}: next {step.n} → {step.next_n} seeds, runs: {runs}; "
-            f"{projection(unfinished[step.name], step.final_n, *durations)}"
+            f"{ABOUT}: very roughly, estimated from the recipe and the speed of this machine, since a variant has no "
+            "run in this workspace."
         )
-
-
-def _duration(growing: GrowingStudy, runs: Mapping[str, int], seconds: Mapping[str, float]) -> float | None:
-    """The duration of runs on this machine, in seconds; None if it is unknown."""
-    total = total_seconds(runs, seconds)
-    return None if total is None else total / growing.at_once

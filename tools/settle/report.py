@@ -91,22 +91,3 @@ def why_not_trained(count: int, seconds: float | None, seconds_left: float) -> s
         return "the time of --hours is used up"
     runs = f"its next {counted(count, 'run')} take{'s' if count == 1 else ''}"
     return f"{runs} {duration(seconds)}, and {duration(seconds_left)} are left"
-
-
-def projection(one: Question, final_n: int, seconds: float | None, seconds_with_earlier: float | None) -> str:
-    """When a verdict, or the end of a race, is projected.
-
-    Args:
-        one: the comparison or race.
-        final_n: the number of seeds at which it is projected, or the maximum number of seeds.
-        seconds: the duration of the runs until then; None if it is unknown.
-        seconds_with_earlier: the same with the runs of the comparisons and races listed before.
-    """
-    if seconds is None:
-        return "duration unknown: no run of it is in this workspace"
-    total = "" if seconds_with_earlier is None else f" ({duration(seconds_with_earlier)} with those above)"
-    projected = None if one.seeds_projected is None else one.from_seed + one.seeds_projected
-    if projected is not None and projected <= final_n:
-        return f"{_end(one)} projected at {projected:,} seeds, after {duration(seconds)}{total}"
-    later = "" if projected is None else f"; {_an_end(one)} is projected at {projected:,}"
-    return f"{duration(seconds)} until the maximum of {final_n} seeds{total}{later}"

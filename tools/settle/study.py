@@ -10,16 +10,13 @@ from stages.ledger import stage as ledger
 from stages.recipes.shared import training
 from stages.recipes.shared.native_stderr import native_stderr_hidden
 from stages.study import comparisons, dvc, params, paths, races
-from stages.study.params import Params
 from stages.study.provenance import environments
 from stages.study.provenance.identities import variant_identity
 from stages.study.records.current import outdated
-from stages.study.records.models import read_facts
 from stages.study.records.results import check_seeds, find_results, read_results
 from stages.study.records.seen import record_seen
-from stages.tracking.publisher import Publisher
 from stages.train.executors import slots
-from stages.train.plan import environment_here
+from stages.train.plan import environments_here
 from tools import stale
 from tools.settle.look import Look
 from tools.settle.seeds import with_seeds
@@ -85,8 +82,8 @@ class GrowingStudy:
         recipes = {name: self.study.recipe(name) for name in self.variants if name not in stale}
         identities = {name: variant_identity(of, self.study) for name, of in recipes.items()}
         changes = {
-            name: environments.changes_since(name, identities[name], environment_here(of))
-            for name, of in recipes.items()
+            name: environments.changes_since(name, identities[name], here)
+            for name, here in environments_here(recipes).items()
         }
         lines = [f"{line}. {environments.INSTALL}" for line in environments.trained_elsewhere(changes)]
         processors = [environments.processor_objection(name, identities[name], of) for name, of in recipes.items()]
@@ -124,7 +121,8 @@ class GrowingStudy:
 
     def finish_runs(self, variants: Sequence[str]) -> None:
         """Train and evaluate the missing runs of variants."""
-        from stages.evaluate.stage import evaluate
+        from stages.evaluate.stage import evaluate  # imported here because a plan trains nothing
+        from stages.tracking.publisher import Publisher
         from stages.train.stage import train
 
         train(self.study, variants, on_finish=Publisher(self.study).publish)
@@ -170,8 +168,12 @@ class GrowingStudy:
 
     def next_steps(self, questions: Iterable[Question], seconds: Mapping[str, float]) -> list[Step]:
         """The next steps of the undecided comparisons and open races, as `steps.next_steps` orders them."""
-        shape = read_results(self.variants[0]).hardest_images.shape[1:]
+        shape = self.image_shape()
         return next_steps(questions, self.study, seconds, shape, most=self.most, at_once=self.at_once)
+
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape of an image, known from the results."""
+        return read_results(self.variants[0]).hardest_images.shape[1:]
 
     def add_seeds(self, runs: Mapping[str, int]) -> None:
         """Add seeds to params.yaml, and change nothing else in it.
@@ -230,14 +232,3 @@ def repro(*arguments: str) -> None:
             f"`dvc repro {' '.join(arguments)}` failed. Finished runs are kept: fix the cause and run the same command "
             "again"
         )
-
-
-def mean_seconds(study: Params) -> dict[str, float]:
-    """Variant → the mean duration of those of its runs that are in this workspace; without runs it is left out."""
-    means = {}
-    for variant, recipe in study.variants.items():
-        folders = [paths.run_path(variant, seed) for seed in range(recipe.seeds)]
-        seconds = [read_facts(folder)["seconds"] for folder in folders if (folder / "run.json").exists()]
-        if seconds:
-            means[variant] = sum(seconds) / len(seconds)
-    return means

@@ -3,6 +3,7 @@
 Training writes curves.csv; evaluation writes test.csv, predictions.npz, calibration.csv and environments.csv.
 """
 
+import functools
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from many_seeds.errors import UserError
 from many_seeds.output.messages import listed
@@ -236,7 +238,7 @@ def find_evaluated_runs(variant: str, load: Load = load_file, where: str = "") -
     Raises:
         UserError: a file is missing or damaged, or the files do not belong together.
     """
-    return _evaluated_runs(variant, load, where, _arrays(variant, load, where))
+    return _evaluated_runs(variant, load, where, _arrays(variant, load, where, ("labels", "truth", "groups")))
 
 
 def _evaluated_runs(variant: str, load: Load, where: str, arrays: dict[str, np.ndarray]) -> EvaluatedRuns | None:
@@ -269,8 +271,8 @@ def _check_runs(runs: EvaluatedRuns, where: str) -> None:
     scores_path = paths.scores_path(variant)
     if runs.environments is not None and runs.environments["seed"].tolist() != seeds:
         raise _different_runs(variant, scores_path, paths.environments_path(variant), where)
-    numbers = runs.scores.filter(like="test_").apply(pd.to_numeric, errors="coerce")
-    if not np.isfinite(numbers).all(axis=None):
+    numbers = runs.scores.filter(like="test_")
+    if not (all(map(is_numeric_dtype, numbers.dtypes)) and np.isfinite(numbers.to_numpy(float)).all()):
         raise UserError(f"{scores_path}{where} has a score that is not a number: restore it with git")
     same_shape = runs.predicted.shape == (len(set(seeds)), *runs.truth.shape) and len(seeds) == len(runs.predicted)
     if not same_shape or not np.allclose(runs.accuracy, numbers["test_accuracy"], atol=1e-6):
@@ -372,11 +374,22 @@ def _same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
     return one.dtype == other.dtype and np.array_equal(one, other)
 
 
-def _arrays(variant: str, load: Load, where: str = "") -> dict[str, np.ndarray]:
-    """The arrays of predictions.npz; none where there is no such file."""
+def _arrays(variant: str, load: Load, where: str = "", names: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """The arrays of predictions.npz that have these names, by default all; none where there is no such file."""
     path = paths.predictions_path(variant)
     content = load(path)
-    return {} if content is None else files.parse_arrays(io.BytesIO(content), f"{path}{where}")
+    with files.damage_reported(f"{path}{where}"):
+        return {} if content is None else dict(_unpacked(content, names))
+
+
+@functools.lru_cache(maxsize=32)  # commands ask several times; two commits have the files of most variants in common
+def _unpacked(content: bytes, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Arrays of an .npz file, not to be changed."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files if not names or name in names}
+    for array in arrays.values():
+        array.flags.writeable = False
+    return arrays
 
 
 def _table(

@@ -18,7 +18,7 @@ from stages.recipes.shared.recipe import Recipe
 from stages.study.provenance import families
 from stages.train.executors import batched_seeds
 from stages.train.executors.interface import Execution, Executor
-from stages.train.run import Failed, Run, Train, Trained
+from stages.train.run import Failed, Run, Train, Trained, describe_error
 
 
 class Entry(NamedTuple):
@@ -110,14 +110,55 @@ def executing(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train
         by_executor.setdefault(run.executor, []).append(run)
     with contextlib.ExitStack() as stack:
         executions = [
-            stack.enter_context(_module(name).training(group, images, labels, train))
-            for name, group in by_executor.items()
+            stack.enter_context(_training(name, group, images, labels, train)) for name, group in by_executor.items()
         ]
         results = [results for results, _ in executions]
         yield (
             results[0] if len(results) == 1 else _merged(results),
             lambda: "; ".join(text for _, under_way in executions if (text := under_way())),
         )
+
+
+@contextlib.contextmanager
+def _training(
+    name: str, runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train: Train
+) -> Iterator[Execution]:
+    """Train runs with one executor. An error of batched seeds ends the variant that it belongs to, not the others.
+
+    The condition is here and not in `batched_seeds`, because an edit there makes all runs on GPUs stale.
+    """
+    start = functools.partial(_module(name).training, images=images, labels=labels, train=train)
+    with start(runs) as (results, under_way):
+        yield results if EXECUTORS[name].calls_fit else _by_variant(results, runs, start), under_way
+
+
+def _by_variant(
+    results: Iterator[Trained | Failed],
+    runs: Sequence[Run],
+    start: Callable[[Sequence[Run]], contextlib.AbstractContextManager[Execution]],
+) -> Iterator[Trained | Failed]:
+    """The results of runs that share batches; after an error, each variant without results is trained on its own.
+
+    Args:
+        results: of the runs, which end with any error.
+        runs: the runs.
+        start: starts to train some of them.
+    """
+    left = {run.name: run for run in runs}
+    try:
+        for result in results:
+            del left[result.run.name]
+            yield result
+    except Exception as error:  # noqa: BLE001  # such as one of memory, whose type depends on the device
+        reason = str(error) if isinstance(error, UserError) else describe_error(error)
+    variants = dict.fromkeys(run.variant for run in left.values())
+    if len(variants) == 1:
+        yield from (Failed(run, reason) for run in left.values())
+        return
+    for variant in variants:
+        group = [run for run in left.values() if run.variant == variant]
+        with start(group) as (again, _):
+            yield from _by_variant(again, group, start)
 
 
 def _merged(sources: Sequence[Iterator[Trained | Failed]]) -> Iterator[Trained | Failed]:

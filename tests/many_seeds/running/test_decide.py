@@ -95,6 +95,9 @@ def test_later_comparisons_are_a_batch_with_a_smaller_level_and_seen_scores_do_n
     ledger = parse(Path("scores.comparisons.csv").read_text(), "ledger")
     assert [(row.batch, row.withdrawn) for row in ledger] == [(1, "yes"), (2, "yes"), (3, "")]
     assert [row.level for row in ledger] == pytest.approx([0.04, 0.005, 0.01 / 6])
+    race = ms.decide(train, VARIANTS, race=True, store="scores.csv", most=1, verbose=False)
+    assert isinstance(race, RaceResult)
+    assert "seeds count from seed 20 on" in race.remarks[0]
 
 
 def test_a_failing_run_is_repeated_once_and_recorded_and_other_comparisons_go_on(
@@ -149,6 +152,10 @@ def test_equal_scores_and_equal_differences_get_no_seeds_without_end() -> None:
         ("undecided", 10, True),
     ]
     assert "every seed has the same difference" in " ".join(results.remarks)
+    clear = {name: VARIANTS[name] for name in ("base", "better")}
+    race = ms.decide(shifted, clear, race=True, store="race.csv", margin=0.1, verbose=False)
+    assert isinstance(race, RaceResult)
+    assert (race.standing.n, race.winner) == (10, None)
 
 
 def test_the_fixed_design_makes_one_number_of_seeds_and_refuses_another() -> None:
@@ -175,6 +182,9 @@ def test_the_fixed_design_makes_one_number_of_seeds_and_refuses_another() -> Non
         ({"variants": {"a": {"x": 1}, "b": {"x": 1}}}, "a and b have the same fields"),
         ({"variants": {"a": {"x": 1}, "b": {"x": object()}}}, "give names in place of objects"),
         ({"variants": {"a": {"x": 1}, " b": {"x": 2}}}, "printable text without blanks around it, received ' b'"),
+        ({"variants": {"a": {"seed": 1}, "b": {"seed": 2}}}, "variant a can't have the field seed"),
+        ({"store": "."}, r"the store should be a CSV file, received the folder '\.'"),
+        ({"score": "test_loss"}, "is a lower test_loss better?"),
         ({"variants": ["a", "b"]}, "variants should map each name to its fields"),
         ({"race": True, "design": "fixed", "most": 5}, "a race adds seeds, so it needs the open design"),
     ],
@@ -183,6 +193,13 @@ def test_an_argument_out_of_range_is_an_error_before_anything_runs(options: dict
     with pytest.raises(UserError, match=expected):
         decide(never, **options)
     assert not Path("scores.csv").exists()
+
+
+def test_scores_without_the_variants_beside_them_do_not_start_a_new_ledger() -> None:
+    decide(train, pairs=[("base", "better")], most=2)
+    Path("scores.variants.json").unlink()
+    with pytest.raises(UserError, match=r"scores of base, better, which scores\.variants\.json does not describe"):
+        decide(never, pairs=[("base", "same")])
 
 
 def test_a_variant_with_other_fields_needs_another_name() -> None:
@@ -196,6 +213,8 @@ def test_no_run_starts_without_time_and_a_function_that_cannot_be_sent_is_an_err
     assert (results[0].n, results[0].verdict, Path("scores.csv").exists()) == (0, "undecided", False)
     with Path("open").open("w") as file, pytest.raises(UserError, match="train should be a function that can be pick"):
         decide(lambda seed, mean: file.write("x"), pairs=[("base", "same")])
+    with pytest.raises(UserError, match=r"train should be a function, called as .* received 'train\.py'"):
+        decide("train.py")
 
 
 PROGRAM = """

@@ -297,7 +297,7 @@ def test_each_command_sees_the_gpu_of_its_worker() -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("scores: a\n" + STUDY, "has the unknown scores; known keys: command, score, variants, comparisons"),
+        ("scores: a\n" + STUDY, "has unknown keys: scores; known: command, score, variants, comparisons"),
         ("command: x {seed}\n", "lacks score, variants: score: the name of the score; variants: name → the values"),
         ("[1]", "should map keys to values, received list"),
         ("a: [", "should be YAML in UTF-8"),
@@ -308,6 +308,7 @@ def test_each_command_sees_the_gpu_of_its_worker() -> None:
             STUDY.replace("base:better", "base:worse"),
             "comparisons should be A:B with two variants, received 'base:worse'",
         ),
+        (STUDY.replace("score: accuracy", "score: loss"), "is a lower loss better?"),
         (STUDY + "race: true\n", "expected no pairs and no baseline with race"),
         (STUDY + "lower_is_better: 1\n", "lower_is_better should be true or false, received 1"),
         (STUDY + "store: 3\n", "store should be a text, the CSV file, received 3"),
@@ -326,15 +327,17 @@ def test_a_command_is_split_as_a_shell_would_and_values_are_written_as_in_json()
     command = parse_command("train --lr {lr} '{name}' --deep={deep} {units} {seed} --json '{\"x\": 1}'", {"v": fields})
     started = ["train", "--lr", "0.001", "a b", "--deep=true", "[1, 2]", "7", "--json", '{"x": 1}']
     assert expanded(command, fields, 7, "") == started
-    with pytest.raises(UserError, match="can't have the field seed"):
-        parse_command("train {seed}", {"v": {"seed": 1}})
+    with pytest.raises(UserError, match="can't have the field out"):
+        parse_command("train {seed}", {"v": {"out": 1}})
+    with pytest.raises(UserError, match="No closing quotation"):
+        parse_command("train '{seed}", {})
     with pytest.raises(UserError, match="should be a list of a program and its arguments, or a string, received 3"):
         parse_command(3, {})
 
 
 def test_a_score_is_a_number_or_in_json_on_the_last_line_or_in_a_file(tmp_path: Path) -> None:
     assert read_score("epoch 1\n0.5\n\n", None, "accuracy") == {"accuracy": 0.5}
-    assert read_score('x\n{"loss": 2, "accuracy": 0.5, "name": "x"}\n', None, "accuracy") == {
+    assert read_score('x\n{"loss": 2, "accuracy": 0.5, "name": "x", "seed": 3}\n', None, "accuracy") == {
         "loss": 2,
         "accuracy": 0.5,
     }
@@ -345,9 +348,8 @@ def test_a_score_is_a_number_or_in_json_on_the_last_line_or_in_a_file(tmp_path: 
         ("", "no score: expected JSON or a number in the last line of its output, received ''"),
         ("accuracy 0.5", "received 'accuracy 0.5'"),
         ("true", "received 'true'"),
-        ('{"acc": 1}', "expected the score accuracy, received acc: name one of these as score"),
+        ('{"acc": 1}', "expected a score called 'accuracy', received acc: name one of these as score"),
         ('{"accuracy": "high"}', "a score should be a number, received 'high'"),
-        ('{"accuracy": 1, "seed": 3}', "a score can't be called seed, as a column of the store"),
         ("inf", "accuracy should be finite, received inf"),
     ):
         with pytest.raises(ScoreError, match=expected):

@@ -14,6 +14,7 @@ def outcome(**scores: float) -> Outcome:
     return Outcome(scores, 1.5, "here")
 
 
+HEADER = "variant,seed,score,seconds,host,status,commit\n"
 FAILED = Outcome({}, 0.5, "here", "exit status 1")
 
 
@@ -111,8 +112,10 @@ def test_a_run_is_claimed_once_until_the_claim_is_released(path: Path) -> None:
     ("content", "expected"),
     [
         ("variant,seed,score\n", "should be a store, .*; missing: seconds, host, status, commit. Name a file that"),
-        ("variant,seed,score,seconds,host,status,commit\nbase,x,1,1,h,ok,\n", "received 'base,x,1,1,h,ok,': repair"),
-        ("variant,seed,score,seconds,host,status,commit\nbase,1\n", "received 'base,1': repair or remove this row"),
+        (HEADER + "base,x,1,1,h,ok,\n", "received 'base,x,1,1,h,ok,': repair"),
+        (HEADER + "base,1\n", "received 'base,1': repair or remove this row"),
+        (HEADER + "base,1,1,fast,h,ok,\n", "received 'base,1,1,fast,h,ok,': repair or remove this row"),
+        (HEADER + "base,1,1,1,h,ok,\nbase,1,2,1,h,ok,\n", "has two rows of base 1: remove the one"),
     ],
 )
 def test_another_file_is_refused(path: Path, content: str, expected: str) -> None:
@@ -124,5 +127,13 @@ def test_another_file_is_refused(path: Path, content: str, expected: str) -> Non
 def test_a_score_that_some_runs_lack_is_an_error(path: Path) -> None:
     store = Store(path)
     store.add(Run("base", 0), outcome(score=1.0), "")
-    with pytest.raises(UserError, match=r"should have a number as accuracy of base 0, received ''"):
+    with pytest.raises(UserError, match=r"should have a finite number as accuracy of base 0, received ''"):
         store.scores("base", "accuracy")
+
+
+def test_a_file_that_a_spreadsheet_has_written_is_read_and_a_score_that_is_not_finite_is_an_error(path: Path) -> None:
+    path.write_bytes(("\ufeff" + HEADER + "base,0,0.5,1,h,ok,\nbase,1,nan,1,h,ok,\n").replace("\n", "\r\n").encode())
+    store = Store(path)
+    assert store.variants() == ["base"]
+    with pytest.raises(UserError, match="should have a finite number as score of base 1, received 'nan'"):
+        store.scores("base", "score")

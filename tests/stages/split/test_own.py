@@ -6,6 +6,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from stages.study import paths
 from stages.study.data import Data
 from stages.study.records.splits import read_classes, read_images
 from tests import ROOT
+from tests.support.images import declared
 
 RANDOM = np.random.default_rng(0)
 NAMES = ["circle", "hexagon", "square", "triangle"]
@@ -306,6 +308,13 @@ def tarred(kind: bytes) -> dict[str, str]:
     return {"format": "folders", "train": "own/a.tar"}
 
 
+def long_header(kind: bytes) -> dict[str, str]:
+    entry = tarfile.TarInfo("a/0.png")
+    entry.type, entry.size = kind, 1 << 31
+    Path("own/a.tar").write_bytes(entry.tobuf() + bytes(2048))
+    return {"format": "folders", "train": "own/a.tar"}
+
+
 def linked_in_a_zip() -> dict[str, str]:
     data = zipped({})
     with zipfile.ZipFile("own/a.zip", "a") as archive:
@@ -394,6 +403,19 @@ BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
         lambda: folders(lambda at: Image.fromarray(pixels(32, 32)).save(at / "circle/0.png", transparency=7)),
         r"circle/0\.png has transparent pixels",
     ),
+    "a huge image": (
+        lambda: folders(lambda at: (at / "circle/0.png").write_bytes(declared(20_000, 20_000))),
+        r"circle/0\.png has more pixels than the limit of 67,108,864: scale it down",
+    ),
+    "a large image": (
+        lambda: folders(lambda at: (at / "circle/0.png").write_bytes(declared(10_000, 10_000))),
+        r"circle/0\.png has more pixels than the limit of 67,108,864: scale it down",
+    ),
+    "a long name in a tar archive": (
+        lambda: long_header(tarfile.GNUTYPE_LONGNAME),
+        r"own/a\.tar should be .* tar archive of one: a header has 2,147,483,648 bytes, expected at most 1,048,576",
+    ),
+    "long fields in a tar archive": (lambda: long_header(tarfile.XHDTYPE), "a header has 2,147,483,648 bytes"),
     "16 bits": (
         lambda: folders(lambda at: save(np.full((32, 32), 999, np.uint16), at / "circle/0.png")),
         r"circle/0\.png has more than 8 bits per channel",
@@ -512,6 +534,17 @@ def test_bad_data_are_refused_with_what_is_wrong(make: Callable[[], dict[str, An
     with pytest.raises(UserError, match=said):
         prepare(**data)
     assert not paths.TRAIN.exists()
+
+
+def test_data_that_do_not_fit_into_memory_are_refused_before_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes(Path("own/shapes"))
+    monkeypatch.setattr("stages.split.memory.psutil.virtual_memory", lambda: SimpleNamespace(available=50_000))
+    expected = r"own/shapes: 20 images need 0\.0 GiB of memory \(3 copies of .*let `data\.size: \[64, 64\]`"
+    with pytest.raises(UserError, match=expected):
+        prepare(format="folders", train="own/shapes")
+    prepare(format="folders", train="own/shapes", size=[8, 8])
+    with pytest.raises(UserError, match=r"own/a\.npz: its arrays need .*: store fewer or smaller images, or use"):
+        prepare(**npz(images=np.zeros((30, 40, 40), np.uint8)))
 
 
 def test_the_first_ten_of_many_bad_files_are_named_at_once() -> None:

@@ -3,7 +3,6 @@
 One server for all tests.
 """
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from stages.study import params, paths
+from stages.study import paths
 from stages.study.params import Params
 from stages.tracking.experiment import pages
 from stages.tracking.publisher import Publisher
@@ -156,14 +155,12 @@ def test_the_study_has_its_report_among_its_artifacts(page: Chrome) -> None:
 
 
 def test_with_the_address_of_a_server_its_pages_are_printed(
-    server: str, ui: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: str, ui: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copy(params.PARAMS, tmp_path)
-    monkeypatch.chdir("/")
     for name in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     login = server.replace("://", "://user:p%40ss@")
-    answer = run_main(print_pages, "--study", str(tmp_path), environment={"MLFLOW_TRACKING_URI": f"{login}/"})
+    answer = run_main(print_pages, environment={"MLFLOW_TRACKING_URI": f"{login}/"})
     assert answer.status == 0, answer.err
     assert f"Approaches: {ui}?workflowType=machine_learning&viewStateShareKey=study-approaches" in answer.out
     assert "user:" not in answer.out  # links are shared

@@ -1,7 +1,10 @@
 """The stage `train` from its command to its files, on this machine."""
 
+import contextlib
 import shutil
 import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,9 @@ from stages.study.params import Params
 from stages.train import __main__ as command
 from stages.train import stage
 from stages.train.dispatch import train_all
-from stages.train.run import Failed, Run, Trained
+from stages.train.executors import batched_seeds
+from stages.train.executors.interface import Execution
+from stages.train.run import Failed, Run, Train, Trained
 from tests.conftest import STUDY
 from tests.support.runs import content_of, cut, flip_a_byte, planned
 
@@ -178,6 +183,32 @@ def test_an_unexpected_error_ends_one_run_and_the_others_continue(
     with pytest.raises(UserError, match="plain seed 0: MemoryError: no room for 57 MB"):
         train_all(planned(study, "plain"), *digits, on_finish=lambda variant, seed: None, train=raise_for_seed_0)
     assert [path.name for path in (paths.MODELS / "plain").iterdir()] == ["1"]
+
+
+@contextlib.contextmanager
+def small_device(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train: Train) -> Iterator[Execution]:
+    """Batched seeds on a device that has no room for the variant `watched`."""
+
+    def results() -> Iterator[Trained | Failed]:
+        for run in runs:
+            if run.variant == "watched":
+                raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+            yield fake(run, images, labels, None)
+
+    yield results(), lambda: ""
+
+
+def test_a_variant_that_is_too_large_for_batched_seeds_fails_and_the_others_are_trained(
+    workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batched_seeds, "training", small_device)
+    every = [run for run in planned(study, "watched", "plain", "random_features") if run.seed == 1]
+    runs = [replace(run, executor=batched_seeds.NAME) for run in every]
+    with pytest.raises(UserError) as error:
+        train_all(runs, *digits, on_finish=lambda variant, seed: None)
+    assert "1 of 3 runs failed" in str(error.value)
+    assert "  watched seed 1: RuntimeError: RESOURCE_EXHAUSTED: out of memory" in str(error.value)
+    assert sorted(path.parent.name for path in paths.MODELS.glob("*/1")) == ["plain", "random_features"]
 
 
 def test_the_error_for_an_unknown_variant_lists_all_variants(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

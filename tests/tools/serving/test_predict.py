@@ -22,7 +22,7 @@ from stages.study.records.models import read_facts, read_model
 from stages.study.records.results import NOT_RECORDED, read_results
 from stages.study.records.splits import read_images
 from tests.support.images import EXAMPLE, saved
-from tools.serving import predict
+from tools.serving import predict, prepare
 
 
 @pytest.fixture(params=["ridge", "watched"])
@@ -144,6 +144,26 @@ def test_an_invalid_file_is_named_and_the_others_are_classified(
     assert all(
         re.search(r": \d \(-?\d+\.\d\d %\), then \d \(-?\d+\.\d\d %\)$", line) for line in printed.out.splitlines()
     )
+
+
+@pytest.mark.parametrize("champion", ["watched"], indirect=True)
+def test_a_picture_that_fails_in_an_unforeseen_way_is_named_and_the_others_are_classified(
+    champion: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decode, pictures = prepare.pictures.decode, image_files(tmp_path, 3)
+    singular = Path(pictures[1]).read_bytes()
+
+    def fail_once(content: bytes, side: int) -> Image.Image:
+        if content == singular:
+            raise np.linalg.LinAlgError("Singular matrix")
+        return decode(content, side)
+
+    monkeypatch.setattr(prepare.pictures, "decode", fail_once)
+    with pytest.raises(SystemExit, match="1"):
+        run_main(monkeypatch, *pictures)
+    printed = capsys.readouterr()
+    assert f"error: {pictures[1]}: the image can't be processed (LinAlgError: Singular matrix): save" in printed.err
+    assert [line.split(":")[0] for line in printed.out.splitlines()] == [pictures[0], pictures[2]]
 
 
 @pytest.mark.parametrize("champion", ["watched"], indirect=True)

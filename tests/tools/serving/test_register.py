@@ -10,11 +10,12 @@ import pytest
 
 from stages.aggregate import summary
 from stages.aggregate.runs import read_runs
-from stages.study import files, paths
+from stages.study import files, params, paths
 from stages.study.params import Params
 from stages.study.records.results import read_results
 from stages.tracking import address
 from stages.tracking.publisher import Publisher
+from tests.conftest import STUDY
 from tests.support.command import run_main
 from tests.support.mlflow import runs
 from tools.serving import server as serve
@@ -37,12 +38,26 @@ def test_the_model_with_the_best_validation_accuracy_is_registered_once(publishe
     files.write_table(paths.scores_path(other), table.assign(dev_accuracy=[0.998, 0.999]))
     files.write_json(paths.CHAMPION, summary.champion(read_runs(study), {"other": other}))
     Publisher(study).publish_study()
-    assert f"version 2 now (it was version 1): other ({other}, seed 1); the approach" in register(study)
+    client = mlflow.MlflowClient()
+    client.set_model_version_tag("digits", "1", address.ORIGIN, "theirs:/home/b/study")
+    replaced = (
+        "it was version 1, registered in theirs:/home/b/study at commit none; if that is another study, give this one "
+        "a `name` in params.yaml"
+    )
+    assert f"version 2 now ({replaced}): other ({other}, seed 1); the approach" in register(study)
     version = champion_version()
     assert version.tags["variant"] == other
-    mlflow.MlflowClient().set_registered_model_alias("digits", serve.ALIAS, "1")  # changed by hand
+    assert version.tags[address.ORIGIN].endswith(f":{published}")
+    client.set_model_version_tag("digits", "1", address.ORIGIN, version.tags[address.ORIGIN])
+    client.set_registered_model_alias("digits", serve.ALIAS, "1")  # changed by hand
     assert "version 2 again (it was version 1)" in register(study)
     assert champion_version().version == version.version
+
+
+def test_the_experiment_and_the_model_have_the_name_of_the_study_or_else_of_its_data(study: Params) -> None:
+    named = params.parse(f"name: digits-large\n{STUDY}", "a study with a name")
+    assert (address.experiment_name(named), address.model_name(named)) == ("digits-large", "digits-large")
+    assert (address.experiment_name(study), address.model_name(study)) == ("digits", "digits")
 
 
 def has_validation(run: Any) -> bool:

@@ -24,6 +24,7 @@ from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from many_seeds.errors import UserError
 from stages.aggregate import summary
 from stages.aggregate.runs import read_runs
 from stages.study import files, paths
@@ -48,6 +49,7 @@ from tools.serving import predict, prepare
 from tools.serving import server as serve
 
 JSON = {"Content-Type": "application/json"}
+KEY = "5" * 64  # of the registered version
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,7 @@ def registered(
         with mlflow.start_run(experiment_id=experiment):
             mlflow.pyfunc.log_model(name="champion", registered_model_name="digits", **serve.model_arguments())
         mlflow.MlflowClient().set_registered_model_alias("digits", serve.ALIAS, "1")
+        mlflow.MlflowClient().set_model_version_tag("digits", "1", address.KEY, KEY)
         yield folder
 
 
@@ -98,11 +101,24 @@ def test_the_health_check_answers(server: Server) -> None:
     assert send(server, "GET", "/health")[0] == HTTPStatus.OK
 
 
+def test_the_server_has_one_copy_of_the_model_which_its_next_start_uses_again(registered: Path, server: Server) -> None:
+    version = mlflow.MlflowClient().get_model_version_by_alias("digits", serve.ALIAS)
+    [copy] = serve.COPIES.iterdir()
+    before = copy.stat().st_ino
+    assert (copy / "MLmodel").exists()
+    assert serve.downloaded(version) == copy
+    assert copy.stat().st_ino == before
+    version.tags.clear()
+    with pytest.raises(UserError, match=r"version 1 of digits should be one that .* registered, received one without"):
+        serve.downloaded(version)
+
+
 TWO = [(-30, -40), (-10, -70), (25, -60), (30, -25), (-5, 20), (-40, 70), (45, 70)]  # from the centre, in pixels
 
 
 @pytest.fixture
 def page(server: Server, browser: Chrome) -> Chrome:
+    browser.get_log("browser")  # discard the messages of the previous page
     browser.get(f"http://127.0.0.1:{server.port}/")
     eventually(browser, lambda page: page.find_element(By.ID, "canvas").is_displayed())
     return browser
