@@ -149,7 +149,7 @@ def approaches() -> str:
     """The table of approaches of the report, aligned, and its caption."""
     _, caption, table = (FOLDER / paths.TABLES / "approaches.md").read_text(encoding="utf-8").strip().split("\n\n")
     header, _, *rows = map(_cells, table.splitlines())
-    return f"{text.fitting(text.aligned(header, rows, left=2), header, rows)}\n\n{text.filled(caption)}"
+    return f"{text.fitting(text.aligned(header, rows, left=1), header, rows)}\n\n{text.filled(caption)}"
 
 
 def _cells(line: str) -> list[str]:
