@@ -84,6 +84,10 @@ class Pool:
                     self._wait(one_of_others=bool(waiting) and bool(self._idle))
                 elif waiting:
                     time.sleep(POLL_SECONDS)
+        except BaseException:
+            for worker in self.workers:  # all of them: one may have started a run that is not registered yet
+                worker.kill()
+            raise
         finally:
             self._stop()
 
@@ -176,9 +180,7 @@ class Pool:
         return f"; {counted(len(self._left), 'run')} left, about {duration(total)}"
 
     def _stop(self) -> None:
-        """End the runs under way after an error or a signal."""
-        for job in self._busy.values():
-            job.worker.kill()
+        """Wait for the runs under way, which an error or a signal has ended."""
         wait(self._busy)
         for job in self._busy.values():
             job.claim.release()

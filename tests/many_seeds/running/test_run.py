@@ -17,6 +17,7 @@ import pytest
 from many_seeds.errors import UserError
 from many_seeds.ledger import parse
 from many_seeds.running import cluster as cluster_module
+from many_seeds.running import processes
 from many_seeds.running.cluster import cluster_workers, execute
 from many_seeds.running.commands import Command, expanded, logged_scores, parse_command, read_score
 from many_seeds.running.runs import Run, ScoreError
@@ -207,6 +208,19 @@ def test_a_signal_leaves_no_process_behind(signum: int) -> None:
         assert process.returncode == 130
         assert "Traceback" not in errors
     assert not Path("scores.csv").exists()
+
+
+def test_a_signal_while_a_run_starts_ends_this_run_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("script.sh").write_text("sleep 3; echo survived > survived; echo 1")
+    start_run = processes.CommandWorker.start
+
+    def interrupted(worker: processes.CommandWorker, run: Run) -> object:
+        start_run(worker, run)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(processes.CommandWorker, "start", interrupted)
+    assert many_seeds("run", "runs.yaml").status == 130
+    assert not Path("survived").exists()
 
 
 LOGS = """\
