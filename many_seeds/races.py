@@ -86,8 +86,21 @@ class RaceResult:
     remarks: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """The table, and the remarks."""
-        return "\n\n".join([self.table(), *map(text.filled, self.remarks)]) + "\n"
+        """The table, what it guarantees, and the remarks."""
+        return "\n\n".join([self.table(), *map(text.filled, [self.guarantee, *self.remarks])]) + "\n"
+
+    @property
+    def guarantee(self) -> str:
+        """What is guaranteed about the winner."""
+        confidence = f"With at least {text.plain(100 * self.settings.confidence)} % confidence"
+        direction = "lower" if self.settings.lower_is_better else "higher"
+        worse = "is not worse than the best at all"
+        if self.settings.margin:
+            worse = f"is worse than the best by less than the margin of {text.plain(self.settings.margin)}, if at all"
+        return (
+            f"{confidence}, {text.WHEN['open']}, the best variant is not eliminated, and a winner {worse} ({direction} "
+            "is better). An elimination is no verdict on a pair."
+        )
 
     @property
     def scale(self) -> float:

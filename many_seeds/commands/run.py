@@ -101,8 +101,20 @@ def read(path: Path) -> dict[str, Any]:
         import yaml
     except ImportError as error:
         raise UserError("many-seeds run needs PyYAML: `pip install 'many-seeds[run]'` installs it") from error
+
+    class Loader(yaml.SafeLoader):
+        """Refuses a key that stands twice in a mapping: PyYAML would drop the first value."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            seen: set[str] = set()
+            for key, _ in node.value:
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"the key {key.value} stands twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except OSError as error:
         raise UserError(f"{path} can't be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

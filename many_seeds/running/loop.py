@@ -112,7 +112,7 @@ def plan(study: Study, rows: Sequence[Row], *, most: int, at_once: int) -> str:
     lines = [table(answer), ""] if any(_seeds(study).values()) else []
     steps = next_steps(study, answer, (), most=most, at_once=at_once)
     if not steps:
-        return "\n".join([*lines, f"Nothing would run: no result is open with fewer than {most} seeds."])
+        return "\n".join([*lines, f"Nothing would run: no result is open with fewer than {counted(most, 'seed')}."])
     listed_runs = set[Run]()
     for step in steps:
         runs = [run for run in next_runs(study, step) if run not in listed_runs]
@@ -151,8 +151,8 @@ def _is_stuck(one: Question) -> bool:
 
 
 def _announcement(step: Step, runs: Sequence[Run], seconds: float | None, at_once: int) -> str:
-    total = "" if seconds is None else f"; about {duration(seconds / at_once)} until {step.final_n:,} seeds"
-    return f"{step.name}: {step.n} → {step.next_n} seeds, {counted(len(runs), 'run')}{total}"
+    total = "" if seconds is None else f"; about {duration(seconds / at_once)} until {counted(step.final_n, 'seed')}"
+    return f"{step.name}: {step.n} → {counted(step.next_n, 'seed')}, {counted(len(runs), 'run')}{total}"
 
 
 def _conclusion(study: Study, answer: Answer, steps: Iterable[Step], failed: Iterable[Run], most: int) -> str:
@@ -160,7 +160,7 @@ def _conclusion(study: Study, answer: Answer, steps: Iterable[Step], failed: Ite
     later, waiting = {step.name for step in steps}, {run.variant for run in failed}
     lines = []
     for one in filter(is_open, questions(answer)):
-        reason = f"it has the maximum of {most} seeds"
+        reason = f"it has the maximum of {counted(most, 'seed')}"
         if broken := sorted(waiting.intersection(contenders(one))):
             reason = f"a run of {listed(broken)} failed; the next call trains it again"
         elif _is_stuck(one):

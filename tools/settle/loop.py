@@ -35,7 +35,9 @@ def settle(growing: GrowingStudy, hours: float) -> None:
         if step is None:
             break
         runs = step.next_runs(seeds)
-        print(f"{step.name}: {step.n} → {step.next_n} seeds, {counted(sum(runs.values()), 'run')}", flush=True)
+        print(
+            f"{step.name}: {step.n} → {counted(step.next_n, 'seed')}, {counted(sum(runs.values()), 'run')}", flush=True
+        )
         growing.add_seeds(runs)
         growing.finish_runs(list(runs))
         added += sum(runs.values())

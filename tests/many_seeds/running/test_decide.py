@@ -82,6 +82,8 @@ def test_a_race_ends_with_a_winner_and_eliminated_variants_get_no_more_seeds() -
     assert len(seeds_of("base")) == 10
     assert result.standing.leader in ("better", "best")
     assert str(result).splitlines()[2].startswith(f"{result.standing.leader} ")
+    assert "With at least 95 % confidence" in str(result)
+    assert "less than the margin of 0.0001, if at all (higher is better)" in " ".join(str(result).split())
     assert result.winner == (result.standing.leader if result.standing.ended else None)
 
 
