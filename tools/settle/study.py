@@ -22,6 +22,8 @@ from tools.settle.look import Look
 from tools.settle.seeds import with_seeds
 from tools.settle.steps import next_steps, select
 
+OTHERS = "To add seeds to other comparisons now, name them with --pairs"
+
 
 class GrowingStudy:
     """A study to which seeds are added.
@@ -87,7 +89,8 @@ class GrowingStudy:
         }
         lines = [f"{line}. {environments.INSTALL}" for line in environments.trained_elsewhere(changes)]
         processors = [environments.processor_objection(name, identities[name], of) for name, of in recipes.items()]
-        return lines + [text for text in processors if text]
+        lines += [text for text in processors if text]
+        return [*lines, OTHERS] if lines else []
 
     def data_are_stale(self) -> bool:
         """Whether the images or the validation splits are not those of params.yaml."""
