@@ -14,7 +14,7 @@ import many_seeds as ms
 from many_seeds.commands import console
 from many_seeds.output import plots
 from many_seeds.output.forest import forest
-from many_seeds.output.plots import BLUE, COLORS, FAINT, GREY, INK, ORANGE, margin_band, panels, styled
+from many_seeds.output.plots import BLUE, COLORS, FAINT, GREY, INK, ORANGE, band, margin_band, panels, styled
 from many_seeds.output.text import number, number_forms
 from many_seeds.results import Pair, Results
 from stages.aggregate.runs import Runs, read_runs
@@ -51,7 +51,7 @@ def one_comparison(runs: Runs, compared: Results) -> Figure:
     margin_band(ax, margin)
     ax.axhline(0, color=FAINT, linewidth=1)
     ax.plot(np.arange(1, shared + 1), differences, "x", color=INK, markersize=4, label="difference of a seed")
-    ax.fill_between(table["n"], table["low"], table["high"], color=BLUE, alpha=0.25, linewidth=0, label="interval")
+    band(ax, table["n"], table["low"], table["high"], BLUE, label="interval")
     ax.plot(table["n"], table["difference"], color=BLUE, linewidth=1.4, label="mean")
     first = table[table["verdict"] != "undecided"].iloc[0]
     ax.plot(first["n"], first["low"], "o", color=BLUE, markersize=5, markeredgecolor="white")
