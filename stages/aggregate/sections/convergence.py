@@ -19,7 +19,7 @@ from stages.study.params import Params
 from stages.study.scores import SCORES
 
 FEWEST = 3  # points of a curve that is drawn
-COLUMNS, WIDTH = 4, 8.0  # panels side by side, and the width of the figure in inches
+COLUMNS, WIDTH = 4, 7.7  # panels side by side, and the width of the figure in inches
 LONGEST_NAME = 21
 CAPTION = (
     "The interval of each comparison after its first n seeds{qualifier}; the equivalence margin is green. The dot "
