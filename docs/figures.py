@@ -8,14 +8,13 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 import many_seeds as ms
 from many_seeds.commands import console
 from many_seeds.output import plots
 from many_seeds.output.forest import forest
-from many_seeds.output.plots import BLUE, COLORS, FAINT, GREY, INK, ORANGE, margin_band, panels, styled
-from many_seeds.output.text import number, number_forms
+from many_seeds.output.plots import BLUE, FAINT, GREY, INK, ORANGE, band, margin_band, panels, styled
 from many_seeds.results import Pair, Results
 from stages.aggregate.runs import Runs, read_runs
 from stages.aggregate.sections.convergence import by_seeds
@@ -33,9 +32,9 @@ SEVERAL: list[Pair] = [
     ("elm", "mlp_tuned"),
     ("mlp_tuned", "cnn_tuned"),
     ("cnn_tuned", "cnn_2020s"),
-    ("mlp_2_ten_epochs", "mlp_3_early_stopping"),
+    ("mlp_6_batch_128", "mlp_tuned"),
     ("mlp_tuned", "mlp_8_batch_512"),
-    ("cnn_5_early_stopping", "cnn_6_schedule"),
+    ("cnn_tuned", "cnn_8_one_cycle"),
 ]
 
 
@@ -51,12 +50,12 @@ def one_comparison(runs: Runs, compared: Results) -> Figure:
     margin_band(ax, margin)
     ax.axhline(0, color=FAINT, linewidth=1)
     ax.plot(np.arange(1, shared + 1), differences, "x", color=INK, markersize=4, label="difference of a seed")
-    ax.fill_between(table["n"], table["low"], table["high"], color=BLUE, alpha=0.25, linewidth=0, label="interval")
+    band(ax, table["n"], table["low"], table["high"], BLUE, label="interval")
     ax.plot(table["n"], table["difference"], color=BLUE, linewidth=1.4, label="mean")
     first = table[table["verdict"] != "undecided"].iloc[0]
     ax.plot(first["n"], first["low"], "o", color=BLUE, markersize=5, markeredgecolor="white")
     ax.annotate(
-        f"{int(first['n'])} seeds: the interval excludes 0,\nverdict “{first['verdict']}”",
+        f"{int(first['n'])} seeds: the interval\nexcludes 0: “{first['verdict']}”",
         (first["n"], first["low"]),
         (first["n"] - 0.4, -0.42),
         ha="right",
@@ -72,39 +71,9 @@ def one_comparison(runs: Runs, compared: Results) -> Figure:
     return figure
 
 
-@styled
 def several_comparisons(compared: Results) -> Figure:
     """A row for each comparison: its name, its intervals for these and for new test images, its verdict, and n."""
-    margin, rows = compared.settings.margin, range(len(compared))[::-1]
-    figure, axes = panels(0.36 * len(compared) + 1.7, width=7.0)
-    ax = axes[0, 0]
-    margin_band(ax, margin, vertical=True, label=f"equivalence margin: ±{margin:g}")
-    ax.axvline(0, color=FAINT, linewidth=1)
-    for y, result in zip(rows, compared, strict=True):
-        color = COLORS[result.verdict]
-        ax.hlines(y, result.low_new_images, result.high_new_images, color=color, linewidth=1)
-        ax.hlines(y, result.low, result.high, color=color, linewidth=3)
-        ax.plot(result.difference, y, "o", color=color, markersize=6, markeredgecolor="white")
-    ax.set_yticks(rows, [f"{result.a} → {result.b}" for result in compared])
-    results = zip(compared, number_forms(compared), strict=True)
-    right = ax.secondary_yaxis("right")
-    right.set_yticks(rows, [f"{number(one.difference, form)} {one.verdict}, n = {one.n}" for one, form in results])
-    right.tick_params(length=0)
-    right.spines["right"].set_visible(False)
-    ax.grid(axis="x")
-    ax.set_ylim(-0.6, len(compared) - 0.4)
-    ax.set_xscale("symlog", linthresh=2 * margin, linscale=0.6)
-    ticks = (-0.1, 0, 0.1, 1)
-    ax.set_xticks(ticks, [number(tick, "{:+g}") if tick else "0" for tick in ticks])
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xlabel(
-        "test accuracy of b minus that of a, percentage points\nright of 0: b is better (symmetric log scale)"
-    )
-    ax.plot([], [], color=INK, linewidth=3, label="these test images")
-    ax.plot([], [], color=INK, linewidth=1, label="new test images too")
-    figure.legend(loc="outside lower center", ncols=3)
-    figure.suptitle("Is b better than a (a → b)? Mean differences over n seeds, and their intervals", fontsize=10)
-    return figure
+    return forest(compared, notes=[f"{result.verdict}, n = {result.n}" for result in compared])
 
 
 @styled

@@ -56,6 +56,10 @@ def forest(
     legend_height = LEGEND_LINE if has_new_images(results) else 0.0
     figure, axes = panels(ROW_HEIGHT * len(results) + AXIS_HEIGHT + legend_height)
     ax, fitting = axes[0, 0], _FittingText(figure, [results.metric, *(f"{one.a}{one.b}" for one in results)])
+    # First, so that they are one column of the legend.
+    if has_new_images(results):
+        ax.plot([], [], color=INK, linewidth=2.5, label=f"these {results.item}s")
+        ax.plot([], [], color=INK, linewidth=0.9, label=f"new {results.item}s too")
     if margin:
         margin_band(ax, margin, vertical=True, label=f"equivalence margin: ±{plain(margin)}")
     ax.axvline(0, color=FAINT, linewidth=1)
@@ -78,9 +82,6 @@ def forest(
     ax.set_xlabel(
         f"{_axis_label(results, ax, fitting)}\n{confidence or _confidence(results)}", parse_math=False, **fitting.font
     )
-    if has_new_images(results):
-        ax.plot([], [], color=INK, linewidth=2.5, label=f"these {results.item}s")
-        ax.plot([], [], color=INK, linewidth=0.9, label=f"new {results.item}s too")
     if ax.get_legend_handles_labels()[0]:
         figure.legend(loc="outside upper left", ncols=2)
     return figure

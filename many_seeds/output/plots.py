@@ -116,6 +116,12 @@ def margin_band(ax: Axes, margin: float, *, vertical: bool = False, label: str |
     draw(-margin, margin, facecolor=mpl.colors.to_rgba(GREEN, 0.15), edgecolor=GREEN, linewidth=0.8, label=label)
 
 
+def band(ax: Axes, x: Any, low: Any, high: Any, color: str, *, label: str | None = None) -> None:
+    """Fill the area between two curves. Its edges are visible, as the pale area alone is not on every ground."""
+    face = mpl.colors.to_rgba(color, 0.25)
+    ax.fill_between(x, low, high, facecolor=face, edgecolor=color, linewidth=0.6, label=label)
+
+
 def write(path: Path, figure: Figure) -> None:
     """Write a figure as PNG, SVG or PDF, by the suffix of the path.
 

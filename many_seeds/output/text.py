@@ -402,8 +402,12 @@ def escaped(text: str) -> str:
 
 
 def filled(text: str, indent: str = "") -> str:
-    """Text wrapped to the width of a terminal, with all lines but the first indented."""
-    return textwrap.fill(text, line_width(), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    """Text wrapped to the width of a terminal, with all lines but the first indented; a number keeps its %."""
+    joined = text.replace(" %", "\N{NO-BREAK SPACE}%")
+    wrapped = textwrap.fill(
+        joined, line_width(), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return wrapped.replace("\N{NO-BREAK SPACE}%", " %")
 
 
 def number(value: float, form: str) -> str:

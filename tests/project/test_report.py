@@ -1,6 +1,8 @@
 """The committed report in a browser."""
 
+import contextlib
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -31,6 +33,17 @@ def page(request: pytest.FixtureRequest, browser: Chrome, committed_study: Param
 
 def evaluated(page: Chrome, expression: str) -> Any:
     return page.execute_script(f"return {expression}")
+
+
+@contextlib.contextmanager
+def scheme_of(page: Chrome, scheme: str) -> Iterator[None]:
+    """The page in its light or dark colours."""
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": features})
+    try:
+        yield
+    finally:
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
 
 
 def test_the_console_is_empty_and_nothing_is_loaded_from_other_files(page: Chrome) -> None:
@@ -109,6 +122,83 @@ def test_the_text_of_figures_is_large_enough(page: Chrome) -> None:
     assert small == []
 
 
+# Grid lines and axes, in the colour --line, only guide the eye.
+CONTRASTS = """
+    const shades = color => (color.match(/[0-9.]+/g) || []).map(Number);
+    const linear = shade => shade <= 10 ? shade / 3294 : ((shade / 255 + 0.055) / 1.055) ** 2.4;
+    const luminance = rgb => rgb.map(linear).reduce((sum, part, i) => sum + part * [0.2126, 0.7152, 0.0722][i], 0.05);
+    const paper = shades(getComputedStyle(document.body).backgroundColor);
+    const probe = document.body.appendChild(document.createElement("i"));
+    probe.style.color = "var(--line)";
+    const line = getComputedStyle(probe).color;
+    probe.remove();
+    const contrast = (color, opacity) => {
+        const [r, g, b, alpha = 1] = shades(color);
+        const seen = [r, g, b].map((shade, i) => paper[i] + alpha * opacity * (shade - paper[i]));
+        const [dark, light] = [luminance(seen), luminance(paper)].sort((x, y) => x - y);
+        return light / dark;
+    };
+    const found = {text: {}, mark: {}};
+    for (const element of document.querySelectorAll("figure svg :is(path, use, text)")) {
+        if (element.closest("defs")) continue;
+        const style = getComputedStyle(element);
+        const paints = [[style.fill, style.fillOpacity * style.opacity]];
+        if (parseFloat(style.strokeWidth)) paints.push([style.stroke, style.strokeOpacity * style.opacity]);
+        const seen = paints.filter(([color, opacity]) => color !== "none" && opacity > 0);
+        if (!seen.length || seen.some(([color]) => color === line)) continue;
+        const kind = element.tagName === "text" ? "text" : "mark";
+        found[kind][seen.join(" ")] = Math.max(...seen.map(paint => contrast(...paint)));
+    }
+    return found;
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_and_marks_of_figures_have_enough_contrast(page: Chrome, scheme: str) -> None:
+    """The ratios that WCAG 2.2 asks for, criteria 1.4.3 and 1.4.11; for an area with an edge, that of the edge."""
+    with scheme_of(page, scheme):
+        found = page.execute_script(CONTRASTS)
+    assert min(found["text"].values()) > 4.5
+    assert len(found["mark"]) > 10
+    assert {color: ratio for color, ratio in found["mark"].items() if ratio < 3} == {}
+
+
+def test_the_edge_of_a_marker_has_the_colour_of_the_page(page: Chrome) -> None:
+    with scheme_of(page, "dark"):
+        edges = evaluated(
+            page,
+            """[...document.querySelectorAll("#figure-overview use")].filter(
+                mark => getComputedStyle(mark).stroke === "rgb(255, 255, 255)").length""",
+        )
+    assert edges == 0
+
+
+def test_a_wide_figure_is_not_cut_off_at_the_bottom(page: Chrome) -> None:
+    assert evaluated(
+        page,
+        """[...document.querySelectorAll(".wide .scroll")].map(
+            scroll => scroll.scrollHeight - scroll.clientHeight)""",
+    ) == [0]
+
+
+def test_names_of_variants_break_only_after_an_underscore_and_only_on_a_phone(page: Chrome) -> None:
+    broken = evaluated(
+        page,
+        """[...document.querySelectorAll("tbody th")].flatMap(head => {
+            const walker = document.createTreeWalker(head, NodeFilter.SHOW_TEXT), parts = [];
+            const whole = innerWidth < 600 ? /[^ ]+/g : /.+/g;
+            while (walker.nextNode()) for (const part of walker.currentNode.data.matchAll(whole)) {
+                const range = document.createRange();
+                range.setStart(walker.currentNode, part.index);
+                range.setEnd(walker.currentNode, part.index + part[0].length);
+                if (new Set([...range.getClientRects()].map(line => line.top)).size > 1) parts.push(part[0]);
+            }
+            return parts;
+        })""",
+    )
+    assert broken == []
+
+
 def test_results_are_chosen_by_verdict_and_part_and_link_to_their_figures(page: Chrome) -> None:
     results = pd.read_csv(ROOT / paths.TABLES / "results.csv")
     chosen = results[(results["verdict"] == "better") & results["named_in"].str.contains("chain mlp")]
@@ -177,12 +267,11 @@ def test_print_shows_complete_tables_and_dark_mode_has_light_text(page: Chrome) 
     try:
         assert evaluated(page, "getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
         assert evaluated(page, "getComputedStyle(document.querySelector('nav')).display") == "none"
-        dark = {"media": "", "features": [{"name": "prefers-color-scheme", "value": "dark"}]}
-        page.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+    finally:
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    with scheme_of(page, "dark"):
         paper, ink = (
             sum(map(int, evaluated(page, f"getComputedStyle(document.body).{name}.match(/[0-9]+/g)")))
             for name in ("backgroundColor", "color")
         )
-        assert paper < 150 < 600 < ink
-    finally:
-        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+    assert paper < 150 < 600 < ink

@@ -26,6 +26,27 @@ def test_the_readme_shows_the_table_of_the_approaches() -> None:
 
 
 @pytest.mark.usefixtures("committed_study")
+def test_the_page_of_the_modern_chain_has_its_differences_intervals_and_verdicts() -> None:
+    page = (REPOSITORY / "docs/modern.md").read_text(encoding="utf-8")
+    results = pd.read_csv(REPOSITORY / paths.TABLES / "results.csv")
+    steps = results[results["named_in"].str.contains("chain modern")]
+    assert len(steps) > 3
+
+    def numbers(row: pd.Series, form: str = "{:+.2f}") -> list[str]:
+        return [form.format(row[name]).replace("-", "−") for name in ("difference", "low", "high")]
+
+    for _, step in steps.iterrows():
+        difference, low, high = numbers(step)
+        verdict = step["verdict"] if step["verdict"] == "undecided" else f"**{step['verdict']}**"
+        assert re.search(
+            rf"^\| {step['b']} \|.*{re.escape(f'| {difference} | {low} … {high} | {verdict} |')}$", page, re.M
+        )
+    [(_, whole)] = results[(results["a"] == "cnn_tuned") & (results["b"] == "cnn_2020s")].iterrows()
+    difference, low, high = numbers(whole, "{:.2f}")
+    assert f"by {difference} percentage points ({low} … {high}, ten seeds)" in page
+
+
+@pytest.mark.usefixtures("committed_study")
 def test_the_readme_names_the_served_model() -> None:
     assert f"`make predict` and `make serve` use {describe(read_champion(REPOSITORY / paths.CHAMPION))}," in README
 

@@ -230,29 +230,29 @@ def model_card(study: Params, champion: dict[str, Any], results: VariantResults)
         if "ci_low" in accuracy
         else ""
     )
+    # MLflow shows the first line in lists, as plain text, and breaks lines where the text does.
     return f"""\
-## {predict.describe(champion)}
+{predict.describe(champion)} classifies a picture as one of the {len(results.classes)} classes of {study.data.name}. \
+Chosen by this rule: {champion["rule"]}.
 
-Classifies a picture as one of the {len(results.classes)} classes of {study.data.name}. Chosen by this
-rule: {champion["rule"]}.
-
-**Data**: {study.data.name}, {_images(results)}; {100 * study.split.dev_fraction:g} % of the training images
+**Data**: {study.data.name}, {_images(results)}; {100 * study.split.dev_fraction:g} % of the training images \
 are the validation split. SHA-256 of the training data: {best["data"]}.
 
-**Scores**: {validation}test accuracy {best["test_accuracy"]:.4f}. All
-{len(results.seeds)} seeds of the variant: mean test accuracy {accuracy["mean"]:.4f}{interval}. The ensemble (soft
+**Scores**: {validation}test accuracy {best["test_accuracy"]:.4f}. All \
+{len(results.seeds)} seeds of the variant: mean test accuracy {accuracy["mean"]:.4f}{interval}. The ensemble (soft \
 voting) of the first {results.members}: {summary["ensemble_accuracy"]:.4f}.
 
 **Recipe**
+
 {recipe}
 
 **Hardest test images** of the study: {_hardest() or "none"}.
 
-**Limits**: one object in each image, in the layout of the training images; other pictures are converted to it first.
-Every picture gets one of the classes, often with a high probability. The report shows how well probabilities are
+**Limits**: one object in each image, in the layout of the training images; other pictures are converted to it first. \
+Every picture gets one of the classes, often with a high probability. The report shows how well probabilities are \
 calibrated.
 
-**Use**: `python -m tools.serving.predict IMAGE`, or `make serve`. The parameter `vote` selects the
+**Use**: `python -m tools.serving.predict IMAGE`, or `make serve`. The parameter `vote` selects the \
 ensemble.
 
 **Licence**: MIT for code and weights; the data set has its own licence.

@@ -64,7 +64,7 @@ def svg(figure: Figure, title: str, name: str, tooltips: Mapping[str, str]) -> s
     body = re.sub(r"<metadata>.*?</metadata>", "", drawn[head.end() :], flags=re.DOTALL)
     # The fonts and colours of the page in place of matplotlib's.
     body = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 system-ui, sans-serif", body)
-    body = body.replace(INK, "currentColor").replace(FAINT, "var(--line)")
+    body = body.replace(INK, "currentColor").replace(FAINT, "var(--line)").replace("#ffffff", "var(--paper)")
     for gid, text in tooltips.items():
         body = body.replace(f'<g id="{gid}">', f'<g id="{gid}"><title>{html.escape(text)}</title>', 1)
     body = re.sub(r'(id="|url\(#|href="#)', rf"\1{name}-", body)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from many_seeds.output.plots import COLORS, FAINT, FONT_SIZE, margin_band, panels, styled
+from many_seeds.output.plots import COLORS, FAINT, FONT_SIZE, band, margin_band, panels, styled
 from many_seeds.results import Pair, Result, Results
 from stages.aggregate.report.parts import Part, Plot
 from stages.aggregate.runs import Runs
@@ -19,7 +19,8 @@ from stages.study.params import Params
 from stages.study.scores import SCORES
 
 FEWEST = 3  # points of a curve that is drawn
-COLUMNS, WIDTH = 4, 8.0  # panels side by side, and the width of the figure in inches
+# Panels side by side, and the width of the figure in inches: in the PNG file, 1,232 pixels, which fit a laptop.
+COLUMNS, WIDTH = 4, 7.7
 LONGEST_NAME = 21
 CAPTION = (
     "The interval of each comparison after its first n seeds{qualifier}; the equivalence margin is green. The dot "
@@ -85,7 +86,7 @@ def _panel(ax: Axes, pair: Pair, table: pd.DataFrame, margin: float) -> None:
     ax.set_gid(panel_id(pair))
     margin_band(ax, margin)
     ax.axhline(0, color=FAINT, linewidth=1)
-    ax.fill_between(table["n"], table["low"], table["high"], color=color, alpha=0.3, linewidth=0)
+    band(ax, table["n"], table["low"], table["high"], color)
     ax.plot(table["n"], table["difference"], color=color, linewidth=1.2)
     with_verdict = table[table["verdict"] != "undecided"]
     if not with_verdict.empty:

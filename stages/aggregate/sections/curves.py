@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from many_seeds.output.plots import BLUE, ORANGE, panels, styled
+from many_seeds.output.plots import BLUE, ORANGE, band, panels, styled
 from stages.aggregate.report.figures import log_ticks
 from stages.aggregate.report.parts import Part, Plot
 from stages.aggregate.runs import Runs, VariantRuns, shared_seeds
@@ -61,7 +61,7 @@ def figure(variant: VariantRuns) -> Figure:
             table = variant.curves.pivot_table(index="epoch", columns="seed", values=column)
             if table.empty:
                 continue
-            ax.fill_between(table.index, table.min(axis=1), table.max(axis=1), color=color, alpha=0.25, linewidth=0)
+            band(ax, table.index, table.min(axis=1), table.max(axis=1), color)
             lone, named = "o" if len(table) == 1 else "", label if score == "loss" else None
             ax.plot(table.index, table.median(axis=1), color=color, marker=lone, label=named)
         ax.set_ylabel(score)

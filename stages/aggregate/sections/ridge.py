@@ -45,7 +45,7 @@ def alpha_search(variant: VariantRuns) -> Figure:
         error = rows[column] if target == "mse" else 1 - rows[column]
         coarse = rows.assign(error=error)[rows["search"] == "grid"]
         for _, seed in coarse.groupby("seed"):
-            ax.plot(seed["alpha"], seed["error"], "-", color=BLUE, alpha=0.35, linewidth=1)
+            ax.plot(seed["alpha"], seed["error"], "-", color=BLUE, linewidth=0.5)
         median = common_median(coarse)
         ax.plot(median.index, median, "o-", color=BLUE, markersize=3, label="grid: seeds, median")
         fine = rows["search"] == target

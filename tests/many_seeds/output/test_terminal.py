@@ -57,6 +57,13 @@ def test_no_colour_is_respected(name: str, value: str, monkeypatch: pytest.Monke
     assert "\x1b[" in for_stream(TABLE, Terminal())  # an empty NO_COLOR is none: https://no-color.org
 
 
+@pytest.mark.parametrize("before", range(60, 80))
+def test_a_number_stays_on_the_line_of_its_percent_sign(before: int) -> None:
+    shown = for_stream(f"{'x' * before} 12.34 % of all images", Terminal())
+    assert "12.34 % of" in " ".join(shown.split())
+    assert "\n  %" not in shown
+
+
 def test_long_lines_are_wrapped_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", terminal := Terminal())
     console.show("short\n" + "word " * 40)
