@@ -8,13 +8,14 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 import many_seeds as ms
 from many_seeds.commands import console
 from many_seeds.output import plots
 from many_seeds.output.forest import forest
-from many_seeds.output.plots import BLUE, FAINT, GREY, INK, ORANGE, band, margin_band, panels, styled
+from many_seeds.output.plots import BLUE, COLORS, FAINT, GREY, INK, ORANGE, band, margin_band, panels, styled
+from many_seeds.output.text import number, number_forms
 from many_seeds.results import Pair, Results
 from stages.aggregate.runs import Runs, read_runs
 from stages.aggregate.sections.convergence import by_seeds
@@ -71,8 +72,43 @@ def one_comparison(runs: Runs, compared: Results) -> Figure:
     return figure
 
 
+@styled
 def several_comparisons(compared: Results) -> Figure:
     """A row for each comparison: its name, its intervals for these and for new test images, its verdict, and n."""
+    margin, rows = compared.settings.margin, range(len(compared))[::-1]
+    figure, axes = panels(0.36 * len(compared) + 1.7, width=7.0)
+    ax = axes[0, 0]
+    margin_band(ax, margin, vertical=True, label=f"equivalence margin: ±{margin:g}")
+    ax.axvline(0, color=FAINT, linewidth=1)
+    for y, result in zip(rows, compared, strict=True):
+        color = COLORS[result.verdict]
+        ax.hlines(y, result.low_new_images, result.high_new_images, color=color, linewidth=1)
+        ax.hlines(y, result.low, result.high, color=color, linewidth=3)
+        ax.plot(result.difference, y, "o", color=color, markersize=6, markeredgecolor="white")
+    ax.set_yticks(rows, [f"{result.a} → {result.b}" for result in compared])
+    results = zip(compared, number_forms(compared), strict=True)
+    right = ax.secondary_yaxis("right")
+    right.set_yticks(rows, [f"{number(one.difference, form)} {one.verdict}, n = {one.n}" for one, form in results])
+    right.tick_params(length=0)
+    right.spines["right"].set_visible(False)
+    ax.grid(axis="x")
+    ax.set_ylim(-0.6, len(compared) - 0.4)
+    ax.set_xscale("symlog", linthresh=2 * margin, linscale=0.6)
+    ticks = (-0.1, 0, 0.1, 1)
+    ax.set_xticks(ticks, [number(tick, "{:+g}") if tick else "0" for tick in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel(
+        "test accuracy of b minus that of a, percentage points\nright of 0: b is better (symmetric log scale)"
+    )
+    ax.plot([], [], color=INK, linewidth=3, label="these test images")
+    ax.plot([], [], color=INK, linewidth=1, label="new test images too")
+    figure.legend(loc="outside lower center", ncols=3)
+    figure.suptitle("Is b better than a (a → b)? Mean differences over n seeds, and their intervals", fontsize=10)
+    return figure
+
+
+def several_comparisons_on_a_phone(compared: Results) -> Figure:
+    """The same in a narrow figure, with the names above the intervals."""
     return forest(compared, notes=[f"{result.verdict}, n = {result.n}" for result in compared])
 
 
@@ -142,7 +178,9 @@ def main() -> None:
     runs = read_runs(study, dict.fromkeys(name for pair in [ONE, *SEVERAL] for name in pair))
     compared = compare_variants(runs, [ONE, *SEVERAL], study, read_ledger())
     plots.write(FOLDER / "one_comparison.png", one_comparison(runs, compared))
-    plots.write(FOLDER / "several_comparisons.png", several_comparisons(compared.of(SEVERAL)))
+    several = compared.of(SEVERAL)
+    plots.write(FOLDER / "several_comparisons.png", several_comparisons(several))
+    plots.write(FOLDER / "several_comparisons_phone.png", several_comparisons_on_a_phone(several))
 
 
 if __name__ == "__main__":
