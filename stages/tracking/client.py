@@ -44,17 +44,25 @@ def check_database() -> None:
     MLflow itself tries for minutes, and for about an hour if packets to the server get lost.
 
     Raises:
-        UserError: the database does not answer within `DATABASE_SECONDS`, or refuses the connection.
+        UserError: the URI is not that of a database, its driver is not installed, or the database does not answer
+            within `DATABASE_SECONDS` or refuses the connection.
     """
     uri = address.tracking_uri()
     if address.local_database() or urlsplit(uri).scheme.partition("+")[0] not in TIMEOUTS:
         return
     import sqlalchemy
 
-    url = sqlalchemy.make_url(uri)
-    timeout = {TIMEOUTS[url.get_backend_name()]: DATABASE_SECONDS}
     try:
-        with sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=timeout).connect():
+        url = sqlalchemy.make_url(uri)
+        timeout = {TIMEOUTS[url.get_backend_name()]: DATABASE_SECONDS}
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=timeout)
+    except (ImportError, ValueError, sqlalchemy.exc.ArgumentError) as error:
+        raise UserError(
+            f"the database {address.shown_uri()} can't be used ({describe_error(error)}): check "
+            f"{address.TRACKING_URI}, and whether the driver that it names is installed"
+        ) from error
+    try:
+        with engine.connect():
             pass
     except sqlalchemy.exc.DBAPIError as error:
         raise UserError(

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from tests.support.mlflow import (
     runs,
     sqlite,
 )
+from tools import ui
+from tools.serving import server as serve
 from tools.serving.register import main as register
 
 PUBLISH = [sys.executable, "-m", "stages.tracking"]
@@ -161,3 +163,27 @@ def test_a_database_that_does_not_answer_is_an_error_after_seconds(
     assert "p%40ss" not in printed
     assert failed.status == 1
     assert f"error: the database {shown} does not answer" in failed.err
+
+
+@pytest.mark.parametrize(
+    "database", ["postgresql+nosuch://study:p%40ss@127.0.0.1/mlflow", "postgresql://study:p%40ss@127.0.0.1:port/mlflow"]
+)
+@pytest.mark.parametrize("main", [register, serve.main, ui.main], ids=["register", "serve", "ui"])
+def test_a_database_uri_that_can_not_be_used_is_an_error_of_one_line(
+    main: Callable[[], None], database: str, workspace: Path
+) -> None:
+    failed = run_main(main, environment={"MLFLOW_TRACKING_URI": database})
+    assert failed.status == 1
+    assert f"error: the database {database.replace('study:p%40ss', '***')} can't be used (" in failed.err
+    assert "MLFLOW_TRACKING_URI" in failed.err
+    assert "Traceback" not in failed.err
+
+
+def test_a_database_whose_driver_is_not_installed_is_an_error_that_names_it(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg2", None)  # importing it fails
+    failed = run_main(register, environment={"MLFLOW_TRACKING_URI": "postgresql+psycopg2://127.0.0.1/mlflow"})
+    assert failed.status == 1
+    assert "psycopg2" in failed.err.partition("can't be used (")[2]
+    assert "whether the driver that it names is installed" in failed.err
