@@ -1,6 +1,7 @@
 """A study published to a real MLflow server, on PostgreSQL if it is installed."""
 
 import platform
+import re
 import socket
 import subprocess
 import sys
@@ -109,6 +110,27 @@ def test_a_run_that_another_machine_is_publishing_is_left_to_it(
     assert run.info.status == "FINISHED"
 
 
+def test_runs_that_another_machine_publishes_meanwhile_are_not_published_again(
+    evaluated: Path, empty_server: str, study: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload, others = mlflow.MlflowClient.log_artifact, []
+
+    def publish_elsewhere(*arguments: Any) -> None:
+        monkeypatch.setattr(mlflow.MlflowClient, "log_artifact", upload)
+        with pytest.MonkeyPatch.context() as elsewhere:
+            elsewhere.setattr(platform, "node", lambda: "another")
+            elsewhere.setattr(tempfile, "tempdir", str(tmp_path))  # the lock of publishers on one machine
+            others.append(Publisher(study).publish_variants(["plain", "watched"]))
+        upload(*arguments)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_artifact", publish_elsewhere)
+    Publisher(study).publish_variants(["plain", "watched"])
+    assert others == [5]  # all but the run that is being published; the means of both variants are changes
+    names = [run.info.run_name for run in runs()]
+    assert sorted(names) == ["plain", "plain seed 0", "plain seed 1", "watched", "watched seed 0", "watched seed 1"]
+    assert {run.info.status for run in runs()} == {"FINISHED"}
+
+
 def test_files_that_a_proxy_refuses_as_too_large_are_named_and_published_when_it_accepts_them(
     aggregated: Path,
     empty_server: str,
@@ -139,6 +161,10 @@ def test_files_that_a_proxy_refuses_as_too_large_are_named_and_published_when_it
         assert "larger than the server accepts" in of("watched seed 0").data.tags["mlflow.note.content"]
         assert of("watched seed 0").data.metrics["test_accuracy"] > 0
         assert "report.html" not in files_of(of("study"))
+        registering = run_main(register)
+        assert registering.status == 1
+        message = rf"error: the model is not registered: \S+ \(\d\.\d MB\), larger than {address} accepts .*make ui`\."
+        assert re.fullmatch(message, registering.err.splitlines()[-1])
         limit[0] = 10**9
         assert Publisher(study).publish_all() > 0
         assert capsys.readouterr().err == ""
