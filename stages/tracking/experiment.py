@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -152,7 +151,7 @@ class Experiment:
             try:
                 self.client.log_artifact(run.info.run_id, str(path), folder)
             except HTTPError as error:
-                if error.response is None or error.response.status_code != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                if not client.is_too_large(error):
                     raise
             else:
                 return True

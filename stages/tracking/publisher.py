@@ -10,6 +10,8 @@ from stages.tracking import address, client, published, runs, study_run
 from stages.tracking.client import describe_error
 from stages.tracking.experiment import Experiment, connect
 
+ATTEMPTS = 4  # to publish while other machines publish the same
+
 
 class Publisher:
     """Publishes the runs of one study; after the first failure it publishes nothing more.
@@ -70,30 +72,36 @@ class Publisher:
     def _publish_runs(self, wanted: Mapping[str, Sequence[int]], *, means: bool) -> int:
         return self._try(lambda experiment: runs.publish(experiment, self._study, wanted, self._warn, means=means))
 
-    def _warn_of_refused(self, experiment: Experiment) -> None:
+    def _warn_of_refused(self, experiment: Experiment | None) -> None:
         """Name the files that the server has refused because of their size, once."""
-        if not experiment.refused:
+        if experiment is None or not experiment.refused:
             return
         name, size = max(experiment.refused.items(), key=lambda item: item[1])
         others = f" and {len(experiment.refused) - 1} more files" if len(experiment.refused) > 1 else ""
-        self._warn(
-            f"not published: {name} ({size / 1e6:.1f} MB){others}, larger than {address.shown_uri()} accepts (HTTP "
-            "status 413). Raise the limit of the proxy in front of it (nginx: client_max_body_size) and run `make ui`."
-        )
+        self._warn(f"not published: {client.too_large(f'{name} ({size / 1e6:.1f} MB){others}')}")
         experiment.refused.clear()
 
     def _warn(self, message: str) -> None:
         self._warned = True
         client.warn(message)
 
+    def _try_again_after_collisions(self, publish: Callable[[Experiment], int]) -> int:
+        """Publish, anew if another machine wrote the same at the same moment: what it wrote is found then."""
+        for attempts_left in reversed(range(ATTEMPTS)):
+            try:
+                self._experiment = self._experiment or connect(self._study)
+                return publish(self._experiment)
+            except Exception as error:
+                if not attempts_left or not client.is_collision(error):
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
     def _try(self, publish: Callable[[Experiment], int]) -> int:
         if self.failed:
             return 0
         # Whatever a tracking server or its client library raises, the study's own results must not suffer from it.
         try:
-            if self._experiment is None:
-                self._experiment = connect(self._study)
-            changed = publish(self._experiment)
+            changed = self._try_again_after_collisions(publish)
             self._warn_of_refused(self._experiment)
             return changed
         except UserError as error:

@@ -67,8 +67,8 @@ def publish(
         changed = 0
         for variant, found in records.items():
             if found:
-                parent = known.get(keys[variant])
-                if parent is None or parent.info.status != FINISHED:
+                parent = _current(experiment, keys[variant], known)
+                if parent is None or not (parent.info.status == FINISHED or other_publisher(parent)):
                     parent = _publish_variant(experiment, study, found[0], keys[variant], parent)
                 changed += _publish_seeds(experiment, study, found, parent.info.run_id, known)
                 changed += _publish_means(experiment, found, parent) if means else 0
@@ -83,7 +83,15 @@ def _publish_seeds(
     experiment: Experiment, study: Params, records: Sequence[Record], parent: str, known: Mapping[str, Any]
 ) -> int:
     """Publish the runs of a variant; the number of those that changed."""
-    return sum(_publish_seed(experiment, study, record, parent, known.get(record.key)) for record in records)
+    current = ((record, _current(experiment, record.key, known)) for record in records)
+    return sum(_publish_seed(experiment, study, record, parent, run) for record, run in current)
+
+
+def _current(experiment: Experiment, key: str, known: Mapping[str, Any]) -> Any | None:
+    """The published run with a key: one of `known`, or one that another machine has published since then."""
+    if key in known or address.local_database():
+        return known.get(key)
+    return experiment.find({key}).get(key)
 
 
 def parent_key(study: Params, variant: str) -> str:

@@ -142,7 +142,7 @@ def test_errors_of_a_server_are_printed_without_the_password(
     [
         ("http://user:p%40ss@127.0.0.1:1", "MLflow at http://127.0.0.1:1 can't"),
         ("http://user:p/p@ss@127.0.0.1:1", "MLflow at http://***@127.0.0.1:1 can't"),  # not escaped
-        ("postgresql+nosuch://user:p%40ss@127.0.0.1:1/db", "MLflow at postgresql+nosuch://***@127.0.0.1:1/db can't"),
+        ("postgresql+nosuch://user:p%40ss@127.0.0.1:1/db", "the database postgresql+nosuch://***@127.0.0.1:1/db can't"),
     ],
 )
 def test_errors_for_unreachable_servers_have_no_password(

@@ -16,6 +16,7 @@ from mlflow.entities import LoggedModelOutput
 from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
+from requests import RequestException
 
 from many_seeds.commands import console
 from many_seeds.commands.redact import redact
@@ -25,7 +26,7 @@ from stages.study.params import Params
 from stages.study.records.current import aggregated, study_key
 from stages.study.records.results import VariantResults, read_results
 from stages.tracking import address
-from stages.tracking.client import check_database, describe_error
+from stages.tracking.client import check_database, describe_error, is_too_large, too_large
 from tools.serving import page, predict
 from tools.serving import server as serve
 
@@ -67,8 +68,8 @@ def register(study: Params) -> str:
     try:
         with address.lock():
             return _register_version(study, name, champion, card, key)
-    except MlflowException as error:
-        raise UserError(_describe_failure(error)) from error
+    except (MlflowException, RequestException) as error:
+        raise UserError(f"the model is not registered: {_describe_failure(error)}") from error
 
 
 def _problem(results: VariantResults) -> str | None:
@@ -189,15 +190,17 @@ def _logged(client: Any, experiment: str, run_id: str) -> Any:
     return logged
 
 
-def _describe_failure(error: MlflowException) -> str:
-    """The error of the registry in one line, without HTML."""
+def _describe_failure(error: MlflowException | RequestException) -> str:
+    """The error of the registry, or of an upload, in one line, without HTML."""
+    if isinstance(error, RequestException) and error.request is not None and is_too_large(error):
+        size = int(error.request.headers.get("Content-Length", 0))
+        return too_large(f"{'/'.join(str(error.request.url).split('/')[-3:])} ({size / 1e6:.1f} MB)")
     uri, server = address.shown_uri(), address.server()
     if server and (version := _server_version(server)) and int(version.partition(".")[0]) < NEEDED:
         return (
-            f"the model is not registered: {uri} runs MLflow {version}, and models need a server of MLflow {NEEDED} "
-            "or later; the runs are published"
+            f"{uri} runs MLflow {version}, and models need a server of MLflow {NEEDED} or later; the runs are published"
         )
-    return f"the model is not registered: MLflow at {uri} reports: {describe_error(error)}"
+    return f"MLflow at {uri} reports: {describe_error(error)}"
 
 
 def _server_version(uri: str) -> str | None:

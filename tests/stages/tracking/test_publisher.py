@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.entities import ViewType
+from mlflow.protos.databricks_pb2 import ErrorCode
 from ruamel.yaml import YAML
 
 from stages.study import dvc, files, params, paths
@@ -380,6 +381,37 @@ def test_a_publication_that_broke_off_anywhere_is_made_whole_by_the_next(
         if said or different or found.keys() != whole.keys():
             odd.append(f"broken off after {len(calls)} calls, the last {calls[-1:]}: {said} {different}")
     assert not odd, "\n\n".join(odd)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("create_experiment", "Experiment(name=digits) already exists."),
+        ("log_batch", 'duplicate key value violates unique constraint "param_pk"'),
+    ],
+)
+def test_publishing_goes_on_after_another_machine_wrote_the_same_at_the_same_moment(
+    call: str,
+    message: str,
+    unpublished: Path,
+    study: Params,
+    undisturbed: tuple[dict[str, Any], int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    written = getattr(mlflow.MlflowClient, call)
+
+    def collide(*arguments: Any, **named: Any) -> None:
+        monkeypatch.setattr(mlflow.MlflowClient, call, written)
+        written(*arguments, **named)
+        code = ErrorCode.Value("RESOURCE_ALREADY_EXISTS" if call == "create_experiment" else "BAD_REQUEST")
+        raise mlflow.MlflowException(message, error_code=code)
+
+    monkeypatch.setattr(mlflow.MlflowClient, call, collide)
+    publisher = Publisher(study)
+    publisher.publish("watched", 0)
+    assert (publisher.failed, capsys.readouterr().err) == (False, "")
+    assert content() == undisturbed[0]
 
 
 def test_a_dead_server_costs_one_warning_and_no_exception(

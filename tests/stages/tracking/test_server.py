@@ -1,11 +1,12 @@
 """A study published to a real MLflow server, on PostgreSQL if it is installed."""
 
 import platform
+import re
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from tests.support.mlflow import (
     runs,
     sqlite,
 )
+from tools import ui
+from tools.serving import server as serve
 from tools.serving.register import main as register
 
 PUBLISH = [sys.executable, "-m", "stages.tracking"]
@@ -107,6 +110,27 @@ def test_a_run_that_another_machine_is_publishing_is_left_to_it(
     assert run.info.status == "FINISHED"
 
 
+def test_runs_that_another_machine_publishes_meanwhile_are_not_published_again(
+    evaluated: Path, empty_server: str, study: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload, others = mlflow.MlflowClient.log_artifact, []
+
+    def publish_elsewhere(*arguments: Any) -> None:
+        monkeypatch.setattr(mlflow.MlflowClient, "log_artifact", upload)
+        with pytest.MonkeyPatch.context() as elsewhere:
+            elsewhere.setattr(platform, "node", lambda: "another")
+            elsewhere.setattr(tempfile, "tempdir", str(tmp_path))  # the lock of publishers on one machine
+            others.append(Publisher(study).publish_variants(["plain", "watched"]))
+        upload(*arguments)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_artifact", publish_elsewhere)
+    Publisher(study).publish_variants(["plain", "watched"])
+    assert others == [5]  # all but the run that is being published; the means of both variants are changes
+    names = [run.info.run_name for run in runs()]
+    assert sorted(names) == ["plain", "plain seed 0", "plain seed 1", "watched", "watched seed 0", "watched seed 1"]
+    assert {run.info.status for run in runs()} == {"FINISHED"}
+
+
 def test_files_that_a_proxy_refuses_as_too_large_are_named_and_published_when_it_accepts_them(
     aggregated: Path,
     empty_server: str,
@@ -137,6 +161,10 @@ def test_files_that_a_proxy_refuses_as_too_large_are_named_and_published_when_it
         assert "larger than the server accepts" in of("watched seed 0").data.tags["mlflow.note.content"]
         assert of("watched seed 0").data.metrics["test_accuracy"] > 0
         assert "report.html" not in files_of(of("study"))
+        registering = run_main(register)
+        assert registering.status == 1
+        message = rf"error: the model is not registered: \S+ \(\d\.\d MB\), larger than {address} accepts .*make ui`\."
+        assert re.fullmatch(message, registering.err.splitlines()[-1])
         limit[0] = 10**9
         assert Publisher(study).publish_all() > 0
         assert capsys.readouterr().err == ""
@@ -161,3 +189,27 @@ def test_a_database_that_does_not_answer_is_an_error_after_seconds(
     assert "p%40ss" not in printed
     assert failed.status == 1
     assert f"error: the database {shown} does not answer" in failed.err
+
+
+@pytest.mark.parametrize(
+    "database", ["postgresql+nosuch://study:p%40ss@127.0.0.1/mlflow", "postgresql://study:p%40ss@127.0.0.1:port/mlflow"]
+)
+@pytest.mark.parametrize("main", [register, serve.main, ui.main], ids=["register", "serve", "ui"])
+def test_a_database_uri_that_can_not_be_used_is_an_error_of_one_line(
+    main: Callable[[], None], database: str, workspace: Path
+) -> None:
+    failed = run_main(main, environment={"MLFLOW_TRACKING_URI": database})
+    assert failed.status == 1
+    assert f"error: the database {database.replace('study:p%40ss', '***')} can't be used (" in failed.err
+    assert "MLFLOW_TRACKING_URI" in failed.err
+    assert "Traceback" not in failed.err
+
+
+def test_a_database_whose_driver_is_not_installed_is_an_error_that_names_it(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg2", None)  # importing it fails
+    failed = run_main(register, environment={"MLFLOW_TRACKING_URI": "postgresql+psycopg2://127.0.0.1/mlflow"})
+    assert failed.status == 1
+    assert "psycopg2" in failed.err.partition("can't be used (")[2]
+    assert "whether the driver that it names is installed" in failed.err
