@@ -87,14 +87,17 @@ class Publisher:
 
     def _try_again_after_collisions(self, publish: Callable[[Experiment], int]) -> int:
         """Publish, anew if another machine wrote the same at the same moment: what it wrote is found then."""
-        for attempts_left in reversed(range(ATTEMPTS)):
+        for _ in range(ATTEMPTS - 1):
             try:
-                self._experiment = self._experiment or connect(self._study)
-                return publish(self._experiment)
+                return self._publish_once(publish)
             except Exception as error:
-                if not attempts_left or not client.is_collision(error):
+                if not client.is_collision(error):
                     raise
-        raise AssertionError("the last attempt returns or raises")
+        return self._publish_once(publish)
+
+    def _publish_once(self, publish: Callable[[Experiment], int]) -> int:
+        self._experiment = self._experiment or connect(self._study)
+        return publish(self._experiment)
 
     def _try(self, publish: Callable[[Experiment], int]) -> int:
         if self.failed:
