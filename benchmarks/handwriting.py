@@ -214,7 +214,7 @@ def main() -> None:
     study = params.load()
     for variant in arguments.variants:
         study.recipe(variant)
-    form = predict.image_format(read_results(arguments.variants[0]))
+    form = predict.image_format(read_results(arguments.variants[0]), study.data.scaling)
     prepared = functools.cache(lambda content: prepare.prepare(content, form))
     chosen = {variant: seeds_here(variant, arguments.seeds) for variant in arguments.variants}
     readers = {variant: [reader(variant, seed) for seed in seeds] for variant, seeds in chosen.items()}

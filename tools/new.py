@@ -91,7 +91,7 @@ def main() -> None:
     check_committed()
     params.PARAMS.write_text(text, encoding="utf-8")
     study = params.load()
-    print(f"{params.PARAMS} has a study of {arguments.name}: {', '.join(study.variants)}, five seeds each.")
+    print(f"{params.PARAMS} has a study of {arguments.name}: {', '.join(study.variants)}, eight seeds each.")
     if study.data.size:
         print(f"The images have different sizes: `data.size` scales them to {SIZE}x{SIZE} pixels.")
     print("Next:")

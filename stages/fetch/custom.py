@@ -56,8 +56,8 @@ def pack(folder: Path, target: Path) -> None:
         target: the archive to write.
 
     Raises:
-        UserError: the folder contains a link to a folder, whose changes DVC does not detect; an entry is not a file; or
-            a name is not valid UTF-8.
+        UserError: the folder contains a link to a folder or an empty folder, whose changes DVC does not detect; an
+            entry is not a file; or a name is not valid UTF-8.
     """
     paths = sorted(_entries(folder), key=lambda path: path.relative_to(folder).as_posix())
     with written_whole(target) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
@@ -75,6 +75,9 @@ def pack(folder: Path, target: Path) -> None:
 def _entries(folder: Path) -> Iterator[Path]:
     """The files and folders below a folder."""
     for parent, folders, files in os.walk(folder):
+        # DVC would not notice that it is filled or removed, and fetch again.
+        if not folders and not files and not _is_hidden(Path(parent).relative_to(folder)):
+            raise UserError(f"the folder {parent} is empty: put images into it, or remove it")
         for name in folders:
             _check_links(Path(parent, name))
             yield Path(parent, name)
@@ -82,6 +85,10 @@ def _entries(folder: Path) -> Iterator[Path]:
             if not Path(parent, name).is_file():
                 raise UserError(f"{Path(parent, name)} should be a file, or a link to one: remove it")
             yield Path(parent, name)
+
+
+def _is_hidden(place: Path) -> bool:
+    return any(part.startswith(".") for part in place.parts)
 
 
 def _check_links(path: Path) -> None:

@@ -65,7 +65,8 @@ def read(
     """
 
     def pixels(content: bytes, name: str) -> np.ndarray:
-        return decode(content, name) if size is None else resize(decode(content, name), size, how)
+        image = decode(content, name)
+        return image if size is None else resize(image, size, how, name)
 
     _check_memory(files, sources, size)
     trees = _splits(_tree(files["train"], sources["train"], pixels))

@@ -67,7 +67,7 @@ def _opened(content: bytes) -> Image.Image:
         return Image.open(io.BytesIO(content), formats=FORMATS)
 
 
-def resize(pixels: np.ndarray, size: Sequence[int], how: Resize) -> np.ndarray:
+def resize(pixels: np.ndarray, size: Sequence[int], how: Resize, name: str) -> np.ndarray:
     """An image of another size, without distortion.
 
     Args:
@@ -75,11 +75,18 @@ def resize(pixels: np.ndarray, size: Sequence[int], how: Resize) -> np.ndarray:
         size: the new height and width.
         how: "fit" scales the whole image into the new size and adds black edges; "crop" fills the new size and cuts off
             what is beyond, on both sides alike.
+        name: the name of the image in errors.
+
+    Raises:
+        UserError: the image is so oblong that nothing of it would be left in the new size.
     """
     image, (height, width) = Image.fromarray(pixels), size
     if how == "crop":
         return np.asarray(ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC))
-    return np.asarray(ImageOps.pad(image, (width, height), Image.Resampling.BICUBIC, color=0))
+    whole = ImageOps.contain(image, (width, height), Image.Resampling.BICUBIC)
+    if not all(whole.size):
+        raise UserError(f"{name} is too oblong to fit into {width}x{height} pixels: cut it or remove it")
+    return np.asarray(ImageOps.pad(whole, (width, height), Image.Resampling.BICUBIC, color=0))
 
 
 def _check(image: Image.Image, content: bytes, name: str) -> None:

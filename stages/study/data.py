@@ -90,6 +90,11 @@ class Data(_Strict):
         """Part → path or URL, of the parts that are given."""
         return {part: source for part in ALL_PARTS if (source := getattr(self, part)) is not None}
 
+    @property
+    def scaling(self) -> Resize | None:
+        """How images of other sizes get the size of the study's; None if all had one size already."""
+        return None if self.size is None else self.resize
+
     @model_validator(mode="after")
     def _check_format(self) -> Self:
         if self.format is None:

@@ -390,4 +390,6 @@ def _explain_name(error: Any) -> str:
         return f"  {section}: a name should be text, in quotes if need be; received {received!r}"
     if error.get("ctx", {}).get("pattern") == FILE_NAME:
         return f"  {section}.{received}: a name should be lower-case letters, digits and _, a letter first"
+    if not received.strip():
+        return f"  {section}: a name should not be blank; received {received!r}"
     return f"  {section}.{received}: as a name, {error['msg'][:1].lower()}{error['msg'][1:]}"

@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from many_seeds.errors import UserError
+from many_seeds.statistics.intervals import half_width
+from many_seeds.statistics.levels import batch_level
 from stages.study import dvc, params, paths
 from stages.study.params import Params
 from tests.conftest import STUDY
@@ -28,7 +30,16 @@ def test_a_folder_of_photographs_of_several_sizes_gets_a_valid_study_with_few_se
     study = params.parse(new.starter("own/pets/", "pets"), "the starter")
     assert (study.data.format, study.data.train, study.data.size) == ("folders", "own/pets", [64, 64])
     assert 3 <= len(study.variants) <= 4
-    assert {recipe.seeds for recipe in study.variants.values()} == {5}
+    assert {recipe.seeds for recipe in study.variants.values()} == {8}
+
+
+def test_the_first_study_has_enough_seeds_for_verdicts(own: Path) -> None:
+    np.savez(own / "a.npz", images=np.zeros((2, 2, 2), np.uint8))
+    study = params.parse(new.starter("own/a.npz", "a"), "the starter")
+    count = len(study.approaches) - 1 + len(study.comparisons)
+    seeds = min(recipe.seeds for recipe in study.variants.values())
+    alpha = 1 - study.statistics.confidence
+    assert half_width(seeds, batch_level(1, count, alpha)) < 3  # standard deviations of the differences
 
 
 def test_an_npz_file_needs_no_size_and_other_files_are_refused(own: Path) -> None:

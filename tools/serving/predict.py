@@ -20,6 +20,7 @@ from many_seeds.commands.redact import redact
 from many_seeds.errors import UserError
 from many_seeds.output.messages import listed
 from stages.study import files, params, paths
+from stages.study.data import Resize
 from stages.study.provenance import families
 from stages.study.records.models import read_facts, read_model
 from stages.study.records.results import NOT_RECORDED, VariantResults, find_results, read_results
@@ -51,14 +52,14 @@ def read_champion(path: Path = paths.CHAMPION) -> dict[str, Any]:
     return champion
 
 
-def image_format(results: VariantResults) -> prepare.Format:
-    """The format of the images of a study's data set, from the results of one of its variants.
+def image_format(results: VariantResults, scaling: Resize | None) -> prepare.Format:
+    """The format of the images of a study's data set.
 
-    In the folder of the study, whole pictures are scaled as `data.size` and `data.resize` of params.yaml say.
+    Args:
+        results: the results of one of its variants.
+        scaling: how its images got their size, `Data.scaling`.
     """
-    form = prepare.infer_format(results.hardest_images, results.classes)
-    data = params.load().data if params.PARAMS.exists() else None
-    return form if data is None or data.size is None else replace(form, resize=data.resize)
+    return replace(prepare.infer_format(results.hardest_images, results.classes), resize=scaling)
 
 
 def choose(results: VariantResults, seed: int | None) -> tuple[int, str]:
@@ -212,7 +213,7 @@ def main() -> None:
     # As in the stage `evaluate`, so that the results are the same. Set before TensorFlow is imported.
     os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
     results, seed, key = _model(arguments.variant, arguments.seed)
-    form = image_format(results)
+    form = image_format(results, params.load().data.scaling)
     valid, images = [], []
     for path in arguments.images:
         try:

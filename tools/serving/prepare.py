@@ -12,6 +12,7 @@ from tools.serving import finding, pictures
 
 DIGITS = tuple("0123456789")
 SAME_SIZE = 0.8  # minimum share of drawings that fill the box, in a data set of drawings scaled to a box
+FINER = 8  # a picture that is scaled as those of the study was decoded at this multiple of their size, or in full
 LIGHT = 128  # brightness of a light background; below it, the background is dark
 
 
@@ -76,7 +77,7 @@ def prepare(content: bytes, form: Format) -> np.ndarray:
 
     If the images of the data set are drawings, the drawing in the picture is found, inverted if it is dark on light,
     scaled and centred. A picture that has the layout of the data set already is returned unchanged. Other pictures are
-    scaled to the size of the data set's images, without regard to their aspect ratio, and converted to its colours.
+    scaled to the size of the data set's images, as `form.resize` says, and converted to its colours.
 
     Args:
         content: the bytes of the image file.
@@ -102,7 +103,8 @@ def prepare(content: bytes, form: Format) -> np.ndarray:
 
 def _prepare(content: bytes, form: Format) -> np.ndarray:
     if form.layout is None:
-        return _scale(pictures.decode(content, max(form.shape[:2])), form)
+        finer = 1 if form.resize is None else FINER
+        return _scale(pictures.decode(content, finer * max(form.shape[:2])), form)
     picture = pictures.decode(content, finding.SIDE)
     if picture.size == (form.shape[1], form.shape[0]) and picture.mode == "L":
         image = np.asarray(picture)
@@ -141,7 +143,7 @@ def _scale(picture: Image.Image, form: Format) -> np.ndarray:
     shape = form.shape
     coloured = picture.convert("RGB" if len(shape) == 3 else "L")
     if form.resize is not None:
-        return resize(np.asarray(coloured), shape[:2], form.resize)
+        return resize(np.asarray(coloured), shape[:2], form.resize, "the image")
     return np.asarray(coloured.resize((shape[1], shape[0]), Image.Resampling.BILINEAR, reducing_gap=3))
 
 

@@ -22,6 +22,7 @@ from many_seeds.commands import console
 from many_seeds.commands.redact import redact
 from many_seeds.errors import UserError
 from stages.study import files, git, params, paths
+from stages.study.data import Resize
 from stages.study.params import Params
 from stages.study.records.current import aggregated, study_key
 from stages.study.records.results import VariantResults, read_results
@@ -31,6 +32,7 @@ from tools.serving import page, predict
 from tools.serving import server as serve
 
 HARDEST = 8  # number of test images in the model card
+SCALED = {None: "", "fit": ", scaled whole, with black edges", "crop": ", scaled and cropped"}
 NEEDED = 3  # minimum major version of an MLflow server
 
 
@@ -238,8 +240,8 @@ def model_card(study: Params, champion: dict[str, Any], results: VariantResults)
 {predict.describe(champion)} classifies a picture as one of the {len(results.classes)} classes of {study.data.name}. \
 Chosen by this rule: {champion["rule"]}.
 
-**Data**: {study.data.name}, {_images(results)}; {100 * study.split.dev_fraction:g} % of the training images \
-are the validation split. SHA-256 of the training data: {best["data"]}.
+**Data**: {study.data.name}, {_images(results, study.data.scaling)}; {100 * study.split.dev_fraction:g} % of the \
+training images are the validation split. SHA-256 of the training data: {best["data"]}.
 
 **Scores**: {validation}test accuracy {best["test_accuracy"]:.4f}. All \
 {len(results.seeds)} seeds of the variant: mean test accuracy {accuracy["mean"]:.4f}{interval}. The ensemble (soft \
@@ -269,9 +271,9 @@ def _hardest() -> str:
     return "; ".join(f"{row.truth} classified as {row.seen} (test image {row.image})" for row in table.itertuples())
 
 
-def _images(results: VariantResults) -> str:
+def _images(results: VariantResults, scaling: Resize | None) -> str:
     height, width, *colours = results.hardest_images.shape[1:]
-    return f"{'colour' if colours else 'grey'} images of {height}×{width} pixels"
+    return f"{'colour' if colours else 'grey'} images of {height}×{width} pixels{SCALED[scaling]}"
 
 
 @console.command

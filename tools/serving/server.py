@@ -34,6 +34,7 @@ from starlette.requests import ClientDisconnect
 
 import many_seeds
 import stages.recipes
+import stages.split
 import stages.study
 import tools
 from many_seeds.commands import console
@@ -45,10 +46,14 @@ from stages.tracking.client import check_database
 from tools.serving import page, predict, prepare
 
 ALIAS = "champion"
+SCALING = "scaling"  # `Data.scaling` of the study, in the configuration of the registered model
 EXAMPLE = Path(__file__).with_name("example.png")
 # The packages that MLflow copies with the model, and their folders that a request uses.
 CODE = [Path(module.__file__).resolve().parent for module in (many_seeds, stages, tools) if module.__file__]
-USED = [Path(__file__).parent, Path(stages.study.__file__).parent, Path(stages.recipes.__file__).parent]
+USED = [
+    Path(__file__).parent,
+    *(Path(module.__file__).parent for module in (stages.recipes, stages.split, stages.study) if module.__file__),
+]
 BODY_LIMIT = 16_000_000  # bytes of one request, enough for an image of pictures.BYTES_LIMIT in base64
 COPIES = Path("build/served")  # a folder for each version of the model that was served from here
 CONNECTION_LIMIT = 64  # concurrent connections; with the limit above, it bounds the memory of requests
@@ -72,7 +77,9 @@ class ServedChampion(PythonModel):
         if results is None:
             raise UserError(f"the model has no results of {best['variant']}: register it again")
         self._champion = predict.Classifier(best["seed"], best["key"], results, artifacts["runs"], ensemble=True)
-        self._format, self._classes = predict.image_format(results), results.classes
+        # Not from params.yaml: the server, or the program that loads the model, may run in the folder of another study.
+        self._format = predict.image_format(results, context.model_config[SCALING])
+        self._classes = results.classes
         self._facts = {
             "name": predict.describe(best),
             "rule": best["rule"],
@@ -83,6 +90,7 @@ class ServedChampion(PythonModel):
             "classes": results.classes,
             "shape": self._format.shape,
             "drawing": self._format.layout is not None,
+            "scaling": self._format.resize,
         }
         # The first calls with one and with several images compile a model, which would delay the first requests.
         for count in (1, 2):
@@ -154,6 +162,7 @@ def model_arguments() -> dict[str, Any]:
     return {
         "python_model": str(Path(__file__).resolve()),
         "code_paths": [str(folder) for folder in CODE],
+        "model_config": {SCALING: params.load().data.scaling},
         "artifacts": {"champion": str(paths.CHAMPION), "runs": str(paths.MODELS / variant)}
         | {path.name: str(path) for path in paths.result_paths(variant)},
         "signature": ModelSignature(

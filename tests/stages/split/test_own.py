@@ -347,11 +347,6 @@ def two_orders_of_names() -> dict[str, str]:
     return {"format": "npz", "train": "own/a.npz", "test": "own/b.npz"}
 
 
-def remove(folder: Path) -> None:
-    for path in folder.iterdir():
-        path.unlink()
-
-
 BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "two sizes": (
         lambda: folders(lambda at: save(pixels(20, 30, 3), at / "square/2.png")),
@@ -376,7 +371,7 @@ BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
         "train: there should be images of every class, but there is none of '2'",
     ),
     "an empty class": (
-        lambda: folders(lambda at: remove(at / "circle")),
+        lambda: zipped({"circle/": b""}),
         "the folder of the class 'circle' is empty",
     ),
     "a text among the images": (
@@ -386,6 +381,10 @@ BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "an image beside the folders": (
         lambda: folders(lambda at: save(pixels(32, 32, 3), at / "0.png")),
         r"0\.png should be directly in the folder of its class",
+    ),
+    "a strip of which nothing would be left": (
+        lambda: folders(lambda at: save(pixels(1, 500, 3), at / "circle/0.png")) | {"size": [32, 32]},
+        r"circle/0\.png is too oblong to fit into 32x32 pixels: cut it or remove it",
     ),
     "folders in folders": (
         lambda: folders(lambda at: save(pixels(32, 32, 3), at / "circle/red/0.png")),
@@ -545,6 +544,17 @@ def test_data_that_do_not_fit_into_memory_are_refused_before_they_are_decoded(mo
     prepare(format="folders", train="own/shapes", size=[8, 8])
     with pytest.raises(UserError, match=r"own/a\.npz: its arrays need .*: store fewer or smaller images, or use"):
         prepare(**npz(images=np.zeros((30, 40, 40), np.uint8)))
+
+
+@pytest.mark.parametrize("empty", ["star", "circle/red"])
+def test_an_empty_folder_is_refused_by_fetch_since_dvc_does_not_notice_that_it_is_removed(empty: str) -> None:
+    shapes(Path("own/shapes"))
+    data = Data(name="mine", format="folders", train="own/shapes")
+    Path("own/shapes", empty).mkdir()
+    with pytest.raises(UserError, match=f"the folder own/shapes/{empty} is empty: put images into it, or remove it"):
+        fetch(data)
+    Path("own/shapes", empty).rename("own/shapes/.cache")
+    fetch(data)
 
 
 def test_the_first_ten_of_many_bad_files_are_named_at_once() -> None:

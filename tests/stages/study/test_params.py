@@ -139,7 +139,7 @@ def test_a_recipe_inherits_the_values_of_another_and_overrides_some(study: Param
         ("dev_split: true", "dev_split: false", ["variants.watched: patience and restore_best", "dev_split: true"]),
         ("ridge: {", "Ridge-2: {", ["variants.Ridge-2: a name should be lower-case letters, digits and _"]),
         ("ridge: {", f"{'r' * 300}: {{", [f"variants.{'r' * 300}", "at most 100 characters"]),
-        ("linear: ridge", '"": ridge', ["approaches", "pattern"]),
+        ("linear: ridge", '"": ridge', ["approaches: a name should not be blank; received ''"]),
         ("linear: ridge", "linear: rigde", ["approaches names the variant 'rigde'", "ridge, random_features"]),
         ("{linear: ridge, MLP: watched}", "{}", ["approaches", "at least 1 item"]),
         ("linear: ridge", "linear: watched", ["approaches must name each variant once", "'MLP': 'watched'"]),

@@ -1,5 +1,6 @@
 """Pictures of many kinds, and their conversion to the format of a data set."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from benchmarks import pictures as kinds
 from many_seeds.errors import UserError
+from stages.split.image_files import decode, resize
 from stages.study import paths
+from stages.study.data import Resize
 from stages.study.records.splits import read_images
 from tests.support.images import STROKES, VALID, declared, drawn, saved
 from tools.serving import prepare
@@ -255,6 +258,25 @@ def test_photographs_are_scaled_as_those_of_the_study() -> None:
     fitted = prepare.prepare(saved(lined), Format((32, 32, 3), None, resize="fit"))
     assert (fitted[:8] == 0).all()
     assert (prepare.prepare(saved(lined), Format((32, 32, 3), None, resize="crop"))[0] > 200).all()
+
+
+@pytest.mark.parametrize("how", ["fit", "crop"])
+@pytest.mark.parametrize("size", [(400, 90), (77, 300), (505, 505)])
+def test_a_photograph_has_the_pixels_that_it_would_have_in_the_study(how: Resize, size: tuple[int, int]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    photo = io.BytesIO()
+    Image.fromarray(noise).save(photo, "JPEG")
+    expected = resize(decode(photo.getvalue(), "a"), (32, 32), how, "a")
+    found = prepare.prepare(photo.getvalue(), Format((32, 32, 3), None, resize=how))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_strip_of_which_nothing_would_be_left_is_refused() -> None:
+    for width, height in ((1, 500), (5, 2000)):
+        strip = saved(Image.linear_gradient("L").resize((width, height)))
+        with pytest.raises(UserError, match="the image is too oblong to fit into 32x32 pixels"):
+            prepare.prepare(strip, Format((32, 32, 3), None, resize="fit"))
+        assert prepare.prepare(strip, Format((32, 32, 3), None, resize="crop")).shape == (32, 32, 3)
 
 
 def test_pictures_are_converted_between_grey_and_colour() -> None:

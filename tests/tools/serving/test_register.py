@@ -12,6 +12,7 @@ import pytest
 from stages.aggregate import summary
 from stages.aggregate.runs import read_runs
 from stages.study import files, params, paths
+from stages.study.data import Data
 from stages.study.params import Params
 from stages.study.records.results import read_results
 from stages.tracking import address
@@ -116,9 +117,10 @@ def test_the_model_card_describes_the_data_of_the_study(aggregated: Path, study:
     colour = np.zeros((*arrays["hardest_images"].shape[:1], 32, 24, 3), np.uint8)
     changed = arrays | {"hardest_images": colour, "classes": np.array(["cat", "dog"])}
     files.write_arrays(path, compressed=True, **changed)
-    card = model_card(study, champion, read_results(champion["variant"]))
+    own = Data(name="mine", format="folders", train="own/mine", size=[32, 24])
+    card = model_card(study.model_copy(update={"data": own}), champion, read_results(champion["variant"]))
     assert "one of the 2 classes" in card
-    assert "colour images of 32×24 pixels" in card
+    assert "mine, colour images of 32×24 pixels, scaled whole, with black edges;" in card
     assert "MNIST" not in card
 
 

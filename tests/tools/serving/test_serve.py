@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -33,6 +34,7 @@ from stages.study.records.results import read_results
 from stages.study.records.splits import read_images
 from stages.tracking import address
 from tests import ROOT
+from tests.conftest import STUDY
 from tests.support.command import run_main
 from tests.support.images import EXAMPLE, VALID, declared, drawn, saved
 from tests.support.serving import (
@@ -111,6 +113,30 @@ def test_the_server_has_one_copy_of_the_model_which_its_next_start_uses_again(re
     version.tags.clear()
     with pytest.raises(UserError, match=r"version 1 of digits should be one that .* registered, received one without"):
         serve.downloaded(version)
+
+
+@pytest.mark.parametrize(
+    ("own", "scaling"),
+    [("", None), (", size: [28, 28], resize: crop", "crop")],
+)
+def test_a_model_scales_pictures_as_its_study_did_also_in_the_folder_of_another_one(
+    evaluated: Path, study: Params, monkeypatch: pytest.MonkeyPatch, own: str, scaling: str | None
+) -> None:
+    files.write_json(paths.CHAMPION, summary.champion(read_runs(study), {"MLP": "watched"}))
+    data = "{name: mine, format: folders, train: own/mine" + own + "}"
+    Path("params.yaml").write_text(STUDY.replace("{name: digits}", data), encoding="utf-8")
+    arguments = serve.model_arguments()
+    artifacts = {name: str(Path(path).resolve()) for name, path in arguments["artifacts"].items()}
+    other = evaluated / "other"
+    other.mkdir()
+    monkeypatch.chdir(other)
+    Path("params.yaml").write_text(
+        STUDY.replace("{name: digits}", "{name: other, format: folders, train: own/other, size: [9, 9]}"),
+        encoding="utf-8",
+    )
+    model = serve.ServedChampion()
+    model.load_context(SimpleNamespace(artifacts=artifacts, model_config=arguments["model_config"]))
+    assert model.facts()["scaling"] == scaling
 
 
 TWO = [(-30, -40), (-10, -70), (25, -60), (30, -25), (-5, 20), (-40, 70), (45, 70)]  # from the centre, in pixels
@@ -204,7 +230,7 @@ def test_a_response_has_the_class_and_all_probabilities(server: Server, images: 
     results, runs = read_results("watched"), paths.MODELS / "watched"
     best = predict.read_champion()
     champion = predict.Classifier(best["seed"], best["key"], results, runs, ensemble=False)
-    form, names = predict.image_format(results), results.classes
+    form, names = predict.image_format(results, None), results.classes
     expected = champion.probabilities(np.stack([prepare.prepare(image, form) for image in images[:3]]))
     for row, probabilities in zip(answer["predictions"], expected, strict=True):
         assert row.keys() == {"label", "class", "probability", "probabilities"}
