@@ -29,7 +29,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise UserError(
             f"{path} can't be written: {error.strerror or error}. The former content is kept; fix the problem and run "
-            "the same command again."
+            "the same command again"
         ) from error
 
 
