@@ -1,5 +1,7 @@
 """The interface for stages and tools: publishes runs, and warns instead of failing if MLflow can't be written."""
 
+import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from many_seeds.errors import UserError
@@ -11,20 +13,28 @@ from stages.tracking.client import describe_error
 from stages.tracking.experiment import Experiment, connect
 
 ATTEMPTS = 4  # to publish while other machines publish the same
+# Seconds of a training before its first run is published: it takes seconds to import MLflow, as long as short runs.
+DELAY = 30
 
 
 class Publisher:
     """Publishes the runs of one study; after the first failure it publishes nothing more.
 
+    Args:
+        study: the content of params.yaml.
+        delay: seconds from now on in which `publish` only remembers the runs.
+
     Attributes:
         failed: whether MLflow could not be written.
     """
 
-    def __init__(self, study: Params) -> None:
+    def __init__(self, study: Params, delay: float = 0) -> None:
         self._study = study
         self._experiment: Experiment | None = None
         self.failed = False
         self._warned = False
+        self._start = time.monotonic() + delay
+        self._waiting = defaultdict[str, list[int]](list)
 
     def publish_all(self) -> int:
         """Publish all runs, the means of their variants, and the report.
@@ -43,12 +53,19 @@ class Publisher:
         return changed
 
     def publish(self, variant: str, seed: int) -> int:
-        """Publish one run as far as the workspace has it.
+        """Publish one run as far as the workspace has it, and those before it that had to wait.
+
+        Runs that still wait when the delay ends are left to the next call, or to `publish_all`.
 
         Returns:
             The number of runs that changed.
         """
-        return self._publish_runs({variant: [seed]}, means=False)
+        self._waiting[variant].append(seed)
+        if time.monotonic() < self._start:
+            return 0
+        runs_to_publish = dict(self._waiting)
+        self._waiting.clear()
+        return self._publish_runs(runs_to_publish, means=False)
 
     def publish_variants(self, variants: Sequence[str]) -> int:
         """Publish all runs of `variants`, and the means of each variant.

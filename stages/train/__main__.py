@@ -5,7 +5,7 @@ import signal
 
 from many_seeds.commands import console
 from stages.study import dvc, params
-from stages.tracking.publisher import Publisher
+from stages.tracking.publisher import DELAY, Publisher
 from stages.train.stage import train
 
 
@@ -22,7 +22,7 @@ def main() -> None:
     if not arguments.all:
         study.recipe(arguments.variant)
     variants = list(study.variants) if arguments.all else [arguments.variant]
-    train(study, variants, on_finish=Publisher(study).publish)
+    train(study, variants, on_finish=Publisher(study, DELAY).publish)
 
 
 if __name__ == "__main__":

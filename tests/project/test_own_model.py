@@ -34,9 +34,16 @@ def variant() -> dict[str, Any]:
     return {**example, **SMALL}
 
 
+def noisy() -> dict[str, Any]:
+    """The other variant of the page, derived from the small MLP of the tests."""
+    base = f"base: &mlp_tuned {json.dumps(STUDY['variants']['mlp'])}\n"
+    found: dict[str, Any] = YAML(typ="safe").load(base + blocks("yaml")[2])["variants"]
+    return found
+
+
 AFTER = {
     **STUDY,
-    "variants": {"mlp": STUDY["variants"]["mlp"], "residual": variant()},
+    "variants": {"mlp": STUDY["variants"]["mlp"], "residual": variant(), **noisy()},
     "approaches": {"MLP": "mlp", "residual": "residual"},
     "comparisons": [{"a": "mlp", "b": "residual"}],
     "chains": {},
@@ -50,16 +57,19 @@ def clone(finished_clone: Clone, tmp_path_factory: pytest.TempPathFactory) -> Cl
 
 @pytest.fixture(scope="module")
 def ran(clone: Clone) -> list[str]:
-    """The stages that ran after the file and the variant were added."""
+    """The stages that ran after the files and the variants were added."""
     (clone.folder / FILE).write_text(blocks("python")[0], encoding="utf-8")
+    (clone.folder / "stages/recipes/noisy.py").write_text(blocks("python")[1], encoding="utf-8")
     clone.write(AFTER)
     ran = stages_run(clone.repro())
-    clone.commit("A variant of a new family")
+    clone.commit("A variant of each new family")
     return ran
 
 
-def test_the_new_variant_is_trained_and_nothing_else_is_stale(clone: Clone, ran: list[str]) -> None:
-    assert set(ran) == {"code", "ledger", "train@residual", "evaluate@residual", "aggregate"}
+def test_the_new_variants_are_trained_and_nothing_else_is_stale(clone: Clone, ran: list[str]) -> None:
+    assert noisy() == {"mlp_noisy": {**STUDY["variants"]["mlp"], "family": "noisy", "noise": 0.1}}
+    new = {f"{stage}@{name}" for stage in ("train", "evaluate") for name in ("residual", "mlp_noisy")}
+    assert set(ran) == {"code", "ledger", "aggregate"} | new
     assert stages_run(clone.repro("--dry")) == []
 
 
@@ -102,7 +112,7 @@ def test_it_is_the_served_model(clone: Clone, ran: list[str]) -> None:
 def test_compare_names_the_edited_field_of_its_variant(clone: Clone, ran: list[str], tmp_path: Path) -> None:
     edited = clone.copy(tmp_path / "study")
     edited.write({**AFTER, "variants": {**AFTER["variants"], "residual": {**variant(), "learning_rate": 0.01}}})
-    assert stages_run(edited.repro()) == ran
+    assert stages_run(edited.repro("evaluate@residual")) == ["code", "train@residual", "evaluate@residual"]
     compared = edited.run(sys.executable, "-m", "tools.compare", "HEAD")
     assert compared.returncode == 0, compared.stderr
     assert "residual: learning_rate: 0.001 → 0.01" in compared.stdout
@@ -166,15 +176,9 @@ def test_the_comparison_of_the_page_names_a_variant_of_the_study(committed_study
     assert comparison["b"] == "residual"
 
 
-def test_an_augmentation_in_a_family_of_its_own_trains_its_variant_only(
+def test_an_augmentation_in_a_family_of_its_own_is_that_of_its_variant_only(
     clone: Clone, ran: list[str], tensorflow_ready: None
 ) -> None:
-    (clone.folder / "stages/recipes/noisy.py").write_text(blocks("python")[1], encoding="utf-8")
-    base = f"base: &mlp_tuned {json.dumps(STUDY['variants']['mlp'])}\n"
-    noisy: dict[str, Any] = YAML(typ="safe").load(base + blocks("yaml")[2])["variants"]
-    assert noisy["mlp_noisy"] == {**STUDY["variants"]["mlp"], "family": "noisy", "noise": 0.1}
-    clone.write({**AFTER, "variants": {**AFTER["variants"], **noisy}})
-    assert stages_run(clone.repro()) == ["code", "ledger", "train@mlp_noisy", "evaluate@mlp_noisy", "aggregate"]
     models = [keras.saving.load_model(clone.folder / paths.run_path(name, 0) / "model.keras") for name in NOISE]
     assert [any(layer.name == "noise" for layer in model.layers) for model in models] == [False, True]
     curves = [pd.read_csv(clone.folder / paths.curves_path(name)) for name in NOISE]

@@ -125,10 +125,10 @@ class GrowingStudy:
     def finish_runs(self, variants: Sequence[str]) -> None:
         """Train and evaluate the missing runs of variants."""
         from stages.evaluate.stage import evaluate  # imported here because a plan trains nothing
-        from stages.tracking.publisher import Publisher
+        from stages.tracking.publisher import DELAY, Publisher
         from stages.train.stage import train
 
-        train(self.study, variants, on_finish=Publisher(self.study).publish)
+        train(self.study, variants, on_finish=Publisher(self.study, DELAY).publish)
         with native_stderr_hidden():
             training.prepare()  # before the evaluation: after it, TensorFlow ignores the number of threads of a run
         for variant in variants:

@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -214,6 +215,17 @@ def test_a_run_is_published_when_its_training_ends_and_gets_its_scores_when_it_i
     assert after.data.metrics["test_accuracy"] == evaluated.scores["test_accuracy"][0]
     assert len(client().get_metric_history(after.info.run_id, "loss")) == after.data.metrics["epochs"]
     assert (after.info.start_time, after.info.end_time) == (before.info.start_time, before.info.end_time)
+
+
+def test_runs_that_end_at_the_start_of_a_training_are_published_with_the_next_one(
+    unpublished: Path, study: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher = Publisher(study, delay=30)
+    assert publisher.publish("watched", 0) == 0
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 31)
+    assert publisher.publish("watched", 1) == 2
+    assert publisher.publish("plain", 0) == 1
 
 
 @pytest.mark.parametrize("after", [1, 2])
