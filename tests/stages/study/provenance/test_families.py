@@ -22,6 +22,17 @@ def test_the_families_are_the_files_of_the_folder() -> None:
     assert families.recipe_class("ridge") is Ridge
 
 
+def test_in_an_experiment_the_error_for_a_family_without_a_file_says_how_an_untracked_file_gets_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(UserError) as outside:
+        families.recipe_class("mine")
+    assert "git add" not in str(outside.value)
+    monkeypatch.setenv("DVC_EXP_NAME", "queued")
+    with pytest.raises(UserError, match=r"`git add stages/recipes/mine\.py`"):
+        families.recipe_class("mine")
+
+
 @pytest.fixture
 def custom(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """The path for a family file `custom`, in a folder that replaces stages/recipes."""
