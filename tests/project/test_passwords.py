@@ -131,6 +131,7 @@ def test_errors_of_a_server_are_printed_without_the_password(
     refusing.status = http_status
     if "train" in command[0]:
         shutil.rmtree(paths.run_path("ridge", 0))  # so that it is trained and published
+    monkeypatch.setattr("stages.train.__main__.DELAY", 0)  # the run is published although its training is short
     monkeypatch.setattr("stages.aggregate.__main__.aggregate", lambda study: None)  # the report is here
     returned, printed = run(*command, MLFLOW_TRACKING_URI=refusing.address, MLFLOW_TRACKING_USERNAME="another user")
     assert (returned, expected.format(port=refusing.port) in printed) == (status, True), printed

@@ -41,7 +41,7 @@ def train(run, images, labels, progress):
     return trained(run, b"model", [], {"seconds": 0.0})
 
 stage.train_all = partial(stage.train_all, train=train)
-command.Publisher = lambda study: SimpleNamespace(publish=lambda *run: 0)
+command.Publisher = lambda *_: SimpleNamespace(publish=lambda *run: 0)
 sys.argv = ["train", "--all"]
 """
 
