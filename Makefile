@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export DO_NOT_TRACK ?= true
 export DVC_NO_ANALYTICS ?= true
 
-.PHONY: help setup merging home demo new study stale certify settle compare predict ui serve test test-all test-oldest check bench lock
+.PHONY: help setup merging home demo new study stale certify settle compare predict ui serve test test-all test-batched test-oldest check bench lock
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -86,8 +86,10 @@ serve: setup ## a page to draw digits, and a server (PORT=5001, IN=build/demo)
 test: setup ## run the tests that take seconds each
 	python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m "not slow"
 
-test-all: setup ## run all tests, as CI does
+test-all: test-batched ## run all tests, as CI does
 	python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+test-batched: setup # batched seeds, which need JAX as Keras's backend and so a process of their own
 	KERAS_BACKEND=jax JAX_PLATFORMS=cpu python -m pytest --quiet tests/stages/train/executors/test_lanes.py
 
 test-oldest: OLDEST = build/oldest

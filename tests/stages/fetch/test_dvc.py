@@ -1,6 +1,7 @@
 """How DVC tracks data: changes of custom data, and the same bytes with any settings of git."""
 
 import contextlib
+import logging
 import os
 import shutil
 import subprocess
@@ -92,6 +93,7 @@ def test_dvc_detects_a_changed_file_of_custom_data_and_ignores_the_readme_in_own
 def test_a_clone_with_autocrlf_has_every_byte_of_the_original(
     split: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, logger="dvc")  # whatever another command in this process has set
     windows = tmp_path / "windows"
     run(tmp_path, "git", "clone", "--quiet", "--config", "core.autocrlf=true", str(split), "windows")
     for name in filter(None, run(split, "git", "ls-files", "-z").split("\0")):
