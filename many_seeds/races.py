@@ -63,6 +63,20 @@ class Standing:
     reason: Reason | None
 
 
+def guarantee(scope: str, confidence: str) -> str:
+    """What races guarantee.
+
+    Args:
+        scope: whose comparisons and races share the error: "study" or "store".
+        confidence: in percent.
+    """
+    return (
+        f"Over all comparisons and races of the {scope} together, the best variant is not eliminated and a winner is "
+        f"worse than the best by less than the margin, if at all, with at least {confidence} confidence. The guarantee "
+        "is for the winner; an elimination is no verdict on its pair."
+    )
+
+
 @dataclass(frozen=True)
 class RaceResult:
     """The state of a race with its scores.
@@ -87,20 +101,10 @@ class RaceResult:
 
     def __str__(self) -> str:
         """The table, what it guarantees, and the remarks."""
-        return "\n\n".join([self.table(), *map(text.filled, [self.guarantee, *self.remarks])]) + "\n"
-
-    @property
-    def guarantee(self) -> str:
-        """What is guaranteed about the winner."""
-        confidence = f"With at least {text.plain(100 * self.settings.confidence)} % confidence"
         direction = "lower" if self.settings.lower_is_better else "higher"
-        worse = "is not worse than the best at all"
-        if self.settings.margin:
-            worse = f"is worse than the best by less than the margin of {text.plain(self.settings.margin)}, if at all"
-        return (
-            f"{confidence}, {text.WHEN['open']}, the best variant is not eliminated, and a winner {worse} ({direction} "
-            "is better). An elimination is no verdict on a pair."
-        )
+        facts = f"Margin: {text.plain(self.settings.margin)}. A {direction} score is better."
+        guaranteed = guarantee("store", f"{text.plain(100 * self.settings.confidence)} %")
+        return "\n\n".join([self.table(), *map(text.filled, [f"{facts} {guaranteed}", *self.remarks])]) + "\n"
 
     @property
     def scale(self) -> float:

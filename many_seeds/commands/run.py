@@ -105,13 +105,15 @@ def read(path: Path) -> dict[str, Any]:
     class Loader(yaml.SafeLoader):
         """Refuses a key that stands twice in a mapping: PyYAML would drop the first value."""
 
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            seen: set[str] = set()
+        def compose_mapping_node(self, anchor: str | None) -> Any:
+            node, seen = super().compose_mapping_node(anchor), set[tuple[str, str]]()
             for key, _ in node.value:
-                if key.value in seen:
+                if not isinstance(key, yaml.ScalarNode):
+                    continue  # refused by PyYAML itself
+                if (key.tag, key.value) in seen:
                     raise yaml.MarkedYAMLError(problem=f"the key {key.value} stands twice", problem_mark=key.start_mark)
-                seen.add(key.value)
-            return super().construct_mapping(node, deep)
+                seen.add((key.tag, key.value))
+            return node
 
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader)

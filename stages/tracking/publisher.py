@@ -89,9 +89,9 @@ class Publisher:
     def _publish_runs(self, wanted: Mapping[str, Sequence[int]], *, means: bool) -> int:
         return self._try(lambda experiment: runs.publish(experiment, self._study, wanted, self._warn, means=means))
 
-    def _warn_of_refused(self, experiment: Experiment | None) -> None:
+    def _warn_of_refused(self, experiment: Experiment) -> None:
         """Name the files that the server has refused because of their size, once."""
-        if experiment is None or not experiment.refused:
+        if not experiment.refused:
             return
         name, size = max(experiment.refused.items(), key=lambda item: item[1])
         others = f" and {len(experiment.refused) - 1} more files" if len(experiment.refused) > 1 else ""
@@ -114,16 +114,16 @@ class Publisher:
 
     def _publish_once(self, publish: Callable[[Experiment], int]) -> int:
         self._experiment = self._experiment or connect(self._study)
-        return publish(self._experiment)
+        changed = publish(self._experiment)
+        self._warn_of_refused(self._experiment)
+        return changed
 
     def _try(self, publish: Callable[[Experiment], int]) -> int:
         if self.failed:
             return 0
         # Whatever a tracking server or its client library raises, the study's own results must not suffer from it.
         try:
-            changed = self._try_again_after_collisions(publish)
-            self._warn_of_refused(self._experiment)
-            return changed
+            return self._try_again_after_collisions(publish)
         except UserError as error:
             self._warn(f"nothing more is published: {error}. The study goes on without.")
         except Exception as error:  # noqa: BLE001

@@ -342,6 +342,7 @@ def test_seeds_in_bfloat16_are_added_on_the_recorded_kind_of_processor_only(
     files.write_table(paths.environments_path("watched"), table.assign(processor="X2; amx_bf16 avx512_bf16"))
     for text in (plan(GrowingStudy("plain:watched", most=8)), error_of_command(monkeypatch, "plain:watched")):
         assert "plain computes in bfloat16" in text
+        assert "To add seeds to other comparisons now, name them with --pairs" in text
         assert expected in text
         assert "X; amx_bf16 avx512_bf16" in text
         assert "watched computes" not in text

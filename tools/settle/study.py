@@ -75,7 +75,7 @@ class GrowingStudy:
             raise UserError("no seed is added:\n" + "\n".join(objections))
 
     def objections(self) -> list[str]:
-        """Why runs of this machine would not belong to the recorded runs, a line for each reason.
+        """Why runs of this machine would not belong to the recorded runs: a line for each reason, and a remedy.
 
         Raises:
             UserError: the results of a variant are damaged.
@@ -89,8 +89,8 @@ class GrowingStudy:
         }
         lines = [f"{line}. {environments.INSTALL}" for line in environments.trained_elsewhere(changes)]
         processors = [environments.processor_objection(name, identities[name], of) for name, of in recipes.items()]
-        lines += [text for text in processors if text]
-        return [*lines, OTHERS] if lines else []
+        hint = [OTHERS] if any(processors) else []  # other packages concern all variants
+        return [*lines, *filter(None, processors), *hint]
 
     def data_are_stale(self) -> bool:
         """Whether the images or the validation splits are not those of params.yaml."""

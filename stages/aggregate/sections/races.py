@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+import many_seeds.races
 from many_seeds.output.forest import MAX_ROWS, forest
 from many_seeds.output.messages import counted
 from many_seeds.results import Results
@@ -13,11 +14,6 @@ from stages.aggregate.sections import results
 from stages.study.params import Params
 from stages.study.races import RaceState
 
-GUARANTEE = (
-    "Over all comparisons and races of the study together, the best variant is not eliminated and a winner is worse "
-    "than the best by less than the margin, if at all, with at least {percent} confidence. The guarantee is for the "
-    "winner; an elimination is no verdict on its pair."
-)
 REASONS = {
     "one left": "It has ended with one variant left.",
     "equivalent": "It has ended: all variants in it are equivalent to the winner.",
@@ -34,7 +30,7 @@ def parts(states: Sequence[RaceState], study: Params) -> list[Table]:
 
 def guarantee(states: Sequence[RaceState], study: Params) -> str:
     """What races guarantee; empty without races."""
-    return GUARANTEE.format(percent=study.statistics.percent) if states else ""
+    return many_seeds.races.guarantee("study", study.statistics.percent) if states else ""
 
 
 def figures(states: Sequence[RaceState]) -> list[Plot]:

@@ -82,8 +82,9 @@ def test_a_race_ends_with_a_winner_and_eliminated_variants_get_no_more_seeds() -
     assert len(seeds_of("base")) == 10
     assert result.standing.leader in ("better", "best")
     assert str(result).splitlines()[2].startswith(f"{result.standing.leader} ")
-    assert "With at least 95 % confidence" in str(result)
-    assert "less than the margin of 0.0001, if at all (higher is better)" in " ".join(str(result).split())
+    printed = " ".join(str(result).split())
+    assert "Margin: 0.0001. A higher score is better." in printed
+    assert "worse than the best by less than the margin, if at all, with at least 95 % confidence" in printed
     assert result.winner == (result.standing.leader if result.standing.ended else None)
 
 

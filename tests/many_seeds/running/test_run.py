@@ -315,6 +315,7 @@ def test_each_command_sees_the_gpu_of_its_worker() -> None:
         ("command: x {seed}\n", "lacks score, variants: score: the name of the score; variants: name → the values"),
         ("[1]", "should map keys to values, received list"),
         ("a: [", "should be YAML in UTF-8"),
+        (STUDY + "{margin}: 5\n", "should be YAML in UTF-8"),
         (STUDY + "margin: 5\n", "the key margin stands twice"),
         (STUDY.replace("base: {", "base: {shift: 2, "), "the key shift stands twice"),
         (STUDY.replace('"{seed}"', "0"), "command should have {seed}, so that runs differ, received sh script.sh"),
