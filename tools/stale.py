@@ -6,7 +6,8 @@ missing. It validates params.yaml first and changes nothing.
 
 import json
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -141,13 +142,16 @@ def status(study: Params, folder: Path = Path()) -> Status:
     Raises:
         UserError: `dvc status` fails, or dvc.lock is damaged.
     """
-    recorded = dvc.recorded(folder / dvc.LOCK)
-    found: Status = {stage: parts if stage in recorded else [NOT_RUN] for stage, parts in _dvc_status(folder).items()}
+    with ThreadPoolExecutor(1) as pool:
+        of_dvc = pool.submit(_dvc_status, folder)  # DVC takes seconds: the rest is found out meanwhile
+        recorded = dvc.recorded(folder / dvc.LOCK)
+        with_code = any(str(CODE) in entry.get("params", {}) for entry in recorded.values())
+        changed = _changed_environments(study, recorded) if with_code else {}
+    found: Status = {stage: parts if stage in recorded else [NOT_RUN] for stage, parts in of_dvc.result().items()}
     if study.data.format is None and "fetch" in found:  # built-in data: no file in own/ is read
         found["fetch"] = [_without(part, {OWN}) for part in found["fetch"]]
     found |= _with_later_runs(study, recorded, found)
-    with_code = any(str(CODE) in entry.get("params", {}) for entry in recorded.values())
-    return _with_environments(study, recorded, found) if with_code else found
+    return _with_environments(found, changed) if with_code else found
 
 
 def _with_later_runs(study: Params, recorded: dict[str, Any], status: Status) -> Status:
@@ -171,12 +175,12 @@ def _later_runs(entry: dict[str, Any], parts: list[Any], outputs: dict[str, Any]
     return {path for path in (inputs.keys() | modified) & outputs.keys() if inputs.get(path) != outputs[path]}
 
 
-def _with_environments(study: Params, recorded: dict[str, Any], status: Status) -> Status:
+def _with_environments(status: Status, changed: Mapping[str, str]) -> Status:
     """The changes of all stages but `code`, with changed environments in place of a changed metrics/code.yaml."""
     found: Status = {
         stage: [_without(part, {str(CODE)}) for part in parts] for stage, parts in status.items() if stage != "code"
     }
-    for stage, change in _changed_environments(study, recorded).items():
+    for stage, change in changed.items():
         found.setdefault(stage, []).append(change)
     return found
 

@@ -118,7 +118,7 @@ def yaml_values(text: str, source: str, kind: str = "safe") -> Any:
 def _safe_values(text: str) -> Any:
     from ruamel.yaml import YAML
 
-    return YAML(typ="safe").load(text)
+    return YAML(typ="safe", pure=True).load(text)  # the parser in C ends the process at deep nesting
 
 
 def write_yaml(path: Path, value: Any) -> None:

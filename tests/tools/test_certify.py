@@ -15,6 +15,8 @@ import psutil
 import pytest
 
 from many_seeds.errors import UserError
+from stages.aggregate.runs import read_runs
+from stages.aggregate.sections import environments as report_environments
 from stages.code.stage import variant_environments
 from stages.recipes import ridge
 from stages.study import dvc, files, params, paths
@@ -104,6 +106,30 @@ def test_the_same_bits_by_other_code_get_a_certificate_and_are_checked_once(
     assert "ridge: train and evaluate the same" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in FOLDER.rglob("*.keras")} == trained
     assert len(read_certificates()) == 2
+
+
+def test_a_kind_of_processor_that_makes_the_recorded_bits_is_written_down_once_so_that_it_may_add_runs(
+    evaluated: Path, study: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(environments, "depends_on_processor", lambda recipe: True)
+    monkeypatch.setenv("STUDY_WORKERS", "1")
+    for name in command.ENVIRONMENT:
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    table = read_results("plain").environments
+    files.write_table(paths.environments_path("plain"), table.assign(processor="not recorded"))
+    recipe = study.recipe("plain")
+    identity = variant_identity(recipe, study)
+    objection = environments.processor_objection("plain", identity, recipe)
+    assert objection is not None
+    advice = re.search(r'`make certify ARGS="(.*)"`', objection)
+    assert advice is not None
+    for _ in range(2):
+        assert run_command(monkeypatch, *advice[1].split()) == 0
+        (row,) = read_certificates().itertuples()
+        assert (row.variant, row.environment, row.processor) == ("plain", row.same_as, environments.processor())
+    assert environments.processor_objection("plain", identity, recipe) is None
+    sentence = "training gives the same bits (1 of 2 seeds compared, trained here, on "
+    assert any(sentence in text for text in report_environments.paragraphs(read_runs(study, ["plain"]), study))
 
 
 def edit_curve(seed: int) -> str:

@@ -7,7 +7,15 @@ import pandas as pd
 from many_seeds.errors import UserError
 from stages.study import files, git
 from stages.study.provenance import environments
-from stages.study.provenance.environments import CERTIFIED, CERTIFIED_COLUMNS, Environment, Part, canonical, select
+from stages.study.provenance.environments import (
+    CERTIFIED,
+    CERTIFIED_COLUMNS,
+    TRAINED_HERE,
+    Environment,
+    Part,
+    canonical,
+    select,
+)
 from stages.study.records.results import NOT_RECORDED, read_results
 from tools.certify.sample import COLUMNS
 
@@ -46,20 +54,24 @@ def append(
     ends = _ends(variant, identity, part, here, root, certificates)
     if ends is None:
         return False
-    row = {
-        "variant": variant,
-        "identity": identity,
-        "part": part,
-        "environment": str(ends[0]),
-        "same_as": str(ends[1]),
-        "seeds": " ".join(map(str, seeds)),
-        "of": of,
-        "processor": environments.processor(),
-        "how": how,
-        "commit": git.head(*CODE) or NOT_RECORDED,
-    }
-    _append_row(pd.DataFrame([row], columns=CERTIFIED_COLUMNS))
+    _append_row(variant, identity, part, *ends, seeds, of, how)
     return True
+
+
+def append_processor(variant: str, identity: str, root: Environment, seeds: Sequence[int], of: int) -> None:
+    """Append that training on this kind of processor gives the recorded bits: an environment is the same as itself.
+
+    Args:
+        variant: the variant.
+        identity: its identity: recipe, data and split.
+        root: the environment that made the results.
+        seeds: the seeds that were compared.
+        of: the number of runs that the root made.
+
+    Raises:
+        UserError: the file can't be written.
+    """
+    _append_row(variant, identity, "train", root, root, seeds, of, TRAINED_HERE)
 
 
 def _ends(
@@ -73,7 +85,8 @@ def _ends(
     if start in [canonical(identity, part, Environment.parse(text), certificates) for text in recorded]:
         start, end = end, start  # so that the keys of recorded runs stay the same
     # `canonical` follows one row for each environment. An environment that has a row already is part of a circle.
-    known = set(select(certificates, identity, part)["environment"])
+    rows = select(certificates, identity, part)
+    known = set(rows["environment"][rows["environment"] != rows["same_as"]])
     if str(start) in known:
         start, end = end, start
     if str(start) in known:
@@ -84,9 +97,30 @@ def _ends(
     return start, end
 
 
-def _append_row(rows: pd.DataFrame) -> None:
-    """Append rows without changing a byte of the present ones."""
-    content = files.csv_bytes(rows)
+def _append_row(
+    variant: str,
+    identity: str,
+    part: Part,
+    environment: Environment,
+    same_as: Environment,
+    seeds: Sequence[int],
+    of: int,
+    how: str,
+) -> None:
+    """Append a row without changing a byte of the present ones."""
+    row = {
+        "variant": variant,
+        "identity": identity,
+        "part": part,
+        "environment": str(environment),
+        "same_as": str(same_as),
+        "seeds": " ".join(map(str, seeds)),
+        "of": of,
+        "processor": environments.processor(),
+        "how": how,
+        "commit": git.head(*CODE) or NOT_RECORDED,
+    }
+    content = files.csv_bytes(pd.DataFrame([row], columns=CERTIFIED_COLUMNS))
     if CERTIFIED.exists():
         present = CERTIFIED.read_bytes()
         content = present + (b"" if present.endswith(b"\n") else b"\n") + content.partition(b"\n")[2]

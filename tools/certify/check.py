@@ -12,7 +12,7 @@ from stages.recipes.shared import training
 from stages.recipes.shared.native_stderr import native_stderr_hidden
 from stages.study import paths
 from stages.study.provenance import environments
-from stages.study.provenance.environments import Environment, Part, kind
+from stages.study.provenance.environments import OLD_CODE_HERE, TRAINED_HERE, Environment, Part, kind
 from stages.study.records.results import NOT_RECORDED, read_results
 from stages.study.records.splits import read_images
 from stages.train.plan import longest_first
@@ -21,8 +21,6 @@ from tools.certify.old import OldRun, RunName
 from tools.certify.outcomes import Outcome, difference, recorded_outcome, retrained_outcome, same_weights
 from tools.certify.retrained import RetrainedRuns
 from tools.certify.sample import Check, objection
-
-TRAINED_HERE, OLD_CODE_HERE = "trained here", "old code here"
 
 
 @dataclass

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from stages.study.params import Params
-from tools.certify.certificates import append
+from stages.study.provenance.environments import TRAINED_HERE, processor_objection
+from tools.certify.certificates import append, append_processor
 from tools.certify.check import CheckResult, compare_samples, not_checkable
 from tools.certify.report import conclusion
 from tools.certify.retrained import RetrainedRuns
@@ -42,8 +43,14 @@ def certify(study: Params, checks: Sequence[Check]) -> list[CheckResult]:
 
 
 def write_certificates(result: CheckResult) -> None:
-    """Write a certificate for each part with the same bits."""
+    """Write a certificate for each part with the same bits, and one for a kind of processor that was not recorded."""
     check = result.check
     for part in result.same:
         here, root = check.here[part], check.roots[part]
         append(check.variant, check.identity, part, here, root, check.seeds, check.counts[part], result.how)
+    if (
+        "train" in result.same
+        and result.how == TRAINED_HERE
+        and processor_objection(check.variant, check.identity, check.recipe) is not None
+    ):
+        append_processor(check.variant, check.identity, check.roots["train"], check.seeds, check.counts["train"])

@@ -1,6 +1,7 @@
 """The plan of `--plan`: what would be trained, for how long, and when verdicts are projected."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from many_seeds.growth import Question, Step, is_open, longest_open, missing_runs
@@ -50,6 +51,16 @@ def plan(growing: GrowingStudy) -> str:
     Raises:
         UserError: the results of a variant are missing or damaged.
     """
+    with ThreadPoolExecutor(1) as pool:
+        stale = pool.submit(growing.data_are_stale)  # DVC takes seconds: the plan is made meanwhile
+        planned = _planned(growing)
+    if stale.result():
+        return f"The data are not those of {PARAMS}: run `dvc repro split` before --plan"
+    return planned
+
+
+def _planned(growing: GrowingStudy) -> str:
+    """The plan, unless the data are stale; or what to do first."""
     if obstacle := _obstacle(growing):
         return obstacle
     look, measured = growing.look(), training_time.mean_seconds(growing.study)
@@ -71,8 +82,6 @@ def plan(growing: GrowingStudy) -> str:
 
 def _obstacle(growing: GrowingStudy) -> str | None:
     """What to do before a plan can be made, or None."""
-    if growing.data_are_stale():
-        return f"The data are not those of {PARAMS}: run `dvc repro split` before --plan"
     if objections := growing.objections():
         return "\n".join(["No seed would be added:", *objections])
     if outdated := growing.outdated():

@@ -58,8 +58,9 @@ def _certificates(runs: Runs, study: Params) -> list[str]:
                 what = "training" if part == "train" else "evaluation"
                 changes = Environment.parse(row.same_as).differences(Environment.parse(row.environment), part)
                 compared = len(str(row.seeds).split())
+                others = f" with {', '.join(changes)}" if changes else ""
                 text = (
-                    f"{what} gives the same bits with {', '.join(changes)} ({compared} of {row.of} seeds compared, "
+                    f"{what} gives the same bits{others} ({compared} of {row.of} seeds compared, "
                     f"{row.how}, on {_words(str(row.processor))})"
                 )
                 found.setdefault(text, []).append(name)

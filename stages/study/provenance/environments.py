@@ -53,6 +53,8 @@ INSTALL = (
 SCORING = [Path(__file__).parents[2] / "evaluate" / name for name in ("outputs.py", "scores.py")]
 PACKAGES = ("keras", "numpy", "scikit-learn", "scipy")  # the packages that decide bits, besides the Keras backend
 BACKEND_PACKAGES = {"tensorflow": ["tensorflow", "tensorflow-cpu"], "jax": ["jax"], "torch": ["torch"]}
+# How a certificate was made: by today's code compared with the recorded results, or with runs of the old code here.
+TRAINED_HERE, OLD_CODE_HERE = "trained here", "old code here"
 # Instruction sets on which the bits of matrix products in bfloat16 depend.
 INSTRUCTION_SETS = ("amx_bf16", "avx512_bf16")
 
@@ -228,6 +230,7 @@ def canonical(identity: str, part: Part, environment: Environment, certificates:
     """
     of = {name: certificates[name].to_numpy() for name in ("identity", "part", "environment", "same_as")}
     matching = (of["identity"] == identity) & (of["part"] == part)  # arrays: five times as fast as a table
+    matching &= of["environment"] != of["same_as"]  # the same says only on which processors
     same_as = dict(zip(of["environment"][matching], of["same_as"][matching], strict=True))
     text, passed = str(environment), list[str]()
     while text in same_as and text not in passed:
@@ -314,7 +317,8 @@ def processor_objection(variant: str, identity: str, recipe: Recipe) -> str | No
     if results is None:
         return None
     certified = select(read_certificates(), identity, "train")
-    recorded = {*results.environments["processor"], *certified["processor"]} - {NOT_RECORDED}
+    compared = certified["processor"][certified["how"] == TRAINED_HERE]  # old code tells nothing about recorded bits
+    recorded = {*results.environments["processor"], *compared} - {NOT_RECORDED}
     if kind(processor()) in {kind(text) for text in recorded}:
         return None
     others = (
@@ -322,8 +326,8 @@ def processor_objection(variant: str, identity: str, recipe: Recipe) -> str | No
     )
     return (
         f"{variant} computes in bfloat16, whose bits depend on the kind of processor. It {others}; this is "
-        f"{processor()}. Add its runs on a machine of the same kind, or check with `make certify` whether this one "
-        "gives the same bits"
+        f'{processor()}. Add its runs on a machine of the same kind, or check with `make certify ARGS="--all '
+        f'{variant}"` whether this one gives the same bits'
     )
 
 

@@ -87,6 +87,7 @@ def test_environments_in_a_cycle_of_certificates_have_one_canonical_environment(
     table = certificates((B, C), (C, B), (A, B), (D, A))
     assert {str(canonical(IDENTITY, "train", of, table)) for of in (A, B, C, D)} == {str(B)}
     assert canonical(IDENTITY, "train", A, certificates((A, A))) == A
+    assert canonical(IDENTITY, "train", A, certificates((A, B), (A, A))) == B
 
 
 def test_a_certificate_is_of_one_identity_and_part() -> None:
@@ -256,8 +257,11 @@ def test_a_variant_in_bfloat16_gets_no_seeds_from_another_kind_of_processor(
     assert objection is None if expected is None else objection is not None and expected in objection
     assert environments.processor_objection("plain", IDENTITY, network()) is None
     assert environments.processor_objection("plain", IDENTITY, ridge()) is None
-    # A certificate that was made on this kind will do.
-    files.write_table(environments.CERTIFIED, certificates((B, A)).assign(processor=AMX))
+    # A certificate that was made on this kind will do, if it compares with the recorded runs.
+    certified = certificates((B, A)).assign(processor=AMX)
+    files.write_table(environments.CERTIFIED, certified.assign(how=environments.OLD_CODE_HERE))
+    assert environments.processor_objection("plain", IDENTITY, half) == objection
+    files.write_table(environments.CERTIFIED, certified.assign(how=environments.TRAINED_HERE))
     assert environments.processor_objection("plain", IDENTITY, half) is None
 
 
