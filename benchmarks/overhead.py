@@ -10,20 +10,27 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import joblib
+import pandas as pd
 
 from benchmarks.process import DATABASE, environment, measure, write_study
 from many_seeds.errors import UserError
-from stages.study import paths
+from stages.study import files, paths
 from stages.study.data import OWN, Data, DatasetName
 from stages.study.params import Comparison, Params, Split
+from stages.study.provenance.environments import CERTIFIED, CERTIFIED_COLUMNS
 from stages.study.records.models import read_facts
 
-CODE = ["stages", "many_seeds", "benchmarks", OWN, ".dvc/config", ".dvcignore", "dvc.yaml", "pyproject.toml"]
-FETCH_AND_SPLIT, EVALUATE, AGGREGATE = "fetch and split", "evaluate", "aggregate"
+CODE = [
+    *("stages", "many_seeds", "tools", "benchmarks", OWN),
+    *(".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml", "pyproject.toml", "requirements.lock"),
+]
+FETCH_AND_SPLIT, CODE_AND_LEDGER = "fetch and split", "code and ledger"
+EVALUATE, AGGREGATE = "evaluate", "aggregate"
 START, TRAINING, REST = "train: start of process and workers", "train: training", "train: saving and publishing"
 DVC = "DVC, before the first stage"
+SHORT_STAGES = {"fetch": FETCH_AND_SPLIT, "split": FETCH_AND_SPLIT, "code": CODE_AND_LEDGER, "ledger": CODE_AND_LEDGER}
 AGAIN, PUBLISH = "dvc repro once more, with nothing to do", "publishing every run to a new MLflow"
-PARTS = [DVC, FETCH_AND_SPLIT, START, TRAINING, REST, EVALUATE, AGGREGATE]
+PARTS = [DVC, FETCH_AND_SPLIT, CODE_AND_LEDGER, START, TRAINING, REST, EVALUATE, AGGREGATE]
 
 
 def short_study(study: Params, data: DatasetName, seeds: int, variants: Sequence[str]) -> Params:
@@ -41,6 +48,17 @@ def short_study(study: Params, data: DatasetName, seeds: int, variants: Sequence
     return study.model_copy(update=changes)
 
 
+def copy_code(folder: Path) -> None:
+    """Copy the code of the pipeline into a folder, without data and results."""
+    for name in CODE:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if Path(name).is_dir():
+            shutil.copytree(name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(name, folder / name)
+    files.write_table(folder / CERTIFIED, pd.DataFrame(columns=CERTIFIED_COLUMNS))
+
+
 def reproduce(study: Params, folder: Path) -> dict[str, float]:
     """Seconds of each of `PARTS` of a first `dvc repro` of `study`, made in `folder`, and of what follows it.
 
@@ -50,12 +68,7 @@ def reproduce(study: Params, folder: Path) -> dict[str, float]:
     Raises:
         UserError: `dvc repro` failed, or the second one had something to do.
     """
-    for name in CODE:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        if Path(name).is_dir():
-            shutil.copytree(name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(name, folder / name)
+    copy_code(folder)
     if study.data.name != "digits":
         shutil.copytree(paths.RAW, folder / paths.RAW)
     write_study(study, folder)
@@ -73,8 +86,7 @@ def reproduce(study: Params, folder: Path) -> dict[str, float]:
             seconds[TRAINING] += training
             seconds[REST] += end - facts[0]["started"] - training
         else:
-            part = FETCH_AND_SPLIT if stage in ("fetch", "split") else stage
-            seconds[part] += end - start
+            seconds[SHORT_STAGES.get(stage, stage)] += end - start
     again = repro(folder)
     if len(again) != 2:
         raise UserError(f"a second `dvc repro` should have nothing to do, but ran {again[1][0]}")

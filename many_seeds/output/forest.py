@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 200
 ROW_HEIGHT, AXIS_HEIGHT, LEGEND_LINE = 0.33, 1.1, 0.17  # inches
+FEW_TICKS = 3  # on each side of a logarithmic axis
 LOGARITHMIC = 30  # times the margin: differences beyond have a logarithmic axis
 LEFT_TO_RIGHT = "\N{LEFT-TO-RIGHT MARK}"
 
@@ -153,10 +154,12 @@ def _set_scale(ax: Axes, results: "Results", references: Sequence[float]) -> Non
 
 
 def _logarithmic_ticks(low: float, high: float) -> list[float]:
-    """0, and the powers of ten from `low` to `high` with both signs."""
-    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
-    powers = [10.0**exponent for exponent in exponents if low <= 10.0**exponent < high]
-    return [*(-power for power in reversed(powers)), 0.0, *powers]
+    """0, and the powers of ten from `low` to `high` with both signs; three times these too if they are few."""
+    powers = [10.0**exponent for exponent in range(math.floor(math.log10(low)), math.ceil(math.log10(high)))]
+    positive = [power for power in powers if low <= power < high]
+    if len(positive) < FEW_TICKS:
+        positive = [tick for power in powers for tick in (power, 3 * power) if low <= tick < high]
+    return [*(-tick for tick in reversed(positive)), 0.0, *positive]
 
 
 class _FittingText:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from benchmarks import baseline, bench, handwriting, overhead, process, summary
 from benchmarks.measure import clocked, layer_products, network_of, plain, plain_network
@@ -209,3 +210,14 @@ def test_digits_are_drawn_in_mnists_box_and_a_thicker_pen_leaves_more_ink() -> N
             assert max(end - start for start, end in ends) == pytest.approx(handwriting.SIDE * 20 / 28, abs=4)
             assert [sum(place) / 2 for place in ends] == pytest.approx([handwriting.SIDE / 2] * 2, abs=3)
     assert ink["thin pen"] < ink["pen"] < ink["thick pen"]
+
+
+def test_the_code_that_a_measured_study_copies_has_the_inputs_of_every_stage(tmp_path: Path) -> None:
+    overhead.copy_code(tmp_path)
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    parts = {overhead.SHORT_STAGES.get(name, name) for name in stages if name != "train"}
+    assert parts <= set(overhead.PARTS)
+    inputs = {name for stage in stages.values() for name in stage.get("do", stage)["deps"]}
+    made = {"data/raw", "data/train.npz", "data/dev.npz", "data/test.npz", "models/${key}"}
+    made |= {"metrics/comparisons.csv", "metrics/data.json", "metrics/runs"}
+    assert [name for name in sorted(inputs - made) if not (tmp_path / name).exists()] == []

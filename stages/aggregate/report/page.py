@@ -63,10 +63,11 @@ def sections(
     main, of_study = main_variants(runs, study), results.of_study(compared, study)
     by_seed, by_number = comparisons.parts(runs, study, compared), convergence.parts(runs, compared, study)
     plots = [part for part in [*by_seed, *by_number] if isinstance(part, Plot)]
+    overviews, further = overview.figures(compared, study)
     listed = [
-        Section("overview", "Overview", [*overview.figures(compared, study), *races.figures(raced)]),
+        Section("overview", "Overview", [*overviews, *races.figures(raced)]),
         Section("approaches", "Approaches", approaches.parts(runs, study, of_study)),
-        Section("results", "All comparisons", overview.tables(compared, study, plots)),
+        Section("results", "All comparisons", [*further, *overview.tables(compared, study, plots)]),
         Section("races", "Races", races.parts(raced, study)),
         Section("convergence", "Convergence of the intervals", by_number),
         Section("comparisons", "Pairs seed by seed", by_seed),

@@ -21,6 +21,7 @@ from stages.study.scores import SCORES
 FEWEST = 3  # points of a curve that is drawn
 # Panels side by side, and the width of the figure in inches: in the PNG file, 1,232 pixels, which fit a laptop.
 COLUMNS, WIDTH = 4, 7.7
+PANELS = 40  # of a figure
 LONGEST_NAME = 21
 CAPTION = (
     "The interval of each comparison after its first n seeds{qualifier}; the equivalence margin is green. The dot "
@@ -35,12 +36,19 @@ def parts(runs: Runs, compared: Sequence[Results], study: Params) -> list[Part]:
     for group in compared:
         tables = {(result.a, result.b): by_seeds(result, runs, group) for result in group}
         drawn = {pair: table for pair, table in tables.items() if len(table) >= FEWEST}
-        if drawn:
-            caption = CAPTION.format(qualifier=results.qualifier(group, study))
-            name = results.file_name("convergence", group, compared, study)
-            tooltips = {panel_id(pair): _sentence(pair, table) for pair, table in drawn.items()}
-            found.append(Plot(name, figure(drawn, group), caption, " ".join(tooltips.values()), tooltips, wide=True))
+        caption = CAPTION.format(qualifier=results.qualifier(group, study))
+        names = page_names(results.file_name("convergence", group, compared, study), len(drawn))
+        for page, name in enumerate(names):
+            tables_of_page = dict(list(drawn.items())[page * PANELS : (page + 1) * PANELS])
+            tooltips = {panel_id(pair): _sentence(pair, table) for pair, table in tables_of_page.items()}
+            drawing = figure(tables_of_page, group)
+            found.append(Plot(name, drawing, caption, " ".join(tooltips.values()), tooltips, wide=True))
     return [*found]
+
+
+def page_names(name: str, comparisons: int) -> list[str]:
+    """The names of the figures that so many comparisons need."""
+    return [results.page_name(name, page) for page in range(math.ceil(comparisons / PANELS))]
 
 
 def by_seeds(result: Result, runs: Runs, group: Results) -> pd.DataFrame:

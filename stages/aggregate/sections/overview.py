@@ -17,22 +17,37 @@ from stages.study.params import Params, describe_changes, differences
 from stages.study.scores import ACCURACY
 
 PAIR, SEEDS = "a → b", "n"  # headers of columns with links
+ROWS = 30  # of a figure, which has its axis below them
 APPROACHES, LISTED, CHAIN = "approaches", "comparisons", "chain {}"  # that name comparisons
 
 
-def figures(compared: Sequence[Results], study: Params) -> list[Plot]:
-    """A forest plot for each score and margin, with the differences that were reported in 2020."""
-    found = []
+def figures(compared: Sequence[Results], study: Params) -> tuple[list[Plot], list[Plot]]:
+    """Forest plots for each score and margin, with the differences that were reported in 2020.
+
+    Returns:
+        The first figure of each score and margin, and the figures of the comparisons after the first `ROWS`.
+    """
+    first: list[Plot] = []
+    others: list[Plot] = []
     for group in compared:
-        ordered = _headlines_first(group, study)
-        question = f"Is b better than a{results.qualifier(group, study)} (a → b)?"
-        caption = " ".join(filter(None, [f"{question} {wording.summary(group)}.", results.direction(group)]))
-        earlier = [earlier_difference(result, group, study) for result in ordered]
-        figure = forest(ordered, references=earlier, references_label="2020, one seed")
-        name = results.file_name("overview", group, compared, study)
-        numbers = [results.sentence(result, group) for result in ordered]
-        found.append(Plot(name, figure, caption, " ".join(numbers), _tooltips(figure, numbers)))
-    return found
+        pairs = [(result.a, result.b) for result in _headlines_first(group, study)]
+        for start in range(0, len(pairs), ROWS):
+            plot = _figure(group.of(pairs[start : start + ROWS]), start, group, compared, study)
+            (others if start else first).append(plot)
+    return first, others
+
+
+def _figure(shown: Results, start: int, group: Results, compared: Sequence[Results], study: Params) -> Plot:
+    """The figure of the results of a group from index `start` on."""
+    question = f"Is b better than a{results.qualifier(group, study)} (a → b)?"
+    excerpt = f"Comparisons {start + 1} to {start + len(shown)} of {len(group)}." if len(group) > ROWS else ""
+    caption = " ".join(filter(None, [f"{question} {wording.summary(group)}.", results.direction(group), excerpt]))
+    earlier = [earlier_difference(result, group, study) for result in shown]
+    figure = forest(shown, references=earlier, references_label="2020, one seed")
+    name = results.page_name(results.file_name("overview", group, compared, study), start // ROWS)
+    numbers = [results.sentence(result, group) for result in shown]
+    fold = excerpt.removesuffix(".") if start else ""
+    return Plot(name, figure, caption, " ".join(numbers), _tooltips(figure, numbers), fold=fold)
 
 
 def _tooltips(figure: Figure, sentences: Sequence[str]) -> dict[str, str]:
@@ -66,12 +81,14 @@ def _table(group: Results, compared: Sequence[Results], study: Params, plots: di
     if data["difference_2020"].notna().any():
         columns.append(number("2020, one seed", "difference_2020", "{:+.2f}"))
     columns.append(text("change", "change"))
-    after_each_seed = plots.get(results.file_name("convergence", group, compared, study))
+    convergence_name = results.file_name("convergence", group, compared, study)
+    pages = [plots[name] for name in convergence.page_names(convergence_name, len(group)) if name in plots]
+    plot_of = {panel: plot.name for plot in pages for panel in plot.tooltips}
     score = results.score_name(group)
 
     def to_convergence(row: Row) -> str:
         panel = convergence.panel_id((row["a"], row["b"]))
-        return f"{after_each_seed.name}-{panel}" if after_each_seed and panel in after_each_seed.tooltips else ""
+        return f"{plot_of[panel]}-{panel}" if panel in plot_of else ""
 
     def to_seeds(row: Row) -> str:
         name = f"pair_{row['a']}_{row['b']}" + ("" if score == study.statistics.score else f"_{score}")

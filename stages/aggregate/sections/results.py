@@ -43,6 +43,16 @@ def file_name(base: str, found: Results, compared: Sequence[Results], study: Par
     return f"{own}_{margin:g}" if several and not by_default else own
 
 
+def page_name(name: str, page: int) -> str:
+    """The name of a page of a figure: that of the first is the figure's own.
+
+    Args:
+        name: of the figure.
+        page: counted from 0.
+    """
+    return f"{name}_{page + 1}" if page else name
+
+
 def qualifier(found: Results, study: Params) -> str:
     """What a title adds for another score or margin than the study's: ", by log loss, margin 0.01 nats"."""
     settings, margin = study.statistics, f"margin {found.settings.margin:g} {found.unit}".rstrip()

@@ -105,6 +105,15 @@ def test_differences_far_beyond_the_margin_have_a_logarithmic_axis() -> None:
     assert "symmetric log scale" in figure.axes[0].get_xlabel()
 
 
+@pytest.mark.parametrize(
+    ("margin", "expected"), [(0.05, ["−10", "−1", "−0.1", "0", "+0.1", "+1", "+10"]), (1.0, ["−30", "−10", "−3", "0"])]
+)
+def test_a_logarithmic_axis_has_at_least_three_labels_on_each_side(margin: float, expected: list[str]) -> None:
+    figure = ms.compare({"a": ZEROS, "b": [50 * tenth for tenth in TENTHS]}, margin=margin).plot()
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert labels[: len(expected)] == expected
+
+
 def test_rows_may_have_labels_and_references() -> None:
     results = ms.compare({"a": ZEROS, "b": TENTHS, "c": [0.4, 0.3] * 5}, baseline="a")
     labels: Sequence[str] = ["wider", "deeper"]

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from many_seeds.errors import UserError
+from stages.aggregate.sections import convergence, overview
 from stages.aggregate.stage import aggregate
 from stages.study import files, paths
 from stages.study.provenance import environments
@@ -117,6 +118,21 @@ def test_each_interval_is_in_one_table_of_the_report_and_in_the_files_of_each_pa
     ]
     parts = [pd.read_csv(paths.TABLES / f"{name}.csv") for name in ("approach_pairs", "comparisons", "ablations_units")]
     assert {*table["difference"].abs()} == {*pd.concat(parts)["difference"].abs()}
+
+
+def test_figures_of_long_lists_have_several_pages_to_which_the_table_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overview, "ROWS", 2)
+    monkeypatch.setattr(convergence, "PANELS", 1)
+    made.write()
+    aggregate(made.study())
+    drawn = {path.stem for path in paths.PLOTS.iterdir()}
+    assert {"overview", "overview_2", "convergence", "convergence_2"} <= drawn
+    assert not {"overview_3"} & drawn
+    report = paths.REPORT.read_text(encoding="utf-8")
+    assert report.index("Comparisons 1 to 2 of 3.") < report.index("Comparisons 3 to 3 of 3")
+    linked = set(re.findall(r'href="#(convergence[^"]*--[^"]*)"', report))
+    assert {link.partition("-")[0] for link in linked} >= {"convergence", "convergence_2"}
+    assert linked <= set(re.findall(r'id="([^"]*)"', report))
 
 
 @pytest.mark.usefixtures("results")
