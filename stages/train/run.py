@@ -1,7 +1,5 @@
 """One run: a variant trained with one seed. Its key, its files, and the function that a worker executes."""
 
-import functools
-import gc
 import re
 import tempfile
 import time
@@ -18,7 +16,6 @@ import pandas as pd
 from many_seeds.errors import UserError
 from many_seeds.output.messages import listed
 from stages.recipes.shared.keras_recipe import KerasRecipe
-from stages.recipes.shared.native_stderr import native_stderr_hidden
 from stages.recipes.shared.recipe import DivergedError, EpochCallback, FitResult, Recipe
 from stages.recipes.shared.training import SavedResult, backend
 from stages.recipes.shared.training import train as train_recipe
@@ -26,6 +23,7 @@ from stages.study import files
 from stages.study.provenance import families
 from stages.study.provenance.environments import Environment, installed_versions, processor
 from stages.train import diverged
+from stages.train.memory import freeze_libraries, gradients_released
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,7 @@ def train_run(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path |
     freeze_libraries()
     started_at, started = time.time(), time.perf_counter()
     try:
-        with warnings.catch_warnings():  # Keras ignores an argument that it no longer supports
+        with gradients_released(), warnings.catch_warnings():  # Keras ignores an argument that it no longer supports
             warnings.filterwarnings("error", "Argument .* is no longer supported", UserWarning)
             result = _fit(run, images, labels, take_epoch)
         rows[:] = result.curve  # a family without epochs reports none before
@@ -242,15 +240,6 @@ def describe_error(error: BaseException) -> str:
         place = f"stages/recipes/{Path(last.filename).name}, line {last.lineno}, in {last.name}: "
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # Keras prints in bold
     return f"{place}{type(error).__name__}: {text}"
-
-
-@functools.cache
-def freeze_libraries() -> None:
-    """Exclude the objects of the libraries from garbage collection, which Keras starts before every run."""
-    with native_stderr_hidden():
-        import keras  # noqa: F401
-    gc.collect()
-    gc.freeze()
 
 
 def differing(there: dict[str, str], here: dict[str, str]) -> str:

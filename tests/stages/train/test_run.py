@@ -1,4 +1,5 @@
 import dataclasses
+import gc
 import gzip
 import io
 import json
@@ -98,6 +99,18 @@ def test_a_model_file_is_a_keras_model_with_the_validation_scores_of_its_run(
     loss = -np.log(outputs[np.arange(len(truth)), truth]).mean()
     assert result.facts["dev_loss"] == pytest.approx(loss, rel=1e-4)
     assert len(gzip.compress(result.files["model.keras"])) < 3 * 4 * model.count_params()  # no state of the optimizer
+
+
+def test_a_process_keeps_nothing_of_its_finished_runs(study: Params, few: Digits) -> None:
+    def kept() -> int:
+        gc.collect()
+        return sum(type(thing).__name__.endswith("FuncGraph") for thing in gc.get_objects())
+
+    train_run(a_run(study, "plain", 2), *few, None)
+    graphs = kept()
+    for seed in (3, 4):
+        train_run(a_run(study, "watched", seed), *few, None)
+    assert kept() == graphs
 
 
 def test_run_json_and_the_curves_describe_the_training_of_a_network(watched: Trained) -> None:
