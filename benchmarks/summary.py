@@ -126,7 +126,8 @@ def summarise(results: Results) -> Results:
         name: {way: statistics.median(t.study for t in ways[way]) for way in ("plain", "pipeline")}
         for name, ways in by_variant.items()
     }
-    parts = {part: results["beside"][part] for part in PARTS if part != TRAINING}
+    # Parts of the study that an earlier measurement had not are left out.
+    parts = {part: results["beside"][part] for part in PARTS if part != TRAINING and part in results["beside"]}
     beside = sum(parts.values())
     # Of as many seeds as what is beside was measured with.
     trained = sum(
@@ -185,7 +186,7 @@ def step(
 def growth_rows(results: Results) -> dict[str, Results]:
     """Part → its seconds at each number of seeds, and the seconds of an added seed between them."""
     seeds, studies = results["effort"]["growth"], results["growth"]
-    rows = {part: [study[part] for study in studies] for part in PARTS}
+    rows = {part: [study[part] for study in studies] for part in PARTS if part in studies[0]}
     rows[ALL] = [sum(values) for values in zip(*rows.values(), strict=True)]
     rows |= {part: [study[part] for study in studies] for part in (AGAIN, PUBLISH)}
     return {

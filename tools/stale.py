@@ -6,7 +6,7 @@ missing. It validates params.yaml first and changes nothing.
 
 import json
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -127,7 +127,7 @@ def all_stages(study: Params) -> list[str]:
     return ["fetch", "split", "code", "ledger", *pairs, "aggregate"]
 
 
-def status(study: Params, folder: Path = Path()) -> Status:
+def status(study: Params, folder: Path = Path(), stages: Sequence[str] = ()) -> Status:
     """The changes of each stage since its results were made.
 
     In addition to `dvc status`, a stage is listed if it never ran, if an input is from a later run of another stage, or
@@ -138,12 +138,13 @@ def status(study: Params, folder: Path = Path()) -> Status:
     Args:
         study: the parameters of the study.
         folder: the folder of the study.
+        stages: the stages that are asked for, which takes less time; all if empty.
 
     Raises:
         UserError: `dvc status` fails, or dvc.lock is damaged.
     """
     with ThreadPoolExecutor(1) as pool:
-        of_dvc = pool.submit(_dvc_status, folder)  # DVC takes seconds: the rest is found out meanwhile
+        of_dvc = pool.submit(_dvc_status, folder, stages)  # DVC takes seconds: the rest is found out meanwhile
         recorded = dvc.recorded(folder / dvc.LOCK)
         with_code = any(str(CODE) in entry.get("params", {}) for entry in recorded.values())
         changed = _changed_environments(study, recorded) if with_code else {}
@@ -208,13 +209,15 @@ def _without(part: Any, inputs: set[str]) -> Any:
     return part | {INPUTS: {path: state for path, state in part[INPUTS].items() if path not in inputs}}
 
 
-def _dvc_status(folder: Path) -> Status:
-    """The output of `dvc status --json` in a folder.
+def _dvc_status(folder: Path, stages: Sequence[str]) -> Status:
+    """The output of `dvc status --json` on stages in a folder, on all if `stages` is empty.
 
     Raises:
         UserError: the command fails.
     """
-    done = subprocess.run(dvc.command("status", "--json"), cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        dvc.command("status", "--json", *stages), cwd=folder, capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         error = done.stderr.strip()
         hints = [hint for text, hint in HINTS.items() if text in error]

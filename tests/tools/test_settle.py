@@ -97,7 +97,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     # As after seeds of `watched` were added.
     monkeypatch.setattr(
         "tools.stale._dvc_status",
-        lambda _: {"train@watched": [{"changed deps": {"params.yaml": {"variants.watched": "modified"}}}]},
+        lambda *_: {"train@watched": [{"changed deps": {"params.yaml": {"variants.watched": "modified"}}}]},
     )
     return calls
 
@@ -413,7 +413,7 @@ def test_stale_data_are_made_first(
     evaluated: Path, quiet: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     changed = {stage: [{"changed deps": {"params.yaml": {stage: "modified"}}}]}
-    monkeypatch.setattr("tools.stale._dvc_status", lambda _: changed)
+    monkeypatch.setattr("tools.stale._dvc_status", lambda *_: changed)
     assert "run `dvc repro split` before --plan" in plan(GrowingStudy("plain:watched", most=2))
     monkeypatch.setattr(command, "settle", lambda *_: quiet.append(("settled",)))
     monkeypatch.setattr(sys, "argv", ["settle", "--pairs", "plain:watched"])

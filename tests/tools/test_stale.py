@@ -150,7 +150,7 @@ def test_the_reason_names_what_differs_from_the_nearest_certified_environment(
     files.write_table(CERTIFIED, pd.DataFrame(rows, columns=CERTIFIED_COLUMNS))
     lock = {"stages": {"code": {}, "train@ridge": {"params": {str(CODE): {"train.ridge": str(first)}}}}}
     (tmp_path / "dvc.lock").write_text(json.dumps(lock))
-    monkeypatch.setattr(stale, "_dvc_status", lambda _: {})
+    monkeypatch.setattr(stale, "_dvc_status", lambda *_: {})
     only_ridge = study.model_copy(update={"variants": {"ridge": study.variants["ridge"]}})
     expected = f"made in another environment: keras 3.0.0 → {here.versions['keras']}"
     assert stale.status(only_ridge, tmp_path) == {"train@ridge": [expected]}
@@ -174,7 +174,7 @@ def test_a_stage_that_never_ran_or_whose_input_is_from_a_later_run_is_stale(
         "evaluate@plain: {deps: [{path: models/plain, md5: old}, {path: stages/evaluate, md5: same}]}, "
         "evaluate@gone: {deps: [{path: models/plain, md5: old}]}}"  # of a removed variant
     )
-    monkeypatch.setattr(stale, "_dvc_status", lambda _: {"train@plain": MISSING, "train@mine": [FAMILY]})
+    monkeypatch.setattr(stale, "_dvc_status", lambda *_: {"train@plain": MISSING, "train@mine": [FAMILY]})
     found = stale.reasons(stale.status(study, tmp_path))
     assert found == {"train@mine": ["not run yet"], "evaluate@plain": ["models/plain is from a later run"]}
 
@@ -194,7 +194,7 @@ def test_files_in_the_folder_of_custom_data_make_only_a_study_of_custom_data_sta
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "dvc.lock").write_text("stages: {fetch: {deps: [{path: own, md5: old}]}}")
-    monkeypatch.setattr(stale, "_dvc_status", lambda _: {"fetch": [{"changed deps": {"own": "modified"}}]})
+    monkeypatch.setattr(stale, "_dvc_status", lambda *_: {"fetch": [{"changed deps": {"own": "modified"}}]})
     changed = study.model_copy(update={"data": Data.model_validate(data)})
     assert stale.reasons(stale.status(changed, tmp_path)) == expected
 
@@ -206,7 +206,7 @@ def test_a_damaged_lock_is_an_error(
     """As after a merge without the merge driver."""
     lock = tmp_path / "dvc.lock"
     lock.write_text(damaged)
-    monkeypatch.setattr(stale, "_dvc_status", lambda _: {})
+    monkeypatch.setattr(stale, "_dvc_status", lambda *_: {})
     with pytest.raises(UserError, match=f"^{lock} "):
         stale.status(study, tmp_path)
 
@@ -225,7 +225,7 @@ def test_a_run_on_former_data_does_not_make_the_stage_of_the_data_stale(
         "split": [{"changed outs": dict.fromkeys(data, "not in cache")}],
         "train@plain": [{"changed deps": dict.fromkeys(data, "modified")}],
     }
-    monkeypatch.setattr(stale, "_dvc_status", lambda _: status)
+    monkeypatch.setattr(stale, "_dvc_status", lambda *_: status)
     found = stale.reasons(stale.status(study, tmp_path))
     assert found == {"train@plain": ["data/dev.npz is from a later run", "data/train.npz is from a later run"]}
 
@@ -252,7 +252,7 @@ def test_in_a_checkout_that_the_user_can_not_write_the_error_says_what_dvc_needs
         (tmp_path / name).write_text("")
     (tmp_path / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
     (tmp_path / ".dvc").chmod(0o555)
-    code = "from pathlib import Path; from tools import stale; stale._dvc_status(Path())"
+    code = "from pathlib import Path; from tools import stale; stale._dvc_status(Path(), [])"
     as_user = []
     if os.getuid() == 0:  # without the capability to ignore permissions
         if shutil.which("setpriv") is None:

@@ -94,15 +94,16 @@ class GrowingStudy:
 
     def data_are_stale(self) -> bool:
         """Whether the images or the validation splits are not those of params.yaml."""
-        return not {"fetch", "split"}.isdisjoint(self._stale())
+        stages = ("fetch", "split")
+        return not self._stale(*stages).keys().isdisjoint(stages)
 
     def update_data(self) -> None:
         """Run the stages fetch and split if their outputs are missing or stale."""
         if not paths.TRAIN.exists() or self.data_are_stale():
             repro("split")
 
-    def _stale(self) -> dict[str, list[str]]:
-        return stale.reasons(stale.status(self.study))
+    def _stale(self, *stages: str) -> dict[str, list[str]]:
+        return stale.reasons(stale.status(self.study, stages=stages))
 
     def incomplete(self, variants: Iterable[str]) -> list[str]:
         """The variants of which a seed of params.yaml is not evaluated.
