@@ -58,7 +58,7 @@ def one_comparison(runs: Runs, compared: Results) -> Figure:
     ax.annotate(
         f"{int(first['n'])} seeds: the interval\nexcludes 0: “{first['verdict']}”",
         (first["n"], first["low"]),
-        (first["n"] - 0.4, -0.42),
+        (shared + 0.2, -0.42),
         ha="right",
         arrowprops={"arrowstyle": "-", "color": INK, "linewidth": 0.7},
     )
