@@ -20,8 +20,7 @@ class Forms:
     """Forms of convolutions that move fewer bytes, but have not been measured on a GPU.
 
     Attributes:
-        first_as_shifts: the first convolution with its ReLU and pooling as in `shifts.py`, where it is as
-            `first_convolution` wants it.
+        first_as_shifts: the convolution that `first_convolution` finds, with its ReLU and pooling, as in `shifts.py`.
         short_patches: the patches of float32 convolutions in 16 bits.
     """
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from stages.train.executors.batched_seeds.patches import padded
 
-TOGETHER = 8  # sums in one kernel: each needs about 4 of the 48 KiB of shared memory that a CUDA kernel may have
+TOGETHER = 8  # sums in one kernel: each needs shared memory, of which a CUDA kernel has 48 KiB unless it asks for more
 
 Shifted = list[list[jax.Array]]  # [corners of a pooling window][rows * columns * channels of the kernel]
 
