@@ -22,7 +22,7 @@ os.environ["STUDY_EXECUTOR"] = "lanes"
 
 from benchmarks.gpu import device, seeds, table
 from benchmarks.gpu.results import Results
-from stages.study import params, paths
+from stages.study import files, params, paths
 from tools.settle.seeds import with_seeds
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def study_folder(seeds_of_each: int, small: bool) -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         try:
-            params.write(with_seeds(text, dict.fromkeys(names, seeds_of_each)))
+            files.write_bytes(params.PARAMS, with_seeds(text, dict.fromkeys(names, seeds_of_each)).encode())
             (Path(folder) / "own").mkdir()
             for stage in ("fetch", "split"):
                 seeds.run([sys.executable, "-m", f"stages.{stage}"], {})

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu.forms import FORMS, TODAYS
 from benchmarks.gpu.roofline import step_of
 from many_seeds.commands import console
 from stages.recipes.network import Recipe
@@ -20,6 +21,7 @@ def page(facts: dict[str, Any]) -> str:
         _opening(facts["device"]),
         "## Speed of batched seeds\n\n" + _speed(facts),
         "## Against the limits of the device\n\n" + _roofline(facts),
+        "## Other forms of convolutions\n\n" + _forms(facts),
         "## All 18 variants, ten seeds each\n\n" + _study(facts["study"]),
         "## 64 seeds\n\n" + _seeds(facts),
         _how(),
@@ -91,6 +93,34 @@ def _roofline(facts: dict[str, Any]) -> str:
         "even fused, they could not reach more of the peak of matrix products than in the last column.\n\n"
     )
     return "\n".join(rows) + said
+
+
+def _forms(facts: dict[str, Any]) -> str:
+    said = (
+        "Two forms of convolutions move fewer bytes than today's. *First as shifts*: the first convolution with its "
+        "ReLU and pooling is a sum of shifted images, computed again in the backward pass. *Short patches*: patches of "
+        "float32 convolutions have 16 bits."
+    )
+    measured = {name: row for name, row in facts.get("forms", {}).items() if "epoch_seconds" in row}
+    if not measured:
+        return f"{said} They are not measured on a GPU, and no study uses them.\n\n"
+    rows = [
+        "| variant | lanes | form | bytes, MB | epoch of all lanes, s | ratio to today's |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *(_form_row(name, row, measured) for name, row in measured.items()),
+    ]
+    return "\n".join([said, "", *rows, "", "Bytes are those of a training step of one lane, as above. n = 1.\n\n"])
+
+
+def _form_row(name: str, row: dict[str, Any], measured: dict[str, Any]) -> str:
+    case, form = name.split(": ")
+    variant, lanes = _order(case)
+    recipe = params.load(ROOT / params.PARAMS).recipe(variant)
+    assert isinstance(recipe, Recipe)
+    step = step_of(recipe.build(IMAGE_SHAPE, CLASSES, layer_seeds(0)), recipe.batch_size, FORMS[form])
+    todays = measured.get(f"{case}: {TODAYS}")
+    ratio = f"{row['epoch_seconds'] / todays['epoch_seconds']:.2f}" if todays else "–"
+    return f"| {variant} | {lanes} | {form} | {step.bytes / 1e6:.1f} | {row['epoch_seconds']:.3g} | {ratio} |"
 
 
 def _order(name: str) -> tuple[str, int]:

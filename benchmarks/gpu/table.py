@@ -1,5 +1,9 @@
-"""The speed of batched seeds by variant and number of lanes, compared with Keras's fit on the same device."""
+"""The speed of batched seeds by variant and number of lanes, compared with Keras's fit on the same device.
 
+A second table compares the forms of convolutions.
+"""
+
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +16,7 @@ import keras
 import numpy as np
 import pandas as pd
 
+from benchmarks.gpu.forms import FORMS, TODAYS
 from benchmarks.gpu.results import Results
 from stages.recipes.network import Recipe
 from stages.recipes.shared.models import layer_seeds
@@ -24,6 +29,7 @@ from stages.train.run import Run
 
 VARIANTS = ("mlp_tuned", "mlp_reference", "cnn_tuned", "cnn_reference")
 WIDTHS = (64, 256, 10, 1)  # the goals first
+FORM_LANES = 64  # where the device is busy
 SIDE_BY_SIDE = 4  # rows that are compiled at once
 FIT_WARM_STEPS = 20
 SECONDS = 1.0  # of measuring, for each row
@@ -31,11 +37,12 @@ SECONDS = 1.0  # of measuring, for each row
 
 @dataclass(frozen=True)
 class Case:
-    """A row of the table: as many lanes of one run."""
+    """A row of a table: as many lanes of one run, with convolutions in a form of `FORMS`, by name."""
 
     run: Run
     recipe: Recipe
     lanes: int
+    form: str = TODAYS
 
     @property
     def name(self) -> str:
@@ -55,24 +62,55 @@ def cases(runs: Sequence[Run], widths: Sequence[int]) -> list[Case]:
     return [Case(run, recipe, lanes) for lanes in widths for run, recipe in networks]
 
 
+def form_cases(runs: Sequence[Run], lanes: int) -> list[Case]:
+    """The rows of the table of forms: each convolutional run in each form."""
+    convolutional = [case for case in cases(runs, [lanes]) if case.recipe.filters]
+    return [dataclasses.replace(case, form=form) for case in convolutional for form in FORMS]
+
+
 def measure_all(study: Params, results: Results, small: bool) -> None:
-    """The whole table; what is there already stays."""
+    """Both tables; what is there already stays."""
     images, labels = read_images(paths.TRAIN)
     runs = [run for run in plan(study, VARIANTS, images, labels, int(labels.max()) + 1) if run.seed == 0]
-    rows = cases(runs[:1] if small else runs, (2, 1) if small else WIDTHS)
-    for run in runs[:1] if small else runs:
+    measured = runs[:1] if small else runs
+    for run in measured:
         if not results.has("fit", run.variant):
             results.note("fit", run.variant, fit_epoch(run, images, labels))
-    rows = [case for case in rows if not results.has("lanes", case.name)]
-    for first in range(0, len(rows), SIDE_BY_SIDE):
-        some = rows[first : first + SIDE_BY_SIDE]
+
+    def row(case: Case) -> dict[str, float]:
+        fit, device = results.facts["fit"][case.run.variant]["epoch_seconds"], results.facts["device"]["facts"]
+        return _row(case, images, labels, fit, device)
+
+    rows = {case.name: case for case in cases(measured, (2, 1) if small else WIDTHS)}
+    _measure_rows("lanes", rows, images, row, results)
+    forms = form_cases(runs, 2)[: len(FORMS)] if small else form_cases(runs, FORM_LANES)
+    rows = {f"{case.name}: {case.form}": case for case in forms}
+    _measure_rows("forms", rows, images, lambda case: measure(case, images, labels), results)
+
+
+def _measure_rows(
+    part: str,
+    rows: dict[str, Case],
+    images: np.ndarray,
+    row: Callable[[Case], dict[str, float]],
+    results: Results,
+) -> None:
+    """Compile a few rows at once, then measure one after the other.
+
+    Args:
+        part: of the results.
+        rows: by their names in the results.
+        images: uint8 [n, height, width].
+        row: measures one.
+        results: get each row as soon as it is measured.
+    """
+    missing = [(name, case) for name, case in rows.items() if not results.has(part, name)]
+    for first in range(0, len(missing), SIDE_BY_SIDE):
+        some = missing[first : first + SIDE_BY_SIDE]
         with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-            compiled = list(pool.map(lambda case: _or_error(_compiled, case, images), some))
-        for case, costs in zip(some, compiled, strict=True):
-            fit = results.facts["fit"][case.run.variant]["epoch_seconds"]
-            device = results.facts["device"]["facts"]
-            row = {} if "error" in costs else _or_error(_row, case, images, labels, fit, device)
-            results.note("lanes", case.name, costs | row)
+            compiled = list(pool.map(lambda item: _or_error(_compiled, item[1], images), some))
+        for (name, case), costs in zip(some, compiled, strict=True):
+            results.note(part, name, costs | ({} if "error" in costs else _or_error(row, case)))
 
 
 def _or_error(function: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
@@ -93,7 +131,7 @@ def _compiled(case: Case, images: np.ndarray) -> dict[str, float]:
 
 
 def _shared(case: Case, images: np.ndarray) -> programs.Shared:
-    shared = batches.shared_of(case.run, images)
+    shared = batches.shared_of(case.run, images, FORMS[case.form])
     assert isinstance(shared, programs.Shared), shared
     return shared
 

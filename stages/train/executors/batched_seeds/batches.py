@@ -22,6 +22,7 @@ from stages.recipes.shared.saved import model_bytes
 from stages.train import diverged
 from stages.train.executors.batched_seeds import engine
 from stages.train.executors.batched_seeds.engine import FinishedLane, Lane
+from stages.train.executors.batched_seeds.forms import TODAY, Forms
 from stages.train.executors.batched_seeds.programs import Augment, Shared
 from stages.train.run import Failed, Run, Trained, trained
 
@@ -152,7 +153,7 @@ def groups_of(runs: Sequence[Run], images: np.ndarray) -> tuple[list[Group], lis
     return list(groups.values()), failed
 
 
-def shared_of(run: Run, images: np.ndarray) -> Shared | str:
+def shared_of(run: Run, images: np.ndarray, forms: Forms = TODAY) -> Shared | str:
     """What the runs of a variant have in common, or why it can't be trained."""
     recipe = _recipe(run)
     try:
@@ -164,6 +165,7 @@ def shared_of(run: Run, images: np.ndarray) -> Shared | str:
             smoothing=recipe.label_smoothing,
             augment=_augment(recipe, images.shape[1:3]),
             augment_name=str(recipe.augment),
+            forms=forms,
         )
     except UserError as error:
         return str(error)

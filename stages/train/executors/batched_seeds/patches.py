@@ -5,13 +5,13 @@ With a kernel for each lane, a convolution becomes a grouped convolution, whose 
 The backward pass of max pooling, a select-and-scatter, is slow too; where windows don't overlap, it is a comparison.
 """
 
-import contextlib
+import functools
 import itertools
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import keras
 
 ALIGNED = 8  # tensor cores want the inner side of a product to be a multiple of this
 
@@ -28,20 +28,36 @@ def convolve(inputs: jax.Array, kernel: jax.Array, strides: Sequence[int], paddi
     Returns:
         [n, height out, width out, filters], as `keras.ops.conv`.
     """
-    if padding == "same":
-        around = jax.lax.padtype_to_pads(inputs.shape[1:3], kernel.shape[:2], strides, "SAME")
-        inputs = jnp.pad(inputs, [(0, 0), *around, (0, 0)])
-    rows, columns, channels, filters = kernel.shape
-    depth = rows * columns * channels
-    missing = -depth % ALIGNED
-    patches = _patches(inputs, (rows, columns), strides, missing)
-    matrix = jnp.pad(kernel.reshape(depth, filters), [(0, missing), (0, 0)])
-    product = patches.reshape(-1, depth + missing) @ matrix
-    return product.reshape(*patches.shape[:3], filters)
+    patches = _patches(inputs, kernel.shape, strides, padding)
+    product = patches.reshape(-1, patches.shape[-1]) @ _matrix(kernel)
+    return product.reshape(*patches.shape[:3], -1)
 
 
-def _patches(inputs: jax.Array, window: tuple[int, int], strides: Sequence[int], missing: int) -> jax.Array:
-    """[n, height out, width out, rows * columns * channels + `missing` zeros]: what each output looks at."""
+def _matrix(kernel: jax.Array) -> jax.Array:
+    """[rows * columns * channels + zeros up to a multiple of `ALIGNED`, filters]."""
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    return jnp.pad(matrix, [(0, -len(matrix) % ALIGNED), (0, 0)])
+
+
+def padded(inputs: jax.Array, window: Sequence[int], strides: Sequence[int], padding: str) -> jax.Array:
+    """Inputs [n, height, width, channels] with the zeros that "same" puts around them, none for "valid"."""
+    if padding == "valid":
+        return inputs
+    around = jax.lax.padtype_to_pads(inputs.shape[1:3], window, strides, "SAME")
+    return jnp.pad(inputs, [(0, 0), *around, (0, 0)])
+
+
+def _patches(inputs: jax.Array, shape: Sequence[int], strides: Sequence[int], padding: str) -> jax.Array:
+    """What each output looks at, [n, height out, width out, length of the columns of `_matrix`].
+
+    Args:
+        inputs: [n, height, width, channels].
+        shape: of the kernel, [rows, columns, channels, filters].
+        strides: of height and width.
+        padding: "valid" or "same".
+    """
+    window, missing = shape[:2], -math.prod(shape[:3]) % ALIGNED
+    inputs = padded(inputs, window, strides, padding)
     high, wide = ((size - w) // s + 1 for size, w, s in zip(inputs.shape[1:3], window, strides, strict=True))
     parts = [
         inputs[:, i : i + (high - 1) * strides[0] + 1 : strides[0], j : j + (wide - 1) * strides[1] + 1 : strides[1]]
@@ -50,6 +66,66 @@ def _patches(inputs: jax.Array, window: tuple[int, int], strides: Sequence[int],
     if missing:
         parts.append(jnp.zeros((*parts[0].shape[:3], missing), inputs.dtype))
     return jnp.concatenate(parts, axis=-1)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def convolve_short(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: str) -> jax.Array:
+    """As `convolve` for float32, with patches of 16 bits, which are the most of what it moves.
+
+    Forward, patches and matrix are float16, which has as many digits as TF32 (11 bits), the format in which a GPU
+    multiplies float32 anyway. Its range is narrower, so both are scaled by powers of two, which is exact, such that
+    the greatest magnitude of each is from 2¹⁴ to 2¹⁵: nothing overflows, and numbers down to 2⁻²⁸ of the greatest keep
+    all digits. A fallback by `jax.lax.cond` instead would compute both forms for all lanes under `jax.vmap`.
+
+    Gradients are bfloat16 (8 bits), whose range is that of float32. All sums are in float32. The backward pass makes
+    its patches again from the inputs.
+
+    Args:
+        inputs: float32 [n, height, width, channels].
+        kernel: float32 [rows, columns, channels, filters].
+        strides: of height and width.
+        padding: "valid" or "same".
+
+    Returns:
+        float32 [n, height out, width out, filters].
+    """
+    return _short_forward(inputs, kernel, strides, padding)[0]
+
+
+def _short_forward(
+    inputs: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: str
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    scale, matrix_scale = _scale(inputs), _scale(kernel)
+    patches = _patches((inputs * scale).astype(jnp.float16), kernel.shape, strides, padding)
+    matrix = _matrix((kernel * matrix_scale).astype(jnp.float16))
+    # Two divisions, since the product of both scales may be infinite.
+    return jnp.matmul(patches, matrix, preferred_element_type=jnp.float32) / scale / matrix_scale, (inputs, kernel)
+
+
+def _scale(values: jax.Array) -> jax.Array:
+    """The power of two that brings the greatest magnitude between 2¹⁴ and 2¹⁵, as far as float32 has it."""
+    _, exponent = jnp.frexp(jnp.abs(values).max())
+    return jnp.ldexp(jnp.float32(1), jnp.clip(15 - exponent, -126, 126))
+
+
+def _short_backward(
+    strides: tuple[int, int], padding: str, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    inputs, kernel = saved
+    gradient, short = gradient.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
+
+    def unfold(values: jax.Array) -> jax.Array:
+        return _patches(values, kernel.shape, strides, padding)
+
+    patches = unfold(inputs.astype(jnp.bfloat16))
+    of_matrix = jnp.einsum("nhwd,nhwf->df", patches, gradient, preferred_element_type=jnp.float32)
+    # Tensor cores sum in float32 also where the result is rounded to bfloat16.
+    of_patches = jnp.matmul(gradient, _matrix(short).T, preferred_element_type=jnp.bfloat16)
+    (of_inputs,) = jax.linear_transpose(unfold, inputs)(of_patches.astype(jnp.float32))
+    return of_inputs, of_matrix[: math.prod(kernel.shape[:3])].reshape(kernel.shape)
+
+
+convolve_short.defvjp(_short_forward, _short_backward)
 
 
 @jax.custom_vjp
@@ -106,62 +182,3 @@ def drop(inputs: jax.Array, rate: float, key: jax.Array) -> jax.Array:
     draws = jax.lax.bitcast_convert_type(words, kind).reshape(-1)[:count].reshape(inputs.shape)
     kept = draws >= round(rate * (256 if whole else 65536))
     return jnp.where(kept, inputs / (1 - rate), jnp.zeros_like(inputs))
-
-
-@contextlib.contextmanager
-def patched(model: keras.Model) -> Iterator[None]:
-    """Within the block, `model` computes its plain convolutions, 2×2 poolings and dropout in these forms.
-
-    Other layers (dilated, grouped, channels first, overlapping windows, noise of another shape) compute as they are.
-    """
-    changed: list[tuple[keras.Layer, str]] = []
-    try:
-        for layer in model._flatten_layers():
-            if _is_plain_convolution(layer):
-                layer.convolution_op = _convolution_of(layer)
-                changed.append((layer, "convolution_op"))
-            elif _is_pool_of_pairs(layer):
-                layer.call = pool_pairs
-                changed.append((layer, "call"))
-            elif _is_plain_dropout(layer):
-                layer.call = _dropout_of(layer)
-                changed.append((layer, "call"))
-        yield
-    finally:
-        for layer, name in changed:
-            delattr(layer, name)
-
-
-def _convolution_of(layer: keras.layers.Conv2D):  # type: ignore[no-untyped-def]
-    return lambda inputs, kernel: convolve(
-        jnp.asarray(inputs), jnp.asarray(kernel, inputs.dtype), layer.strides, layer.padding
-    )
-
-
-def _dropout_of(layer: keras.layers.Dropout):  # type: ignore[no-untyped-def]
-    def call(inputs, training=False):  # type: ignore[no-untyped-def]
-        return drop(inputs, layer.rate, layer.seed_generator.next()) if training else inputs
-
-    return call
-
-
-def _is_plain_dropout(layer: keras.Layer) -> bool:
-    return type(layer) is keras.layers.Dropout and layer.noise_shape is None and 0 < layer.rate < 1
-
-
-def _is_plain_convolution(layer: keras.Layer) -> bool:
-    return (
-        type(layer) is keras.layers.Conv2D
-        and layer.groups == 1
-        and layer.dilation_rate == (1, 1)
-        and layer.data_format == "channels_last"
-    )
-
-
-def _is_pool_of_pairs(layer: keras.Layer) -> bool:
-    return (
-        type(layer) is keras.layers.MaxPooling2D
-        and layer.pool_size == layer.strides == (2, 2)
-        and layer.padding == "valid"
-        and layer.data_format == "channels_last"
-    )

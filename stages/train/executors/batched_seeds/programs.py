@@ -5,6 +5,7 @@ and the other variables of the model (such as the seeds of its dropout), "optimi
 """
 
 import contextlib
+import dataclasses
 import functools
 import json
 import threading
@@ -19,7 +20,7 @@ import keras
 import numpy as np
 
 from many_seeds.errors import UserError
-from stages.train.executors.batched_seeds.patches import patched
+from stages.train.executors.batched_seeds.forms import TODAY, Forms, patched
 
 # Of a program: few enough to be shared by epochs of different lengths, many enough to make Python's share small.
 MAXIMUM_STEPS = 125
@@ -38,6 +39,7 @@ class Shared:
         smoothing: of the labels; 0 for none.
         augment: from uint8 images [n, ...] and a key uint32 [2] to images, or None.
         augment_name: identifies `augment`.
+        forms: of the convolutions.
         identity: a text that is equal for batches with equal programs.
     """
 
@@ -46,6 +48,7 @@ class Shared:
     smoothing: float = 0.0
     augment: Augment | None = None
     augment_name: str = ""
+    forms: Forms = TODAY
     identity: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,7 +80,7 @@ def _identity(shared: Shared) -> str:
     optimizer = shared.optimizer.get_config() | {"class": type(shared.optimizer).__name__, "learning_rate": None}
     shapes = [(tuple(v.shape), v.dtype, v.trainable) for v in shared.model.variables]
     parts = [_without_names_and_seeds(json.loads(shared.model.to_json())), _without_names_and_seeds(optimizer), shapes]
-    settings = [shared.smoothing, shared.augment_name]
+    settings = [shared.smoothing, shared.augment_name, dataclasses.asdict(shared.forms)]
     return json.dumps([*parts, *settings], sort_keys=True, default=str)
 
 
@@ -153,7 +156,7 @@ def program(function: Callable, shared: Shared, sizes: tuple[int, ...], donated:
 
 def _compile(function: Callable, shared: Shared, sizes: tuple[int, ...], donated: tuple[int, ...], args: Any) -> Any:
     structs = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
-    with _tracing, patched(shared.model), _logits(shared.model) as has_logits:
+    with _tracing, patched(shared.model, shared.forms), _logits(shared.model) as has_logits:
 
         def whole(*values: Any) -> Any:
             return function(shared, has_logits, sizes, *values)

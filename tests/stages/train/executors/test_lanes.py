@@ -17,7 +17,7 @@ if keras.backend.backend() != "jax":
 
 from many_seeds.errors import UserError  # noqa: E402
 from stages.study.provenance.environments import installed_versions  # noqa: E402
-from stages.train.executors.batched_seeds import engine, patches, programs  # noqa: E402
+from stages.train.executors.batched_seeds import engine, forms, patches, programs  # noqa: E402
 from stages.train.executors.batched_seeds.batches import Batches  # noqa: E402
 from stages.train.run import Run, Trained, train_run  # noqa: E402
 from tests.support.recipes import network  # noqa: E402
@@ -116,7 +116,9 @@ def test_a_lane_is_the_run_that_keras_fits_from_the_same_values_in_the_same_orde
         val = model.evaluate(IMAGES[run.validation], LABELS[run.validation], verbose=0, return_dict=True)
         rows.append({**{k: v[0] for k, v in row.items()}, **{f"val_{k}": v for k, v in val.items()}})
     monkeypatch.setattr(programs, "_programs", {})
-    monkeypatch.setattr(programs, "patched", lambda model: contextlib.nullcontext())  # with Keras's masks of dropout
+    monkeypatch.setattr(
+        programs, "patched", lambda model, forms: contextlib.nullcontext()
+    )  # with Keras's masks of dropout
     finished = train([run])[0]
     for row, expected in zip(finished.curve, rows, strict=True):
         assert {name: row[name] for name in expected} == pytest.approx(expected, rel=1e-3)
@@ -239,10 +241,10 @@ def test_convolutions_as_patches_train_as_those_of_keras(monkeypatch: pytest.Mon
     def curve() -> list[dict[str, float]]:
         return train([lane(seed, cnn) for seed in range(2)], programs.Shared(cnn(0), keras.optimizers.Adam()))[1].curve
 
-    monkeypatch.setattr(patches, "_is_plain_dropout", lambda layer: False)  # its masks are others than Keras's
+    monkeypatch.setattr(forms, "_is_plain_dropout", lambda layer: False)  # its masks are others than Keras's
     found = curve()
     monkeypatch.setattr(programs, "_programs", {})  # of this process, which have the same key
-    monkeypatch.setattr(programs, "patched", lambda model: contextlib.nullcontext())
+    monkeypatch.setattr(programs, "patched", lambda model, forms: contextlib.nullcontext())
     for row, expected in zip(found, curve(), strict=True):
         assert row == pytest.approx(expected, rel=1e-3)
 
@@ -264,12 +266,127 @@ def test_patches_and_pairs_give_the_values_and_gradients_of_keras() -> None:
 
     values = [v.value for v in model.trainable_variables]
     expected = jax.value_and_grad(total, argnums=(0, 1))(values, images)
-    with patches.patched(model):
+    with forms.patched(model, forms.TODAY):
         found = jax.value_and_grad(total, argnums=(0, 1))(values, images)
         text = str(jax.make_jaxpr(total)(values, images))
     assert "reduce_window" not in text
     assert text.count("conv_general_dilated[") == 1  # the dilated one stays
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), found, expected)
+
+
+SHIFTS, SHORT = forms.Forms(first_as_shifts=True), forms.Forms(short_patches=True)
+
+
+def gradients(model: keras.Model, form: forms.Forms | None, lanes: Any, images: np.ndarray) -> Any:
+    """Of the sum of squares of the outputs of each lane, with its value; None is for Keras's own layers."""
+
+    def total(trainable, images):  # type: ignore[no-untyped-def]
+        outputs = model.stateless_call(trainable, [], images)[0]
+        return (outputs.astype("float32") ** 2).sum(), outputs
+
+    with forms.patched(model, form) if form else contextlib.nullcontext():
+        return jax.jit(jax.vmap(jax.value_and_grad(total, has_aux=True), (0, None)))(lanes, images)
+
+
+def two_lanes(model: keras.Model) -> list[np.ndarray]:
+    """Weights in quarters: products with integers are exact, so that equal maxima are equal in every form."""
+    rng = np.random.default_rng(0)
+    return [rng.integers(-4, 5, (2, *v.shape)).astype(np.float32) / 4 for v in model.trainable_variables]
+
+
+@pytest.mark.parametrize(("padding", "channels", "pooled"), [("valid", 1, True), ("same", 3, True), ("same", 1, False)])
+def test_a_first_convolution_as_shifts_gives_the_values_and_gradients_of_keras(
+    padding: str, channels: int, pooled: bool
+) -> None:
+    behind = [layers.MaxPooling2D()] if pooled else []
+    first = layers.Conv2D(4, (3, 2), padding=padding, activation="relu")
+    model = keras.Sequential([layers.Input((9, 11, channels)), first, *behind, layers.Conv2D(2, 2)])
+    images = np.random.default_rng(0).integers(0, 3, (6, 9, 11, channels)).astype(np.float32)
+    lanes = two_lanes(model)
+    expected, found = gradients(model, None, lanes, images), gradients(model, SHIFTS, lanes, images)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-4), found, expected)
+
+
+def test_shifts_of_bfloat16_differ_from_keras_in_float32_by_rounding() -> None:
+    def model(dtype: str) -> keras.Model:
+        first = layers.Conv2D(4, 3, activation="relu", dtype=dtype)
+        return keras.Sequential([layers.Input((8, 8, 1)), first, layers.MaxPooling2D(dtype=dtype)])
+
+    images = np.random.default_rng(0).integers(0, 3, (6, 8, 8, 1)).astype(np.float32)
+    short, lanes = model("mixed_bfloat16"), two_lanes(model("float32"))
+    expected, found = gradients(model("float32"), None, lanes, images), gradients(short, SHIFTS, lanes, images)
+    assert found[0][1].dtype == "bfloat16"
+    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(x.astype("float32"), y, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("before", "settings", "channels"),
+    [
+        ([], {"activation": "relu"}, 4),
+        ([], {"activation": "relu", "strides": 2}, 1),
+        ([], {"activation": "relu", "use_bias": False}, 1),
+        ([], {"activation": "elu"}, 1),
+        ([layers.Dense(1)], {"activation": "relu"}, 1),  # it needs the gradient of the convolution's inputs
+    ],
+)
+def test_other_first_convolutions_are_not_computed_as_shifts(
+    before: list[keras.Layer], settings: dict[str, Any], channels: int
+) -> None:
+    def found(*stack: keras.Layer) -> Any:
+        return forms.first_convolution(keras.Sequential([layers.Input((8, 8, channels)), *stack]))
+
+    assert found(*before, layers.Conv2D(2, 3, **settings)) is None
+    if channels == 1:
+        plain, pooling = layers.Conv2D(2, 3, activation="relu"), layers.MaxPooling2D()
+        assert found(layers.Rescaling(2.0), plain, pooling) == (plain, pooling)
+
+
+def test_patches_of_16_bits_give_the_values_and_gradients_of_keras_in_lanes_of_any_magnitude() -> None:
+    def of_lanes(convolution):  # type: ignore[no-untyped-def]
+        def one(inputs, kernel, gradient):  # type: ignore[no-untyped-def]
+            outputs, transposed = jax.vjp(lambda x, k: convolution(x, k, (2, 1), "same"), inputs, kernel)
+            return outputs, *transposed(gradient)
+
+        return jax.jit(jax.vmap(one))(*arguments)
+
+    rng = np.random.default_rng(0)
+    sizes = np.array([1e-3, 1, 1e6, 1e30]).reshape(4, 1, 1, 1, 1)
+    inputs, kernel = rng.normal(size=(4, 4, 9, 8, 3)) * sizes, rng.normal(size=(4, 3, 3, 3, 5)) / 5
+    arguments = [value.astype(np.float32) for value in (inputs, kernel, rng.normal(size=(4, 4, 5, 8, 5)))]
+    found, expected = of_lanes(patches.convolve_short), of_lanes(keras.ops.conv)
+    for values, others, tolerance in zip(found, expected, (2e-3, 1e-2, 1e-2), strict=True):
+        for x, y in zip(values, others, strict=True):
+            assert np.isfinite(x).all()
+            np.testing.assert_allclose(x, y, rtol=0, atol=tolerance * np.abs(y).max())
+
+
+@pytest.mark.parametrize(("form", "tolerance"), [(SHIFTS, 1e-3), (SHORT, 1e-2)])
+def test_each_form_trains_as_todays(form: forms.Forms, tolerance: float) -> None:
+    def build(seed: int) -> keras.Model:
+        kernels = [keras.initializers.GlorotUniform(3 * seed + i) for i in range(3)]
+        return keras.Sequential(
+            [
+                layers.Input((8, 8), dtype="uint8"),
+                layers.Rescaling(1 / 16, dtype="float32"),
+                layers.Reshape((8, 8, 1)),
+                layers.Conv2D(4, 3, activation="relu", kernel_initializer=kernels[0]),
+                layers.MaxPooling2D(),
+                layers.Conv2D(8, 2, activation="relu", kernel_initializer=kernels[1]),
+                layers.Flatten(),
+                layers.Dense(10, "softmax", kernel_initializer=kernels[2]),
+            ]
+        )
+
+    def losses(form: forms.Forms) -> list[float]:
+        lanes, whole = [lane(seed, build, validation=0) for seed in range(2)], 20 * BATCH  # one program
+        runs = engine.train(shared_of(build, forms=form), lanes, IMAGES[:whole], LABELS[:whole], batch_size=BATCH)
+        return [row["loss"] for row in dict(runs)[1].curve]
+
+    todays, before = losses(forms.TODAY), len(programs._programs)
+    found = losses(form)
+    assert len(programs._programs) > before  # which are not those of today's form
+    assert found == pytest.approx(todays, rel=tolerance)
 
 
 @pytest.mark.parametrize("rate", [0.25, 0.3])
