@@ -127,6 +127,16 @@ def test_seeds_are_added_to_an_undecided_pair_alone_and_earlier_runs_are_kept(
     assert "undecided: plain → watched: it has the maximum of 4 seeds (--most" in output
 
 
+def test_a_second_process_that_would_add_seeds_is_refused(
+    evaluated: Path, quiet: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with command.alone():
+        error = error_of_command(monkeypatch, "plain:watched")
+    assert "another `make settle` is adding seeds to this study" in error
+    assert params.PARAMS.read_text() == STUDY
+    assert quiet == []
+
+
 ELM = "{family: ridge, seeds: 5, grid_powers: [-14, 8], tolerance: 8.0, weight_sd: 0.2, hidden_units"
 # Five seeds are enough for a verdict at this low confidence.
 RACE = f"""\
