@@ -110,7 +110,7 @@ def report(measured: dict[int, dict[str, float]], first: dict[int, float]) -> st
         first: the number of variants → what `first_repro` returns.
     """
     titles = list(next(iter(measured.values())))
-    rows = [[title, *(f"{of[title]:,.1f}" for of in measured.values())] for title in titles]
+    rows = [[title, *(f"{of[title]:,.1f}".removesuffix(".0") for of in measured.values())] for title in titles]
     numbers = [f"{count} variants" for count in measured]
     beside = "; ".join(f"{seconds:.1f} with {count} variants" for count, seconds in first.items())
     return f"""\

@@ -138,28 +138,29 @@ def status(study: Params, folder: Path = Path(), stages: Sequence[str] = ()) -> 
     Args:
         study: the parameters of the study.
         folder: the folder of the study.
-        stages: the stages that are asked for, which takes less time; all if empty.
+        stages: the stages to list, which takes less time than all; all if empty.
 
     Raises:
         UserError: `dvc status` fails, or dvc.lock is damaged.
     """
+    named = stages or all_stages(study)
     with ThreadPoolExecutor(1) as pool:
         of_dvc = pool.submit(_dvc_status, folder, stages)  # DVC takes seconds: the rest is found out meanwhile
         recorded = dvc.recorded(folder / dvc.LOCK)
         with_code = any(str(CODE) in entry.get("params", {}) for entry in recorded.values())
-        changed = _changed_environments(study, recorded) if with_code else {}
+        changed = _changed_environments(study, recorded, named) if with_code else {}
     found: Status = {stage: parts if stage in recorded else [NOT_RUN] for stage, parts in of_dvc.result().items()}
     if study.data.format is None and "fetch" in found:  # built-in data: no file in own/ is read
         found["fetch"] = [_without(part, {OWN}) for part in found["fetch"]]
-    found |= _with_later_runs(study, recorded, found)
+    found |= _with_later_runs(named, recorded, found)
     return _with_environments(found, changed) if with_code else found
 
 
-def _with_later_runs(study: Params, recorded: dict[str, Any], status: Status) -> Status:
-    """The changes of those stages of which an input is from a later run of another stage."""
+def _with_later_runs(stages: Iterable[str], recorded: dict[str, Any], status: Status) -> Status:
+    """The changes of those of `stages` of which an input is from a later run of another stage."""
     outputs = {out["path"]: out.get("md5") for entry in recorded.values() for out in entry.get("outs", ())}
     found: Status = {}
-    for stage in all_stages(study):
+    for stage in stages:
         parts = status.get(stage, [])
         later = _later_runs(recorded[stage], parts, outputs) if stage in recorded else set()
         if later:
@@ -186,14 +187,17 @@ def _with_environments(status: Status, changed: Mapping[str, str]) -> Status:
     return found
 
 
-def _changed_environments(study: Params, recorded: dict[str, Any]) -> dict[str, str]:
-    """Stage → how the environment of its recorded results differs from today's code and the locked packages."""
+def _changed_environments(study: Params, recorded: dict[str, Any], stages: Iterable[str]) -> dict[str, str]:
+    """Those of `stages` → how the environment of the recorded results differs from today's code and locked packages."""
+    asked = {stage for stage in stages if "@" in stage}
+    if not asked:
+        return {}  # without the digests of the code, which take a second
     certificates, found = environments.read_certificates(), dict[str, str]()
     for part, of_variants in variant_environments(study).items():
         for variant, here in of_variants.items():
             stage = f"{part}@{variant}"
             then = recorded.get(stage, {}).get("params", {}).get(str(CODE), {}).get(f"{part}.{variant}")
-            if then is not None and then != here:
+            if stage in asked and then is not None and then != here:
                 identity = variant_identity(study.recipe(variant), study)
                 changes = environments.differences_from_certified(
                     identity, part, Environment.parse(then), Environment.parse(here), certificates

@@ -177,6 +177,8 @@ def test_a_stage_that_never_ran_or_whose_input_is_from_a_later_run_is_stale(
     monkeypatch.setattr(stale, "_dvc_status", lambda *_: {"train@plain": MISSING, "train@mine": [FAMILY]})
     found = stale.reasons(stale.status(study, tmp_path))
     assert found == {"train@mine": ["not run yet"], "evaluate@plain": ["models/plain is from a later run"]}
+    monkeypatch.setattr(stale, "_dvc_status", lambda *_: {})
+    assert stale.status(study, tmp_path, stages=["fetch", "split"]) == {}
 
 
 @pytest.mark.parametrize(

@@ -52,11 +52,10 @@ def plan(growing: GrowingStudy) -> str:
         UserError: the results of a variant are missing or damaged.
     """
     with ThreadPoolExecutor(1) as pool:
-        stale = pool.submit(growing.data_are_stale)  # DVC takes seconds: the plan is made meanwhile
-        planned = _planned(growing)
-    if stale.result():
-        return f"The data are not those of {PARAMS}: run `dvc repro split` before --plan"
-    return planned
+        planned = pool.submit(_planned, growing)  # while DVC takes its seconds
+        if growing.data_are_stale():
+            return f"The data are not those of {PARAMS}: run `dvc repro split` before --plan"
+    return planned.result()
 
 
 def _planned(growing: GrowingStudy) -> str:

@@ -101,7 +101,7 @@ def test_a_model_file_is_a_keras_model_with_the_validation_scores_of_its_run(
     assert len(gzip.compress(result.files["model.keras"])) < 3 * 4 * model.count_params()  # no state of the optimizer
 
 
-def test_a_process_keeps_nothing_of_its_finished_runs(study: Params, few: Digits) -> None:
+def test_a_process_keeps_no_graph_of_its_finished_runs(study: Params, few: Digits) -> None:
     def kept() -> int:
         gc.collect()
         return sum(type(thing).__name__.endswith("FuncGraph") for thing in gc.get_objects())
