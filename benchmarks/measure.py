@@ -18,10 +18,7 @@ import numpy as np
 
 from many_seeds.commands import console
 from many_seeds.errors import UserError
-from stages.evaluate.stage import evaluate
 from stages.recipes.network import Recipe as Network
-from stages.recipes.shared import training
-from stages.recipes.shared.native_stderr import native_stderr_hidden
 from stages.recipes.shared.training import backend
 from stages.split.stage import validation_indices
 from stages.study import params, paths
@@ -243,20 +240,6 @@ def publish() -> Measured:
     return {"start_seconds": ready - started, "seconds": time.perf_counter() - ready}
 
 
-def evaluation() -> Measured:
-    """Evaluate all variants of the study in the current folder in this process.
-
-    Returns:
-        seconds: for all of them.
-    """
-    study, started = params.load(), time.perf_counter()
-    with native_stderr_hidden():
-        training.prepare()
-    for variant in study.variants:
-        evaluate(study, variant)
-    return {"seconds": time.perf_counter() - started}
-
-
 def network_of(study: Params, variant: str) -> Network:
     """The recipe of a variant.
 
@@ -285,7 +268,7 @@ def _mib(whose: int) -> float:
 @console.command
 def main() -> None:
     measurements: dict[str, Callable[..., Measured]] = {"plain": plain, "pipeline": pipeline}
-    measurements |= {"peak": peak, "publish": publish, "evaluation": evaluation}
+    measurements |= {"peak": peak, "publish": publish}
     print(json.dumps(measurements[sys.argv[1]](**json.loads(sys.argv[2]))))
 
 

@@ -17,13 +17,14 @@ from PIL import Image
 
 from benchmarks import overhead
 from benchmarks.measure import network_of
-from benchmarks.process import environment, measure, processor_name, write_study
+from benchmarks.process import environment, processor_name, write_study
 from many_seeds.commands import console
 from many_seeds.errors import UserError
 from many_seeds.output import text
 from stages.study import dvc, files, params, paths
 from stages.study.data import Data
 from stages.study.params import Params, Split
+from stages.study.records.models import read_facts
 
 REPORT = Path("benchmarks/SCALE.md")
 SEEDS = 3
@@ -33,6 +34,7 @@ COMMANDS = {
     "make stale": [sys.executable, "-m", "tools.stale"],
     "make settle ARGS=--plan": [sys.executable, "-m", "tools.settle", "--plan"],
 }
+TOGETHER = "first results with `--all`, beside training, for each variant"
 AGGREGATE, FIRST = "the stage aggregate", "First `dvc repro`, beside training, seconds for each variant"
 REPORT_SIZE, TALLEST = "report.html, MB", "the tallest figure, pixels"
 
@@ -55,8 +57,11 @@ def wide_study(study: Params, variants: int) -> Params:
     return study.model_copy(update=changes)
 
 
-def prepare(study: Params, folder: Path) -> None:
-    """Make the results of a study in `folder`, its runs in one process, and record them in dvc.lock.
+def prepare(study: Params, folder: Path) -> float:
+    """Make the results of a study in `folder`, but for the stage aggregate.
+
+    Returns:
+        The seconds of training, evaluation and their record in dvc.lock, without those of the runs themselves.
 
     Raises:
         UserError: a command failed.
@@ -65,10 +70,11 @@ def prepare(study: Params, folder: Path) -> None:
     write_study(study, folder)
     run(["git", "init", "--quiet"], folder)
     run(dvc.command("repro", "--quiet", "split", "code", "ledger"), folder)
-    run([sys.executable, "-m", "stages.train", "--all"], folder)
-    measure("evaluation", folder=folder)
-    stages = [f"{stage}@{variant}" for variant in study.variants for stage in ("train", "evaluate")]
-    run(dvc.command("commit", "--quiet", "--force", *stages), folder)
+    seconds = run([sys.executable, "-m", "stages.train", "--all"], folder)
+    seconds += run([sys.executable, "-m", "stages.evaluate", "--all"], folder)
+    seconds += run(dvc.command("repro", "--quiet", "evaluate"), folder)
+    runs = [paths.run_path(variant, seed) for variant in study.variants for seed in range(SEEDS)]
+    return seconds - sum(read_facts(folder / path)["seconds"] for path in runs) / joblib.cpu_count()
 
 
 def run(command: Sequence[str], folder: Path) -> float:
@@ -88,8 +94,8 @@ def scaled(study: Params) -> dict[str, float]:
     """What the commands take on a study: seconds, megabytes or pixels."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        prepare(study, folder)
-        found = {AGGREGATE: run(dvc.command("repro", "--quiet", "aggregate"), folder)}
+        found = {TOGETHER: prepare(study, folder) / len(study.variants)}
+        found |= {AGGREGATE: run(dvc.command("repro", "--quiet", "aggregate"), folder)}
         found |= {title: run(command, folder) for title, command in COMMANDS.items()}
         tallest = max(Image.open(path).height for path in (folder / paths.PLOTS).glob("*.png"))
         return found | {REPORT_SIZE: (folder / paths.REPORT).stat().st_size / 1e6, TALLEST: tallest}

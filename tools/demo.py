@@ -3,6 +3,7 @@
 `python -m tools.demo` does not change the data, models and results of the study around it.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -10,8 +11,9 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
@@ -24,9 +26,10 @@ from stages.study import dvc, files, params, paths
 from stages.study.params import Params
 from stages.study.provenance.environments import CERTIFIED, CERTIFIED_COLUMNS
 from stages.study.scores import ACCURACY
+from tools.stale import all_stages
 
 FOLDER = Path("build/demo")
-LOG = FOLDER / "repro.log"
+LOG = FOLDER / "demo.log"
 STUDY = Path(__file__).with_name("demo.yaml")
 COPIED = [
     "dvc.yaml",
@@ -44,34 +47,40 @@ LAST_LINES = 20  # of the output of DVC, printed if it fails
 
 STAGE = re.compile(r"Running stage '(?P<stage>\w+)(@(?P<variant>\w+))?':")
 RUN = re.compile(r"\[(?P<done>\d+)/(?P<of>\d+)\] \w+ seed \d+: ")
+EVALUATED = re.compile(r"evaluated (?P<variant>\w+)$")
 
 
 class Progress:
-    """The progress of `dvc repro`, from its output: a bar on a terminal, otherwise a line for each stage.
+    """The progress of the commands, from their output: a bar on a terminal, otherwise a line for each command.
 
     Attributes:
-        total: the number of stages without training, and of runs.
+        total: the number of stages, of runs, and of evaluations.
         done: how many of them are finished or running.
     """
 
     def __init__(self, total: int) -> None:
         self.total, self.done = total, 0
-        self._terminal, self._started, self._stage = sys.stderr.isatty(), time.monotonic(), ""
+        self._terminal, self._started = sys.stderr.isatty(), time.monotonic()
         layout = "{desc:<44} {bar:24} {n_fmt}/{total_fmt}  {elapsed}"
         self._bar = tqdm(total=total, bar_format=layout, disable=not self._terminal, leave=False)
+
+    def begin(self, command: str) -> None:
+        """Show that a command begins."""
+        self._show(command, done=0)
+        if not self._terminal:
+            seconds = time.monotonic() - self._started
+            print(f"{seconds:4.0f} s  {self.done:>3}/{self.total}  {command}", flush=True)
 
     def update(self, line: str) -> None:
         """Read a line of the output."""
         if run := RUN.match(line):
-            self._show(f"{self._stage}: {run['done']} of {run['of']} seeds", done=1)
+            self._show(f"train: {run['done']} of {run['of']} runs")
+        elif evaluated := EVALUATED.match(line):
+            self._show(f"evaluate {evaluated['variant']}")
         elif stage := STAGE.match(line):
-            self._stage = " ".join(filter(None, [stage["stage"], stage["variant"]]))
-            self._show(self._stage, done=0 if stage["stage"] == "train" else 1)
-            if not self._terminal:
-                seconds = time.monotonic() - self._started
-                print(f"{seconds:4.0f} s  {self.done:>3}/{self.total}  {self._stage}", flush=True)
+            self._show(" ".join(filter(None, [stage["stage"], stage["variant"]])))
 
-    def _show(self, text: str, done: int) -> None:
+    def _show(self, text: str, done: int = 1) -> None:
         self.done += done
         self._bar.set_description_str(text, refresh=False)
         self._bar.update(done)
@@ -82,8 +91,8 @@ class Progress:
 
 
 def number_of_steps(study: Params) -> int:
-    """The total of `Progress`: the five stages without a variant, an evaluation of each variant, and the runs."""
-    return 5 + len(study.variants) + number_of_runs(study)
+    """The total of `Progress`: the runs, an evaluation of each variant, and the stages that DVC records."""
+    return number_of_runs(study) + len(study.variants) + len(all_stages(study))
 
 
 def number_of_runs(study: Params) -> int:
@@ -113,34 +122,46 @@ def prepare(folder: Path, study: Path) -> None:
     (folder / ".dvc/config.local").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
 
 
-def repro(study: Params) -> None:
-    """Run `dvc repro` in `FOLDER`, with its output in `LOG`.
+def run(study: Params) -> None:
+    """Run the pipeline in `FOLDER`, with its output in `LOG`.
 
     Raises:
-        UserError: it fails.
+        UserError: a command fails.
     """
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    progress, last_lines = Progress(number_of_steps(study)), deque[str](maxlen=LAST_LINES)
+    commands = [
+        dvc.command("repro", "split"),
+        # `dvc repro` alone would import TensorFlow in two processes for each variant, which takes seconds.
+        [sys.executable, "-m", "stages.train", "--all"],
+        [sys.executable, "-m", "stages.evaluate", "--all"],
+        dvc.command("repro"),
+    ]
     with (
         LOG.open("w", buffering=1, encoding="utf-8") as log,
-        subprocess.Popen(
-            dvc.command("repro"),
-            cwd=FOLDER,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-        ) as process,
+        contextlib.closing(Progress(number_of_steps(study))) as progress,
     ):
+        for command in commands:
+            _run(command, log, progress)
+
+
+def _run(command: Sequence[str], log: TextIO, progress: Progress) -> None:
+    name, last_lines = " ".join([Path(command[0]).name, *command[1:]]), deque[str](maxlen=LAST_LINES)
+    progress.begin(name)
+    with subprocess.Popen(
+        command,
+        cwd=FOLDER,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             log.write(line)
             last_lines.append(line)
             progress.update(line)
-    progress.close()
     if process.returncode != 0:
         raise UserError(
-            f"`dvc repro` failed in {FOLDER}. The last lines of {LOG}:\n{''.join(last_lines).rstrip()}\n"
+            f"`{name}` failed in {FOLDER}. The last lines of {LOG}:\n{''.join(last_lines).rstrip()}\n"
             "Fix the cause and run `make demo` again"
         )
 
@@ -187,8 +208,8 @@ def main() -> None:
     params.load()  # an error if the current folder is not the top folder of a study
     prepare(FOLDER, STUDY)
     study = params.load(FOLDER / params.PARAMS)
-    print(f"{len(study.variants)} variants, {number_of_runs(study)} runs: `dvc repro` in {FOLDER}")
-    repro(study)
+    print(f"{len(study.variants)} variants, {number_of_runs(study)} runs, in {FOLDER}:")
+    run(study)
     print(f"\n{approaches()}\n")
     console.show(f"Is b better than a (a → b)? Differences and intervals in percentage points:\n{verdicts()}\n")
     print(

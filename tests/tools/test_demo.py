@@ -68,13 +68,20 @@ def test_the_demo_prints_the_approaches_the_verdicts_and_the_next_commands(
     assert f"make settle IN={demo.FOLDER}" in demo_output.stdout
 
 
-def test_the_demo_prints_a_line_for_each_stage_and_leaves_nothing_stale(
+def test_the_demo_prints_a_line_for_each_command_and_leaves_nothing_stale(
     unpacked: Clone, demo_output: subprocess.CompletedProcess[str]
 ) -> None:
-    each = [f"{stage} {variant}" for stage in ("train", "evaluate") for variant in TWO["variants"]]
     lines = re.findall(r"^ *\d+ s +(\d+)/(\d+)  (.+)$", demo_output.stdout, re.MULTILINE)
-    assert sorted(stage for _, _, stage in lines) == sorted(["fetch", "split", "code", "ledger", *each, "aggregate"])
-    assert lines[-1][0] == lines[-1][1]
+    runs, variants, stages = 2 * SEEDS, 2, 9
+    assert lines == [
+        (str(done), str(runs + variants + stages), command)
+        for done, command in (
+            (0, "dvc repro split"),
+            (2, "python -m stages.train --all"),
+            (2 + runs, "python -m stages.evaluate --all"),
+            (2 + runs + variants, "dvc repro"),
+        )
+    ]
     again = subprocess.run(
         [Path(sys.executable).with_name("dvc"), "repro", "--dry"],
         cwd=unpacked.folder / demo.FOLDER, env=unpacked.environment(), capture_output=True, text=True, check=True,
@@ -116,20 +123,22 @@ def test_the_study_of_the_demo_is_valid_with_enough_seeds_and_a_variant_that_can
     assert all(recipe.seeds == 8 for recipe in study.variants.values())
 
 
-def test_the_progress_counts_stages_and_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = demo.Progress(4)
+def test_the_progress_counts_stages_runs_and_evaluations(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = demo.Progress(5)
+    progress.begin("first")
     for line in (
         "Running stage 'split':",
         "noise",
-        "Running stage 'train@cnn':",
         "[1/2] cnn seed 1: 3 s",
         "[2/2] cnn seed 0: 4 s",
+        "evaluated cnn",
+        "Running stage 'train@cnn':",
     ):
         progress.update(line)
-    progress.update("Running stage 'evaluate@cnn':")
+    progress.begin("second")
     progress.close()
     printed = [line.split(maxsplit=2)[2] for line in capsys.readouterr().out.splitlines()]
-    assert printed == ["1/4  split", "1/4  train cnn", "4/4  evaluate cnn"]
+    assert printed == ["0/5  first", "5/5  second"]
 
 
 def test_a_failure_prints_the_last_lines_and_the_path_of_the_log(unpacked: Clone) -> None:
@@ -143,7 +152,7 @@ def test_a_failure_prints_the_last_lines_and_the_path_of_the_log(unpacked: Clone
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert f"`dvc repro` failed in {demo.FOLDER}" in done.stderr
+    assert f"`python -m stages.train --all` failed in {demo.FOLDER}" in done.stderr
     assert str(demo.LOG) in done.stderr
     assert "STUDY_WORKERS should be a whole number from 1, received 'none'" in done.stderr
     assert (unpacked.folder / demo.FOLDER / paths.RAW).exists()

@@ -429,6 +429,18 @@ def test_a_missing_or_damaged_run_json_ends_the_command_with_its_name(
         assert "models/plain/1/run.json" in str(end.value.code), content
 
 
+def test_with_all_each_variant_gets_the_scores_that_it_gets_alone(
+    evaluated: Path, study: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for variant in study.variants for path in outputs_of(variant)}
+    for path in before:
+        path.unlink()
+    monkeypatch.setattr(sys, "argv", ["evaluate", "--all"])
+    command.main()
+    assert {path: path.read_bytes() for path in before} == before
+    assert capsys.readouterr().out.splitlines() == [f"evaluated {variant}" for variant in study.variants]
+
+
 def test_an_unknown_variant_on_the_command_line_ends_with_those_there_are(
     evaluated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
