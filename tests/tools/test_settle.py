@@ -352,12 +352,50 @@ def test_seeds_in_bfloat16_are_added_on_the_recorded_kind_of_processor_only(
     files.write_table(paths.environments_path("watched"), table.assign(processor="X2; amx_bf16 avx512_bf16"))
     for text in (plan(GrowingStudy("plain:watched", most=8)), error_of_command(monkeypatch, "plain:watched")):
         assert "plain computes in bfloat16" in text
-        assert "To add seeds to other comparisons now, name them with --pairs" in text
         assert expected in text
         assert "X; amx_bf16 avx512_bf16" in text
         assert "watched computes" not in text
     assert params.PARAMS.read_text() == half
     assert quiet == []
+
+
+def test_comparisons_that_need_runs_of_another_processor_are_left_out_and_the_others_get_seeds(
+    evaluated: Path,
+    quiet: list[tuple[str, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    both = STUDY.replace("comparisons:", "comparisons:\n  - {a: ridge, b: watched}")
+    params.PARAMS.write_text(both.replace("precision: float32", "precision: mixed_bfloat16", 1))
+    monkeypatch.setattr(environments, "processor", lambda: "X; amx_bf16 avx512_bf16")
+    monkeypatch.setattr(growing_study, "outdated", lambda _: [])
+
+    def made_on(variant: str, processor: str) -> None:
+        table = read_results(variant).environments
+        files.write_table(paths.environments_path(variant), table.assign(processor=processor))
+
+    made_on("plain", "Y; no bfloat16")
+    made_on("watched", "X2; amx_bf16 avx512_bf16")
+    text = plan(GrowingStudy(None, most=3))
+    assert re.search(r"^ridge → watched +2 → 3 +2 ", text, re.MULTILINE)
+    assert not re.search("^plain → watched", text, re.MULTILINE)
+    assert "Left out: plain computes in bfloat16, whose bits depend on the kind of processor." in text
+    monkeypatch.setattr("sys.argv", ["settle", "--most", "3"])
+    monkeypatch.setattr(command, "ENVIRONMENT", {})
+    command.main()
+    output = capsys.readouterr().out
+    assert "left out: plain computes in bfloat16" in output
+    assert "undecided: plain → watched: this machine should add no run to plain" in output
+    assert {name: recipe.seeds for name, recipe in params.load().variants.items()} == {
+        "ridge": 3,
+        "random_features": 2,
+        "plain": 2,
+        "watched": 3,
+    }
+    made_on("plain", "Y; no bfloat16")  # its models, which were made here, were evaluated again
+    text = plan(GrowingStudy(None, most=3))
+    assert text.startswith("0 of 2 comparisons have a verdict; 1 undecided with the maximum number of seeds")
+    assert "\n\nLeft out: plain computes in bfloat16" in text
 
 
 def test_a_plan_has_no_time_budget(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:

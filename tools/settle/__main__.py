@@ -97,6 +97,8 @@ def main() -> None:
         return
     with alone():
         growing.check_environment()
+        for objection in growing.left_out.values():
+            print(f"left out: {objection}", flush=True)
         dvc.command()  # fails now, rather than after hours of training, if DVC is not installed
         os.environ |= ENVIRONMENT
         growing.update_data()

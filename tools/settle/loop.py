@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from many_seeds.commands import console
 from many_seeds.growth import Step, first_affordable, total_seconds
-from many_seeds.output.messages import counted
+from many_seeds.output.messages import counted, listed
 from tools.settle.report import conclusion, tables, why_not_trained
 from tools.settle.steps import seeds_of
 from tools.settle.study import GrowingStudy
@@ -31,7 +31,8 @@ def settle(growing: GrowingStudy, hours: float) -> None:
         console.show(tables(look))
         seconds_left, steps = deadline - time.monotonic(), growing.next_steps(look, seconds)
         seeds = seeds_of(growing.study)
-        step = first_affordable(steps, seeds, seconds, seconds_left=seconds_left, at_once=growing.at_once)
+        possible = [step for step in steps if not growing.not_trained_here(step)]
+        step = first_affordable(possible, seeds, seconds, seconds_left=seconds_left, at_once=growing.at_once)
         if step is None:
             break
         runs = step.next_runs(seeds)
@@ -51,6 +52,9 @@ def _reasons(
     """Name of a step → why its runs are not trained."""
     reasons = {}
     for step in steps:
+        if names := growing.not_trained_here(step):
+            reasons[step.name] = f"this machine should add no run to {listed(names)}"
+            continue
         runs = step.next_runs(seeds_of(growing.study))
         total = total_seconds(runs, seconds)
         expected = None if total is None else total / growing.at_once

@@ -1,10 +1,10 @@
 """The plan of `--plan`: what would be trained, for how long, and when verdicts are projected."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from many_seeds.growth import Question, Step, is_open, longest_open, missing_runs
+from many_seeds.growth import Question, Step, is_open, longest_open, missing_runs, name_of
 from many_seeds.output import text
 from many_seeds.output.messages import duration
 from stages.study import paths
@@ -63,15 +63,17 @@ def _planned(growing: GrowingStudy) -> str:
     if obstacle := _obstacle(growing):
         return obstacle
     look, measured = growing.look(), training_time.mean_seconds(growing.study)
-    steps = growing.next_steps(look, measured)
+    every = growing.next_steps(look, measured)
+    steps = [step for step in every if not growing.not_trained_here(step)]
+    elsewhere = [f"Left out: {objection}" for objection in growing.left_out.values()] if every != steps else []
     if not steps:
-        return _nothing_to_add(look)
+        return "\n\n".join([_nothing_to_add(look, every), *elsewhere])
     expected = training_time.expected_seconds(growing.study, _images_shape(growing))
     durations = Durations(expected, measured, growing.at_once)
     unfinished = longest_open(look)
     cells = list(rows(steps, unfinished, seeds_of(growing.study), durations))
     title = f"{summary(look)}. What would be trained, in this order:"
-    notes = [*_notes(cells, durations), *look.remarks]
+    notes = [*_notes(cells, durations), *elsewhere, *look.remarks]
     if any(_is_beyond(one, growing.most) for one in unfinished.values()):
         end = f"the time until a later verdict is that until {growing.most}"
         notes.append(f"At most {growing.most} seeds are trained ({LIMITS}): {end}.")
@@ -91,8 +93,10 @@ def _obstacle(growing: GrowingStudy) -> str | None:
     return None
 
 
-def _nothing_to_add(look: Look) -> str:
-    undecided = sum(map(is_open, look))
+def _nothing_to_add(look: Look, left_out: Iterable[Step]) -> str:
+    """The summary of a look without steps of this machine, `left_out` those of other machines."""
+    names = {step.name for step in left_out}
+    undecided = sum(is_open(one) and name_of(one) not in names for one in look)
     remark = f"; {undecided} undecided with the maximum number of seeds ({LIMITS})" if undecided else ""
     return f"{summary(look)}{remark}"
 

@@ -1,5 +1,6 @@
 """A study to which seeds are added: its runs, its results, and the number of seeds in params.yaml."""
 
+import functools
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -9,6 +10,7 @@ from stages.aggregate.runs import require_one_test
 from stages.ledger import stage as ledger
 from stages.recipes.shared import training
 from stages.recipes.shared.native_stderr import native_stderr_hidden
+from stages.recipes.shared.recipe import Recipe
 from stages.study import comparisons, dvc, params, paths, races
 from stages.study.provenance import environments
 from stages.study.provenance.identities import variant_identity
@@ -20,9 +22,7 @@ from stages.train.plan import environments_here
 from tools import stale
 from tools.settle.look import Look
 from tools.settle.seeds import with_seeds
-from tools.settle.steps import next_steps, select
-
-OTHERS = "To add seeds to other comparisons now, name them with --pairs"
+from tools.settle.steps import next_steps, seeds_of, select
 
 
 class GrowingStudy:
@@ -50,6 +50,7 @@ class GrowingStudy:
                 "them for good"
             )
         self.pairs, self.races = select(self.study, pairs)
+        self._named = pairs is not None
         compared = [*self.pairs, *(race.variants for race in self.races)]
         if not compared:
             raise UserError(
@@ -80,17 +81,37 @@ class GrowingStudy:
         Raises:
             UserError: the results of a variant are damaged.
         """
-        stale = outdated(self.study)  # trained anew, whatever their environment
-        recipes = {name: self.study.recipe(name) for name in self.variants if name not in stale}
-        identities = {name: variant_identity(of, self.study) for name, of in recipes.items()}
+        recipes = self._recorded
         changes = {
-            name: environments.changes_since(name, identities[name], here)
+            name: environments.changes_since(name, variant_identity(recipes[name], self.study), here)
             for name, here in environments_here(recipes).items()
         }
         lines = [f"{line}. {environments.INSTALL}" for line in environments.trained_elsewhere(changes)]
-        processors = [environments.processor_objection(name, identities[name], of) for name, of in recipes.items()]
-        hint = [OTHERS] if any(processors) else []  # other packages concern all variants
-        return [*lines, *filter(None, processors), *hint]
+        wanted = self.left_out if self._named else self.incomplete(self.left_out)
+        return [*lines, *(self.left_out[name] for name in wanted)]
+
+    @functools.cached_property
+    def _recorded(self) -> dict[str, Recipe]:
+        """The recipes of the variants that are not outdated: the others are trained anew, in whatever environment."""
+        stale = outdated(self.study)
+        return {name: self.study.recipe(name) for name in self.variants if name not in stale}
+
+    @functools.cached_property
+    def left_out(self) -> dict[str, str]:
+        """The variants to which this machine should add no run, because of its processor → why.
+
+        Raises:
+            UserError: the results of a variant are damaged.
+        """
+        found = {
+            name: environments.processor_objection(name, variant_identity(recipe, self.study), recipe)
+            for name, recipe in self._recorded.items()
+        }
+        return {name: objection for name, objection in found.items() if objection}
+
+    def not_trained_here(self, step: Step) -> list[str]:
+        """The variants of the next runs of a step that are left out."""
+        return [name for name in step.next_runs(seeds_of(self.study)) if name in self.left_out]
 
     def data_are_stale(self) -> bool:
         """Whether the images or the validation splits are not those of params.yaml."""
