@@ -106,7 +106,7 @@ def _evaluate(study: Params, batch: batches.PreparedBatch, finished: dict[int, e
         outputs = engine.predict(batch.shared, weights, images, width=TEST_LANES, block=TEST_BLOCK)
         first = batch.runs[places[0]].seed
         identity = variant_identity(study.recipe(variant), study)
-        previous = PreviousEvaluation(variant, identity, truth, scored_by)
+        previous = PreviousEvaluation(variant, identity, images, truth, scored_by)
         kept = [before for seed in range(first) if (before := previous.run(seed))]
         assert len(kept) == first
         curves = [files.read_table(paths.curves_path(variant), ["seed", *study.recipe(variant).curve])] if kept else []

@@ -1,9 +1,9 @@
 """The results of all variants of a study."""
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from many_seeds.errors import UserError
@@ -46,16 +46,15 @@ def read_runs(study: Params, variants: Iterable[str] | None = None) -> Runs:
         UserError: a variant or a seed is missing, or the files of a variant do not belong together.
     """
     runs = {variant: _read_variant(variant, study) for variant in variants or study.variants}
-    require_one_test({variant: of.truth for variant, of in runs.items()})
+    require_one_test(runs)
     return runs
 
 
-def require_one_test(truths: Mapping[str, np.ndarray]) -> None:
-    """Raise a UserError where the variants' labels [images] of the test images are not the same."""
-    first = next(iter(truths))
-    for variant, truth in truths.items():
-        if not np.array_equal(truths[first], truth):
-            raise UserError(f"{variant} and {first} were evaluated on different test sets: run `dvc repro`")
+def require_one_test(runs: Mapping[str, VariantResults]) -> None:
+    """Raise a UserError where variants were evaluated on different test images."""
+    for (a, of_a), (b, of_b) in itertools.combinations(runs.items(), 2):
+        if not of_a.same_test_set(of_b):
+            raise UserError(f"{a} and {b} were evaluated on different test sets: run `dvc repro`")
 
 
 def _read_variant(variant: str, study: Params) -> VariantRuns:

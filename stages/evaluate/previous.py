@@ -20,13 +20,16 @@ class PreviousEvaluation:
         results: of the variant; None where there are none, or where they are damaged or of other test images.
     """
 
-    def __init__(self, variant: str, identity: str, truth: np.ndarray, evaluation: Environment) -> None:
+    def __init__(
+        self, variant: str, identity: str, images: np.ndarray, truth: np.ndarray, evaluation: Environment
+    ) -> None:
         """Read the results of `variant`.
 
         Args:
             variant: its name.
             identity: as in `canonical`.
-            truth: labels [n] of the test images.
+            images: of the test set, uint8 [n, height, width] or [n, height, width, 3].
+            truth: their labels [n].
             evaluation: the environment that evaluates now.
         """
         self._variant = variant
@@ -36,7 +39,7 @@ class PreviousEvaluation:
             results = find_results(variant)
         except UserError:  # damaged: everything is evaluated anew
             return
-        if results is not None and np.array_equal(results.truth, truth):
+        if results is not None and results.is_of(images, truth):
             self.results = results
             self._runs = _runs_evaluated_in(results, identity, evaluation)
 

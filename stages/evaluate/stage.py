@@ -12,7 +12,7 @@ from stages.evaluate.ensemble import Ensemble, ensemble
 from stages.evaluate.previous import PreviousEvaluation
 from stages.evaluate.run import EvaluatedRun, evaluate_run
 from stages.recipes.shared.recipe import Recipe
-from stages.study import paths
+from stages.study import files, paths
 from stages.study.params import Params
 from stages.study.provenance import environments, families
 from stages.study.provenance.environments import Environment
@@ -38,7 +38,7 @@ def evaluate(study: Params, variant: str) -> None:
     identity = variant_identity(recipe, study)
     check_models(variant, identity, recipe)
     evaluation = environments.installed("evaluate", recipe.family)
-    previous = PreviousEvaluation(variant, identity, truth, evaluation)
+    previous = PreviousEvaluation(variant, identity, images, truth, evaluation)
     weights = previous.results.weights if previous.results else None
     runs: list[EvaluatedRun] = []
     evaluated: list[int] = []
@@ -108,6 +108,7 @@ def gather(
         predicted=predicted,
         truth=truth,
         groups=read_groups(paths.TEST),
+        image_digest=files.digest(images),
         environments=pd.DataFrame([run.environment for run in runs], columns=ENVIRONMENT_COLUMNS),
         calibration=pd.concat([run.calibration for run in runs]).reindex(columns=CALIBRATION_COLUMNS),
         classes=read_classes(paths.TEST),

@@ -447,6 +447,13 @@ class TestErrors:
         write_runs("mlp", [8, 9, 10], truth=np.zeros(IMAGES, np.uint8))
         assert "mlp should have the same test set on both sides; received" in error(monkeypatch, "first")
 
+    def test_different_test_images_with_the_same_labels_are_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = paths.predictions_path("mlp")
+        for digest in ("a" * 64, "b" * 64):
+            files.write_arrays(path, compressed=False, **files.read_arrays(path) | {"image_digest": np.array(digest)})
+            commit(digest)
+        assert "mlp should have the same test set on both sides; received" in error(monkeypatch, "a" * 64, "b" * 64)
+
     def test_damaged_predictions_are_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         paths.predictions_path("mlp").write_bytes(b"PK")
         assert "metrics/runs/mlp/predictions.npz in the working tree is damaged" in error(monkeypatch, "first")

@@ -108,11 +108,11 @@ def variant_change(variant: str, old: Side, new: Side) -> VariantChange:
         UserError: the sides have different test sets.
     """
     before, after = old.runs[variant], new.runs[variant]
-    if not np.array_equal(before.truth, after.truth):
+    if not before.same_test_set(after):
         raise UserError(
             f"{variant} should have the same test set on both sides; received {len(before.truth):,} images of "
-            f"{old.params.data_name} in {old.label} and {len(after.truth):,} of {new.params.data_name} in {new.label}: "
-            "scores on different test sets can't be compared"
+            f"{old.params.data_name} in {old.label} and {len(after.truth):,} of {new.params.data_name} in {new.label}, "
+            "of which pixels or labels differ: scores on different test sets can't be compared"
         )
     seeds = _judged_seeds(after.seeds, new.params.seeds(variant))
     common = [seed for seed in seeds if seed in before.seeds]

@@ -175,7 +175,7 @@ class GrowingStudy:
             UserError: the results of a variant are missing or damaged, or the variants have different test sets.
         """
         found = {name: read_results(name) for name in self.variants}
-        require_one_test({name: runs.truth for name, runs in found.items()})
+        require_one_test(found)
         for name, runs in found.items():
             check_seeds(paths.scores_path(name), runs.seeds, range(self.study.recipe(name).seeds))
         wanted = [set(pair) for pair in self.pairs]

@@ -42,6 +42,7 @@ class EvaluatedRuns:
         truth: their labels [images].
         environments: environments.csv, a row for each seed; None in results of version 1.
         groups: the group of each test image, such as its writer, int [images]; None if images are independent.
+        image_digest: the SHA-256 of the pixels of the test images; None in files of an earlier version.
     """
 
     variant: str
@@ -50,6 +51,7 @@ class EvaluatedRuns:
     truth: np.ndarray
     environments: pd.DataFrame | None
     groups: np.ndarray | None = field(default=None, kw_only=True)
+    image_digest: str | None = field(default=None, kw_only=True)
 
     @property
     def seeds(self) -> list[int]:
@@ -87,6 +89,11 @@ class EvaluatedRuns:
         """
         several = len(self.truth) > 0 and bool((self.truth != self.truth[0]).any())
         return (self.predicted == self.predicted[:, :1]).all(axis=1) & several & ~self.diverged
+
+    def same_test_set(self, other: "EvaluatedRuns") -> bool:
+        """Whether both are of the same test images; if a digest of the pixels is missing, whether their labels are."""
+        known = None not in (self.image_digest, other.image_digest)
+        return np.array_equal(self.truth, other.truth) and (not known or self.image_digest == other.image_digest)
 
     def score(self, name: str) -> np.ndarray:
         """A column of test.csv, float64 [seeds]; NaN where the variant's runs don't have it."""
@@ -129,6 +136,19 @@ class VariantResults(EvaluatedRuns):
     @property
     def ensemble_accuracy(self) -> float:
         return float((self.ensemble == self.truth).mean())
+
+    def is_of(self, images: np.ndarray, truth: np.ndarray) -> bool:
+        """Whether the results are of these test images; without a digest, the pixels of the hardest ones tell.
+
+        Args:
+            images: uint8 [n, height, width] or [n, height, width, 3].
+            truth: their labels [n].
+        """
+        if not np.array_equal(self.truth, truth):
+            return False
+        if self.image_digest is None:
+            return np.array_equal(self.hardest_images, images[self.hardest])
+        return self.image_digest == files.digest(images)
 
 
 def diverged_sentence(runs: EvaluatedRuns, from_seed: int = 0) -> str:
@@ -211,6 +231,7 @@ def find_results(variant: str, folder: Path | None = None) -> VariantResults | N
             truth=evaluated.truth,
             environments=evaluated.environments,
             groups=evaluated.groups,
+            image_digest=evaluated.image_digest,
             calibration=calibration,
             classes=[str(name) for name in arrays["classes"]],
             ensemble=arrays["ensemble"],
@@ -238,7 +259,8 @@ def find_evaluated_runs(variant: str, load: Load = load_file, where: str = "") -
     Raises:
         UserError: a file is missing or damaged, or the files do not belong together.
     """
-    return _evaluated_runs(variant, load, where, _arrays(variant, load, where, ("labels", "truth", "groups")))
+    names = ("labels", "truth", "groups", "image_digest")
+    return _evaluated_runs(variant, load, where, _arrays(variant, load, where, names))
 
 
 def _evaluated_runs(variant: str, load: Load, where: str, arrays: dict[str, np.ndarray]) -> EvaluatedRuns | None:
@@ -260,7 +282,15 @@ def _evaluated_runs(variant: str, load: Load, where: str, arrays: dict[str, np.n
         )
     environments_path = paths.environments_path(variant)
     environments = _table(environments_path, load, where, ENVIRONMENT_COLUMNS, text=ENVIRONMENT_COLUMNS[1:])
-    runs = EvaluatedRuns(variant, scores, arrays["labels"], arrays["truth"], environments, groups=arrays.get("groups"))
+    runs = EvaluatedRuns(
+        variant,
+        scores,
+        arrays["labels"],
+        arrays["truth"],
+        environments,
+        groups=arrays.get("groups"),
+        image_digest=str(arrays["image_digest"]) if "image_digest" in arrays else None,
+    )
     _check_runs(runs, where)
     return runs
 
@@ -337,7 +367,8 @@ def check_seeds(source: Path, found: Sequence[int], expected: Sequence[int]) -> 
 def write_results(results: VariantResults) -> None:
     """Write the files of a variant that evaluation writes.
 
-    A file that has the arrays stays as it is: with other bytes, DVC would ask for the models to evaluate again.
+    A file that has the arrays stays as it is, also without the digest of the images, which earlier versions did not
+    write: with other bytes, DVC would ask for the models to evaluate again.
     """
     arrays: dict[str, Any] = {
         "labels": results.predicted,
@@ -350,6 +381,7 @@ def write_results(results: VariantResults) -> None:
         "outputs": results.output_sum,
         "weights": results.weights,
         "groups": results.groups,
+        "image_digest": None if results.image_digest is None else np.array(results.image_digest),
     }
     if not _are_written(results.variant, arrays):
         there = {name: array for name, array in arrays.items() if array is not None}
@@ -365,7 +397,8 @@ def _are_written(variant: str, arrays: dict[str, Any]) -> bool:
         found = _arrays(variant, load_file)
     except UserError:  # damaged
         return False
-    return bool(found) and all(_same(found.get(name), array) for name, array in arrays.items())
+    required = arrays.keys() - ({"image_digest"} - found.keys())
+    return bool(found) and all(_same(found.get(name), arrays[name]) for name in required)
 
 
 def _same(one: np.ndarray | None, other: np.ndarray | None) -> bool:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from many_seeds.errors import UserError
+from stages.aggregate.runs import read_runs
 from stages.evaluate import __main__ as command
 from stages.evaluate import run as run_module
 from stages.evaluate import stage
@@ -104,6 +105,42 @@ def test_predictions_with_an_array_of_an_earlier_version_keep_their_bytes(evalua
     before = path.read_bytes()
     evaluate("ridge", study.recipe("ridge"))
     assert path.read_bytes() == before
+
+
+def without_image_digest(variant: str) -> None:
+    """Write its predictions as an earlier version did."""
+    arrays = files.read_arrays(paths.predictions_path(variant))
+    del arrays["image_digest"]
+    write_npz(paths.predictions_path(variant), arrays)
+
+
+def test_predictions_without_a_digest_of_the_images_keep_their_bytes_unless_a_misclassified_image_changed(
+    evaluated: Path, study: Params, looked_at: list[str]
+) -> None:
+    without_image_digest("plain")
+    before = paths.predictions_path("plain").read_bytes()
+    evaluate("plain", study.recipe("plain"))
+    assert looked_at == []
+    assert paths.predictions_path("plain").read_bytes() == before
+    arrays, hardest = files.read_arrays(paths.TEST), files.read_arrays(paths.predictions_path("plain"))["hardest"]
+    arrays["images"][hardest[0]] = 255 - arrays["images"][hardest[0]]
+    files.write_arrays(paths.TEST, compressed=False, **arrays)
+    evaluate("plain", study.recipe("plain"))
+    assert looked_at == ["plain 0", "plain 1"]
+    assert read_results("plain").image_digest == files.digest(arrays["images"])
+
+
+def test_variants_that_were_evaluated_on_different_images_with_the_same_labels_are_not_compared(
+    evaluated: Path, study: Params
+) -> None:
+    arrays = files.read_arrays(paths.TEST)
+    arrays["images"][0] = 255 - arrays["images"][0]
+    files.write_arrays(paths.TEST, compressed=False, **arrays)
+    evaluate("plain", study.recipe("plain"))
+    with pytest.raises(UserError, match="plain and watched were evaluated on different test sets: run `dvc repro`"):
+        read_runs(study, ["plain", "watched"])
+    without_image_digest("watched")
+    assert list(read_runs(study, ["plain", "watched"])) == ["plain", "watched"]
 
 
 def test_a_model_that_predicts_one_class_only_is_named_when_it_is_evaluated(
@@ -332,15 +369,20 @@ def test_rows_of_a_certified_environment_of_the_evaluation_are_kept_and_of_anoth
     assert set(read_results("watched").environments["evaluation"]) == {here}
 
 
-@pytest.mark.parametrize("change", ["the code", "the test set", "a damaged table", "damaged predictions"])
+@pytest.mark.parametrize(
+    "change", ["the code", "a test label", "a test image", "a damaged table", "damaged predictions"]
+)
 def test_whatever_makes_former_rows_unfit_evaluates_all_anew(
     change: str, evaluated: Path, study: Params, looked_at: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if change == "the code":
         monkeypatch.setattr(environments, "scoring_digest", lambda: "another")
-    elif change == "the test set":
+    elif change.startswith("a test"):
         arrays = files.read_arrays(paths.TEST)
-        arrays["labels"][0] = (arrays["labels"][0] + 1) % 10
+        if change == "a test label":
+            arrays["labels"][0] = (arrays["labels"][0] + 1) % 10
+        else:
+            arrays["images"][0] = 255 - arrays["images"][0]
         files.write_arrays(paths.TEST, compressed=False, **arrays)
     elif change == "a damaged table":
         paths.scores_path("plain").write_bytes(paths.scores_path("plain").read_bytes()[:40])
