@@ -127,7 +127,7 @@ def all_stages(study: Params) -> list[str]:
     return ["fetch", "split", "code", "ledger", *pairs, "aggregate"]
 
 
-def status(study: Params, folder: Path = Path(), stages: Sequence[str] = ()) -> Status:
+def status(study: Params, folder: Path = Path(), stages: Sequence[str] = (), *, wait: bool = False) -> Status:
     """The changes of each stage since its results were made.
 
     In addition to `dvc status`, a stage is listed if it never ran, if an input is from a later run of another stage, or
@@ -139,13 +139,14 @@ def status(study: Params, folder: Path = Path(), stages: Sequence[str] = ()) -> 
         study: the parameters of the study.
         folder: the folder of the study.
         stages: the stages to list, which takes less time than all; all if empty.
+        wait: whether to wait while another DVC command, such as `dvc push`, has the lock of the repository.
 
     Raises:
         UserError: `dvc status` fails, or dvc.lock is damaged.
     """
     named = stages or all_stages(study)
     with ThreadPoolExecutor(1) as pool:
-        of_dvc = pool.submit(_dvc_status, folder, stages)  # DVC takes seconds: the rest is found out meanwhile
+        of_dvc = pool.submit(_dvc_status, folder, stages, wait)  # DVC takes seconds: the rest is found out meanwhile
         recorded = dvc.recorded(folder / dvc.LOCK)
         with_code = any(str(CODE) in entry.get("params", {}) for entry in recorded.values())
         changed = _changed_environments(study, recorded, named) if with_code else {}
@@ -213,14 +214,15 @@ def _without(part: Any, inputs: set[str]) -> Any:
     return part | {INPUTS: {path: state for path, state in part[INPUTS].items() if path not in inputs}}
 
 
-def _dvc_status(folder: Path, stages: Sequence[str]) -> Status:
+def _dvc_status(folder: Path, stages: Sequence[str], wait: bool = False) -> Status:
     """The output of `dvc status --json` on stages in a folder, on all if `stages` is empty.
 
     Raises:
         UserError: the command fails.
     """
+    waiting = ["--wait-for-lock"] if wait else []
     done = subprocess.run(
-        dvc.command("status", "--json", *stages), cwd=folder, capture_output=True, text=True, check=False
+        dvc.command(*waiting, "status", "--json", *stages), cwd=folder, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         error = done.stderr.strip()

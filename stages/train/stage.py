@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from many_seeds.errors import UserError
+from many_seeds.output.messages import listed
 from stages.recipes.shared.recipe import Recipe
-from stages.study import files, paths
+from stages.study import files, params, paths
 from stages.study.params import Params
 from stages.study.provenance import environments
 from stages.study.provenance.identities import variant_identity
@@ -28,9 +30,10 @@ def train(study: Params, variants: Sequence[str], on_finish: Callable[[str, int]
         on_finish: called with variant and seed of each run after it was written.
 
     Raises:
-        UserError: a run failed, a model could not be loaded again, or the workers were lost or are not available. The
-            finished runs are kept.
+        UserError: a run failed, a model could not be loaded again, the workers were lost or are not available, or
+            params.yaml asks for more seeds than at the start. The finished runs are kept.
     """
+    text = params.read()
     images, labels = read_images(paths.TRAIN)
     classes = len(read_classes(paths.TRAIN))
     runs = plan(study, variants, images, labels, classes)
@@ -40,6 +43,8 @@ def train(study: Params, variants: Sequence[str], on_finish: Callable[[str, int]
     check_loadable(study, list(dict.fromkeys(run.variant for run in to_train)), images.shape[1:], classes)
     if to_train:
         train_all(longest_first(to_train, images.shape), images, labels, on_finish=on_finish)
+    if params.read() != text:
+        check_seeds(study, variants)
     for variant in variants:
         gather(variant, study.recipe(variant))
 
@@ -83,6 +88,24 @@ def report_differences(study: Params, variant: str, data: str) -> None:
         )
     elif objection := environments.processor_objection(variant, identity, recipe):
         print(f"warning: {objection}", flush=True)
+
+
+def check_seeds(study: Params, variants: Sequence[str]) -> None:
+    """Check that params.yaml has no more seeds by now, whose runs another command may have made: they would be deleted.
+
+    Args:
+        study: the content of params.yaml at the start.
+        variants: those that were trained.
+
+    Raises:
+        UserError: it has more of a variant, or is not valid.
+    """
+    present = params.load().variants
+    if more := [name for name in variants if name in present and present[name].seeds > study.recipe(name).seeds]:
+        raise UserError(
+            f"{params.PARAMS} was edited during this command and has more seeds of {listed(more)} now. Finished runs "
+            "are kept: run the same command again"
+        )
 
 
 def gather(variant: str, recipe: Recipe) -> None:

@@ -22,6 +22,7 @@ from stages.study.records.ledger_files import read_ledger
 from stages.study.records.results import NOT_RECORDED, read_results
 from stages.study.records.seen import read_seen
 from tests.conftest import STUDY
+from tools.alone import alone
 from tools.settle import __main__ as command
 from tools.settle import loop
 from tools.settle import study as growing_study
@@ -130,9 +131,9 @@ def test_seeds_are_added_to_an_undecided_pair_alone_and_earlier_runs_are_kept(
 def test_a_second_process_that_would_add_seeds_is_refused(
     evaluated: Path, quiet: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with command.alone():
+    with alone("settle"):
         error = error_of_command(monkeypatch, "plain:watched")
-    assert "another `make settle` is adding seeds to this study" in error
+    assert "another `make settle` is running in this folder" in error
     assert params.PARAMS.read_text() == STUDY
     assert quiet == []
 
@@ -402,6 +403,21 @@ def test_a_plan_has_no_time_budget(evaluated: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("sys.argv", ["settle", "--plan", "--hours", "1"])
     with pytest.raises(SystemExit, match="2"):
         command.main()
+
+
+@pytest.mark.usefixtures("tensorflow_ready")
+def test_batched_seeds_leave_the_backend_of_the_evaluation_as_it_is(
+    evaluated: Path, quiet: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUDY_EXECUTOR", "lanes")  # on the processor, where no GPU is
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    GrowingStudy("plain:watched", most=3).finish_runs(["plain"])
+    facts = files.read_json(paths.run_path("plain", 1) / "run.json")
+    assert facts["backend"] == "jax"
+    assert "KERAS_BACKEND" not in os.environ
+    table = read_results("plain").environments
+    assert all("tensorflow=" in text for text in table["evaluation"])
+    assert all("jax=" in text for text in table["environment"])
 
 
 def test_a_step_that_takes_longer_than_the_time_budget_is_explained(

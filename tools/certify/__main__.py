@@ -12,6 +12,7 @@ import sys
 
 from many_seeds.commands import console
 from stages.study import params
+from tools.alone import alone
 from tools.certify.plan import plan
 from tools.certify.report import advice, report
 from tools.certify.run import certify
@@ -68,7 +69,8 @@ def main() -> None:
     elif arguments.plan:
         console.show(plan(study, checks))
     else:
-        results = certify(study, checks)
+        with alone("certify"):
+            results = certify(study, checks)
         console.show("\n".join([report(results), *advice(results)]))
         if any(result.different is not None for result in results):
             sys.exit(1)

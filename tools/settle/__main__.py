@@ -6,22 +6,17 @@ race with the least projected training time is first. If the command is stopped,
 """
 
 import argparse
-import contextlib
-import fcntl
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
 from many_seeds.commands import console
-from many_seeds.errors import UserError
 from many_seeds.growth import MOST
 from stages.study import dvc
 from stages.study.params import PARAMS
+from tools.alone import alone
 from tools.settle.loop import settle
 from tools.settle.plan import plan
 from tools.settle.study import GrowingStudy
 
-LOCK = Path("build/settle.lock")
 # One thread for evaluation, set before TensorFlow is imported. Evaluated runs count as finished without their models.
 ENVIRONMENT = {
     "TF_NUM_INTRAOP_THREADS": "1",
@@ -69,33 +64,14 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-@contextlib.contextmanager
-def alone() -> Iterator[None]:
-    """Exclude other processes that would add seeds to this study: each would delete runs that only the other knows.
-
-    Raises:
-        UserError: there is one.
-    """
-    LOCK.parent.mkdir(exist_ok=True)
-    with LOCK.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                "another `make settle` is adding seeds to this study: wait until it ends, or end it. Its finished runs "
-                "are kept"
-            ) from error
-        yield
-
-
 @console.command
 def main() -> None:
     arguments = parse_arguments()
-    growing = GrowingStudy(arguments.pairs, arguments.most)
     if arguments.plan:
-        console.show(plan(growing))
+        console.show(plan(GrowingStudy(arguments.pairs, arguments.most)))
         return
-    with alone():
+    with alone("settle"):
+        growing = GrowingStudy(arguments.pairs, arguments.most)
         growing.check_environment()
         for objection in growing.left_out.values():
             print(f"left out: {objection}", flush=True)

@@ -2,6 +2,7 @@
 
 import functools
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from many_seeds.errors import UserError
@@ -17,7 +18,7 @@ from stages.study.provenance.identities import variant_identity
 from stages.study.records.current import outdated
 from stages.study.records.results import check_seeds, find_results, read_results
 from stages.study.records.seen import record_seen
-from stages.train.executors import slots
+from stages.train.executors import set_backend, slots
 from stages.train.plan import environments_here
 from tools import stale
 from tools.settle.look import Look
@@ -93,8 +94,8 @@ class GrowingStudy:
     @functools.cached_property
     def _recorded(self) -> dict[str, Recipe]:
         """The recipes of the variants that are not outdated: the others are trained anew, in whatever environment."""
-        stale = outdated(self.study)
-        return {name: self.study.recipe(name) for name in self.variants if name not in stale}
+        others = outdated(self.study)
+        return {name: self.study.recipe(name) for name in self.variants if name not in others}
 
     @functools.cached_property
     def left_out(self) -> dict[str, str]:
@@ -116,15 +117,12 @@ class GrowingStudy:
     def data_are_stale(self) -> bool:
         """Whether the images or the validation splits are not those of params.yaml."""
         stages = ("fetch", "split")
-        return not self._stale(*stages).keys().isdisjoint(stages)
+        return not stale.reasons(stale.status(self.study, stages=stages)).keys().isdisjoint(stages)
 
     def update_data(self) -> None:
         """Run the stages fetch and split if their outputs are missing or stale."""
         if not paths.TRAIN.exists() or self.data_are_stale():
             repro("split")
-
-    def _stale(self, *stages: str) -> dict[str, list[str]]:
-        return stale.reasons(stale.status(self.study, stages=stages))
 
     def incomplete(self, variants: Iterable[str]) -> list[str]:
         """The variants of which a seed of params.yaml is not evaluated.
@@ -145,16 +143,29 @@ class GrowingStudy:
         return [name for name in self.variants if name in names]
 
     def finish_runs(self, variants: Sequence[str]) -> None:
-        """Train and evaluate the missing runs of variants."""
-        from stages.evaluate.stage import evaluate  # imported here because a plan trains nothing
-        from stages.tracking.publisher import DELAY, Publisher
-        from stages.train.stage import train
+        """Train and evaluate the missing runs of variants.
 
-        train(self.study, variants, on_finish=Publisher(self.study, DELAY).publish)
+        Raises:
+            UserError: a run fails, or a file is damaged.
+        """
+        from stages.evaluate.stage import evaluate  # imported here because a plan trains nothing
+
+        self._train(variants)
         with native_stderr_hidden():
             training.prepare()  # before the evaluation: after it, TensorFlow ignores the number of threads of a run
         for variant in variants:
             evaluate(self.study, variant)
+
+    def _train(self, variants: Sequence[str]) -> None:
+        from stages.tracking.publisher import DELAY, Publisher
+        from stages.train.stage import train
+
+        if not set_backend(self.study.recipe(name) for name in variants):
+            train(self.study, variants, on_finish=Publisher(self.study, DELAY).publish)
+            return
+        for variant in variants:
+            if subprocess.run([sys.executable, "-m", "stages.train", variant], check=False).returncode != 0:
+                raise UserError(f"{variant} could not be trained, see above. Finished runs are kept")
 
     def enter_comparisons(self) -> None:
         """Enter comparisons that are new in the ledger, before scores of theirs are seen.
@@ -230,7 +241,7 @@ class GrowingStudy:
             UserError: params.yaml was edited since it was read, or `dvc repro` fails.
         """
         self._check_unedited()
-        found = self._stale()
+        found = stale.reasons(stale.status(self.study, wait=True))
         stages = {name: [f"train@{name}", f"evaluate@{name}"] for name in self.variants}
         changed = [stage for pair in stages.values() if found.keys() & pair for stage in pair]
         incomplete = self.incomplete(self.study.variants)

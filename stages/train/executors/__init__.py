@@ -7,7 +7,7 @@ import os
 import pkgutil
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -89,6 +89,11 @@ def slots(recipe: Recipe) -> int:
     return _module(name_for(recipe)).slots()
 
 
+def set_backend(recipes: Iterable[Recipe]) -> bool:
+    """Whether an executor of these recipes sets Keras's backend in its process, which evaluates nothing afterwards."""
+    return any(not EXECUTORS[name_for(recipe)].calls_fit for recipe in recipes)
+
+
 @contextlib.contextmanager
 def executing(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train: Train) -> Iterator[Execution]:
     """Train runs, each with its executor. The executors work at the same time.
@@ -108,10 +113,10 @@ def executing(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train
     by_executor: dict[str, list[Run]] = {}
     for run in runs:
         by_executor.setdefault(run.executor, []).append(run)
+    # Batched seeds first: the others find the backend that these set.
+    groups = sorted(by_executor.items(), key=lambda group: EXECUTORS[group[0]].calls_fit)
     with contextlib.ExitStack() as stack:
-        executions = [
-            stack.enter_context(_training(name, group, images, labels, train)) for name, group in by_executor.items()
-        ]
+        executions = [stack.enter_context(_training(name, group, images, labels, train)) for name, group in groups]
         results = [results for results, _ in executions]
         yield (
             results[0] if len(results) == 1 else _merged(results),

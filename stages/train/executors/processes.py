@@ -51,6 +51,8 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
 
         tasks = (joblib.delayed(_attempt)(train, run, images, labels, epochs / run.name) for run in runs)
         count = min(slots(), len(runs))
+        if backend() != _backend_of(runs):
+            count = max(count, 2)  # a single run would be trained in this process, to which batched seeds gave JAX
         settings = {"initializer": _prepare_worker, "initargs": [os.getpid(), _backend_of(runs)]} if count > 1 else {}
         with (
             contextlib.ExitStack() as ending,

@@ -122,6 +122,22 @@ def test_two_more_seeds_train_two_more_runs_and_fewer_seeds_remove_theirs(
     assert seeds_of_curves(with_seeds(1), "random_features") == [0]
 
 
+def test_seeds_that_another_command_adds_meanwhile_are_not_deleted(
+    evaluated: Path, one_worker: None, no_publisher: None
+) -> None:
+    """As `make settle` does beside `dvc repro`."""
+    added = paths.run_path("random_features", 3)
+
+    def add_seeds(variant: str, seed: int) -> None:
+        params.PARAMS.write_text(STUDY.replace("seeds: 2", "seeds: 4"))
+        shutil.copytree(paths.run_path("random_features", 0), added)
+
+    with pytest.raises(UserError, match=r"params\.yaml was edited .* has more seeds of random_features now"):
+        stage.train(with_seeds(3), ["random_features"], on_finish=add_seeds)
+    assert added.exists()
+    assert paths.run_path("random_features", 2).exists()
+
+
 def test_the_curves_of_a_variant_are_those_of_its_seeds_in_order(evaluated: Path, study: Params) -> None:
     for variant in study.variants:
         parts = [pd.read_csv(paths.run_path(variant, seed) / "curves.csv") for seed in (0, 1)]

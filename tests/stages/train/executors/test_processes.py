@@ -17,7 +17,7 @@ from stages.study.params import Params
 from stages.train import stage
 from stages.train.dispatch import train_all
 from stages.train.executors import processes
-from stages.train.run import Run
+from stages.train.run import Run, Trained, trained
 from tests import ROOT
 from tests.support.runs import COMMAND, check_end, content_of, driver, of_session, planned, started, stop
 
@@ -57,6 +57,22 @@ def test_the_error_for_a_killed_worker_has_the_command_to_run(
     monkeypatch.setenv("STUDY_WORKERS", "2")
     with pytest.raises(UserError, match=r"a worker process died.*run `dvc repro`"):
         train_all(planned(study, "plain"), *digits, on_finish=lambda variant, seed: None, train=dies)
+
+
+def in_its_process(run: Run, images: np.ndarray, labels: np.ndarray, progress: Path | None) -> Trained:
+    return trained(run, str(os.getpid()).encode(), [], {"seconds": 0.0})
+
+
+def test_a_single_run_has_a_process_of_its_own_where_this_one_has_another_backend(
+    workspace: Path, study: Params, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As beside batched seeds, which set the backend of this process."""
+    [run, _] = planned(study, "plain")
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    with processes.training([run], *digits, in_its_process) as (results, _):
+        [result] = results
+    assert isinstance(result, Trained)
+    assert result.files["model.keras"] != str(os.getpid()).encode()
 
 
 def test_the_number_of_workers_comes_from_the_environment_or_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
