@@ -1,8 +1,9 @@
-"""Delete what variants that were removed from params.yaml have left: results, models and stages of dvc.lock.
+"""Move what variants that were removed from params.yaml have left to build/removed, and delete their stages in dvc.lock.
 
-Git has the results, and DVC's cache the models, until `dvc gc`.
+Their results may be in no commit, and their models not in DVC's cache, so nothing else is deleted.
 """
 
+import itertools
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +12,8 @@ from many_seeds.commands import console
 from many_seeds.output.messages import counted, listed
 from stages.study import dvc, params, paths
 from stages.study.params import Params
+
+FOLDER = Path("build/removed")
 
 
 def removed_variants(study: Params) -> list[str]:
@@ -28,14 +31,17 @@ def _folders(folder: Path) -> Iterable[Path]:
     return (path for path in folder.iterdir() if path.is_dir())
 
 
-def delete(variants: Iterable[str]) -> None:
-    """Delete the files of these variants, and their stages in dvc.lock."""
+def remove(variants: Iterable[str]) -> None:
+    """Move the results and models of these variants to `FOLDER`, and delete their stages in dvc.lock."""
     from dvc.utils.serialize import modify_yaml  # imported here because `make stale` only lists variants
 
     names = set(variants)
     for name in names:
+        target = next(path for number in itertools.count(1) if not (path := FOLDER / f"{name}-{number}").exists())
         for folder in (paths.RUNS, paths.MODELS):
-            shutil.rmtree(folder / name, ignore_errors=True)
+            if (folder / name).exists():
+                target.mkdir(parents=True, exist_ok=True)
+                shutil.move(folder / name, target / folder.name)
     if dvc.LOCK.exists():
         with modify_yaml(dvc.LOCK) as lock:
             for stage in [stage for stage in lock["stages"] if stage.partition("@")[2] in names]:
@@ -46,8 +52,11 @@ def delete(variants: Iterable[str]) -> None:
 def main() -> None:
     console.take_no_arguments("tools.removed", __doc__)
     variants = removed_variants(params.load())
-    delete(variants)
-    print(f"deleted what {counted(len(variants), 'variant')} had left: {listed(variants)}")
+    remove(variants)
+    print(
+        f"moved what {counted(len(variants), 'variant')} had left to {FOLDER}: {listed(variants)}. Delete that folder if "
+        "git and DVC have what you need"
+    )
 
 
 if __name__ == "__main__":

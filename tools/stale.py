@@ -312,7 +312,7 @@ def main() -> None:
     if names := removed_variants(study):
         lines.append(
             f"Not in params.yaml any more, but still in metrics/runs, models or dvc.lock: {listed(names)}. `python -m "
-            "tools.removed` deletes what they have left"
+            "tools.removed` moves what they have left to build/removed"
         )
     console.show("\n".join(lines))
 

@@ -58,18 +58,25 @@ def test_parameters_that_are_not_committed_are_kept(own: Path) -> None:
         new.check_committed()
 
 
-def test_what_removed_variants_left_is_deleted_and_nothing_else(own: Path, study: Params) -> None:
+def test_what_removed_variants_left_is_moved_away_and_nothing_else(own: Path, study: Params) -> None:
     for name in ("plain", "gone"):
         (paths.RUNS / name).mkdir(parents=True)
         (paths.MODELS / name / "0").mkdir(parents=True)
+        (paths.RUNS / name / "test.csv").write_text("in no commit")
     dvc.LOCK.write_text(
         "schema: '2.0'\nstages:\n  split: {cmd: a}\n  train@plain: {cmd: b}\n  train@former: {cmd: c}\n"
     )
     assert removed.removed_variants(study) == ["former", "gone"]
-    removed.delete(["former", "gone"])
+    removed.remove(["former", "gone"])
     assert removed.removed_variants(study) == []
     assert sorted(path.name for path in (*paths.RUNS.iterdir(), *paths.MODELS.iterdir())) == ["plain", "plain"]
     assert sorted(dvc.recorded()) == ["split", "train@plain"]
+    assert (removed.FOLDER / "gone-1/runs/test.csv").read_text() == "in no commit"
+    assert (removed.FOLDER / "gone-1/models/0").is_dir()
+    (paths.RUNS / "gone").mkdir()
+    removed.remove(["gone"])
+    assert (removed.FOLDER / "gone-1/runs/test.csv").exists()
+    assert (removed.FOLDER / "gone-2/runs").is_dir()
 
 
 @pytest.mark.usefixtures("workspace")
