@@ -1,4 +1,4 @@
-"""Move what variants that were removed from params.yaml have left to build/removed, and delete their stages in dvc.lock.
+"""Move results and models of variants that are not in params.yaml to build/removed; delete their stages in dvc.lock.
 
 Their results may be in no commit, and their models not in DVC's cache, so nothing else is deleted.
 """
@@ -54,8 +54,8 @@ def main() -> None:
     variants = removed_variants(params.load())
     remove(variants)
     print(
-        f"moved what {counted(len(variants), 'variant')} had left to {FOLDER}: {listed(variants)}. Delete that folder if "
-        "git and DVC have what you need"
+        f"moved what {counted(len(variants), 'variant')} had left to {FOLDER}: {listed(variants)}. Delete that folder "
+        "if git and DVC have what you need"
     )
 
 
