@@ -14,6 +14,8 @@ from stages.aggregate.runs import read_runs
 from stages.evaluate import __main__ as command
 from stages.evaluate import run as run_module
 from stages.evaluate import stage
+from stages.evaluate.ensemble import Ensemble
+from stages.evaluate.run import EvaluatedRun
 from stages.study import files, params, paths
 from stages.study.params import Params, Recipe
 from stages.study.provenance import environments
@@ -469,6 +471,18 @@ def test_a_missing_or_damaged_run_json_ends_the_command_with_its_name(
         with pytest.raises(SystemExit) as end:
             command.main()
         assert "models/plain/1/run.json" in str(end.value.code), content
+
+
+def test_the_hardest_of_many_test_images_are_images_that_are_misclassified(evaluated: Path) -> None:
+    truth = np.zeros(70_000, np.uint8)
+    labels, images = truth.copy(), np.zeros((len(truth), 1, 1), np.uint8)
+    labels[[5, 66_000]] = 1
+    images[[5, 66_000]] = 255
+    run = EvaluatedRun({"seed": 0, "data": "d"}, labels, pd.DataFrame(columns=CALIBRATION_COLUMNS), {"seed": 0})
+    found = stage.gather("plain", [run], images, truth, Ensemble(labels, 1, None), None)
+    assert found.hardest[0] == 5
+    np.testing.assert_array_equal(found.hardest_images, images[found.hardest])
+    assert found.hardest_images[0] == 255
 
 
 def test_with_all_each_variant_gets_the_scores_that_it_gets_alone(
