@@ -104,8 +104,24 @@ def queued_experiment() -> bool:
 
 @contextlib.contextmanager
 def lock() -> Iterator[None]:
-    """Exclude other publishers on this machine with the same tracking URI: MLflow can't make a run's key unique."""
+    """Exclude other publishers with the same tracking URI: MLflow can't make a run's key unique.
+
+    With a local database, these are all that use it; with a server, those of this user on this machine.
+    """
     name = hashlib.sha256(tracking_uri().encode()).hexdigest()[:16]
-    with (Path(tempfile.gettempdir()) / f"study-mlflow-{os.getuid()}-{name}.lock").open("w") as file:
+    of_user = Path(tempfile.gettempdir()) / f"study-mlflow-{os.getuid()}-{name}.lock"
+    database = local_database()
+    try:
+        file = _opened(database.with_name(f"{database.name}.lock") if database else of_user)
+    except OSError:  # such as that of a folder that this user can't write; the database tells the user
+        file = _opened(of_user)
+    try:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(file)
+
+
+def _opened(path: Path) -> int:
+    """The descriptor of a file, for reading: other users of a shared checkout may not write it."""
+    return os.open(path, os.O_RDONLY | os.O_CREAT, 0o666)
