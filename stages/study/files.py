@@ -176,16 +176,14 @@ def parse_arrays(file: IO[bytes], source: str, *names: str) -> dict[str, np.ndar
 
 
 @contextlib.contextmanager
-def damage_reported(source: str) -> Iterator[None]:
-    """Reads an .npz file, called `source` in the UserError about a damaged one."""
+def damage_reported(source: str, remedy: str = "delete it and run `dvc repro`") -> Iterator[None]:
+    """Reads an .npz file, called `source` in the UserError about a damaged one, which ends with `remedy`."""
     try:
         yield
     # NumPy, zipfile and bz2 raise many types of errors for damaged files.
     except Exception as error:
         # The first sentence only: NumPy adds advice to allow pickle.
-        raise UserError(
-            f"{source} is damaged ({str(error).partition('. ')[0]}): delete it and run `dvc repro`"
-        ) from error
+        raise UserError(f"{source} is damaged ({str(error).partition('. ')[0]}): {remedy}") from error
 
 
 def digest(*parts: bytes | np.ndarray | str) -> str:

@@ -456,7 +456,9 @@ class TestErrors:
 
     def test_damaged_predictions_are_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         paths.predictions_path("mlp").write_bytes(b"PK")
-        assert "metrics/runs/mlp/predictions.npz in the working tree is damaged" in error(monkeypatch, "first")
+        message = error(monkeypatch, "first")
+        assert "metrics/runs/mlp/predictions.npz in the working tree is damaged" in message
+        assert message.rstrip().endswith("restore it with git, or name another commit")
 
 
 def test_a_folder_outside_git_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -411,7 +411,8 @@ def _arrays(variant: str, load: Load, where: str = "", names: tuple[str, ...] = 
     """The arrays of predictions.npz that have these names, by default all; none where there is no such file."""
     path = paths.predictions_path(variant)
     content = load(path)
-    with files.damage_reported(f"{path}{where}"):
+    remedy = f"restore it with git, or run `dvc repro evaluate@{variant}`"
+    with files.damage_reported(f"{path}{where}", "restore it with git, or name another commit" if where else remedy):
         return {} if content is None else dict(_unpacked(content, names))
 
 

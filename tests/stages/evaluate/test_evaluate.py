@@ -473,6 +473,14 @@ def test_a_missing_or_damaged_run_json_ends_the_command_with_its_name(
         assert "models/plain/1/run.json" in str(end.value.code), content
 
 
+def test_damaged_predictions_are_restored_with_git_and_not_deleted(evaluated: Path) -> None:
+    paths.predictions_path("plain").write_bytes(b"PK")
+    with pytest.raises(
+        UserError, match=r"predictions\.npz is damaged .*: restore it with git, or run `dvc repro evaluate@plain`"
+    ):
+        read_results("plain")
+
+
 def test_the_hardest_of_many_test_images_are_images_that_are_misclassified(evaluated: Path) -> None:
     truth = np.zeros(70_000, np.uint8)
     labels, images = truth.copy(), np.zeros((len(truth), 1, 1), np.uint8)
