@@ -25,7 +25,7 @@ from many_seeds.output import text
 from stages.study import dvc, files, params, paths
 from stages.study.params import Params
 from stages.study.provenance.environments import CERTIFIED, CERTIFIED_COLUMNS
-from stages.study.scores import ACCURACY
+from stages.study.scores import ACCURACY, SCORES
 from tools.stale import all_stages
 
 FOLDER = Path("build/demo")
@@ -185,21 +185,19 @@ def verdicts() -> str:
         return "  none"
     table = pd.concat(map(pd.read_csv, sorted(named)))
     table = table.drop_duplicates(["a", "b", "score"])  # a pair of approaches may be a comparison as well
-    rows = table.sort_values("difference", ascending=False).itertuples()
+    rows = table.sort_values(["score", "difference"], ascending=[True, False]).itertuples()
     return "\n".join(f"  {row.a} → {row.b}: {row.verdict}{_details(row)}" for row in rows)
 
 
 def _details(row: Any) -> str:
-    """The difference and its interval, where a row of a table has them, and the score if it is not the accuracy."""
-    score = "" if row.score == ACCURACY else f" by {row.score}"
+    """The difference and its interval, where a row of a table has them; score and unit if it is not the accuracy."""
+    score = SCORES[row.score]
+    by, unit = ("", "") if row.score == ACCURACY else (f" by {score.label}", score.unit and f" {score.unit}")
     if pd.isna(row.difference):
-        return f"{score}, without a seed"
-    interval = f"{_signed(row.low)} … {_signed(row.high)}" if np.isfinite(row.low) else "any"
-    return f"{score}, {_signed(row.difference)} ({interval})"
-
-
-def _signed(value: float) -> str:
-    return text.number(value, "{:+.2f}")
+        return f"{by}, without a seed"
+    difference, low, high = (text.number(value, score.difference_form) for value in (row.difference, row.low, row.high))
+    interval = f"{low} … {high}" if np.isfinite(row.low) else "any"
+    return f"{by}, {difference}{unit} ({interval})"
 
 
 @console.command
@@ -211,7 +209,7 @@ def main() -> None:
     print(f"{len(study.variants)} variants, {number_of_runs(study)} runs, in {FOLDER}:")
     run(study)
     print(f"\n{approaches()}\n")
-    console.show(f"Is b better than a (a → b)? Differences and intervals in percentage points:\n{verdicts()}\n")
+    console.show(f"Is b better than a (a → b)? Differences of test accuracy in percentage points:\n{verdicts()}\n")
     print(
         f"Report:    {FOLDER / paths.REPORT}, for any browser\n"
         f"Draw:      make serve IN={FOLDER}, then open http://127.0.0.1:5001/\n"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
@@ -139,6 +140,17 @@ def test_the_progress_counts_stages_runs_and_evaluations(capsys: pytest.CaptureF
     progress.close()
     printed = [line.split(maxsplit=2)[2] for line in capsys.readouterr().out.splitlines()]
     assert printed == ["0/5  first", "5/5  second"]
+
+
+def test_a_comparison_by_another_score_has_its_unit_and_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    columns = ["a", "b", "score", "difference", "low", "high", "verdict"]
+    rows = [("mlp", "cnn", "log_loss", 0.004, -0.01, 0.012, "undecided"), ("mlp", "cnn", "accuracy", 3, 2, 4, "better")]
+    files.write_table(demo.FOLDER / paths.TABLES / "comparisons.csv", pd.DataFrame(rows, columns=columns))
+    assert demo.verdicts().splitlines() == [
+        "  mlp → cnn: better, +3.00 (+2.00 … +4.00)",
+        "  mlp → cnn: undecided by log loss, +0.0040 nats (−0.0100 … +0.0120)",
+    ]
 
 
 def test_a_failure_prints_the_last_lines_and_the_path_of_the_log(unpacked: Clone) -> None:

@@ -7,6 +7,7 @@ key of a run uses the environment that certificates lead to, so certified code o
 import contextlib
 import functools
 import importlib.metadata
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -132,7 +133,9 @@ def installed_versions(keras_backend: str) -> dict[str, str]:
     if missing := [name for name in PACKAGES if name not in versions]:
         raise UserError(f"training needs {', '.join(missing)}, which is not installed: run `make setup`")
     if keras_backend not in versions:
-        remedy = "run `make setup`" if keras_backend == "tensorflow" else "install it, or unset KERAS_BACKEND"
+        set_here = [name for name in ("KERAS_BACKEND", "STUDY_EXECUTOR") if os.environ.get(name)]
+        another = set_here and keras_backend != "tensorflow"
+        remedy = f"install it, or unset {' or '.join(set_here)}" if another else "run `make setup`"
         raise UserError(f"the Keras backend {keras_backend} is not installed: {remedy}")
     return versions
 

@@ -330,9 +330,13 @@ def test_what_an_own_fit_should_return_is_said(
     assert re.search(reason, failed.reason), failed.reason
 
 
-def test_the_error_for_a_missing_backend_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("setting", ["KERAS_BACKEND", "STUDY_EXECUTOR"])
+def test_the_error_for_a_missing_backend_names_it_and_the_setting_that_asks_for_it(
+    setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(setting, "set")
     monkeypatch.setitem(environments.BACKEND_PACKAGES, "jax", ["a-package-that-is-not-there"])
-    with pytest.raises(UserError, match="the Keras backend jax is not installed"):
+    with pytest.raises(UserError, match=f"the Keras backend jax is not installed: install it, or unset {setting}$"):
         installed_versions("jax")
 
 
