@@ -113,15 +113,9 @@ def _nothing() -> None:
 
 
 def _call(variants: Mapping[str, Mapping[str, Any]], score: str, run: Run) -> Outcome:
-    """One run, in a worker."""
-    return call(_function, variants, score, run)
-
-
-def call(function: bytes, variants: Mapping[str, Mapping[str, Any]], score: str, run: Run) -> Outcome:
-    """One run. Any error of it (memory, a library) ends this run only.
+    """One run, in a worker. Any error of it (memory, a library) ends this run only.
 
     Args:
-        function: `pickled`.
         variants: variant → the keyword arguments of the function.
         score: the score by which variants are compared.
         run: the variant and seed.
@@ -129,7 +123,7 @@ def call(function: bytes, variants: Mapping[str, Mapping[str, Any]], score: str,
 
     def train() -> dict[str, float]:
         try:
-            return as_scores(_loaded(function)(seed=run.seed, **variants[run.variant]), score)
+            return as_scores(_loaded(_function)(seed=run.seed, **variants[run.variant]), score)
         except ScoreError:
             raise
         except (Exception, SystemExit) as error:

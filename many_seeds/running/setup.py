@@ -15,9 +15,9 @@ from many_seeds.growth import MOST
 from many_seeds.output import terminal
 from many_seeds.pairs import check_two_variants, chosen_pairs
 from many_seeds.results import Pair, Settings
-from many_seeds.running.cluster import ADDRESS, Train, cluster_workers, execute
+from many_seeds.running.cluster import ADDRESS, Train, cluster_workers, execute, execute_function
 from many_seeds.running.commands import Command, check_mlflow
-from many_seeds.running.functions import FunctionWorker, call, pickled, threads
+from many_seeds.running.functions import FunctionWorker, pickled, threads
 from many_seeds.running.loop import Answer, commit, decide
 from many_seeds.running.pool import Pool
 from many_seeds.running.processes import CommandWorker, Reaper
@@ -123,7 +123,7 @@ def decide_function(train: Callable[..., Any], study: Study, limits: Limits, *, 
     """
     function, show = pickled(train), _print if verbose else _ignore
     if os.environ.get(ADDRESS):
-        return _decide_on_cluster(partial(call, function, study.variants, study.score), study, limits, show)
+        return _decide_on_cluster(partial(execute_function, function, study.variants, study.score), study, limits, show)
     shared = threads(limits.at_once)
     workers = [
         FunctionWorker(function, study.variants, study.score, shared | limits.environment(worker))

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ import pytest
 import many_seeds as ms
 from many_seeds import RaceResult, Results, UserError
 from many_seeds.ledger import parse
+from many_seeds.running import cluster as cluster_module
+from many_seeds.running.cluster import cluster_workers, execute_function
+from many_seeds.running.functions import pickled
 from many_seeds.running.pool import Pool
 from many_seeds.running.runs import Outcome, Run
 from many_seeds.running.store import Store
@@ -298,11 +303,33 @@ def test_a_cluster_that_has_gone_is_an_error_and_its_runs_can_be_made_again() ->
 def test_a_function_runs_on_a_dask_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     from distributed import LocalCluster
 
+    def pid(seed: int, mean: float) -> dict[str, float]:
+        if mean == 3.0:
+            os._exit(3)
+        return {"score": mean, "pid": os.getpid()}
+
+    def endless(seed: int, mean: float) -> float:
+        with Path("alive").open("w") as alive:
+            print("started", file=alive, flush=True)
+            threading.Event().wait()
+        return mean
+
     with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address="") as cluster:
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
-        results = decide(flaky, pairs=[("base", "better"), ("base", "same")])
-        assert [(result.verdict, result.n) for result in results] == [("undecided", 4), ("equivalent", 10)]
-        assert Path("attempts").read_text() == "xx"
+        decide(pid, pairs=[("base", "same"), ("base", "better")], most=1)
+        pids = {row["variant"]: row["pid"] for row in rows()}
+        assert len({str(float(os.getpid())), pids["base"], pids["same"]}) == 3
+        assert [row["status"] for row in rows() if row["variant"] == "better"] == [
+            "failed: its process died: it was killed, or the machine ran out of memory"
+        ]
+        monkeypatch.setattr(cluster_module, "LOOK_SECONDS", 0.01)
+        os.mkfifo("alive")
+        with cluster_workers(partial(execute_function, pickled(endless), VARIANTS, "score"), 1) as [worker]:
+            worker.start(Run("base", 0))
+            with Path("alive").open() as alive:
+                assert alive.readline() == "started\n"
+                worker.kill()
+                assert alive.read() == ""  # which ends with the process of the function
         with pytest.raises(UserError, match="timeout and gpus are for this machine"):
             decide(never, pairs=[("base", "same")], timeout=1)
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "nonsense://here")
