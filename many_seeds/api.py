@@ -168,7 +168,8 @@ def decide(
         margin: as in `compare`.
         resolution: as in `compare`.
         confidence: the probability with which the intervals of all comparisons of the store hold simultaneously.
-        design: "open": seeds are added until there is a verdict. "fixed": every variant gets `most` seeds.
+        design: "open": seeds are added until there is a verdict. "fixed": every variant gets `most` seeds, and there is
+            no interval and no verdict before both variants of a pair have all of them.
         lower_is_better: as in `compare`.
         most: the maximum number of seeds of a variant; 256 if None, except in the fixed design, which needs it.
         hours: time budget: runs start only if they are expected to end in time; None for no limit.

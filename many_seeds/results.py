@@ -106,7 +106,7 @@ class Result:
         a: the first variant.
         b: the second variant.
         n: the number of common seeds, from `from_seed` on; the smaller number of runs if runs are not paired.
-        difference: the mean of b − a; NaN without a seed.
+        difference: the mean of b − a; NaN without a seed, and in the fixed design of `decide` before all seeds exist.
         low: the lower bound of the interval; -inf if the data exclude no difference; above `high` if the interval is
             empty, see `statistics.intervals.running_interval`.
         high: the upper bound; inf likewise.

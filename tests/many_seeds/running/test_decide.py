@@ -177,6 +177,22 @@ def test_the_fixed_design_makes_one_number_of_seeds_and_refuses_another() -> Non
         decide(never, store="other.csv", design="fixed")
 
 
+def test_the_fixed_design_has_no_interval_before_all_its_seeds_exist() -> None:
+    def decide_fixed() -> Results:
+        return decide(flaky, pairs=[("base", "better"), ("base", "same")], design="fixed", most=6)
+
+    early, whole = decide_fixed()
+    assert (early.n, early.verdict, early.low, early.high) == (4, "undecided", -math.inf, math.inf)
+    assert math.isnan(early.difference)
+    assert (whole.n, whole.verdict) == (6, "equivalent")
+    remarks = " ".join(decide_fixed().remarks)
+    assert "no interval before all 6 seeds exist, since the fixed design is for one look: base:better (2 missing)" in (
+        remarks
+    )
+    Path("repaired").touch()
+    assert [(result.n, result.verdict) for result in decide_fixed()] == [(6, "better"), (6, "equivalent")]
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

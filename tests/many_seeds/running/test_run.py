@@ -147,6 +147,15 @@ def test_a_variant_whose_runs_all_fail_stops_after_a_few() -> None:
     assert sum(line.startswith("90 ") for line in Path("log").read_text().splitlines()) <= 12  # with second attempts
 
 
+def test_the_plan_of_the_fixed_design_shows_no_interval_before_all_its_seeds_exist() -> None:
+    Path("runs.yaml").write_text(STUDY.replace(', "base:same"', "") + "design: fixed\nmost: 4\n")
+    Path("script.sh").write_text("test $2 = 3 && exit 1\n" + SCRIPT)
+    assert many_seeds("run", "runs.yaml").status == 1
+    lines = many_seeds("run", "runs.yaml", "--plan").out.splitlines()
+    assert ["base", "better", "undecided", "–", "any", "3", "–"] in [line.split() for line in lines]
+    assert "base → better: 3 → 4 seeds, 2 runs; about 0 s until 4 seeds" in lines
+
+
 def test_a_command_that_has_made_no_score_may_be_corrected() -> None:
     Path("runs.yaml").write_text(STUDY.replace("[sh, ", "[no-such-program, "))
     assert "there is no program no-such-program, or it is not executable" in many_seeds("run", "runs.yaml").err
