@@ -60,11 +60,16 @@ class Study:
 
     @property
     def ledger_path(self) -> Path:
-        return self.store.path.with_suffix(".comparisons.csv")
+        return self._beside("comparisons.csv")
 
     @property
     def known_path(self) -> Path:
-        return self.store.path.with_suffix(".variants.json")
+        return self._beside("variants.json")
+
+    def _beside(self, ending: str) -> Path:
+        """A file of this store only: lr_0.1 and lr_0.2, or runs.csv, runs.tsv and runs, share none."""
+        path = self.store.path
+        return path.with_suffix(f".{ending}") if path.suffix == ".csv" else path.with_name(f"{path.name}_{ending}")
 
     def preview(self) -> list[Row]:
         """The ledger with what is asked now; nothing is written.

@@ -226,6 +226,17 @@ def test_scores_without_the_variants_beside_them_do_not_start_a_new_ledger() -> 
         decide(never, pairs=[("base", "same")])
 
 
+def test_no_two_stores_share_a_ledger_and_that_of_a_csv_file_keeps_its_name() -> None:
+    stores = ["lr_0.1", "lr_0.2", "lr_0.1.csv", "runs", "runs.csv", "runs.tsv", "runs.CSV"]
+    for store in stores:
+        decide(train, pairs=[("base", "better")], store=store, hours=1e-9)
+    ledgers = [str(path) for path in Path().glob("*comparisons.csv")]
+    variants = [str(path) for path in Path().glob("*variants.json")]
+    assert len(ledgers) == len(variants) == len(stores)
+    assert {"runs.comparisons.csv", "lr_0.1.comparisons.csv", "runs.tsv_comparisons.csv"} <= set(ledgers)
+    assert {"runs.variants.json", "lr_0.1.variants.json", "runs.tsv_variants.json"} <= set(variants)
+
+
 def test_a_variant_with_other_fields_needs_another_name() -> None:
     decide(train, pairs=[("base", "better")], most=2)
     with pytest.raises(UserError, match=r"has runs of another variant base: .*1\.0.*; received .*1\.5"):
