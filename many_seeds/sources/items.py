@@ -49,6 +49,7 @@ def read_items(
 
     Args:
         table: of `text_files.read_table`, with the column item, and with the column group if items are not independent.
+            An item with a blank cell there is a group of one.
         metric: column of the scores; None for the only remaining column with numbers. True and False are 1 and 0.
         seed: column of the seeds; None for "seed".
         by: columns that distinguish variants.
@@ -147,11 +148,17 @@ def _check_complete(values: pd.DataFrame) -> None:
 
 
 def _groups(table: pd.DataFrame, items: pd.Index) -> np.ndarray | None:
-    """The group of each item, int [items]; None without the column group."""
+    """The group of each item, int [items]; None without the column group. An item with a blank cell has its own."""
     if GROUP not in table.columns:
         return None
-    pairs = table[[ITEM, GROUP]].astype(str).drop_duplicates()
+    names = table[GROUP].astype(str)
+    names = names.mask(table[GROUP].isna() | (names.str.strip() == ""), "")
+    pairs = pd.DataFrame({ITEM: table[ITEM].astype(str), GROUP: names}).drop_duplicates()
     again = pairs[ITEM].duplicated()
     if again.any():
         raise UserError(f"each item should be in one {GROUP}; item {pairs[ITEM][again].iloc[0]} is in several")
-    return pd.factorize(pairs.set_index(ITEM)[GROUP].loc[items])[0]
+    found = pairs.set_index(ITEM)[GROUP].loc[items]
+    groups, _ = pd.factorize(found.mask(found == ""))  # -1 for a blank cell
+    alone = groups < 0
+    groups[alone] = groups.max() + 1 + np.arange(alone.sum())
+    return groups
