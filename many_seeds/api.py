@@ -172,7 +172,9 @@ def decide(
             no interval and no verdict before both variants of a pair have all of them.
         lower_is_better: as in `compare`.
         most: the maximum number of seeds of a variant; 256 if None, except in the fixed design, which needs it.
-        hours: time budget: runs start only if they are expected to end in time; None for no limit.
+        hours: time budget; None for no limit. A batch of runs starts if it is expected to end in time, and then each of
+            its runs: by the mean duration of its variant, else of the others. While no duration is known, runs start,
+            and so do second attempts; a run under way is not ended.
         workers: the number of runs at a time, each in a process; None for one per GPU of `gpus`, and without GPUs one.
         timeout: the time limit of a run in seconds; None for no limit.
         gpus: GPUs of this machine: each worker sees one, in turn, as CUDA_VISIBLE_DEVICES.

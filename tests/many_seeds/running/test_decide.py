@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -296,6 +297,43 @@ def test_a_program_that_is_stopped_ends_its_workers_and_goes_on_from_its_scores(
     assert len(rows()) > before
     assert all(float(row["score"]) == (37 * int(row["seed"])) % 11 + 50 * (row["variant"] == "b") for row in rows())
     assert len({(row["variant"], row["seed"]) for row in rows()}) == len(rows())
+
+
+class Slow:
+    """A worker whose runs take 50 minutes of their own clock."""
+
+    def start(self, run: Run) -> "Future[Outcome]":
+        future = Future[Outcome]()
+        future.set_result(Outcome({"score": 1.0}, 3000.0, ""))
+        return future
+
+    def is_ready(self) -> bool:
+        return True
+
+    def kill(self) -> None:
+        pass
+
+    close = kill
+
+
+def test_a_run_does_not_start_if_it_is_expected_to_end_too_late() -> None:
+    store = Store(Path("scores.csv"))
+    pool = Pool([Slow()], store, "score", None, "", print)
+    runs = [Run(name, seed) for seed in range(2) for name in ("base", "better")]
+    assert not pool.train(runs, time.monotonic() + 1800)  # the first duration is not known before
+    assert [(row["variant"], row["seed"]) for row in rows()] == [("base", "0")]
+    assert pool.train(runs, math.inf)
+    assert len(rows()) == 4
+
+
+def test_a_call_ends_if_single_runs_are_too_long_for_the_time_that_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    decide(train, pairs=[("base", "better")], most=1)
+    lines = [line.split(",") for line in Path("scores.csv").read_text().splitlines()]
+    lines = [lines[0], *([*cells[:3], "3000.0", *cells[4:]] for cells in lines[1:])]
+    Path("scores.csv").write_text("".join(",".join(cells) + "\n" for cells in lines))
+    decide(never, pairs=[("base", "better")], most=2, workers=4, hours=0.5, verbose=True)
+    assert "base → better is open: no time is left for its next runs" in capsys.readouterr().err
+    assert len(rows()) == 2
 
 
 class Lost:
