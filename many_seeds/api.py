@@ -175,7 +175,8 @@ def decide(
         hours: time budget; None for no limit. A batch of runs starts if it is expected to end in time, and then each of
             its runs: by the mean duration of its variant, else of the others. While no duration is known, runs start,
             and so do second attempts; a run under way is not ended.
-        workers: the number of runs at a time, each in a process; None for one per GPU of `gpus`, and without GPUs one.
+        workers: the number of runs at a time, each in a process; None for one per GPU of `gpus`, and without GPUs one;
+            on a Dask cluster for the number of threads that it has when the call starts.
         timeout: the time limit of a run in seconds; None for no limit.
         gpus: GPUs of this machine: each worker sees one, in turn, as CUDA_VISIBLE_DEVICES.
         verbose: whether to print progress to standard error.

@@ -55,7 +55,7 @@ def execute(command: Command, run: Run) -> Outcome:
     """Execute a command in a task of Dask, and end it if the task is cancelled or its worker is killed."""
     reaper = Reaper()
     try:
-        return _watched(CommandWorker(command, {}, reaper), run)
+        return _watched(CommandWorker(command, _threads(), reaper), run)
     finally:
         reaper.close()
 
@@ -72,7 +72,12 @@ def execute_function(function: bytes, variants: Mapping[str, Mapping[str, Any]],
         run: the variant and seed.
     """
     multiprocessing.current_process().daemon = False  # daemons, as the workers of a nanny, can't start processes
-    return _watched(FunctionWorker(function, variants, score, threads(_dask_worker().state.nthreads)), run)
+    return _watched(FunctionWorker(function, variants, score, _threads()), run)
+
+
+def _threads() -> dict[str, str]:
+    """See `threads`, for the runs of this worker of Dask."""
+    return threads(_dask_worker().state.nthreads)
 
 
 def _watched(worker: Worker, run: Run) -> Outcome:
@@ -112,19 +117,36 @@ def cluster_workers(train: Train, count: int | None) -> Iterator[list[ClusterWor
     Raises:
         UserError: Dask is missing, or the scheduler does not answer.
     """
+    with _connected() as client:
+        executor = client.get_executor(pure=False)
+        yield [ClusterWorker(executor, train) for _ in range(count or _slots(client))]
+
+
+def slots() -> int:
+    """The number of threads that the cluster has now; 1 while it has none.
+
+    Raises:
+        UserError: see `cluster_workers`.
+    """
+    with _connected() as client:
+        return _slots(client)
+
+
+def _slots(client: Any) -> int:
+    return max(1, sum(worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()))
+
+
+def _connected() -> Any:
+    """A client of the cluster whose address is in the environment."""
     address = os.environ[ADDRESS]
     try:
         from distributed import Client
     except ImportError as error:
         raise UserError(f"{ADDRESS} is set, but Dask is missing: install dask and distributed, or unset it") from error
     try:
-        client = Client(address, timeout=CONNECT_SECONDS)
+        return Client(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError) as error:
         raise UserError(
             f"no Dask scheduler answers at {ADDRESS}={redact(address)}: start it, or unset the variable to train on "
             "this machine"
         ) from error
-    with client:
-        threads = sum(worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values())
-        executor = client.get_executor(pure=False)
-        yield [ClusterWorker(executor, train) for _ in range(count or max(1, threads))]

@@ -84,9 +84,15 @@ def pickled(function: Callable[..., Any]) -> bytes:
 
 
 def threads(workers: int) -> dict[str, str]:
-    """Environment variables that share the cores of this machine among workers; those that are set stay."""
-    import joblib
+    """Environment variables that share the cores of this machine among workers; those that are set stay.
 
+    Raises:
+        UserError: joblib is missing.
+    """
+    try:
+        import joblib
+    except ImportError as error:
+        raise UserError("many-seeds run needs joblib: `pip install 'many-seeds[run]'` installs it") from error
     share = str(max(1, joblib.cpu_count() // workers))
     return {name: share for name in THREADS if name not in os.environ}
 

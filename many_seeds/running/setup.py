@@ -15,7 +15,7 @@ from many_seeds.growth import MOST
 from many_seeds.output import terminal
 from many_seeds.pairs import check_two_variants, chosen_pairs
 from many_seeds.results import Pair, Settings
-from many_seeds.running.cluster import ADDRESS, Train, cluster_workers, execute, execute_function
+from many_seeds.running.cluster import ADDRESS, Train, cluster_workers, execute, execute_function, slots
 from many_seeds.running.commands import Command, check_mlflow
 from many_seeds.running.functions import FunctionWorker, pickled, threads
 from many_seeds.running.loop import Answer, commit, decide
@@ -35,7 +35,8 @@ class Limits:
     Attributes:
         most: the maximum number of seeds of a variant; None for the default.
         hours: time budget; None for no limit.
-        workers: the number of runs at a time; None for one per GPU, and without GPUs one.
+        workers: the number of runs at a time; None for one per GPU, and without GPUs one; on a cluster for the number
+            of its threads.
         timeout: the time limit of a run in seconds; None for no limit.
         gpus: GPUs of this machine, one for each worker, in turn.
 
@@ -63,6 +64,7 @@ class Limits:
 
     @property
     def at_once(self) -> int:
+        """The number of runs at a time on this machine."""
         return self.workers or max(1, len(self.gpus))
 
     def most_of(self, design: str) -> int:
@@ -141,19 +143,30 @@ def decide_command(study: Study, limits: Limits, *, mlflow: bool) -> Answer:
         mlflow: whether the command logs its score to MLflow.
 
     Raises:
-        UserError: a file is damaged or can't be written, or MLflow is missing.
+        UserError: a file is damaged or can't be written, or MLflow or joblib is missing.
     """
     if mlflow:
         check_mlflow()
     command = Command(study.command or [], study.variants, study.score, mlflow)
     if os.environ.get(ADDRESS):
         return _decide_on_cluster(partial(execute, command), study, limits, _print)
-    reaper = Reaper()
+    shared, reaper = threads(limits.at_once), Reaper()
     try:
-        workers = [CommandWorker(command, limits.environment(worker), reaper) for worker in range(limits.at_once)]
+        workers = [
+            CommandWorker(command, shared | limits.environment(worker), reaper) for worker in range(limits.at_once)
+        ]
         return _decide(study, workers, limits, _print)
     finally:
         reaper.close()
+
+
+def planned_at_once(limits: Limits) -> int:
+    """The number of runs at a time, on this machine or on the cluster whose address is in the environment.
+
+    Raises:
+        UserError: Dask is missing, or the scheduler does not answer.
+    """
+    return slots() if os.environ.get(ADDRESS) and limits.workers is None else limits.at_once
 
 
 def _decide_on_cluster(train: Train, study: Study, limits: Limits, show: Callable[[str], None]) -> Answer:
