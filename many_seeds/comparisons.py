@@ -12,11 +12,9 @@ from many_seeds.results import UNCHANGED, Pair, Result, Results, Settings
 from many_seeds.sources.items import Items
 from many_seeds.sources.scores import Scores, VariantScores
 from many_seeds.statistics import intervals, new_images
-from many_seeds.statistics.intervals import Interval, Verdict
+from many_seeds.statistics.intervals import ROUNDING, Interval, Verdict
 from many_seeds.statistics.outliers import outliers, sign_test
 
-# Differences that are equal but for floating-point rounding: relative to the largest score.
-ROUNDING = 8 * float(np.finfo(np.float64).eps)
 UNBOUNDED = Interval(-math.inf, math.inf)
 
 TIED = (
