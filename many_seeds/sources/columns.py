@@ -13,6 +13,7 @@ STEP = re.compile(
     r"(?:global|train|training|total|time|totaltime)?steps?|epochs?|(?:training)?iterations?|iters?|(?:samples|tokens)seen|"
     r"(?:wall|run|elapsed)?time|relativetime(?:process|wall)?|timestamp|datetime|date|elapsed"
 )
+TOTAL = re.compile(r".*(?:steps|epochs|iterations|iters)")  # how long a variant is trained; epoch counts within a run
 BOUND = re.compile(r"(?:__|[-_ ./])(?:min|max|std|stderr|lower|upper)$", re.IGNORECASE)  # behind another column's name
 FOLDS = {"fold", "folds", "kfold", "cv", "cvfold", "cvsplit", "split", "splits", "foldid", "foldindex", "foldidx"}
 TIMES = {"time", "walltime", "runtime", "elapsed", "elapsedtime"}  # of a step, or the score of a benchmark
@@ -67,10 +68,19 @@ def step_columns(table: pd.DataFrame) -> list[str]:
     return [name for name in table.columns if is_step(name)]
 
 
-def check_no_step(name: str, option: str) -> None:
-    """Raise a UserError if an option names a column of steps as that of seeds or variants."""
+def check_seed(name: str) -> None:
+    """Raise a UserError if --seed names a column of steps."""
     if is_step(name):
-        raise UserError(f"{option} names {name!r}, which counts steps or time: {STEPS_ARE_NO_RUNS}")
+        raise UserError(f"--seed names {name!r}, which counts steps or time: {STEPS_ARE_NO_RUNS}")
+
+
+def check_by(name: str) -> None:
+    """Raise a UserError if --by names a column of steps within a run; epochs may be what variants differ in."""
+    if is_step(name) and not TOTAL.fullmatch(_letters(name)):
+        raise UserError(
+            f"--by names {name!r}, which counts steps or time: {STEPS_ARE_NO_RUNS}. A column of how long each variant "
+            "was trained is called epochs, steps or iterations"
+        )
 
 
 def check_wide(names: Sequence[str]) -> None:

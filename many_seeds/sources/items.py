@@ -9,7 +9,7 @@ import pandas as pd
 from many_seeds.errors import UserError
 from many_seeds.output.messages import counted, listed
 from many_seeds.results import Pair
-from many_seeds.sources.columns import check_no_step, fold_remarks
+from many_seeds.sources.columns import check_by, check_seed, fold_remarks
 from many_seeds.sources.scores import Scores, from_columns
 from many_seeds.sources.tables import SEED, check_column, metric_column, rows_where, variant_names
 from many_seeds.statistics.new_images import LEAST_IMAGES
@@ -64,9 +64,9 @@ def read_items(
     """
     seed, by = seed or SEED, list(dict.fromkeys(by))
     for name in by:
-        check_no_step(name, "--by")
+        check_by(name)
         check_column(table, name, "--by", "the variants")
-    check_no_step(seed, "--seed")
+    check_seed(seed)
     check_column(table, seed, "--seed", "the seeds")
     if ITEM not in table.columns:
         raise UserError(f"--items needs a column {ITEM!r} with the test items; columns: {listed(list(table.columns))}")

@@ -53,6 +53,8 @@ REFUSED: dict[str, tuple[str | bytes, list[str], str]] = {
     "a curve": (CURVES, [], "rows are numbered by Wall time, so this is the curve of one run"),
     "epochs for seeds": (long(SCORES).replace("seed", "train/epoch"), ["--seed", "train/epoch"], "which counts steps"),
     "times for variants": (long(SCORES).replace("variant", "date"), ["--by", "date"], "--by names 'date', which"),
+    "steps for variants": (long(SCORES).replace("variant", "epoch"), ["--by", "epoch"], "--by names 'epoch', which"),
+    "numbers of epochs for seeds": (long(SCORES).replace("seed", "epochs"), ["--seed", "epochs"], "--seed names 'epo"),
     "the log of a run": (LOG, [], "give the files of all runs by a pattern in quotes, such as 'runs/{variant}/{seed}/"),
     "the state of a trainer": (STATE, [], "rows are numbered by epoch, so this is the curve of one run"),
     "results of a harness": (HARNESS, [], "name the score with --metric: results.task.acc,none"),
