@@ -27,6 +27,8 @@ LOWER = re.compile(  # a word of the name of a score
     r".*(?:loss|losses|errors?|entropy)|err|r?mse|mae|s?mape|r?msle|nll|ppl|perplexity|bp[bc]|[wce]er|fid|ece|brier|regret|"
     r"deviance|divergence|times?|latency|runtime|walltime|duration|seconds|elapsed|memory|cost"
 )
+NEGATED = ("neg", "negative", "minus")  # before the name of a loss, as in scikit-learn
+SETS = {"mean", "split", "test", "train", "training", "val", "valid", "validation", "dev", "eval", "cv"}  # before that
 
 STEPS_ARE_NO_RUNS = (
     "steps, epochs and times of one run are not independent runs: give one score for each run (from a tracker, the "
@@ -156,8 +158,8 @@ def lower_is_better(metric: str, stated: bool | None) -> bool:
     if stated is not None:
         return stated
     words = [word.casefold() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", metric)]
-    lower = any(map(LOWER.fullmatch, words))
-    if lower and words[0] not in ("neg", "negative", "minus"):
+    first = next((word for word in words if word not in SETS), "")
+    if any(map(LOWER.fullmatch, words)) and first not in NEGATED:
         raise UserError(
             f"is a lower {metric} better? Its name suggests so: say it with --lower-is-better (in Python, "
             "lower_is_better=True; in a file of many-seeds run, lower_is_better: true), or the opposite with "
