@@ -19,9 +19,10 @@ FOLDS = {"fold", "folds", "kfold", "cv", "cvfold", "cvsplit", "split", "splits",
 TIMES = {"time", "walltime", "runtime", "elapsed", "elapsedtime"}  # of a step, or the score of a benchmark
 OVER_FOLDS = re.compile(r"^(?:mean|split\d+)_(?:test|train)_")  # scikit-learn's cv_results_
 STATES = {"state", "status", "trialstate", "trialstatus", "runstate", "runstatus"}
-UNFINISHED = re.compile(
-    r"pruned|fail(?:ed|ure)?|killed|crash(?:ed)?|running|waiting|stopped|cancell?ed|aborted|timeout|preempted|"
-    r"error(?:ed)?|interrupted|incomplete"
+UNFINISHED = re.compile(  # at the start of a state, such as "TrialState.PRUNED" or "failed: out of memory"
+    r"(?:\w+\.)*(?:pruned|fail(?:ed|ure)?|killed|crash(?:ed)?|running|waiting|stopped|cancell?ed|aborted|timeout|"
+    r"preempted|error(?:ed)?|interrupted|incomplete)\b",
+    re.IGNORECASE,
 )
 LOWER = re.compile(  # a word of the name of a score
     r".*(?:loss|losses|errors?|entropy)|err|r?mse|mae|s?mape|r?msle|nll|ppl|perplexity|bp[bc]|[wce]er|fid|ece|brier|regret|"
@@ -126,7 +127,7 @@ def state_remarks(table: pd.DataFrame, chosen: pd.DataFrame, metric: str) -> lis
     for name in table.columns:
         if _letters(name) not in STATES:
             continue
-        unfinished = table[name].astype(str).str.rpartition(".")[2].str.casefold().str.fullmatch(UNFINISHED)
+        unfinished = table[name].astype(str).str.match(UNFINISHED)
         kept = chosen[unfinished.loc[chosen.index]]
         left_out = table[unfinished & ~table.index.isin(chosen.index)]
         if len(kept) and kept[metric].isna().any():
@@ -142,7 +143,8 @@ def state_remarks(table: pd.DataFrame, chosen: pd.DataFrame, metric: str) -> lis
 
 
 def _values(column: pd.Series) -> str:
-    return f"the {column.name} {' or '.join(map(str, column.unique()))}"
+    states = column.astype(str).str.partition(":")[0].unique()  # without the reasons of failed runs
+    return f"the {column.name} {' or '.join(states)}"
 
 
 def lower_is_better(metric: str, stated: bool | None) -> bool:

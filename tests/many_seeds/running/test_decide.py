@@ -123,6 +123,10 @@ def test_a_failing_run_is_repeated_once_and_recorded_and_other_comparisons_go_on
     printed = capsys.readouterr().err
     assert 'raise RuntimeError("no luck")' in printed  # the end of the traceback
     assert "base → better is open: a run of better failed; the next call trains it again" in printed
+    chosen = verdict("scores.csv", "--metric", "score", "--pairs", "base:better", "--where", "status=ok")
+    assert "left out by --where: 1 row with the status failed. If they were stopped because of" in (
+        " ".join(chosen.out.split())
+    )
     Path("repaired").touch()
     results = decide(flaky, pairs=pairs)
     assert (results[0].verdict, results[0].n, results.remarks) == ("better", 10, ())
