@@ -59,7 +59,8 @@ class Limits:
             value = getattr(self, name)
             if value is not None and not (isinstance(value, numbers.Real) and float(value) > 0):
                 raise UserError(f"{name} should be a number of {unit} above 0, received {value!r}")
-        if isinstance(self.gpus, str) or not all(isinstance(gpu, int | str) for gpu in self.gpus):
+        is_list = isinstance(self.gpus, Sequence) and not isinstance(self.gpus, str)
+        if not is_list or not all(isinstance(gpu, int | str) for gpu in self.gpus):
             raise UserError(f"gpus should be a list of numbers, such as [0, 1], received {self.gpus!r}")
 
     @property

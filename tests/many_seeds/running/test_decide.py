@@ -207,6 +207,7 @@ def test_the_fixed_design_has_no_interval_before_all_its_seeds_exist() -> None:
         ({"hours": -1}, "hours should be a number of hours above 0, received -1"),
         ({"timeout": "1"}, "timeout should be a number of seconds above 0, received '1'"),
         ({"gpus": "0,1"}, r"gpus should be a list of numbers, such as \[0, 1\], received '0,1'"),
+        ({"gpus": 2}, r"gpus should be a list of numbers, such as \[0, 1\], received 2"),
         ({"margin": -1}, "margin should be"),
         ({"variants": {"a": {"x": 1}, "b": {"x": 1}}}, "a and b have the same fields"),
         ({"variants": {"a": {"x": 1}, "b": {"x": object()}}}, "give names in place of objects"),
