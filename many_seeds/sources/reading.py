@@ -53,10 +53,13 @@ class Reading:
         if self.wide and (self.by or self.where or self.unpaired or self.at or self.over):
             raise UserError(
                 "--wide reads every column as a variant and every row as a run: expected no --by, --where, --unpaired, "
-                "--at or --over"
+                "--at or --over (in Python, no by, where, unpaired, at or over with wide=True)"
             )
         if self.unpaired and (self.at or self.over):
-            raise UserError("--at and --over need the seeds of runs: expected no --unpaired")
+            raise UserError(
+                "--at and --over need the seeds of runs: expected no --unpaired (in Python, no at or over with "
+                "unpaired=True)"
+            )
 
     @property
     def columns_of_variants(self) -> tuple[str, ...]:
@@ -110,7 +113,8 @@ def paired_in_order(scores: Scores) -> Scores:
     if len(by_score) > 1:
         raise UserError(
             f"--unpaired pairs runs in their order, but those of {listed(by_score)} are sorted by score: give them in "
-            "the order in which they were run; or use --design fixed if their number was fixed before any look"
+            "the order in which they were run; or use --design fixed (in Python, design='fixed') if their number was "
+            "fixed before any look"
         )
     variants = {name: VariantScores(np.arange(len(of.scores)), of.scores) for name, of in scores.variants.items()}
     most = max(len(of.scores) for of in variants.values())
