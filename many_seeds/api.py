@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import pandas as pd
 
@@ -128,6 +128,78 @@ def compare_read(
     pairs = choose(list(scores.variants))
     results = compare_scores(scores, pairs, settings, items)
     return replace(results, remarks=(*results.remarks, *checks.remarks(scores, pairs, settings)))
+
+
+@overload
+def decide(
+    train: Callable[..., Any],
+    variants: Mapping[str, Mapping[str, Any]],
+    pairs: Sequence[Pair] | None = None,
+    *,
+    store: str | Path,
+    baseline: str | None = None,
+    race: Literal[False] = False,
+    score: str = "score",
+    margin: float = 0.0,
+    resolution: float = 0.0,
+    confidence: float = 0.95,
+    design: Design = "open",
+    lower_is_better: bool | None = None,
+    most: int | None = None,
+    hours: float | None = None,
+    workers: int | None = None,
+    timeout: float | None = None,
+    gpus: Sequence[int | str] = (),
+    verbose: bool = True,
+) -> Results: ...
+
+
+@overload
+def decide(
+    train: Callable[..., Any],
+    variants: Mapping[str, Mapping[str, Any]],
+    pairs: Sequence[Pair] | None = None,
+    *,
+    store: str | Path,
+    baseline: str | None = None,
+    race: Literal[True],
+    score: str = "score",
+    margin: float = 0.0,
+    resolution: float = 0.0,
+    confidence: float = 0.95,
+    design: Design = "open",
+    lower_is_better: bool | None = None,
+    most: int | None = None,
+    hours: float | None = None,
+    workers: int | None = None,
+    timeout: float | None = None,
+    gpus: Sequence[int | str] = (),
+    verbose: bool = True,
+) -> RaceResult: ...
+
+
+@overload
+def decide(
+    train: Callable[..., Any],
+    variants: Mapping[str, Mapping[str, Any]],
+    pairs: Sequence[Pair] | None = None,
+    *,
+    store: str | Path,
+    baseline: str | None = None,
+    race: bool,
+    score: str = "score",
+    margin: float = 0.0,
+    resolution: float = 0.0,
+    confidence: float = 0.95,
+    design: Design = "open",
+    lower_is_better: bool | None = None,
+    most: int | None = None,
+    hours: float | None = None,
+    workers: int | None = None,
+    timeout: float | None = None,
+    gpus: Sequence[int | str] = (),
+    verbose: bool = True,
+) -> Results | RaceResult: ...
 
 
 def decide(

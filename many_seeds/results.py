@@ -110,7 +110,8 @@ class Result:
         low: the lower bound of the interval; -inf if the data exclude no difference; above `high` if the interval is
             empty, see `statistics.intervals.running_interval`.
         high: the upper bound; inf likewise.
-        verdict: the verdict on b; "unchanged" if both have the same score in every common seed, of at least two.
+        verdict: the verdict on b; "unchanged" if both have the same score in every common seed, of at least two; for
+            `decide`, which could add seeds, of at least ten.
         seeds_projected: if undecided, the number of seeds with a verdict if mean and standard deviation stay as they
             are; None if there is none.
         seeds_worst_case: the same for any mean.

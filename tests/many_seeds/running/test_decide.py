@@ -11,7 +11,7 @@ import time
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_type
 
 import pytest
 
@@ -38,8 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def decide(function: Any, variants: Any = VARIANTS, **options: Any) -> Results:
     defaults: dict[str, Any] = {"store": "scores.csv", "margin": 0.5, "verbose": False}
-    results = ms.decide(function, variants, **(defaults | options))
-    assert isinstance(results, Results)
+    results: Results = ms.decide(function, variants, **(defaults | options))
     return results
 
 
@@ -63,7 +62,8 @@ def test_a_null_and_a_clear_comparison_end_and_the_same_call_makes_no_run_again(
     assert "base → same: 0 → 10 seeds, 20 runs" in printed
     assert "better 9: score " in printed
     assert "2 of 2 comparisons have a verdict: 1 better, 1 equivalent" in printed
-    assert decide(never, baseline="base").to_dict() == results.to_dict()
+    again = ms.decide(never, VARIANTS, baseline="base", store="scores.csv", margin=0.5, verbose=False)
+    assert assert_type(again, Results).to_dict() == results.to_dict()
     from_file = verdict("scores.csv", "--metric", "score", "--baseline", "base", "--margin", "0.5")
     assert from_file.status == 0
     assert [line.split()[2] for line in from_file.out.splitlines() if line.startswith("base ")] == [
@@ -83,7 +83,7 @@ def test_seeds_are_added_to_the_undecided_comparison_only_up_to_the_maximum() ->
 def test_a_race_ends_with_a_winner_and_eliminated_variants_get_no_more_seeds() -> None:
     close = VARIANTS | {"best": {"mean": 3.01}}
     result = ms.decide(train, close, race=True, store="scores.csv", margin=0.0001, most=16, verbose=False)
-    assert isinstance(result, RaceResult)
+    assert_type(result, RaceResult)
     assert set(result.standing.eliminated) >= {"base", "same"}
     assert len(seeds_of("base")) == 10
     assert result.standing.leader in ("better", "best")
@@ -105,7 +105,6 @@ def test_later_comparisons_are_a_batch_with_a_smaller_level_and_seen_scores_do_n
     assert [(row.batch, row.withdrawn) for row in ledger] == [(1, "yes"), (2, "yes"), (3, "")]
     assert [row.level for row in ledger] == pytest.approx([0.04, 0.005, 0.01 / 6])
     race = ms.decide(train, VARIANTS, race=True, store="scores.csv", most=1, verbose=False)
-    assert isinstance(race, RaceResult)
     assert "seeds count from seed 20 on" in race.remarks[0]
 
 
@@ -167,7 +166,6 @@ def test_equal_scores_and_equal_differences_get_no_seeds_without_end() -> None:
     assert "every seed has the same difference" in " ".join(results.remarks)
     clear = {name: VARIANTS[name] for name in ("base", "better")}
     race = ms.decide(shifted, clear, race=True, store="race.csv", margin=0.1, verbose=False)
-    assert isinstance(race, RaceResult)
     assert (race.standing.n, race.winner) == (10, None)
 
 
