@@ -18,9 +18,10 @@ from many_seeds.ledger import Asked, Row, pair_identity, race_identity
 from many_seeds.output.messages import counted, listed
 from many_seeds.races import RaceResult, standing
 from many_seeds.results import UNCHANGED, Pair, Result, Results, Settings
-from many_seeds.running.runs import SEED, Run
+from many_seeds.running.runs import Run
 from many_seeds.running.store import Store
 from many_seeds.sources.scores import VariantScores
+from many_seeds.sources.shapes import SEED
 
 DATA = "runs"  # the name of the data set in the ledger of a store
 RACE = "race"  # the name of a race

@@ -11,7 +11,8 @@ from many_seeds.output.messages import counted, listed
 from many_seeds.results import Pair
 from many_seeds.sources.columns import check_by, check_seed, fold_remarks
 from many_seeds.sources.scores import Scores, from_columns
-from many_seeds.sources.tables import SEED, check_column, metric_column, rows_where, variant_names
+from many_seeds.sources.shapes import SEED
+from many_seeds.sources.tables import check_column, metric_column, rows_where, variant_names
 from many_seeds.statistics.new_images import LEAST_IMAGES
 
 ITEM, GROUP = "item", "group"

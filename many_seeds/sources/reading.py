@@ -11,7 +11,8 @@ from many_seeds.errors import UserError
 from many_seeds.output.messages import listed
 from many_seeds.sources.run_files import read_tables
 from many_seeds.sources.scores import Scores, VariantScores
-from many_seeds.sources.tables import BY, SEED, column_of, long_scores, wide_scores
+from many_seeds.sources.shapes import SEED
+from many_seeds.sources.tables import BY, column_of, long_scores, wide_scores
 
 At = Literal["last", "best"]
 LEAST_SORTED = 5  # runs that are in the order of their scores by chance once in 120 times

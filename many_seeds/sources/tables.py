@@ -18,9 +18,9 @@ from many_seeds.sources.columns import (
 )
 from many_seeds.sources.rows import one_row_per_run
 from many_seeds.sources.scores import RowName, Scores, as_text, from_columns
-from many_seeds.sources.shapes import check_not_transposed, check_runs
+from many_seeds.sources.shapes import SEED, check_not_transposed, check_runs
 
-BY, SEED = "variant", "seed"
+BY = "variant"
 UNNAMED = ("", "Unnamed: 0")  # the header of the index that pandas writes, and after it was read and written again
 NUMERIC = ("integer", "floating", "mixed-integer-float")  # results of pandas.api.types.infer_dtype
 
