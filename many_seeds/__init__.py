@@ -1,8 +1,8 @@
 """Compare variants of a model over seeds: is B better than A, and would it be with other seeds?
 
 Anytime-valid confidence sequences for the mean difference of paired runs, and the verdicts read off them. Needs NumPy,
-SciPy, pandas and matplotlib (`decide` also joblib), and does not depend on Keras, DVC or the pipeline of this
-repository.
+SciPy, pandas and matplotlib (`decide` also joblib and cloudpickle), and does not depend on Keras, DVC or the pipeline
+of this repository.
 """
 
 from importlib.metadata import PackageNotFoundError, version

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import pandas as pd
 
@@ -130,6 +130,78 @@ def compare_read(
     return replace(results, remarks=(*results.remarks, *checks.remarks(scores, pairs, settings)))
 
 
+@overload
+def decide(
+    train: Callable[..., Any],
+    variants: Mapping[str, Mapping[str, Any]],
+    pairs: Sequence[Pair] | None = None,
+    *,
+    store: str | Path,
+    baseline: str | None = None,
+    race: Literal[False] = False,
+    score: str = "score",
+    margin: float = 0.0,
+    resolution: float = 0.0,
+    confidence: float = 0.95,
+    design: Design = "open",
+    lower_is_better: bool | None = None,
+    most: int | None = None,
+    hours: float | None = None,
+    workers: int | None = None,
+    timeout: float | None = None,
+    gpus: Sequence[int | str] = (),
+    verbose: bool = True,
+) -> Results: ...
+
+
+@overload
+def decide(
+    train: Callable[..., Any],
+    variants: Mapping[str, Mapping[str, Any]],
+    pairs: Sequence[Pair] | None = None,
+    *,
+    store: str | Path,
+    baseline: str | None = None,
+    race: Literal[True],
+    score: str = "score",
+    margin: float = 0.0,
+    resolution: float = 0.0,
+    confidence: float = 0.95,
+    design: Design = "open",
+    lower_is_better: bool | None = None,
+    most: int | None = None,
+    hours: float | None = None,
+    workers: int | None = None,
+    timeout: float | None = None,
+    gpus: Sequence[int | str] = (),
+    verbose: bool = True,
+) -> RaceResult: ...
+
+
+@overload
+def decide(
+    train: Callable[..., Any],
+    variants: Mapping[str, Mapping[str, Any]],
+    pairs: Sequence[Pair] | None = None,
+    *,
+    store: str | Path,
+    baseline: str | None = None,
+    race: bool,
+    score: str = "score",
+    margin: float = 0.0,
+    resolution: float = 0.0,
+    confidence: float = 0.95,
+    design: Design = "open",
+    lower_is_better: bool | None = None,
+    most: int | None = None,
+    hours: float | None = None,
+    workers: int | None = None,
+    timeout: float | None = None,
+    gpus: Sequence[int | str] = (),
+    verbose: bool = True,
+) -> Results | RaceResult: ...
+
+
 def decide(
     train: Callable[..., Any],
     variants: Mapping[str, Mapping[str, Any]],
@@ -168,11 +240,15 @@ def decide(
         margin: as in `compare`.
         resolution: as in `compare`.
         confidence: the probability with which the intervals of all comparisons of the store hold simultaneously.
-        design: "open": seeds are added until there is a verdict. "fixed": every variant gets `most` seeds.
+        design: "open": seeds are added until there is a verdict. "fixed": every variant gets `most` seeds, and there is
+            no interval and no verdict before both variants of a pair have all of them.
         lower_is_better: as in `compare`.
         most: the maximum number of seeds of a variant; 256 if None, except in the fixed design, which needs it.
-        hours: time budget: runs start only if they are expected to end in time; None for no limit.
-        workers: the number of runs at a time, each in a process; None for one per GPU of `gpus`, and without GPUs one.
+        hours: time budget; None for no limit. A batch of runs starts if it is expected to end in time, and then each of
+            its runs: by the mean duration of its variant, else of the others. While no duration is known, runs start,
+            and so do second attempts; a run under way is not ended.
+        workers: the number of runs at a time, each in a process; None for one per GPU of `gpus`, and without GPUs one;
+            on a Dask cluster for the number of threads that it has when the call starts.
         timeout: the time limit of a run in seconds; None for no limit.
         gpus: GPUs of this machine: each worker sees one, in turn, as CUDA_VISIBLE_DEVICES.
         verbose: whether to print progress to standard error.

@@ -21,7 +21,7 @@ CORRELATED = (
 EQUAL = "variants are called by the same number, but compared as different ones: {}. Write it in one way if it is one"
 TOO_FEW = (
     "at m = {:,} pairs, {} can't decide anything: the intervals are infinite below {:,}. Compare with one variant "
-    "(--baseline) or name the pairs of interest (--pairs)"
+    "(--baseline; in Python, baseline=…) or name the pairs of interest (--pairs; pairs=…)"
 )
 
 

@@ -12,17 +12,15 @@ from many_seeds.results import UNCHANGED, Pair, Result, Results, Settings
 from many_seeds.sources.items import Items
 from many_seeds.sources.scores import Scores, VariantScores
 from many_seeds.statistics import intervals, new_images
-from many_seeds.statistics.intervals import Interval, Verdict
+from many_seeds.statistics.intervals import ROUNDING, Interval, Verdict
 from many_seeds.statistics.outliers import outliers, sign_test
 
-# Differences that are equal but for floating-point rounding: relative to the largest score.
-ROUNDING = 8 * float(np.finfo(np.float64).eps)
 UNBOUNDED = Interval(-math.inf, math.inf)
 
 TIED = (
     "every seed has the same difference, so the data have no information on its uncertainty: {}. Set a resolution "
-    "(--resolution), the smallest nonzero difference of two scores (1 / test images for an accuracy), or leave out "
-    "variants that do not depend on the seed"
+    "(--resolution; in Python, resolution=…), the smallest nonzero difference of two scores (1 / test images for an "
+    "accuracy), or leave out variants that do not depend on the seed"
 )
 OUTLIERS = (
     "outliers, runs far from the others of their variant, such as diverged ones: {}. A comparison with an outlier is "
@@ -295,8 +293,8 @@ def _check_paired(scores: Scores, pairs: Sequence[Pair]) -> None:
     raise UserError(
         f"no seed in common: {listed([f'{a}:{b}' for a, b in unpaired])}{listing}. The open design, where runs may be "
         "added at any time, compares seed by seed: run both variants with the same seeds; or pair runs in their order, "
-        "if it was not chosen by score (--unpaired); or choose the fixed design (--design fixed) if the number of runs "
-        "was fixed before any score was seen"
+        "if it was not chosen by score (--unpaired; in Python, unpaired=True); or choose the fixed design (--design "
+        "fixed; design='fixed') if the number of runs was fixed before any score was seen"
     )
 
 

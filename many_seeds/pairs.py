@@ -80,7 +80,7 @@ def default_pairs(names: Sequence[str], baseline: str | None) -> list[Pair]:
     if count > MAX_PAIRS:
         raise UserError(
             f"{len(names):,} variants make {count:,} pairs, too many for a verdict on any: name a baseline "
-            "(--baseline) or the pairs of interest (--pairs)"
+            "(--baseline; in Python, baseline=…) or the pairs of interest (--pairs; pairs=…)"
         )
     return list(itertools.combinations(names, 2))
 

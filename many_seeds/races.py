@@ -22,8 +22,8 @@ from many_seeds.output.messages import counted, listed
 from many_seeds.results import Result, Settings
 from many_seeds.sources.scores import VariantScores
 from many_seeds.statistics import intervals
-from many_seeds.statistics.intervals import BETTER, EQUIVALENT, UNDECIDED
-from many_seeds.statistics.outliers import ROUNDING, outliers, sign_test
+from many_seeds.statistics.intervals import BETTER, EQUIVALENT, ROUNDING, UNDECIDED
+from many_seeds.statistics.outliers import outliers, sign_test
 
 Reason = Literal["one left", "equivalent", "seeds used up"]
 

@@ -106,11 +106,12 @@ class Result:
         a: the first variant.
         b: the second variant.
         n: the number of common seeds, from `from_seed` on; the smaller number of runs if runs are not paired.
-        difference: the mean of b − a; NaN without a seed.
+        difference: the mean of b − a; NaN without a seed, and in the fixed design of `decide` before all seeds exist.
         low: the lower bound of the interval; -inf if the data exclude no difference; above `high` if the interval is
             empty, see `statistics.intervals.running_interval`.
         high: the upper bound; inf likewise.
-        verdict: the verdict on b; "unchanged" if both have the same score in every common seed, of at least two.
+        verdict: the verdict on b; "unchanged" if both have the same score in every common seed, of at least two; for
+            `decide`, which could add seeds, of at least ten.
         seeds_projected: if undecided, the number of seeds with a verdict if mean and standard deviation stay as they
             are; None if there is none.
         seeds_worst_case: the same for any mean.

@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
     study, limits = study_of(values)
     if arguments.plan:
         most = limits.most_of(study.settings.design)
-        console.show(plan(study, study.preview(), most=most, at_once=limits.at_once))
+        console.show(plan(study, study.preview(), most=most, at_once=setup.planned_at_once(limits)))
         return
     console.show(str(setup.decide_command(study, limits, mlflow=values.get("mlflow", False))), end="")
     if study.failures():

@@ -7,7 +7,7 @@ from many_seeds.errors import UserError
 from many_seeds.sources.items import GROUP, ITEM, Items, read_items
 from many_seeds.sources.reading import Reading, from_files
 from many_seeds.sources.scores import Scores
-from many_seeds.sources.tables import SEED
+from many_seeds.sources.shapes import SEED
 from many_seeds.sources.text_files import read_table
 
 

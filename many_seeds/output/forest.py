@@ -92,7 +92,9 @@ def _check_rows(count: int) -> None:
     if not count:
         raise UserError("a figure shows at least one result, received none")
     if count > MAX_ROWS:
-        raise UserError(f"a figure has room for {MAX_ROWS} pairs, received {count:,}: choose some (--pairs)")
+        raise UserError(
+            f"a figure has room for {MAX_ROWS} pairs, received {count:,}: choose some (--pairs; in Python, pairs=…)"
+        )
 
 
 def _draw_interval(ax: Axes, y: int, result: "Result") -> None:

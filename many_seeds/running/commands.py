@@ -13,8 +13,9 @@ from typing import Any
 
 from many_seeds.errors import UserError
 from many_seeds.output.messages import counted, listed
-from many_seeds.running.runs import SEED, Run, ScoreError, as_scores
+from many_seeds.running.runs import Run, ScoreError, as_scores
 from many_seeds.sources.mlflow_runs import fetch_tagged
+from many_seeds.sources.shapes import SEED
 
 OUT = "out"
 PLACEHOLDER = re.compile(r"\{(\w+)\}")

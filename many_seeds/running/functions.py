@@ -84,9 +84,15 @@ def pickled(function: Callable[..., Any]) -> bytes:
 
 
 def threads(workers: int) -> dict[str, str]:
-    """Environment variables that share the cores of this machine among workers; those that are set stay."""
-    import joblib
+    """Environment variables that share the cores of this machine among workers; those that are set stay.
 
+    Raises:
+        UserError: joblib is missing.
+    """
+    try:
+        import joblib
+    except ImportError as error:
+        raise UserError("many-seeds run needs joblib: `pip install 'many-seeds[run]'` installs it") from error
     share = str(max(1, joblib.cpu_count() // workers))
     return {name: share for name in THREADS if name not in os.environ}
 
@@ -113,15 +119,9 @@ def _nothing() -> None:
 
 
 def _call(variants: Mapping[str, Mapping[str, Any]], score: str, run: Run) -> Outcome:
-    """One run, in a worker."""
-    return call(_function, variants, score, run)
-
-
-def call(function: bytes, variants: Mapping[str, Mapping[str, Any]], score: str, run: Run) -> Outcome:
-    """One run. Any error of it (memory, a library) ends this run only.
+    """One run, in a worker. Any error of it (memory, a library) ends this run only.
 
     Args:
-        function: `pickled`.
         variants: variant → the keyword arguments of the function.
         score: the score by which variants are compared.
         run: the variant and seed.
@@ -129,7 +129,7 @@ def call(function: bytes, variants: Mapping[str, Mapping[str, Any]], score: str,
 
     def train() -> dict[str, float]:
         try:
-            return as_scores(_loaded(function)(seed=run.seed, **variants[run.variant]), score)
+            return as_scores(_loaded(_function)(seed=run.seed, **variants[run.variant]), score)
         except ScoreError:
             raise
         except (Exception, SystemExit) as error:

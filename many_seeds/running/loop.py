@@ -41,13 +41,14 @@ def decide(study: Study, pool: Pool, *, most: int, hours: float, show: Show) -> 
     """
     deadline = time.monotonic() + 3600 * hours
     study.enter()
-    rows, failed = study.preview(), set[Run]()
+    rows, failed, late = study.preview(), set[Run](), set[str]()
     while True:
         answer, seeds = study.results(rows), _seeds(study)
         steps = next_steps(study, answer, failed, most=most, at_once=len(pool.workers))
         seconds = study.store.mean_seconds()
+        in_time = [step for step in steps if step.name not in late]
         step = first_affordable(
-            steps, seeds, seconds, seconds_left=deadline - time.monotonic(), at_once=len(pool.workers)
+            in_time, seeds, seconds, seconds_left=deadline - time.monotonic(), at_once=len(pool.workers)
         )
         if step is None:
             show(_conclusion(study, answer, steps, failed, most))
@@ -56,7 +57,8 @@ def decide(study: Study, pool: Pool, *, most: int, hours: float, show: Show) -> 
             show(f"\n{table(answer)}\n")
         runs = next_runs(study, step)
         show(_announcement(step, runs, total_seconds(step.all_runs(seeds), seconds), len(pool.workers)))
-        pool.train(runs, deadline)
+        if not pool.train(runs, deadline):
+            late.add(step.name)
         failed |= study.failures().keys() & set(runs)
 
 

@@ -59,27 +59,33 @@ class Pool:
         self._busy: dict[Future[Outcome], _Job] = {}
         self._left: list[Run] = []
         self._failures = Counter[str]()
+        self._late = False
 
     def close(self) -> None:
         for worker in self.workers:
             worker.close()
 
-    def train(self, runs: Sequence[Run], deadline: float) -> None:
+    def train(self, runs: Sequence[Run], deadline: float) -> bool:
         """Train runs, except those that another process finishes; those that fail are recorded as failed.
 
         Args:
             runs: in the order in which to start them.
-            deadline: no run is started after this value of `time.monotonic()`.
+            deadline: a run is left out if it is expected to end after this value of `time.monotonic()`: by the mean
+                duration of its variant, else of the others; while none is known, it starts. Second attempts start.
+
+        Returns:
+            Whether no run was left out for lack of time.
 
         Raises:
             UserError: the store can't be written, or the cluster has gone.
         """
-        waiting, self._left, self._failures = deque(runs), list(runs), Counter()
+        waiting, self._left, self._failures, self._late = deque(runs), list(runs), Counter(), False
         try:
             while waiting or self._busy:
-                if time.monotonic() >= deadline:
-                    waiting.clear()
-                self._start(waiting)
+                if waiting and time.monotonic() >= deadline:
+                    waiting.clear()  # also those that another process has claimed
+                    self._late = True
+                self._start(waiting, deadline)
                 if self._busy:
                     self._wait(one_of_others=bool(waiting) and bool(self._idle))
                 elif waiting:
@@ -90,8 +96,9 @@ class Pool:
             raise
         finally:
             self._stop()
+        return not self._late
 
-    def _start(self, waiting: deque[Run]) -> None:
+    def _start(self, waiting: deque[Run], deadline: float) -> None:
         """Start runs on idle workers; those that another process has claimed stay waiting."""
         for _ in range(len(waiting)):
             if not self._idle:
@@ -109,6 +116,10 @@ class Pool:
                 claim.release()
                 self._left.remove(run)
                 self._show(f"{run}: finished by another process")
+            elif time.monotonic() + self._expected_seconds(run) > deadline:
+                claim.release()
+                self._left.remove(run)
+                self._late = True
             else:
                 self._submit(_Job(run, claim, self._idle.pop(0), 1, 0.0))
 
@@ -174,10 +185,14 @@ class Pool:
         """The number of runs of this batch that are left, and the time that they are expected to take."""
         if not self._left:
             return ""
-        seconds = self._store.mean_seconds()
-        typical = sum(seconds.values()) / len(seconds)
-        total = sum(seconds.get(run.variant, typical) for run in self._left) / len(self.workers)
+        total = sum(map(self._expected_seconds, self._left)) / len(self.workers)
         return f"; {counted(len(self._left), 'run')} left, about {duration(total)}"
+
+    def _expected_seconds(self, run: Run) -> float:
+        """The mean duration of the runs of its variant, else of the other variants; 0 if none is known."""
+        seconds = self._store.mean_seconds()
+        typical = sum(seconds.values()) / max(1, len(seconds))
+        return seconds.get(run.variant, typical)
 
     def _stop(self) -> None:
         """Wait for the runs under way, which an error or a signal has ended."""

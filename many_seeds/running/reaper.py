@@ -1,4 +1,4 @@
-"""Kill process groups when the process that started them has ended: a program of its own, run by `commands.py`.
+"""Kill process groups when the process that started them has ended: a program of its own, run by `processes.py`.
 
 Standard input has a line "+GROUP" for each group that starts and "-GROUP" for each that has ended. It is closed when
 the other process has ended for any reason.

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from many_seeds.output.messages import listed
+from many_seeds.sources.shapes import SEED
 
-SEED = "seed"
 COLUMNS = ("variant", SEED)  # of a store, before those of the scores
 FACTS = ("seconds", "host", "status", "commit")  # behind them
 SHOWN_LINES = 20  # of the output of a run that failed

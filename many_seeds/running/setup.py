@@ -15,9 +15,9 @@ from many_seeds.growth import MOST
 from many_seeds.output import terminal
 from many_seeds.pairs import check_two_variants, chosen_pairs
 from many_seeds.results import Pair, Settings
-from many_seeds.running.cluster import ADDRESS, Train, cluster_workers, execute
+from many_seeds.running.cluster import ADDRESS, Train, cluster_workers, execute, execute_function, slots
 from many_seeds.running.commands import Command, check_mlflow
-from many_seeds.running.functions import FunctionWorker, call, pickled, threads
+from many_seeds.running.functions import FunctionWorker, pickled, threads
 from many_seeds.running.loop import Answer, commit, decide
 from many_seeds.running.pool import Pool
 from many_seeds.running.processes import CommandWorker, Reaper
@@ -35,7 +35,8 @@ class Limits:
     Attributes:
         most: the maximum number of seeds of a variant; None for the default.
         hours: time budget; None for no limit.
-        workers: the number of runs at a time; None for one per GPU, and without GPUs one.
+        workers: the number of runs at a time; None for one per GPU, and without GPUs one; on a cluster for the number
+            of its threads.
         timeout: the time limit of a run in seconds; None for no limit.
         gpus: GPUs of this machine, one for each worker, in turn.
 
@@ -58,11 +59,13 @@ class Limits:
             value = getattr(self, name)
             if value is not None and not (isinstance(value, numbers.Real) and float(value) > 0):
                 raise UserError(f"{name} should be a number of {unit} above 0, received {value!r}")
-        if isinstance(self.gpus, str) or not all(isinstance(gpu, int | str) for gpu in self.gpus):
+        is_list = isinstance(self.gpus, Sequence) and not isinstance(self.gpus, str)
+        if not is_list or not all(isinstance(gpu, int | str) for gpu in self.gpus):
             raise UserError(f"gpus should be a list of numbers, such as [0, 1], received {self.gpus!r}")
 
     @property
     def at_once(self) -> int:
+        """The number of runs at a time on this machine."""
         return self.workers or max(1, len(self.gpus))
 
     def most_of(self, design: str) -> int:
@@ -123,7 +126,7 @@ def decide_function(train: Callable[..., Any], study: Study, limits: Limits, *, 
     """
     function, show = pickled(train), _print if verbose else _ignore
     if os.environ.get(ADDRESS):
-        return _decide_on_cluster(partial(call, function, study.variants, study.score), study, limits, show)
+        return _decide_on_cluster(partial(execute_function, function, study.variants, study.score), study, limits, show)
     shared = threads(limits.at_once)
     workers = [
         FunctionWorker(function, study.variants, study.score, shared | limits.environment(worker))
@@ -141,19 +144,30 @@ def decide_command(study: Study, limits: Limits, *, mlflow: bool) -> Answer:
         mlflow: whether the command logs its score to MLflow.
 
     Raises:
-        UserError: a file is damaged or can't be written, or MLflow is missing.
+        UserError: a file is damaged or can't be written, or MLflow or joblib is missing.
     """
     if mlflow:
         check_mlflow()
     command = Command(study.command or [], study.variants, study.score, mlflow)
     if os.environ.get(ADDRESS):
         return _decide_on_cluster(partial(execute, command), study, limits, _print)
-    reaper = Reaper()
+    shared, reaper = threads(limits.at_once), Reaper()
     try:
-        workers = [CommandWorker(command, limits.environment(worker), reaper) for worker in range(limits.at_once)]
+        workers = [
+            CommandWorker(command, shared | limits.environment(worker), reaper) for worker in range(limits.at_once)
+        ]
         return _decide(study, workers, limits, _print)
     finally:
         reaper.close()
+
+
+def planned_at_once(limits: Limits) -> int:
+    """The number of runs at a time, on this machine or on the cluster whose address is in the environment.
+
+    Raises:
+        UserError: Dask is missing, or the scheduler does not answer.
+    """
+    return slots() if os.environ.get(ADDRESS) and limits.workers is None else limits.at_once
 
 
 def _decide_on_cluster(train: Train, study: Study, limits: Limits, show: Callable[[str], None]) -> Answer:

@@ -18,14 +18,16 @@ from many_seeds.ledger import Asked, Row, pair_identity, race_identity
 from many_seeds.output.messages import counted, listed
 from many_seeds.races import RaceResult, standing
 from many_seeds.results import UNCHANGED, Pair, Result, Results, Settings
-from many_seeds.running.runs import SEED, Run
+from many_seeds.running.runs import Run
 from many_seeds.running.store import Store
 from many_seeds.sources.scores import VariantScores
+from many_seeds.sources.shapes import SEED
 
 DATA = "runs"  # the name of the data set in the ledger of a store
 RACE = "race"  # the name of a race
 NEW = "another store"
 LATER = "seeds count from seed {} on, since scores of several variants were known when the race was asked"
+WAITING = "no interval before all {} seeds exist, since the fixed design is for one look: {}"
 
 Known = dict[str, dict[str, Any]]  # variant → fields, command, and fixed: the number of seeds in the fixed design
 
@@ -59,11 +61,16 @@ class Study:
 
     @property
     def ledger_path(self) -> Path:
-        return self.store.path.with_suffix(".comparisons.csv")
+        return self._beside("comparisons.csv")
 
     @property
     def known_path(self) -> Path:
-        return self.store.path.with_suffix(".variants.json")
+        return self._beside("variants.json")
+
+    def _beside(self, ending: str) -> Path:
+        """A file of this store only: lr_0.1 and lr_0.2, or runs.csv, runs.tsv and runs, share none."""
+        path = self.store.path
+        return path.with_suffix(f".{ending}") if path.suffix == ".csv" else path.with_name(f"{path.name}_{ending}")
 
     def preview(self) -> list[Row]:
         """The ledger with what is asked now; nothing is written.
@@ -123,6 +130,8 @@ class Study:
         found = list(remarks(items))
         if tied:
             found.append(TIED.format(listed(tied)))
+        if waiting := self._waiting(scores):
+            found.append(WAITING.format(self.fixed, listed(waiting)))
         found += self._remarks()
         family = sum(row.kind == "comparison" for row in by_identity.values())
         return Results(self.score, self.settings, tuple(items), tuple(found), family=family)
@@ -130,16 +139,21 @@ class Study:
     def _compared(self, pair: Pair, scores: Mapping[str, np.ndarray], row: Row) -> Result:
         a, b = (VariantScores(np.arange(len(scores[name])), scores[name]) for name in pair)
         n = min(len(a.seeds), len(b.seeds))
-        if not n:
-            bounds = math.nan, -math.inf, math.inf
+        if n < (self.fixed or 1):  # an interval of the fixed design is for one look, at all seeds
+            bounds, known = (math.nan, -math.inf, math.inf), max(0, n - row.from_seed)
             return Result(
-                *pair, 0, *bounds, "undecided", None, None, 0, 0, paired=True, tied=False, level=row.level,
+                *pair, known, *bounds, "undecided", None, None, known, known, paired=True, tied=False, level=row.level,
                 from_seed=row.from_seed,
             )  # fmt: skip
         result = compare_runs(*pair, a, b, level=row.level, settings=self.settings, from_seed=row.from_seed)
         if result.n >= FIRST_LOOK and np.array_equal(a.scores[row.from_seed : n], b.scores[row.from_seed : n]):
             return replace(result, verdict=UNCHANGED, seeds_projected=None, seeds_worst_case=None)
         return result
+
+    def _waiting(self, scores: Mapping[str, np.ndarray]) -> list[str]:
+        """The comparisons of the fixed design that lack seeds."""
+        missing = {pair: (self.fixed or 0) - min(len(scores[name]) for name in pair) for pair in self.pairs}
+        return [f"{a}:{b} ({count} missing)" for (a, b), count in missing.items() if count > 0]
 
     def _race(self, scores: Mapping[str, np.ndarray], row: Row) -> RaceResult:
         settings = self.settings

@@ -13,19 +13,23 @@ STEP = re.compile(
     r"(?:global|train|training|total|time|totaltime)?steps?|epochs?|(?:training)?iterations?|iters?|(?:samples|tokens)seen|"
     r"(?:wall|run|elapsed)?time|relativetime(?:process|wall)?|timestamp|datetime|date|elapsed"
 )
+TOTAL = re.compile(r".*(?:steps|epochs|iterations|iters)")  # how long a variant is trained; epoch counts within a run
 BOUND = re.compile(r"(?:__|[-_ ./])(?:min|max|std|stderr|lower|upper)$", re.IGNORECASE)  # behind another column's name
 FOLDS = {"fold", "folds", "kfold", "cv", "cvfold", "cvsplit", "split", "splits", "foldid", "foldindex", "foldidx"}
 TIMES = {"time", "walltime", "runtime", "elapsed", "elapsedtime"}  # of a step, or the score of a benchmark
 OVER_FOLDS = re.compile(r"^(?:mean|split\d+)_(?:test|train)_")  # scikit-learn's cv_results_
 STATES = {"state", "status", "trialstate", "trialstatus", "runstate", "runstatus"}
-UNFINISHED = re.compile(
-    r"pruned|fail(?:ed|ure)?|killed|crash(?:ed)?|running|waiting|stopped|cancell?ed|aborted|timeout|preempted|"
-    r"error(?:ed)?|interrupted|incomplete"
+UNFINISHED = re.compile(  # at the start of a state, such as "TrialState.PRUNED" or "failed: out of memory"
+    r"(?:\w+\.)*(?:pruned|fail(?:ed|ure)?|killed|crash(?:ed)?|running|waiting|stopped|cancell?ed|aborted|timeout|"
+    r"preempted|error(?:ed)?|interrupted|incomplete)\b",
+    re.IGNORECASE,
 )
 LOWER = re.compile(  # a word of the name of a score
     r".*(?:loss|losses|errors?|entropy)|err|r?mse|mae|s?mape|r?msle|nll|ppl|perplexity|bp[bc]|[wce]er|fid|ece|brier|regret|"
     r"deviance|divergence|times?|latency|runtime|walltime|duration|seconds|elapsed|memory|cost"
 )
+NEGATED = ("neg", "negative", "minus")  # before the name of a loss, as in scikit-learn
+SETS = {"mean", "split", "test", "train", "training", "val", "valid", "validation", "dev", "eval", "cv"}  # before that
 
 STEPS_ARE_NO_RUNS = (
     "steps, epochs and times of one run are not independent runs: give one score for each run (from a tracker, the "
@@ -67,10 +71,19 @@ def step_columns(table: pd.DataFrame) -> list[str]:
     return [name for name in table.columns if is_step(name)]
 
 
-def check_no_step(name: str, option: str) -> None:
-    """Raise a UserError if an option names a column of steps as that of seeds or variants."""
+def check_seed(name: str) -> None:
+    """Raise a UserError if --seed names a column of steps."""
     if is_step(name):
-        raise UserError(f"{option} names {name!r}, which counts steps or time: {STEPS_ARE_NO_RUNS}")
+        raise UserError(f"--seed names {name!r}, which counts steps or time: {STEPS_ARE_NO_RUNS}")
+
+
+def check_by(name: str) -> None:
+    """Raise a UserError if --by names a column of steps within a run; epochs may be what variants differ in."""
+    if is_step(name) and not TOTAL.fullmatch(_letters(name)):
+        raise UserError(
+            f"--by names {name!r}, which counts steps or time: {STEPS_ARE_NO_RUNS}. A column of how long each variant "
+            "was trained is called epochs, steps or iterations"
+        )
 
 
 def check_wide(names: Sequence[str]) -> None:
@@ -114,7 +127,7 @@ def state_remarks(table: pd.DataFrame, chosen: pd.DataFrame, metric: str) -> lis
     for name in table.columns:
         if _letters(name) not in STATES:
             continue
-        unfinished = table[name].astype(str).str.rpartition(".")[2].str.casefold().str.fullmatch(UNFINISHED)
+        unfinished = table[name].astype(str).str.match(UNFINISHED)
         kept = chosen[unfinished.loc[chosen.index]]
         left_out = table[unfinished & ~table.index.isin(chosen.index)]
         if len(kept) and kept[metric].isna().any():
@@ -130,7 +143,8 @@ def state_remarks(table: pd.DataFrame, chosen: pd.DataFrame, metric: str) -> lis
 
 
 def _values(column: pd.Series) -> str:
-    return f"the {column.name} {' or '.join(map(str, column.unique()))}"
+    states = column.astype(str).str.partition(":")[0].unique()  # without the reasons of failed runs
+    return f"the {column.name} {' or '.join(states)}"
 
 
 def lower_is_better(metric: str, stated: bool | None) -> bool:
@@ -146,8 +160,8 @@ def lower_is_better(metric: str, stated: bool | None) -> bool:
     if stated is not None:
         return stated
     words = [word.casefold() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", metric)]
-    lower = any(map(LOWER.fullmatch, words))
-    if lower and words[0] not in ("neg", "negative", "minus"):
+    first = next((word for word in words if word not in SETS), "")
+    if any(map(LOWER.fullmatch, words)) and first not in NEGATED:
         raise UserError(
             f"is a lower {metric} better? Its name suggests so: say it with --lower-is-better (in Python, "
             "lower_is_better=True; in a file of many-seeds run, lower_is_better: true), or the opposite with "

@@ -9,9 +9,10 @@ import pandas as pd
 from many_seeds.errors import UserError
 from many_seeds.output.messages import counted, listed
 from many_seeds.results import Pair
-from many_seeds.sources.columns import check_no_step, fold_remarks
+from many_seeds.sources.columns import check_by, check_seed, fold_remarks
 from many_seeds.sources.scores import Scores, from_columns
-from many_seeds.sources.tables import SEED, check_column, metric_column, rows_where, variant_names
+from many_seeds.sources.shapes import SEED
+from many_seeds.sources.tables import check_column, metric_column, rows_where, variant_names
 from many_seeds.statistics.new_images import LEAST_IMAGES
 
 ITEM, GROUP = "item", "group"
@@ -49,6 +50,7 @@ def read_items(
 
     Args:
         table: of `text_files.read_table`, with the column item, and with the column group if items are not independent.
+            An item with a blank cell there is a group of one.
         metric: column of the scores; None for the only remaining column with numbers. True and False are 1 and 0.
         seed: column of the seeds; None for "seed".
         by: columns that distinguish variants.
@@ -63,9 +65,9 @@ def read_items(
     """
     seed, by = seed or SEED, list(dict.fromkeys(by))
     for name in by:
-        check_no_step(name, "--by")
+        check_by(name)
         check_column(table, name, "--by", "the variants")
-    check_no_step(seed, "--seed")
+    check_seed(seed)
     check_column(table, seed, "--seed", "the seeds")
     if ITEM not in table.columns:
         raise UserError(f"--items needs a column {ITEM!r} with the test items; columns: {listed(list(table.columns))}")
@@ -147,11 +149,17 @@ def _check_complete(values: pd.DataFrame) -> None:
 
 
 def _groups(table: pd.DataFrame, items: pd.Index) -> np.ndarray | None:
-    """The group of each item, int [items]; None without the column group."""
+    """The group of each item, int [items]; None without the column group. An item with a blank cell has its own."""
     if GROUP not in table.columns:
         return None
-    pairs = table[[ITEM, GROUP]].astype(str).drop_duplicates()
+    names = table[GROUP].astype(str)
+    names = names.mask(table[GROUP].isna() | (names.str.strip() == ""), "")
+    pairs = pd.DataFrame({ITEM: table[ITEM].astype(str), GROUP: names}).drop_duplicates()
     again = pairs[ITEM].duplicated()
     if again.any():
         raise UserError(f"each item should be in one {GROUP}; item {pairs[ITEM][again].iloc[0]} is in several")
-    return pd.factorize(pairs.set_index(ITEM)[GROUP].loc[items])[0]
+    found = pairs.set_index(ITEM)[GROUP].loc[items]
+    groups, _ = pd.factorize(found.mask(found == ""))  # -1 for a blank cell
+    alone = groups < 0
+    groups[alone] = groups.max() + 1 + np.arange(alone.sum())
+    return groups

@@ -14,7 +14,8 @@ from many_seeds.sources.mlflow_checks import early_remarks, several_values_remar
 from many_seeds.sources.mlflow_runs import EXPERIMENT, Fetched, Run, called, fetch_runs, fetch_values
 from many_seeds.sources.rows import BEST, one_row_per_run
 from many_seeds.sources.scores import Scores, from_columns
-from many_seeds.sources.tables import BY, SEED
+from many_seeds.sources.shapes import SEED
+from many_seeds.sources.tables import BY
 
 FINISHED = "FINISHED"
 RUN, STEP = "run", "step"  # columns: the id of a run, the number of a value of the metric

@@ -15,8 +15,8 @@ from many_seeds.output.messages import listed
 from many_seeds.sources.reading import Reading, from_table
 from many_seeds.sources.run_files import read_tables
 from many_seeds.sources.scores import Scores, first_duplicate, from_arrays
-from many_seeds.sources.shapes import check_runs
-from many_seeds.sources.tables import BY, SEED, UNNAMED, score_columns
+from many_seeds.sources.shapes import SEED, check_runs
+from many_seeds.sources.tables import BY, UNNAMED, score_columns
 
 
 def read_scores(scores: pd.DataFrame | Mapping[str, Any] | str | Path, reading: Reading) -> Scores:

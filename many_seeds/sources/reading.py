@@ -11,7 +11,8 @@ from many_seeds.errors import UserError
 from many_seeds.output.messages import listed
 from many_seeds.sources.run_files import read_tables
 from many_seeds.sources.scores import Scores, VariantScores
-from many_seeds.sources.tables import BY, SEED, column_of, long_scores, wide_scores
+from many_seeds.sources.shapes import SEED
+from many_seeds.sources.tables import BY, column_of, long_scores, wide_scores
 
 At = Literal["last", "best"]
 LEAST_SORTED = 5  # runs that are in the order of their scores by chance once in 120 times
@@ -53,10 +54,13 @@ class Reading:
         if self.wide and (self.by or self.where or self.unpaired or self.at or self.over):
             raise UserError(
                 "--wide reads every column as a variant and every row as a run: expected no --by, --where, --unpaired, "
-                "--at or --over"
+                "--at or --over (in Python, no by, where, unpaired, at or over with wide=True)"
             )
         if self.unpaired and (self.at or self.over):
-            raise UserError("--at and --over need the seeds of runs: expected no --unpaired")
+            raise UserError(
+                "--at and --over need the seeds of runs: expected no --unpaired (in Python, no at or over with "
+                "unpaired=True)"
+            )
 
     @property
     def columns_of_variants(self) -> tuple[str, ...]:
@@ -110,7 +114,8 @@ def paired_in_order(scores: Scores) -> Scores:
     if len(by_score) > 1:
         raise UserError(
             f"--unpaired pairs runs in their order, but those of {listed(by_score)} are sorted by score: give them in "
-            "the order in which they were run; or use --design fixed if their number was fixed before any look"
+            "the order in which they were run; or use --design fixed (in Python, design='fixed') if their number was "
+            "fixed before any look"
         )
     variants = {name: VariantScores(np.arange(len(of.scores)), of.scores) for name, of in scores.variants.items()}
     most = max(len(of.scores) for of in variants.values())

@@ -8,7 +8,7 @@ from many_seeds.errors import UserError
 from many_seeds.output.messages import counted, listed
 from many_seeds.sources.columns import is_fold, lower_is_better, step_columns
 
-LAST, BEST = "last", "best"
+BEST = "best"
 BEST_IS_SELECTED = (
     "--at best: of up to {} values, each run has the best, selected by the score that is compared. It is higher for "
     "runs with more values or more noise, not only for better ones: use --at last, or select by a validation score"

@@ -28,8 +28,8 @@ def read_tables(sources: Sequence[str], text_columns: Sequence[str]) -> pd.DataF
         The table; its index has the line of each row, with the file if there are several.
 
     Raises:
-        UserError: no file matches a pattern, a file has a column of the same name as a field with other values, several
-            files have no variant, or see `text_files.read_table`.
+        UserError: no file matches a pattern, a field is no name, a file has a column of the same name as a field with
+            other values, several files have no variant, or see `text_files.read_table`.
     """
     files = [found for source in sources for found in _matching(source)]
     if len(files) == 1 and not files[0][1]:
@@ -48,12 +48,14 @@ def _matching(source: str) -> list[tuple[str, dict[str, str]]]:
     if not FIELD.search(source) or Path(source).exists():
         return [(source, {})]
     parts = FIELD.split(source)  # text and names of fields in turns
+    if numbers := [name for name in parts[1::2] if not name.isidentifier()]:
+        raise UserError(f"a field of a pattern should be a name, such as {{variant}}, received {{{numbers[0]}}}")
     pattern = "".join(glob.escape(text) if place % 2 == 0 else "*" for place, text in enumerate(parts))
     pattern = pattern.replace("[*]", "*")
     expression, known = "", set[str]()
     for place, text in enumerate(parts):
         if place % 2 == 0:
-            expression += re.escape(text).replace(r"\*\*", ".*").replace(r"\*", "[^/]*")
+            expression += re.escape(text).replace(r"\*\*/", "(?:.*/)?").replace(r"\*\*", ".*").replace(r"\*", "[^/]*")
         else:
             expression += f"(?P={text})" if text in known else f"(?P<{text}>[^/]+)"
             known.add(text)

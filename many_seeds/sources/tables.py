@@ -7,12 +7,20 @@ import pandas as pd
 
 from many_seeds.errors import UserError
 from many_seeds.output.messages import counted, listed
-from many_seeds.sources.columns import check_no_step, check_wide, fold_remarks, is_counter, is_fold, state_remarks
+from many_seeds.sources.columns import (
+    check_by,
+    check_seed,
+    check_wide,
+    fold_remarks,
+    is_counter,
+    is_fold,
+    state_remarks,
+)
 from many_seeds.sources.rows import one_row_per_run
 from many_seeds.sources.scores import RowName, Scores, as_text, from_columns
-from many_seeds.sources.shapes import check_not_transposed, check_runs
+from many_seeds.sources.shapes import SEED, check_not_transposed, check_runs
 
-BY, SEED = "variant", "seed"
+BY = "variant"
 UNNAMED = ("", "Unnamed: 0")  # the header of the index that pandas writes, and after it was read and written again
 NUMERIC = ("integer", "floating", "mixed-integer-float")  # results of pandas.api.types.infer_dtype
 
@@ -96,7 +104,7 @@ def wide_scores(table: pd.DataFrame, metric: str | None, seed: str | None) -> Sc
     names = [name for name in table.columns if name != seed_column]
     check_wide(names)
     if seed is not None:
-        check_no_step(seed, "--seed")
+        check_seed(seed)
     if not names:
         found = f"only {seed_column}" if seed_column else "none"
         raise UserError(f"--wide expects a column for each variant, found {found}")
@@ -147,10 +155,10 @@ def _check_run_columns(table: pd.DataFrame, seed: str | None, by: Sequence[str])
     if any(name not in table.columns for name in expected):
         check_runs(table, by, seed)
     for name in by:
-        check_no_step(name, "--by")
+        check_by(name)
         check_column(table, name, "--by", "the variants; --wide if each column is a variant")
     if seed is not None:
-        check_no_step(seed, "--seed")
+        check_seed(seed)
         check_column(table, seed, "--seed", "the seeds; --unpaired if runs have none in common")
 
 

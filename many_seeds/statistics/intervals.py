@@ -27,6 +27,7 @@ VERDICTS: tuple[Verdict, ...] = ("undecided", "equivalent", "better", "worse")
 UNDECIDED, EQUIVALENT, BETTER, WORSE = range(4)
 
 MAX_PROJECTION = 1_000_000  # seeds; more are out of reach
+ROUNDING = 8 * float(np.finfo(np.float64).eps)  # relative to the largest value: smaller differences come from rounding
 
 
 @dataclass(frozen=True)
@@ -100,17 +101,23 @@ def interval(
         design: see `half_width`.
 
     Returns:
-        The interval, in the unit of the values.
+        The interval, in the unit of the values; infinite for too few values, see `half_width`, and if all are equal but
+        for rounding and no resolution is given, so that they have no information on their uncertainty.
 
     Raises:
-        ValueError: values are empty, not one-dimensional or not finite.
+        ValueError: values are empty, not one-dimensional or not finite, level is not between 0 and 1, resolution is
+            negative or not finite, or the design is unknown.
 
     Example:
         >>> interval(np.arange(1, 11) / 10, level=0.05)
         Interval(low=0.17949..., high=0.92050...)
     """
     sample = _finite(values)
+    if not 0 <= resolution < np.inf:
+        raise ValueError(f"Expected a resolution of 0 or more, received {resolution}.")
     mean, half = float(sample.mean()), float(half_width(len(sample), level, design))
+    if not resolution and np.ptp(sample) <= ROUNDING * np.abs(sample).max():
+        half = np.inf
     if np.isfinite(half):
         half *= standard_deviation(sample, resolution)
     return Interval(mean - half, mean + half)

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import scipy
 
+from many_seeds.statistics.intervals import ROUNDING
+
 LEAST_RUNS = 10  # with fewer, normal data would often have an outlier
 FACTOR = 10  # of the median absolute deviation, or of the resolution
-ROUNDING = 8 * float(np.finfo(np.float64).eps)  # relative to the largest score
 
 
 def outliers(scores: np.ndarray, resolution: float) -> np.ndarray:

@@ -86,7 +86,10 @@ def test_a_pair_with_the_same_difference_in_every_seed_does_not_affect_the_other
     remarks = " ".join(results.remarks)
     assert f"unchanged, with the same score in every seed: a:same ({seeds} seeds)" in remarks
     assert "every seed has the same difference" in remarks
-    assert "no information on its uncertainty: a:shifted. Set a resolution (--resolution)" in remarks
+    assert (
+        "no information on its uncertainty: a:shifted. Set a resolution (--resolution; in Python, resolution=…)"
+        in remarks
+    )
     with_resolution = ms.compare(scores, baseline="a", design="fixed", resolution=0.001)
     assert [result.verdict for result in with_resolution][:2] == ["better", "unchanged"]
     assert with_resolution["a", "same"].difference == 0
@@ -130,7 +133,9 @@ def test_runs_without_a_common_seed_are_compared_by_welch_if_their_number_was_fi
     assert (results[0].low, results[0].high) == pytest.approx((5.5 - 4.0423, 5.5 + 4.0423), abs=2e-3)
     assert "not paired by seed, compared by Welch's interval: a:b" in results.remarks
     assert "  4 and 3  " in str(results)
-    with pytest.raises(UserError, match=r"no seed in common: a:b \(a: 0, 1, 2, 3; b: 4, 5, 6\).*--design fixed"):
+    with pytest.raises(
+        UserError, match=r"no seed in common: a:b \(a: 0, 1, 2, 3; b: 4, 5, 6\).*in Python, unpaired=True"
+    ):
         ms.compare(scores)
 
 
@@ -148,7 +153,7 @@ def test_a_thousand_variants_are_compared_with_a_baseline_and_not_with_one_anoth
         ms.compare(of)
     results = ms.compare(of, baseline="v0")
     assert len(results) == 999
-    with pytest.raises(UserError, match="has room for 200 pairs"):
+    with pytest.raises(UserError, match=r"has room for 200 pairs.*in Python, pairs=…"):
         results.plot()
 
 

@@ -53,6 +53,8 @@ REFUSED: dict[str, tuple[str | bytes, list[str], str]] = {
     "a curve": (CURVES, [], "rows are numbered by Wall time, so this is the curve of one run"),
     "epochs for seeds": (long(SCORES).replace("seed", "train/epoch"), ["--seed", "train/epoch"], "which counts steps"),
     "times for variants": (long(SCORES).replace("variant", "date"), ["--by", "date"], "--by names 'date', which"),
+    "steps for variants": (long(SCORES).replace("variant", "epoch"), ["--by", "epoch"], "--by names 'epoch', which"),
+    "numbers of epochs for seeds": (long(SCORES).replace("seed", "epochs"), ["--seed", "epochs"], "--seed names 'epo"),
     "the log of a run": (LOG, [], "give the files of all runs by a pattern in quotes, such as 'runs/{variant}/{seed}/"),
     "the state of a trainer": (STATE, [], "rows are numbered by epoch, so this is the curve of one run"),
     "results of a harness": (HARNESS, [], "name the score with --metric: results.task.acc,none"),
@@ -71,6 +73,7 @@ REFUSED: dict[str, tuple[str | bytes, list[str], str]] = {
     "UTF-16 without a mark": ("variant,seed,f1\n".encode("utf-16-le"), [], "`iconv -f UTF-16LE -t UTF-8 scores.csv`"),
     "a loss": (long(SCORES).replace("accuracy", "val_loss"), [], "is a lower val_loss better?"),
     "an error": (long(SCORES).replace("accuracy", "testRMSE"), [], "--lower-is-better (in Python, lower_is"),
+    "a share of errors": (long(SCORES).replace("accuracy", "false_negative_error"), [], "a lower false_negative_error"),
     "a time": (long(SCORES).replace("accuracy", "time"), [], "or the opposite with --higher-is-better"),
     "folds of a run": (
         rows("variant,seed,fold,f1", lambda name, seed, score: f"{name},{seed // 4},{seed % 4},{score}"),
@@ -123,6 +126,8 @@ READ: dict[str, tuple[str | bytes, list[str]]] = {
     ),
     "a loss whose direction is stated": (long(SCORES).replace("accuracy", "loss"), ["--lower-is-better"]),
     "a negative loss": (long(SCORES).replace("accuracy", "neg_log_loss"), []),
+    "a negative loss of a search": (long(SCORES).replace("accuracy", "mean_test_neg_log_loss"), []),
+    "a negative error of a cross-validation": (long(SCORES).replace("accuracy", "test_neg_mean_squared_error"), []),
 }  # fmt: skip
 
 

@@ -55,6 +55,20 @@ def test_items_of_one_group_count_together(run: Run) -> None:
     assert only(run("--items", few, "--json"))["verdict_new_images"] is None  # 20 groups
 
 
+def test_an_item_without_a_group_is_a_group_of_one(run: Run) -> None:
+    independent = only(run("--items", write("\n".join([HEADER, *rows(RIGHT)])), "--json"))
+    named = rows(RIGHT, group=1)
+    for blank in ("", "  "):
+        half = [line if line.endswith(("1", "3", "5", "7", "9")) else line.rpartition("w")[0] + blank for line in named]
+        assert only(run("--items", write("\n".join([f"{HEADER},group", *half])), "--json")) == independent
+        none = [line.rpartition("w")[0] + blank for line in named]
+        assert only(run("--items", write("\n".join([f"{HEADER},group", *none])), "--json")) == independent
+    mixed = [named[0].rpartition("w")[0], *named[1:]]
+    assert_refused(
+        run("--items", write("\n".join([f"{HEADER},group", *mixed]))), "each item should be in one group; item q0 is in"
+    )
+
+
 def test_seeds_and_items_in_any_order_give_the_same_result(run: Run) -> None:
     lines = rows(RIGHT)
     first = only(run("--items", write("\n".join([HEADER, *lines])), "--pairs", "small:large", "--json"))

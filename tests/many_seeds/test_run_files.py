@@ -82,6 +82,19 @@ def test_a_pattern_without_files_names_what_there_is(run: Run) -> None:
     assert_refused(run("runs/{variant}-{seed}/metrics.csv"), "the folder runs has a, b")
 
 
+def test_two_stars_stand_for_any_number_of_folders_also_none(run: Run) -> None:
+    for name, folder in (("a", "deep/a"), ("b", "deep/more/still/b")):
+        Path(folder).mkdir(parents=True)
+        for seed, score in enumerate(FINAL[name]):
+            Path(folder, f"{seed}.csv").write_text(f"acc\n{score}\n")
+    found = only(run("deep/**/{variant}/{seed}.csv", "--design", "fixed", "--json"))
+    assert (found["a"], found["b"], found["n"]) == ("a", "b", 3)
+
+
+def test_a_field_that_is_no_name_is_refused(run: Run) -> None:
+    assert_refused(run("runs/{1}/{seed}/metrics.csv"), "should be a name, such as {variant}, received {1}")
+
+
 def test_files_of_one_name_get_the_pattern_of_their_paths(run: Run) -> None:
     files = [f"runs/{name}/{seed}/metrics.csv" for name in FINAL for seed in range(3)]
     refused = run(*files)

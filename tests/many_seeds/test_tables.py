@@ -54,6 +54,13 @@ def test_the_same_scores_give_the_same_result_in_every_form(
         assert (result["low"], result["high"]) == pytest.approx((2.5 - 6.3531, 2.5 + 6.3531), abs=1e-3)
 
 
+@pytest.mark.parametrize("name", ["epochs", "train/steps", "total_iterations"])
+def test_variants_may_differ_in_how_long_they_are_trained(name: str, run: Run) -> None:
+    file = write(f"seed,{name},f1\n0,5,1\n0,10,3\n1,5,2\n1,10,5\n")
+    result = only(run(file, "--by", name, "--json"))
+    assert (result["a"], result["b"], result["n"], result["difference"]) == ("5", "10", 2, 2.5)
+
+
 BAD = {
     "a missing file": (None, ["nosuch.csv"], "nosuch.csv can't be read: No such file or directory"),
     "a folder": (None, ["."], ". can't be read: Is a directory"),

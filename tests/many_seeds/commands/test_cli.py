@@ -224,7 +224,7 @@ def test_runs_without_common_seeds_need_an_option(run: Run) -> None:
     refused = run(write(text))
     assert refused.status == 2
     assert "no seed in common: a:b" in refused.err
-    assert "(--unpaired); or choose the fixed design (--design fixed)" in refused.err
+    assert "(--unpaired; in Python, unpaired=True); or choose the fixed design (--design fixed; " in refused.err
 
 
 def test_a_variant_with_one_run_is_named(run: Run) -> None:

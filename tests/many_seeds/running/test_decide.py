@@ -6,15 +6,21 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_type
 
 import pytest
 
 import many_seeds as ms
 from many_seeds import RaceResult, Results, UserError
 from many_seeds.ledger import parse
+from many_seeds.running import cluster as cluster_module
+from many_seeds.running.cluster import cluster_workers, execute_function
+from many_seeds.running.functions import pickled
 from many_seeds.running.pool import Pool
 from many_seeds.running.runs import Outcome, Run
 from many_seeds.running.store import Store
@@ -32,8 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def decide(function: Any, variants: Any = VARIANTS, **options: Any) -> Results:
     defaults: dict[str, Any] = {"store": "scores.csv", "margin": 0.5, "verbose": False}
-    results = ms.decide(function, variants, **(defaults | options))
-    assert isinstance(results, Results)
+    results: Results = ms.decide(function, variants, **(defaults | options))
     return results
 
 
@@ -57,7 +62,8 @@ def test_a_null_and_a_clear_comparison_end_and_the_same_call_makes_no_run_again(
     assert "base → same: 0 → 10 seeds, 20 runs" in printed
     assert "better 9: score " in printed
     assert "2 of 2 comparisons have a verdict: 1 better, 1 equivalent" in printed
-    assert decide(never, baseline="base").to_dict() == results.to_dict()
+    again = ms.decide(never, VARIANTS, baseline="base", store="scores.csv", margin=0.5, verbose=False)
+    assert assert_type(again, Results).to_dict() == results.to_dict()
     from_file = verdict("scores.csv", "--metric", "score", "--baseline", "base", "--margin", "0.5")
     assert from_file.status == 0
     assert [line.split()[2] for line in from_file.out.splitlines() if line.startswith("base ")] == [
@@ -77,7 +83,7 @@ def test_seeds_are_added_to_the_undecided_comparison_only_up_to_the_maximum() ->
 def test_a_race_ends_with_a_winner_and_eliminated_variants_get_no_more_seeds() -> None:
     close = VARIANTS | {"best": {"mean": 3.01}}
     result = ms.decide(train, close, race=True, store="scores.csv", margin=0.0001, most=16, verbose=False)
-    assert isinstance(result, RaceResult)
+    assert_type(result, RaceResult)
     assert set(result.standing.eliminated) >= {"base", "same"}
     assert len(seeds_of("base")) == 10
     assert result.standing.leader in ("better", "best")
@@ -99,7 +105,6 @@ def test_later_comparisons_are_a_batch_with_a_smaller_level_and_seen_scores_do_n
     assert [(row.batch, row.withdrawn) for row in ledger] == [(1, "yes"), (2, "yes"), (3, "")]
     assert [row.level for row in ledger] == pytest.approx([0.04, 0.005, 0.01 / 6])
     race = ms.decide(train, VARIANTS, race=True, store="scores.csv", most=1, verbose=False)
-    assert isinstance(race, RaceResult)
     assert "seeds count from seed 20 on" in race.remarks[0]
 
 
@@ -117,6 +122,10 @@ def test_a_failing_run_is_repeated_once_and_recorded_and_other_comparisons_go_on
     printed = capsys.readouterr().err
     assert 'raise RuntimeError("no luck")' in printed  # the end of the traceback
     assert "base → better is open: a run of better failed; the next call trains it again" in printed
+    chosen = verdict("scores.csv", "--metric", "score", "--pairs", "base:better", "--where", "status=ok")
+    assert "left out by --where: 1 row with the status failed. If they were stopped because of" in (
+        " ".join(chosen.out.split())
+    )
     Path("repaired").touch()
     results = decide(flaky, pairs=pairs)
     assert (results[0].verdict, results[0].n, results.remarks) == ("better", 10, ())
@@ -157,7 +166,6 @@ def test_equal_scores_and_equal_differences_get_no_seeds_without_end() -> None:
     assert "every seed has the same difference" in " ".join(results.remarks)
     clear = {name: VARIANTS[name] for name in ("base", "better")}
     race = ms.decide(shifted, clear, race=True, store="race.csv", margin=0.1, verbose=False)
-    assert isinstance(race, RaceResult)
     assert (race.standing.n, race.winner) == (10, None)
 
 
@@ -172,6 +180,22 @@ def test_the_fixed_design_makes_one_number_of_seeds_and_refuses_another() -> Non
         decide(never, store="other.csv", design="fixed")
 
 
+def test_the_fixed_design_has_no_interval_before_all_its_seeds_exist() -> None:
+    def decide_fixed() -> Results:
+        return decide(flaky, pairs=[("base", "better"), ("base", "same")], design="fixed", most=6)
+
+    early, whole = decide_fixed()
+    assert (early.n, early.verdict, early.low, early.high) == (4, "undecided", -math.inf, math.inf)
+    assert math.isnan(early.difference)
+    assert (whole.n, whole.verdict) == (6, "equivalent")
+    remarks = " ".join(decide_fixed().remarks)
+    assert "no interval before all 6 seeds exist, since the fixed design is for one look: base:better (2 missing)" in (
+        remarks
+    )
+    Path("repaired").touch()
+    assert [(result.n, result.verdict) for result in decide_fixed()] == [(6, "better"), (6, "equivalent")]
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -181,6 +205,7 @@ def test_the_fixed_design_makes_one_number_of_seeds_and_refuses_another() -> Non
         ({"hours": -1}, "hours should be a number of hours above 0, received -1"),
         ({"timeout": "1"}, "timeout should be a number of seconds above 0, received '1'"),
         ({"gpus": "0,1"}, r"gpus should be a list of numbers, such as \[0, 1\], received '0,1'"),
+        ({"gpus": 2}, r"gpus should be a list of numbers, such as \[0, 1\], received 2"),
         ({"margin": -1}, "margin should be"),
         ({"variants": {"a": {"x": 1}, "b": {"x": 1}}}, "a and b have the same fields"),
         ({"variants": {"a": {"x": 1}, "b": {"x": object()}}}, "give names in place of objects"),
@@ -203,6 +228,17 @@ def test_scores_without_the_variants_beside_them_do_not_start_a_new_ledger() -> 
     Path("scores.variants.json").unlink()
     with pytest.raises(UserError, match=r"scores of base, better, which scores\.variants\.json does not describe"):
         decide(never, pairs=[("base", "same")])
+
+
+def test_no_two_stores_share_a_ledger_and_that_of_a_csv_file_keeps_its_name() -> None:
+    stores = ["lr_0.1", "lr_0.2", "lr_0.1.csv", "runs", "runs.csv", "runs.tsv", "runs.CSV"]
+    for store in stores:
+        decide(train, pairs=[("base", "better")], store=store, hours=1e-9)
+    ledgers = [str(path) for path in Path().glob("*comparisons.csv")]
+    variants = [str(path) for path in Path().glob("*variants.json")]
+    assert len(ledgers) == len(variants) == len(stores)
+    assert {"runs.comparisons.csv", "lr_0.1.comparisons.csv", "runs.tsv_comparisons.csv"} <= set(ledgers)
+    assert {"runs.variants.json", "lr_0.1.variants.json", "runs.tsv_variants.json"} <= set(variants)
 
 
 def test_a_variant_with_other_fields_needs_another_name() -> None:
@@ -266,6 +302,43 @@ def test_a_program_that_is_stopped_ends_its_workers_and_goes_on_from_its_scores(
     assert len({(row["variant"], row["seed"]) for row in rows()}) == len(rows())
 
 
+class Slow:
+    """A worker whose runs take 50 minutes of their own clock."""
+
+    def start(self, run: Run) -> "Future[Outcome]":
+        future = Future[Outcome]()
+        future.set_result(Outcome({"score": 1.0}, 3000.0, ""))
+        return future
+
+    def is_ready(self) -> bool:
+        return True
+
+    def kill(self) -> None:
+        pass
+
+    close = kill
+
+
+def test_a_run_does_not_start_if_it_is_expected_to_end_too_late() -> None:
+    store = Store(Path("scores.csv"))
+    pool = Pool([Slow()], store, "score", None, "", print)
+    runs = [Run(name, seed) for seed in range(2) for name in ("base", "better")]
+    assert not pool.train(runs, time.monotonic() + 1800)  # the first duration is not known before
+    assert [(row["variant"], row["seed"]) for row in rows()] == [("base", "0")]
+    assert pool.train(runs, math.inf)
+    assert len(rows()) == 4
+
+
+def test_a_call_ends_if_single_runs_are_too_long_for_the_time_that_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    decide(train, pairs=[("base", "better")], most=1)
+    lines = [line.split(",") for line in Path("scores.csv").read_text().splitlines()]
+    lines = [lines[0], *([*cells[:3], "3000.0", *cells[4:]] for cells in lines[1:])]
+    Path("scores.csv").write_text("".join(",".join(cells) + "\n" for cells in lines))
+    decide(never, pairs=[("base", "better")], most=2, workers=4, hours=0.5, verbose=True)
+    assert "base → better is open: no time is left for its next runs" in capsys.readouterr().err
+    assert len(rows()) == 2
+
+
 class Lost:
     """A worker of a cluster whose scheduler ends."""
 
@@ -298,11 +371,33 @@ def test_a_cluster_that_has_gone_is_an_error_and_its_runs_can_be_made_again() ->
 def test_a_function_runs_on_a_dask_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     from distributed import LocalCluster
 
+    def pid(seed: int, mean: float) -> dict[str, float]:
+        if mean == 3.0:
+            os._exit(3)
+        return {"score": mean, "pid": os.getpid()}
+
+    def endless(seed: int, mean: float) -> float:
+        with Path("alive").open("w") as alive:
+            print("started", file=alive, flush=True)
+            threading.Event().wait()
+        return mean
+
     with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address="") as cluster:
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
-        results = decide(flaky, pairs=[("base", "better"), ("base", "same")])
-        assert [(result.verdict, result.n) for result in results] == [("undecided", 4), ("equivalent", 10)]
-        assert Path("attempts").read_text() == "xx"
+        decide(pid, pairs=[("base", "same"), ("base", "better")], most=1)
+        pids = {row["variant"]: row["pid"] for row in rows()}
+        assert len({str(float(os.getpid())), pids["base"], pids["same"]}) == 3
+        assert [row["status"] for row in rows() if row["variant"] == "better"] == [
+            "failed: its process died: it was killed, or the machine ran out of memory"
+        ]
+        monkeypatch.setattr(cluster_module, "LOOK_SECONDS", 0.01)
+        os.mkfifo("alive")
+        with cluster_workers(partial(execute_function, pickled(endless), VARIANTS, "score"), 1) as [worker]:
+            worker.start(Run("base", 0))
+            with Path("alive").open() as alive:
+                assert alive.readline() == "started\n"
+                worker.kill()
+                assert alive.read() == ""  # which ends with the process of the function
         with pytest.raises(UserError, match="timeout and gpus are for this machine"):
             decide(never, pairs=[("base", "same")], timeout=1)
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "nonsense://here")

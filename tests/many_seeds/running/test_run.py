@@ -20,6 +20,7 @@ from many_seeds.running import cluster as cluster_module
 from many_seeds.running import processes
 from many_seeds.running.cluster import cluster_workers, execute
 from many_seeds.running.commands import Command, expanded, logged_scores, parse_command, read_score
+from many_seeds.running.functions import THREADS
 from many_seeds.running.runs import Run, ScoreError
 from tests import ROOT
 from tests.support.command import assert_refused, many_seeds
@@ -145,6 +146,15 @@ def test_a_variant_whose_runs_all_fail_stops_after_a_few() -> None:
     failed = many_seeds("run", "runs.yaml")
     assert "better: no more runs of it start, since 5 have failed" in failed.err
     assert sum(line.startswith("90 ") for line in Path("log").read_text().splitlines()) <= 12  # with second attempts
+
+
+def test_the_plan_of_the_fixed_design_shows_no_interval_before_all_its_seeds_exist() -> None:
+    Path("runs.yaml").write_text(STUDY.replace(', "base:same"', "") + "design: fixed\nmost: 4\n")
+    Path("script.sh").write_text("test $2 = 3 && exit 1\n" + SCRIPT)
+    assert many_seeds("run", "runs.yaml").status == 1
+    lines = many_seeds("run", "runs.yaml", "--plan").out.splitlines()
+    assert ["base", "better", "undecided", "–", "any", "3", "–"] in [line.split() for line in lines]
+    assert "base → better: 3 → 4 seeds, 2 runs; about 0 s until 4 seeds" in lines
 
 
 def test_a_command_that_has_made_no_score_may_be_corrected() -> None:
@@ -283,8 +293,10 @@ def test_an_mlflow_run_without_the_score_or_several_with_it_are_no_score(
 def test_a_command_runs_on_a_dask_cluster_and_ends_if_it_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address="") as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=12, processes=False, dashboard_address="") as cluster:
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
+        Path("runs.yaml").write_text(STUDY.replace("workers: 2", ""))
+        assert "base → better: 0 → 12 seeds" in many_seeds("run", "runs.yaml", "--plan").out  # one for each thread
         Path("runs.yaml").write_text(STUDY + "most: 3\n")
         assert many_seeds("run", "runs.yaml").status == 0
         assert len(rows()) == 9
@@ -306,6 +318,19 @@ def test_each_command_sees_the_gpu_of_its_worker() -> None:
     Path("runs.yaml").write_text(STUDY.replace("[sh, script.sh, ", command) + "gpus: [3, 4]\nmost: 3\n")
     many_seeds("run", "runs.yaml")
     assert {row["accuracy"] for row in rows()} == {"3.0", "4.0"}
+
+
+def test_commands_share_the_cores_unless_the_environment_says_how_many_threads_they_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("joblib.cpu_count", lambda: 6)
+    for name in THREADS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MKL_NUM_THREADS", "5")
+    command = '[sh, -c, "echo {seed}$OMP_NUM_THREADS$MKL_NUM_THREADS", '
+    Path("runs.yaml").write_text(STUDY.replace("[sh, script.sh, ", command) + "most: 1\n")
+    assert many_seeds("run", "runs.yaml").status == 0
+    assert {row["accuracy"] for row in rows()} == {"35.0"}
 
 
 @pytest.mark.parametrize(

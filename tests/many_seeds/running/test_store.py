@@ -85,7 +85,7 @@ def test_a_failed_run_has_a_row_without_scores_until_it_succeeds(path: Path) -> 
     assert other.failures() == {Run("base", 0): "exit status 1"}
     assert other.scores("base", "score").tolist() == []
     refused = verdict(str(path), "--metric", "score")
-    assert "should have a finite number as score, received an empty value" in refused.err  # not dropped silently
+    assert "1 row with the status failed have no score: train these runs to the end" in refused.err  # not dropped
     other.add(Run("base", 0), outcome(score=0.5, loss=2.0), "")
     one.refresh()
     assert one.failures() == {}

@@ -1,6 +1,7 @@
 """The interval and its verdict, against values computed independently."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,6 +104,27 @@ def test_the_interval_moves_with_the_differences_and_mirrors_when_a_and_b_change
 def test_invalid_differences_are_refused(values: list[float]) -> None:
     with pytest.raises(ValueError, match="Expected finite numbers"):
         interval(np.array(values), level=0.05, resolution=RESOLUTION)
+
+
+@pytest.mark.parametrize("design", ["open", "fixed"])
+@pytest.mark.parametrize("values", [[0.5] * 10, [0.0] * 10, [0.1 + 0.2, 0.3] * 5])
+def test_equal_values_without_a_resolution_have_an_infinite_interval(values: list[float], design: Design) -> None:
+    assert interval(values, design=design) == Interval(-np.inf, np.inf)
+    assert np.isfinite(interval(values, resolution=RESOLUTION, design=design).low)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"level": 1.5}, "Expected 0 < level < 1, received 1.5"),
+        ({"resolution": -0.1}, "Expected a resolution of 0 or more, received -0.1"),
+        ({"resolution": np.nan}, "Expected a resolution of 0 or more, received nan"),
+        ({"design": "closed"}, "Expected the design open or fixed, received 'closed'"),
+    ],
+)
+def test_an_interval_with_a_setting_out_of_range_is_refused(options: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        interval(SOME, **options)
 
 
 @pytest.mark.parametrize("level", [0, 1, -0.1])
