@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 
@@ -116,7 +116,7 @@ class Pool:
                 claim.release()
                 self._left.remove(run)
                 self._show(f"{run}: finished by another process")
-            elif time.monotonic() + self._expected_seconds(run) > deadline:
+            elif time.monotonic() + _expected_seconds(run, self._store.mean_seconds()) > deadline:
                 claim.release()
                 self._left.remove(run)
                 self._late = True
@@ -185,14 +185,9 @@ class Pool:
         """The number of runs of this batch that are left, and the time that they are expected to take."""
         if not self._left:
             return ""
-        total = sum(map(self._expected_seconds, self._left)) / len(self.workers)
+        known = self._store.mean_seconds()
+        total = sum(_expected_seconds(run, known) for run in self._left) / len(self.workers)
         return f"; {counted(len(self._left), 'run')} left, about {duration(total)}"
-
-    def _expected_seconds(self, run: Run) -> float:
-        """The mean duration of the runs of its variant, else of the other variants; 0 if none is known."""
-        seconds = self._store.mean_seconds()
-        typical = sum(seconds.values()) / max(1, len(seconds))
-        return seconds.get(run.variant, typical)
 
     def _stop(self) -> None:
         """Wait for the runs under way, which an error or a signal has ended."""
@@ -201,3 +196,14 @@ class Pool:
             job.claim.release()
         self._idle = list(self.workers)
         self._busy = {}
+
+
+def _expected_seconds(run: Run, known: Mapping[str, float]) -> float:
+    """The mean duration of the runs of its variant, else of the other variants; 0 if none is known.
+
+    Args:
+        run: the run.
+        known: of `Store.mean_seconds`.
+    """
+    typical = sum(known.values()) / max(1, len(known))
+    return known.get(run.variant, typical)
