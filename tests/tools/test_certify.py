@@ -28,9 +28,11 @@ from stages.study.provenance.identities import variant_identity
 from stages.study.records.results import read_results
 from tests.conftest import STUDY as DIGITS
 from tests.support.pipeline import STUDY, Clone, stages_run
+from tests.support.runs import planned
 from tools.certify import __main__ as command
-from tools.certify import retrained, sample
+from tools.certify import old, retrained, sample
 from tools.certify.certificates import append
+from tools.certify.old import OldRun
 from tools.certify.outcomes import difference, recorded_outcome, same_weights
 from tools.certify.retrained import FOLDER
 from tools.certify.run import certify
@@ -459,6 +461,25 @@ def test_certificates_of_two_branches_are_merged_and_both_variants_are_certified
     assert sorted(pd.read_csv(CERTIFIED)["variant"]) == ["one", "two"]
     update_code(small)
     assert stale(small) == []
+
+
+def test_the_old_code_trains_more_runs_than_one_argument_of_a_command_can_name(
+    small: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(small.folder)
+    study = params.load()
+    (check,) = sample.select_checks(study, ["one"], 1, everything=True)
+    quick = study.recipe("one").model_copy(update={"hidden_units": 2, "weight_sd": 0.2})
+    runs = {
+        (f"one_{number}", run.seed): replace(run, variant=f"one_{number}", recipe=quick)
+        for number in range(35)
+        for run in planned(study, "one")
+    }
+    folder = tmp_path.joinpath(*["long" * 60] * 8)
+    assert len(runs) * len(str(folder)) > 2**17  # bytes, the limit of Linux
+    found = old.train([replace(check, parts=("train",))], runs, folder)
+    assert [*found] == [*runs]
+    assert not [str(run) for run in found.values() if not isinstance(run, OldRun)]
 
 
 def test_without_the_old_code_in_git_the_difference_is_reported(

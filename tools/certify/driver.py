@@ -1,8 +1,8 @@
 """Train runs with the code of another commit: `tools.certify.old` runs this file by `python -c` in a checkout of it.
 
 It uses only functions that every commit with stages/recipes has: `plan`, `train_all`, and the scores and readers of
-stages/evaluate. Its argument is a job as JSON: the number of classes, the runs (variant, seed, fields of the recipe and
-folder of the run), and whether to evaluate them.
+stages/evaluate. Its standard input is a job as JSON: the number of classes, the runs (variant, seed, fields of the
+recipe and folder of the run), and whether to evaluate them.
 """
 
 import importlib
@@ -101,7 +101,7 @@ def evaluate(job: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
-    job = json.loads(sys.argv[1])
+    job = json.load(sys.stdin)
     if job["evaluate"]:
         evaluate(job)
     else:

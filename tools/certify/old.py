@@ -5,11 +5,12 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -175,17 +176,20 @@ def _drive(python: str, study: Path, job: dict[str, Any], settings: dict[str, st
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DASK_")}
     environment |= settings | {"PYTHONPATH": ""}
-    command = [python, "-c", DRIVER.read_text(encoding="utf-8"), json.dumps(job)]
-    with subprocess.Popen(
-        command,
-        cwd=study,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        start_new_session=True,
-    ) as process:
+    command = [python, "-c", DRIVER.read_text(encoding="utf-8")]
+    with (
+        _as_file(json.dumps(job)) as content,
+        subprocess.Popen(
+            command,
+            cwd=study,
+            env=environment,
+            stdin=content,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            start_new_session=True,
+        ) as process,
+    ):
         try:
             last = _print_progress(process)
         except BaseException:
@@ -194,6 +198,15 @@ def _drive(python: str, study: Path, job: dict[str, Any], settings: dict[str, st
             raise
     if process.returncode != 0:
         raise UserError(f"the old code can't be run here: {' '.join(last)}")
+
+
+@contextlib.contextmanager
+def _as_file(text: str) -> Iterator[IO[str]]:
+    """A temporary file to read a text from. A job may be longer than an argument, and than what a pipe holds."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
+        file.write(text)
+        file.seek(0)
+        yield file
 
 
 def _print_progress(process: subprocess.Popen[str]) -> deque[str]:
