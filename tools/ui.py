@@ -20,6 +20,7 @@ from stages.study import params
 from stages.tracking import address, experiment
 
 POLL_SECONDS = 0.3  # between checks whether the UI responds
+REQUEST_SECONDS = 10  # that the UI may take to answer such a check
 HOST = "127.0.0.1"
 
 
@@ -71,8 +72,9 @@ def running(port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _responds(port: int) -> bool:
+    directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy can't reach this machine's HOST
     try:
-        with urllib.request.urlopen(f"http://{HOST}:{port}/health"):
+        with directly.open(f"http://{HOST}:{port}/health", timeout=REQUEST_SECONDS):
             return True
     except OSError:
         return False

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.support.command import run_main
-from tests.support.mlflow import client, free_port
+from tests.support.mlflow import client, free_port, proxy
 from tools.ui import main
 
 UI = [sys.executable, "-m", "tools.ui"]
@@ -28,13 +29,16 @@ def test_the_ui_opens_the_view_of_the_approaches_and_ends_after_a_signal(
     experiment = client().get_experiment_by_name("digits").experiment_id
     page = f"http://127.0.0.1:{port}/#/experiments/{experiment}/runs?workflowType=machine_learning&"
     first = f"{page}viewStateShareKey=study-approaches"
-    with subprocess.Popen(
-        [*UI, "--port", str(port)],
-        env={**os.environ, "BROWSER": str(browser)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as ui:
+    with (
+        recording_proxy() as (proxied, requested),
+        subprocess.Popen(
+            [*UI, "--port", str(port)],
+            env={**os.environ, "BROWSER": str(browser), "http_proxy": proxied},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as ui,
+    ):
         assert ui.stdout is not None
         lines = []
         try:
@@ -55,11 +59,25 @@ def test_the_ui_opens_the_view_of_the_approaches_and_ends_after_a_signal(
     # The address of a database may have a password: it is in the environment, not in the arguments.
     assert not [line for line in arguments if "sqlite:" in line]
     assert not [line for line in lines if "URI not provided. Using sqlite" in line]
+    assert not [address for address in requested if "127.0.0.1" in address]  # which a proxy can't reach
     assert f"Approaches: {first}" in lines
     assert any(line.startswith(f"  Variants, best validation accuracy first: {page}searchFilter=") for line in lines)
     assert opened.read_text().strip() == first
     assert second.status == 1
     assert f"error: port {port} is in use: choose another one" in second.err
+
+
+@contextlib.contextmanager
+def recording_proxy() -> Iterator[tuple[str, list[str]]]:
+    """The address of a proxy that answers every request itself, and the addresses that were requested from it."""
+    requested: list[str] = []
+
+    def own_answer(path: str, length: int) -> tuple[int, bytes]:
+        requested.append(path)
+        return 200, b""
+
+    with proxy("", own_answer) as address:
+        yield address, requested
 
 
 def arguments_of_children(pid: int) -> list[str]:
