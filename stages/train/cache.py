@@ -2,25 +2,23 @@
 
 import json
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from stages.study import dvc, files, paths
+from stages.train.plan import FILES, undamaged_facts
 from stages.train.run import Run
-
-NAMES = {"model.keras", "curves.csv", "run.json"}  # the files of a run
 
 
 def restore(runs: Sequence[Run]) -> None:
-    """Restore those runs that the cache has to their folders."""
+    """Restore those runs that the cache has to their folders. Damaged files of the cache are left out."""
     wanted = {run.key: run for run in runs}
     if not wanted or not Path(".dvc").is_dir():
         return
-    for contents in _cached_runs(_cache()):
-        run = wanted.get(json.loads(contents["run.json"].read_bytes()).get("key"))
-        if run is not None and {name for name, path in contents.items() if path.exists()} == NAMES:
-            content = {name: path.read_bytes() for name, path in contents.items()}
-            files.write_folder(paths.run_path(run.variant, run.seed), content)
+    for copies in _cached_runs(_cache()):
+        run = wanted.get(_key(copies["run.json"]))
+        if run is not None and (contents := _undamaged(run, copies)):
+            files.write_folder(paths.run_path(run.variant, run.seed), contents)
             del wanted[run.key]
 
 
@@ -34,8 +32,33 @@ def _cached_runs(cache: Path) -> Iterator[dict[str, Path]]:
     """For every run in the cache, its files as name → path in the cache."""
     for folder in sorted(cache.glob("*/*.dir")):
         seeds: dict[str, dict[str, Path]] = {}
-        for entry in json.loads(folder.read_bytes()):
-            seed, _, name = entry["relpath"].partition("/")
-            if name in NAMES:
-                seeds.setdefault(seed, {})[name] = cache / entry["md5"][:2] / entry["md5"][2:]
-        yield from (contents for contents in seeds.values() if "run.json" in contents and contents["run.json"].exists())
+        for relative, digest in _listed(folder):
+            seed, _, name = relative.partition("/")
+            if name in FILES:
+                seeds.setdefault(seed, {})[name] = cache / digest[:2] / digest[2:]
+        yield from (copies for copies in seeds.values() if copies.keys() == {*FILES})
+
+
+def _listed(folder: Path) -> list[tuple[str, str]]:
+    """The relative path and the digest of each file in a folder of the cache; none if its list is damaged."""
+    try:
+        return [(str(entry["relpath"]), str(entry["md5"])) for entry in json.loads(folder.read_bytes())]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+
+
+def _key(facts: Path) -> str:
+    """The key of a run in the cache; empty if its run.json is missing or damaged."""
+    try:
+        return str(json.loads(facts.read_bytes())["key"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
+
+
+def _undamaged(run: Run, copies: Mapping[str, Path]) -> dict[str, bytes] | None:
+    """The files of a run in the cache as name → content; None if one is missing or damaged."""
+    try:
+        contents = {name: path.read_bytes() for name, path in copies.items()}
+    except OSError:
+        return None
+    return contents if undamaged_facts(run, contents) else None

@@ -2,6 +2,7 @@
 
 import functools
 import io
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from many_seeds.errors import UserError
 from stages.recipes.shared.recipe import Recipe
 from stages.recipes.shared.training import backend
 from stages.study import files, paths
@@ -22,6 +22,8 @@ from stages.study.records.splits import read_validation
 from stages.train import executors
 from stages.train.executors import batched_seeds
 from stages.train.run import Run
+
+FILES = ("model.keras", "curves.csv", "run.json")  # of a run
 
 
 def environment_here(recipe: Recipe) -> Environment:
@@ -80,14 +82,25 @@ def finished(run: Run, models: Path = paths.MODELS) -> dict[str, Any] | None:
     """
     folder = paths.run_path(run.variant, run.seed, models)
     try:
-        facts = files.read_json(folder / "run.json")
-        valid = facts["key"] == run.key and facts["digests"]["model"] == files.digest(
-            (folder / "model.keras").read_bytes()
-        )
-        curve = (folder / "curves.csv").read_bytes()
+        return undamaged_facts(run, {name: (folder / name).read_bytes() for name in FILES})
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def undamaged_facts(run: Run, contents: Mapping[str, bytes]) -> dict[str, Any] | None:
+    """The content of run.json if these are the files of the run, and undamaged; otherwise None.
+
+    Args:
+        run: the run.
+        contents: the content of each file in `FILES`.
+    """
+    try:
+        facts = json.loads(contents["run.json"])
+        valid = facts["key"] == run.key and facts["digests"]["model"] == files.digest(contents["model.keras"])
+        curve = contents["curves.csv"]
         # A truncated curve is not the same after it was parsed and written again.
         valid = valid and files.csv_bytes(pd.read_csv(io.BytesIO(curve))) == curve
-    except (FileNotFoundError, NotADirectoryError, KeyError, TypeError, ValueError, UserError):
+    except (KeyError, TypeError, ValueError):
         return None
     return facts if valid else None
 
