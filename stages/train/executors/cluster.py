@@ -93,7 +93,17 @@ def training(runs: Sequence[Run], images: np.ndarray, labels: np.ndarray, train:
 
 
 def _address() -> str:
-    return os.environ["DASK_SCHEDULER_ADDRESS"]
+    """The address of the scheduler.
+
+    Raises:
+        UserError: the variable for it is not set.
+    """
+    if address := os.environ.get("DASK_SCHEDULER_ADDRESS"):
+        return address
+    raise UserError(
+        "STUDY_EXECUTOR=dask needs DASK_SCHEDULER_ADDRESS, tcp://host:port of a running `dask scheduler`, received "
+        "none: set it, or unset STUDY_EXECUTOR to train on this machine"
+    )
 
 
 def _connected() -> Client:

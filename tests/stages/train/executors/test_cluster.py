@@ -510,6 +510,18 @@ def test_an_address_without_a_scheduler_is_refused(
     assert "Expected tcp://host:port of a running `dask scheduler`" in message
 
 
+@pytest.mark.parametrize("address", [None, ""])
+def test_the_executor_dask_without_an_address_asks_for_it(
+    address: str | None, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUDY_EXECUTOR", "dask")
+    if address is not None:
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
+    monkeypatch.setattr(sys, "argv", ["train", "--all"])
+    with pytest.raises(SystemExit, match=r"STUDY_EXECUTOR=dask needs DASK_SCHEDULER_ADDRESS, .* received none: set it"):
+        command.main()
+
+
 def test_without_dask_the_error_has_the_command_that_installs_it(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
