@@ -67,7 +67,9 @@ def database_uri(path: Path) -> str:
 def local_database() -> Path | None:
     """The file of the SQLite database that the tracking URI names; None for a server or a URI with options."""
     path = tracking_uri().removeprefix("sqlite:///")
-    return None if path == tracking_uri() or path.startswith("file:") else Path(unquote(path)).resolve()
+    if path == tracking_uri() or path.startswith("file:") or "?" in path:  # a ? in a file's name is quoted
+        return None
+    return Path(unquote(path)).resolve()
 
 
 def artifact_location() -> str | None:

@@ -460,6 +460,16 @@ def test_a_read_only_database_costs_one_warning_and_no_exception(
     assert dump() == before
 
 
+def test_a_database_with_options_in_its_uri_is_written_and_none_of_another_name_beside_it(
+    evaluated: Path, study: Params, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(empty_database, "runs.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs.db?timeout=30")
+    assert Publisher(study).publish("ridge", 0) == 1
+    assert [path.name for path in evaluated.glob("*.db*")] == ["runs.db"]
+    assert [run.info.run_name for run in runs() if "seed" in run.data.tags] == ["ridge seed 0"]
+
+
 def test_one_run_that_cannot_be_read_is_named_and_costs_no_other(
     unpublished: Path, study: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
