@@ -57,31 +57,31 @@ study: setup ## run the study on MNIST: dvc repro
 	dvc repro
 
 stale: setup ## list what an edit has made stale (IN=build/demo)
-	@cd $(IN) && python -m tools.stale
+	@cd "$(IN)" && python -m tools.stale
 
 certify: setup ## train a sample after an edit; keep equal results (ARGS=--plan)
 	@python -m tools.certify $(ARGS)
 
 settle: setup ## add seeds to undecided comparisons (IN=build/demo, ARGS=--plan)
-	cd $(IN) && python -m tools.settle $(ARGS)
+	cd "$(IN)" && python -m tools.settle $(ARGS)
 
 compare: REV ?= HEAD
 compare: setup ## `dvc metrics diff` with a verdict on each variant (REV=main)
 	@python -m tools.compare $(REV) $(ARGS)
 
-predict: IMAGE ?= tools/serving/example.png
+predict: export IMAGE ?= tools/serving/example.png
 predict: setup ## classify an image (IMAGE=digit.png, IN=build/demo)
-	@cd $(IN) && python -m tools.serving.predict $(abspath $(IMAGE))
+	@case "$$IMAGE" in /*) ;; *) IMAGE="$$PWD/$$IMAGE" ;; esac; cd "$(IN)" && python -m tools.serving.predict "$$IMAGE"
 
 ui: PORT ?= 5000
 ui: setup ## show all runs in MLflow (PORT=5000, IN=build/demo)
-	cd $(IN) && python -m stages.tracking
-	-cd $(IN) && python -m tools.serving.register
-	cd $(IN) && python -m tools.ui --port $(PORT)
+	cd "$(IN)" && python -m stages.tracking
+	-cd "$(IN)" && python -m tools.serving.register
+	cd "$(IN)" && python -m tools.ui --port $(PORT)
 
 serve: PORT ?= 5001
 serve: setup ## a page to draw digits, and a server (PORT=5001, IN=build/demo)
-	cd $(IN) && python -m stages.tracking && python -m tools.serving.register && python -m tools.serving.server --port $(PORT)
+	cd "$(IN)" && python -m stages.tracking && python -m tools.serving.register && python -m tools.serving.server --port $(PORT)
 
 test: setup ## run the tests that take seconds each
 	python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m "not slow"

@@ -140,3 +140,12 @@ def test_a_target_does_all_that_it_does_in_the_folder_that_in_names(target: str,
     assert called
     assert [line.rpartition(", in ")[2] for line in called] == [str(study)] * len(called)
     assert target != "predict" or f"{checkout}/digit.png" in called[0]
+
+
+@pytest.mark.parametrize("name", ["my digit (1).png", "it's & more; 7.png", "../digit.png", "/elsewhere/digit.png"])
+def test_predict_takes_an_image_of_any_name_relative_to_the_folder_of_make(name: str, checkout: Path) -> None:
+    (checkout / "a study").mkdir()
+    (checkout / ".venv/bin/python").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > "{checkout}/called"\n')
+    command = ["make", "-o", "setup", "predict", "IN=a study", f"IMAGE={name}"]
+    subprocess.run(command, cwd=checkout, capture_output=True, check=True)
+    assert (checkout / "called").read_text().splitlines() == ["-m", "tools.serving.predict", str(checkout / name)]
