@@ -4,9 +4,11 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote, unquote, urlsplit
 
 from many_seeds.commands.redact import redact, without_login
@@ -114,16 +116,24 @@ def lock() -> Iterator[None]:
     of_user = Path(tempfile.gettempdir()) / f"study-mlflow-{os.getuid()}-{name}.lock"
     database = local_database()
     try:
-        file = _opened(database.with_name(f"{database.name}.lock") if database else of_user)
+        file = _locked(database.with_name(f"{database.name}.lock") if database else of_user)
     except OSError:  # such as that of a folder that this user can't write; the database tells the user
-        file = _opened(of_user)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        file = _locked(of_user)
+    with file:
         yield
-    finally:
-        os.close(file)
 
 
-def _opened(path: Path) -> int:
-    """The descriptor of a file, for reading: other users of a shared checkout may not write it."""
-    return os.open(path, os.O_RDONLY | os.O_CREAT, 0o666)
+def _locked(path: Path) -> BinaryIO:
+    """A file that is locked until it is closed. The group of a shared checkout can lock it, too."""
+    file: BinaryIO
+    try:
+        file = path.open("ab")  # NFS locks no file that is open for reading only
+    except PermissionError:  # it is of another user
+        file = path.open("rb")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(file)  # closes it after an error
+        with contextlib.suppress(OSError):  # of a file of another user
+            os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode) | stat.S_IRGRP | stat.S_IWGRP)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        stack.pop_all()
+    return file
