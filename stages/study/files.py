@@ -67,7 +67,13 @@ def read_table(path: Path, columns: list[str], *, more: bool = False) -> pd.Data
 
 
 def parse_table(
-    file: IO[bytes], source: str, columns: list[str], *, more: bool = False, text: Sequence[str] = ()
+    file: IO[bytes],
+    source: str,
+    columns: list[str],
+    *,
+    more: bool = False,
+    text: Sequence[str] = (),
+    remedy: str = "restore it with git, or run `dvc repro`",
 ) -> pd.DataFrame:
     """Read an open CSV file of this study.
 
@@ -77,6 +83,7 @@ def parse_table(
         columns: its expected columns.
         more: whether it may have other columns, too.
         text: columns to read as text, even if they look like numbers.
+        remedy: the end of errors.
 
     Raises:
         UserError: the file is damaged, or it has other columns.
@@ -84,9 +91,9 @@ def parse_table(
     try:
         table = _read_csv(file.read(), tuple(text)).copy()
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"{source} is not a CSV file ({error}): restore it with git, or run `dvc repro`") from error
+        raise UserError(f"{source} is not a CSV file ({error}): {remedy}") from error
     if not (set(columns) <= set(table.columns) if more else list(table.columns) == columns):
-        raise UserError(f"{source} should have the columns {columns}, received {list(table.columns)}: run `dvc repro`")
+        raise UserError(f"{source} should have the columns {columns}, received {list(table.columns)}: {remedy}")
     return table
 
 

@@ -421,7 +421,9 @@ class TestEnvironments:
         self, content: str, message: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         paths.environments_path("mlp").write_text(content)
-        assert f"metrics/runs/mlp/environments.csv in the working tree {message}" in error(monkeypatch, "recorded")
+        printed = error(monkeypatch, "recorded")
+        assert f"metrics/runs/mlp/environments.csv in the working tree {message}" in printed
+        assert printed.rstrip().endswith("restore it with git, or name another commit")
 
     def test_a_table_of_environments_of_other_seeds_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         write_runs("mlp", [8, 9], seeds=[0, 1])

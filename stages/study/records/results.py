@@ -411,8 +411,7 @@ def _arrays(variant: str, load: Load, where: str = "", names: tuple[str, ...] = 
     """The arrays of predictions.npz that have these names, by default all; none where there is no such file."""
     path = paths.predictions_path(variant)
     content = load(path)
-    remedy = f"restore it with git, or run `dvc repro evaluate@{variant}`"
-    with files.damage_reported(f"{path}{where}", "restore it with git, or name another commit" if where else remedy):
+    with files.damage_reported(f"{path}{where}", _remedy(path, where)):
         return {} if content is None else dict(_unpacked(content, names))
 
 
@@ -432,4 +431,11 @@ def _table(
     content = load(path)
     if content is None:
         return None
-    return files.parse_table(io.BytesIO(content), f"{path}{where}", columns, more=more, text=text)
+    remedy = _remedy(path, where)
+    return files.parse_table(io.BytesIO(content), f"{path}{where}", columns, more=more, text=text, remedy=remedy)
+
+
+def _remedy(path: Path, where: str) -> str:
+    """What to do about a damaged file of a variant; `make compare` reads it where DVC may not write it."""
+    other = "name another commit" if where else f"run `dvc repro evaluate@{path.parent.name}`"
+    return f"restore it with git, or {other}"

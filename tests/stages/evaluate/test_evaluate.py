@@ -473,10 +473,11 @@ def test_a_missing_or_damaged_run_json_ends_the_command_with_its_name(
         assert "models/plain/1/run.json" in str(end.value.code), content
 
 
-def test_damaged_predictions_are_restored_with_git_and_not_deleted(evaluated: Path) -> None:
-    paths.predictions_path("plain").write_bytes(b"PK")
+@pytest.mark.parametrize("name", ["predictions.npz", "test.csv", "environments.csv", "calibration.csv"])
+def test_a_damaged_result_is_restored_with_git_and_not_deleted(name: str, evaluated: Path) -> None:
+    (paths.RUNS / "plain" / name).write_bytes(b"PK")
     with pytest.raises(
-        UserError, match=r"predictions\.npz is damaged .*: restore it with git, or run `dvc repro evaluate@plain`"
+        UserError, match=rf"{name} (is damaged|should have) .*: restore it with git, or run `dvc repro evaluate@plain`"
     ):
         read_results("plain")
 
