@@ -109,7 +109,8 @@ def train(run, images, labels, progress):
     return run
 
 images = np.zeros((1, 1, 1), np.uint8)
-with processes.training([SimpleNamespace(name="run")], images, images[0, 0], train) as (results, _):
+run = SimpleNamespace(name="run", versions={"tensorflow": "2"})
+with processes.training([run], images, images[0, 0], train) as (results, _):
     list(results)
     resource_tracker.register("/loky-of-a-killed-worker", "semlock")
 """
