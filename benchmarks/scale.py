@@ -34,7 +34,7 @@ COMMANDS = {
     "make stale": [sys.executable, "-m", "tools.stale"],
     "make settle ARGS=--plan": [sys.executable, "-m", "tools.settle", "--plan"],
 }
-TOGETHER = "first results with `--all`, beside training, for each variant"
+TOGETHER = "first results with --all, beside training, for each variant"
 AGGREGATE, FIRST = "the stage aggregate", "First `dvc repro`, beside training, seconds for each variant"
 REPORT_SIZE, TALLEST = "report.html, MB", "the tallest figure, pixels"
 
