@@ -44,7 +44,7 @@ def train(study: Params, variants: Sequence[str], on_finish: Callable[[str, int]
     if to_train:
         train_all(longest_first(to_train, images.shape), images, labels, on_finish=on_finish)
     if params.read() != text:
-        check_seeds(study, variants)
+        check_no_seeds_added(study, variants)
     for variant in variants:
         gather(variant, study.recipe(variant))
 
@@ -90,7 +90,7 @@ def report_differences(study: Params, variant: str, data: str) -> None:
         print(f"warning: {objection}", flush=True)
 
 
-def check_seeds(study: Params, variants: Sequence[str]) -> None:
+def check_no_seeds_added(study: Params, variants: Sequence[str]) -> None:
     """Check that params.yaml has no more seeds by now, whose runs another command may have made: they would be deleted.
 
     Args:

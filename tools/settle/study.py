@@ -18,7 +18,7 @@ from stages.study.provenance.identities import variant_identity
 from stages.study.records.current import outdated
 from stages.study.records.results import check_seeds, find_results, read_results
 from stages.study.records.seen import record_seen
-from stages.train.executors import set_backend, slots
+from stages.train.executors import sets_backend, slots
 from stages.train.plan import environments_here
 from tools import stale
 from tools.settle.look import Look
@@ -160,7 +160,7 @@ class GrowingStudy:
         from stages.tracking.publisher import DELAY, Publisher
         from stages.train.stage import train
 
-        if not set_backend(self.study.recipe(name) for name in variants):
+        if not sets_backend(self.study.recipe(name) for name in variants):
             train(self.study, variants, on_finish=Publisher(self.study, DELAY).publish)
             return
         for variant in variants:

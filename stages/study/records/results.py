@@ -397,7 +397,7 @@ def _are_written(variant: str, arrays: dict[str, Any]) -> bool:
         found = _arrays(variant, load_file)
     except UserError:  # damaged
         return False
-    required = arrays.keys() - ({"image_digest"} - found.keys())
+    required = [name for name in arrays if name != "image_digest" or name in found]
     return bool(found) and all(_same(found.get(name), arrays[name]) for name in required)
 
 

@@ -89,7 +89,7 @@ def slots(recipe: Recipe) -> int:
     return _module(name_for(recipe)).slots()
 
 
-def set_backend(recipes: Iterable[Recipe]) -> bool:
+def sets_backend(recipes: Iterable[Recipe]) -> bool:
     """Whether an executor of these recipes sets Keras's backend in its process, which evaluates nothing afterwards."""
     return any(not EXECUTORS[name_for(recipe)].calls_fit for recipe in recipes)
 

@@ -302,13 +302,8 @@ def test_a_program_that_is_stopped_ends_its_workers_and_goes_on_from_its_scores(
     assert len({(row["variant"], row["seed"]) for row in rows()}) == len(rows())
 
 
-class Slow:
-    """A worker whose runs take 50 minutes of their own clock."""
-
-    def start(self, run: Run) -> "Future[Outcome]":
-        future = Future[Outcome]()
-        future.set_result(Outcome({"score": 1.0}, 3000.0, ""))
-        return future
+class WithoutProcess:
+    """What the workers of these tests have in common."""
 
     def is_ready(self) -> bool:
         return True
@@ -317,6 +312,15 @@ class Slow:
         pass
 
     close = kill
+
+
+class Slow(WithoutProcess):
+    """A worker whose runs take 50 minutes of their own clock."""
+
+    def start(self, run: Run) -> "Future[Outcome]":
+        future = Future[Outcome]()
+        future.set_result(Outcome({"score": 1.0}, 3000.0, ""))
+        return future
 
 
 def test_a_run_does_not_start_if_it_is_expected_to_end_too_late() -> None:
@@ -339,7 +343,7 @@ def test_a_call_ends_if_single_runs_are_too_long_for_the_time_that_is_left(capsy
     assert len(rows()) == 2
 
 
-class Lost:
+class Lost(WithoutProcess):
     """A worker of a cluster whose scheduler ends."""
 
     def start(self, run: Run) -> "Future[Outcome]":
@@ -347,14 +351,6 @@ class Lost:
         future.cancel()
         future.set_running_or_notify_cancel()
         return future
-
-    def is_ready(self) -> bool:
-        return True
-
-    def kill(self) -> None:
-        pass
-
-    close = kill
 
 
 def test_a_cluster_that_has_gone_is_an_error_and_its_runs_can_be_made_again() -> None:
